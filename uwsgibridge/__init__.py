@@ -1,5 +1,29 @@
 """uwsgibridge: the Python application server behind Nginx's ``uwsgi_pass``."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
+
 from uwsgibridge._version import __version__
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from uwsgibridge.config.settings import Settings, SettingsError
+    from uwsgibridge.hosts.loading import ApplicationError
+    from uwsgibridge.listener.sockets import BindError
+    from uwsgibridge.serving import serve
+
+__all__ = ["ApplicationError", "BindError", "Settings", "SettingsError", "__version__", "serve"]
+
+_HOMES: Final = {
+    "ApplicationError": "uwsgibridge.hosts.loading",
+    "BindError": "uwsgibridge.listener.sockets",
+    "Settings": "uwsgibridge.config.settings",
+    "SettingsError": "uwsgibridge.config.settings",
+    "serve": "uwsgibridge.serving",
+}
+
+
+def __getattr__(name: str) -> object:
+    # Only when asked for: `uwsgibridge ping`, a health check, needs neither trio nor structlog.
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

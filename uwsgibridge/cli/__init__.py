@@ -1,0 +1,53 @@
+"""The command line: one file a command, loaded only when it is called."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Final
+
+import click
+
+from uwsgibridge._version import __version__
+
+# In the order in which a person meets them.
+_COMMANDS: Final = {
+    "serve": "Serve an application to Nginx's uwsgi_pass.",
+    "dev": "Serve it behind a private Nginx, and restart on change.",
+    "demo": "The bundled example applications: the thing to try first.",
+    "ping": "Ask whether a bridge answers; for health checks.",
+    "request": "Send one request without an Nginx: curl for uwsgi.",
+    "nginx": "Print an Nginx configuration that fits.",
+}
+
+
+class _LazyGroup(click.Group):
+    """Commands by name; `ping` in a health check should not pay for what `serve` imports."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in _COMMANDS:
+            return None
+        command = importlib.import_module(f"uwsgibridge.cli.{cmd_name}").command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.group(
+    cls=_LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, "-V", "--version", prog_name="uwsgibridge")
+def main() -> None:
+    """The Python application server for everyone with uwsgi_pass in an Nginx config.
+
+    \b
+    Try it:       uwsgibridge demo
+    Your app:     uwsgibridge dev mymodule:app
+    Production:   uwsgibridge serve mymodule:app --bind unix:/run/app.sock
+    """

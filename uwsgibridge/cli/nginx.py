@@ -1,0 +1,223 @@
+"""``uwsgibridge nginx``: print an Nginx configuration that fits, or write it as a set of files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from uwsgibridge.frontend.options import Site
+
+_HELP = """Print a hardened Nginx configuration for a bridge, ready for /etc/nginx/conf.d/.
+
+One file with everything in it: the vars that the application gets, limits and timeouts that
+fit the bridge's own, security headers where the application sends none, gzip, and short
+pages for 502, 503 and 504. With --output it becomes a set of files, in which rate limit and
+TLS wait behind a commented-out line.
+
+\b
+Examples:
+  uwsgibridge nginx > /etc/nginx/conf.d/app.conf
+  uwsgibridge nginx --upstream unix:/run/app.sock --server-name example.org --tls
+  uwsgibridge nginx --static /static/=/srv/www/static --rate-limit 20
+  uwsgibridge nginx --upstream 127.0.0.1:3031 --upstream 127.0.0.1:3032
+  uwsgibridge nginx --output /etc/nginx && nginx -t
+
+A location that you have already needs nothing of this: uwsgi_pass to the bridge's address
+and include uwsgi_params are enough.
+"""
+
+
+@click.command(help=_HELP, short_help="Print an Nginx configuration that fits.")
+@click.option(
+    "--upstream",
+    "-u",
+    "upstreams",
+    multiple=True,
+    default=("127.0.0.1:3031",),
+    show_default=True,
+    metavar="ADDRESS",
+    help="Where the bridge listens, as for serve's --bind. Repeatable: requests are spread.",
+)
+@click.option(
+    "--resolver",
+    metavar="ADDRESS",
+    help="DNS server that is asked for the upstream's name while Nginx runs; in Docker 127.0.0.11.",
+)
+@click.option(
+    "--listen",
+    "-l",
+    multiple=True,
+    default=("80",),
+    show_default=True,
+    metavar="[HOST:]PORT",
+    help="Where Nginx listens for HTTP, such as 8080 or [::]:80. Repeatable.",
+)
+@click.option(
+    "--server-name",
+    "-n",
+    "server_names",
+    multiple=True,
+    default=("localhost",),
+    show_default=True,
+    metavar="HOST",
+    help="The site's host name. Repeatable.",
+)
+@click.option(
+    "--static",
+    "-s",
+    multiple=True,
+    metavar="URL=DIR",
+    help="Files that Nginx sends itself, such as /static/=/srv/www/static. Repeatable.",
+)
+@click.option(
+    "--client-max-body-bytes",
+    type=click.IntRange(min=0),
+    default=16 * 1024 * 1024,
+    show_default="16 MiB",
+    help="Largest request body; over it, 413. 0 is no limit.",
+)
+@click.option(
+    "--read-timeout-seconds",
+    type=click.IntRange(min=1),
+    default=65,
+    show_default=True,
+    help="Longest silence of the application, also that of a WebSocket or an event stream.",
+)
+@click.option("--gzip/--no-gzip", default=True, show_default=True, help="Compress text.")
+@click.option(
+    "--rate-limit",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Requests a second that one client address may send; over it and a burst of 2 N, 429.",
+)
+@click.option("--tls", is_flag=True, help="Speak TLS on port 443, and redirect plain HTTP to it.")
+@click.option(
+    "--tls-certificate",
+    default="/etc/nginx/tls/fullchain.pem",
+    show_default=True,
+    metavar="FILE",
+    help="Certificate with its chain.",
+)
+@click.option(
+    "--tls-certificate-key",
+    default="/etc/nginx/tls/privkey.pem",
+    show_default=True,
+    metavar="FILE",
+    help="Its key.",
+)
+@click.option(
+    "--tls-listen",
+    multiple=True,
+    default=("443",),
+    show_default=True,
+    metavar="[HOST:]PORT",
+    help="Where Nginx listens for TLS. Repeatable.",
+)
+@click.option("--http2", is_flag=True, help="HTTP/2 over TLS, as nginx 1.25.1 and later write it.")
+@click.option(
+    "--name",
+    default="uwsgibridge",
+    show_default=True,
+    help="Names files, upstream and zones; give each site its own.",
+)
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Write a set of files below DIR, such as /etc/nginx, instead of printing one.",
+)
+@click.option("--force", is_flag=True, help="With --output, replace files that say something else.")
+@click.option(
+    "--compose",
+    is_flag=True,
+    help="The set of the Compose deployment, nginx.conf included; no other option but --output.",
+)
+@click.pass_context
+def command(
+    ctx: click.Context, /, output: Path | None, *, force: bool, compose: bool, **chosen: Any
+) -> None:
+    from uwsgibridge.frontend.config import render_compose_files, render_site, render_site_files
+    from uwsgibridge.frontend.options import OptionError
+
+    if force and output is None:
+        raise click.UsageError("--force goes with --output")
+    if compose:
+        _refuse_others(ctx, chosen)
+        if output is None:
+            raise click.UsageError("--compose is a set of files: say where with --output")
+        _write(render_compose_files(), output, force=force)
+        return
+    try:
+        site = _site(chosen)
+    except OptionError as error:
+        raise click.UsageError(str(error)) from error
+    if output is None:
+        click.echo(render_site(site), nl=False)
+    else:
+        _write(render_site_files(site), output, force=force)
+
+
+def _refuse_others(ctx: click.Context, chosen: Mapping[str, object]) -> None:
+    default = click.core.ParameterSource.DEFAULT
+    for parameter in ctx.command.params:
+        name = parameter.name
+        if name in chosen and ctx.get_parameter_source(name) is not default:
+            raise click.UsageError(f"--compose has its own value for {parameter.opts[0]}")
+
+
+def _site(chosen: Mapping[str, Any]) -> Site:
+    from uwsgibridge.frontend.options import OptionError, RateLimit, Site, StaticDirectory, Tls
+
+    static = []
+    for text in chosen["static"]:
+        url, equals, directory = text.partition("=")
+        if not equals:
+            raise OptionError(f"--static {text!r} is not of the form /static/=/srv/www/static")
+        static.append(StaticDirectory(url, directory))
+    rate = chosen["rate_limit"]
+    return Site(
+        name=chosen["name"],
+        upstreams=chosen["upstreams"],
+        resolver=chosen["resolver"],
+        listen=chosen["listen"],
+        server_names=chosen["server_names"],
+        static=tuple(static),
+        client_max_body_bytes=chosen["client_max_body_bytes"],
+        read_timeout_seconds=chosen["read_timeout_seconds"],
+        gzip=chosen["gzip"],
+        rate_limit=RateLimit()
+        if rate is None
+        else RateLimit(enabled=True, requests_per_second=rate, burst=2 * rate),
+        tls=Tls(
+            enabled=chosen["tls"],
+            listen=chosen["tls_listen"],
+            certificate=chosen["tls_certificate"],
+            certificate_key=chosen["tls_certificate_key"],
+            http2=chosen["http2"],
+        ),
+    )
+
+
+def _write(files: Mapping[str, str], directory: Path, *, force: bool) -> None:
+    # First look, then write: a refusal leaves everything as it was.
+    try:
+        if not force:
+            for path, text in files.items():
+                target = directory / path
+                if target.exists() and target.read_text(encoding="utf-8", errors="replace") != text:
+                    raise click.ClickException(
+                        f"{target} says something else; replace it with --force"
+                    )
+        for path, text in files.items():
+            target = directory / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(text, encoding="utf-8")
+            click.echo(target)
+    except OSError as error:
+        raise click.ClickException(f"{error.filename or directory}: {error.strerror}") from error

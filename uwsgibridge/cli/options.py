@@ -1,0 +1,119 @@
+"""Click options from the table of settings, the environment and a configuration file."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from uwsgibridge.config.settings import CHOICES, Settings, SettingsError, option_name
+
+ENVIRONMENT_PREFIX = "UWSGIBRIDGE"
+
+
+class SectionedCommand(click.Command):
+    """A command whose help lists its options under the sections of the table."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write one block of options for each section, the ones of the command itself last."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        named = {one.name: one.metadata["section"] for one in dataclasses.fields(Settings)}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                section = named.get(parameter.name or "", "Other options")
+                sections.setdefault(section, []).append(record)
+        sections["Other options"] = sections.pop("Other options", [])
+        for section, records in sections.items():
+            with formatter.section(section):
+                formatter.write_dl(records)
+
+
+def settings_options(*, leave_out: frozenset[str] = frozenset()) -> Callable[[Any], Any]:
+    """Decorate a command with an option for each row of the table, and ``--config``.
+
+    Args:
+        leave_out: rows that the command sets itself.
+    """
+
+    def decorate(function: Any) -> Any:
+        for one in reversed(dataclasses.fields(Settings)):
+            if one.name not in leave_out:
+                function = _option(one)(function)
+        return click.option(
+            "--config",
+            type=click.Path(dir_okay=False, path_type=Path),
+            is_eager=True,
+            expose_value=False,
+            callback=_read_config,
+            metavar="FILE",
+            help="Read options from a TOML file: uwsgibridge.toml, or pyproject.toml's "
+            "[tool.uwsgibridge]. Without it, uwsgibridge.toml in this directory is read.",
+        )(function)
+
+    return decorate
+
+
+def make_settings(values: dict[str, Any]) -> Settings:
+    """Check what the options gave.
+
+    Raises:
+        click.UsageError: exit status 2, with the option that is wrong.
+    """
+    try:
+        return Settings(**values)
+    except SettingsError as error:
+        raise click.UsageError(str(error)) from None
+
+
+def _option(one: dataclasses.Field[Any]) -> Callable[[Any], Any]:
+    default: Any = one.default
+    multiple = one.default_factory is not dataclasses.MISSING
+    if multiple:
+        default = one.default_factory()  # type: ignore[misc] # checked on the line above
+    kind: Any = {"int": int, "float": float, "str": str}.get(str(one.type))
+    declaration = option_name(one.name)
+    arguments: dict[str, Any] = {}
+    if str(one.type) in CHOICES:
+        kind = click.Choice(CHOICES[str(one.type)])
+        arguments["show_choices"] = True
+    elif str(one.type) == "bool":
+        declaration += f"/--no-{declaration.removeprefix('--')}"
+    names = [one.metadata["short"], declaration] if one.metadata["short"] else [declaration]
+    return click.option(
+        *names,
+        one.name,
+        type=kind if not multiple else str,
+        default=list(default) if multiple else default,
+        multiple=multiple,
+        envvar=f"{ENVIRONMENT_PREFIX}_{one.name.upper()}",
+        show_default=bool(default) or default == 0,
+        metavar=one.metadata["metavar"],
+        help=one.metadata["help"],
+        **arguments,
+    )
+
+
+def _read_config(ctx: click.Context, _parameter: click.Parameter, path: Path | None) -> None:
+    if path is None:
+        path = Path("uwsgibridge.toml")
+        if not path.exists():
+            return
+    try:
+        document = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise click.UsageError(f"--config {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise click.UsageError(f"--config {path}: {error}") from None
+    if path.name == "pyproject.toml":
+        document = document.get("tool", {}).get("uwsgibridge", {})
+    known = {one.name for one in dataclasses.fields(Settings)} | {"app"}
+    values = {key.replace("-", "_"): value for key, value in document.items()}
+    for key in values:
+        if key not in known:
+            raise click.UsageError(f"--config {path}: there is no option {key!r}")
+    ctx.default_map = {**(ctx.default_map or {}), **values}

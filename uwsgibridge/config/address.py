@@ -1,0 +1,93 @@
+"""Addresses as they stand on the command line and in configuration files."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+# struct sockaddr_un holds 108 bytes with the final NUL on Linux, 104 on macOS.
+_MAX_UNIX_PATH_BYTES: Final = 103
+
+_TCP: Final = re.compile(
+    r"(?:\[(?P<v6>[0-9A-Fa-f:.]+(?:%\w+)?)\]|(?P<host>[^\[\]:/]*)):(?P<port>\d+)"
+)
+
+FORMS: Final = "unix:/run/app.sock, 127.0.0.1:3031, [::1]:3031 or fd://3"
+
+
+class AddressError(ValueError):
+    """The text is not an address; its message says what one looks like."""
+
+
+@dataclass(frozen=True, slots=True)
+class TcpAddress:
+    """A host (name, IPv4, or IPv6 without brackets) and a port; port 0 takes a free one."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class UnixAddress:
+    """The path of a unix socket."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return f"unix:{self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class DescriptorAddress:
+    """A listening socket that was inherited."""
+
+    fd: int
+
+    def __str__(self) -> str:
+        return f"fd://{self.fd}"
+
+
+Address: TypeAlias = TcpAddress | UnixAddress | DescriptorAddress
+
+
+def parse_address(text: str) -> Address:
+    """Read one address.
+
+    Args:
+        text: ``unix:/run/app.sock``, ``127.0.0.1:3031``, ``[::1]:3031``, ``:3031`` (all IPv4
+            interfaces) or ``fd://3``.
+
+    Raises:
+        AddressError: it is none of these.
+    """
+    if text.startswith("unix:"):
+        path = text.removeprefix("unix:")
+        # nginx writes unix:/path, some write unix:///path: both name the same file.
+        if path.startswith("//"):
+            path = "/" + path.lstrip("/")
+        if not path or "\0" in path:
+            raise AddressError(f"{text!r} names no file; write for example unix:/run/app.sock")
+        if len(path.encode()) > _MAX_UNIX_PATH_BYTES:
+            raise AddressError(
+                f"the path of {text!r} is too long for a unix socket: "
+                f"{len(path.encode())} bytes, {_MAX_UNIX_PATH_BYTES} fit"
+            )
+        return UnixAddress(path)
+    if text.startswith("fd://"):
+        number = text.removeprefix("fd://")
+        if not (number.isascii() and number.isdecimal()):
+            raise AddressError(f"{text!r} names no descriptor; write for example fd://3")
+        return DescriptorAddress(int(number))
+    match = _TCP.fullmatch(text)
+    if match is None:
+        hint = f"; for a unix socket write unix:{text}" if text.startswith(("/", "./")) else ""
+        raise AddressError(f"{text!r} is not an address; write {FORMS}{hint}")
+    port = int(match["port"])
+    if port > 65_535:
+        raise AddressError(f"{text!r}: a port is at most 65535")
+    return TcpAddress(match["v6"] or match["host"] or "0.0.0.0", port)  # noqa: S104 - asked for by ":PORT"

@@ -1,0 +1,218 @@
+"""The one table of options: names, types, defaults, units and help.
+
+The command line, the environment (``UWSGIBRIDGE_<NAME>``), the configuration file and the reference
+page are all made from it. A value is checked here, once, and trusted from then on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, TypeAlias, get_args
+
+from uwsgibridge.config.address import parse_address
+from uwsgibridge.protocol.packet import MAX_VARS_BYTES
+
+Interface: TypeAlias = Literal["auto", "wsgi", "asgi"]
+Loop: TypeAlias = Literal["auto", "asyncio", "uvloop", "trio"]
+LifespanMode: TypeAlias = Literal["auto", "on", "off"]
+LogFormat: TypeAlias = Literal["auto", "text", "json"]
+LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
+
+DEFAULT_BIND: Final = "127.0.0.1:3031"
+
+_MODE: Final = re.compile(r"0?[0-7]{3}")
+
+
+class SettingsError(ValueError):
+    """A value is refused; the message names the option and what it takes."""
+
+
+def _option(
+    default: Any,
+    help_text: str,
+    *,
+    section: str,
+    metavar: str | None = None,
+    short: str | None = None,
+) -> Any:
+    metadata = {"help": help_text, "section": section, "metavar": metavar, "short": short}
+    if isinstance(default, tuple):
+        return field(default_factory=lambda: default, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything that can be set, checked.
+
+    Raises:
+        SettingsError: on construction, for a value out of its range.
+    """
+
+    bind: tuple[str, ...] = _option(
+        (DEFAULT_BIND,),
+        "Where Nginx connects: unix:/run/app.sock, 127.0.0.1:3031, [::1]:3031 or fd://3. Repeatable.",
+        section="Listening",
+        metavar="ADDRESS",
+        short="-b",
+    )
+    socket_mode: str = _option(
+        "0660",
+        "Permissions of a unix socket, in octal; Nginx's user needs write permission.",
+        section="Listening",
+        metavar="MODE",
+    )
+    backlog: int = _option(
+        2048,
+        "Connections that wait in the kernel; Linux caps it at net.core.somaxconn.",
+        section="Listening",
+    )
+    interface: Interface = _option(
+        "auto", "What the application speaks; auto looks at the callable.", section="Application"
+    )
+    factory: bool = _option(
+        False,
+        "APP is a function without arguments that returns the application.",
+        section="Application",
+    )
+    mount: tuple[str, ...] = _option(
+        (),
+        "Serve a further application below a path; the longest prefix wins. Repeatable.",
+        section="Application",
+        metavar="PREFIX=APP",
+    )
+    app_dir: str = _option(
+        ".", "Where the application is imported from.", section="Application", metavar="DIR"
+    )
+    lifespan: LifespanMode = _option(
+        "auto",
+        "ASGI lifespan events; auto goes on without them where the application raises at the first.",
+        section="Application",
+    )
+    workers: int = _option(1, "Worker processes.", section="Running", short="-w")
+    threads: int = _option(8, "Threads that run a WSGI application.", section="Running")
+    loop: Loop = _option(
+        "auto",
+        "Event loop for ASGI; auto is uvloop where it is installed, else asyncio.",
+        section="Running",
+    )
+    graceful_timeout_seconds: float = _option(
+        30.0, "How long running requests may take to end at a stop.", section="Running"
+    )
+    lifespan_timeout_seconds: float = _option(
+        60.0, "How long the application's startup, and its shutdown, may take.", section="Running"
+    )
+    accept_margin: int = _option(
+        16,
+        "WSGI requests accepted beyond the threads; the rest waits in the kernel.",
+        section="Limits",
+    )
+    max_concurrency: int = _option(
+        4096, "ASGI requests that run at once; the rest waits in the kernel.", section="Limits"
+    )
+    max_vars_bytes: int = _option(
+        MAX_VARS_BYTES,
+        "Bytes of vars (headers and more) in a request; over it, 431.",
+        section="Limits",
+    )
+    max_vars: int = _option(
+        1000, "Number of vars (headers and more) in a request; over it, 431.", section="Limits"
+    )
+    max_body_bytes: int = _option(
+        0, "Bytes of body in a request; over it, 413. 0 leaves it to Nginx.", section="Limits"
+    )
+    packet_timeout_seconds: float = _option(
+        10.0, "How long a request's vars may take to arrive.", section="Limits"
+    )
+    body_timeout_seconds: float = _option(
+        60.0, "How long the next piece of a request's body may take to arrive.", section="Limits"
+    )
+    write_timeout_seconds: float = _option(
+        60.0, "How long Nginx may take to accept the next 256 KiB of an answer.", section="Limits"
+    )
+    linger_seconds: float = _option(
+        5.0, "How long the body that an application left unread is discarded.", section="Limits"
+    )
+    frontend_buffer_bytes: int = _option(
+        4096,
+        "Nginx's uwsgi_buffer_size; an answer's head over it is logged, since Nginx answers 502.",
+        section="Limits",
+    )
+    log_format: LogFormat = _option(
+        "auto", "auto is text on a terminal and JSON elsewhere.", section="Logging"
+    )
+    log_level: LogLevel = _option("info", "The least level that is logged.", section="Logging")
+
+    def __post_init__(self) -> None:
+        if not self.bind:
+            raise SettingsError("--bind names no address")
+        for address in self.bind:
+            try:
+                parse_address(address)
+            except ValueError as error:
+                raise SettingsError(f"--bind: {error}") from None
+        if not _MODE.fullmatch(self.socket_mode):
+            raise SettingsError(f"--socket-mode {self.socket_mode!r} is not octal, such as 0660")
+        for one in dataclasses.fields(self):
+            self._check_field(one.name, str(one.type))
+        if self.max_vars_bytes > MAX_VARS_BYTES:
+            raise SettingsError(
+                f"--max-vars-bytes {self.max_vars_bytes}: the format holds {MAX_VARS_BYTES}"
+            )
+        if self.workers > 1:
+            raise SettingsError(
+                f"--workers {self.workers}: this version runs one worker a process; "
+                "run several on addresses of their own and list them in Nginx's upstream"
+            )
+        for mount in self.mount:
+            parse_mount(mount)
+
+    def _check_field(self, name: str, kind: str) -> None:
+        value = getattr(self, name)
+        choices = CHOICES.get(kind)
+        if choices is not None and value not in choices:
+            raise SettingsError(f"{option_name(name)} {value!r} is none of {', '.join(choices)}")
+        if kind in {"int", "float"}:
+            least = 0 if name in _MAY_BE_ZERO else _LEAST[kind]
+            if not least <= value < float("inf"):
+                raise SettingsError(f"{option_name(name)} {value} must be at least {least}")
+
+
+# An annotation as the table has it, and its values.
+CHOICES: Final[dict[str, tuple[str, ...]]] = {
+    "Interface": get_args(Interface),
+    "Loop": get_args(Loop),
+    "LifespanMode": get_args(LifespanMode),
+    "LogFormat": get_args(LogFormat),
+    "LogLevel": get_args(LogLevel),
+}
+
+_MAY_BE_ZERO: Final = {
+    "max_body_bytes",
+    "accept_margin",
+    "graceful_timeout_seconds",
+    "linger_seconds",
+}
+_LEAST: Final[dict[str, float]] = {"int": 1, "float": 0.001}
+
+
+def option_name(field_name: str) -> str:
+    """Give the command line's spelling: ``--max-vars`` for ``max_vars``."""
+    return "--" + field_name.replace("_", "-")
+
+
+def parse_mount(text: str) -> tuple[str, str]:
+    """Split ``/prefix=module:attribute``.
+
+    Returns:
+        The prefix without a slash at its end (so ``/`` is the empty text), and the application.
+
+    Raises:
+        SettingsError: it is not of that form.
+    """
+    prefix, equals, app = text.partition("=")
+    if not equals or not prefix.startswith("/") or not app:
+        raise SettingsError(f"--mount {text!r} is not of the form /prefix=module:attribute")
+    return prefix.rstrip("/"), app

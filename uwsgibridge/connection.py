@@ -1,0 +1,273 @@
+"""An accepted connection: how its input is taken, and how its answer is ended or broken.
+
+One connection carries one request (nginx never reuses it). Three facts shape this file:
+
+- A clean close after a head without Content-Length says "complete" to nginx. What fails half-way
+  must be *broken*: on TCP by a reset (SO_LINGER 0). On a unix socket only a close with unread input
+  resets the peer (the kernel's ``unix_release_sock``), so there the last bytes of the input stay
+  in the kernel, seen by MSG_PEEK, until the answer is complete.
+- A normal close with unread input would do the same by accident and lose the answer's end, so the
+  input is taken, or discarded by the listener, before a normal close.
+- A `socket.socket` for each connection costs more than the rest of accepting it; the plain C type
+  below it, with MSG_DONTWAIT, needs neither a wrapper nor a system call to make it non-blocking.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import sys
+from time import monotonic
+from typing import Final, Protocol
+
+from uwsgibridge.protocol.packet import (
+    HEADER_BYTES,
+    MAX_VARS_BYTES,
+    MODIFIER_PING,
+    PacketLimits,
+    parse_packet,
+)
+from uwsgibridge.protocol.request import Request
+
+# The largest packet, so that one system call takes it whole, and what fits of the body behind it.
+SCRATCH_BYTES: Final = HEADER_BYTES + MAX_VARS_BYTES
+
+CHUNK_BYTES: Final = 65_536
+
+_DONTWAIT: Final = socket.MSG_DONTWAIT
+_PEEK: Final = socket.MSG_DONTWAIT | socket.MSG_PEEK
+_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+
+# Only Linux is known to reset a unix socket that is closed with unread input.
+_UNIX_CLOSE_CAN_RESET: Final = sys.platform == "linux"
+
+
+class Task(Protocol):
+    """What an event loop runs for a connection."""
+
+    def cancel(self) -> object:
+        """Ask it to end."""
+
+
+class PeerGone(ConnectionError):
+    """The frontend closed the connection: its client went away. Not a failure of anybody's."""
+
+
+class Connection:
+    """A connection and the state of its input; owns the socket, and closes it exactly once.
+
+    Nothing here waits: what can't be done at once raises `BlockingIOError`, and the owner waits for
+    `fileno()` in its own way. Used by one thread at a time.
+
+    Attributes:
+        request: the request, once the packet has arrived.
+        accepted_at: `time.monotonic()` when it was accepted.
+        body_unseen: bytes of the body not seen yet.
+        task: what serves the request, where an event loop holds its tasks only weakly.
+        closing_task: likewise what discards the rest of the input.
+    """
+
+    __slots__ = (
+        "_held",
+        "_hold",
+        "_pending",
+        "_seen_body",
+        "_socket",
+        "accepted_at",
+        "body_unseen",
+        "closing_task",
+        "request",
+        "task",
+    )  # fmt: skip
+
+    request: Request
+    task: Task
+    closing_task: Task
+
+    def __init__(self, accepted: socket.SocketType, *, is_unix: bool) -> None:
+        self._socket = accepted
+        self._hold = is_unix and _UNIX_CLOSE_CAN_RESET
+        self._held = 0  # bytes seen by peeking that are still in the kernel
+        self._pending = b""  # the start of a packet that came in pieces
+        self._seen_body = b""  # body bytes that came along with the packet
+        self.body_unseen = 0
+        self.accepted_at = monotonic()
+
+    def fileno(self) -> int:
+        """The descriptor, to wait for; -1 once closed."""
+        return self._socket.fileno()
+
+    @property
+    def closed(self) -> bool:
+        """Whether the socket was closed."""
+        return self._socket.fileno() < 0
+
+    def receive_packet(
+        self, scratch: memoryview, limits: PacketLimits, max_body_bytes: int
+    ) -> int | None:
+        """Take what has arrived and try to make a request of it.
+
+        Args:
+            scratch: `SCRATCH_BYTES` or more to receive into; free again at the return.
+            limits: for the packet.
+            max_body_bytes: for the body; 0 is any.
+
+        Returns:
+            None where more has to arrive; else the packet's modifier1, and where that asks for a
+            request, `request` is set.
+
+        Raises:
+            BlockingIOError: nothing had arrived.
+            PeerGone: the connection ended before the packet did.
+            ProtocolError: it is refused.
+        """
+        count = self._socket.recv_into(scratch, 0, _PEEK if self._hold else _DONTWAIT)
+        if not count:
+            raise PeerGone
+        if self._pending:
+            arrived = memoryview(self._pending + scratch[:count])
+        else:
+            arrived = scratch[:count]
+        packet = parse_packet(arrived, limits)
+        if packet is None:
+            self._pending = arrived.tobytes()
+            if self._hold:
+                self._take(count)
+            return None
+        modifier1 = packet.modifier1
+        end = packet.size_bytes
+        if modifier1 != MODIFIER_PING:
+            self.request = request = Request(packet, max_body_bytes=max_body_bytes)
+            end += request.content_length
+        have = len(arrived)
+        if have >= end:
+            # All in hand. What lies beyond belongs to nobody: never a second request.
+            if self._hold:
+                self._held = end - (have - count)
+        else:
+            self.body_unseen = end - have
+            if self._hold:
+                self._take(count)
+        if end > packet.size_bytes:
+            self._seen_body = arrived[packet.size_bytes : end].tobytes()
+        return modifier1
+
+    def receive_body(self, max_bytes: int = CHUNK_BYTES) -> bytes:
+        """Take the next piece of the body.
+
+        Returns:
+            1 to `max_bytes` bytes; empty when the body has ended.
+
+        Raises:
+            BlockingIOError: nothing has arrived.
+            PeerGone: the connection ended before the body did.
+        """
+        if self._seen_body:
+            chunk, self._seen_body = self._seen_body[:max_bytes], self._seen_body[max_bytes:]
+            return chunk
+        left = self.body_unseen
+        if not left:
+            return b""
+        if self._hold and left <= max_bytes:
+            # The end may be in this piece: look first, and leave it where it is if so.
+            chunk = self._socket.recv(left, _PEEK)
+            if len(chunk) == left:
+                self._held = left
+            elif chunk:
+                self._take(len(chunk))
+        else:
+            chunk = self._socket.recv(min(left, max_bytes), _DONTWAIT)
+        if not chunk:
+            raise PeerGone
+        self.body_unseen = left - len(chunk)
+        return chunk
+
+    @property
+    def body_over(self) -> bool:
+        """Whether `receive_body` has given everything."""
+        return not self.body_unseen and not self._seen_body
+
+    def take_whole_body(self) -> bytes | None:
+        """Take the body if all of it came with the packet, else None; empty for no body."""
+        if self.body_unseen:
+            return None
+        body, self._seen_body = self._seen_body, b""
+        return body
+
+    def send(self, data: bytes | memoryview) -> int:
+        """Write what fits; the number of bytes taken by the kernel.
+
+        Raises:
+            BlockingIOError: nothing fits at the moment.
+            PeerGone: nobody is there to read it.
+        """
+        try:
+            return self._socket.send(data, _DONTWAIT)
+        except (BrokenPipeError, ConnectionResetError):
+            raise PeerGone from None
+
+    def close(self) -> bool:
+        """Close so that the peer reads the answer to its end.
+
+        Returns:
+            False where input is outstanding, so that closing now might lose the answer: it stays
+            open, and is to be handed to the listener, which discards the rest within a bound.
+        """
+        if self._held:
+            self._take(self._held)
+            self._held = 0
+        if self.body_unseen:
+            return False
+        self._socket.close()
+        return True
+
+    def discard_input(self) -> bool:
+        """Read and forget; True when the declared input, or the connection, has ended.
+
+        Raises:
+            BlockingIOError: nothing has arrived.
+        """
+        try:
+            chunk = self._socket.recv(CHUNK_BYTES, _DONTWAIT)
+        except ConnectionResetError:
+            return True
+        return not chunk
+
+    def shutdown_write(self) -> None:
+        """Say that the answer is complete while input is still being discarded."""
+        try:
+            self._socket.shutdown(socket.SHUT_WR)
+        except OSError:
+            return  # the peer was quicker
+
+    def abort(self) -> bool:
+        """Break the connection so that the peer sees that the answer is truncated.
+
+        Returns:
+            False where it can't be broken yet: a unix socket, with the rest of the body still on its
+            way. It stays open; once `fileno()` is readable, or after a deadline, `force_close`.
+        """
+        if self._hold:
+            if not self._held and self.body_unseen:
+                try:
+                    self._socket.recv(1, _PEEK)
+                except BlockingIOError:
+                    return False
+                except OSError:
+                    pass  # gone anyway
+        elif self._socket.family != socket.AF_UNIX:
+            try:
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            except OSError:
+                pass
+        self._socket.close()
+        return True
+
+    def force_close(self) -> None:
+        """Close as it is; does nothing when closed."""
+        self._socket.close()
+
+    def _take(self, count: int) -> None:
+        """Take bytes that were peeked at out of the kernel; they are all there."""
+        while count:
+            count -= len(self._socket.recv(count, _DONTWAIT))

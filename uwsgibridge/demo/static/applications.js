@@ -1,0 +1,79 @@
+// The cards of the applications, with the state of each, and the facts along the way of a request.
+
+import { byId, element, fillFacts } from "./elements.js";
+import { APPLICATIONS } from "./targets.js";
+
+const STATUS_TIMEOUT_MS = 5_000;
+
+export async function showApplications() {
+  const container = byId("applications");
+  const answers = await Promise.all(
+    APPLICATIONS.map(async (application) => {
+      const card = cardOf(application);
+      container.append(card.article);
+      return fillCard(card, application);
+    }),
+  );
+  const running = answers.filter(Boolean).length;
+  byId("route-applications").textContent = `${running} of ${APPLICATIONS.length} answer`;
+}
+
+function cardOf({ key, name, base, about }) {
+  const badge = element("span", { class: "badge", role: "status" }, "asking");
+  const facts = element("dl", { class: "facts" });
+  const title = element("h3", { id: `application-${key}` }, name);
+  const article = element(
+    "article",
+    { class: "card", "aria-labelledby": `application-${key}` },
+    element("div", { class: "card-head" }, title, badge),
+    element("p", { class: "card-lead" }, about),
+    facts,
+  );
+  if (key !== "page") {
+    article.append(element("a", { href: base, class: "more" }, `Open ${new URL(base, document.baseURI).pathname}`));
+  } else {
+    article.append(element("a", { href: "#arrived-title", class: "more" }, "See what arrived"));
+  }
+  return { article, badge, facts, title };
+}
+
+async function fillCard({ badge, facts, title }, { key, base }) {
+  const started = performance.now();
+  try {
+    const response = await fetch(`${base}status`, {
+      cache: "no-store",
+      signal: AbortSignal.timeout(STATUS_TIMEOUT_MS),
+    });
+    if (!response.ok) {
+      throw new Error(`answers ${response.status}`);
+    }
+    const status = await response.json();
+    const milliseconds = performance.now() - started;
+    title.textContent = status.application;
+    badge.textContent = `${status.interface}, up`;
+    badge.classList.add("badge-good");
+    fillFacts(facts, [
+      ["Answered in", `${milliseconds.toFixed(1)} ms`],
+      [status.interface === "WSGI" ? "Thread" : "Event loop", status.runs_on],
+    ]);
+    if (key === "page") {
+      showRoute(status, response);
+    }
+    return true;
+  } catch (error) {
+    badge.textContent = error.name === "TimeoutError" ? "no answer" : "not there";
+    badge.classList.add("badge-bad");
+    fillFacts(facts, [["Reason", error.message]]);
+    return false;
+  }
+}
+
+function showRoute(status, response) {
+  const server = response.headers.get("Server");
+  if (server?.startsWith("nginx/")) {
+    byId("route-nginx").textContent = `version ${server.slice("nginx/".length)}`;
+  }
+  byId("route-bridge").textContent = `Python ${status.python}, ${status.runs_on}`;
+  byId("version").textContent = status.bridge;
+  byId("version").hidden = false;
+}

@@ -1,0 +1,251 @@
+"""Renders Nginx configurations: one file to print, a set of files to install, one for a private Nginx.
+
+All are put together from the same pieces, so a deployment, `dev` and the tests run with the same
+directives. A piece stands in the one file as it is; in a set it is a file of its own, switched on and
+off by its `include` line. Understood by nginx 1.22 and later.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from uwsgibridge.frontend import pieces
+from uwsgibridge.frontend.options import Site, StaticDirectory, Tls
+from uwsgibridge.frontend.pieces import block
+from uwsgibridge.frontend.quoting import quote
+
+if TYPE_CHECKING:
+    from pathlib import PurePath
+
+# What `compose.yaml` deploys: 127.0.0.11 is Docker's own DNS server, in every container.
+COMPOSE_SITE: Final = Site(
+    upstreams=("bridge:3031",),
+    resolver="127.0.0.11",
+    listen=("8080",),
+    tls=Tls(listen=("8443",)),
+    static=(StaticDirectory("/static/", "/srv/static/"),),
+)
+# The same over a unix socket in a directory that both containers share.
+_COMPOSE_UNIX_SITE: Final = replace(
+    COMPOSE_SITE, upstreams=("unix:/run/uwsgibridge/app.sock",), resolver=None
+)
+# Where the container's health check asks; not published.
+_HEALTH_LISTEN: Final = "127.0.0.1:8081"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrivateFiles:
+    """Where a private Nginx keeps what it writes, and as whom it runs.
+
+    Args:
+        directory: an existing directory of its own; everything is below it.
+        ready_socket: path of a unix socket that answers 204 as soon as requests are served.
+        account: user and group for the workers of an Nginx that root starts, else None.
+        worker_processes: how many workers.
+    """
+
+    directory: PurePath
+    ready_socket: PurePath
+    account: tuple[str, str] | None = None
+    worker_processes: int = 1
+
+
+def render_site(site: Site) -> str:
+    """Render everything for one site as one file, to be included in the http context."""
+    head = [
+        "# A site in front of uwsgibridge; belongs into the http context, such as /etc/nginx/conf.d/."
+    ]
+    return _text([*head, "", *_site(site, included=False)])
+
+
+def render_site_files(site: Site) -> dict[str, str]:
+    """Render one site as a set of files.
+
+    Returns:
+        The text of each file by its path below Nginx's configuration directory, ``/etc/nginx``.
+    """
+    head = ["# A site in front of uwsgibridge. What is commented out below can be switched on."]
+    return {
+        f"conf.d/{site.name}.conf": _text([*head, "", *_site(site, included=True)]),
+        **{_piece_path(site, name): _text(render(site)) for name, render in pieces.PIECES.items()},
+    }
+
+
+def render_compose_files() -> dict[str, str]:
+    """Render what stands in the project's ``nginx/``: the whole configuration of a container.
+
+    Returns:
+        The text of each file by its path below ``/etc/nginx``.
+    """
+    site = COMPOSE_SITE
+    return {
+        "nginx.conf": _text(_container(site)),
+        f"{site.name}/mime_types.conf": _text(pieces.mime_types()),
+        f"{site.name}/upstream_unix.conf": _text(pieces.PIECES["upstream"](_COMPOSE_UNIX_SITE)),
+        **render_site_files(site),
+    }
+
+
+def render_private(site: Site, private: PrivateFiles) -> str:
+    """Render a whole configuration that needs no root and writes below one directory."""
+    directory = private.directory
+    lines = [
+        "daemon off;",
+        f"worker_processes {private.worker_processes};",
+        f"pid {quote(str(directory / 'nginx.pid'))};",
+        f"error_log {quote(str(directory / 'error.log'))} info;",
+        "error_log stderr warn;",
+    ]
+    if private.account is not None:
+        user, group = private.account
+        lines.append(f"user {quote(user)} {quote(group)};")
+    http = [
+        *pieces.mime_types(),
+        "default_type application/octet-stream;",
+        "access_log off;",
+        *_temporary_paths(str(directory)),
+        "",
+        *block("server", [f"listen {quote(f'unix:{private.ready_socket}')};", "return 204;"]),
+        "",
+        *_site(site, included=False),
+    ]
+    return _text([*lines, *block("events", ["worker_connections 1024;"]), *block("http", http)])
+
+
+# --- One site -------------------------------------------------------------------------------------
+
+
+def _site(site: Site, *, included: bool) -> list[str]:
+    def piece(name: str, *, on: bool = True) -> list[str]:
+        if included:
+            return [f"{'' if on else '# '}include {_piece_path(site, name)};"]
+        return [*pieces.PIECES[name](site), ""] if on else []
+
+    # What a set has switched off has to find its zones and variables when it is switched on.
+    limited = included or site.rate_limit.enabled
+    encrypted = included or site.tls.enabled
+    application = [
+        *piece("rate_limit", on=site.rate_limit.enabled),
+        f"uwsgi_pass {_target(site, included)};",
+    ]
+    server = [
+        *(f"listen {address};" for address in site.listen),
+        f"server_name {' '.join(site.server_names)};",
+        *piece("tls", on=site.tls.enabled),
+        "",
+        *piece("limits"),
+        *piece("security_headers"),
+        *piece("gzip", on=site.gzip),
+        *piece("error_pages"),
+        *([""] if included else []),
+        *(piece("upstream") if included or site.resolver is not None else []),
+        *piece("params"),
+        *piece("application"),
+        *([""] if included else []),
+        *block("location /", application),
+    ]
+    for static in site.static:
+        server += ["", *_static(static, site.static_max_age_seconds)]
+    if site.static:
+        server += ["", *block("location @application", application)]
+    return [
+        *pieces.header_maps(site, encrypted=encrypted),
+        "",
+        *([*pieces.rate_limit_zone(site), ""] if limited else []),
+        *(_group(site) if _grouped(site, included) else []),
+        *block("server", server),
+    ]
+
+
+def _grouped(site: Site, included: bool) -> bool:
+    return site.resolver is None and (not included or len(site.upstreams) > 1)
+
+
+def _target(site: Site, included: bool) -> str:
+    by_variable = included or site.resolver is not None
+    return f"${site.name}_upstream" if by_variable else site.name
+
+
+def _group(site: Site) -> list[str]:
+    return [
+        *block(f"upstream {site.name}", [f"server {quote(one)};" for one in site.upstreams]),
+        "",
+    ]
+
+
+def _static(static: StaticDirectory, max_age_seconds: int) -> list[str]:
+    return [
+        "# A file that is there is sent by Nginx, any other path is the application's to answer.",
+        *block(
+            f"location {static.url}",
+            [
+                f"alias {quote(static.directory)};",
+                "try_files $uri @application;",
+                # `expires`, not add_header: one add_header here would drop those of the server.
+                f"expires {max_age_seconds}s;",
+                *block(r"location ~ /\.", ["return 404;"]),
+            ],
+        ),
+    ]
+
+
+def _piece_path(site: Site, name: str) -> str:
+    # Beside uwsgi_params, and to be included in its place.
+    return f"{site.name}_params" if name == "params" else f"{site.name}/{name}.conf"
+
+
+# --- The rest of a whole configuration ------------------------------------------------------------
+
+
+def _container(site: Site) -> list[str]:
+    http = [
+        f"include {site.name}/mime_types.conf;",
+        "default_type application/octet-stream;",
+        "",
+        "log_format timed '$remote_addr [$time_iso8601] \"$request\" $status $body_bytes_sent '",
+        '                 \'"$http_referer" "$http_user_agent" \'',
+        "                 '$request_time $upstream_addr $upstream_status $upstream_response_time';",
+        "access_log /dev/stdout timed;",
+        "",
+        "sendfile on;",
+        "tcp_nopush on;",
+        "server_tokens off;",
+        *_temporary_paths("/tmp"),  # noqa: S108 - the container's own tmpfs
+        "",
+        "# For the container's health check; not published.",
+        *block("server", [f"listen {_HEALTH_LISTEN};", "access_log off;", "return 204;"]),
+        "",
+        "include conf.d/*.conf;",
+    ]
+    return [
+        "# For a container: starts without root and writes to /tmp, standard output and error alone.",
+        "worker_processes auto;",
+        "pid /tmp/nginx.pid;",
+        "error_log stderr warn;",
+        "# At a stop, open event streams and WebSockets are closed in time for Docker's ten seconds.",
+        "worker_shutdown_timeout 8s;",
+        "",
+        *block("events", ["worker_connections 1024;"]),
+        "",
+        *block("http", http),
+    ]
+
+
+def _temporary_paths(directory: str) -> list[str]:
+    # All five, though two are used: Nginx makes the directories of every module that it has.
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    return [f"{kind}_temp_path {quote(f'{directory}/{kind}')};" for kind in kinds]
+
+
+def _text(lines: list[str]) -> str:
+    kept: list[str] = []
+    for line in lines:
+        stripped = line.rstrip()
+        # Pieces bring blank lines of their own: never two in a row, none before a closing brace.
+        if not stripped and (not kept or not kept[-1]):
+            continue
+        if stripped.endswith("}") and kept and not kept[-1]:
+            kept.pop()
+        kept.append(stripped)
+    return "\n".join(kept).rstrip("\n") + "\n"

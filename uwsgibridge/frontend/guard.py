@@ -1,0 +1,95 @@
+"""Runs one command until standard input ends, then stops it and removes its directory.
+
+    python guard.py DIRECTORY GRACE_SECONDS COMMAND [ARGUMENT...]
+
+A program of its own that needs the standard library alone. Who asked for the command holds the other
+end of standard input, and the kernel closes that however the asker ends, SIGKILL included; a stop is
+the same event. One byte on standard output says that the command has ended. The directory, which holds
+its log, stays until standard input has ended too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+# To Nginx: let running requests end; close connections.
+_ASKING = (signal.SIGQUIT, signal.SIGTERM)
+
+
+def main(arguments: list[str]) -> None:
+    """Run the command to its end, or to that of standard input."""
+    directory, grace_seconds, *command = arguments
+    events = _Events()
+    child = _start(command)
+    asked = False
+    while not asked and child.poll() is None:
+        asked = events.wait()
+    for number in _ASKING:
+        deadline = time.monotonic() + float(grace_seconds)
+        child.send_signal(number)
+        while child.poll() is None and time.monotonic() < deadline:
+            events.wait(deadline - time.monotonic())
+    with contextlib.suppress(ProcessLookupError):
+        # What a master has left behind, or the master itself.
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+    os.write(sys.stdout.fileno(), b".")
+    while not asked:
+        asked = events.wait()
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+class _Events:
+    """The end of standard input and signals, as one thing to wait for."""
+
+    def __init__(self) -> None:
+        self._woken, wake = os.pipe()
+        os.set_blocking(wake, False)
+        # A Python handler, if an empty one, makes each signal write its number to the pipe.
+        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, lambda *_: None)
+        signal.set_wakeup_fd(wake)
+        self._poll = select.poll()
+        self._poll.register(self._woken, select.POLLIN)
+        self._poll.register(sys.stdin.fileno(), select.POLLIN)
+
+    def wait(self, timeout_seconds: float | None = None) -> bool:
+        """Wait for the next event; say whether it asks for the end."""
+        asked = False
+        for descriptor, _ in self._poll.poll(
+            None if timeout_seconds is None else timeout_seconds * 1000
+        ):
+            if descriptor == self._woken:
+                asked |= any(number != signal.SIGCHLD for number in os.read(self._woken, 4096))
+            else:
+                # It stays readable from now on.
+                self._poll.unregister(descriptor)
+                asked = True
+        return asked
+
+
+def _start(command: list[str]) -> subprocess.Popen[bytes]:
+    listeners = [int(number) for number in os.environ.get("NGINX", "").split(";") if number]
+    child = subprocess.Popen(  # noqa: S603 - the asker's own command
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        pass_fds=listeners,
+        # Workers can be reached through their group when their master is gone.
+        process_group=0,
+    )
+    # Open here, they would take connections that nobody serves after the command's end.
+    for descriptor in listeners:
+        os.close(descriptor)
+    return child
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,192 @@
+"""What can be chosen about a generated Nginx configuration: checked here, trusted by the renderer."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, fields
+from typing import Final
+
+from uwsgibridge.config.address import AddressError, DescriptorAddress, TcpAddress, parse_address
+from uwsgibridge.frontend.quoting import QuotingError, quote
+
+# nginx's own form of `listen`: a port, or an address and a port; `unix:` is left to people who write by hand.
+_LISTEN: Final = re.compile(r"(?:(?:\*|[0-9.]+|\[[0-9A-Fa-f:.]+\]):)?(?P<port>\d{1,5})")
+_SERVER_NAME: Final = re.compile(r"_|(?:\*\.|\.)?[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?")
+_HOST: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?|[0-9A-Fa-f:.]+")
+_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,30}")
+_URL_PREFIX: Final = re.compile(r"/(?:[A-Za-z0-9_~-][A-Za-z0-9._~-]*/)+")
+_RESOLVER: Final = re.compile(r"(?:[0-9.]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")
+
+_MIB: Final = 1024 * 1024
+
+_MAY_BE_ZERO: Final = {"client_max_body_bytes", "static_max_age_seconds"}
+
+
+class OptionError(ValueError):
+    """A value cannot go into the configuration; the message names its option."""
+
+
+@dataclass(frozen=True, slots=True)
+class StaticDirectory:
+    """A directory whose files Nginx sends itself.
+
+    Args:
+        url: where it appears, such as ``/static/``; a slash at the end is added.
+        directory: absolute path, read by Nginx's user.
+
+    Raises:
+        OptionError: one of them has no place in a configuration.
+    """
+
+    url: str
+    directory: str
+
+    def __post_init__(self) -> None:
+        # Both end in a slash: `location /static { alias /srv/www/; }` would give /static../secret away.
+        object.__setattr__(self, "url", self.url.rstrip("/") + "/")
+        object.__setattr__(self, "directory", self.directory.rstrip("/") + "/")
+        if not _URL_PREFIX.fullmatch(self.url):
+            raise OptionError(
+                f"--static {self.url!r}: the URL part is a path such as /static/ "
+                "of letters, digits and . _ ~ -, below the root"
+            )
+        _check_path(self.directory, "--static")
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """How many requests one client address may send; over it, 429."""
+
+    enabled: bool = False
+    requests_per_second: int = 20
+    burst: int = 40
+
+    def __post_init__(self) -> None:
+        if self.requests_per_second < 1 or self.burst < 0:
+            raise OptionError(f"--rate-limit {self.requests_per_second} must be at least 1")
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """Where TLS is spoken, and with which certificate."""
+
+    enabled: bool = False
+    listen: tuple[str, ...] = ("443",)
+    certificate: str = "/etc/nginx/tls/fullchain.pem"
+    certificate_key: str = "/etc/nginx/tls/privkey.pem"
+    # `http2 on` is a directive of nginx 1.25.1 and later.
+    http2: bool = False
+    hsts_seconds: int = 31_536_000
+
+    def __post_init__(self) -> None:
+        for address in self.listen:
+            _check_listen(address, "--tls-listen")
+        _check_path(self.certificate, "--tls-certificate")
+        _check_path(self.certificate_key, "--tls-certificate-key")
+        if self.hsts_seconds < 0:
+            raise OptionError(f"--hsts-seconds {self.hsts_seconds} must be at least 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """One Nginx server in front of one bridge.
+
+    Raises:
+        OptionError: on construction, for a value that has no place in a configuration.
+    """
+
+    # Prefix of everything that Nginx keeps in one namespace: upstream, zones, variables.
+    name: str = "uwsgibridge"
+    upstreams: tuple[str, ...] = ("127.0.0.1:3031",)
+    # The address of a DNS server: the upstream's name is then looked up while Nginx runs.
+    resolver: str | None = None
+    listen: tuple[str, ...] = ("80",)
+    server_names: tuple[str, ...] = ("localhost",)
+    static: tuple[StaticDirectory, ...] = ()
+    static_max_age_seconds: int = 3600
+    # 0 is no limit.
+    client_max_body_bytes: int = 16 * _MIB
+    # Off: a body is handed on while it arrives, and a slow client holds a thread of the application.
+    request_buffering: bool = True
+    # Off: every piece of an answer is handed on at once, as X-Accel-Buffering: no does for one answer.
+    response_buffering: bool = True
+    connect_timeout_seconds: int = 5
+    # Longer than the bridge's own 60 s for a body and a write: the side that can say why gives up first.
+    send_timeout_seconds: int = 65
+    read_timeout_seconds: int = 65
+    uwsgi_buffer_bytes: int = 32 * 1024
+    gzip: bool = True
+    rate_limit: RateLimit = field(default_factory=RateLimit)
+    tls: Tls = field(default_factory=Tls)
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise OptionError(f"--name {self.name!r} is not of the form letter, then a-z 0-9 _")
+        if not self.upstreams:
+            raise OptionError("--upstream names no address")
+        for address in self.upstreams:
+            _check_upstream(address)
+        if self.resolver is not None:
+            if not _RESOLVER.fullmatch(self.resolver):
+                raise OptionError(
+                    f"--resolver {self.resolver!r} is not an address such as 127.0.0.11"
+                )
+            if len(self.upstreams) > 1:
+                raise OptionError(
+                    "--resolver goes with one --upstream: a name that has all addresses"
+                )
+        if not self.listen:
+            raise OptionError("--listen names no address")
+        for address in self.listen:
+            _check_listen(address, "--listen")
+        if not self.server_names:
+            raise OptionError("--server-name names no host")
+        for name in self.server_names:
+            if not _SERVER_NAME.fullmatch(name):
+                raise OptionError(f"--server-name {name!r} is not a host name such as example.org")
+        urls = [one.url for one in self.static]
+        for url in urls:
+            if urls.count(url) > 1:
+                raise OptionError(f"--static names {url} twice")
+        for one in fields(self):
+            value = getattr(self, one.name)
+            least = 0 if one.name in _MAY_BE_ZERO else 1
+            if type(value) is int and value < least:
+                raise OptionError(
+                    f"--{one.name.replace('_', '-')} {value} must be at least {least}"
+                )
+
+
+def _check_upstream(text: str) -> None:
+    try:
+        address = parse_address(text)
+    except AddressError as error:
+        raise OptionError(f"--upstream: {error}") from None
+    if isinstance(address, DescriptorAddress):
+        raise OptionError(
+            f"--upstream {text}: Nginx cannot connect to a descriptor; give the address that it is bound to"
+        )
+    if isinstance(address, TcpAddress):
+        if not _HOST.fullmatch(address.host):
+            raise OptionError(
+                f"--upstream {text!r}: {address.host!r} is not a host name or an address"
+            )
+        if address.port == 0:
+            raise OptionError(f"--upstream {text}: Nginx needs the port that the bridge listens on")
+    else:
+        _check_path(address.path, "--upstream unix:")
+
+
+def _check_listen(text: str, option: str) -> None:
+    match = _LISTEN.fullmatch(text)
+    if match is None or not 1 <= int(match["port"]) <= 65_535:
+        raise OptionError(f"{option} {text!r} is not a port or an address such as 127.0.0.1:8080")
+
+
+def _check_path(path: str, option: str) -> None:
+    if not path.startswith("/") or ".." in path.split("/"):
+        raise OptionError(f"{option} {path!r} is not an absolute path without '..'")
+    try:
+        quote(path)
+    except QuotingError as error:
+        raise OptionError(f"{option} {path!r}: {error}") from None

@@ -1,0 +1,265 @@
+"""The directives, piece by piece: what Nginx is told about headers, limits, timeouts, TLS and the params.
+
+Each piece is lines for the server context (`params` and `rate_limit` fit a location too) and opens with
+what it is for. Facts about what Nginx sends, and does with an answer: the protocol's description in docs/.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from uwsgibridge.frontend.mime_types import COMPRESSED_TYPES, MIME_TYPES
+from uwsgibridge.frontend.quoting import quote
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from uwsgibridge.frontend.options import Site
+
+_INDENT: Final = "    "
+
+# Header, its variable, and the value where the application sends none.
+_SECURITY_HEADERS: Final = (
+    ("X-Content-Type-Options", "content_type_options", "nosniff"),
+    ("X-Frame-Options", "frame_options", "SAMEORIGIN"),
+    ("Referrer-Policy", "referrer_policy", "strict-origin-when-cross-origin"),
+)
+
+# TLS 1.2 with forward secrecy and AEAD only; the suites of TLS 1.3 are not chosen by this list.
+_CIPHERS: Final = (
+    "ECDHE-ECDSA-AES128-GCM-SHA256",
+    "ECDHE-RSA-AES128-GCM-SHA256",
+    "ECDHE-ECDSA-AES256-GCM-SHA384",
+    "ECDHE-RSA-AES256-GCM-SHA384",
+    "ECDHE-ECDSA-CHACHA20-POLY1305",
+    "ECDHE-RSA-CHACHA20-POLY1305",
+)
+
+_ERROR_PAGES: Final = (
+    (502, "The application does not answer", "It is being restarted or has failed."),
+    (503, "The application is busy", "It cannot take this request now."),
+    (504, "The application takes too long", "It has not answered in time."),
+)
+
+
+def block(head: str, lines: Iterable[str]) -> list[str]:
+    """Put lines between braces."""
+    return [f"{head} {{", *indent(lines), "}"]
+
+
+def indent(lines: Iterable[str]) -> list[str]:
+    """Move lines one step to the right."""
+    return [_INDENT + line if line else line for line in lines]
+
+
+def _params(_site: Site) -> list[str]:
+    return [
+        "# What the application learns about a request beside its headers. Include it in place of",
+        "# uwsgi_params, whose Debian version replaces the Host header by one without its port.",
+        "uwsgi_param PATH_INFO $document_uri;",
+        "uwsgi_param QUERY_STRING $query_string;",
+        "uwsgi_param REQUEST_METHOD $request_method;",
+        "uwsgi_param REQUEST_URI $request_uri;",
+        "uwsgi_param REQUEST_SCHEME $scheme;",
+        "uwsgi_param HTTPS $https if_not_empty;",
+        "uwsgi_param SERVER_PROTOCOL $server_protocol;",
+        "uwsgi_param SERVER_NAME $server_name;",
+        "uwsgi_param SERVER_PORT $server_port;",
+        "uwsgi_param REMOTE_ADDR $remote_addr;",
+        "uwsgi_param REMOTE_PORT $remote_port;",
+        "uwsgi_param DOCUMENT_ROOT $document_root;",
+        "uwsgi_param CONTENT_TYPE $content_type;",
+        "uwsgi_param CONTENT_LENGTH $content_length;",
+        "# HTTP_HOST is the client's own Host header, port and all: nothing is set here.",
+        "# A client's Proxy header stays outside (httpoxy).",
+        'uwsgi_param HTTP_PROXY "" if_not_empty;',
+    ]
+
+
+def _upstream(site: Site) -> list[str]:
+    variable = f"${site.name}_upstream"
+    if site.resolver is not None:
+        return [
+            "# The name is looked up again while Nginx runs: the bridge may come back at another address.",
+            f"resolver {site.resolver} valid=5s ipv6=off;",
+            "resolver_timeout 5s;",
+            f"set {variable} {quote(site.upstreams[0])};",
+        ]
+    target = quote(site.upstreams[0]) if len(site.upstreams) == 1 else site.name
+    return ["# Where the bridge listens.", f"set {variable} {target};"]
+
+
+def _application(site: Site) -> list[str]:
+    return [
+        "# Timeouts: the bridge's own for a body and a write are 60 s; being shorter, they end a request",
+        "# first, with a log line that says why. Between two reads lies also the silence of a WebSocket or",
+        "# an event stream: raise uwsgi_read_timeout, or let the application send a ping, for longer ones.",
+        f"uwsgi_connect_timeout {site.connect_timeout_seconds}s;",
+        f"uwsgi_send_timeout {site.send_timeout_seconds}s;",
+        f"uwsgi_read_timeout {site.read_timeout_seconds}s;",
+        "",
+        "# The head of an answer has to fit into the first buffer, or the client gets 502.",
+        f"uwsgi_buffer_size {_size(site.uwsgi_buffer_bytes)};",
+        f"uwsgi_buffers 8 {_size(site.uwsgi_buffer_bytes)};",
+        "# An answer beyond the buffers waits in the application, not in a file on Nginx's disk.",
+        "uwsgi_max_temp_file_size 0;",
+        f"uwsgi_buffering {_switch(site.response_buffering)};",
+        "# On: a slow upload is collected by Nginx and holds no thread of the application.",
+        f"uwsgi_request_buffering {_switch(site.request_buffering)};",
+        "",
+        "# Another server of the upstream is tried once, soon, and never with a POST, LOCK or PATCH that",
+        "# may have been carried out.",
+        "uwsgi_next_upstream error timeout;",
+        "uwsgi_next_upstream_tries 2;",
+        "uwsgi_next_upstream_timeout 10s;",
+    ]
+
+
+def _limits(site: Site) -> list[str]:
+    return [
+        "# What a client may send, and how slowly.",
+        "server_tokens off;",
+        f"client_max_body_size {_size(site.client_max_body_bytes)};",
+        "client_body_buffer_size 128k;",
+        "client_header_timeout 20s;",
+        "client_body_timeout 30s;",
+        "send_timeout 30s;",
+        "keepalive_timeout 65s;",
+        "reset_timedout_connection on;",
+        "# Line by line up to 8k, all headers together up to 33k: they fit the 65,535 bytes that a uwsgi",
+        "# packet holds, so that the client gets 400 for more, and not 500.",
+        "client_header_buffer_size 1k;",
+        "large_client_header_buffers 4 8k;",
+        "# Redirects name no port: the published one is not known here.",
+        "absolute_redirect off;",
+    ]
+
+
+def _security_headers(site: Site) -> list[str]:
+    return [
+        "# Each is sent where the application sends none of its own. They are inherited by a location only",
+        "# while that has no add_header of its own: include this file there too.",
+        *(
+            f"add_header {header} ${site.name}_{variable} always;"
+            for header, variable, _value in _SECURITY_HEADERS
+        ),
+    ]
+
+
+def header_maps(site: Site, *, encrypted: bool) -> list[str]:
+    """Render the variables of `security_headers` and, if encrypted, of `tls`; for the http context."""
+    lines = [
+        "# Security headers: a value of the application's own leaves ours empty, and so unsent."
+    ]
+    for header, variable, value in _SECURITY_HEADERS:
+        lines += _header_map(header, f"${site.name}_{variable}", value)
+    if encrypted:
+        hsts = f"max-age={site.tls.hsts_seconds}"
+        lines += _header_map("Strict-Transport-Security", f"${site.name}_hsts", hsts)
+    return lines
+
+
+def _header_map(header: str, variable: str, value: str) -> list[str]:
+    sent = f"$upstream_http_{header.lower().replace('-', '_')}"
+    return block(f"map {sent} {variable}", [f'"" {quote(value)};'])
+
+
+def _gzip(_site: Site) -> list[str]:
+    return [
+        "# Text alone, and nothing that is smaller than its own overhead.",
+        "gzip on;",
+        "gzip_vary on;",
+        "gzip_proxied any;",
+        "gzip_comp_level 5;",
+        "gzip_min_length 1024;",
+        "gzip_types",
+        *indent(COMPRESSED_TYPES[:-1]),
+        f"{_INDENT}{COMPRESSED_TYPES[-1]};",
+    ]
+
+
+def rate_limit_zone(site: Site) -> list[str]:
+    """Render the memory in which `rate_limit` counts; for the http context."""
+    rate = site.rate_limit.requests_per_second
+    return [
+        "# Counts for rate_limit.conf, by client address. Behind another proxy that address is the proxy's",
+        "# unless set_real_ip_from and real_ip_header tell it.",
+        f"limit_req_zone $binary_remote_addr zone={site.name}_clients:10m rate={rate}r/s;",
+    ]
+
+
+def _rate_limit(site: Site) -> list[str]:
+    return [
+        "# Over the rate a client has a burst to spend; after it, 429.",
+        f"limit_req zone={site.name}_clients burst={site.rate_limit.burst} nodelay;",
+        "limit_req_status 429;",
+        "limit_req_log_level warn;",
+    ]
+
+
+def _tls(site: Site) -> list[str]:
+    tls = site.tls
+    return [
+        "# TLS; plain HTTP is redirected to it.",
+        *(f"listen {address} ssl;" for address in tls.listen),
+        *(["http2 on;"] if tls.http2 else ["# http2 on;  # a directive of nginx 1.25.1 and later"]),
+        f"ssl_certificate {quote(tls.certificate)};",
+        f"ssl_certificate_key {quote(tls.certificate_key)};",
+        "ssl_protocols TLSv1.2 TLSv1.3;",
+        f"ssl_ciphers {':'.join(_CIPHERS)};",
+        "ssl_prefer_server_ciphers off;",
+        f"ssl_session_cache shared:{site.name}_tls:10m;",
+        "ssl_session_timeout 1d;",
+        "ssl_session_tickets off;",
+        f"add_header Strict-Transport-Security ${site.name}_hsts always;",
+        *block('if ($https = "")', ["return 308 https://$host$request_uri;"]),
+    ]
+
+
+def _error_pages(site: Site) -> list[str]:
+    lines = ["# Nginx's own answers alone: an error that the application answers passes as it is."]
+    for status, title, explanation in _ERROR_PAGES:
+        page = (
+            f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
+            f"<h1>{title}</h1><p>{explanation} Please try again in a moment.</p>"
+        )
+        name = f"@{site.name}_{status}"
+        lines += [
+            f"error_page {status} {name};",
+            *block(f"location {name}", ["default_type text/html;", f"return {status} '{page}';"]),
+        ]
+    return lines
+
+
+def mime_types() -> list[str]:
+    """Render the content types of static files, for the http context."""
+    return [
+        # The default of 1024 would make Nginx warn about a table of this size.
+        "types_hash_max_size 2048;",
+        *block("types", [f"{name} {' '.join(endings)};" for name, endings in MIME_TYPES.items()]),
+    ]
+
+
+# By the name of the file that a set has for each.
+PIECES: Final[dict[str, Callable[[Site], list[str]]]] = {
+    "params": _params,
+    "upstream": _upstream,
+    "application": _application,
+    "limits": _limits,
+    "security_headers": _security_headers,
+    "gzip": _gzip,
+    "rate_limit": _rate_limit,
+    "tls": _tls,
+    "error_pages": _error_pages,
+}
+
+
+def _size(size_bytes: int) -> str:
+    for suffix, unit_bytes in (("m", 1024 * 1024), ("k", 1024)):
+        if size_bytes and size_bytes % unit_bytes == 0:
+            return f"{size_bytes // unit_bytes}{suffix}"
+    return str(size_bytes)
+
+
+def _switch(on: bool) -> str:
+    return "on" if on else "off"

@@ -1,0 +1,368 @@
+"""Runs a private Nginx in front of a bridge: no root, one temporary directory, nothing left behind.
+
+Its listening sockets are made here and inherited by Nginx, in the way in which it hands them on at a
+binary upgrade (the variable NGINX, ngx_add_inherited_sockets() in src/core/nginx.c): a free port cannot
+be lost to another process, and a taken one is known before Nginx starts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import grp
+import os
+import pwd
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Final, Self
+
+import trio
+
+from uwsgibridge.frontend import guard
+from uwsgibridge.frontend.binary import find_nginx
+from uwsgibridge.frontend.config import PrivateFiles, render_private
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from uwsgibridge.frontend.options import Site
+
+# Linux caps it at net.core.somaxconn; nginx asks for the same number.
+_BACKLOG: Final = 511
+
+# Nginx checks its configuration in some milliseconds; a host name in it may need the DNS.
+_CHECK_TIMEOUT_SECONDS: Final = 30.0
+
+# What the guard may need beside the two periods of grace: to start Python, to remove the directory.
+_GUARD_MARGIN_SECONDS: Final = 10.0
+
+
+class NginxStartError(Exception):
+    """The private Nginx does not start; the message says why in one sentence."""
+
+
+class PrivateNginx:
+    """Run one Nginx for as long as a `with` or an `async with` (trio) block lasts.
+
+    It owns a temporary directory and two processes: Nginx, and a guard which ends Nginx and removes the
+    directory at the end of the block or of this process, however that ends. Nginx has the rights of the
+    user who starts it.
+
+    Args:
+        site: what it serves; its `listen` is replaced by the address below.
+        host: where it listens, a name or an address of this machine.
+        port: 0 takes a free one.
+        binary: this Nginx instead of the one that `find_nginx` finds.
+        worker_processes: how many workers.
+        errors_to: where Nginx's warnings and errors go beside `error_log`, as for `subprocess.Popen`;
+            None is nowhere.
+        start_timeout_seconds: how long it may take until it serves.
+        grace_seconds: how long running requests may take at the end, and then, how long closing may.
+    """
+
+    def __init__(
+        self,
+        site: Site,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        binary: str | Path | None = None,
+        worker_processes: int = 1,
+        errors_to: IO[str] | IO[bytes] | int | None = None,
+        start_timeout_seconds: float = 10.0,
+        grace_seconds: float = 2.0,
+    ) -> None:
+        self._site = site
+        self._host = host
+        self._port = port
+        self._binary = binary
+        self._worker_processes = worker_processes
+        self._errors_to = errors_to
+        self._start_timeout_seconds = start_timeout_seconds
+        self._grace_seconds = grace_seconds
+        self._running: contextlib.ExitStack | None = None
+        self._guard: subprocess.Popen[bytes] | None = None
+        self._address: tuple[str, int] = (host, port)
+        self._error_log = ""
+        self.directory: Path | None = None
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on."""
+        return self._address[1]
+
+    @property
+    def url(self) -> str:
+        """Where it is reached from this machine, without a slash at the end."""
+        host, port = self._address
+        here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - a name, not a bind
+        scheme = "https" if self._site.tls.enabled else "http"
+        return f"{scheme}://{_bracketed(here)}:{port}"
+
+    def error_log(self) -> str:
+        """Read Nginx's error log, of level info; after the end, what it was."""
+        if self.directory is not None:
+            with contextlib.suppress(FileNotFoundError):
+                path = self.directory / "error.log"
+                self._error_log = path.read_text(encoding="utf-8", errors="replace")
+        return self._error_log
+
+    def start(self) -> None:
+        """Start Nginx, and return as soon as it serves requests.
+
+        Raises:
+            NginxNotFoundError: there is no Nginx to run.
+            NginxStartError: the address cannot be had, the configuration is refused, or Nginx ends or
+                is silent at its start. Nothing is left behind.
+        """
+        assert self._running is None, "it runs already"
+        binary = find_nginx(self._binary)
+        with contextlib.ExitStack() as undo:
+            public = undo.enter_context(_listen_tcp(self._host, self._port))
+            self._address = public.getsockname()[:2]
+            self.directory = Path(tempfile.mkdtemp(prefix="uwsgibridge-nginx-"))
+            undo.callback(self._forget_directory, self.directory)
+            ready_path = self.directory / "ready.sock"
+            ready = undo.enter_context(_listen_unix(ready_path))
+            configuration = self._write_configuration(self.directory, ready_path)
+            _check(binary, configuration)
+            self._guard = self._spawn(binary, configuration, (public.fileno(), ready.fileno()))
+            undo.callback(self._stop_guard, self._guard)
+            # From here on they live and die with Nginx: a connection to a dead one fails at once.
+            public.close()
+            ready.close()
+            self._wait_until_ready(ready_path)
+            self._running = undo.pop_all()
+
+    def stop(self) -> None:
+        """Stop Nginx and remove what it wrote; return when both have happened."""
+        if self._running is not None:
+            running, self._running = self._running, None
+            running.close()
+
+    async def wait_ended(self) -> None:
+        """Wait until Nginx has ended, by itself or by `stop`."""
+        assert self._guard is not None, "it was not started"
+        assert self._guard.stdout is not None
+        await trio.lowlevel.wait_readable(self._guard.stdout)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    async def __aenter__(self) -> Self:
+        await trio.to_thread.run_sync(self.start)
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(self.stop)
+
+    def _write_configuration(self, directory: Path, ready_socket: Path) -> Path:
+        host, port = self._address
+        site = replace(self._site, listen=(f"{_bracketed(host)}:{port}",))
+        private = PrivateFiles(
+            directory=directory,
+            ready_socket=ready_socket,
+            account=_own_account(),
+            worker_processes=self._worker_processes,
+        )
+        path = directory / "nginx.conf"
+        path.write_text(render_private(site, private), encoding="utf-8")
+        return path
+
+    def _spawn(
+        self, binary: Path, configuration: Path, listeners: tuple[int, ...]
+    ) -> subprocess.Popen[bytes]:
+        directory = str(configuration.parent)
+        # -I and -S: neither the environment nor installed packages have a say in the guard.
+        program = (sys.executable, "-I", "-S", guard.__file__, directory, str(self._grace_seconds))
+        nginx = (
+            *(str(binary), "-p", directory, "-c", str(configuration)),
+            *("-e", str(configuration.parent / "error.log")),
+        )
+        return subprocess.Popen(  # noqa: S603 - our own guard and the Nginx that was found
+            (*program, *nginx),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL if self._errors_to is None else self._errors_to,
+            env={**os.environ, "NGINX": "".join(f"{number};" for number in listeners)},
+            pass_fds=listeners,
+            # Ctrl-C is for us: Nginx ends after what is behind it has been asked to.
+            start_new_session=True,
+        )
+
+    def _wait_until_ready(self, ready_path: Path) -> None:
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(self._start_timeout_seconds)
+            try:
+                probe.connect(str(ready_path))
+                probe.sendall(b"GET / HTTP/1.0\r\n\r\n")
+                answer = probe.recv(64)
+            except TimeoutError:
+                raise NginxStartError(
+                    f"Nginx does not serve requests within {self._start_timeout_seconds:g} s of its start"
+                ) from None
+            except OSError:
+                # Its sockets are closed: it has ended.
+                answer = b""
+        if not answer:
+            raise NginxStartError(
+                f"Nginx ended at its start: {_complaint(self.error_log()) or 'it does not say why'}"
+            )
+
+    def _stop_guard(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        with process.stdin, process.stdout:
+            self.error_log()
+            process.stdin.close()
+            _read_to_end(process.stdout, 2 * self._grace_seconds + _GUARD_MARGIN_SECONDS)
+            process.kill()
+            process.wait()
+
+    def _forget_directory(self, directory: Path) -> None:
+        self.error_log()
+        self.directory = None
+        # The guard has removed it, unless there was none, or it was killed: then its Nginx still runs.
+        with contextlib.suppress(FileNotFoundError, ValueError, ProcessLookupError):
+            os.killpg(int((directory / "nginx.pid").read_text()), signal.SIGKILL)
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _listen_tcp(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except (socket.gaierror, UnicodeError):
+        raise NginxStartError(f"{host!r} is not the name or address of a host") from None
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind(address)
+        listener.listen(_BACKLOG)
+        # Nginx does not do it to what it inherits.
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        raise NginxStartError(_bind_complaint(error, host, port)) from None
+    return listener
+
+
+def _bind_complaint(error: OSError, host: str, port: int) -> str:
+    match error.errno:
+        case errno.EADDRINUSE:
+            return (
+                f"port {port} of {host} is in use; choose another with --port (0 takes a free one)"
+            )
+        case errno.EACCES:
+            return f"port {port} of {host} is for root alone; choose one from 1024 on with --port"
+        case errno.EADDRNOTAVAIL:
+            return f"{host} is not an address of this machine"
+        case _:
+            return f"Nginx cannot listen on port {port} of {host}: {error.strerror}"
+
+
+def _listen_unix(path: Path) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX)
+    try:
+        listener.bind(str(path))
+        listener.listen(_BACKLOG)
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        raise NginxStartError(
+            f"no unix socket can be made in {path.parent} ({error}); name another directory in TMPDIR"
+        ) from None
+    return listener
+
+
+def _check(binary: Path, configuration: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "NGINX"}
+    command = (
+        str(binary),
+        "-t",
+        "-e",
+        "stderr",
+        "-p",
+        str(configuration.parent),
+        "-c",
+        str(configuration),
+    )
+    try:
+        done = subprocess.run(  # noqa: S603 - the Nginx that was found
+            command,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env=environment,
+            timeout=_CHECK_TIMEOUT_SECONDS,
+        )
+    except OSError as error:
+        raise NginxStartError(f"{binary} cannot be run: {error.strerror}") from None
+    except subprocess.TimeoutExpired:
+        raise NginxStartError(
+            f"{binary} did not check its configuration within {_CHECK_TIMEOUT_SECONDS:g} s"
+        ) from None
+    if done.returncode != 0:
+        said = done.stderr.decode("utf-8", "replace")
+        raise NginxStartError(
+            f"Nginx refuses its configuration: {_complaint(said) or said.strip() or 'it does not say why'}"
+        )
+
+
+def _complaint(log: str) -> str | None:
+    for line in log.splitlines():
+        for level in ("[emerg] ", "[alert] ", "[crit] "):
+            _, found, message = line.partition(level)
+            if found:
+                # In a file a process id stands between level and message.
+                return message.partition(": ")[2] if message[:1].isdecimal() else message
+    return None
+
+
+def _read_to_end(stream: IO[bytes], timeout_seconds: float) -> None:
+    deadline = time.monotonic() + timeout_seconds
+    readable = select.poll()
+    readable.register(stream, select.POLLIN)
+    while readable.poll(max(0.0, deadline - time.monotonic()) * 1000):
+        if not os.read(stream.fileno(), 64):
+            return
+
+
+def _own_account() -> tuple[str, str] | None:
+    # Without it, root's Nginx would run its workers as nobody, to whom neither the directory nor the
+    # bridge's socket is open.
+    if os.geteuid() != 0:
+        return None
+    account = pwd.getpwuid(0)
+    return account.pw_name, grp.getgrgid(account.pw_gid).gr_name
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

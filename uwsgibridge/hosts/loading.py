@@ -1,0 +1,129 @@
+"""Importing an application by its name."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from difflib import get_close_matches
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final
+
+# Frames before the application's first: ours of this package, and the import system's.
+_NOT_ITS_OWN: Final = (
+    str(Path(__file__).parent) + os.sep,
+    "<frozen importlib",
+    str(importlib.__file__),
+)
+
+
+class ApplicationError(Exception):
+    """The application can't be loaded or started.
+
+    Attributes:
+        traceback_text: the application's own traceback, or empty where the sentence says it all.
+    """
+
+    def __init__(self, message: str, *, traceback_text: str = "") -> None:
+        super().__init__(message)
+        self.traceback_text = traceback_text
+
+
+def load_application(name: str, *, app_dir: str = ".", factory: bool = False) -> Callable[..., Any]:
+    """Import ``module:attribute``.
+
+    Args:
+        name: module and attribute; both may have dots. Without an attribute, ``application`` and
+            ``app`` are tried, as Django's and Flask's own names.
+        app_dir: put first on the import path.
+        factory: call what was found, without arguments, and take what it returns.
+
+    Returns:
+        The application.
+
+    Raises:
+        ApplicationError: in one sentence, with the application's traceback where it has the fault.
+    """
+    module_name, _, attribute = name.partition(":")
+    if not module_name or module_name.endswith(".py") or "/" in module_name:
+        dotted = module_name.removesuffix(".py").replace("/", ".").strip(".") or "module"
+        raise ApplicationError(
+            f"{name!r} is not of the form module:attribute; write for example {dotted}:app"
+        )
+    directory = str(Path(app_dir).resolve())
+    if directory not in sys.path:
+        sys.path.insert(0, directory)
+    module = _import_module(module_name, directory)
+    app = _find_attribute(module, module_name, attribute)
+    if factory:
+        if not callable(app):
+            raise ApplicationError(f"{name} is not callable, so it can't be a factory (--factory)")
+        try:
+            app = app()
+        except Exception as error:
+            raise ApplicationError(
+                f"the factory {name} failed", traceback_text=own_traceback(error)
+            ) from error
+    if not callable(app):
+        raise ApplicationError(f"{name} is a {type(app).__name__}, which can't be called")
+    return app  # type: ignore[no-any-return] # callable() was the check
+
+
+def own_traceback(error: BaseException) -> str:
+    """Format an application's traceback, as `own_frames` has it."""
+    return "".join(traceback.format_exception(type(error), error, own_frames(error))).rstrip("\n")
+
+
+def own_frames(error: BaseException) -> TracebackType | None:
+    """Leave out the frames of ours, and of the import system, that lead into the application.
+
+    Returns:
+        The traceback from the application's first frame on; None where it has none.
+    """
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_NOT_ITS_OWN):
+        trace = trace.tb_next
+    return trace
+
+
+def _import_module(module_name: str, directory: str) -> Any:
+    try:
+        return importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        # Its own absence is the caller's mistake; that of something it imports is the application's.
+        if error.name and (module_name == error.name or module_name.startswith(error.name + ".")):
+            raise ApplicationError(
+                f"there is no module {error.name!r} in {directory} or on the import path; "
+                "--app-dir names the directory to import from"
+            ) from error
+        raise ApplicationError(
+            f"importing {module_name} failed", traceback_text=own_traceback(error)
+        ) from error
+    except (Exception, SystemExit) as error:
+        raise ApplicationError(
+            f"importing {module_name} failed", traceback_text=own_traceback(error)
+        ) from error
+
+
+def _find_attribute(module: Any, module_name: str, attribute: str) -> Any:
+    if not attribute:
+        for usual in ("application", "app"):
+            if hasattr(module, usual):
+                return getattr(module, usual)
+        raise ApplicationError(
+            f"{module_name} has no attribute 'application' or 'app'; "
+            f"name the one to serve: {module_name}:NAME"
+        )
+    found = module
+    for part in attribute.split("."):
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            public = [name for name in dir(found) if not name.startswith("_")]
+            close = get_close_matches(part, public, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise ApplicationError(f"{module_name} has no attribute {part!r}{hint}") from None
+    return found

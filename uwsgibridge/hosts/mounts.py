@@ -1,0 +1,38 @@
+"""Which host a request goes to: the longest prefix of its path wins, at path boundaries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from uwsgibridge.hosts.interface import Host
+from uwsgibridge.protocol.request import Request, is_below
+
+
+class Mounts:
+    """The hosts of a worker by the prefix below which they serve.
+
+    Args:
+        hosts: by prefix, without a slash at its end; the empty one is everything else.
+    """
+
+    def __init__(self, hosts: Mapping[str, Host]) -> None:
+        self._only = hosts.get("") if len(hosts) == 1 else None
+        self._by_length = sorted(hosts.items(), key=lambda item: len(item[0]), reverse=True)
+        self.hosts = list(hosts.values())
+
+    def select(self, request: Request) -> Host | None:
+        """Find the host, and move its prefix from PATH_INFO to SCRIPT_NAME (PEP 3333).
+
+        Returns:
+            The host, or None where nothing is mounted there.
+        """
+        if self._only is not None:
+            return self._only
+        path = request.vars["PATH_INFO"]
+        for prefix, host in self._by_length:
+            if is_below(path, prefix):
+                if prefix:
+                    request.vars["SCRIPT_NAME"] += prefix
+                    request.vars["PATH_INFO"] = path[len(prefix) :]
+                return host
+        return None

@@ -1,0 +1,116 @@
+"""How what goes wrong with an application is told: to the operator in the log, to the client."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from uwsgibridge.hosts.loading import own_frames
+from uwsgibridge.protocol.errors import InvalidResponse
+from uwsgibridge.protocol.request import Request
+from uwsgibridge.protocol.response import Response, status_line
+from uwsgibridge.telemetry.counters import Counters
+from uwsgibridge.telemetry.logs import Logger
+
+_SENTENCES: Final = {
+    408: "The request's body did not arrive in time.",
+    500: "The application failed. The server's log says why.",
+    503: "The server is stopping.",
+    504: "The application did not answer in time.",
+}
+
+
+class Reporter:
+    """Logs and counts for one host.
+
+    Args:
+        app_name: how the application is called in the log.
+        logger: where to.
+        counters: the worker's.
+        frontend_buffer_bytes: the size over which a head makes nginx answer 502.
+    """
+
+    def __init__(
+        self, app_name: str, logger: Logger, counters: Counters, frontend_buffer_bytes: int
+    ) -> None:
+        self.log = logger.bind(app=app_name)
+        self.counters = counters
+        self._frontend_buffer_bytes = frontend_buffer_bytes
+
+    def application_failed(
+        self, request: Request, response: Response, error: BaseException
+    ) -> None:
+        """Say that the application failed, once, with its traceback and none of our frames.
+
+        Args:
+            request: what was asked.
+            response: as far as it has come, which is what the client saw.
+            error: what the application raised, or the rule that it broke.
+        """
+        self.counters.app_errors += 1
+        if response.complete:
+            outcome = "the answer was complete"
+        else:
+            outcome = "connection broken" if response.head_sent else "answered 500"
+        broke_a_rule = isinstance(error, InvalidResponse)
+        self.log.error(
+            "application broke a rule" if broke_a_rule else "application failed",
+            **_about(request),
+            outcome=outcome,
+            detail=str(error) if broke_a_rule else type(error).__name__,
+            exc_info=(type(error), error, own_frames(error)),
+        )
+
+    def client_gone(self) -> None:
+        """Count a client that went away; that is not an error, and not worth a line."""
+        self.counters.client_gone += 1
+
+    def body_stalled(self, request: Request, *, head_sent: bool) -> None:
+        """Say that the body stopped arriving."""
+        self.counters.count_refusal("body_timeout")
+        self.log.warning(
+            "request body did not arrive in time",
+            **_about(request),
+            option="--body-timeout-seconds",
+            outcome="connection broken" if head_sent else "answered 408",
+        )
+
+    def reader_stalled(self, request: Request) -> None:
+        """Say that nginx stopped taking the answer."""
+        self.counters.count_refusal("write_timeout")
+        self.log.warning(
+            "answer was not taken in time",
+            **_about(request),
+            option="--write-timeout-seconds",
+            outcome="connection broken",
+        )
+
+    def check_answer(self, request: Request, response: Response) -> None:
+        """Say what is odd about an answer that was sent."""
+        if response.head_bytes > self._frontend_buffer_bytes:
+            head_bytes, name, header_bytes = response.largest_header()
+            self.log.warning(
+                "head of the answer is larger than Nginx's buffer: it answers 502",
+                **_about(request),
+                head_bytes=head_bytes,
+                largest_header=name,
+                largest_header_bytes=header_bytes,
+                option="uwsgi_buffer_size in Nginx, then --frontend-buffer-bytes",
+            )
+        if response.excess_bytes:
+            self.log.warning(
+                "body was longer than its Content-Length: the rest was cut off",
+                **_about(request),
+                excess_bytes=response.excess_bytes,
+            )
+
+
+def failure_answer(request: Request, status: int) -> bytes:
+    """Build the answer of one sentence that a client gets when its request failed."""
+    response = Response(request.method)
+    response.start(status, status_line(status), [(b"Content-Type", b"text/plain; charset=utf-8")])
+    return b"".join(response.send(_SENTENCES[status].encode() + b"\n", last=True))
+
+
+def _about(request: Request) -> dict[str, object]:
+    # The query is left out: it is where tokens are.
+    return {"method": request.method, "path": request.path}

@@ -1,0 +1,251 @@
+"""Accepting connections, reading their packet, and handing each to its host.
+
+What arrives at once is read at once: one wake-up takes a batch of connections, and the packet is
+usually there when accept() returns (always on a deferred TCP socket, nearly always on a unix one),
+so a task is started only for a connection that has to be waited for.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from socket import SocketType
+from time import monotonic
+from typing import Final
+
+from uwsgibridge.config.settings import Settings
+from uwsgibridge.connection import SCRATCH_BYTES, Connection
+from uwsgibridge.hosts.lingering import LingeringClose
+from uwsgibridge.hosts.loops import Loop
+from uwsgibridge.hosts.mounts import Mounts
+from uwsgibridge.listener.sockets import ListeningSocket
+from uwsgibridge.protocol.errors import ProtocolError
+from uwsgibridge.protocol.packet import MODIFIER_PING, PONG, PacketLimits
+from uwsgibridge.protocol.response import plain_answer, refusal
+from uwsgibridge.telemetry.counters import Counters
+from uwsgibridge.telemetry.logs import Logger
+
+# Connections taken in one go before others in this thread get their turn.
+_BATCH: Final = 32
+
+# Out of descriptors or memory: the next try, unless a request that ends makes room before.
+_RETRY_SECONDS: Final = 0.1
+
+# These concern one connection, which is gone before it was accepted (accept(2), "Error handling").
+_LOST_CONNECTION: Final = frozenset(
+    {errno.ECONNABORTED, errno.EINTR, errno.EPROTO, errno.ENETDOWN, errno.EHOSTUNREACH}
+)
+
+
+class Listener:
+    """Accepts on all listening sockets, as long as the hosts have room.
+
+    Args:
+        loop: the event loop; everything here belongs to its thread.
+        mounts: the hosts.
+        settings: limits and deadlines.
+        lingering: ends connections that were refused.
+        counters: the worker's.
+        logger: where to say what was refused.
+    """
+
+    def __init__(
+        self,
+        *,
+        loop: Loop,
+        mounts: Mounts,
+        settings: Settings,
+        lingering: LingeringClose,
+        counters: Counters,
+        logger: Logger,
+    ) -> None:
+        self._loop = loop
+        self._mounts = mounts
+        self._admissions = [host.admission for host in mounts.hosts]
+        self._lingering = lingering
+        self._counters = counters
+        self._log = logger
+        self._limits = PacketLimits(settings.max_vars_bytes, settings.max_vars)
+        self._max_body_bytes = settings.max_body_bytes
+        self._packet_timeout_seconds = settings.packet_timeout_seconds
+        self._max_waiting = settings.backlog
+        self._scratch = memoryview(bytearray(SCRATCH_BYTES))
+        self._acceptors: list[_Acceptor] = []
+        self._paused = False
+        self._closed = False
+        # Connections whose packet is outstanding, or that were refused and are being closed.
+        self._waiting: set[Connection] = set()
+
+    def listen(self, listening: ListeningSocket) -> None:
+        """Begin to accept on a socket."""
+        self._acceptors.append(_Acceptor(self, self._loop, listening))
+
+    def close(self) -> None:
+        """Accept nothing any more; what was accepted goes on."""
+        self._closed = True
+        for acceptor in self._acceptors:
+            acceptor.close()
+
+    def resume(self) -> None:
+        """Go on after a pause, where there is room again; from the loop's thread."""
+        if self._paused and not self._closed and not self._wait_for_room():
+            self._paused = False
+            for acceptor in self._acceptors:
+                acceptor.resume()
+
+    def has_room(self) -> bool:
+        """Whether another connection may be accepted; pauses the listener where not."""
+        for admission in self._admissions:
+            if len(admission.in_flight) >= admission.limit:
+                break
+        else:
+            if len(self._waiting) < self._max_waiting:
+                return True
+        self._pause()
+        self.resume()  # a thread may have made room in between, and will not say so again
+        return not self._paused
+
+    def pause_for_resources(self, error: OSError) -> None:
+        """Stop accepting for a moment: the process or the machine has run out of something."""
+        self._log.error(
+            "can't accept connections: waiting for some to end",
+            reason=os.strerror(error.errno or 0),
+            hint="raise the limit on open files (ulimit -n)",
+        )
+        self._pause()
+        self._loop.call_later(_RETRY_SECONDS, self.resume)
+
+    def take(self, connection: Connection) -> None:
+        """Begin with a connection that was just accepted."""
+        if not self._try_to_read(connection):
+            self._waiting.add(connection)
+            connection.task = self._loop.spawn(self._wait_for_packet, connection)
+
+    def _try_to_read(self, connection: Connection) -> bool:
+        """Read what is there; True when nothing more is to be waited for."""
+        try:
+            modifier1 = connection.receive_packet(self._scratch, self._limits, self._max_body_bytes)
+        except BlockingIOError:
+            return False
+        except ProtocolError as error:
+            self._refuse(connection, error)
+            return True
+        except OSError:
+            # PeerGone: a health check of plain TCP, or a client that left at once.
+            connection.force_close()
+            return True
+        if modifier1 is None:
+            return False
+        if modifier1 == MODIFIER_PING:
+            self._answer_ping(connection)
+            return True
+        request = connection.request
+        host = self._mounts.select(request)
+        if host is None:
+            self._answer(connection, plain_answer(404, "No application is mounted at this path."))
+            self._counters.count_refusal("not_mounted")
+        else:
+            host.admission.in_flight.add(connection)
+            host.submit(connection)
+        return True
+
+    async def _wait_for_packet(self, connection: Connection) -> None:
+        deadline = monotonic() + self._packet_timeout_seconds
+        try:
+            while True:
+                left = deadline - monotonic()
+                if left <= 0 or not await self._loop.wait_readable(connection, left):
+                    self._counters.count_refusal("packet_timeout")
+                    self._log.warning(
+                        "refused: no whole packet arrived in time",
+                        option="--packet-timeout-seconds",
+                    )
+                    connection.force_close()
+                    return
+                if self._try_to_read(connection):
+                    return
+        finally:
+            self._waiting.discard(connection)
+            self.resume()
+
+    def _refuse(self, connection: Connection, error: ProtocolError) -> None:
+        self._counters.count_refusal(error.reason)
+        self._log.warning(
+            "refused", reason=error.reason, detail=str(error), status=error.status,
+            **({"option": error.option} if error.option else {}),
+        )  # fmt: skip
+        answer = refusal(error)
+        if answer:
+            self._answer(connection, answer)
+        else:
+            connection.force_close()
+
+    def _answer(self, connection: Connection, answer: bytes) -> None:
+        """Send a short answer, and close once the peer has said all that it wanted to say."""
+        try:
+            connection.send(answer)
+        except OSError:
+            connection.force_close()
+            return
+        self._waiting.add(connection)
+        self._lingering.discard(connection, self._discarded)
+
+    def _discarded(self, connection: Connection) -> None:
+        self._waiting.discard(connection)
+        self.resume()
+
+    def _answer_ping(self, connection: Connection) -> None:
+        self._counters.pings += 1
+        try:
+            connection.send(PONG)
+            connection.close()
+        except OSError:
+            connection.force_close()
+
+    def _pause(self) -> None:
+        if not self._paused:
+            self._paused = True
+            for acceptor in self._acceptors:
+                acceptor.suspend()
+
+    def _wait_for_room(self) -> bool:
+        """Whether something is full; each such host will wake us."""
+        full = [
+            admission.wake_at(admission.resume_at)
+            for admission in self._admissions
+            if len(admission.in_flight) >= admission.limit
+        ]
+        return any(full) or len(self._waiting) >= self._max_waiting
+
+
+class _Acceptor:
+    """One listening socket."""
+
+    def __init__(self, listener: Listener, loop: Loop, listening: ListeningSocket) -> None:
+        self._listener = listener
+        self._socket = listening.socket
+        self._is_unix = listening.is_unix
+        # Plain integers: the enums of the socket module cost more than the call that they go to.
+        self._family = int(listening.socket.family)
+        self._type = int(listening.socket.type)
+        watch = loop.watch(listening.socket, self._accept_batch)
+        self.suspend, self.resume, self.close = watch.suspend, watch.resume, watch.close
+
+    def _accept_batch(self) -> None:
+        listener = self._listener
+        # What socket.accept() does, without the wrapper object that it makes.
+        accept = self._socket._accept  # type: ignore[attr-defined]  # noqa: SLF001
+        for _ in range(_BATCH):
+            if not listener.has_room():
+                return
+            try:
+                descriptor, _ = accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in _LOST_CONNECTION:
+                    continue
+                listener.pause_for_resources(error)
+                return
+            accepted = SocketType(self._family, self._type, 0, descriptor)
+            listener.take(Connection(accepted, is_unix=self._is_unix))

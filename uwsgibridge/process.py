@@ -1,0 +1,170 @@
+"""A worker as a process of its own: which event loop runs it, and what signals do to it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import resource
+import signal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import outcome
+import trio
+
+from uwsgibridge.config.settings import Settings, SettingsError, parse_mount
+from uwsgibridge.hosts.loading import load_application
+from uwsgibridge.listener.sockets import ListeningSocket, open_sockets
+from uwsgibridge.serving import Application, Worker, describe, single_error
+
+if TYPE_CHECKING:
+    from uwsgibridge.telemetry.logs import Logger
+
+
+def run_process(app_name: str | None, settings: Settings, logger: Logger) -> None:
+    """Serve in the foreground until SIGTERM or SIGINT, then drain and return.
+
+    A second signal breaks the drain off. Must be called in the main thread.
+
+    Args:
+        app_name: the application as ``module:attribute``; may be None where mounts are given.
+        settings: everything else.
+        logger: where log events go.
+
+    Raises:
+        SettingsError: nothing to serve, or a loop that is not installed.
+        BindError: an address can't be listened at.
+        ApplicationError: an application can't be imported, or its startup failed.
+    """
+    _raise_descriptor_limit()
+    with open_sockets(
+        settings.bind, mode=settings.socket_mode, backlog=settings.backlog
+    ) as sockets:
+        applications = load_applications(app_name, settings)
+        if _needs_asyncio(applications, settings):
+            _run_as_guest(applications, settings, logger, sockets)
+        else:
+            worker = Worker(applications, settings, logger)
+            trio.run(_run_until_signal, worker, sockets, logger)
+
+
+def load_applications(app_name: str | None, settings: Settings) -> list[Application]:
+    """Import the application and those that are mounted beside it.
+
+    Raises:
+        SettingsError: there is none, or two have the same prefix.
+        ApplicationError: one can't be imported.
+    """
+    names = [("", app_name)] if app_name else []
+    names += [parse_mount(mount) for mount in settings.mount]
+    if not names:
+        raise SettingsError("name an application to serve: uwsgibridge serve module:attribute")
+    prefixes = [prefix for prefix, _ in names]
+    for prefix in prefixes:
+        if prefixes.count(prefix) > 1:
+            raise SettingsError(f"two applications are mounted at {prefix or '/'!r} (--mount)")
+    return [
+        describe(
+            load_application(name, app_dir=settings.app_dir, factory=settings.factory),
+            settings.interface,
+            name=name,
+            prefix=prefix,
+        )
+        for prefix, name in names
+    ]
+
+
+async def _run_until_signal(
+    worker: Worker, sockets: Sequence[ListeningSocket], logger: Logger
+) -> None:
+    async def stop_on_signal(
+        scope: trio.CancelScope, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            task_status.started()
+            async for number in signals:
+                name = signal.Signals(number).name
+                if scope.cancel_called:
+                    logger.warning("stopping at once", signal=name)
+                    worker.hurry()
+                else:
+                    logger.info("stopping: running requests may end", signal=name)
+                    scope.cancel()
+
+    with single_error():
+        async with trio.open_nursery() as nursery:
+            serving = trio.CancelScope()
+            await nursery.start(stop_on_signal, serving)
+            with serving:
+                await worker.run(sockets)
+            nursery.cancel_scope.cancel()
+    logger.info("stopped")
+
+
+def _needs_asyncio(applications: Sequence[Application], settings: Settings) -> bool:
+    return settings.loop != "trio" and any(it.interface == "asgi" for it in applications)
+
+
+def _run_as_guest(
+    applications: Sequence[Application],
+    settings: Settings,
+    logger: Logger,
+    sockets: Sequence[ListeningSocket],
+) -> None:
+    """Run asyncio or uvloop in this thread, with trio as its guest."""
+    factory, has_wakeup_descriptor = _choose_loop(settings.loop)
+    with asyncio.Runner(loop_factory=factory) as runner:
+        loop = runner.get_loop()
+        worker = Worker(applications, settings, logger, asyncio_loop=loop)
+
+        async def host() -> None:
+            done: asyncio.Future[outcome.Outcome[None]] = loop.create_future()
+            trio.lowlevel.start_guest_run(
+                _run_until_signal,
+                worker,
+                sockets,
+                logger,
+                run_sync_soon_threadsafe=loop.call_soon_threadsafe,
+                run_sync_soon_not_threadsafe=loop.call_soon,
+                done_callback=done.set_result,
+                host_uses_signal_set_wakeup_fd=has_wakeup_descriptor,
+            )
+            (await done).unwrap()
+
+        # Runner.run() would take SIGINT for itself; the guest has it.
+        with _without_sigint_handling():
+            runner.run(host())
+
+
+@contextlib.contextmanager
+def _without_sigint_handling() -> Any:
+    # asyncio.Runner installs a handler only where the default one is in place (CPython, runners.py).
+    previous = signal.signal(signal.SIGINT, lambda _number, _frame: None)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def _choose_loop(name: str) -> tuple[Any, bool]:
+    """Give the loop's factory, and whether it sets the wake-up descriptor for signals itself."""
+    if name in {"auto", "uvloop"}:
+        try:
+            import uvloop
+        except ImportError:
+            if name == "uvloop":
+                raise SettingsError(
+                    "--loop uvloop: it is not installed; pip install 'uwsgibridge[uvloop]'"
+                ) from None
+        else:
+            return uvloop.new_event_loop, True
+    return asyncio.new_event_loop, False
+
+
+def _raise_descriptor_limit() -> None:
+    # The soft limit (1,024 on many systems) is a courtesy to select(2), which nobody here uses.
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = hard if hard != resource.RLIM_INFINITY else 1_048_576
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

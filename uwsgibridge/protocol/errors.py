@@ -1,0 +1,83 @@
+"""What can be wrong on the wire, and what to answer.
+
+Two families, because two different people have to act:
+
+- `ProtocolError`: the peer sent something that is not served. The operator of the frontend acts.
+- `InvalidResponse`: the application asked for an answer that can't be sent. Its developer acts.
+
+Anything else that leaves `uwsgibridge.protocol` is a bug of ours.
+"""
+
+from __future__ import annotations
+
+
+class ProtocolError(Exception):
+    """Refuse what a peer sent.
+
+    Attributes:
+        status: the HTTP status to answer with, or None where the peer does not speak a protocol in
+            which an answer would be understood: close without one.
+        reason: a short constant name for counters and log events, such as ``malformed_packet``.
+        option: the option that would allow it (``--max-vars``), or None where none does.
+    """
+
+    status: int | None = 400
+    reason = "protocol_error"
+
+    def __init__(self, message: str, *, option: str | None = None) -> None:
+        super().__init__(message)
+        self.option = option
+
+
+class MalformedPacket(ProtocolError):
+    """The bytes are not a uwsgi packet: a size runs past the end, or a key is empty."""
+
+    reason = "malformed_packet"
+
+
+class UnsupportedModifier(ProtocolError):
+    """A command of uWSGI's other than a request or a ping; none of them is ever carried out."""
+
+    status = None
+    reason = "unsupported_modifier"
+
+
+class HttpNotUwsgi(ProtocolError):
+    """HTTP arrived: ``proxy_pass`` (or a browser) where ``uwsgi_pass`` belongs."""
+
+    reason = "http_not_uwsgi"
+
+
+class TlsNotUwsgi(ProtocolError):
+    """A TLS handshake arrived; an HTTP answer would not be understood."""
+
+    status = None
+    reason = "tls_not_uwsgi"
+
+
+class TooManyVars(ProtocolError):
+    """The vars are over a limit, in bytes or in number (RFC 6585, section 5)."""
+
+    status = 431
+    reason = "vars_over_limit"
+
+
+class InvalidContentLength(ProtocolError):
+    """``CONTENT_LENGTH`` is not a plain decimal number, so the body's end is unknown."""
+
+    reason = "invalid_content_length"
+
+
+class BodyTooLarge(ProtocolError):
+    """The declared body is over ``--max-body-bytes`` (RFC 9110, section 15.5.14)."""
+
+    status = 413
+    reason = "body_over_limit"
+
+
+class InvalidResponse(RuntimeError):
+    """The application's answer breaks a rule; sending it would mislead the frontend."""
+
+
+class IncompleteBody(InvalidResponse):
+    """The application ended its body before the Content-Length that it had promised."""

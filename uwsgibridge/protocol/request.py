@@ -1,0 +1,198 @@
+"""A request, from the vars of a packet.
+
+The vars without ``HTTP_`` are the frontend's own words (a client can't set them) and so the trust
+boundary: address, scheme, TLS and user come from them, and from no ``X-Forwarded-*``.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+from urllib.parse import quote
+
+from uwsgibridge.protocol.errors import BodyTooLarge, InvalidContentLength
+from uwsgibridge.protocol.packet import MODIFIER_REQUEST_STRIP_SCRIPT_NAME, Packet
+
+# More digits than any size that exists; int() of thousands of them is a way to burn time.
+_MAX_LENGTH_DIGITS: Final = 18
+
+# Header names come from clients: the memo is for the few that all of them send.
+_MAX_REMEMBERED_NAMES: Final = 1024
+_header_names: dict[str, bytes] = {}
+
+_HTTP_VERSIONS: Final = {
+    "HTTP/1.0": "1.0",
+    "HTTP/1.1": "1.1",
+    "HTTP/2.0": "2",
+    "HTTP/2": "2",
+    "HTTP/3.0": "3",
+    "HTTP/3": "3",
+}
+
+
+class Request:
+    """One request: its vars, cleaned, and what follows from them.
+
+    Attributes:
+        vars: all vars, text in latin-1. Without ``HTTP_CONTENT_TYPE`` and ``HTTP_CONTENT_LENGTH``
+            (they come in addition to the ones without ``HTTP_``), ``HTTP_TRANSFER_ENCODING`` (the
+            body arrives de-chunked) and ``HTTP_PROXY`` (httpoxy). Always with ``REQUEST_METHOD``,
+            ``SCRIPT_NAME``, ``PATH_INFO``, ``QUERY_STRING``, ``SERVER_NAME``, ``SERVER_PORT`` and
+            ``SERVER_PROTOCOL`` (PEP 3333, "environ Variables").
+        content_length: bytes of body that follow the packet.
+    """
+
+    __slots__ = ("content_length", "vars")
+
+    def __init__(self, packet: Packet, *, max_body_bytes: int = 0) -> None:
+        """Take the vars of a packet over.
+
+        Args:
+            packet: with a modifier1 of 0 or 30; its dict of vars belongs to the request from now on.
+            max_body_bytes: the largest body that is accepted; 0 is any.
+
+        Raises:
+            InvalidContentLength: CONTENT_LENGTH is not a plain decimal number.
+            BodyTooLarge: CONTENT_LENGTH is over `max_body_bytes`.
+        """
+        self.vars = variables = packet.vars
+        drop = variables.pop
+        drop("HTTP_PROXY", None)
+        drop("HTTP_CONTENT_TYPE", None)
+        drop("HTTP_CONTENT_LENGTH", None)
+        drop("HTTP_TRANSFER_ENCODING", None)
+
+        length = variables.get("CONTENT_LENGTH")
+        if not length:
+            self.content_length = 0
+        elif length.isdecimal() and len(length) <= _MAX_LENGTH_DIGITS:
+            self.content_length = int(length)
+            if 0 < max_body_bytes < self.content_length:
+                raise BodyTooLarge(
+                    f"the body has {length} bytes, the limit is {max_body_bytes}",
+                    option="--max-body-bytes",
+                )
+        else:
+            raise InvalidContentLength(f"CONTENT_LENGTH is {length[:40]!r}, not a decimal number")
+
+        default = variables.setdefault
+        default("REQUEST_METHOD", "GET")
+        default("QUERY_STRING", "")
+        default("SERVER_PROTOCOL", "HTTP/1.1")
+        script_name = default("SCRIPT_NAME", "")
+        path = default("PATH_INFO", "" if script_name else "/")
+        if packet.modifier1 == MODIFIER_REQUEST_STRIP_SCRIPT_NAME:
+            script_name = script_name.rstrip("/")
+            if is_below(path, script_name):
+                variables["SCRIPT_NAME"] = script_name
+                variables["PATH_INFO"] = path[len(script_name) :]
+        if not variables.get("SERVER_NAME"):
+            variables["SERVER_NAME"] = self._fallback_server_name()
+        if not variables.get("SERVER_PORT"):
+            variables["SERVER_PORT"] = "443" if self.scheme == "https" else "80"
+
+    @property
+    def method(self) -> str:
+        """The method as the client sent it; case matters (RFC 9110, section 9.1)."""
+        return self.vars["REQUEST_METHOD"]
+
+    @property
+    def scheme(self) -> str:
+        """``https`` or ``http``: nginx sends REQUEST_SCHEME, Apache and lighttpd only HTTPS."""
+        scheme = self.vars.get("REQUEST_SCHEME")
+        if scheme:
+            return scheme
+        return "https" if self.vars.get("HTTPS", "").lower() in {"on", "1", "true"} else "http"
+
+    @property
+    def http_version(self) -> str:
+        """What the client spoke to the frontend: ``1.0``, ``1.1``, ``2`` or ``3`` (ASGI)."""
+        return _HTTP_VERSIONS.get(self.vars["SERVER_PROTOCOL"], "1.1")
+
+    @property
+    def client(self) -> tuple[str, int] | None:
+        """Address and port of the client, or None where the frontend names none."""
+        address = self.vars.get("REMOTE_ADDR")
+        # "unix:" is what nginx says of a client that came over a unix socket.
+        if not address or address == "unix:":
+            return None
+        return address, _port(self.vars.get("REMOTE_PORT", ""))
+
+    @property
+    def server(self) -> tuple[str, int]:
+        """Name and port that the client addressed."""
+        return self.vars["SERVER_NAME"], _port(self.vars["SERVER_PORT"])
+
+    @property
+    def path(self) -> str:
+        """The whole decoded path as text, SCRIPT_NAME included (ASGI HTTP scope, ``path``).
+
+        The bytes are UTF-8 by convention; what is not becomes U+FFFD, ``raw_path`` has it exactly.
+        """
+        return _as_utf8(self.vars["SCRIPT_NAME"] + self.vars["PATH_INFO"])
+
+    @property
+    def root_path(self) -> str:
+        """The part of `path` that the application is mounted at (ASGI HTTP scope, ``root_path``)."""
+        return _as_utf8(self.vars["SCRIPT_NAME"])
+
+    @property
+    def raw_path(self) -> bytes:
+        """The path as the client sent it, without the query (ASGI HTTP scope, ``raw_path``)."""
+        uri = self.vars.get("REQUEST_URI")
+        if uri:
+            return uri.partition("?")[0].encode("latin-1")
+        path = self.vars["SCRIPT_NAME"] + self.vars["PATH_INFO"]
+        return quote(path.encode("latin-1"), safe="/:@!$&'()*+,;=~").encode("ascii")
+
+    @property
+    def query_string(self) -> bytes:
+        """What follows the question mark, still encoded."""
+        return self.vars["QUERY_STRING"].encode("latin-1")
+
+    def header_pairs(self) -> list[tuple[bytes, bytes]]:
+        """List the client's headers.
+
+        Returns:
+            Lower-case names and values as bytes, in the order of the wire; content-type and
+            content-length once each, from the vars that the frontend answers for.
+        """
+        pairs: list[tuple[bytes, bytes]] = []
+        names = _header_names
+        for key, value in self.vars.items():
+            if key[:5] == "HTTP_":
+                name = names.get(key)
+                if name is None:
+                    name = _remember_header_name(key)
+                pairs.append((name, value.encode("latin-1")))
+        content_type = self.vars.get("CONTENT_TYPE")
+        if content_type:
+            pairs.append((b"content-type", content_type.encode("latin-1")))
+        if self.vars.get("CONTENT_LENGTH"):
+            pairs.append((b"content-length", self.vars["CONTENT_LENGTH"].encode("latin-1")))
+        return pairs
+
+    def _fallback_server_name(self) -> str:
+        # nginx sends an empty SERVER_NAME where no server_name is configured; PEP 3333 wants one.
+        host = self.vars.get("HTTP_HOST", "")
+        name = host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
+        return name or self.vars.get("SERVER_ADDR") or "localhost"
+
+
+def is_below(path: str, prefix: str) -> bool:
+    """Whether `path` is `prefix` or below it, at a path boundary: /foo does not hold /foobar."""
+    return path.startswith(prefix) and (len(path) == len(prefix) or path[len(prefix)] == "/")
+
+
+def _as_utf8(text: str) -> str:
+    return text if text.isascii() else text.encode("latin-1").decode("utf-8", "replace")
+
+
+def _port(text: str) -> int:
+    return int(text) if text.isdecimal() and len(text) <= 5 else 0
+
+
+def _remember_header_name(key: str) -> bytes:
+    name = key[5:].replace("_", "-").lower().encode("latin-1")
+    if len(_header_names) < _MAX_REMEMBERED_NAMES:
+        _header_names[key] = name
+    return name

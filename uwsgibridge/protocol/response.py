@@ -1,0 +1,320 @@
+"""An answer, from what an application says to bytes for the frontend.
+
+The answer is HTTP/1.1 with the end marked by Content-Length or by closing. The rules are those of
+nginx's ``ngx_http_uwsgi_process_header``, of RFC 9110 and of PEP 3333:
+
+- no CR, LF or NUL leaves in a status or header;
+- hop-by-hop headers are the frontend's affair and are dropped, Transfer-Encoding above all: nginx
+  drops it as well, and the chunk marks would be taken for the body;
+- no interim status: a uwsgi frontend takes the first head for the final one;
+- HEAD, 204 and 304 carry no body;
+- the body is exactly as long as its Content-Length, or is seen to be broken;
+- head and first bytes of body are one buffer: nginx before 1.31.0 mishandles a split status line.
+
+States: no head yet, head pending, body, complete. An `IncompleteBody` at the end tells the host to
+break the connection instead of closing it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from enum import IntEnum
+from http import HTTPStatus
+from typing import Final, TypeAlias
+
+from uwsgibridge.protocol.errors import IncompleteBody, InvalidResponse, ProtocolError
+
+# Up to here a copy is cheaper than a second system call.
+_JOIN_BYTES: Final = 65_536
+
+_MAX_REMEMBERED: Final = 1024
+
+# Names that a frontend on the other side of a hop must not be sent (RFC 9110, section 7.6.1;
+# PEP 3333, "Other HTTP Features").
+_HOP_BY_HOP: Final = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"trailers",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+
+_TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_STATUS: Final = re.compile(r"[1-9][0-9]{2}(?: [^\x00-\x08\x0a-\x1f\x7f]*)?")
+
+
+class _Kind(IntEnum):
+    PLAIN = 0
+    CONTENT_LENGTH = 1
+    HOP_BY_HOP = 2
+    CONTENT_TYPE = 3
+    ACCEL_BUFFERING = 4
+
+
+_SPECIAL: Final = {
+    b"content-length": _Kind.CONTENT_LENGTH,
+    b"content-type": _Kind.CONTENT_TYPE,
+    b"x-accel-buffering": _Kind.ACCEL_BUFFERING,
+}
+
+_kinds: dict[bytes, int] = {}
+_statuses: dict[str, tuple[int, bytes]] = {}
+_status_lines: dict[int, bytes] = {}
+
+Buffer: TypeAlias = bytes | memoryview
+
+
+class Response:
+    """One answer in the making.
+
+    Attributes:
+        status: the HTTP status once `start` was called, else 0.
+        head_sent: whether the head has left, after which only the connection can carry a failure.
+        complete: whether the whole answer has left.
+        excess_bytes: body bytes beyond the Content-Length, which were cut off.
+    """
+
+    __slots__ = ("_head", "_is_head_request", "_no_body", "_promised", "_sent", "complete", "excess_bytes", "head_sent", "status")  # fmt: skip
+
+    def __init__(self, method: str) -> None:
+        self.status = 0
+        self.head_sent = False
+        self.complete = False
+        self.excess_bytes = 0
+        self._is_head_request = method == "HEAD"
+        self._no_body = self._is_head_request
+        self._head = b""
+        self._promised: int | None = None
+        self._sent = 0
+
+    def start(self, status: int, line: bytes, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Take status and headers; a head that has not left yet is replaced.
+
+        Args:
+            status: the code, 200 to 999.
+            line: the same with its reason, as `parse_status` and `status_line` give it.
+            headers: names and values; validated here.
+
+        Raises:
+            InvalidResponse: what can't be sent, in words for the application's developer.
+        """
+        if self.head_sent:
+            raise InvalidResponse("the head of this response was already sent")
+        if status < 200:
+            raise InvalidResponse(
+                f"status {status} is interim: a uwsgi frontend would take it for the final answer"
+            )
+        promised: int | None = None
+        is_event_stream = sets_buffering = False
+        lines = [b"HTTP/1.1 " + line]
+        kinds = _kinds
+        for name, value in headers:
+            kind = kinds.get(name)
+            if kind is None:
+                kind = _classify(name)
+            if kind:
+                if kind == _Kind.HOP_BY_HOP:
+                    continue
+                if kind == _Kind.CONTENT_LENGTH:
+                    length = _parse_length(value)
+                    if promised is not None:
+                        if promised != length:
+                            raise InvalidResponse(
+                                f"two Content-Length headers, {promised} and {length}"
+                            )
+                        continue
+                    promised = length
+                    if status == 204:
+                        continue  # RFC 9110, section 8.6: not in a 204
+                elif kind == _Kind.CONTENT_TYPE:
+                    is_event_stream = value[:17].lower() == b"text/event-stream"
+                else:
+                    sets_buffering = True
+            try:
+                lines.append(name + b": " + value)
+            except TypeError:
+                raise InvalidResponse(f"the value of {name!r} is not bytes: {value!r}") from None
+        if is_event_stream and not sets_buffering:
+            # Else nginx holds events back until uwsgi_buffers are full.
+            lines.append(b"X-Accel-Buffering: no")
+        head = b"\r\n".join(lines)
+        breaks = len(lines) - 1
+        if head.count(b"\n") != breaks or head.count(b"\r") != breaks or b"\0" in head:
+            raise _blame(lines)
+        self.status = status
+        self._head = head
+        self._promised = promised
+        self._no_body = self._is_head_request or status in {204, 304}
+
+    def send(self, chunk: Buffer, *, last: bool = False) -> tuple[Buffer, ...]:
+        """Turn a piece of the body into what is to be written, in this order, head included.
+
+        Args:
+            chunk: bytes of the body; may be empty.
+            last: whether nothing follows. Where no Content-Length was given and this is also the
+                first piece, it is added.
+
+        Returns:
+            Buffers, none empty; the first one starts with the head where it had not left.
+
+        Raises:
+            IncompleteBody: with `last`, fewer bytes than promised. What was given is lost.
+        """
+        size = len(chunk)
+        promised = self._promised
+        if self._no_body:
+            chunk, size = b"", 0
+        elif promised is not None and self._sent + size > promised:
+            allowed = promised - self._sent
+            self.excess_bytes += size - allowed
+            chunk, size = chunk[:allowed], allowed
+        self._sent += size
+        if last:
+            if promised is not None and not self._no_body and self._sent != promised:
+                self._sent -= size
+                raise IncompleteBody(
+                    f"the body has {self._sent + size} bytes, its Content-Length is {promised}"
+                )
+            self.complete = True
+        if self.head_sent:
+            return (chunk,) if size else ()
+        if not self.status:
+            raise InvalidResponse("the body began before the head")
+        self.head_sent = True
+        head = self._head
+        if last and promised is None and not self._no_body:
+            head = b"%b\r\nContent-Length: %d\r\n\r\n" % (head, size)
+        else:
+            head += b"\r\n\r\n"
+        if size <= _JOIN_BYTES:
+            return (head + chunk if size else head,)
+        view = memoryview(chunk)
+        return (head + view[:_JOIN_BYTES], view[_JOIN_BYTES:])
+
+    def finish(self) -> tuple[Buffer, ...]:
+        """End the answer after streaming.
+
+        Returns:
+            As `send`: the head, where nothing of the answer had left yet.
+
+        Raises:
+            IncompleteBody: fewer bytes than promised.
+        """
+        return self.send(b"", last=True)
+
+    def largest_header(self) -> tuple[int, str, int]:
+        """Measure the head for a warning about the frontend's buffer.
+
+        Returns:
+            Bytes of the whole head; name and bytes of its largest header.
+        """
+        lines = self._head.split(b"\r\n")
+        largest = max(lines[1:], key=len, default=b"")
+        name = largest.partition(b":")[0].decode("latin-1")
+        return len(self._head) + 4, name, len(largest)
+
+    @property
+    def head_bytes(self) -> int:
+        """Bytes of the head, as far as it is known."""
+        return len(self._head)
+
+
+def parse_status(text: str) -> tuple[int, bytes]:
+    """Check a WSGI status string (PEP 3333, "The start_response() Callable").
+
+    Returns:
+        The code, and the string as bytes with at least a space after the code.
+
+    Raises:
+        InvalidResponse: it is not ``NNN Reason``.
+    """
+    known = _statuses.get(text)
+    if known is not None:
+        return known
+    if type(text) is not str:
+        raise InvalidResponse(f"the status must be a str such as '200 OK', not {text!r}")
+    if not _STATUS.fullmatch(text):
+        raise InvalidResponse(f"the status {text!r} is not of the form '200 OK'")
+    try:
+        line = (text if len(text) > 3 else text + " ").encode("latin-1")
+    except UnicodeEncodeError:
+        raise InvalidResponse(f"the status {text!r} has characters beyond latin-1") from None
+    known = (int(text[:3]), line)
+    if len(_statuses) < _MAX_REMEMBERED:
+        _statuses[text] = known
+    return known
+
+
+def status_line(status: int) -> bytes:
+    """Give the code with its standard reason, or an empty one.
+
+    Raises:
+        InvalidResponse: it is not an integer from 100 to 999.
+    """
+    line = _status_lines.get(status)
+    if line is not None:
+        return line
+    if not isinstance(status, int) or not 100 <= status <= 999:
+        raise InvalidResponse(f"the status must be an integer from 100 to 999, not {status!r}")
+    try:
+        reason = HTTPStatus(status).phrase
+    except ValueError:
+        reason = ""
+    line = _status_lines[int(status)] = b"%d %b" % (status, reason.encode("ascii"))
+    return line
+
+
+def plain_answer(status: int, text: str, headers: Iterable[tuple[bytes, bytes]] = ()) -> bytes:
+    """Build a whole answer of one sentence, for what never reaches an application.
+
+    Args:
+        status: the HTTP status.
+        text: what to say; a line end is added.
+        headers: further headers, such as Retry-After.
+    """
+    body = text.encode() + b"\n"
+    response = Response("GET")
+    content_type = (b"Content-Type", b"text/plain; charset=utf-8")
+    response.start(status, status_line(status), [content_type, *headers])
+    return b"".join(response.send(body, last=True))
+
+
+def refusal(error: ProtocolError) -> bytes:
+    """Build the answer to what is refused; empty where no answer would be understood."""
+    if error.status is None:
+        return b""
+    return plain_answer(error.status, str(error))
+
+
+def _parse_length(value: bytes) -> int:
+    if not value.isdigit():
+        raise InvalidResponse(f"Content-Length is {value[:40]!r}, not a decimal number")
+    return int(value)
+
+
+def _classify(name: bytes) -> int:
+    if not isinstance(name, bytes):
+        raise InvalidResponse(f"the header name {name!r} is not bytes")
+    if not _TOKEN.fullmatch(name):
+        raise InvalidResponse(f"{name[:80]!r} is not a header name (RFC 9110, section 5.1)")
+    lower = name.lower()
+    kind = _Kind.HOP_BY_HOP if lower in _HOP_BY_HOP else _SPECIAL.get(lower, _Kind.PLAIN)
+    if len(_kinds) < _MAX_REMEMBERED:
+        _kinds[bytes(name)] = int(kind)
+    return kind
+
+
+def _blame(lines: list[bytes]) -> InvalidResponse:
+    for line in lines:
+        if b"\r" in line or b"\n" in line or b"\0" in line:
+            name = line.partition(b":")[0].decode("latin-1")
+            return InvalidResponse(f"the value of {name[:80]!r} holds a CR, LF or NUL")
+    raise AssertionError("unreachable: counted a break that no line holds")

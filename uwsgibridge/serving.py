@@ -1,0 +1,304 @@
+"""A worker's life: hosts started, listener opened, requests served, all of it drained at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+import trio
+
+from uwsgibridge.config.settings import Settings
+from uwsgibridge.hosts.asgi import AsgiHost
+from uwsgibridge.hosts.hangup import HangupWatcher
+from uwsgibridge.hosts.interface import Host, detect_interface
+from uwsgibridge.hosts.lifespan import Lifespan
+from uwsgibridge.hosts.lingering import LingeringClose
+from uwsgibridge.hosts.loops import AsyncioLoop, Loop, TrioLoop
+from uwsgibridge.hosts.mounts import Mounts
+from uwsgibridge.hosts.reporting import Reporter
+from uwsgibridge.hosts.wsgi import WsgiHost
+from uwsgibridge.listener.accept import Listener
+from uwsgibridge.listener.sockets import ListeningSocket, open_sockets
+from uwsgibridge.telemetry.counters import Counters
+from uwsgibridge.telemetry.logs import Logger, make_logger
+
+# Cancelled tasks end at once, unless the application holds on to them.
+_BREAK_OFF_SECONDS: Final = 1.0
+
+if TYPE_CHECKING:
+    TaskStatus = trio.TaskStatus[list[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """An application and where it is mounted.
+
+    Attributes:
+        app: the callable.
+        interface: ``wsgi`` or ``asgi``.
+        name: how the log calls it.
+        prefix: the path that it is mounted at, without a slash at its end.
+    """
+
+    app: Callable[..., Any]
+    interface: str
+    name: str
+    prefix: str = ""
+
+
+async def serve(
+    app: Callable[..., Any],
+    *,
+    bind: Sequence[str] | None = None,
+    mounts: Mapping[str, Callable[..., Any]] | None = None,
+    settings: Settings | None = None,
+    logger: Logger | None = None,
+    task_status: TaskStatus = trio.TASK_STATUS_IGNORED,
+) -> NoReturn:
+    """Serve an application to ``uwsgi_pass``, inside a trio program.
+
+    Cancel it to stop: running requests then have ``settings.graceful_timeout_seconds`` to end. An
+    ASGI application runs as trio tasks; one that needs asyncio is served by the command line.
+
+    Args:
+        app: a WSGI or ASGI application; which one is told by the callable, or by
+            ``settings.interface``.
+        bind: addresses to listen at, as on the command line; ``settings.bind`` by default.
+        mounts: further applications by path prefix, such as ``{"/admin": admin_app}``.
+        settings: everything else.
+        logger: where log events go; JSON on standard error (text on a terminal) by default.
+        task_status: `trio.Nursery.start` gets the list of bound addresses, real ports included,
+            once the application has started.
+
+    Raises:
+        BindError: an address can't be listened at.
+        ApplicationError: the ASGI application's startup failed.
+        SettingsError: an address or a prefix is not one.
+    """
+    settings = settings or Settings()
+    if bind is not None:
+        settings = dataclasses.replace(settings, bind=tuple(bind))
+    prefixed = {"": app, **{prefix.rstrip("/"): it for prefix, it in (mounts or {}).items()}}
+    applications = [
+        describe(it, settings.interface, prefix=prefix) for prefix, it in prefixed.items()
+    ]
+    worker = Worker(applications, settings, logger or make_logger())
+    with open_sockets(
+        settings.bind, mode=settings.socket_mode, backlog=settings.backlog
+    ) as sockets:
+        await worker.run(sockets, task_status=task_status)
+    raise AssertionError("unreachable: a worker runs until it is cancelled")
+
+
+def describe(
+    app: Callable[..., Any], interface: str = "auto", *, name: str = "", prefix: str = ""
+) -> Application:
+    """Settle an application's interface and name.
+
+    Args:
+        app: the callable.
+        interface: ``auto`` to tell by the callable.
+        name: for the log; by default its module and name.
+        prefix: where it is mounted.
+    """
+    if interface == "auto":
+        interface = detect_interface(app)
+    if not name:
+        of = app if hasattr(app, "__qualname__") else type(app)
+        name = f"{of.__module__}:{of.__qualname__}"
+    return Application(app, interface, name, prefix)
+
+
+class Worker:
+    """Serves applications on listening sockets until it is cancelled.
+
+    Args:
+        applications: what is served, one for each prefix.
+        settings: everything else.
+        logger: where log events go.
+        asyncio_loop: the loop that runs this thread, where trio is its guest; without one the
+            ASGI applications run as trio tasks.
+    """
+
+    def __init__(
+        self,
+        applications: Sequence[Application],
+        settings: Settings,
+        logger: Logger,
+        *,
+        asyncio_loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        self.counters = Counters()
+        self._applications = applications
+        self._settings = settings
+        self._log = logger
+        self._asyncio_loop = asyncio_loop
+        self._hosts: list[Host] = []
+        self._drained = trio.Event()
+        self._hurry = trio.CancelScope()
+
+    async def run(
+        self,
+        sockets: Sequence[ListeningSocket],
+        *,
+        task_status: TaskStatus = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Serve until cancelled, then drain.
+
+        Args:
+            sockets: where to accept; the caller closes them.
+            task_status: gets the addresses once the applications have started.
+
+        Raises:
+            ApplicationError: an application's startup failed.
+        """
+        with single_error():
+            async with trio.open_nursery() as nursery:
+                # Requests run in a nursery that outlives the cancellation: that is draining.
+                tasks = await nursery.start(_hold_shielded_nursery)
+                try:
+                    await self._serve(tasks, sockets, task_status)
+                finally:
+                    tasks.cancel_scope.cancel()
+
+    def hurry(self) -> None:
+        """Cut a drain short; running requests are broken off at once."""
+        self._hurry.cancel()
+
+    async def _serve(
+        self, tasks: trio.Nursery, sockets: Sequence[ListeningSocket], task_status: TaskStatus
+    ) -> None:
+        loop = AsyncioLoop(self._asyncio_loop) if self._asyncio_loop else TrioLoop(tasks)
+        hangups = HangupWatcher(loop)
+        try:
+            lingering = LingeringClose(loop, self._settings.linger_seconds)
+            by_prefix = {
+                application.prefix: self._make_host(application, loop, hangups, lingering)
+                for application in self._applications
+            }
+            self._hosts = list(by_prefix.values())
+            self._listener = Listener(
+                loop=loop,
+                mounts=Mounts(by_prefix),
+                settings=self._settings,
+                lingering=lingering,
+                counters=self.counters,
+                logger=self._log,
+            )
+            self._loop = loop
+            started: list[Host] = []
+            try:
+                for host in self._hosts:
+                    await host.start()
+                    started.append(host)
+                for listening in sockets:
+                    self._listener.listen(listening)
+                    self._log.info("listening", address=str(listening.address))
+                task_status.started([str(listening.address) for listening in sockets])
+                await trio.sleep_forever()
+            finally:
+                with trio.CancelScope(shield=True):
+                    self._listener.close()
+                    await self._drain()
+                    for host in reversed(started):
+                        await host.stop()
+        finally:
+            hangups.close()
+
+    def _make_host(
+        self,
+        application: Application,
+        loop: Loop,
+        hangups: HangupWatcher,
+        lingering: LingeringClose,
+    ) -> Host:
+        settings = self._settings
+        reporter = Reporter(
+            application.name, self._log, self.counters, settings.frontend_buffer_bytes
+        )
+        if application.interface == "wsgi":
+            return WsgiHost(
+                application.app,
+                settings=settings,
+                reporter=reporter,
+                lingering=lingering,
+                wake=self._wake,
+            )
+        lifespan = Lifespan(
+            application.app,
+            loop=loop,
+            mode=settings.lifespan,
+            timeout_seconds=settings.lifespan_timeout_seconds,
+            logger=reporter.log,
+        )
+        return AsgiHost(
+            application.app,
+            settings=settings,
+            loop=loop,
+            hangups=hangups,
+            lifespan=lifespan,
+            reporter=reporter,
+            lingering=lingering,
+            wake=self._wake,
+        )
+
+    def _wake(self) -> None:
+        """Have the listener, or the drain, look again; from any thread."""
+        self._loop.run_threadsafe(self._look_again)
+
+    def _look_again(self) -> None:
+        self._listener.resume()
+        self._drained.set()
+
+    async def _wait_until_idle(self, host: Host) -> None:
+        while True:
+            self._drained = trio.Event()
+            if not host.admission.wake_at(0):
+                return
+            await self._drained.wait()
+
+    async def _drain(self) -> None:
+        seconds = self._settings.graceful_timeout_seconds
+        self._hurry.deadline = trio.current_time() + seconds
+        with self._hurry:
+            for host in self._hosts:
+                await self._wait_until_idle(host)
+        left = sum(len(host.admission.in_flight) for host in self._hosts)
+        if left:
+            self._log.error(
+                "requests were broken off: they did not end in time",
+                requests=left,
+                option="--graceful-timeout-seconds",
+            )
+            for host in self._hosts:
+                host.break_off()
+            with trio.move_on_after(_BREAK_OFF_SECONDS):
+                for host in self._hosts:
+                    await self._wait_until_idle(host)
+
+
+@contextlib.contextmanager
+def single_error() -> Iterator[None]:
+    """Raise the one error out of the groups that nurseries wrap around it; several stay a group."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+            error = error.exceptions[0]
+        if isinstance(error, BaseExceptionGroup):
+            raise
+        raise error from error.__cause__
+
+
+async def _hold_shielded_nursery(
+    task_status: trio.TaskStatus[trio.Nursery] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    with trio.CancelScope(shield=True):
+        async with trio.open_nursery() as tasks:
+            task_status.started(tasks)
+            await trio.sleep_forever()

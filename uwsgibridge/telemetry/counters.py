@@ -1,0 +1,26 @@
+"""What a worker counts about itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Counters:
+    """Events since the start; each is counted where it happens.
+
+    Attributes:
+        pings: pings answered.
+        refused: what was refused before an application saw it, by reason.
+        client_gone: requests whose client went away before the answer's end.
+        app_errors: requests in which the application failed.
+    """
+
+    pings: int = 0
+    client_gone: int = 0
+    app_errors: int = 0
+    refused: dict[str, int] = field(default_factory=dict)
+
+    def count_refusal(self, reason: str) -> None:
+        """Count one refusal under its reason."""
+        self.refused[reason] = self.refused.get(reason, 0) + 1

@@ -1,0 +1,55 @@
+"""Log events: readable on a terminal, one JSON object a line elsewhere, always on standard error.
+
+The bridge's logger is its own and leaves structlog's and logging's global configuration alone: that
+belongs to the application.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Final, TextIO
+
+import structlog
+
+Logger = structlog.typing.FilteringBoundLogger
+
+_LEVELS: Final = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}
+
+
+def make_logger(
+    log_format: str = "auto", log_level: str = "info", stream: TextIO | None = None
+) -> Logger:
+    """Make the logger that is handed to every part.
+
+    Args:
+        log_format: ``text``, ``json``, or ``auto`` for text on a terminal.
+        log_level: the least level that is written.
+        stream: where to; standard error by default.
+    """
+    out = stream if stream is not None else sys.stderr
+    processors: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    if log_format == "text" or (log_format == "auto" and out.isatty()):
+        processors.append(
+            structlog.dev.ConsoleRenderer(
+                colors=out.isatty(), exception_formatter=structlog.dev.plain_traceback
+            )
+        )
+    else:
+        processors += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    logger: Logger = structlog.wrap_logger(
+        structlog.WriteLogger(out),
+        processors=processors,
+        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[log_level]),
+        cache_logger_on_first_use=True,
+    )
+    return logger
