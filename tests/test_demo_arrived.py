@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from typing import Any
 
 import pytest
 
@@ -32,12 +33,12 @@ def var_name(header: str) -> str:
     return "HTTP_" + header.upper().replace("-", "_")
 
 
-def scope_of(uwsgi_vars: dict[bytes, bytes]) -> dict[str, object]:
+def scope_of(uwsgi_vars: dict[bytes, bytes]) -> dict[str, Any]:
     return {"type": "http", "extensions": {"uwsgi": {"vars": uwsgi_vars}}}
 
 
 @pytest.mark.parametrize("header", SECRET_NAMES)
-def test_secrets_are_masked_in_all_three(header):
+def test_secrets_are_masked_in_all_three(header: str) -> None:
     name = var_name(header)
     uwsgi_vars = {name.encode(): SECRET.encode()}
     scope = {**scope_of(uwsgi_vars), "headers": [(header.lower().encode(), SECRET.encode())]}
@@ -49,7 +50,7 @@ def test_secrets_are_masked_in_all_three(header):
     assert SECRET not in json.dumps(shown)
 
 
-def test_what_is_no_secret_is_shown():
+def test_what_is_no_secret_is_shown() -> None:
     scope = {
         **scope_of({b"PATH_INFO": "/café".encode(), b"HTTP_HOST": b"example.org"}),
         "headers": [(b"host", b"example.org")],
@@ -62,15 +63,15 @@ def test_what_is_no_secret_is_shown():
     assert shown["client"] == ["192.0.2.1", 4711]
 
 
-def test_an_empty_secret_is_shown_as_empty():
+def test_an_empty_secret_is_shown_as_empty() -> None:
     assert environ_as_json({"HTTP_COOKIE": ""}) == {"HTTP_COOKIE": ""}
 
 
-def test_bytes_that_are_not_utf8_are_shown_escaped():
+def test_bytes_that_are_not_utf8_are_shown_escaped() -> None:
     assert vars_as_json(scope_of({b"PATH_INFO": b"/\xff"})) == {"PATH_INFO": "/\\xff"}
 
 
-def test_objects_are_shown_by_their_type_alone():
+def test_objects_are_shown_by_their_type_alone() -> None:
     environ = {
         "wsgi.input": io.BytesIO(SECRET.encode()),
         "wsgi.version": (1, 0),
@@ -84,7 +85,7 @@ def test_objects_are_shown_by_their_type_alone():
     }
 
 
-def test_what_frameworks_add_is_left_out():
+def test_what_frameworks_add_is_left_out() -> None:
     assert environ_as_json({"werkzeug.request": object(), "PATH_INFO": "/"}) == {"PATH_INFO": "/"}
     assert scope_as_json({"type": "http", "app": object(), "state": {"password": SECRET}}) == {
         "type": "http"
@@ -92,12 +93,12 @@ def test_what_frameworks_add_is_left_out():
 
 
 @pytest.mark.parametrize("scope", [{}, {"extensions": None}, {"extensions": {"tls": {}}}])
-def test_without_uwsgi_vars_there_is_nothing_to_show(scope):
+def test_without_uwsgi_vars_there_is_nothing_to_show(scope: dict[str, Any]) -> None:
     assert vars_as_json(scope) is None
     assert packet_size_bytes(scope) is None
 
 
-def test_the_size_is_that_of_the_packet():
+def test_the_size_is_that_of_the_packet() -> None:
     packet = encode_packet({"PATH_INFO": "/", "HTTP_HOST": "example.org", "QUERY_STRING": ""})
     uwsgi_vars = {b"PATH_INFO": b"/", b"HTTP_HOST": b"example.org", b"QUERY_STRING": b""}
 

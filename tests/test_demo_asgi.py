@@ -1,13 +1,12 @@
 """The demo's two ASGI applications: the plain page and FastAPI, on each event loop that the bridge offers."""
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 import json
 import re
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -112,7 +111,7 @@ def ask(
 
 
 @pytest.fixture
-def no_waiting(monkeypatch):
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let streams run through where the loop's clock can't be made to jump."""
     for module in (page, asgi_fastapi):
         monkeypatch.setattr(module, "STREAM_INTERVAL_SECONDS", 0)
@@ -121,7 +120,7 @@ def no_waiting(monkeypatch):
 
 @LOOPS
 @APPLICATIONS
-def test_the_status_names_the_loop(application, loop):
+def test_the_status_names_the_loop(application: ModuleType, loop: str) -> None:
     answer = ask(application.app, "/status", loop=loop)
 
     assert answer.status == 200
@@ -132,7 +131,7 @@ def test_the_status_names_the_loop(application, loop):
 @LOOPS
 @APPLICATIONS
 @pytest.mark.parametrize("method", ["POST", "PUT"])
-def test_an_upload_is_counted_and_hashed(application, loop, method):
+def test_an_upload_is_counted_and_hashed(application: ModuleType, loop: str, method: str) -> None:
     chunks = [b"first ", b"second ", b"", b"third"]
 
     answer = ask(application.app, "/upload", method=method, body=chunks, loop=loop)
@@ -145,7 +144,7 @@ def test_an_upload_is_counted_and_hashed(application, loop, method):
 
 
 @APPLICATIONS
-def test_the_stream_comes_a_line_at_a_time(application):
+def test_the_stream_comes_a_line_at_a_time(application: ModuleType) -> None:
     answer = ask(application.app, "/stream")
 
     assert answer.headers["content-type"] == "text/plain; charset=utf-8"
@@ -160,7 +159,7 @@ def test_the_stream_comes_a_line_at_a_time(application):
 @LOOPS
 @APPLICATIONS
 @pytest.mark.usefixtures("no_waiting")
-def test_the_stream_ends_on_every_loop(application, loop):
+def test_the_stream_ends_on_every_loop(application: ModuleType, loop: str) -> None:
     answer = ask(application.app, "/stream", loop=loop)
 
     assert len(answer.pieces) == 20
@@ -170,7 +169,7 @@ def test_the_stream_ends_on_every_loop(application, loop):
 @LOOPS
 @APPLICATIONS
 @pytest.mark.usefixtures("no_waiting")
-def test_the_clock_sends_events_and_ends(application, loop):
+def test_the_clock_sends_events_and_ends(application: ModuleType, loop: str) -> None:
     answer = ask(application.app, "/clock", loop=loop)
 
     assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
@@ -188,40 +187,41 @@ def test_the_clock_sends_events_and_ends(application, loop):
 @LOOPS
 @pytest.mark.parametrize("path", ["/stream", "/clock"])
 @pytest.mark.usefixtures("no_waiting")
-def test_the_page_stops_when_the_client_goes_away(loop, path):
+def test_the_page_stops_when_the_client_goes_away(loop: str, path: str) -> None:
     answer = ask(page.app, path, loop=loop, gone_after=3)
 
     assert len(answer.pieces) == 3
     assert not answer.complete
 
 
+@LOOPS
 @pytest.mark.parametrize("path", ["/stream", "/clock"])
 @pytest.mark.usefixtures("no_waiting")
-def test_fastapi_stops_when_the_client_goes_away(path):
+def test_fastapi_stops_when_the_client_goes_away(loop: str, path: str) -> None:
     # How it ends is Starlette's choice; that it ends, and sends nothing more, is ours.
-    with pytest.raises(Exception, match="^$") as caught:
-        ask(asgi_fastapi.app, path, loop="asyncio", gone_after=3)
+    with pytest.raises(Exception, match=r"^$") as caught:
+        ask(asgi_fastapi.app, path, loop=loop, gone_after=3)
 
     assert type(caught.value).__name__ == "ClientDisconnect"
 
 
-@pytest.mark.parametrize("path", ["/", "/stream", "/clock"])
-def test_head_has_no_endless_body(path):
+@pytest.mark.parametrize("path", ["/stream", "/clock"])
+def test_head_starts_no_stream(path: str) -> None:
     answer = ask(page.app, path, method="HEAD")
 
     assert answer.status == 200
     assert answer.complete
-    assert answer.times in ([], [0.0])
+    assert answer.pieces == []
 
 
-def test_an_upload_that_breaks_off_gets_no_receipt():
+def test_an_upload_that_breaks_off_gets_no_receipt() -> None:
     answer = ask(page.app, "/upload", method="POST", body=())
 
     assert answer.status == 0
 
 
 @APPLICATIONS
-def test_the_page_and_its_files_are_served(application):
+def test_the_page_and_its_files_are_served(application: ModuleType) -> None:
     html = ask(application.app, "/")
     assert html.status == 200
     assert html.headers["content-type"] == "text/html; charset=utf-8"
@@ -248,12 +248,12 @@ def test_the_page_and_its_files_are_served(application):
         "/assets/__init__.py",
     ],
 )
-def test_no_path_leads_out_of_the_assets(application, path):
+def test_no_path_leads_out_of_the_assets(application: ModuleType, path: str) -> None:
     assert ask(application.app, path).status == 404
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/status/more", "/varsity", "/page.py"])
-def test_an_unknown_path_is_a_404(path):
+def test_an_unknown_path_is_a_404(path: str) -> None:
     answer = ask(page.app, path)
 
     assert answer.status == 404
@@ -268,14 +268,16 @@ def test_an_unknown_path_is_a_404(path):
         ("GET", "/upload", "POST, PUT"),
     ],
 )
-def test_a_wrong_method_is_a_405_that_names_the_right_ones(method, path, allowed):
+def test_a_wrong_method_is_a_405_that_names_the_right_ones(
+    method: str, path: str, allowed: str
+) -> None:
     answer = ask(page.app, path, method=method)
 
     assert answer.status == 405
     assert answer.headers["allow"] == allowed
 
 
-def test_the_vars_are_shown_with_secrets_masked():
+def test_the_vars_are_shown_with_secrets_masked() -> None:
     uwsgi_vars = {b"PATH_INFO": "/vars/café".encode(), b"HTTP_COOKIE": SECRET.encode()}
 
     answer = ask(page.app, "/vars/café", scope={"extensions": {"uwsgi": {"vars": uwsgi_vars}}})
@@ -287,11 +289,11 @@ def test_the_vars_are_shown_with_secrets_masked():
     assert answer.headers["cache-control"] == "no-store"
 
 
-def test_vars_that_did_not_come_are_null():
+def test_vars_that_did_not_come_are_null() -> None:
     assert ask(page.app, "/vars").json() == {"vars": None, "packet_bytes": None}
 
 
-def test_the_scope_is_shown_with_secrets_masked():
+def test_the_scope_is_shown_with_secrets_masked() -> None:
     headers = [(b"host", b"example.org"), (b"authorization", b"Bearer " + SECRET.encode())]
     extensions = {"uwsgi": {"vars": {b"HTTP_AUTHORIZATION": b"Bearer " + SECRET.encode()}}}
 
@@ -316,26 +318,26 @@ def test_the_scope_is_shown_with_secrets_masked():
 
 
 @APPLICATIONS
-def test_a_mounted_application_finds_its_paths(application):
+def test_a_mounted_application_finds_its_paths(application: ModuleType) -> None:
     answer = ask(application.app, "/mounted/status", scope={"root_path": "/mounted"})
 
     assert answer.status == 200
 
 
-def test_fastapi_adds_numbers_and_refuses_the_rest():
+def test_fastapi_adds_numbers_and_refuses_the_rest() -> None:
     assert ask(asgi_fastapi.app, "/sum?number=1&number=2.5").json() == {"sum": 3.5}
     assert ask(asgi_fastapi.app, "/sum?number=one").status == 422
     assert ask(asgi_fastapi.app, "/sum").status == 422
 
 
 @pytest.mark.parametrize("path", ["/docs", "/redoc"])
-def test_fastapi_serves_no_page_that_loads_from_a_cdn(path):
+def test_fastapi_serves_no_page_that_loads_from_a_cdn(path: str) -> None:
     assert ask(asgi_fastapi.app, path).status == 404
 
 
-def test_the_page_takes_part_in_the_lifespan():
+def test_the_page_takes_part_in_the_lifespan() -> None:
     incoming = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
-    sent = []
+    sent: list[Any] = []
 
     async def receive() -> dict[str, str]:
         return incoming.pop(0)
@@ -348,8 +350,8 @@ def test_the_page_takes_part_in_the_lifespan():
     assert sent == [{"type": "lifespan.startup.complete"}, {"type": "lifespan.shutdown.complete"}]
 
 
-def test_the_page_declines_websockets():
-    sent = []
+def test_the_page_declines_websockets() -> None:
+    sent: list[Any] = []
 
     async def receive() -> dict[str, str]:
         return {"type": "websocket.connect"}

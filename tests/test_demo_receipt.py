@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+from types import SimpleNamespace
 
-from uwsgibridge.demo import receipt as module
+import pytest
+
 from uwsgibridge.demo.receipt import Receipt
 
+CLOCK = "uwsgibridge.demo.receipt.time"
 
-def test_pieces_are_counted_and_hashed_as_one(monkeypatch):
+
+def test_pieces_are_counted_and_hashed_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
     now = iter([100.0, 100.5])
-    monkeypatch.setattr(module.time, "monotonic", lambda: next(now))
+    monkeypatch.setattr(CLOCK, SimpleNamespace(monotonic=lambda: next(now)))
     receipt = Receipt()
     for chunk in (b"ab", b"", b"cdef"):
         receipt.add(chunk)
@@ -24,7 +28,7 @@ def test_pieces_are_counted_and_hashed_as_one(monkeypatch):
     }
 
 
-def test_no_time_passed_is_no_division_by_zero(monkeypatch):
-    monkeypatch.setattr(module.time, "monotonic", lambda: 1.0)
+def test_no_time_passed_is_no_division_by_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CLOCK, SimpleNamespace(monotonic=lambda: 1.0))
 
     assert Receipt().report()["bytes_per_second"] == 0

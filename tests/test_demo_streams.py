@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
+from types import SimpleNamespace
 
 import pytest
 
 from uwsgibridge.demo import streams
 
+CLOCK = "uwsgibridge.demo.streams.time"
 
-def test_a_chunk_is_one_line_with_its_number():
+
+def test_a_chunk_is_one_line_with_its_number() -> None:
     chunk = streams.stream_chunk(7)
 
     assert chunk.startswith(b"chunk  7 of 20 at ")
@@ -18,7 +21,7 @@ def test_a_chunk_is_one_line_with_its_number():
     assert chunk.endswith(b"\n")
 
 
-def test_an_event_is_fields_and_an_empty_line():
+def test_an_event_is_fields_and_an_empty_line() -> None:
     lines = streams.clock_event(3).decode().split("\n")
 
     assert lines[0] == "id: 3"
@@ -40,8 +43,8 @@ def test_an_event_is_fields_and_an_empty_line():
     ],
 )
 def test_the_clock_waits_for_the_full_second_and_never_ticks_twice_in_one(
-    monkeypatch, now, wait_seconds
-):
-    monkeypatch.setattr(streams.time, "time", lambda: now)
+    monkeypatch: pytest.MonkeyPatch, now: float, wait_seconds: float
+) -> None:
+    monkeypatch.setattr(CLOCK, SimpleNamespace(time=lambda: now))
 
     assert streams.seconds_to_next_tick() == wait_seconds

@@ -31,17 +31,17 @@ class Elements(HTMLParser):
         self._open = ""
         self.feed(text)
 
-    def handle_starttag(self, tag, attrs):
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.found.append((tag, dict(attrs)))
         self._open = tag
 
-    def handle_data(self, data):
+    def handle_data(self, data: str) -> None:
         if self._open in {"script", "style"}:
             self.inline += data.strip()
             self._open = ""
 
 
-def test_the_files_that_the_pages_are_made_of_are_there():
+def test_the_files_that_the_pages_are_made_of_are_there() -> None:
     assert {"page.html", "fastapi.html", "style.css", "page.js", "icon.svg"} <= WEB_FILES.keys()
     assert set(TEMPLATES) == {"flask.html"}
 
@@ -55,7 +55,7 @@ def test_the_files_that_the_pages_are_made_of_are_there():
         ("icon.svg", "image/svg+xml"),
     ],
 )
-def test_content_types_and_headers(name, content_type):
+def test_content_types_and_headers(name: str, content_type: str) -> None:
     headers = WEB_FILES[name].headers
 
     assert headers["Content-Type"] == content_type
@@ -65,13 +65,13 @@ def test_content_types_and_headers(name, content_type):
     assert "unsafe" not in headers["Content-Security-Policy"]
 
 
-def test_the_policy_allows_no_other_origin():
+def test_the_policy_allows_no_other_origin() -> None:
     assert "://" not in SECURITY_HEADERS["Content-Security-Policy"]
     assert "*" not in SECURITY_HEADERS["Content-Security-Policy"]
 
 
 @pytest.mark.parametrize("name", sorted(HTML))
-def test_pages_hold_nothing_inline(name):
+def test_pages_hold_nothing_inline(name: str) -> None:
     elements = Elements(HTML[name])
 
     assert elements.inline == ""
@@ -82,7 +82,7 @@ def test_pages_hold_nothing_inline(name):
 
 
 @pytest.mark.parametrize("name", sorted(HTML))
-def test_every_control_has_a_label_and_every_image_a_text(name):
+def test_every_control_has_a_label_and_every_image_a_text(name: str) -> None:
     elements = Elements(HTML[name]).found
     labelled = {attributes.get("for") for tag, attributes in elements if tag == "label"}
 
@@ -97,7 +97,7 @@ def test_every_control_has_a_label_and_every_image_a_text(name):
 
 
 @pytest.mark.parametrize("name", sorted({**WEB_FILES, **HTML}))
-def test_nothing_is_loaded_from_elsewhere(name):
+def test_nothing_is_loaded_from_elsewhere(name: str) -> None:
     text = HTML[name] if name in HTML else WEB_FILES[name].body.decode()
 
     assert not re.search(r"""(?:src|href|url|from|import)\s*[=(]?\s*["']?(?:https?:)?//""", text)
@@ -105,14 +105,14 @@ def test_nothing_is_loaded_from_elsewhere(name):
 
 
 @pytest.mark.parametrize("name", sorted(name for name in WEB_FILES if name.endswith(".js")))
-def test_scripts_import_what_is_there(name):
+def test_scripts_import_what_is_there(name: str) -> None:
     text = WEB_FILES[name].body.decode()
     imported = re.findall(r'from "\./([^"]+)"|import "\./([^"]+)"', text)
 
     assert {first or second for first, second in imported} <= WEB_FILES.keys()
 
 
-def test_elements_that_scripts_look_for_are_in_the_page():
+def test_elements_that_scripts_look_for_are_in_the_page() -> None:
     identifiers = {
         attributes["id"]
         for _, attributes in Elements(HTML["page.html"]).found
@@ -129,7 +129,7 @@ def test_elements_that_scripts_look_for_are_in_the_page():
     assert wanted <= identifiers
 
 
-def test_assets_that_pages_ask_for_are_there():
+def test_assets_that_pages_ask_for_are_there() -> None:
     for text in HTML.values():
         asked = re.findall(r'"assets/([^"]+)"', text) + re.findall(r"'asset', name='([^']+)'", text)
         assert asked

@@ -14,6 +14,7 @@ One connection carries one request (nginx never reuses it). Three facts shape th
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 import sys
@@ -124,10 +125,9 @@ class Connection:
         count = self._socket.recv_into(scratch, 0, _PEEK if self._hold else _DONTWAIT)
         if not count:
             raise PeerGone
+        arrived = scratch[:count]
         if self._pending:
-            arrived = memoryview(self._pending + scratch[:count])
-        else:
-            arrived = scratch[:count]
+            arrived = memoryview(self._pending + arrived)
         packet = parse_packet(arrived, limits)
         if packet is None:
             self._pending = arrived.tobytes()
@@ -235,10 +235,8 @@ class Connection:
 
     def shutdown_write(self) -> None:
         """Say that the answer is complete while input is still being discarded."""
-        try:
+        with contextlib.suppress(OSError):  # the peer was quicker
             self._socket.shutdown(socket.SHUT_WR)
-        except OSError:
-            return  # the peer was quicker
 
     def abort(self) -> bool:
         """Break the connection so that the peer sees that the answer is truncated.
@@ -247,19 +245,15 @@ class Connection:
             False where it can't be broken yet: a unix socket, with the rest of the body still on its
             way. It stays open; once `fileno()` is readable, or after a deadline, `force_close`.
         """
-        if self._hold:
-            if not self._held and self.body_unseen:
-                try:
-                    self._socket.recv(1, _PEEK)
-                except BlockingIOError:
-                    return False
-                except OSError:
-                    pass  # gone anyway
-        elif self._socket.family != socket.AF_UNIX:
-            try:
+        with contextlib.suppress(OSError):  # gone anyway
+            if self._hold:
+                if not self._held and self.body_unseen:
+                    try:
+                        self._socket.recv(1, _PEEK)
+                    except BlockingIOError:
+                        return False
+            elif self._socket.family != socket.AF_UNIX:
                 self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-            except OSError:
-                pass
         self._socket.close()
         return True
 

@@ -44,7 +44,7 @@ class _LazyGroup(click.Group):
 )
 @click.version_option(__version__, "-V", "--version", prog_name="uwsgibridge")
 def main() -> None:
-    """The Python application server for everyone with uwsgi_pass in an Nginx config.
+    r"""The Python application server for everyone with uwsgi_pass in an Nginx config.
 
     \b
     Try it:       uwsgibridge demo

@@ -16,7 +16,7 @@ EXIT_APPLICATION = 3
 @click.argument("app", required=False, envvar="UWSGIBRIDGE_APP")
 @settings_options()
 def command(app: str | None, **values: Any) -> None:
-    """Serve APP to Nginx's uwsgi_pass, in the foreground.
+    r"""Serve APP to Nginx's uwsgi_pass, in the foreground.
 
     APP is module:attribute, a WSGI or an ASGI application; module alone takes its "application" or
     "app". It may be left out where --mount names what to serve.

@@ -148,7 +148,7 @@ class _Exchange:
         exc_info: tuple[type[BaseException], BaseException, TracebackType] | None = None,
         /,
     ) -> Callable[[bytes], None]:
-        """Take the head (PEP 3333, "The start_response() Callable")."""
+        """Take the head as PEP 3333 has it, which may be replaced until it has left."""
         response = self._response
         if exc_info:
             try:

@@ -1,0 +1,99 @@
+"""Which servers a run consists of, and the sentence for what can't be run."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from benchmarks.errors import BenchmarkError
+from benchmarks.servers import PAIRS, SERVERS, application, choose, require_installed, version
+
+if TYPE_CHECKING:
+    from benchmarks.servers import App, Server
+
+NAMED = {server.name: server for server in SERVERS}
+# A distribution of that name isn't installed.
+MISSING = "uwsgibridge-no-such-distribution"
+
+
+def test_the_default_run_has_every_server_that_a_ratio_needs() -> None:
+    names = {server.name for server in choose("hello")}
+    assert {name for pair in PAIRS for name in (pair.server, pair.baseline)} == names
+
+
+@pytest.mark.parametrize(("app", "interface"), [("flask", "wsgi"), ("fastapi", "asgi")])
+def test_a_framework_is_run_on_the_servers_of_its_interface(app: App, interface: str) -> None:
+    servers = choose(app)
+    assert len(servers) > 2
+    assert {server.interface for server in servers} == {interface}
+
+
+def test_only_can_name_servers_that_are_not_in_the_default_run() -> None:
+    assert [s.name for s in choose("hello", ["gunicorn-asgi", "uwsgi"])] == [
+        "uwsgi",
+        "gunicorn-asgi",
+    ]
+
+
+def test_an_unknown_name_is_answered_with_those_there_are() -> None:
+    with pytest.raises(BenchmarkError, match=r"--only: there is no server 'apache'.*bridge-wsgi"):
+        choose("hello", ["apache"])
+
+
+def test_a_server_that_can_not_call_the_application_is_refused() -> None:
+    with pytest.raises(BenchmarkError, match=r"--only: uwsgi calls WSGI .*--app fastapi"):
+        choose("fastapi", ["uwsgi"])
+
+
+def test_a_missing_peer_is_named_with_its_package_and_the_extra(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        "benchmarks.servers.version", lambda package: None if package == "pyuwsgi" else "1"
+    )
+    with pytest.raises(BenchmarkError, match=r"uwsgi.* without pyuwsgi: .*\[bench\].*--only"):
+        require_installed([NAMED["uwsgi"], NAMED["bridge-wsgi"]])
+    require_installed([NAMED["bridge-wsgi"]])
+
+
+def test_a_version_is_that_of_the_installed_distribution() -> None:
+    assert version("trio")
+    assert version(MISSING) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "app", "expected"),
+    [
+        ("uwsgi", "hello", "benchmarks.apps:wsgi_hello"),
+        ("uvicorn", "hello", "benchmarks.apps:asgi_hello"),
+        ("uwsgi", "flask", "benchmarks.apps.flask_hello:app"),
+        ("uvicorn", "fastapi", "benchmarks.apps.fastapi_hello:app"),
+    ],
+)
+def test_the_application_fits_the_interface(name: str, app: App, expected: str) -> None:
+    assert application(NAMED[name], app) == expected
+
+
+@pytest.mark.parametrize("server", SERVERS, ids=lambda server: server.name)
+@pytest.mark.parametrize("endpoint", ["unix:/run/x.sock", "127.0.0.1:3031"])
+def test_each_command_line_names_the_application_and_the_endpoint(
+    server: Server, endpoint: str
+) -> None:
+    argv = server.argv("module:app", endpoint, 128)
+    assert "module:app" in argv
+    if server.name == "uvicorn":
+        given = ["--uds", "/run/x.sock"] if "unix" in endpoint else ["127.0.0.1", "--port", "3031"]
+        assert " ".join(given) in " ".join(argv)
+    elif server.name.startswith("uwsgi"):
+        assert argv[argv.index("--socket") + 1] == endpoint.removeprefix("unix:")
+    else:
+        assert argv[argv.index("--bind") + 1] == endpoint
+
+
+def test_the_bridge_is_run_by_the_interpreter_of_the_benchmark() -> None:
+    argv = NAMED["bridge-wsgi"].argv("module:app", "unix:/run/x.sock", 128)
+    assert argv[:4] == [sys.executable, "-m", "uwsgibridge", "serve"]
+    assert " --threads 8" in " ".join(argv)
+    assert " --workers 1" in " ".join(argv)
