@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 _ROOT = Path(__file__).resolve().parents[1]
 
+# sun_path of unix(7) without its final NUL.
+_SOCKET_PATH_BYTES = 107
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -179,14 +182,9 @@ def _measure_and_report(
     runs: list[Run] = []
     with (
         _signals_end_it(),
-        tempfile.TemporaryDirectory(prefix="uwsgibridge-bench-") as directory,
+        tempfile.TemporaryDirectory(prefix="bench-") as directory,
     ):
-        endpoints = {
-            server.name: f"unix:{directory}/{server.name}.sock"
-            if options.sockets == "unix"
-            else f"127.0.0.1:{free_port()}"
-            for server in servers
-        }
+        endpoints = _endpoints(servers, options.sockets, directory)
         bench = Bench(
             app=options.app,
             root=_ROOT,
@@ -229,6 +227,20 @@ def _measure_and_report(
         }
         json_file.write(json.dumps(everything, indent=2) + "\n")
     return any(summary.errors for summary in summaries)
+
+
+def _endpoints(
+    servers: Sequence[Server], sockets: Literal["unix", "tcp"], directory: str
+) -> dict[str, str]:
+    if sockets == "tcp":
+        return {server.name: f"127.0.0.1:{free_port()}" for server in servers}
+    paths = {server.name: f"{directory}/{server.name}.sock" for server in servers}
+    if max(len(os.fsencode(path)) for path in paths.values()) > _SOCKET_PATH_BYTES:
+        raise BenchmarkError(
+            f"the path of a unix socket has at most {_SOCKET_PATH_BYTES} bytes, and those under {directory}"
+            " would have more: set the variable TMPDIR to a shorter directory, or use --sockets tcp."
+        )
+    return {name: f"unix:{path}" for name, path in paths.items()}
 
 
 def _rounds(bench: Bench, servers: Sequence[Server], options: Options) -> Iterator[Run]:

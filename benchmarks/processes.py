@@ -132,10 +132,12 @@ class Process:
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(self._popen.pid, signal.SIGKILL)
-            self._popen.wait()
+            self._popen.wait(STOP_SECONDS)
             os.close(self._pidfd)
             # The last writer of the pipe is gone, so the reader comes to its end.
-            self._reader.join()
+            self._reader.join(STOP_SECONDS)
+            if self._reader.is_alive():
+                raise BenchmarkError(self.complaint("left a process behind that can't be found"))
             assert self._popen.stdout is not None
             self._popen.stdout.close()
 

@@ -52,16 +52,19 @@ def test_it_runs_until_the_end_of_the_block() -> None:
 
 
 def test_an_exception_in_the_block_stops_it_too() -> None:
-    with (
-        pytest.raises(KeyboardInterrupt),
-        started("print('listening'); import time; time.sleep(600)") as process,
-    ):
-        pidfd = os.pidfd_open(process.session)
-        raise KeyboardInterrupt
+    pidfds = []
+
+    def interrupted_run() -> None:
+        with started("print('listening'); import time; time.sleep(600)") as process:
+            pidfds.append(os.pidfd_open(process.session))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted_run()
     try:
-        assert ends(pidfd)
+        assert ends(pidfds[0])
     finally:
-        os.close(pidfd)
+        os.close(pidfds[0])
 
 
 def test_children_that_ignore_the_signal_are_killed_with_it() -> None:

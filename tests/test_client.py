@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import errno
 import io
+import json
 import os
 import socket
 import stat
 import struct
+import subprocess
+import sys
 import threading
+import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -289,8 +293,10 @@ def test_a_full_queue_is_waited_for_until_the_deadline(tmp_path: Path) -> None:
                 connection.connect(path)
         except BlockingIOError:
             pass
+        started = time.monotonic()
         with pytest.raises(PingError, match=r"did not accept a connection within 0\.1 s"):
             ping(f"unix:{path}", timeout_seconds=SHORT_SECONDS)
+        assert time.monotonic() - started >= SHORT_SECONDS
 
         # A place in the queue becomes free while the client waits for it.
         def pong() -> None:
@@ -747,6 +753,34 @@ def test_an_early_refusal_of_a_large_body_is_read(serve: Serve) -> None:
     assert (response.status, response.body) == (413, b"no\n")
 
 
+class BodyThatIsRefused(io.BytesIO):
+    """Is read after the connection was found writable; the server refuses it just then."""
+
+    def __init__(self) -> None:
+        super().__init__(bytes(1000))
+        self.wanted = threading.Event()
+        self.refused = threading.Event()
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.wanted.set()
+        assert self.refused.wait(PATIENCE_SECONDS)
+        return super().read(size)
+
+
+def test_a_refusal_between_two_looks_at_the_connection_is_read(serve: Serve) -> None:
+    body = BodyThatIsRefused()
+
+    def behave(peer: Peer) -> None:
+        assert body.wanted.wait(PATIENCE_SECONDS)
+        peer.send(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\n\r\nno\n")
+        peer.connection.close()
+        body.refused.set()
+
+    with serve(behave) as address:
+        response = request(address, body=body)
+    assert (response.status, response.body) == (413, b"no\n")
+
+
 def test_an_answer_may_come_while_the_body_still_goes_out(serve: Serve) -> None:
     sent = os.urandom(1024 * 1024) * 8
 
@@ -797,3 +831,63 @@ def test_leaving_the_context_closes_the_connection(serve: Serve) -> None:
     with serve(behave) as address, stream(address) as answer:
         assert answer.status == 200
     assert seen_at_the_end == [b""]
+
+
+# a real bridge
+
+ECHO_APP = """
+def app(environ, start_response):
+    body = environ["wsgi.input"].read()
+    start_response("201 Created", [("X-Path", environ["PATH_INFO"]), ("X-Client", environ["REMOTE_ADDR"])])
+    return [environ["REQUEST_METHOD"].encode(), b" ", body]
+"""
+
+
+@pytest.fixture(scope="module")
+def bridge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
+    """Run `serve` on TCP and on a unix socket; gives both addresses."""
+    directory = tmp_path_factory.mktemp("bridge")
+    (directory / "echo_app.py").write_text(ECHO_APP)
+    arguments = ["serve", "echo_app:app", "--app-dir", str(directory), "--log-format", "json"]
+    binds = ["--bind", "127.0.0.1:0", "--bind", f"unix:{directory}/app.sock"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "uwsgibridge", *arguments, *binds], stderr=subprocess.PIPE, text=True
+    ) as process:
+        # Ends the wait below for a bridge that never gets ready.
+        watchdog = threading.Timer(PATIENCE_SECONDS, process.kill)
+        watchdog.start()
+        assert process.stderr is not None
+        addresses: list[str] = []
+        log: list[str] = []
+        try:
+            while len(addresses) < 2:
+                log.append(process.stderr.readline())
+                assert log[-1], f"the bridge ended early: {log}"
+                event = json.loads(log[-1])
+                if event["event"] == "listening":
+                    addresses.append(event["address"])
+            watchdog.cancel()
+            yield addresses
+        finally:
+            watchdog.cancel()
+            process.terminate()
+            _, rest = process.communicate(timeout=PATIENCE_SECONDS)
+    assert process.returncode == 0, "".join(log) + rest
+
+
+@pytest.mark.parametrize("index", [0, 1], ids=["tcp", "unix"])
+def test_a_real_bridge_is_pinged_and_requested(bridge: list[str], index: int) -> None:
+    address = bridge[index]
+    assert address.startswith(("127.0.0.1:", "unix:")[index])
+    assert 0 < ping(address) < PATIENCE_SECONDS
+    response = request(
+        address,
+        "/caf%C3%A9",
+        method="PUT",
+        body=b"x" * 200_000,
+        vars={"REMOTE_ADDR": "192.0.2.7"},
+    )
+    assert (response.status, response.reason) == (201, "Created")
+    assert response.header("X-Path") == "/caf\xc3\xa9"
+    assert response.header("X-Client") == "192.0.2.7"
+    assert response.body == b"PUT " + b"x" * 200_000

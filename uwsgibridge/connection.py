@@ -68,30 +68,19 @@ class Connection:
         closing_task: likewise what discards the rest of the input.
     """
 
-    __slots__ = (
-        "_held",
-        "_hold",
-        "_pending",
-        "_seen_body",
-        "_socket",
-        "accepted_at",
-        "body_unseen",
-        "closing_task",
-        "request",
-        "task",
-    )  # fmt: skip
-
     request: Request
     task: Task
     closing_task: Task
 
+    # On the class: what most connections never change costs them nothing.
+    body_unseen = 0
+    _held = 0  # bytes seen by peeking that are still in the kernel
+    _pending = b""  # the start of a packet that came in pieces
+    _seen_body = b""  # body bytes that came along with the packet
+
     def __init__(self, accepted: socket.SocketType, *, is_unix: bool) -> None:
         self._socket = accepted
         self._hold = is_unix and _UNIX_CLOSE_CAN_RESET
-        self._held = 0  # bytes seen by peeking that are still in the kernel
-        self._pending = b""  # the start of a packet that came in pieces
-        self._seen_body = b""  # body bytes that came along with the packet
-        self.body_unseen = 0
         self.accepted_at = monotonic()
 
     def fileno(self) -> int:
@@ -122,7 +111,10 @@ class Connection:
             PeerGone: the connection ended before the packet did.
             ProtocolError: it is refused.
         """
-        count = self._socket.recv_into(scratch, 0, _PEEK if self._hold else _DONTWAIT)
+        try:
+            count = self._socket.recv_into(scratch, 0, _PEEK if self._hold else _DONTWAIT)
+        except ConnectionResetError:
+            count = 0
         if not count:
             raise PeerGone
         arrived = scratch[:count]
@@ -140,14 +132,13 @@ class Connection:
             self.request = request = Request(packet, max_body_bytes=max_body_bytes)
             end += request.content_length
         have = len(arrived)
-        if have >= end:
-            # All in hand. What lies beyond belongs to nobody: never a second request.
-            if self._hold:
-                self._held = end - (have - count)
-        else:
+        if have < end:
             self.body_unseen = end - have
             if self._hold:
                 self._take(count)
+        elif self._hold:
+            # With what lies beyond the end: it belongs to nobody, and is never a second request.
+            self._held = count
         if end > packet.size_bytes:
             self._seen_body = arrived[packet.size_bytes : end].tobytes()
         return modifier1
@@ -168,15 +159,18 @@ class Connection:
         left = self.body_unseen
         if not left:
             return b""
-        if self._hold and left <= max_bytes:
-            # The end may be in this piece: look first, and leave it where it is if so.
-            chunk = self._socket.recv(left, _PEEK)
-            if len(chunk) == left:
-                self._held = left
-            elif chunk:
-                self._take(len(chunk))
-        else:
-            chunk = self._socket.recv(min(left, max_bytes), _DONTWAIT)
+        try:
+            if self._hold and left <= max_bytes:
+                # The end may be in this piece: look first, and leave it where it is if so.
+                chunk = self._socket.recv(left, _PEEK)
+                if len(chunk) == left:
+                    self._held = left
+                elif chunk:
+                    self._take(len(chunk))
+            else:
+                chunk = self._socket.recv(min(left, max_bytes), _DONTWAIT)
+        except ConnectionResetError:
+            chunk = b""
         if not chunk:
             raise PeerGone
         self.body_unseen = left - len(chunk)

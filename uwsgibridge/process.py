@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import resource
 import signal
 from collections.abc import Sequence
@@ -41,6 +42,9 @@ def run_process(app_name: str | None, settings: Settings, logger: Logger) -> Non
         settings.bind, mode=settings.socket_mode, backlog=settings.backlog
     ) as sockets:
         applications = load_applications(app_name, settings)
+        # What was imported stays: without it, each full collection is quick.
+        gc.collect()
+        gc.freeze()
         if _needs_asyncio(applications, settings):
             _run_as_guest(applications, settings, logger, sockets)
         else:

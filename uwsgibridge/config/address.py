@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 # struct sockaddr_un holds 108 bytes with the final NUL on Linux, 104 on macOS.
 _MAX_UNIX_PATH_BYTES: Final = 103
+
+_MAX_FD_DIGITS: Final = 9
 
 _TCP: Final = re.compile(
     r"(?:\[(?P<v6>[0-9A-Fa-f:.]+(?:%\w+)?)\]|(?P<host>[^\[\]:/]*)):(?P<port>\d+)"
@@ -70,17 +73,18 @@ def parse_address(text: str) -> Address:
         # nginx writes unix:/path, some write unix:///path: both name the same file.
         if path.startswith("//"):
             path = "/" + path.lstrip("/")
-        if not path or "\0" in path:
+        if path.endswith("/") or not path or "\0" in path:
             raise AddressError(f"{text!r} names no file; write for example unix:/run/app.sock")
-        if len(path.encode()) > _MAX_UNIX_PATH_BYTES:
+        size = len(os.fsencode(path))
+        if size > _MAX_UNIX_PATH_BYTES:
             raise AddressError(
                 f"the path of {text!r} is too long for a unix socket: "
-                f"{len(path.encode())} bytes, {_MAX_UNIX_PATH_BYTES} fit"
+                f"{size} bytes, {_MAX_UNIX_PATH_BYTES} fit"
             )
         return UnixAddress(path)
     if text.startswith("fd://"):
         number = text.removeprefix("fd://")
-        if not (number.isascii() and number.isdecimal()):
+        if not (number.isascii() and number.isdecimal() and len(number) <= _MAX_FD_DIGITS):
             raise AddressError(f"{text!r} names no descriptor; write for example fd://3")
         return DescriptorAddress(int(number))
     match = _TCP.fullmatch(text)

@@ -26,6 +26,9 @@ from uwsgibridge.demo.streams import (
 )
 from uwsgibridge.demo.web_files import WEB_FILES
 
+# Looked up once: that reads the package's files.
+_FASTAPI_VERSION = metadata.version("fastapi")
+
 # FastAPI's own pages load their scripts from a CDN; the schema itself stays, at /openapi.json.
 app = FastAPI(title="uwsgibridge demo", docs_url=None, redoc_url=None)
 
@@ -49,7 +52,7 @@ async def asset(name: str) -> Response:
 async def status() -> dict[str, str]:
     """Tell what runs this request."""
     return {
-        "application": f"FastAPI {metadata.version('fastapi')}",
+        "application": f"FastAPI {_FASTAPI_VERSION}",
         "interface": "ASGI",
         "python": platform.python_version(),
         "runs_on": loop_name(),

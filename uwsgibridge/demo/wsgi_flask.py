@@ -19,6 +19,8 @@ from uwsgibridge.demo.streams import (
 from uwsgibridge.demo.web_files import SECURITY_HEADERS, WEB_FILES
 
 _READ_SIZE_BYTES = 65_536
+# Looked up once: that reads the package's files.
+_FLASK_VERSION = metadata.version("flask")
 
 app = Flask(__name__, static_folder=None)
 # What arrived is shown in the order that it arrived in.
@@ -68,7 +70,7 @@ def asset(name: str) -> Response:
 def status() -> dict[str, str]:
     """Tell what runs this request."""
     return {
-        "application": f"Flask {metadata.version('flask')}",
+        "application": f"Flask {_FLASK_VERSION}",
         "interface": "WSGI",
         "python": platform.python_version(),
         "runs_on": threading.current_thread().name,

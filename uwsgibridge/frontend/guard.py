@@ -40,7 +40,8 @@ def main(arguments: list[str]) -> None:
         # What a master has left behind, or the master itself.
         os.killpg(child.pid, signal.SIGKILL)
     child.wait()
-    os.write(sys.stdout.fileno(), b".")
+    with contextlib.suppress(BrokenPipeError):
+        os.write(sys.stdout.fileno(), b".")
     while not asked:
         asked = events.wait()
     shutil.rmtree(directory, ignore_errors=True)

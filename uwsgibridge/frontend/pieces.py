@@ -152,16 +152,14 @@ def header_maps(site: Site, *, encrypted: bool) -> list[str]:
         "# Security headers: a value of the application's own leaves ours empty, and so unsent."
     ]
     for header, variable, value in _SECURITY_HEADERS:
-        lines += _header_map(header, f"${site.name}_{variable}", value)
+        sent = f"$upstream_http_{header.lower().replace('-', '_')}"
+        lines += block(f"map {sent} ${site.name}_{variable}", [f'"" {quote(value)};'])
     if encrypted:
-        hsts = f"max-age={site.tls.hsts_seconds}"
-        lines += _header_map("Strict-Transport-Security", f"${site.name}_hsts", hsts)
+        # "on" alone: over TLS, and none of the application's own (RFC 6797, 7.2: never without TLS).
+        sent = "$https$upstream_http_strict_transport_security"
+        value = f"max-age={site.tls.hsts_seconds}"
+        lines += block(f"map {sent} ${site.name}_hsts", [f"on {value};"])
     return lines
-
-
-def _header_map(header: str, variable: str, value: str) -> list[str]:
-    sent = f"$upstream_http_{header.lower().replace('-', '_')}"
-    return block(f"map {sent} {variable}", [f'"" {quote(value)};'])
 
 
 def _gzip(_site: Site) -> list[str]:

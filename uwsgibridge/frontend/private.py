@@ -101,11 +101,10 @@ class PrivateNginx:
 
     @property
     def url(self) -> str:
-        """Where it is reached from this machine, without a slash at the end."""
+        """Where it is reached over HTTP from this machine, without a slash at the end."""
         host, port = self._address
         here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - a name, not a bind
-        scheme = "https" if self._site.tls.enabled else "http"
-        return f"{scheme}://{_bracketed(here)}:{port}"
+        return f"http://{_bracketed(here)}:{port}"
 
     def error_log(self) -> str:
         """Read Nginx's error log, of level info; after the end, what it was."""

@@ -122,23 +122,21 @@ class UwsgiVars(Mapping[bytes, bytes]):
 class _HttpExchange:
     """One request: scope, `receive` and `send`."""
 
-    __slots__ = (
-        "_body_over", "_closed", "_connection", "_disconnected", "_ended", "_gone", "_host",
-        "_request", "_response", "_returned", "_stalled",
-    )  # fmt: skip
+    # On the class: what most requests never change costs them nothing.
+    _body_over = False
+    _disconnected: Event | None = None  # made when somebody waits for it
+    _waits_for_body = False
+    _gone = False
+    _stalled = False
+    _ended = False  # the connection is not ours any more
+    _closed = False  # and is closed
+    _returned = False  # the application is done
 
     def __init__(self, host: AsgiHost, connection: Connection) -> None:
         self._host = host
         self._connection = connection
         self._request = connection.request
         self._response = Response(connection.request.method)
-        self._body_over = False
-        self._disconnected: Event | None = None  # made when somebody waits for it
-        self._gone = False
-        self._stalled = False
-        self._ended = False  # the connection is not ours any more
-        self._closed = False  # and is closed
-        self._returned = False  # the application is done
 
     async def run(self) -> None:
         try:
@@ -174,8 +172,10 @@ class _HttpExchange:
                 chunk = connection.receive_body()
             except BlockingIOError:
                 seconds = self._host.body_timeout_seconds
+                self._waits_for_body = True
                 if not await self._host.loop.wait_readable(connection, seconds):
                     self._stall()
+                self._waits_for_body = False
                 continue
             except OSError:  # PeerGone, or the kernel's own word for it
                 self._leave()
@@ -197,11 +197,14 @@ class _HttpExchange:
         if kind == "http.response.body":
             last = not message.get("more_body", False)
             body = message.get("body", b"")
-            if not isinstance(body, bytes | bytearray | memoryview):
-                raise InvalidResponse(f"the body is of type {type(body).__name__}, not bytes")
-            if response.complete:
-                raise InvalidResponse("the response was already complete")
-            await self._write(response.send(body, last=last))
+            if type(body) is not bytes:
+                if not isinstance(body, bytes | bytearray | memoryview):
+                    raise InvalidResponse(f"the body is of type {type(body).__name__}, not bytes")
+                body = bytes(body)
+            for data in response.send(body, last=last):
+                sent = self._send_some(data)
+                if sent < len(data):
+                    await self._write_rest(memoryview(data)[sent:])
             if last:
                 self._end(complete=True)
                 self._host.reporter.check_answer(self._request, response)
@@ -256,34 +259,26 @@ class _HttpExchange:
             self._host.reporter.application_failed(self._request, self._response, error)
             self._fail(500)
 
-    async def _write(self, buffers: tuple[Buffer, ...]) -> None:
-        for data in buffers:
-            try:
-                sent = self._connection.send(data)
-            except BlockingIOError:
-                sent = 0
-            except PeerGone:
-                self._leave()
-                raise
-            if sent < len(data):
-                await self._write_slowly(memoryview(data)[sent:])
+    def _send_some(self, data: Buffer) -> int:
+        try:
+            return self._connection.send(data)
+        except BlockingIOError:
+            return 0
+        except OSError:
+            self._leave()
+            raise PeerGone("the client has gone away") from None
 
-    async def _write_slowly(self, rest: memoryview) -> None:
+    async def _write_rest(self, rest: memoryview) -> None:
         for start in range(0, len(rest), _WRITE_PIECE_BYTES):
             piece = rest[start : start + _WRITE_PIECE_BYTES]
             deadline = monotonic() + self._host.write_timeout_seconds
-            while piece:
-                try:
-                    piece = piece[self._connection.send(piece) :]
-                except BlockingIOError:
-                    seconds = max(0.0, deadline - monotonic())
-                    if not await self._host.loop.wait_writable(self._connection, seconds):
-                        self._host.reporter.reader_stalled(self._request)
-                        self._leave()
-                        raise PeerGone("the client does not take the answer") from None
-                except OSError:
+            while (sent := self._send_some(piece)) < len(piece):
+                piece = piece[sent:]
+                seconds = max(0.0, deadline - monotonic())
+                if not await self._host.loop.wait_writable(self._connection, seconds):
+                    self._host.reporter.reader_stalled(self._request)
                     self._leave()
-                    raise PeerGone("the client has gone away") from None
+                    raise PeerGone("the client does not take the answer")
 
     async def _wait_for_hangup(self) -> None:
         if self._disconnected is None:
@@ -323,8 +318,8 @@ class _HttpExchange:
         if self._disconnected is not None:
             host.hangups.remove(connection)
             self._disconnected.set()
-        if not self._body_over:
-            host.loop.notify_closing(connection)  # somebody may be waiting for the body
+        if self._waits_for_body:
+            host.loop.notify_closing(connection)
         end = host.lingering.close if complete else host.lingering.abort
         if end(connection, self._connection_closed):
             self._closed = True

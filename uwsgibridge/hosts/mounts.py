@@ -12,12 +12,14 @@ class Mounts:
     """The hosts of a worker by the prefix below which they serve.
 
     Args:
-        hosts: by prefix, without a slash at its end; the empty one is everything else.
+        hosts: by prefix as text, without a slash at its end; the empty one is everything else.
     """
 
     def __init__(self, hosts: Mapping[str, Host]) -> None:
         self._only = hosts.get("") if len(hosts) == 1 else None
-        self._by_length = sorted(hosts.items(), key=lambda item: len(item[0]), reverse=True)
+        # PATH_INFO holds UTF-8 bytes as latin-1.
+        on_the_wire = ((prefix.encode().decode("latin-1"), host) for prefix, host in hosts.items())
+        self._by_length = sorted(on_the_wire, key=lambda item: len(item[0]), reverse=True)
         self.hosts = list(hosts.values())
 
     def select(self, request: Request) -> Host | None:
@@ -30,9 +32,10 @@ class Mounts:
             return self._only
         path = request.vars["PATH_INFO"]
         for prefix, host in self._by_length:
+            if not prefix:
+                return host
             if is_below(path, prefix):
-                if prefix:
-                    request.vars["SCRIPT_NAME"] += prefix
-                    request.vars["PATH_INFO"] = path[len(prefix) :]
+                request.vars["SCRIPT_NAME"] += prefix
+                request.vars["PATH_INFO"] = path[len(prefix) :]
                 return host
         return None

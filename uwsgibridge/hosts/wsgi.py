@@ -111,16 +111,16 @@ class WsgiHost:
 class _Exchange:
     """One request in a thread: environ in, answer out."""
 
-    __slots__ = ("_closed", "_connection", "_ended", "_host", "_request", "_response", "_returned")
+    # On the class: what most requests never change costs them nothing.
+    _ended = False  # the connection is not ours any more
+    _closed = False  # and is closed
+    _returned = False  # the application is done
 
     def __init__(self, host: WsgiHost, connection: Connection) -> None:
         self._host = host
         self._connection = connection
         self._request = connection.request
         self._response = Response(connection.request.method)
-        self._ended = False  # the connection is not ours any more
-        self._closed = False  # and is closed
-        self._returned = False  # the application is done
 
     def run(self) -> None:
         host = self._host

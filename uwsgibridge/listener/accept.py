@@ -25,8 +25,12 @@ from uwsgibridge.protocol.response import plain_answer, refusal
 from uwsgibridge.telemetry.counters import Counters
 from uwsgibridge.telemetry.logs import Logger
 
-# Connections taken in one go before others in this thread get their turn.
-_BATCH: Final = 32
+# Connections taken in one go, at the most, before others in this thread get their turn.
+_MAX_BATCH: Final = 32
+
+# A try to accept that finds nothing costs as much as half a request. So a batch is no longer than
+# the last ones were, and grows only after this many that were full.
+_FULL_BATCHES_TO_GROW: Final = 4
 
 # Out of descriptors or memory: the next try, unless a request that ends makes room before.
 _RETRY_SECONDS: Final = 0.1
@@ -93,17 +97,15 @@ class Listener:
             for acceptor in self._acceptors:
                 acceptor.resume()
 
-    def has_room(self) -> bool:
-        """Whether another connection may be accepted; pauses the listener where not."""
+    def room(self) -> int:
+        """Count how many more connections may be accepted now; pauses the listener at none."""
+        room = self._max_waiting - len(self._waiting)
         for admission in self._admissions:
-            if len(admission.in_flight) >= admission.limit:
-                break
-        else:
-            if len(self._waiting) < self._max_waiting:
-                return True
-        self._pause()
-        self.resume()  # a thread may have made room in between, and will not say so again
-        return not self._paused
+            room = min(room, admission.limit - len(admission.in_flight))
+        if room <= 0:
+            self._pause()
+            self.resume()  # a thread may have made room in between, and will not say so again
+        return room
 
     def pause_for_resources(self, error: OSError) -> None:
         """Stop accepting for a moment: the process or the machine has run out of something."""
@@ -228,6 +230,8 @@ class _Acceptor:
         # Plain integers: the enums of the socket module cost more than the call that they go to.
         self._family = int(listening.socket.family)
         self._type = int(listening.socket.type)
+        self._batch = 1
+        self._full_batches = 0
         watch = loop.watch(listening.socket, self._accept_batch)
         self.suspend, self.resume, self.close = watch.suspend, watch.resume, watch.close
 
@@ -235,12 +239,12 @@ class _Acceptor:
         listener = self._listener
         # What socket.accept() does, without the wrapper object that it makes.
         accept = self._socket._accept  # type: ignore[attr-defined]  # noqa: SLF001
-        for _ in range(_BATCH):
-            if not listener.has_room():
-                return
+        for taken in range(min(self._batch, listener.room())):
             try:
                 descriptor, _ = accept()
             except BlockingIOError:
+                self._batch = max(1, taken)
+                self._full_batches = 0
                 return
             except OSError as error:
                 if error.errno in _LOST_CONNECTION:
@@ -249,3 +253,8 @@ class _Acceptor:
                 return
             accepted = SocketType(self._family, self._type, 0, descriptor)
             listener.take(Connection(accepted, is_unix=self._is_unix))
+        # What was left is reported again: the loops watch by level, not by edge.
+        self._full_batches += 1
+        if self._full_batches == _FULL_BATCHES_TO_GROW:
+            self._batch = min(_MAX_BATCH, self._batch * 2)
+            self._full_batches = 0

@@ -126,6 +126,8 @@ def encode_packet(
     Raises:
         ValueError: a var or the whole is over the 65,535 bytes of the format, or not latin-1.
     """
+    if not (0 <= modifier1 <= 255 and 0 <= modifier2 <= 255):
+        raise ValueError("a modifier is one byte, from 0 to 255")
     pairs = variables.items() if isinstance(variables, Mapping) else variables
     parts: list[bytes] = []
     for key, value in pairs:
@@ -149,11 +151,13 @@ def _decode_vars(payload: bytes, max_vars: int) -> dict[str, str]:
     position = count = 0
     try:
         while position < end:
-            key_end = position + 2 + unpack(payload, position)[0]
+            (size,) = unpack(payload, position)
+            key_start = position + 2
+            key_end = key_start + size
+            (size,) = unpack(payload, key_end)
             value_start = key_end + 2
-            value_end = value_start + unpack(payload, key_end)[0]
-            variables[text[position + 2 : key_end]] = text[value_start:value_end]
-            position = value_end
+            position = value_start + size
+            variables[text[key_start:key_end]] = text[value_start:position]
             count += 1
     except struct.error:
         raise MalformedPacket("the size of a var runs past the end of the packet") from None

@@ -15,9 +15,21 @@ from uwsgibridge.protocol.packet import MODIFIER_REQUEST_STRIP_SCRIPT_NAME, Pack
 # More digits than any size that exists; int() of thousands of them is a way to burn time.
 _MAX_LENGTH_DIGITS: Final = 18
 
-# Header names come from clients: the memo is for the few that all of them send.
+# Names of vars come from clients too: the memo is for the few that all of them send.
 _MAX_REMEMBERED_NAMES: Final = 1024
-_header_names: dict[str, bytes] = {}
+
+
+class _HeaderNames(dict[str, bytes | None]):
+    """The header's lower-case name for a var; None for a var that is no header."""
+
+    def __missing__(self, key: str) -> bytes | None:
+        name = key[5:].replace("_", "-").lower().encode("latin-1") if key[:5] == "HTTP_" else None
+        if len(self) < _MAX_REMEMBERED_NAMES:
+            self[key] = name
+        return name
+
+
+_header_names: Final = _HeaderNames()
 
 _HTTP_VERSIONS: Final = {
     "HTTP/1.0": "1.0",
@@ -61,9 +73,10 @@ class Request:
         drop("HTTP_CONTENT_LENGTH", None)
         drop("HTTP_TRANSFER_ENCODING", None)
 
+        self.content_length = 0
         length = variables.get("CONTENT_LENGTH")
         if not length:
-            self.content_length = 0
+            pass
         elif length.isdecimal() and len(length) <= _MAX_LENGTH_DIGITS:
             self.content_length = int(length)
             if 0 < max_body_bytes < self.content_length:
@@ -156,19 +169,19 @@ class Request:
             Lower-case names and values as bytes, in the order of the wire; content-type and
             content-length once each, from the vars that the frontend answers for.
         """
-        pairs: list[tuple[bytes, bytes]] = []
         names = _header_names
-        for key, value in self.vars.items():
-            if key[:5] == "HTTP_":
-                name = names.get(key)
-                if name is None:
-                    name = _remember_header_name(key)
-                pairs.append((name, value.encode("latin-1")))
-        content_type = self.vars.get("CONTENT_TYPE")
+        variables = self.vars
+        pairs = [
+            (name, value.encode("latin-1"))
+            for key, value in variables.items()
+            if (name := names[key]) is not None
+        ]
+        content_type = variables.get("CONTENT_TYPE")
         if content_type:
             pairs.append((b"content-type", content_type.encode("latin-1")))
-        if self.vars.get("CONTENT_LENGTH"):
-            pairs.append((b"content-length", self.vars["CONTENT_LENGTH"].encode("latin-1")))
+        content_length = variables.get("CONTENT_LENGTH")
+        if content_length:
+            pairs.append((b"content-length", content_length.encode("latin-1")))
         return pairs
 
     def _fallback_server_name(self) -> str:
@@ -189,10 +202,3 @@ def _as_utf8(text: str) -> str:
 
 def _port(text: str) -> int:
     return int(text) if text.isdecimal() and len(text) <= 5 else 0
-
-
-def _remember_header_name(key: str) -> bytes:
-    name = key[5:].replace("_", "-").lower().encode("latin-1")
-    if len(_header_names) < _MAX_REMEMBERED_NAMES:
-        _header_names[key] = name
-    return name

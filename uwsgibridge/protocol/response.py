@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from enum import IntEnum
 from http import HTTPStatus
 from typing import Final, TypeAlias
 
@@ -30,40 +29,37 @@ _JOIN_BYTES: Final = 65_536
 
 _MAX_REMEMBERED: Final = 1024
 
-# Names that a frontend on the other side of a hop must not be sent (RFC 9110, section 7.6.1;
-# PEP 3333, "Other HTTP Features").
-_HOP_BY_HOP: Final = frozenset(
-    {
-        b"connection",
-        b"keep-alive",
-        b"proxy-authenticate",
-        b"proxy-authorization",
-        b"proxy-connection",
-        b"te",
-        b"trailer",
-        b"trailers",
-        b"transfer-encoding",
-        b"upgrade",
-    }
-)
-
 _TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _STATUS: Final = re.compile(r"[1-9][0-9]{2}(?: [^\x00-\x08\x0a-\x1f\x7f]*)?")
 
 
-class _Kind(IntEnum):
-    PLAIN = 0
-    CONTENT_LENGTH = 1
-    HOP_BY_HOP = 2
-    CONTENT_TYPE = 3
-    ACCEL_BUFFERING = 4
-
+# What a header's name means to us. Plain integers: an enum's costs show on the request path.
+_PLAIN: Final = 0
+_CONTENT_LENGTH: Final = 1
+_HOP_BY_HOP: Final = 2
+_CONTENT_TYPE: Final = 3
+_ACCEL_BUFFERING: Final = 4
 
 _SPECIAL: Final = {
-    b"content-length": _Kind.CONTENT_LENGTH,
-    b"content-type": _Kind.CONTENT_TYPE,
-    b"x-accel-buffering": _Kind.ACCEL_BUFFERING,
+    b"content-length": _CONTENT_LENGTH,
+    b"content-type": _CONTENT_TYPE,
+    b"x-accel-buffering": _ACCEL_BUFFERING,
+    # Names that a frontend on the other side of a hop must not be sent (RFC 9110, section 7.6.1;
+    # PEP 3333, "Other HTTP Features").
+    b"connection": _HOP_BY_HOP,
+    b"keep-alive": _HOP_BY_HOP,
+    b"proxy-authenticate": _HOP_BY_HOP,
+    b"proxy-authorization": _HOP_BY_HOP,
+    b"proxy-connection": _HOP_BY_HOP,
+    b"te": _HOP_BY_HOP,
+    b"trailer": _HOP_BY_HOP,
+    b"trailers": _HOP_BY_HOP,
+    b"transfer-encoding": _HOP_BY_HOP,
+    b"upgrade": _HOP_BY_HOP,
 }
+
+# More digits than any size that exists; int() of thousands of them is refused by Python itself.
+_MAX_LENGTH_DIGITS: Final = 18
 
 _kinds: dict[bytes, int] = {}
 _statuses: dict[str, tuple[int, bytes]] = {}
@@ -82,18 +78,20 @@ class Response:
         excess_bytes: body bytes beyond the Content-Length, which were cut off.
     """
 
-    __slots__ = ("_head", "_is_head_request", "_no_body", "_promised", "_sent", "complete", "excess_bytes", "head_sent", "status")  # fmt: skip
+    # On the class: what most answers never change costs them nothing.
+    status = 0
+    head_sent = False
+    complete = False
+    excess_bytes = 0
+    _head = b""
+    _promised: int | None = None
+    _sent = 0
+    _is_head_request = False
+    _no_body = False
 
     def __init__(self, method: str) -> None:
-        self.status = 0
-        self.head_sent = False
-        self.complete = False
-        self.excess_bytes = 0
-        self._is_head_request = method == "HEAD"
-        self._no_body = self._is_head_request
-        self._head = b""
-        self._promised: int | None = None
-        self._sent = 0
+        if method == "HEAD":
+            self._is_head_request = True
 
     def start(self, status: int, line: bytes, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Take status and headers; a head that has not left yet is replaced.
@@ -116,32 +114,34 @@ class Response:
         is_event_stream = sets_buffering = False
         lines = [b"HTTP/1.1 " + line]
         kinds = _kinds
-        for name, value in headers:
-            kind = kinds.get(name)
-            if kind is None:
-                kind = _classify(name)
-            if kind:
-                if kind == _Kind.HOP_BY_HOP:
-                    continue
-                if kind == _Kind.CONTENT_LENGTH:
-                    length = _parse_length(value)
-                    if promised is not None:
-                        if promised != length:
-                            raise InvalidResponse(
-                                f"two Content-Length headers, {promised} and {length}"
-                            )
+        try:
+            for name, value in headers:
+                kind = kinds.get(name)
+                if kind is None:
+                    kind = _classify(name)
+                if kind:
+                    if kind == _HOP_BY_HOP:
                         continue
-                    promised = length
-                    if status == 204:
-                        continue  # RFC 9110, section 8.6: not in a 204
-                elif kind == _Kind.CONTENT_TYPE:
-                    is_event_stream = value[:17].lower() == b"text/event-stream"
-                else:
-                    sets_buffering = True
-            try:
-                lines.append(name + b": " + value)
-            except TypeError:
-                raise InvalidResponse(f"the value of {name!r} is not bytes: {value!r}") from None
+                    if kind == _CONTENT_LENGTH:
+                        length = _parse_length(value)
+                        if promised is not None:
+                            if promised != length:
+                                raise InvalidResponse(
+                                    f"two Content-Length headers, {promised} and {length}"
+                                )
+                            continue
+                        promised = length
+                        if status == 204:
+                            continue  # RFC 9110, section 8.6: not in a 204
+                    elif kind == _CONTENT_TYPE:
+                        is_event_stream = value[:17].lower() == b"text/event-stream"
+                    else:
+                        sets_buffering = True
+                lines.append(b"%b: %b" % (name, value))
+        except (TypeError, ValueError, AttributeError):
+            raise InvalidResponse(
+                f"headers must be pairs of bytes, not {_first_odd_header(headers)}"
+            ) from None
         if is_event_stream and not sets_buffering:
             # Else nginx holds events back until uwsgi_buffers are full.
             lines.append(b"X-Accel-Buffering: no")
@@ -167,7 +167,12 @@ class Response:
 
         Raises:
             IncompleteBody: with `last`, fewer bytes than promised. What was given is lost.
+            InvalidResponse: there is no head yet, or the answer was already complete.
         """
+        if not self.status:
+            raise InvalidResponse("the body began before the head")
+        if self.complete:
+            raise InvalidResponse("the response was already complete")
         size = len(chunk)
         promised = self._promised
         if self._no_body:
@@ -186,8 +191,6 @@ class Response:
             self.complete = True
         if self.head_sent:
             return (chunk,) if size else ()
-        if not self.status:
-            raise InvalidResponse("the body began before the head")
         self.head_sent = True
         head = self._head
         if last and promised is None and not self._no_body:
@@ -236,11 +239,11 @@ def parse_status(text: str) -> tuple[int, bytes]:
     Raises:
         InvalidResponse: it is not ``NNN Reason``.
     """
+    if type(text) is not str:
+        raise InvalidResponse(f"the status must be a str such as '200 OK', not {text!r}")
     known = _statuses.get(text)
     if known is not None:
         return known
-    if type(text) is not str:
-        raise InvalidResponse(f"the status must be a str such as '200 OK', not {text!r}")
     if not _STATUS.fullmatch(text):
         raise InvalidResponse(f"the status {text!r} is not of the form '200 OK'")
     try:
@@ -259,16 +262,21 @@ def status_line(status: int) -> bytes:
     Raises:
         InvalidResponse: it is not an integer from 100 to 999.
     """
+    if type(status) is not int:
+        # HTTPStatus is an int as well; a float that equals one is a mistake.
+        if not isinstance(status, int):
+            raise InvalidResponse(f"the status must be an integer, not {status!r}")
+        status = int(status)
     line = _status_lines.get(status)
     if line is not None:
         return line
-    if not isinstance(status, int) or not 100 <= status <= 999:
+    if not 100 <= status <= 999:
         raise InvalidResponse(f"the status must be an integer from 100 to 999, not {status!r}")
     try:
         reason = HTTPStatus(status).phrase
     except ValueError:
         reason = ""
-    line = _status_lines[int(status)] = b"%d %b" % (status, reason.encode("ascii"))
+    line = _status_lines[status] = b"%d %b" % (status, reason.encode("ascii"))
     return line
 
 
@@ -295,21 +303,29 @@ def refusal(error: ProtocolError) -> bytes:
 
 
 def _parse_length(value: bytes) -> int:
-    if not value.isdigit():
+    if not value.isdigit() or len(value) > _MAX_LENGTH_DIGITS:
         raise InvalidResponse(f"Content-Length is {value[:40]!r}, not a decimal number")
     return int(value)
 
 
 def _classify(name: bytes) -> int:
-    if not isinstance(name, bytes):
-        raise InvalidResponse(f"the header name {name!r} is not bytes")
     if not _TOKEN.fullmatch(name):
         raise InvalidResponse(f"{name[:80]!r} is not a header name (RFC 9110, section 5.1)")
-    lower = name.lower()
-    kind = _Kind.HOP_BY_HOP if lower in _HOP_BY_HOP else _SPECIAL.get(lower, _Kind.PLAIN)
+    kind = _SPECIAL.get(name.lower(), _PLAIN)
     if len(_kinds) < _MAX_REMEMBERED:
-        _kinds[bytes(name)] = int(kind)
+        _kinds[name] = kind
     return kind
+
+
+def _first_odd_header(headers: Iterable[object]) -> str:
+    for item in headers:
+        if not (
+            isinstance(item, tuple | list)
+            and len(item) == 2
+            and all(isinstance(part, bytes) for part in item)
+        ):
+            return repr(item)[:120]
+    return "what was given"
 
 
 def _blame(lines: list[bytes]) -> InvalidResponse:

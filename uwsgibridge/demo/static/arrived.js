@@ -5,8 +5,10 @@ import { byId, element } from "./elements.js";
 import { formatBytes } from "./format.js";
 import { valueOf } from "./value.js";
 
+const TIMEOUT_MS = 5_000;
 const VIEWS = ["compare", "vars", "environ", "scope"];
 
+/** Show it, and again whenever it is asked for; the promise ends when it first stands there. */
 export function showArrived() {
   byId("probe").addEventListener("submit", (event) => {
     event.preventDefault();
@@ -14,7 +16,7 @@ export function showArrived() {
   });
   byId("filter").addEventListener("input", filter);
   offerTabs();
-  send();
+  return send();
 }
 
 async function send() {
@@ -28,7 +30,7 @@ async function send() {
   }
 
   const columns = [
-    { title: "uwsgi vars", by: "as Nginx sent them", entries: vars },
+    { title: "uwsgi vars", by: "as the bridge read them", entries: vars },
     { title: "WSGI environ", by: "as Flask saw it", entries: environ.value },
     { title: "ASGI scope", by: "as FastAPI saw it", entries: scope.value },
   ];
@@ -49,7 +51,7 @@ async function send() {
 
 async function ask(address) {
   try {
-    const response = await fetch(address, { cache: "no-store" });
+    const response = await fetch(address, { cache: "no-store", signal: AbortSignal.timeout(TIMEOUT_MS) });
     if (!response.ok) {
       return { error: `status ${response.status}` };
     }

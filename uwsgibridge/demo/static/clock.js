@@ -27,7 +27,9 @@ export function runClock() {
   document.addEventListener("visibilitychange", () => {
     if (document.hidden) {
       wasRunning = source !== null;
-      stop("paused");
+      if (wasRunning) {
+        stop("paused");
+      }
     } else if (wasRunning) {
       start();
     }

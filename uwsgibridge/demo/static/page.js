@@ -1,6 +1,6 @@
 // The page's entry: each part of it is a module of its own.
 
-import { showApplications } from "./applications.js";
+import { offerApplications } from "./applications.js";
 import { showArrived } from "./arrived.js";
 import { runClock } from "./clock.js";
 import { offerStream } from "./stream.js";
@@ -13,5 +13,6 @@ for (const address of document.querySelectorAll("[data-address]")) {
 offerUpload();
 offerStream();
 runClock();
-showApplications();
-showArrived();
+const askApplications = offerApplications();
+await showArrived();
+await askApplications();

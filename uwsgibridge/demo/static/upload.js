@@ -93,7 +93,7 @@ async function showReceipt(receipt, blob, hashHere) {
   const verdict = expected === null ? "not compared" : isSame ? "same as the browser's" : "NOT the browser's";
   fillFacts(byId("receipt"), [
     ["Read by the application", `${formatBytes(receipt.size_bytes)} in ${receipt.chunks} pieces`],
-    ["Rate", `${formatBytes(receipt.bytes_per_second)}/s`],
+    ["Rate of reading", `${formatBytes(receipt.bytes_per_second)}/s`],
     [
       "SHA-256",
       element("code", { class: "hash", title: receipt.sha256 }, `${receipt.sha256.slice(0, 16)}…`),

@@ -1,0 +1,200 @@
+"""A bridge that runs in a thread of the test process, on each event loop and each kind of socket."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import importlib.util
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import outcome
+import pytest
+import trio
+
+from tests.log_events import PATIENCE_SECONDS, LogEvents
+from tests.raw_client import Answer, ask
+from uwsgibridge import Settings
+from uwsgibridge.listener.sockets import open_sockets
+from uwsgibridge.serving import Worker, describe, single_error
+from uwsgibridge.telemetry.counters import Counters
+from uwsgibridge.telemetry.logs import make_logger
+
+LOOPS = [
+    "trio",
+    "asyncio",
+    pytest.param(
+        "uvloop",
+        marks=pytest.mark.skipif(
+            importlib.util.find_spec("uvloop") is None, reason="uvloop is not installed"
+        ),
+    ),
+]
+
+on_each_socket = pytest.mark.parametrize("family", ["tcp", "unix"])
+on_each_loop = pytest.mark.parametrize("loop", LOOPS)
+
+App = Callable[..., Any]
+
+
+class Bridge:
+    """A worker in a thread of its own, from its start to the end of its drain.
+
+    Attributes:
+        addresses: where it listens.
+        events: what it logs.
+        counters: what it counts; final once it has stopped.
+    """
+
+    def __init__(
+        self, app: App, settings: Settings, *, loop: str, mounts: Mapping[str, App]
+    ) -> None:
+        self.events = LogEvents()
+        self.settings = settings
+        self._applications = [
+            describe(it, settings.interface, prefix=prefix)
+            for prefix, it in {"": app, **mounts}.items()
+        ]
+        self._loop_name = loop
+        self._scope = trio.CancelScope()
+        self._ready: concurrent.futures.Future[list[str]] = concurrent.futures.Future()
+        self._over: concurrent.futures.Future[None] = concurrent.futures.Future()
+        self._thread = threading.Thread(target=self._run, name="bridge")
+
+    def start(self) -> None:
+        self._thread.start()
+        over, ready = self._over, self._ready
+        concurrent.futures.wait([over, ready], PATIENCE_SECONDS, concurrent.futures.FIRST_COMPLETED)
+        if not ready.done():
+            over.result(0)
+        self.addresses = ready.result(0)
+
+    def begin_stop(self) -> None:
+        """Have it drain, without waiting for that."""
+        self._token.run_sync_soon(self._scope.cancel)
+
+    def hurry(self) -> None:
+        """Cut the drain short."""
+        self._token.run_sync_soon(self._worker.hurry)
+
+    def wait_stopped(self) -> None:
+        """Wait for the drain's end; raises what went wrong in the bridge."""
+        self._over.result(PATIENCE_SECONDS)
+        self._thread.join(PATIENCE_SECONDS)
+
+    def stop(self) -> None:
+        """Drain, and wait for the end."""
+        if not self._over.done():
+            self.begin_stop()
+        self.wait_stopped()
+
+    def call(self, function: Callable[..., Any]) -> Any:
+        """Await a function in the bridge's trio."""
+        return trio.from_thread.run(function, trio_token=self._token)
+
+    @property
+    def address(self) -> str:
+        """The first of the addresses."""
+        return self.addresses[0]
+
+    @property
+    def counters(self) -> Counters:
+        return self._worker.counters
+
+    def ask(self, path: str = "/", **arguments: Any) -> Answer:
+        """Send one request, and read its answer."""
+        return ask(self.address, path, **arguments)
+
+    # The thread.
+
+    def _run(self) -> None:
+        try:
+            if self._loop_name == "trio":
+                trio.run(self._serve, None)
+            else:
+                self._run_as_guest()
+        except BaseException as error:
+            self._over.set_exception(error)
+        else:
+            self._over.set_result(None)
+
+    def _run_as_guest(self) -> None:
+        factory: Any = asyncio.new_event_loop
+        if self._loop_name == "uvloop":
+            import uvloop
+
+            factory = uvloop.new_event_loop
+        with asyncio.Runner(loop_factory=factory) as runner:
+            loop = runner.get_loop()
+
+            async def host() -> None:
+                done: asyncio.Future[outcome.Outcome[None]] = loop.create_future()
+                trio.lowlevel.start_guest_run(
+                    self._serve,
+                    loop,
+                    run_sync_soon_threadsafe=loop.call_soon_threadsafe,
+                    run_sync_soon_not_threadsafe=loop.call_soon,
+                    done_callback=done.set_result,
+                    host_uses_signal_set_wakeup_fd=True,
+                )
+                (await done).unwrap()
+
+            runner.run(host())
+
+    async def _serve(self, asyncio_loop: asyncio.AbstractEventLoop | None) -> None:
+        self._token = trio.lowlevel.current_trio_token()
+        settings = self.settings
+        self._worker = Worker(
+            self._applications,
+            settings,
+            make_logger("json", "debug", self.events),
+            asyncio_loop=asyncio_loop,
+        )
+        with (
+            open_sockets(
+                settings.bind, mode=settings.socket_mode, backlog=settings.backlog
+            ) as sockets,
+            single_error(),
+        ):
+            async with trio.open_nursery() as nursery:
+                self._scope = nursery.cancel_scope
+                self._ready.set_result(await nursery.start(self._worker.run, sockets))
+
+
+@contextmanager
+def running(
+    app: App,
+    family: str = "tcp",
+    *,
+    loop: str = "trio",
+    mounts: Mapping[str, App] | None = None,
+    **settings: Any,
+) -> Iterator[Bridge]:
+    """Run a bridge, and drain it at the end.
+
+    Args:
+        app: the application.
+        family: ``tcp``, ``tcp6`` or ``unix``; or ``both`` for TCP and then unix.
+        loop: ``trio``, ``asyncio`` or ``uvloop``.
+        mounts: further applications by prefix.
+        settings: fields of `Settings`.
+    """
+    with tempfile.TemporaryDirectory() as directory:
+        unix = f"unix:{Path(directory) / 's'}"
+        binds = {
+            "tcp": ("127.0.0.1:0",),
+            "tcp6": ("[::1]:0",),
+            "unix": (unix,),
+            "both": ("127.0.0.1:0", unix),
+        }
+        settings = {"bind": binds[family], "graceful_timeout_seconds": PATIENCE_SECONDS} | settings
+        bridge = Bridge(app, Settings(**settings), loop=loop, mounts=mounts or {})
+        bridge.start()
+        try:
+            yield bridge
+        finally:
+            bridge.stop()

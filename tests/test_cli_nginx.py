@@ -1,0 +1,123 @@
+"""``uwsgibridge nginx`` as a person calls it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from uwsgibridge.cli.nginx import command
+from uwsgibridge.frontend.config import render_compose_files, render_site, render_site_files
+from uwsgibridge.frontend.options import RateLimit, Site, StaticDirectory, Tls
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(command, [str(one) for one in arguments])
+
+
+def test_it_prints_one_file() -> None:
+    result = run()
+    assert result.exit_code == 0
+    assert result.stdout == render_site(Site())
+
+
+def test_every_option_has_its_place() -> None:
+    result = run(
+        *("--upstream", "unix:/run/app.sock", "--upstream", "127.0.0.1:3032"),
+        *("--listen", "8080", "--listen", "[::]:8080", "--server-name", "example.org"),
+        *("--static", "/static/=/srv/www", "--client-max-body-bytes", "0"),
+        *("--read-timeout-seconds", "3600", "--no-gzip", "--rate-limit", "5", "--tls", "--http2"),
+        *("--tls-certificate", "/c.pem", "--tls-certificate-key", "/k.pem", "--tls-listen", "8443"),
+        *("--name", "shop"),
+    )
+    assert result.exit_code == 0
+    assert result.stdout == render_site(
+        Site(
+            name="shop",
+            upstreams=("unix:/run/app.sock", "127.0.0.1:3032"),
+            listen=("8080", "[::]:8080"),
+            server_names=("example.org",),
+            static=(StaticDirectory("/static/", "/srv/www/"),),
+            client_max_body_bytes=0,
+            read_timeout_seconds=3600,
+            gzip=False,
+            rate_limit=RateLimit(enabled=True, requests_per_second=5, burst=10),
+            tls=Tls(
+                enabled=True,
+                listen=("8443",),
+                certificate="/c.pem",
+                certificate_key="/k.pem",
+                http2=True,
+            ),
+        )
+    )
+
+
+def test_a_resolver_is_for_a_name() -> None:
+    result = run("--upstream", "app:3031", "--resolver", "127.0.0.11")
+    assert result.stdout == render_site(Site(upstreams=("app:3031",), resolver="127.0.0.11"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("--upstream", "x;y:1"), "--upstream"),
+        (("--static", "/static/"), "--static"),
+        (("--static", "/static/=relative"), "--static"),
+        (("--listen", "http"), "--listen"),
+        (("--rate-limit", "0"), "--rate-limit"),
+        (("--compose",), "--output"),
+        (("--compose", "--output", "x", "--tls"), "--tls"),
+        (("--force",), "--output"),
+    ],
+)
+def test_a_wrong_option_is_named_and_is_a_usage_error(
+    arguments: tuple[str, ...], named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert named in result.stderr
+    assert not result.stdout
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "files"),
+    [((), render_site_files(Site())), (("--compose",), render_compose_files())],
+    ids=["site", "compose"],
+)
+def test_it_writes_a_set_of_files_and_names_them(
+    arguments: tuple[str, ...], files: dict[str, str], tmp_path: Path
+) -> None:
+    result = run("--output", tmp_path, *arguments)
+    assert result.exit_code == 0
+    assert result.stdout.split() == [str(tmp_path / path) for path in files]
+    written = {path: (tmp_path / path).read_text() for path in files}
+    assert written == files
+
+
+def test_files_of_somebody_else_are_kept(tmp_path: Path) -> None:
+    (tmp_path / "uwsgibridge_params").write_text("mine")
+    result = run("--output", tmp_path)
+    assert result.exit_code == 1
+    assert "uwsgibridge_params says something else; replace it with --force" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["uwsgibridge_params"]
+    assert (tmp_path / "uwsgibridge_params").read_text() == "mine"
+
+    assert run("--output", tmp_path, "--force").exit_code == 0
+    assert (tmp_path / "uwsgibridge_params").read_text() != "mine"
+
+
+def test_writing_the_same_again_needs_no_force(tmp_path: Path) -> None:
+    assert run("--output", tmp_path).exit_code == 0
+    assert run("--output", tmp_path).exit_code == 0
+
+
+def test_a_directory_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    result = run("--output", tmp_path / "file" / "below")
+    assert result.exit_code == 1
+    assert "Not a directory" in result.stderr
+    assert "Traceback" not in result.output

@@ -1,0 +1,312 @@
+"""The project's Compose deployment, Nginx and bridge as containers, with an application to test."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import json
+import os
+import secrets
+import subprocess
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
+
+import docker
+
+from uwsgibridge.testing.container_log import ServiceLog
+from uwsgibridge.testing.engine import docker_command
+from uwsgibridge.testing.errors import StackError
+from uwsgibridge.testing.log_stream import LogEvent, LogStream
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from docker.models.containers import Container
+
+_REPOSITORY: Final = Path(__file__).parents[2]
+
+_BUILD_TIMEOUT_SECONDS: Final = 900.0
+_COMMAND_TIMEOUT_SECONDS: Final = 180.0
+
+# Where the deployment's Nginx has its site, and the line before which directives of a test go.
+_SITE_FILE: Final = "nginx/conf.d/uwsgibridge.conf"
+_FIRST_LOCATION: Final = "    location / {"
+
+_numbers = itertools.count(1)
+_built: set[tuple[str, ...]] = set()
+
+
+class ComposeStack:
+    """Run an application in the project's own containers for as long as a `with` block lasts.
+
+    Owns a Compose project of its own, with a free port of 127.0.0.1, its volumes and networks; the
+    images stay for the next run. Needs an engine on this machine; see `engine.why_no_engine`.
+
+    Args:
+        app: the application as ``module:attribute``.
+        app_dir: mounted in the bridge's container as ``/app``; everybody has to be allowed to read it.
+        socket: how Nginx reaches the bridge.
+        interface: what the application speaks; ``auto`` looks at it.
+        loop: event loop of an ASGI application.
+        serve_args: further arguments of ``uwsgibridge serve``.
+        environment: variables for the bridge and the application.
+        nginx_directives: lines for the ``server`` block. In a location of their own,
+            ``uwsgi_pass $uwsgibridge_upstream;`` leads to the bridge.
+        graceful_timeout_seconds: how long running requests may take at the end.
+        health_interval_seconds: how often the containers are asked; None leaves what the images say,
+            with which a start takes longer.
+        nginx_image: base image of Nginx, in place of the one that NGINX_IMAGE names.
+        project_dir: the directory with compose.yaml; by default the checkout that this file is in.
+    """
+
+    def __init__(
+        self,
+        app: str,
+        *,
+        app_dir: str | Path | None = None,
+        socket: Literal["tcp", "unix"] = "tcp",
+        interface: Literal["auto", "wsgi", "asgi"] = "auto",
+        loop: Literal["auto", "asyncio", "uvloop", "trio"] = "auto",
+        serve_args: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+        nginx_directives: str = "",
+        graceful_timeout_seconds: float = 5.0,
+        health_interval_seconds: float | None = 1.0,
+        nginx_image: str | None = None,
+        project_dir: str | Path = _REPOSITORY,
+    ) -> None:
+        self._app_dir = (Path.cwd() if app_dir is None else Path(app_dir)).resolve()
+        self._project_dir = Path(project_dir).resolve()
+        self._socket = socket
+        self._command = [
+            *("serve", app, "--interface", interface, "--loop", loop),
+            *("--graceful-timeout-seconds", str(graceful_timeout_seconds), *serve_args),
+        ]
+        self._bridge_environment = dict(environment or {})
+        self._nginx_directives = nginx_directives
+        self._health_interval_seconds = health_interval_seconds
+        self._environment = {
+            **os.environ,
+            "APP_DIR": str(self._app_dir),
+            "UWSGIBRIDGE_PORT": "127.0.0.1:0",
+            **({"NGINX_IMAGE": nginx_image} if nginx_image else {}),
+        }
+        self.project = f"uwsgibridge-test-{os.getpid()}-{next(_numbers)}-{secrets.token_hex(2)}"
+        self._running: contextlib.ExitStack | None = None
+        self._log: LogStream | None = None
+        self._client: docker.DockerClient | None = None
+        self._files: tuple[Path, ...] = ()
+        self._port = 0
+
+    @property
+    def url(self) -> str:
+        """Where Nginx answers, without a slash at the end."""
+        return f"http://127.0.0.1:{self._port}"
+
+    @property
+    def pid(self) -> int:
+        """The id of the bridge's first process, as this machine counts."""
+        return int(self.bridge.attrs["State"]["Pid"])
+
+    @property
+    def bridge(self) -> Container:
+        """The bridge's container, freshly inspected; of the `docker` package."""
+        return self._container("bridge")
+
+    @property
+    def nginx(self) -> Container:
+        """Nginx's container, freshly inspected; of the `docker` package."""
+        return self._container("nginx")
+
+    @property
+    def log(self) -> LogStream:
+        """What the bridge has written; stays readable after the end."""
+        assert self._log is not None, "it was not started"
+        return self._log
+
+    @property
+    def bridge_log(self) -> str:
+        """All that the bridge and the application have written."""
+        return self.log.text()
+
+    @property
+    def nginx_log(self) -> str:
+        """Nginx's access log and error log."""
+        return self.nginx.logs().decode("utf-8", "replace")
+
+    def start(self) -> None:
+        """Build the images where they are out of date, start the containers, wait until both are healthy.
+
+        Raises:
+            StackError: a container ended or did not become healthy, or Compose failed.
+        """
+        assert self._running is None, "it runs already"
+        if not (self._project_dir / "compose.yaml").exists():
+            raise StackError(
+                f"there is no compose.yaml in {self._project_dir}: name the directory of the "
+                "uwsgibridge sources with project_dir"
+            )
+        with contextlib.ExitStack() as undo:
+            directory = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="uwsgibridge-")))
+            self._files = self._write_files(directory)
+            self._build()
+            self._client = docker.from_env()
+            undo.callback(self._client.close)
+            lines = ServiceLog(self.project, "bridge")
+            self._log = LogStream(lines, source="the bridge's container")
+            undo.callback(self._close_log, lines)
+            undo.callback(self.compose, "down", "--volumes", "--timeout", "20")
+            try:
+                self.compose("up", "--detach", "--no-build", "--wait")
+            except StackError as error:
+                log = self.compose("logs", "--no-color", "--timestamps")
+                raise StackError(str(error), log=log, exit_status=self._exit_status()) from None
+            self._find_port()
+            self._running = undo.pop_all()
+
+    def stop(self) -> int:
+        """Stop both containers as ``docker compose stop`` does, and remove what was made for them.
+
+        Returns:
+            The bridge's exit status; 137 where it had to be killed.
+        """
+        assert self._running is not None, "it was not started"
+        running, self._running = self._running, None
+        with running:
+            self.compose("stop")
+            status = self._exit_status()
+        assert status is not None
+        return status
+
+    def compose(self, *arguments: str, timeout_seconds: float = _COMMAND_TIMEOUT_SECONDS) -> str:
+        """Run ``docker compose`` on this project.
+
+        Returns:
+            What it wrote to standard output.
+
+        Raises:
+            StackError: it failed; with what it wrote to standard error.
+        """
+        files = itertools.chain.from_iterable(("--file", str(file)) for file in self._files)
+        try:
+            done = subprocess.run(  # noqa: S603 - arguments come from the test itself
+                (
+                    *(docker_command(), "compose", "--project-name", self.project),
+                    *("--project-directory", str(self._project_dir), *files, *arguments),
+                ),
+                check=False,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                env=self._environment,
+                timeout=timeout_seconds,
+            )
+        except subprocess.TimeoutExpired:
+            raise StackError(
+                f"docker compose {arguments[0]} did not end within {timeout_seconds:g} s"
+            ) from None
+        if done.returncode:
+            raise StackError(f"docker compose {arguments[0]} failed", log=done.stderr)
+        return done.stdout
+
+    def wait_until_up(self) -> None:
+        """Start what does not run, and return when both containers are healthy again."""
+        self.compose("up", "--detach", "--no-build", "--wait")
+        self._find_port()
+
+    def log_events(self, *, since: int = 0) -> list[LogEvent]:
+        """List the bridge's log events, the first `since` left out."""
+        return self.log.events(since=since)
+
+    def wait_for_event(
+        self,
+        predicate: Callable[[LogEvent], bool],
+        *,
+        since: int = 0,
+        timeout_seconds: float = 10.0,
+    ) -> LogEvent:
+        """Wait for a log event of the bridge; see `LogStream.wait_for_event`."""
+        return self.log.wait_for_event(predicate, since=since, timeout_seconds=timeout_seconds)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._running is not None:
+            self.stop()
+
+    def _write_files(self, directory: Path) -> tuple[Path, ...]:
+        bridge: dict[str, Any] = {
+            "image": self._image("bridge"),
+            "command": self._command,
+            "environment": self._bridge_environment,
+        }
+        nginx: dict[str, Any] = {"image": self._image(f"nginx-{self._socket}")}
+        if self._health_interval_seconds is not None:
+            for service in (bridge, nginx):
+                service["healthcheck"] = {"interval": f"{self._health_interval_seconds:g}s"}
+        if self._nginx_directives:
+            before, location, after = (
+                (self._project_dir / _SITE_FILE).read_text().partition(_FIRST_LOCATION)
+            )
+            site = directory / "site.conf"
+            site.write_text(f"{before}{self._nginx_directives}\n{location}{after}")
+            # Docker mounts the file itself, so the directory may stay closed to others.
+            site.chmod(0o644)
+            nginx["volumes"] = [f"{site}:/etc/nginx/{_SITE_FILE.removeprefix('nginx/')}:ro"]
+        overrides = directory / "compose.test.json"
+        text = json.dumps({"services": {"bridge": bridge, "nginx": nginx}})
+        overrides.write_text(text.replace("$", "$$"))
+        return (
+            self._project_dir / "compose.yaml",
+            *((self._project_dir / "nginx/compose.unix.yaml",) if self._socket == "unix" else ()),
+            overrides,
+        )
+
+    def _image(self, name: str) -> str:
+        # One for each checkout and base: other runs of the same code find it ready.
+        base = self._environment.get("NGINX_IMAGE", "")
+        digest = hashlib.sha256(f"{self._project_dir}\0{base}".encode()).hexdigest()[:8]
+        return f"uwsgibridge-test-{name}:{digest}"
+
+    def _build(self) -> None:
+        images = (self._image("bridge"), self._image(f"nginx-{self._socket}"))
+        if images not in _built:
+            self.compose("build", timeout_seconds=_BUILD_TIMEOUT_SECONDS)
+            _built.add(images)
+
+    def _container(self, service: str) -> Container:
+        assert self._client is not None, "it was not started"
+        labels = (
+            f"com.docker.compose.project={self.project}",
+            f"com.docker.compose.service={service}",
+        )
+        found = self._client.containers.list(all=True, filters={"label": list(labels)})
+        if not found:
+            raise StackError(f"the project {self.project} has no container {service}")
+        return found[0]
+
+    def _find_port(self) -> None:
+        published = self.nginx.ports["8080/tcp"]
+        assert published, "compose.yaml publishes it"
+        self._port = int(published[0]["HostPort"])
+
+    def _exit_status(self) -> int | None:
+        try:
+            state = self.bridge.attrs["State"]
+        except StackError:
+            return None
+        return None if state["Running"] else int(state["ExitCode"])
+
+    def _close_log(self, lines: ServiceLog) -> None:
+        lines.close()
+        self.log.wait_ended(_COMMAND_TIMEOUT_SECONDS)

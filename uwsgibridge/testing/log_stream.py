@@ -1,0 +1,128 @@
+"""A bridge's log while it is written: events to look at and to wait for."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeAlias
+
+from uwsgibridge.testing.errors import StackError
+
+LogEvent: TypeAlias = Mapping[str, object]
+
+# Enough to see what happened last in the message of a failure.
+_LINES_IN_MESSAGES = 40
+
+
+def event_with(**fields: object) -> Callable[[LogEvent], bool]:
+    """Make a predicate for log events that have all of `fields`, such as ``event="refused"``."""
+    return lambda event: all(event.get(name) == value for name, value in fields.items())
+
+
+class LogStream:
+    """Reads lines in a thread of its own until they end.
+
+    A line that holds a JSON object is an event; any other, such as what an application prints, is
+    text. Both are kept, in their order.
+
+    Args:
+        lines: blocks until there is one; iterated, and nothing else, in the thread.
+        source: what writes them, for messages.
+    """
+
+    def __init__(self, lines: Iterable[bytes], *, source: str) -> None:
+        self._source = source
+        self._lines: list[str] = []
+        self._events: list[LogEvent] = []
+        self._ended = False
+        self._grown = threading.Condition()
+        # A daemon: what never ends must not keep a test run from ending.
+        self._thread = threading.Thread(
+            target=self._read, args=(lines,), name=f"log of {source}", daemon=True
+        )
+        self._thread.start()
+
+    def events(self, *, since: int = 0) -> list[LogEvent]:
+        """List the events so far, the first `since` left out."""
+        with self._grown:
+            return self._events[since:]
+
+    def text(self) -> str:
+        """Give everything so far, events as the JSON lines that they are."""
+        with self._grown:
+            return "".join(self._lines)
+
+    def wait_for_event(
+        self,
+        predicate: Callable[[LogEvent], bool],
+        *,
+        since: int = 0,
+        timeout_seconds: float = 10.0,
+    ) -> LogEvent:
+        """Wait for an event; one that has come already counts.
+
+        Args:
+            predicate: what it has to satisfy, such as `event_with` makes.
+            since: how many of the first events don't count.
+            timeout_seconds: how long it may take.
+
+        Returns:
+            The first such event.
+
+        Raises:
+            StackError: it did not come in time, or can't come any more.
+        """
+        deadline = time.monotonic() + timeout_seconds
+        position = since
+        with self._grown:
+            while True:
+                for event in self._events[position:]:
+                    if predicate(event):
+                        return event
+                position = max(position, len(self._events))
+                left = deadline - time.monotonic()
+                if self._ended or left <= 0:
+                    why = "has ended" if self._ended else f"{timeout_seconds:g} s have passed"
+                    raise StackError(
+                        f"{why.capitalize() if left <= 0 else f'{self._source} {why}'} "
+                        "without the log event that was waited for",
+                        log=self._tail(),
+                    )
+                self._grown.wait(left)
+
+    def wait_ended(self, timeout_seconds: float) -> bool:
+        """Wait until the lines have ended; False when that takes too long."""
+        self._thread.join(timeout_seconds)
+        return not self._thread.is_alive()
+
+    def _read(self, lines: Iterable[bytes]) -> None:
+        try:
+            for line in lines:
+                self._add(line.decode("utf-8", "replace"))
+        finally:
+            with self._grown:
+                self._ended = True
+                self._grown.notify_all()
+
+    def _add(self, line: str) -> None:
+        event = _parse(line)
+        with self._grown:
+            self._lines.append(line if line.endswith("\n") else line + "\n")
+            if event is not None:
+                self._events.append(event)
+                self._grown.notify_all()
+
+    def _tail(self) -> str:
+        return "".join(self._lines[-_LINES_IN_MESSAGES:])
+
+
+def _parse(line: str) -> LogEvent | None:
+    if not line.startswith("{"):
+        return None
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
