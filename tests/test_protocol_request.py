@@ -116,7 +116,14 @@ class TestTrust:
 
     @pytest.mark.parametrize(
         "name",
-        ["UWSGI_FILE", "UWSGI_SCRIPT", "UWSGI_MODULE", "UWSGI_CHDIR", "UWSGI_SETENV", "UWSGI_APPID"],
+        [
+            "UWSGI_FILE",
+            "UWSGI_SCRIPT",
+            "UWSGI_MODULE",
+            "UWSGI_CHDIR",
+            "UWSGI_SETENV",
+            "UWSGI_APPID",
+        ],
     )
     def test_a_var_that_uwsgi_acts_on_is_only_text(self, name):
         assert request_of({name: "exec://id"}).vars[name] == "exec://id"
@@ -197,7 +204,7 @@ class TestContentLength:
             "1\0",
             "²",
             "¼",
-            wire("１"),  # a full-width digit
+            wire("\uff11"),  # a full-width digit
             wire("٣"),  # an Arabic-Indic digit
             "1000000000000000000",  # 19 digits
             "9" * 5000,  # int() would refuse it in words of its own
@@ -292,7 +299,10 @@ class TestClientAndServer:
             ({"SERVER_NAME": "example.com", "SERVER_PORT": "8080"}, ("example.com", 8080)),
             ({"SERVER_NAME": "example.com"}, ("example.com", 80)),
             ({"SERVER_NAME": "example.com", "REQUEST_SCHEME": "https"}, ("example.com", 443)),
-            ({"SERVER_NAME": "example.com", "HTTPS": "on", "SERVER_PORT": ""}, ("example.com", 443)),
+            (
+                {"SERVER_NAME": "example.com", "HTTPS": "on", "SERVER_PORT": ""},
+                ("example.com", 443),
+            ),
             ({"SERVER_NAME": "example.com", "SERVER_PORT": "x"}, ("example.com", 0)),
             ({"SERVER_NAME": "a", "HTTP_HOST": "b", "SERVER_ADDR": "192.0.2.7"}, ("a", 80)),
         ],

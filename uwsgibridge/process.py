@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import os
 import resource
 import signal
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import outcome
 import trio
@@ -20,6 +21,11 @@ from uwsgibridge.serving import Application, Worker, describe, single_error
 
 if TYPE_CHECKING:
     from uwsgibridge.telemetry.logs import Logger
+
+
+# Names a descriptor in the environment: at its end of file the process stops as at a SIGTERM. Whoever
+# started it holds the other end, and the kernel closes that however the starter ends.
+LIFELINE_VARIABLE: Final = "UWSGIBRIDGE_LIFELINE_FD"
 
 
 def run_process(app_name: str | None, settings: Settings, logger: Logger) -> None:
@@ -99,10 +105,19 @@ async def _run_until_signal(
         async with trio.open_nursery() as nursery:
             serving = trio.CancelScope()
             await nursery.start(stop_on_signal, serving)
+            nursery.start_soon(_stop_without_starter, serving, logger)
             with serving:
                 await worker.run(sockets)
             nursery.cancel_scope.cancel()
     logger.info("stopped")
+
+
+async def _stop_without_starter(scope: trio.CancelScope, logger: Logger) -> None:
+    lifeline = os.environ.get(LIFELINE_VARIABLE, "")
+    if lifeline.isdecimal():
+        await trio.lowlevel.wait_readable(int(lifeline))
+        logger.info("stopping: the process that started this one is gone")
+        scope.cancel()
 
 
 def _needs_asyncio(applications: Sequence[Application], settings: Settings) -> bool:

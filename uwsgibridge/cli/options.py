@@ -70,11 +70,26 @@ def make_settings(values: dict[str, Any]) -> Settings:
         raise click.UsageError(str(error)) from None
 
 
+def settings_to_arguments(settings: Settings) -> list[str]:
+    """Write settings as arguments again, for a process that is to run with them."""
+    arguments: list[str] = []
+    defaults = Settings()
+    for one in dataclasses.fields(Settings):
+        value = getattr(settings, one.name)
+        name = option_name(one.name)
+        if value == getattr(defaults, one.name):
+            continue
+        if isinstance(value, bool):
+            arguments.append(name if value else f"--no-{one.name.replace('_', '-')}")
+        else:
+            for item in value if isinstance(value, tuple) else (value,):
+                arguments += (name, str(item))
+    return arguments
+
+
 def _option(one: dataclasses.Field[Any]) -> Callable[[Any], Any]:
-    default: Any = one.default
-    multiple = one.default_factory is not dataclasses.MISSING
-    if multiple:
-        default = one.default_factory()  # type: ignore[misc] # checked on the line above
+    default = getattr(Settings(), one.name)
+    multiple = isinstance(default, tuple)
     kind: Any = {"int": int, "float": float, "str": str}.get(str(one.type))
     declaration = option_name(one.name)
     arguments: dict[str, Any] = {}

@@ -23,7 +23,7 @@ class HangupWatcher:
 
     def __init__(self, loop: Loop) -> None:
         self._callbacks: dict[int, Callable[[], None]] = {}
-        self._poller = _Epoll() if sys.platform == "linux" else _Kqueue()
+        self._poller = _Poller()
         self._watch = loop.watch(self._poller, self._report)
 
     def add(self, source: HasFileno, callback: Callable[[], None]) -> None:
@@ -53,7 +53,7 @@ class HangupWatcher:
 
 if sys.platform == "linux":
 
-    class _Epoll:
+    class _Poller:
         def __init__(self) -> None:
             self._epoll = select.epoll()
             self.fileno = self._epoll.fileno
@@ -69,7 +69,7 @@ if sys.platform == "linux":
 
 else:
 
-    class _Kqueue:
+    class _Poller:
         def __init__(self) -> None:
             self._kqueue = select.kqueue()
             self.fileno = self._kqueue.fileno

@@ -12,7 +12,7 @@ import queue
 import select
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,8 +23,6 @@ from uwsgibridge.protocol.errors import InvalidResponse
 from uwsgibridge.protocol.response import Buffer, Response, parse_status
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from _typeshed.wsgi import WSGIApplication
 
     from uwsgibridge.config.settings import Settings
@@ -145,14 +143,14 @@ class _Exchange:
         self,
         status: str,
         headers: list[tuple[str, str]],
-        exc_info: tuple[type[BaseException], BaseException, TracebackType] | None = None,
+        exc_info: OptExcInfo | None = None,
         /,
     ) -> Callable[[bytes], None]:
         """Take the head as PEP 3333 has it, which may be replaced until it has left."""
         response = self._response
         if exc_info:
             try:
-                if response.head_sent:
+                if response.head_sent and exc_info[1] is not None:
                     raise exc_info[1].with_traceback(exc_info[2])
             finally:
                 exc_info = None  # the PEP's own advice against a reference cycle
@@ -188,7 +186,7 @@ class _Exchange:
         )
         return environ
 
-    def _send(self, iterable: Iterable[bytes]) -> None:
+    def _send(self, iterable: Any) -> None:
         response = self._response
         if type(iterable) is list and len(iterable) == 1:
             self._write(response.send(_checked(iterable[0]), last=True))

@@ -7,14 +7,20 @@ With pytest, the fixtures `local_stack` and `compose_stack` start a stack once f
 `uwsgibridge.testing.plugin`.
 """
 
-from uwsgibridge.frontend.options import Site
-from uwsgibridge.testing.bridge_process import BridgeProcess
-from uwsgibridge.testing.errors import StackError
-from uwsgibridge.testing.local_stack import LocalStack
-from uwsgibridge.testing.log_stream import LogEvent, LogStream, event_with
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from uwsgibridge.frontend.options import Site
+    from uwsgibridge.testing.bridge_process import BridgeProcess
+    from uwsgibridge.testing.compose_stack import ComposeStack
+    from uwsgibridge.testing.errors import StackError
+    from uwsgibridge.testing.local_stack import LocalStack
+    from uwsgibridge.testing.log_stream import LogEvent, LogStream, event_with
 
 __all__ = [
     "BridgeProcess",
+    "ComposeStack",
     "LocalStack",
     "LogEvent",
     "LogStream",
@@ -22,3 +28,21 @@ __all__ = [
     "StackError",
     "event_with",
 ]
+
+_HOMES: Final = {
+    "BridgeProcess": "uwsgibridge.testing.bridge_process",
+    "ComposeStack": "uwsgibridge.testing.compose_stack",
+    "LocalStack": "uwsgibridge.testing.local_stack",
+    "LogEvent": "uwsgibridge.testing.log_stream",
+    "LogStream": "uwsgibridge.testing.log_stream",
+    "Site": "uwsgibridge.frontend.options",
+    "StackError": "uwsgibridge.testing.errors",
+    "event_with": "uwsgibridge.testing.log_stream",
+}
+
+
+def __getattr__(name: str) -> object:
+    # Only when asked for: the plugin is loaded by every pytest, and docker need not be installed.
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import os
 import shutil
 import subprocess
 from typing import Final
 
-# Answers are a matter of milliseconds; an engine that is only being started is none.
-_ANSWER_SECONDS: Final = 10
+# An engine that is there answers in milliseconds.
+_ANSWER_SECONDS: Final = 20
 
 REQUIRE_VARIABLE: Final = "UWSGIBRIDGE_REQUIRE_DOCKER"
 
@@ -26,26 +27,28 @@ def docker_command() -> str:
 
 @functools.cache
 def why_no_engine() -> str | None:
-    """Ask the engine and the ``docker`` command once.
+    """Ask once for the Python package, for Compose, and for an engine that answers.
 
     Returns:
         A sentence that says what is missing; None where containers can be run.
     """
-    try:
-        import docker
-    except ImportError:
+    if importlib.util.find_spec("docker") is None:
         return "the Python package docker is missing: pip install 'uwsgibridge[testing]'"
+    if shutil.which("docker") is None:
+        return "there is no docker command"
+    return _ask("compose", "version") or _ask("version", "--format", "{{.Server.Version}}")
+
+
+def _ask(*arguments: str) -> str | None:
+    # By the command: the package leaves a socket open where nobody listens.
     try:
-        docker.from_env(timeout=_ANSWER_SECONDS).close()
-    except docker.errors.DockerException as error:
-        return f"no Docker engine answers: {error}"
-    try:
-        subprocess.run(  # noqa: S603 - a fixed command
-            (docker_command(), "compose", "version"),
-            check=True,
+        done = subprocess.run(  # noqa: S603 - fixed commands
+            (docker_command(), *arguments),
+            check=False,
             capture_output=True,
+            text=True,
             timeout=_ANSWER_SECONDS,
         )
-    except (OSError, subprocess.SubprocessError) as error:
-        return f"there is no docker command with Compose v2: {error}"
-    return None
+    except subprocess.TimeoutExpired:
+        return f"docker {arguments[0]} does not answer"
+    return done.stderr.strip() or "docker failed" if done.returncode else None

@@ -1,0 +1,55 @@
+"""``uwsgibridge demo``: the bundled example applications behind a private Nginx."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import click
+
+from uwsgibridge.cli.dev import port_option, require, run_behind_nginx
+
+_MOUNTS: Final = (
+    "/=uwsgibridge.demo.page:app",
+    "/flask=uwsgibridge.demo.wsgi_flask:app",
+    "/fastapi=uwsgibridge.demo.asgi_fastapi:app",
+)
+
+
+@click.command(short_help="The bundled example applications.")
+@port_option
+@click.option(
+    "--loop",
+    type=click.Choice(["auto", "asyncio", "uvloop", "trio"]),
+    default="auto",
+    show_default=True,
+    help="Event loop of the ASGI applications.",
+)
+def command(port: int, loop: str) -> None:
+    r"""Serve the example applications behind a private Nginx: the thing to try first.
+
+    A page that shows what arrives, an upload, streams and server-sent events; beside it a Flask
+    (WSGI) and a FastAPI (ASGI) application on the same port. It needs no root, lives in a temporary
+    directory, and goes with Ctrl-C.
+
+    \b
+    uwsgibridge demo               then open http://127.0.0.1:8080/
+    uwsgibridge demo --port 0      on any free port
+    """
+    for module in ("flask", "fastapi"):
+        require(module, "the demo", "demo")
+    run_behind_nginx(
+        [argument for mount in _MOUNTS for argument in ("--mount", mount)] + ["--loop", loop],
+        port=port,
+        watch=[],
+        banner=lambda url: [
+            "",
+            f"  {click.style('uwsgibridge demo', bold=True)}",
+            "",
+            f"  {url}/          what arrives, uploads and streams",
+            f"  {url}/flask/    a Flask application, WSGI in threads",
+            f"  {url}/fastapi/  a FastAPI application, ASGI",
+            "",
+            "  Ctrl-C stops the bridge and its Nginx.",
+            "",
+        ],
+    )

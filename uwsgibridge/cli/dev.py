@@ -1,0 +1,110 @@
+"""``uwsgibridge dev``: an application behind a private Nginx, restarted on change."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from uwsgibridge.cli.options import (
+    SectionedCommand,
+    make_settings,
+    settings_options,
+    settings_to_arguments,
+)
+
+# What `dev` and `demo` settle themselves.
+OWN_OPTIONS: Final = frozenset(
+    {
+        "bind",
+        "socket_mode",
+        "backlog",
+        "workers",
+        "graceful_timeout_seconds",
+        "frontend_buffer_bytes",
+        "log_format",
+    }
+)
+
+port_option = click.option(
+    "--port",
+    type=click.IntRange(0, 65_535),
+    default=8080,
+    show_default=True,
+    metavar="PORT",
+    help="Where Nginx listens on 127.0.0.1; 0 takes a free port.",
+)
+
+
+@click.command(cls=SectionedCommand, short_help="Serve it behind a private Nginx.")
+@click.argument("app", required=False, envvar="UWSGIBRIDGE_APP")
+@port_option
+@click.option(
+    "--reload/--no-reload", default=True, show_default=True, help="Restart when a file changes."
+)
+@settings_options(leave_out=OWN_OPTIONS)
+def command(app: str | None, port: int, reload: bool, **values: Any) -> None:
+    r"""Serve APP behind a private Nginx, for development.
+
+    The Nginx is a real one, with the configuration that "uwsgibridge nginx" prints; it needs no root,
+    lives in a temporary directory, and goes with Ctrl-C. Python files below --app-dir are watched.
+
+    \b
+    uwsgibridge dev mysite.wsgi:application
+    uwsgibridge dev api:app --port 8000 --loop trio
+    """
+    if reload:
+        require("watchfiles", "--reload", "dev")
+    settings = make_settings(values)
+    if app is None and not settings.mount:
+        raise click.UsageError("name an application to serve: uwsgibridge dev module:attribute")
+    run_behind_nginx(
+        [*([app] if app else []), *settings_to_arguments(settings)],
+        port=port,
+        watch=[Path(settings.app_dir)] if reload else [],
+        banner=lambda url: [f"{url}/ is up; Ctrl-C stops it."],
+    )
+
+
+def run_behind_nginx(arguments: list[str], *, port: int, watch: list[Path], banner: Any) -> None:
+    """Run a bridge and a private Nginx until Ctrl-C, and exit.
+
+    Args:
+        arguments: for ``uwsgibridge serve``.
+        port: of the Nginx.
+        watch: directories whose changes restart the bridge.
+        banner: gives the lines to print for a URL, once it answers.
+    """
+    import trio
+
+    from uwsgibridge import development
+    from uwsgibridge.frontend.binary import NginxNotFoundError
+    from uwsgibridge.frontend.private import NginxStartError
+    from uwsgibridge.serving import single_error
+
+    def ready(url: str) -> None:
+        for line in banner(url):
+            click.echo(line)
+
+    log_format = [] if "--log-format" in arguments else ["--log-format", "text"]
+    what = development.Development(
+        arguments=[*arguments, *log_format], port=port, watch=watch, ready=ready, say=click.echo
+    )
+    try:
+        with single_error():
+            status = trio.run(development.run, what)
+    except (NginxNotFoundError, NginxStartError) as error:
+        raise click.ClickException(str(error)) from None
+    sys.exit(status)
+
+
+def require(module: str, wanted_by: str, extra: str) -> None:
+    """Exit with what to install where an optional package is missing."""
+    from importlib.util import find_spec
+
+    if find_spec(module) is None:
+        raise click.ClickException(
+            f"{wanted_by} needs {module}; install it with: pip install 'uwsgibridge[{extra}]'"
+        )

@@ -1,0 +1,198 @@
+"""A bridge behind a private Nginx, for `dev` and `demo`: starts both, restarts on change, stops both.
+
+The listening socket between Nginx and the bridge is made here and inherited by each bridge in turn.
+So while one is restarted, requests wait in the kernel instead of being refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from uwsgibridge.client import PingError, ping
+from uwsgibridge.frontend.options import Site
+from uwsgibridge.frontend.private import PrivateNginx
+from uwsgibridge.listener.sockets import ListeningSocket, open_sockets
+from uwsgibridge.process import LIFELINE_VARIABLE
+from uwsgibridge.protocol.response import plain_answer
+
+# A person waits: a request that does not end in this time is cut off at a restart or a stop.
+_GRACE_SECONDS: Final = 3.0
+
+# Between SIGTERM and SIGKILL: the bridge's own grace, and what ending takes.
+_KILL_AFTER_SECONDS: Final = _GRACE_SECONDS + 2.0
+
+_START_SECONDS: Final = 60.0
+
+_NOT_LOADED: Final = plain_answer(
+    503, "The application is not running. The terminal says why; it starts again on a change."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Development:
+    """What runs, and where.
+
+    Attributes:
+        arguments: for ``uwsgibridge serve``, without an address.
+        port: of the private Nginx; 0 takes a free one.
+        watch: directories whose changes restart the bridge; empty for none.
+        ready: called with the URL when the first request can be answered.
+        say: writes a line for the person at the terminal.
+    """
+
+    arguments: Sequence[str]
+    port: int
+    watch: Sequence[Path]
+    ready: Callable[[str], None]
+    say: Callable[[str], None]
+
+
+async def run(development: Development) -> int:
+    """Run until SIGINT or SIGTERM, and leave nothing behind.
+
+    Returns:
+        The exit status: 0 after a signal; the bridge's own where it ended by itself and nothing is
+        watched.
+
+    Raises:
+        NginxNotFoundError, NginxStartError: there is no Nginx, or it can't listen.
+    """
+    with tempfile.TemporaryDirectory(prefix="uwsgibridge-") as directory:
+        socket_path = f"{directory}/bridge.sock"
+        with open_sockets([f"unix:{socket_path}"], mode="0666", backlog=511) as sockets:
+            nginx = PrivateNginx(
+                Site(upstreams=(f"unix:{socket_path}",)), port=development.port, errors_to=2
+            )
+            async with nginx:
+                return await _until_signal(_Runner(development, sockets[0], nginx.url))
+
+
+async def _until_signal(runner: _Runner) -> int:
+    status = 0
+    async with trio.open_nursery() as nursery:
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+
+            async def stop_on_signal() -> None:
+                async for _ in signals:
+                    nursery.cancel_scope.cancel()
+
+            nursery.start_soon(stop_on_signal)
+            status = await runner.run()
+            nursery.cancel_scope.cancel()
+    return status
+
+
+class _Runner:
+    """Runs one bridge after the other on one listening socket."""
+
+    def __init__(self, development: Development, listening: ListeningSocket, url: str) -> None:
+        self._development = development
+        self._listening = listening
+        self._url = url
+        self._announced = False
+        descriptor = listening.socket.fileno()
+        self._command = (
+            *(sys.executable, "-m", "uwsgibridge", "serve", *development.arguments),
+            *("--bind", f"fd://{descriptor}"),
+            *("--graceful-timeout-seconds", str(_GRACE_SECONDS)),
+            *("--frontend-buffer-bytes", str(Site().uwsgi_buffer_bytes)),
+        )
+
+    async def run(self) -> int:
+        changes = _watch(self._development.watch)
+        while True:
+            status = await self._run_bridge(changes)
+            if not self._development.watch:
+                return status
+            if status:
+                self._development.say("Waiting for a change ...")
+                await self._refuse_until_change(changes)
+
+    async def _run_bridge(self, changes: AsyncIterator[set[str]]) -> int:
+        """Run one bridge until it ends or a file changes; its exit status, 0 after a change."""
+        # The bridge stops when the other end of this is closed, which the kernel does however we end.
+        lifeline, held = os.pipe()
+        async with trio.open_nursery() as nursery:
+            try:
+                process = await trio.lowlevel.open_process(
+                    self._command,
+                    env={**os.environ, LIFELINE_VARIABLE: str(lifeline)},
+                    pass_fds=[self._listening.socket.fileno(), lifeline],
+                    # Ctrl-C is for us: the bridge ends first, then Nginx.
+                    start_new_session=True,
+                )
+            finally:
+                os.close(lifeline)
+            try:
+                nursery.start_soon(self._announce)
+                nursery.start_soon(_end_on_change, process, changes, self._development.say)
+                status = await process.wait()
+                nursery.cancel_scope.cancel()
+            finally:
+                with trio.CancelScope(shield=True):
+                    await _end(process)
+                os.close(held)
+        return 0 if status == -signal.SIGTERM else status
+
+    async def _announce(self) -> None:
+        # The ping waits in the socket's backlog until the bridge answers it.
+        address = str(self._listening.address)
+        with contextlib.suppress(PingError):
+            await trio.to_thread.run_sync(
+                lambda: ping(address, timeout_seconds=_START_SECONDS), abandon_on_cancel=True
+            )
+            if not self._announced:
+                self._announced = True
+                self._development.ready(self._url)
+
+    async def _refuse_until_change(self, changes: AsyncIterator[set[str]]) -> None:
+        """Answer in the bridge's place, so that a browser says what the terminal says."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._refuse)
+            await anext(changes)
+            nursery.cancel_scope.cancel()
+
+    async def _refuse(self) -> None:
+        listening = trio.socket.from_stdlib_socket(self._listening.socket)
+        while True:
+            connection, _ = await listening.accept()
+            with connection, trio.move_on_after(_GRACE_SECONDS):
+                await connection.recv(65_536)
+                await connection.send(_NOT_LOADED)
+
+
+async def _end_on_change(
+    process: trio.Process, changes: AsyncIterator[set[str]], say: Callable[[str], None]
+) -> None:
+    changed = await anext(changes)
+    say(f"{', '.join(sorted(changed)[:3])} changed: restarting ...")
+    await _end(process)
+
+
+async def _end(process: trio.Process) -> None:
+    if process.returncode is None:
+        process.terminate()
+        with trio.move_on_after(_KILL_AFTER_SECONDS):
+            await process.wait()
+    if process.returncode is None:
+        process.kill()
+        await process.wait()
+
+
+async def _watch(directories: Sequence[Path]) -> AsyncIterator[set[str]]:
+    if not directories:
+        await trio.sleep_forever()
+    from watchfiles import PythonFilter, awatch
+
+    async for changes in awatch(*directories, watch_filter=PythonFilter()):
+        yield {Path(path).name for _, path in changes}

@@ -1,0 +1,123 @@
+"""The pytest plugin: stacks that start once for a whole run, and their logs where a test fails.
+
+It is loaded wherever uwsgibridge is installed and does nothing until a fixture is asked for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Generator, Iterator
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pytest
+
+if TYPE_CHECKING:
+    from uwsgibridge.testing.compose_stack import ComposeStack
+    from uwsgibridge.testing.local_stack import LocalStack
+
+
+class _Stack(Protocol):
+    def start(self) -> None: ...
+    def stop(self) -> int: ...
+    @property
+    def bridge_log(self) -> str: ...
+
+
+class _Stacks:
+    """The stacks of a run, by how they were asked for."""
+
+    def __init__(self) -> None:
+        self._undo = contextlib.ExitStack()
+        self._started: dict[str, _Stack] = {}
+        self._seen: dict[str, int] = {}
+
+    def start(self, make: Callable[..., _Stack], *arguments: Any, **options: Any) -> _Stack:
+        key = f"{make.__name__}{arguments}{sorted(options.items())}"
+        if key not in self._started:
+            stack = make(*arguments, **options)
+            stack.start()
+            self._undo.callback(self._forget, key, stack)
+            self._started[key] = stack
+        return self._started[key]
+
+    def begin_test(self) -> None:
+        self._seen = {key: len(stack.bridge_log) for key, stack in self._started.items()}
+
+    def logs_of_test(self) -> Iterator[tuple[str, str]]:
+        for key, stack in self._started.items():
+            written = stack.bridge_log[self._seen.get(key, 0) :]
+            if written:
+                yield key, written
+
+    def close(self) -> None:
+        self._undo.close()
+
+    def _forget(self, key: str, stack: _Stack) -> None:
+        del self._started[key]
+        stack.stop()
+
+
+_STACKS = pytest.StashKey[_Stacks]()
+
+
+@pytest.fixture(scope="session")
+def local_stack(request: pytest.FixtureRequest) -> Callable[..., LocalStack]:
+    """Start a `LocalStack`, or give the one that runs with the same arguments; it stops at the end."""
+    from uwsgibridge.testing.local_stack import LocalStack
+
+    stacks = request.config.stash[_STACKS]
+
+    def start(*arguments: Any, **options: Any) -> LocalStack:
+        stack = stacks.start(LocalStack, *arguments, **options)
+        assert isinstance(stack, LocalStack)
+        return stack
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def compose_stack(request: pytest.FixtureRequest) -> Callable[..., ComposeStack]:
+    """Start a `ComposeStack`, as `local_stack` does.
+
+    Without an engine the test is skipped, or fails where UWSGIBRIDGE_REQUIRE_DOCKER=1 is set.
+    """
+    from uwsgibridge.testing.engine import REQUIRE_VARIABLE, is_required, why_no_engine
+
+    missing = why_no_engine()
+    if missing:
+        if is_required():
+            pytest.fail(f"{REQUIRE_VARIABLE} is set, but {missing}", pytrace=False)
+        pytest.skip(f"needs Docker: {missing}")
+    from uwsgibridge.testing.compose_stack import ComposeStack
+
+    stacks = request.config.stash[_STACKS]
+
+    def start(*arguments: Any, **options: Any) -> ComposeStack:
+        stack = stacks.start(ComposeStack, *arguments, **options)
+        assert isinstance(stack, ComposeStack)
+        return stack
+
+    return start
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_STACKS] = _Stacks()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    session.config.stash[_STACKS].close()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    item.config.stash[_STACKS].begin_test()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.failed:
+        for key, written in item.config.stash[_STACKS].logs_of_test():
+            report.sections.append((f"log of {key}", written))
+    return report
