@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -109,16 +109,23 @@ class _Runner:
         )
 
     async def run(self) -> int:
-        changes = _watch(self._development.watch)
-        while True:
-            status = await self._run_bridge(changes)
-            if not self._development.watch:
-                return status
-            if status:
-                self._development.say("Waiting for a change ...")
-                await self._refuse_until_change(changes)
+        # One change is as good as many: what comes while one is waiting is dropped.
+        found, changes = trio.open_memory_channel[list[str]](1)
+        async with trio.open_nursery() as nursery, changes:
+            if self._development.watch:
+                nursery.start_soon(_watch, self._development.watch, found)
+            while True:
+                status = await self._run_bridge(changes)
+                if not self._development.watch:
+                    break
+                if status:
+                    self._development.say("Waiting for a change ...")
+                    await self._refuse_until_change(changes)
+            nursery.cancel_scope.cancel()
+        found.close()
+        return status
 
-    async def _run_bridge(self, changes: AsyncIterator[set[str]]) -> int:
+    async def _run_bridge(self, changes: trio.MemoryReceiveChannel[list[str]]) -> int:
         """Run one bridge until it ends or a file changes; its exit status, 0 after a change."""
         # The bridge stops when the other end of this is closed, which the kernel does however we end.
         lifeline, held = os.pipe()
@@ -155,11 +162,11 @@ class _Runner:
                 self._announced = True
                 self._development.ready(self._url)
 
-    async def _refuse_until_change(self, changes: AsyncIterator[set[str]]) -> None:
+    async def _refuse_until_change(self, changes: trio.MemoryReceiveChannel[list[str]]) -> None:
         """Answer in the bridge's place, so that a browser says what the terminal says."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._refuse)
-            await anext(changes)
+            await changes.receive()
             nursery.cancel_scope.cancel()
 
     async def _refuse(self) -> None:
@@ -172,10 +179,10 @@ class _Runner:
 
 
 async def _end_on_change(
-    process: trio.Process, changes: AsyncIterator[set[str]], say: Callable[[str], None]
+    process: trio.Process, changes: trio.MemoryReceiveChannel[list[str]], say: Callable[[str], None]
 ) -> None:
-    changed = await anext(changes)
-    say(f"{', '.join(sorted(changed)[:3])} changed: restarting ...")
+    changed = await changes.receive()
+    say(f"{', '.join(changed[:3])} changed: restarting ...")
     await _end(process)
 
 
@@ -189,10 +196,9 @@ async def _end(process: trio.Process) -> None:
         await process.wait()
 
 
-async def _watch(directories: Sequence[Path]) -> AsyncIterator[set[str]]:
-    if not directories:
-        await trio.sleep_forever()
+async def _watch(directories: Sequence[Path], found: trio.MemorySendChannel[list[str]]) -> None:
     from watchfiles import PythonFilter, awatch
 
     async for changes in awatch(*directories, watch_filter=PythonFilter()):
-        yield {Path(path).name for _, path in changes}
+        with contextlib.suppress(trio.WouldBlock):
+            found.send_nowait(sorted({Path(path).name for _, path in changes}))

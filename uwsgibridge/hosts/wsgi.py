@@ -23,6 +23,7 @@ from uwsgibridge.protocol.errors import InvalidResponse
 from uwsgibridge.protocol.response import Buffer, Response, parse_status
 
 if TYPE_CHECKING:
+    from _typeshed import OptExcInfo
     from _typeshed.wsgi import WSGIApplication
 
     from uwsgibridge.config.settings import Settings
