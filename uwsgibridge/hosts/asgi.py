@@ -197,10 +197,8 @@ class _HttpExchange:
         if kind == "http.response.body":
             last = not message.get("more_body", False)
             body = message.get("body", b"")
-            if type(body) is not bytes:
-                if not isinstance(body, bytes | bytearray | memoryview):
-                    raise InvalidResponse(f"the body is of type {type(body).__name__}, not bytes")
-                body = bytes(body)
+            if not isinstance(body, bytes | bytearray | memoryview):
+                raise InvalidResponse(f"the body is of type {type(body).__name__}, not bytes")
             for data in response.send(body, last=last):
                 sent = self._send_some(data)
                 if sent < len(data):

@@ -154,11 +154,11 @@ class Response:
         self._promised = promised
         self._no_body = self._is_head_request or status in {204, 304}
 
-    def send(self, chunk: Buffer, *, last: bool = False) -> tuple[Buffer, ...]:
+    def send(self, chunk: Buffer | bytearray, *, last: bool = False) -> tuple[Buffer, ...]:
         """Turn a piece of the body into what is to be written, in this order, head included.
 
         Args:
-            chunk: bytes of the body; may be empty.
+            chunk: bytes of the body, or another buffer of them; may be empty.
             last: whether nothing follows. Where no Content-Length was given and this is also the
                 first piece, it is added.
 
@@ -173,6 +173,8 @@ class Response:
             raise InvalidResponse("the body began before the head")
         if self.complete:
             raise InvalidResponse("the response was already complete")
+        if type(chunk) is not bytes:
+            chunk = bytes(chunk)  # len() of a memoryview counts items, whatever their size
         size = len(chunk)
         promised = self._promised
         if self._no_body:
@@ -317,8 +319,8 @@ def _classify(name: bytes) -> int:
     return kind
 
 
-def _first_odd_header(headers: Iterable[object]) -> str:
-    for item in headers:
+def _first_odd_header(headers: object) -> str:
+    for item in headers if isinstance(headers, list | tuple) else (headers,):
         if not (
             isinstance(item, tuple | list)
             and len(item) == 2

@@ -1,0 +1,55 @@
+"""The reference page of all options, from the one table.
+
+``python -m uwsgibridge.config.reference > docs/options.md`` writes it anew; a test holds both equal.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from itertools import groupby
+
+from uwsgibridge.config.settings import CHOICES, Settings, option_name
+
+
+def render_reference() -> str:
+    """Write the page, in Markdown."""
+    lines = [
+        "# Options",
+        "",
+        "Each is an option of `uwsgibridge serve`, a key of `uwsgibridge.toml` (or of",
+        "`[tool.uwsgibridge]` in `pyproject.toml`, named with `--config`) and a variable",
+        "`UWSGIBRIDGE_<NAME>` of the environment. The command line goes before the environment, the",
+        "environment before the file, the file before the default.",
+    ]
+    for section, rows in groupby(
+        dataclasses.fields(Settings), key=lambda one: one.metadata["section"]
+    ):
+        lines += [
+            "",
+            f"## {section}",
+            "",
+            "| option | takes | default | what it does |",
+            "|---|---|---|---|",
+        ]
+        lines += [_row(one) for one in rows]
+    return "\n".join(lines) + "\n"
+
+
+def _row(one: dataclasses.Field[object]) -> str:
+    default = getattr(Settings(), one.name)
+    kind = str(one.type)
+    if kind in CHOICES:
+        takes = ", ".join(f"`{choice}`" for choice in CHOICES[kind])
+    elif one.metadata["metavar"]:
+        takes = f"`{one.metadata['metavar']}`"
+    else:
+        takes = {"int": "a whole number", "float": "seconds", "bool": "nothing"}.get(kind, "text")
+    if isinstance(default, tuple):
+        shown = " ".join(f"`{item}`" for item in default) or "none"
+    else:
+        shown = {True: "on", False: "off"}[default] if isinstance(default, bool) else f"`{default}`"
+    return f"| `{option_name(one.name)}` | {takes} | {shown} | {one.metadata['help']} |"
+
+
+if __name__ == "__main__":
+    print(render_reference(), end="")  # noqa: T201 - this is the page
