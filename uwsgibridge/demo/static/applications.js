@@ -4,6 +4,7 @@ import { byId, element, fillFacts } from "./elements.js";
 import { APPLICATIONS } from "./targets.js";
 
 const STATUS_TIMEOUT_MS = 5_000;
+const ANSWERS = 3;
 
 /** Put the cards up; the returned function asks the applications and fills them in. */
 export function offerApplications() {
@@ -40,22 +41,28 @@ function cardOf({ key, name, base, about }) {
 }
 
 async function fillCard({ badge, facts, title }, { key, base }) {
-  const started = performance.now();
   try {
-    const response = await fetch(`${base}status`, {
-      cache: "no-store",
-      signal: AbortSignal.timeout(STATUS_TIMEOUT_MS),
-    });
-    if (!response.ok) {
-      throw new Error(`answers ${response.status}`);
+    let response;
+    let status;
+    let quickest = Infinity;
+    // The page is still being drawn meanwhile: a single figure would show that as well.
+    for (let number = 0; number < ANSWERS; number += 1) {
+      const started = performance.now();
+      response = await fetch(`${base}status`, {
+        cache: "no-store",
+        signal: AbortSignal.timeout(STATUS_TIMEOUT_MS),
+      });
+      if (!response.ok) {
+        throw new Error(`answers ${response.status}`);
+      }
+      status = await response.json();
+      quickest = Math.min(quickest, performance.now() - started);
     }
-    const status = await response.json();
-    const milliseconds = waitOf(response) ?? performance.now() - started;
     title.textContent = status.application;
     badge.textContent = `${status.interface}, up`;
     badge.classList.add("badge-good");
     fillFacts(facts, [
-      ["Answered in", `${milliseconds.toFixed(1)} ms`],
+      [`Quickest of ${ANSWERS} answers`, `${quickest.toFixed(1)} ms`],
       [status.interface === "WSGI" ? "Thread" : "Event loop", status.runs_on],
     ]);
     if (key === "page") {
@@ -68,12 +75,6 @@ async function fillCard({ badge, facts, title }, { key, base }) {
     fillFacts(facts, [["Reason", error.message]]);
     return false;
   }
-}
-
-/** How long the request itself took, without its time in the browser's queue while the page loads. */
-function waitOf(response) {
-  const timing = performance.getEntriesByName(response.url).at(-1);
-  return timing?.requestStart ? timing.responseEnd - timing.requestStart : undefined;
 }
 
 function showRoute(status, response) {

@@ -1,0 +1,167 @@
+"""The table of options: every value is checked, once, and what is refused is named."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import pytest
+
+from uwsgibridge.config.settings import (
+    CHOICES,
+    DEFAULT_BIND,
+    Settings,
+    SettingsError,
+    option_name,
+    parse_mount,
+)
+
+ROWS = dataclasses.fields(Settings)
+NUMBERS = [row.name for row in ROWS if row.type in {"int", "float"}]
+MAY_BE_ZERO = {
+    "max_body_bytes",  # no limit
+    "accept_margin",
+    "graceful_timeout_seconds",
+    "linger_seconds",
+}
+
+
+def test_the_defaults_are_accepted() -> None:
+    settings = Settings()
+    assert settings.bind == (DEFAULT_BIND,) == ("127.0.0.1:3031",)
+    assert settings.max_vars_bytes == 65_535
+    assert settings.max_vars == 1000
+    assert settings.max_body_bytes == 0
+    assert settings.threads == 8
+    assert settings.body_timeout_seconds == settings.write_timeout_seconds == 60
+
+
+def test_it_is_frozen() -> None:
+    settings = Settings()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        settings.threads = 3  # type: ignore[misc] # that is the point
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_each_row_can_be_shown_to_a_person(row: dataclasses.Field[Any]) -> None:
+    help_text = row.metadata["help"]
+    assert help_text.endswith(".")
+    assert help_text[0].isupper() or help_text.startswith("auto ") or help_text.startswith("APP ")
+    assert row.metadata["section"]
+    assert row.type in {"int", "float", "str", "bool", "tuple[str, ...]", *CHOICES}
+
+
+def test_names_have_their_units() -> None:
+    for row in ROWS:
+        assert row.type != "float" or row.name.endswith("_seconds")
+
+
+def test_option_names() -> None:
+    assert option_name("max_vars") == "--max-vars"
+    assert option_name("bind") == "--bind"
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_a_number_has_a_least_value(name: str) -> None:
+    if name in MAY_BE_ZERO:
+        assert getattr(Settings(**{name: 0}), name) == 0
+    else:
+        with pytest.raises(SettingsError, match=f"^{option_name(name)} 0 "):
+            Settings(**{name: 0})
+    with pytest.raises(SettingsError, match=f"^{option_name(name)} -1 "):
+        Settings(**{name: -1})
+    assert getattr(Settings(**{name: 1}), name) == 1
+
+
+@pytest.mark.parametrize("name", [row.name for row in ROWS if row.type == "float"])
+def test_seconds_are_finite(name: str) -> None:
+    assert getattr(Settings(**{name: 0.5}), name) == 0.5
+    for value in (math.inf, -math.inf, math.nan):
+        with pytest.raises(SettingsError, match=f"^{option_name(name)} "):
+            Settings(**{name: value})
+
+
+@pytest.mark.parametrize("name", [row.name for row in ROWS if row.type in CHOICES])
+def test_a_choice_is_one_of_those(name: str) -> None:
+    (kind,) = (str(row.type) for row in ROWS if row.name == name)
+    for value in CHOICES[kind]:
+        assert getattr(Settings(**{name: value}), name) == value
+    with pytest.raises(SettingsError) as caught:
+        Settings(**{name: "other"})
+    choices = ", ".join(CHOICES[kind])
+    assert str(caught.value) == f"{option_name(name)} 'other' is none of {choices}"
+
+
+def test_the_choices_are_those_of_the_command_line() -> None:
+    assert CHOICES["Interface"] == ("auto", "wsgi", "asgi")
+    assert CHOICES["Loop"] == ("auto", "asyncio", "uvloop", "trio")
+    assert CHOICES["LogFormat"] == ("auto", "text", "json")
+
+
+class TestBind:
+    def test_several(self) -> None:
+        bind = ("unix:/run/app.sock", "127.0.0.1:3031", "[::1]:3031", "fd://3")
+        assert Settings(bind=bind).bind == bind
+
+    def test_none(self) -> None:
+        with pytest.raises(SettingsError, match="^--bind names no address$"):
+            Settings(bind=())
+
+    def test_one_that_is_no_address(self) -> None:
+        with pytest.raises(SettingsError, match="^--bind: '/run/app.sock' is not an address"):
+            Settings(bind=("127.0.0.1:1", "/run/app.sock"))
+
+    def test_a_text_is_not_taken_for_its_letters(self) -> None:
+        text: Any = "127.0.0.1:3031"
+        with pytest.raises(SettingsError, match="^--bind"):
+            Settings(bind=text)
+
+
+@pytest.mark.parametrize("mode", ["0660", "660", "0000", "777"])
+def test_socket_modes(mode: str) -> None:
+    assert Settings(socket_mode=mode).socket_mode == mode
+
+
+@pytest.mark.parametrize("mode", ["", "0680", "rw-rw----", "0o660", "1660", "66", "00660", "660\n"])
+def test_what_is_no_socket_mode(mode: str) -> None:
+    with pytest.raises(SettingsError, match="^--socket-mode .* is not octal, such as 0660$"):
+        Settings(socket_mode=mode)
+
+
+def test_the_format_limits_the_vars() -> None:
+    assert Settings(max_vars_bytes=65_535).max_vars_bytes == 65_535
+    with pytest.raises(SettingsError, match="^--max-vars-bytes 65536: the format holds 65535$"):
+        Settings(max_vars_bytes=65_536)
+
+
+def test_more_workers_than_this_version_runs() -> None:
+    with pytest.raises(SettingsError, match="^--workers 2: this version runs one"):
+        Settings(workers=2)
+
+
+class TestMounts:
+    @pytest.mark.parametrize(
+        ("text", "prefix", "app"),
+        [
+            ("/api=api:app", "/api", "api:app"),
+            ("/api/=api:app", "/api", "api:app"),
+            ("/a/b=api:app", "/a/b", "api:app"),
+            ("/=api:app", "", "api:app"),
+            ("/a=b=c", "/a", "b=c"),
+            ("/büro=api:app", "/büro", "api:app"),
+        ],
+    )
+    def test_prefix_and_application(self, text: str, prefix: str, app: str) -> None:
+        assert parse_mount(text) == (prefix, app)
+        assert Settings(mount=(text,)).mount == (text,)
+
+    @pytest.mark.parametrize("text", ["", "/", "=", "/api", "/api=", "=app", "api=app", "app:/x"])
+    def test_another_form(self, text: str) -> None:
+        sentence = f"--mount {text!r} is not of the form /prefix=module:attribute"
+        with pytest.raises(SettingsError) as caught:
+            parse_mount(text)
+        assert str(caught.value) == sentence
+        with pytest.raises(SettingsError) as caught:
+            Settings(mount=("/ok=app", text))
+        assert str(caught.value) == sentence

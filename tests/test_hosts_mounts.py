@@ -1,0 +1,99 @@
+"""Which host a request goes to, and what it sees of its path."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import cast
+
+import pytest
+
+from uwsgibridge.hosts.interface import Host
+from uwsgibridge.hosts.mounts import Mounts
+from uwsgibridge.protocol.packet import PacketLimits, encode_packet, parse_packet
+from uwsgibridge.protocol.request import Request
+
+
+def mounts_at(prefixes: Iterable[str]) -> Mounts:
+    """Hosts that are only names: their own prefixes."""
+    return Mounts({prefix: cast("Host", f"host at {prefix}") for prefix in prefixes})
+
+
+def request_of(path: str, *, script_name: str = "") -> Request:
+    data = encode_packet({"PATH_INFO": path, "SCRIPT_NAME": script_name})
+    packet = parse_packet(memoryview(data), PacketLimits())
+    assert packet is not None
+    return Request(packet)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize(
+    ("path", "prefix", "path_below"),
+    [
+        ("/", "", "/"),
+        ("/other", "", "/other"),
+        ("/api", "/api", ""),
+        ("/api/", "/api", "/"),
+        ("/api/x", "/api", "/x"),
+        ("/apix", "", "/apix"),
+        ("/API/x", "", "/API/x"),
+        ("/api/v2", "/api/v2", ""),
+        ("/api/v2/x", "/api/v2", "/x"),
+        ("/api/v22", "/api", "/v22"),
+        ("/x/api/v2", "", "/x/api/v2"),
+        ("//api/x", "", "//api/x"),
+        ("", "", ""),
+        ("*", "", "*"),  # OPTIONS *
+        ("api/x", "", "api/x"),  # a uwsgi_param of one's own
+    ],
+)
+def test_the_longest_prefix_wins_at_path_boundaries(
+    order: int, path: str, prefix: str, path_below: str
+) -> None:
+    request = request_of(path)
+    host = mounts_at(["", "/api", "/api/v2"][::order]).select(request)
+    assert host == f"host at {prefix}"
+    assert request.vars["SCRIPT_NAME"] == prefix
+    assert request.vars["PATH_INFO"] == path_below
+    assert request.vars["SCRIPT_NAME"] + request.vars["PATH_INFO"] == path
+
+
+def test_a_prefix_goes_behind_the_script_name_of_the_frontend() -> None:
+    request = request_of("/api/x", script_name="/site")
+    assert mounts_at(["", "/api"]).select(request) == "host at /api"
+    assert request.vars["SCRIPT_NAME"] == "/site/api"
+    assert request.vars["PATH_INFO"] == "/x"
+    assert (request.path, request.root_path) == ("/site/api/x", "/site/api")
+
+
+def test_nothing_is_mounted_there() -> None:
+    for mounts in (mounts_at(["/api"]), mounts_at(["/api", "/admin"])):
+        request = request_of("/other")
+        assert mounts.select(request) is None
+        assert request.vars["PATH_INFO"] == "/other"
+
+
+def test_one_host_below_a_prefix() -> None:
+    request = request_of("/api/x")
+    assert mounts_at(["/api"]).select(request) == "host at /api"
+    assert request.vars["PATH_INFO"] == "/x"
+
+
+@pytest.mark.parametrize("path", ["/", "/x", "", "*"])
+def test_one_host_for_everything(path: str) -> None:
+    request = request_of(path)
+    assert mounts_at([""]).select(request) == "host at "
+    assert request.vars["PATH_INFO"] == path
+    assert request.vars["SCRIPT_NAME"] == ""
+
+
+def test_a_prefix_beyond_ascii() -> None:
+    """It is text where it is configured, and UTF-8 on the wire."""
+    request = request_of("/büro/café".encode().decode("latin-1"))
+    assert mounts_at(["", "/büro"]).select(request) == "host at /büro"
+    assert request.root_path == "/büro"
+    assert request.path == "/büro/café"
+    assert request.vars["PATH_INFO"] == "/café".encode().decode("latin-1")
+
+
+def test_all_hosts_are_known() -> None:
+    assert mounts_at(["", "/a", "/b"]).hosts == ["host at ", "host at /a", "host at /b"]
