@@ -146,6 +146,8 @@ location /by-http/ {
 location /internal/ {
     internal;
     default_type text/plain;
+    # Nginx knows the names of the charsets that its configuration has.
+    charset koi8-r;
     return 200 "from nginx itself";
 }
 """,

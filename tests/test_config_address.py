@@ -81,7 +81,6 @@ def test_other_spellings_of_the_same(text: str, address: Address, written: str) 
         "tcp://127.0.0.1:3031",
         "uwsgi://127.0.0.1:3031",
         "a/b:80",
-        "fd:3",
     ],
 )
 def test_another_text_is_told_the_forms(text: str) -> None:

@@ -27,6 +27,11 @@ MAY_BE_ZERO = {
 }
 
 
+def settings_with(name: str, value: object) -> Settings:
+    values: dict[str, Any] = {name: value}
+    return Settings(**values)
+
+
 def test_the_defaults_are_accepted() -> None:
     settings = Settings()
     assert settings.bind == (DEFAULT_BIND,) == ("127.0.0.1:3031",)
@@ -47,7 +52,7 @@ def test_it_is_frozen() -> None:
 def test_each_row_can_be_shown_to_a_person(row: dataclasses.Field[Any]) -> None:
     help_text = row.metadata["help"]
     assert help_text.endswith(".")
-    assert help_text[0].isupper() or help_text.startswith("auto ") or help_text.startswith("APP ")
+    assert help_text[0].isupper() or help_text.startswith("auto ")
     assert row.metadata["section"]
     assert row.type in {"int", "float", "str", "bool", "tuple[str, ...]", *CHOICES}
 
@@ -65,30 +70,30 @@ def test_option_names() -> None:
 @pytest.mark.parametrize("name", NUMBERS)
 def test_a_number_has_a_least_value(name: str) -> None:
     if name in MAY_BE_ZERO:
-        assert getattr(Settings(**{name: 0}), name) == 0
+        assert getattr(settings_with(name, 0), name) == 0
     else:
         with pytest.raises(SettingsError, match=f"^{option_name(name)} 0 "):
-            Settings(**{name: 0})
+            settings_with(name, 0)
     with pytest.raises(SettingsError, match=f"^{option_name(name)} -1 "):
-        Settings(**{name: -1})
-    assert getattr(Settings(**{name: 1}), name) == 1
+        settings_with(name, -1)
+    assert getattr(settings_with(name, 1), name) == 1
 
 
 @pytest.mark.parametrize("name", [row.name for row in ROWS if row.type == "float"])
 def test_seconds_are_finite(name: str) -> None:
-    assert getattr(Settings(**{name: 0.5}), name) == 0.5
+    assert getattr(settings_with(name, 0.5), name) == 0.5
     for value in (math.inf, -math.inf, math.nan):
         with pytest.raises(SettingsError, match=f"^{option_name(name)} "):
-            Settings(**{name: value})
+            settings_with(name, value)
 
 
 @pytest.mark.parametrize("name", [row.name for row in ROWS if row.type in CHOICES])
 def test_a_choice_is_one_of_those(name: str) -> None:
     (kind,) = (str(row.type) for row in ROWS if row.name == name)
     for value in CHOICES[kind]:
-        assert getattr(Settings(**{name: value}), name) == value
+        assert getattr(settings_with(name, value), name) == value
     with pytest.raises(SettingsError) as caught:
-        Settings(**{name: "other"})
+        settings_with(name, "other")
     choices = ", ".join(CHOICES[kind])
     assert str(caught.value) == f"{option_name(name)} 'other' is none of {choices}"
 
@@ -105,16 +110,16 @@ class TestBind:
         assert Settings(bind=bind).bind == bind
 
     def test_none(self) -> None:
-        with pytest.raises(SettingsError, match="^--bind names no address$"):
+        with pytest.raises(SettingsError, match=r"^--bind names no address$"):
             Settings(bind=())
 
     def test_one_that_is_no_address(self) -> None:
-        with pytest.raises(SettingsError, match="^--bind: '/run/app.sock' is not an address"):
+        with pytest.raises(SettingsError, match=r"^--bind: '/run/app.sock' is not an address"):
             Settings(bind=("127.0.0.1:1", "/run/app.sock"))
 
     def test_a_text_is_not_taken_for_its_letters(self) -> None:
         text: Any = "127.0.0.1:3031"
-        with pytest.raises(SettingsError, match="^--bind"):
+        with pytest.raises(SettingsError, match=r"^--bind"):
             Settings(bind=text)
 
 
@@ -125,18 +130,18 @@ def test_socket_modes(mode: str) -> None:
 
 @pytest.mark.parametrize("mode", ["", "0680", "rw-rw----", "0o660", "1660", "66", "00660", "660\n"])
 def test_what_is_no_socket_mode(mode: str) -> None:
-    with pytest.raises(SettingsError, match="^--socket-mode .* is not octal, such as 0660$"):
+    with pytest.raises(SettingsError, match=r"^--socket-mode .* is not octal, such as 0660$"):
         Settings(socket_mode=mode)
 
 
 def test_the_format_limits_the_vars() -> None:
     assert Settings(max_vars_bytes=65_535).max_vars_bytes == 65_535
-    with pytest.raises(SettingsError, match="^--max-vars-bytes 65536: the format holds 65535$"):
+    with pytest.raises(SettingsError, match=r"^--max-vars-bytes 65536: the format holds 65535$"):
         Settings(max_vars_bytes=65_536)
 
 
 def test_more_workers_than_this_version_runs() -> None:
-    with pytest.raises(SettingsError, match="^--workers 2: this version runs one"):
+    with pytest.raises(SettingsError, match=r"^--workers 2: this version runs one"):
         Settings(workers=2)
 
 

@@ -111,7 +111,6 @@ def test_wsgi(app: Callable[..., Any]) -> None:
         asgi_function,
         asgi_with_other_names,
         asgi_middleware,
-        lambda scope, receive, send: asgi_function(scope, receive, send),
         AsgiObject(),
         AsgiObject().method,
         AsgiObject.static,

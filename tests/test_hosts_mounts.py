@@ -18,6 +18,10 @@ def mounts_at(prefixes: Iterable[str]) -> Mounts:
     return Mounts({prefix: cast("Host", f"host at {prefix}") for prefix in prefixes})
 
 
+def selected(mounts: Mounts, request: Request) -> object:
+    return mounts.select(request)
+
+
 def request_of(path: str, *, script_name: str = "") -> Request:
     data = encode_packet({"PATH_INFO": path, "SCRIPT_NAME": script_name})
     packet = parse_packet(memoryview(data), PacketLimits())
@@ -50,7 +54,7 @@ def test_the_longest_prefix_wins_at_path_boundaries(
     order: int, path: str, prefix: str, path_below: str
 ) -> None:
     request = request_of(path)
-    host = mounts_at(["", "/api", "/api/v2"][::order]).select(request)
+    host = selected(mounts_at(["", "/api", "/api/v2"][::order]), request)
     assert host == f"host at {prefix}"
     assert request.vars["SCRIPT_NAME"] == prefix
     assert request.vars["PATH_INFO"] == path_below
@@ -59,7 +63,7 @@ def test_the_longest_prefix_wins_at_path_boundaries(
 
 def test_a_prefix_goes_behind_the_script_name_of_the_frontend() -> None:
     request = request_of("/api/x", script_name="/site")
-    assert mounts_at(["", "/api"]).select(request) == "host at /api"
+    assert selected(mounts_at(["", "/api"]), request) == "host at /api"
     assert request.vars["SCRIPT_NAME"] == "/site/api"
     assert request.vars["PATH_INFO"] == "/x"
     assert (request.path, request.root_path) == ("/site/api/x", "/site/api")
@@ -74,14 +78,14 @@ def test_nothing_is_mounted_there() -> None:
 
 def test_one_host_below_a_prefix() -> None:
     request = request_of("/api/x")
-    assert mounts_at(["/api"]).select(request) == "host at /api"
+    assert selected(mounts_at(["/api"]), request) == "host at /api"
     assert request.vars["PATH_INFO"] == "/x"
 
 
 @pytest.mark.parametrize("path", ["/", "/x", "", "*"])
 def test_one_host_for_everything(path: str) -> None:
     request = request_of(path)
-    assert mounts_at([""]).select(request) == "host at "
+    assert selected(mounts_at([""]), request) == "host at "
     assert request.vars["PATH_INFO"] == path
     assert request.vars["SCRIPT_NAME"] == ""
 
@@ -89,11 +93,12 @@ def test_one_host_for_everything(path: str) -> None:
 def test_a_prefix_beyond_ascii() -> None:
     """It is text where it is configured, and UTF-8 on the wire."""
     request = request_of("/büro/café".encode().decode("latin-1"))
-    assert mounts_at(["", "/büro"]).select(request) == "host at /büro"
+    assert selected(mounts_at(["", "/büro"]), request) == "host at /büro"
     assert request.root_path == "/büro"
     assert request.path == "/büro/café"
     assert request.vars["PATH_INFO"] == "/café".encode().decode("latin-1")
 
 
 def test_all_hosts_are_known() -> None:
-    assert mounts_at(["", "/a", "/b"]).hosts == ["host at ", "host at /a", "host at /b"]
+    hosts: list[object] = [*mounts_at(["", "/a", "/b"]).hosts]
+    assert hosts == ["host at ", "host at /a", "host at /b"]

@@ -174,7 +174,9 @@ class Response:
         if self.complete:
             raise InvalidResponse("the response was already complete")
         if type(chunk) is not bytes:
-            chunk = bytes(chunk)  # len() of a memoryview counts items, whatever their size
+            # len() of a memoryview counts items, whatever their size.
+            view = memoryview(chunk)
+            chunk = view.cast("B") if view.c_contiguous else view.tobytes()
         size = len(chunk)
         promised = self._promised
         if self._no_body:
