@@ -10,18 +10,14 @@ from uwsgibridge.testing import event_with
 pytestmark = pytest.mark.every_loop
 
 # Ten bytes stay in Nginx's buffers, 3 MB are on their way to the client when the failure comes.
-SIZES = pytest.mark.parametrize("size", [0, 10, 3_000_000])
+SIZES = pytest.mark.parametrize("size", [10, 3_000_000])
 LENGTHS = pytest.mark.parametrize("length", ["", "&length=4000000"], ids=["no-length", "length"])
 
 TRUNCATED = (requests.exceptions.ChunkedEncodingError, requests.exceptions.ConnectionError)
 
 
 def failures_at(stack, path):
-    return [
-        event
-        for event in stack.log_events()
-        if event.get("path") == path and event["event"] != "listening"
-    ]
+    return [event for event in stack.log_events() if event.get("path") == path]
 
 
 def test_a_failure_before_the_head_is_a_500_and_logged_once(stack, client, token):
@@ -41,20 +37,57 @@ def test_a_failure_before_the_head_is_a_500_and_logged_once(stack, client, token
     assert len(failures_at(stack, path)) == 1
 
 
+@LENGTHS
+def test_a_failure_before_the_first_byte_is_a_500_too(stack, client, token, length):
+    path = f"/body/{token}"
+    answer = client.get(f"{stack.url}{path}?bytes=0&fail=1{length}")
+    assert answer.status_code == 500
+    event = stack.wait_for_event(event_with(event="application failed", path=path))
+    assert event["outcome"] == "answered 500"
+
+
 @SIZES
 @LENGTHS
-def test_a_failure_after_the_head_is_seen_by_the_client(stack, client, token, size, length):
-    if size == 0 and not length:
-        pytest.skip("the head of a WSGI answer leaves with the first byte of its body")
+def test_a_failure_after_it_is_seen_by_the_client(stack, client, token, size, length):
     path = f"/body/{token}"
-    with pytest.raises(TRUNCATED), client.get(
-        f"{stack.url}{path}?bytes={size}&fail=1{length}", stream=True
-    ) as answer:
-        if size == 0:
-            # Its head has not left either, where the host could keep it back.
-            answer.raise_for_status()
-        assert len(answer.content) < 0, "the client took it for whole"
+    assert_truncated(client, f"{stack.url}{path}?bytes={size}&fail=1{length}")
     event = stack.wait_for_event(event_with(event="application failed", path=path))
     assert event["outcome"] == "connection broken"
     assert str(event["exception"]).rstrip().endswith(f"DeliberateError: {path}")
     assert len(failures_at(stack, path)) == 1
+
+
+@SIZES
+@LENGTHS
+def test_it_is_seen_while_an_upload_is_unread(stack, client, token, size, length):
+    """On a unix socket the connection can only be broken with the body's help."""
+    for below in ("", "/unbuffered"):
+        path = f"/body/{token}"
+        assert_truncated(
+            client,
+            f"{stack.url}{below}{path}?bytes={size}&fail=1{length}",
+            method="POST",
+            data=bytes(1_000_000),
+        )
+
+
+@SIZES
+def test_an_answer_shorter_than_its_content_length_is_seen(stack, client, token, size):
+    path = f"/body/{token}"
+    assert_truncated(client, f"{stack.url}{path}?bytes={size}&length=4000000")
+    event = stack.wait_for_event(event_with(event="application broke a rule", path=path))
+    assert event["outcome"] == "connection broken"
+    assert "4000000" in str(event["detail"])
+
+
+def test_the_bridge_serves_on_after_failures(stack, client, token):
+    for _ in range(40):
+        assert client.get(f"{stack.url}/fail-before/{token}").status_code == 500
+        assert_truncated(client, f"{stack.url}/body/{token}?bytes=10&fail=1")
+    assert client.get(f"{stack.url}/arrived").status_code == 200
+
+
+def assert_truncated(client, url, **request):
+    request.setdefault("method", "GET")
+    with pytest.raises(TRUNCATED):
+        client.request(url=url, timeout=20, **request)

@@ -20,6 +20,8 @@ import pytest
 from uwsgibridge.frontend import guard
 
 PATIENCE_SECONDS = 20.0
+# For something that does not happen.
+SHORT_SECONDS = 0.1
 # Longer than the patience: what runs for so long was not ended.
 FOREVER = "sleep 40"
 
@@ -45,6 +47,11 @@ class Guarded:
         """Wait until the guard says that the command has ended."""
         self._wait_readable(self._stdout)
         assert self._stdout.read(1) == b"."
+
+    def stays(self) -> bool:
+        """Say whether the guard, which has no more to tell, keeps standard output open."""
+        readable, _, _ = select.select([self._stdout], [], [], SHORT_SECONDS)
+        return not readable
 
     def ask(self) -> None:
         """Ask it to end all."""
@@ -106,6 +113,7 @@ def test_the_end_of_standard_input_ends_all(directory: Path) -> None:
 def test_the_end_of_the_command_is_told_and_its_log_stays(directory: Path) -> None:
     with guarded(directory, *shell("exit 3")) as running:
         running.wait_told()
+        assert running.stays()
         assert (directory / "error.log").read_text() == "why"
         running.ask()
         running.wait_gone()

@@ -174,8 +174,8 @@ class _Exchange:
 
     def _environ(self) -> dict[str, Any]:
         connection, request = self._connection, self._request
-        environ: dict[str, Any] = request.vars
-        environ.update(self._host.base_environ)
+        # A copy: the application may do with it what it likes, and the request stays what it was.
+        environ: dict[str, Any] = request.vars | self._host.base_environ
         environ["wsgi.url_scheme"] = request.scheme
         body = connection.take_whole_body()
         environ["wsgi.input"] = (
