@@ -250,7 +250,7 @@ class _HttpExchange:
         elif self._gone:
             # What an application raises because its client left is no news, and a defect that shows
             # only then is told in one line.
-            self._host.reporter.log.info(
+            self._host.reporter.log.debug(
                 "application ended after its client had gone", error=type(error).__name__
             )
         else:
