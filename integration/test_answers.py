@@ -137,7 +137,9 @@ def test_a_head_that_fits_the_shipped_buffer_passes_without_a_word(stack, exchan
     answer = exchange(stack.url, f"/large-header/{token}?bytes=30000")
     assert (answer.status, answer.body) == (200, b"small")
     assert len(answer.headers["X-Large"]) == 30_000
-    assert not [event for event in stack.log_events() if event.get("path") == f"/large-header/{token}"]
+    assert not [
+        event for event in stack.log_events() if event.get("path") == f"/large-header/{token}"
+    ]
 
 
 def test_x_accel_redirect_is_honoured(told):

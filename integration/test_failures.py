@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 import requests
 
@@ -60,15 +62,13 @@ def test_a_failure_after_it_is_seen_by_the_client(stack, client, token, size, le
 @SIZES
 @LENGTHS
 def test_it_is_seen_while_an_upload_is_unread(stack, client, token, size, length):
-    """On a unix socket the connection can only be broken with the body's help."""
+    """On a unix socket the connection can only be broken with the upload's help."""
     for below in ("", "/unbuffered"):
-        path = f"/body/{token}"
-        assert_truncated(
-            client,
-            f"{stack.url}{below}{path}?bytes={size}&fail=1{length}",
-            method="POST",
-            data=bytes(1_000_000),
-        )
+        url = f"{stack.url}{below}/body/{token}?bytes={size}&fail=1{length}"
+        with contextlib.suppress(*TRUNCATED):
+            answer = client.post(url, data=bytes(1_000_000), timeout=20)
+            # Nginx may learn of the end while it still sends, before it has read the head.
+            assert answer.status_code == 502
 
 
 @SIZES

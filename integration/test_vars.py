@@ -90,9 +90,7 @@ def test_what_nginx_says_of_a_header_replaces_the_clients(stack, exchange):
 
 def test_length_and_type_come_once(stack, exchange):
     headers = [*JSON, ("Content-Length", "7")]
-    found = exchange(
-        stack.url, "/arrived", method="POST", headers=headers, body=b'{"a":1}'
-    ).json()
+    found = exchange(stack.url, "/arrived", method="POST", headers=headers, body=b'{"a":1}').json()
     assert headers_named(found, "content-length") == ["7"]
     assert headers_named(found, "content-type") == ["application/json"]
     assert not {"HTTP_CONTENT_LENGTH", "HTTP_CONTENT_TYPE"} & found["vars"].keys()
@@ -184,7 +182,9 @@ def test_a_body_longer_than_a_length_says_is_never_a_request(stack, exchange, to
             stack.url, target, headers=[("Content-Length", str(len(packet)))], body=packet
         )
         assert answer.status == 200
-        assert answer.json()["body"] == ("" if target.startswith("/no-") else packet.decode("latin-1"))
+        assert answer.json()["body"] == (
+            "" if target.startswith("/no-") else packet.decode("latin-1")
+        )
     exchange(stack.url, f"/arrived/seen-{token}")
     served = exchange(stack.url, "/served").json()
     assert [line for line in served if token in line] == [f"GET /arrived/seen-{token}"]

@@ -55,9 +55,8 @@ def complaints(tmp_path: Path, text: str) -> list[str]:
 
 
 def whole(tmp_path: Path, http: str) -> str:
-    paths = "".join(
-        f"{kind}_temp_path {tmp_path}/{kind};" for kind in ("client_body", "uwsgi", "proxy")
-    )
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    paths = "".join(f"{kind}_temp_path {tmp_path}/{kind};" for kind in kinds)
     return f"pid {tmp_path}/pid; events {{}} http {{ {paths} {http} }}"
 
 

@@ -296,8 +296,8 @@ from uwsgibridge.frontend.options import Site
 from uwsgibridge.frontend.private import PrivateNginx
 
 with PrivateNginx(Site()) as nginx:
-    print("up", flush=True)
     try:
+        print("up", flush=True)
         input()
     except KeyboardInterrupt:
         # What Nginx has in front of it ends first; the end of Nginx would be told here.

@@ -15,6 +15,7 @@ One connection carries one request (nginx never reuses it). Three facts shape th
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import struct
 import sys
@@ -250,6 +251,23 @@ class Connection:
                 self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         self._socket.close()
         return True
+
+    def sever(self) -> None:
+        """Break the connection under a thread that is still using it.
+
+        Closing would free the descriptor's number for the next connection while the thread goes on
+        writing to it. So the number is given a socket whose peer is gone; the thread meets `PeerGone`
+        and closes it in its own time.
+        """
+        with contextlib.suppress(OSError):  # the thread was quicker
+            if self._socket.family != socket.AF_UNIX:
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            dead, peer = socket.socketpair()
+            with dead, peer:
+                peer.close()
+                # As the last reference goes, the old socket is closed, with its input unread.
+                os.dup2(dead.fileno(), self._socket.fileno(), inheritable=False)
+            self._held = self.body_unseen = 0
 
     def force_close(self) -> None:
         """Close as it is; does nothing when closed."""

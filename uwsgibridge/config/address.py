@@ -13,7 +13,7 @@ _MAX_UNIX_PATH_BYTES: Final = 103
 _MAX_FD_DIGITS: Final = 9
 
 _TCP: Final = re.compile(
-    r"(?:\[(?P<v6>[0-9A-Fa-f:.]+(?:%\w+)?)\]|(?P<host>[^\[\]:/]*)):(?P<port>\d+)"
+    r"(?:\[(?P<v6>[0-9A-Fa-f:.]+(?:%[\w.-]+)?)\]|(?P<host>[^\[\]:/]*)):(?P<port>[0-9]{1,5})"
 )
 
 FORMS: Final = "unix:/run/app.sock, 127.0.0.1:3031, [::1]:3031 or fd://3"
@@ -75,7 +75,10 @@ def parse_address(text: str) -> Address:
             path = "/" + path.lstrip("/")
         if path.endswith("/") or not path or "\0" in path:
             raise AddressError(f"{text!r} names no file; write for example unix:/run/app.sock")
-        size = len(os.fsencode(path))
+        try:
+            size = len(os.fsencode(path))
+        except UnicodeEncodeError:
+            raise AddressError(f"{text!r} is no path that a file can have") from None
         if size > _MAX_UNIX_PATH_BYTES:
             raise AddressError(
                 f"the path of {text!r} is too long for a unix socket: "

@@ -54,7 +54,7 @@ def load_application(name: str, *, app_dir: str = ".", factory: bool = False) ->
             f"{name!r} is not of the form module:attribute; write for example {dotted}:app"
         )
     directory = str(Path(app_dir).resolve())
-    if directory not in sys.path:
+    if sys.path[:1] != [directory]:
         sys.path.insert(0, directory)
     module = _import_module(module_name, directory)
     app = _find_attribute(module, module_name, attribute)
@@ -63,7 +63,7 @@ def load_application(name: str, *, app_dir: str = ".", factory: bool = False) ->
             raise ApplicationError(f"{name} is not callable, so it can't be a factory (--factory)")
         try:
             app = app()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise ApplicationError(
                 f"the factory {name} failed", traceback_text=own_traceback(error)
             ) from error
@@ -126,4 +126,8 @@ def _find_attribute(module: Any, module_name: str, attribute: str) -> Any:
             close = get_close_matches(part, public, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
             raise ApplicationError(f"{module_name} has no attribute {part!r}{hint}") from None
+        except Exception as error:
+            raise ApplicationError(
+                f"looking {part!r} up in {module_name} failed", traceback_text=own_traceback(error)
+            ) from error
     return found

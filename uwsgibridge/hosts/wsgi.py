@@ -89,8 +89,7 @@ class WsgiHost:
     def break_off(self) -> None:
         """Break the connections under the threads that did not end; a thread can't be stopped."""
         for connection in list(self.admission.in_flight):
-            if not connection.abort():
-                connection.force_close()
+            connection.sever()
             self.admission.release(connection)
 
     async def stop(self) -> None:

@@ -19,11 +19,18 @@ _MAX_LENGTH_DIGITS: Final = 18
 _MAX_REMEMBERED_NAMES: Final = 1024
 
 
+_NEVER_FROM_A_HEADER: Final = frozenset(
+    {b"content-type", b"content-length", b"transfer-encoding", b"proxy"}
+)
+
+
 class _HeaderNames(dict[str, bytes | None]):
     """The header's lower-case name for a var; None for a var that is no header."""
 
     def __missing__(self, key: str) -> bytes | None:
         name = key[5:].replace("_", "-").lower().encode("latin-1") if key[:5] == "HTTP_" else None
+        if name in _NEVER_FROM_A_HEADER:
+            name = None  # a frontend that spells its vars in a way of its own
         if len(self) < _MAX_REMEMBERED_NAMES:
             self[key] = name
         return name

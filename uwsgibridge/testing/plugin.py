@@ -119,5 +119,5 @@ def pytest_runtest_makereport(
     report = yield
     if report.failed:
         for key, written in item.config.stash[_STACKS].logs_of_test():
-            report.sections.append((f"log of {key}", written))
+            report.sections.append((f"log of {key[:60]}", written))
     return report

@@ -1,0 +1,1104 @@
+"""ASGI applications over HTTP: what they see, and what becomes of what they may not do; on each loop."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import socket
+import sys
+import threading
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import sniffio
+import trio
+
+from tests.bridge import on_each_loop, on_each_socket, running
+from tests.log_events import PATIENCE_SECONDS
+from tests.raw_client import connect, packet, read_answer, read_until, reset
+
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[Any], Awaitable[None]]
+
+# For a deadline that is meant to pass.
+SHORT_SECONDS = 0.1
+
+START = {"type": "http.response.start", "status": 200, "headers": []}
+
+
+def body(chunk: Any = b"", *, more: bool = False) -> dict[str, Any]:
+    return {"type": "http.response.body", "body": chunk, "more_body": more}
+
+
+def start(status: Any = 200, *headers: Any) -> dict[str, Any]:
+    return {"type": "http.response.start", "status": status, "headers": list(headers)}
+
+
+async def read_body(receive: Receive) -> bytes:
+    received = b""
+    while True:
+        message = await receive()
+        assert message["type"] == "http.request", message
+        received += bytes(message["body"])
+        if not message["more_body"]:
+            return received
+
+
+@dataclass(frozen=True)
+class Case:
+    """An application that misbehaves.
+
+    Attributes:
+        app: the application.
+        seen: the status that the client gets, or ``broken``.
+        event: what is logged about it, or None.
+        says: part of that event.
+    """
+
+    app: Callable[[Any, Receive, Send], Awaitable[Any]]
+    seen: int | str
+    event: str | None
+    says: str
+
+
+CASES: list[Any] = []
+
+FAILED = "application failed"
+BROKE_A_RULE = "application broke a rule"
+CUT = "body was longer than its Content-Length: the rest was cut off"
+
+OUTCOMES = {500: "answered 500", "broken": "connection broken", 200: "the answer was complete"}
+
+
+def case(seen: int | str, event: str | None, says: str = "") -> Callable[[Any], Any]:
+    def register(app: Any) -> Any:
+        name = app.__name__.strip("_").replace("_", "-")
+        CASES.append(pytest.param(Case(app, seen, event, says), id=name))
+        return app
+
+    return register
+
+
+@case(500, FAILED, "ValueError: too early")
+async def raises_before_start(scope, receive, send):
+    raise ValueError("too early")
+
+
+@case(500, FAILED, "ValueError")
+async def raises_after_start(scope, receive, send):
+    await send(START)
+    raise ValueError
+
+
+@case("broken", FAILED, "ValueError: half-way")
+async def raises_midway(scope, receive, send):
+    await send(START)
+    await send(body(b"the first half", more=True))
+    raise ValueError("half-way")
+
+
+@case("broken", FAILED, "ValueError: half-way")
+async def raises_midway_with_a_length(scope, receive, send):
+    await send(start(200, (b"Content-Length", b"28")))
+    await send(body(b"the first half", more=True))
+    raise ValueError("half-way")
+
+
+@case("broken", FAILED, "ValueError")
+async def raises_after_an_empty_piece(scope, receive, send):
+    await send(START)
+    await send(body(b"", more=True))
+    raise ValueError
+
+
+@case(200, FAILED, "ValueError: in the background")
+async def raises_after_the_answer(scope, receive, send):
+    await send(START)
+    await send(body(b"all sent"))
+    raise ValueError("in the background")
+
+
+@case(500, BROKE_A_RULE, "returned without sending a response")
+async def returns_at_once(scope, receive, send):
+    pass
+
+
+@case(500, BROKE_A_RULE, "returned before its response was complete")
+async def returns_after_start(scope, receive, send):
+    await send(START)
+
+
+@case("broken", BROKE_A_RULE, "returned before its response was complete")
+async def returns_midway(scope, receive, send):
+    await send(START)
+    await send(body(b"the first half", more=True))
+
+
+@case(500, BROKE_A_RULE, "the body began before the head")
+async def sends_the_body_first(scope, receive, send):
+    await send(body(b"no head"))
+
+
+@case(200, None)
+async def sends_the_body_first_and_repents(scope, receive, send):
+    with suppress(RuntimeError):
+        await send(body(b"no head"))
+    await send(START)
+    await send(body(b"an answer"))
+
+
+@case(500, BROKE_A_RULE, "'http.response.oops' is not a message")
+async def sends_an_unknown_message(scope, receive, send):
+    await send({"type": "http.response.oops"})
+
+
+@case(500, BROKE_A_RULE, "'websocket.accept' is not a message")
+async def takes_it_for_a_websocket(scope, receive, send):
+    await send({"type": "websocket.accept"})
+
+
+@case(500, FAILED, "KeyError: 'type'")
+async def sends_a_message_without_a_type(scope, receive, send):
+    await send({"status": 200})
+
+
+@case(500, FAILED, "TypeError")
+async def sends_no_message(scope, receive, send):
+    await send(None)
+
+
+@case(500, BROKE_A_RULE, "http.response.start was sent twice")
+async def starts_twice(scope, receive, send):
+    await send(START)
+    await send(START)
+
+
+@case("broken", BROKE_A_RULE, "http.response.start was sent twice")
+async def starts_twice_midway(scope, receive, send):
+    await send(START)
+    await send(body(b"the first half", more=True))
+    await send(START)
+
+
+@case(200, BROKE_A_RULE, "http.response.start was sent twice")
+async def starts_again_after_the_answer(scope, receive, send):
+    await send(START)
+    await send(body(b"all sent"))
+    await send(START)
+
+
+@case(200, BROKE_A_RULE, "already complete")
+async def sends_after_the_answer(scope, receive, send):
+    await send(START)
+    await send(body(b"all sent"))
+    await send(body(b"and more"))
+
+
+@case(500, FAILED, "KeyError: 'status'")
+async def starts_without_a_status(scope, receive, send):
+    await send({"type": "http.response.start"})
+
+
+@case(200, None)
+async def starts_without_headers(scope, receive, send):
+    await send({"type": "http.response.start", "status": 200})
+    await send({"type": "http.response.body"})
+
+
+@case(500, BROKE_A_RULE, "the status must be an integer")
+async def status_is_text(scope, receive, send):
+    await send(start("200"))
+    await send(body())
+
+
+@case(500, BROKE_A_RULE, "the status must be an integer")
+async def status_is_no_number(scope, receive, send):
+    await send(start("OK"))
+    await send(body())
+
+
+@case(500, BROKE_A_RULE, "the status must be an integer")
+async def status_is_none(scope, receive, send):
+    await send(start(None))
+    await send(body())
+
+
+@case(500, BROKE_A_RULE, "the status must be an integer")
+async def status_is_too_large(scope, receive, send):
+    await send(start(1000))
+    await send(body())
+
+
+@case(500, BROKE_A_RULE, "interim")
+async def status_is_interim(scope, receive, send):
+    await send(start(103, (b"Link", b"</style.css>; rel=preload")))
+    await send(start(200))
+    await send(body())
+
+
+@case(500, BROKE_A_RULE, "CR, LF or NUL")
+async def header_value_with_crlf(scope, receive, send):
+    await send(start(200, (b"X-A", b"b\r\nX-Injected: yes")))
+    await send(body())
+
+
+@case(500, BROKE_A_RULE, "CR, LF or NUL")
+async def header_value_with_nul(scope, receive, send):
+    await send(start(200, (b"X-A", b"b\0")))
+    await send(body())
+
+
+@case(500, BROKE_A_RULE, "is not a header name")
+async def header_name_with_a_line_break(scope, receive, send):
+    await send(start(200, (b"X-A\r\nX-Injected", b"b")))
+    await send(body())
+
+
+@case(500, BROKE_A_RULE, "pairs of bytes")
+async def header_value_is_str(scope, receive, send):
+    await send(start(200, (b"X-A", "b")))
+    await send(body())
+
+
+@case(500, BROKE_A_RULE, "bytes")
+async def header_name_is_str(scope, receive, send):
+    await send(start(200, ("X-A", b"b")))
+    await send(body())
+
+
+@case(500, BROKE_A_RULE, "pairs of bytes")
+async def header_of_three(scope, receive, send):
+    await send(start(200, (b"X-A", b"b", b"c")))
+    await send(body())
+
+
+@case(500, BROKE_A_RULE, "pairs of bytes")
+async def headers_are_none(scope, receive, send):
+    await send({"type": "http.response.start", "status": 200, "headers": None})
+    await send(body())
+
+
+@case(500, BROKE_A_RULE, "two Content-Length headers")
+async def two_lengths(scope, receive, send):
+    await send(start(200, (b"content-length", b"1"), (b"Content-Length", b"2")))
+    await send(body(b"x"))
+
+
+@case(500, BROKE_A_RULE, "not a decimal number")
+async def length_is_no_number(scope, receive, send):
+    await send(start(200, (b"content-length", b"1e3")))
+    await send(body(b"x"))
+
+
+@case(500, BROKE_A_RULE, "the body is of type str")
+async def body_is_str(scope, receive, send):
+    await send(START)
+    await send(body("text"))
+
+
+@case("broken", BROKE_A_RULE, "the body is of type str")
+async def body_is_str_midway(scope, receive, send):
+    await send(START)
+    await send(body(b"bytes", more=True))
+    await send(body("text"))
+
+
+@case(500, BROKE_A_RULE, "the body is of type NoneType")
+async def body_is_none(scope, receive, send):
+    await send(START)
+    await send(body(None))
+
+
+@case(500, BROKE_A_RULE, "3 bytes, its Content-Length is 10")
+async def whole_body_too_short(scope, receive, send):
+    await send(start(200, (b"content-length", b"10")))
+    await send(body(b"123"))
+
+
+@case("broken", BROKE_A_RULE, "3 bytes, its Content-Length is 10")
+async def body_too_short(scope, receive, send):
+    await send(start(200, (b"content-length", b"10")))
+    await send(body(b"1", more=True))
+    await send(body(b"23"))
+
+
+@case(200, CUT)
+async def body_too_long(scope, receive, send):
+    await send(start(200, (b"content-length", b"2")))
+    await send(body(b"1", more=True))
+    await send(body(b"23", more=True))
+    await send(body(b"456"))
+
+
+@case(200, CUT)
+async def whole_body_too_long(scope, receive, send):
+    await send(start(200, (b"content-length", b"2")))
+    await send(body(b"123456"))
+
+
+@case(200, None)
+async def sends_transfer_encoding(scope, receive, send):
+    await send(start(200, (b"transfer-encoding", b"chunked"), (b"connection", b"close")))
+    await send(body(b"a", more=True))
+    await send(body(b"b"))
+
+
+@case(500, FAILED, "SystemExit: 1")
+async def exits(scope, receive, send):
+    sys.exit(1)
+
+
+@case("broken", FAILED, "SystemExit")
+async def exits_midway(scope, receive, send):
+    await send(START)
+    await send(body(b"the first half", more=True))
+    sys.exit()
+
+
+@case(500, FAILED, "KeyboardInterrupt")
+async def raises_keyboard_interrupt(scope, receive, send):
+    raise KeyboardInterrupt
+
+
+@case(500, FAILED, "GeneratorExit")
+async def raises_generator_exit(scope, receive, send):
+    raise GeneratorExit
+
+
+@case(500, FAILED, "RecursionError")
+async def recurses(scope, receive, send):
+    await recurses(scope, receive, send)
+
+
+@case(500, FAILED, "BaseExceptionGroup")
+async def raises_a_group(scope, receive, send):
+    raise BaseExceptionGroup("several", [ValueError(), KeyboardInterrupt()])
+
+
+@case("broken", FAILED, "ExceptionGroup: of the second half")
+async def raises_a_group_midway(scope, receive, send):
+    await send(START)
+    await send(body(b"the first half", more=True))
+    raise ExceptionGroup("of the second half", [ValueError()])
+
+
+@case(500, FAILED, "CancelledError")
+async def raises_cancelled_error_of_its_own(scope, receive, send):
+    # An await of something that was cancelled, seen from here.
+    raise asyncio.CancelledError
+
+
+@case("broken", FAILED, "CancelledError")
+async def raises_cancelled_error_midway(scope, receive, send):
+    await send(START)
+    await send(body(b"the first half", more=True))
+    raise asyncio.CancelledError
+
+
+@case(500, FAILED, "ValueError: beside it")
+async def raises_a_group_with_cancelled_error(scope, receive, send):
+    raise BaseExceptionGroup("several", [ValueError("beside it"), asyncio.CancelledError()])
+
+
+@case(500, FAILED, "Unprintable")
+async def raises_what_can_not_be_printed(scope, receive, send):
+    class Unprintable(Exception):
+        def __str__(self) -> str:
+            raise ValueError
+
+    raise Unprintable
+
+
+@case(500, BROKE_A_RULE, "returned without sending a response")
+async def hides_what_it_broke(scope, receive, send):
+    with suppress(RuntimeError):
+        await send({"type": "http.response.oops"})
+
+
+@case(500, FAILED, "ValueError")
+async def raises_and_empties_the_scope(scope, receive, send):
+    scope.clear()
+    raise ValueError
+
+
+BODIES = [
+    pytest.param(None, id="no-body"),
+    # More than arrives with the packet, and than the kernel buffers.
+    pytest.param(bytes(1_000_000), id="large-body"),
+]
+
+
+@on_each_loop
+@on_each_socket
+@pytest.mark.parametrize("request_body", BODIES)
+@pytest.mark.parametrize("it", CASES)
+def test_misbehaviour_is_seen_by_the_client_and_logged_once(
+    it: Case, request_body: bytes | None, family: str, loop: str
+):
+    async def app(scope, receive, send):
+        # Not the host's own call: what it raises goes through frames of an application.
+        await it.app(scope, receive, send)
+
+    with running(app, family, loop=loop, lifespan="off") as bridge:
+        answer = bridge.ask("/some/path", method="POST", body=request_body)
+        # The worker is still there, and knows nothing of what was.
+        assert bridge.ask(method="POST", body=request_body).seen == it.seen
+
+    assert answer.seen == it.seen
+    if it.seen == 500:
+        assert b"failed" in answer.body
+        assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+    told = [*bridge.events.find(level="error"), *bridge.events.find(level="warning")]
+    assert [event["event"] for event in told] == [it.event] * 2 * (it.event is not None)
+    for event in told:
+        if it.event != CUT:
+            assert it.says in event["exception"]
+            assert event["outcome"] == OUTCOMES[it.seen]
+    assert bridge.counters.app_errors == 2 * (it.event in {FAILED, BROKE_A_RULE})
+    assert bridge.counters.client_gone == 0
+
+
+@on_each_loop
+def test_function_that_returns_nothing_to_await_is_answered_500(loop: str):
+    def app(scope, receive, send):
+        pass
+
+    with running(app, loop=loop, lifespan="off") as bridge:
+        assert bridge.ask().seen == 500
+
+    (event,) = bridge.events.find(level="error")
+    assert "TypeError" in event["exception"]
+
+
+@on_each_loop
+def test_traceback_begins_in_the_application(loop: str):
+    async def app(scope, receive, send):
+        raise ValueError
+
+    with running(app, loop=loop, lifespan="off") as bridge:
+        bridge.ask("/a/path", method="PUT", QUERY_STRING="token=secret")
+
+    (event,) = bridge.events.find(event=FAILED)
+    files = [line for line in event["exception"].splitlines() if line.startswith("  File ")]
+    assert __file__ in files[0]
+    assert event["method"] == "PUT"
+    assert event["path"] == "/a/path"
+    assert event["app"].endswith("test_traceback_begins_in_the_application.<locals>.app")
+    assert "secret" not in bridge.events.text()
+
+
+@on_each_loop
+def test_head_too_large_for_nginx_is_told_with_the_header_that_is_it(loop: str):
+    async def app(scope, receive, send):
+        await send(start(200, (b"X-Small", b"a"), (b"X-Large", b"b" * 5000)))
+        await send(body(b"x"))
+
+    with running(app, loop=loop, frontend_buffer_bytes=4096) as bridge:
+        assert bridge.ask().status == 200
+
+    (event,) = bridge.events.find(level="warning")
+    assert event["largest_header"] == "X-Large"
+    assert event["largest_header_bytes"] == 5000 + len("X-Large: ")
+
+
+# What an application sees.
+
+
+@on_each_loop
+def test_scope(loop: str):
+    seen: dict[str, Any] = {}
+
+    async def app(scope, receive, send):
+        seen.update(scope)
+        await send(start(204))
+        await send(body())
+
+    with running(app, loop=loop, lifespan="off") as bridge:
+        bridge.ask(
+            "/caf\xc3\xa9",
+            method="PUT",
+            REQUEST_URI="/caf%C3%A9?a=%20b",
+            QUERY_STRING="a=%20b",
+            REQUEST_SCHEME="https",
+            SERVER_PROTOCOL="HTTP/2.0",
+            HTTP_X_NAME="caf\xe9",
+            REMOTE_USER="alice",
+        )
+
+    assert seen["type"] == "http"
+    assert seen["asgi"] == {"version": "3.0", "spec_version": "2.5"}
+    assert seen["method"] == "PUT"
+    assert seen["scheme"] == "https"
+    assert seen["http_version"] == "2"
+    assert seen["path"] == "/caf\N{LATIN SMALL LETTER E WITH ACUTE}"
+    assert seen["raw_path"] == b"/caf%C3%A9"
+    assert seen["query_string"] == b"a=%20b"
+    assert seen["root_path"] == ""
+    assert seen["client"] == ("203.0.113.7", 40000)
+    assert seen["server"] == ("example.org", 80)
+    assert seen["state"] == {}
+    assert seen["headers"] == [(b"host", b"example.org"), (b"x-name", b"caf\xe9")]
+    variables = seen["extensions"]["uwsgi"]["vars"]
+    assert variables[b"REMOTE_USER"] == b"alice"
+    assert variables[b"PATH_INFO"] == b"/caf\xc3\xa9"
+    assert len(variables) == len(list(variables)) == len(dict(variables))
+    assert b"REMOTE_USER" in variables
+    assert b"NOT_THERE" not in variables
+    assert variables.get(b"NOT_THERE") is None
+    assert "alice" not in repr(seen)
+
+
+@on_each_loop
+def test_mounted_application_sees_its_root_path(loop: str):
+    async def app(scope, receive, send):
+        await send(START)
+        await send(body(f"{scope['root_path']}|{scope['path']}".encode()))
+
+    with running(app, loop=loop, lifespan="off", mounts={"/api": app}) as bridge:
+        assert bridge.ask("/api/x").body == b"/api|/api/x"
+        assert bridge.ask("/apix").body == b"|/apix"
+
+
+@on_each_loop
+def test_wsgi_and_asgi_applications_share_a_port(loop: str):
+    async def asgi(scope, receive, send):
+        await send(START)
+        await send(body(b"asgi"))
+
+    def wsgi(environ, start_response):
+        start_response("200 OK", [])
+        return [b"wsgi"]
+
+    with running(asgi, loop=loop, lifespan="off", mounts={"/wsgi": wsgi}) as bridge:
+        assert bridge.ask("/").body == b"asgi"
+        assert bridge.ask("/wsgi").body == b"wsgi"
+
+
+@on_each_loop
+def test_application_runs_on_the_loop_that_was_asked_for(loop: str):
+    async def app(scope, receive, send):
+        library = sniffio.current_async_library()
+        if library == "asyncio":
+            await asyncio.sleep(0)
+            library = type(asyncio.get_running_loop()).__module__.partition(".")[0]
+        else:
+            await trio.lowlevel.checkpoint()
+        await send(START)
+        await send(body(library.encode()))
+
+    with running(app, loop=loop, lifespan="off") as bridge:
+        assert bridge.ask().body == loop.encode()
+
+
+@on_each_loop
+@on_each_socket
+def test_requests_run_at_once(family: str, loop: str):
+    together = threading.Semaphore(0)
+
+    async def app(scope, receive, send):
+        # Each waits for the rest of its body, which comes when all have begun.
+        together.release()
+        await read_body(receive)
+        await send(START)
+        await send(body(b"done"))
+
+    with running(app, family, loop=loop, lifespan="off") as bridge:
+        connections = [connect(bridge.address) for _ in range(10)]
+        for connection in connections:
+            connection.sendall(packet(method="POST", content_length=1))
+        for _ in connections:
+            assert together.acquire(timeout=PATIENCE_SECONDS)
+        for connection in connections:
+            connection.sendall(b"x")
+            assert read_answer(connection).body == b"done"
+            connection.close()
+
+
+# Bodies on their way in.
+
+
+async def echo(scope: Any, receive: Receive, send: Send) -> None:
+    """Answer as the body comes."""
+    await send(START)
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return
+        more = message["more_body"]
+        await send(body(message["body"], more=more))
+
+
+@on_each_loop
+@on_each_socket
+def test_body_is_read_and_answered_as_it_arrives(family: str, loop: str):
+    with (
+        running(echo, family, loop=loop, lifespan="off") as bridge,
+        connect(bridge.address) as connection,
+    ):
+        connection.sendall(packet(method="POST", content_length=15))
+        for piece in (b"first", b"other", b"third"):
+            connection.sendall(piece)
+            # Its echo comes although the rest of the body is not there.
+            assert read_until(connection, piece).endswith(piece)
+        assert connection.recv(1) == b""
+
+
+@on_each_loop
+@on_each_socket
+def test_large_body_and_answer_arrive_whole(family: str, loop: str):
+    large = bytes(range(256)) * 16_384
+
+    async def app(scope, receive, send):
+        received = await read_body(receive)
+        await send(START)
+        await send(body(received[:100_000], more=True))
+        await send(body(memoryview(received)[100_000:]))
+
+    with running(app, family, loop=loop, lifespan="off") as bridge:
+        assert bridge.ask(method="POST", body=large).body == large
+
+
+@on_each_loop
+@on_each_socket
+def test_request_without_a_body_has_one_empty_piece(family: str, loop: str):
+    messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    async def app(scope, receive, send):
+        messages.put(await receive())
+        await send(START)
+        await send(body())
+        # After the answer, what is received is that the exchange is over.
+        messages.put(await receive())
+        messages.put(await receive())
+
+    with running(app, family, loop=loop, lifespan="off") as bridge:
+        assert bridge.ask().seen == 200
+
+    assert messages.get(timeout=0) == {"type": "http.request", "body": b"", "more_body": False}
+    assert messages.get(timeout=0) == {"type": "http.disconnect"}
+    assert messages.get(timeout=0) == {"type": "http.disconnect"}
+
+
+@on_each_loop
+@on_each_socket
+def test_body_that_stalls_is_answered_408(family: str, loop: str):
+    messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    async def app(scope, receive, send):
+        while (message := await receive())["type"] != "http.disconnect":
+            messages.put(message)
+        messages.put(message)
+
+    with (
+        running(
+            app,
+            family,
+            loop=loop,
+            lifespan="off",
+            body_timeout_seconds=SHORT_SECONDS,
+            linger_seconds=0,
+        ) as bridge,
+        connect(bridge.address) as connection,
+    ):
+        connection.sendall(packet("/slow", method="POST", content_length=10) + b"12345")
+        answer = read_answer(connection)
+
+    assert messages.get(timeout=0) == {"type": "http.request", "body": b"12345", "more_body": True}
+    assert messages.get(timeout=0) == {"type": "http.disconnect"}
+    assert answer.seen == 408
+    assert b"did not arrive in time" in answer.body
+    (event,) = bridge.events.find(level="warning")
+    assert event["event"] == "request body did not arrive in time"
+    assert event["path"] == "/slow"
+    assert event["option"] == "--body-timeout-seconds"
+    assert event["outcome"] == "answered 408"
+    assert bridge.events.find(level="error") == []
+    assert bridge.counters.refused == {"body_timeout": 1}
+
+
+@on_each_loop
+@on_each_socket
+def test_application_that_raises_for_a_stalled_body_is_not_blamed(family: str, loop: str):
+    async def app(scope, receive, send):
+        if (await receive())["type"] == "http.disconnect":
+            raise ValueError("the client has gone")
+
+    with (
+        running(
+            app,
+            family,
+            loop=loop,
+            lifespan="off",
+            body_timeout_seconds=SHORT_SECONDS,
+            linger_seconds=0,
+        ) as bridge,
+        connect(bridge.address) as connection,
+    ):
+        connection.sendall(packet(method="POST", content_length=10))
+        assert read_answer(connection).seen == 408
+
+    assert bridge.events.find(level="error") == []
+    assert bridge.counters.app_errors == 0
+
+
+@on_each_loop
+@on_each_socket
+def test_body_that_stalls_during_the_answer_breaks_it(family: str, loop: str):
+    with (
+        running(
+            echo, family, loop=loop, lifespan="off", body_timeout_seconds=SHORT_SECONDS
+        ) as bridge,
+        connect(bridge.address) as connection,
+    ):
+        connection.sendall(packet(method="POST", content_length=10) + b"start")
+        read_until(connection, b"start")
+        bridge.events.wait(event="request body did not arrive in time", outcome="connection broken")
+        if family == "unix":
+            # It can be broken only with input in hand; until then it stays open.
+            connection.sendall(b"5")
+        with pytest.raises(ConnectionResetError):
+            connection.recv(1)
+
+
+@on_each_loop
+@on_each_socket
+def test_answer_is_intact_when_the_body_is_not_read(family: str, loop: str):
+    answer_body = b"no, thank you\n" * 1000
+
+    async def app(scope, receive, send):
+        await send(start(413))
+        await send(body(answer_body))
+
+    large = bytes(3_000_000)
+    with (
+        running(app, family, loop=loop, lifespan="off") as bridge,
+        connect(bridge.address) as connection,
+    ):
+        connection.sendall(packet(method="POST", content_length=len(large)))
+        # The answer is complete before the body has begun; a frontend goes on sending all the same.
+        read_until(connection, answer_body)
+        connection.sendall(large)
+        assert connection.recv(1) == b""
+
+
+@on_each_loop
+@on_each_socket
+def test_answer_while_the_body_is_waited_for_is_intact(family: str, loop: str):
+    messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    waiting = threading.Event()
+
+    async def answer(send):
+        await send(start(413))
+        await send(body(b"no, thank you"))
+
+    async def listen(receive):
+        waiting.set()
+        messages.put(await receive())
+
+    async def app(scope, receive, send):
+        if loop == "trio":
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(listen, receive)
+                await trio.testing.wait_all_tasks_blocked()
+                await answer(send)
+        else:
+            listener = asyncio.ensure_future(listen(receive))
+            await asyncio.sleep(0)
+            await answer(send)
+            await listener
+
+    with (
+        running(app, family, loop=loop, lifespan="off") as bridge,
+        connect(bridge.address) as connection,
+    ):
+        connection.sendall(packet(method="POST", content_length=10))
+        read_until(connection, b"no, thank you")
+        assert messages.get(timeout=PATIENCE_SECONDS) == {"type": "http.disconnect"}
+        connection.sendall(bytes(10))
+        assert connection.recv(1) == b""
+
+    assert waiting.is_set()
+    assert bridge.events.find(level="error") == []
+
+
+# Answers on their way out.
+
+
+@on_each_loop
+@on_each_socket
+def test_answer_is_sent_as_it_is_made(family: str, loop: str):
+    async def app(scope, receive, send):
+        await send(START)
+        for piece in (b"first", b"second", b"third"):
+            await send(body(piece, more=True))
+            # The client sends a byte when it has seen the piece.
+            assert (await receive())["body"]
+        await send(body())
+
+    with (
+        running(app, family, loop=loop, lifespan="off") as bridge,
+        connect(bridge.address) as connection,
+    ):
+        connection.sendall(packet(method="POST", content_length=4))
+        for piece in (b"first", b"second", b"third"):
+            assert read_until(connection, piece).endswith(piece)
+            connection.sendall(b"+")
+        connection.sendall(b"+")
+        assert connection.recv(1) == b""
+
+
+@on_each_loop
+def test_stream_that_never_waits_does_not_keep_others_waiting(loop: str):
+    async def app(scope, receive, send):
+        await send(START)
+        if scope["path"] == "/endless":
+            with suppress(OSError):
+                while True:
+                    await send(body(b"x", more=True))
+        else:
+            await send(body(b"quick"))
+
+    with running(app, loop=loop, lifespan="off") as bridge, connect(bridge.address) as connection:
+        connection.sendall(packet("/endless"))
+        assert connection.recv(1)
+        assert bridge.ask("/quick").body == b"quick"
+
+
+@on_each_loop
+@on_each_socket
+@pytest.mark.parametrize(
+    ("method", "status"), [("HEAD", 200), ("GET", 204), ("GET", 304)], ids=["head", "204", "304"]
+)
+def test_answers_without_a_body_have_none(family: str, loop: str, method: str, status: int):
+    async def app(scope, receive, send):
+        await send(start(status))
+        await send(body(b"this is ", more=True))
+        await send(body(b"not sent"))
+
+    with running(app, family, loop=loop, lifespan="off") as bridge:
+        answer = bridge.ask(method=method)
+
+    assert (answer.seen, answer.body) == (status, b"")
+    assert bridge.counters.app_errors == 0
+
+
+@on_each_loop
+@on_each_socket
+def test_reader_that_does_not_read_is_given_up(family: str, loop: str):
+    errors: queue.SimpleQueue[BaseException] = queue.SimpleQueue()
+
+    async def app(scope, receive, send):
+        await send(START)
+        try:
+            while True:
+                await send(body(bytes(1_000_000), more=True))
+        except OSError as error:
+            errors.put(error)
+            raise
+
+    with (
+        running(
+            app, family, loop=loop, lifespan="off", write_timeout_seconds=SHORT_SECONDS
+        ) as bridge,
+        connect(bridge.address) as connection,
+    ):
+        connection.sendall(packet("/endless"))
+        event = bridge.events.wait(event="answer was not taken in time")
+        errors.get(timeout=PATIENCE_SECONDS)
+        assert read_answer(connection).broken
+
+    assert event["path"] == "/endless"
+    assert event["option"] == "--write-timeout-seconds"
+    assert event["outcome"] == "connection broken"
+    assert bridge.counters.refused == {"write_timeout": 1}
+    assert bridge.counters.app_errors == 0
+    assert bridge.events.find(level="error") == []
+
+
+# Clients that go away.
+
+
+@on_each_loop
+@on_each_socket
+def test_send_raises_oserror_once_the_client_has_gone(family: str, loop: str):
+    errors: queue.SimpleQueue[BaseException] = queue.SimpleQueue()
+
+    async def app(scope, receive, send):
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        for message in (START, body(b"x", more=True), body(b"x")):
+            try:
+                await send(message)
+            except OSError as error:
+                errors.put(error)
+
+    with running(app, family, loop=loop, lifespan="off") as bridge:
+        connection = connect(bridge.address)
+        connection.sendall(packet())
+        reset(connection)
+        for _ in range(3):
+            errors.get(timeout=PATIENCE_SECONDS)
+
+    assert bridge.counters.client_gone == 1
+    assert bridge.counters.app_errors == 0
+    assert bridge.events.find(level="error") == []
+
+
+@on_each_loop
+@on_each_socket
+@pytest.mark.parametrize("leave", [reset, socket.socket.close], ids=["reset", "close"])
+def test_client_gone_during_the_body_is_a_disconnect(
+    family: str, loop: str, leave: Callable[[Any], None]
+):
+    messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    async def app(scope, receive, send):
+        while True:
+            message = await receive()
+            messages.put(message)
+            if message["type"] == "http.disconnect":
+                return
+
+    with running(app, family, loop=loop, lifespan="off") as bridge:
+        connection = connect(bridge.address)
+        connection.sendall(packet(method="POST", content_length=10) + b"12345")
+        assert messages.get(timeout=PATIENCE_SECONDS)["body"] == b"12345"
+        leave(connection)
+        assert messages.get(timeout=PATIENCE_SECONDS) == {"type": "http.disconnect"}
+
+    assert bridge.counters.client_gone == 1
+    assert bridge.counters.app_errors == 0
+    assert [event["event"] for event in bridge.events.find(level="info")] == ["listening"]
+    assert bridge.events.find(level="error") == []
+
+
+@on_each_loop
+@on_each_socket
+@pytest.mark.parametrize("leave", [reset, socket.socket.close], ids=["reset", "close"])
+@pytest.mark.parametrize("raises", [OSError, ValueError], ids=["its-error", "another-error"])
+def test_client_gone_during_the_answer_ends_it_without_a_traceback(
+    family: str, loop: str, leave: Callable[[Any], None], raises: type[Exception]
+):
+    async def app(scope, receive, send):
+        await send(START)
+        try:
+            while True:
+                await send(body(bytes(10_000), more=True))
+        except OSError:
+            if raises is OSError:
+                raise
+            raise ValueError from None
+
+    with running(app, family, loop=loop, lifespan="off") as bridge:
+        connection = connect(bridge.address)
+        connection.sendall(packet())
+        assert connection.recv(10)
+        leave(connection)
+
+    assert bridge.counters.client_gone == 1
+    assert bridge.counters.app_errors == 0
+    assert "Traceback" not in bridge.events.text()
+    assert bridge.events.find(level="error") == []
+
+
+# The end of the host.
+
+
+@on_each_loop
+@on_each_socket
+def test_stop_waits_for_running_requests(family: str, loop: str):
+    with (
+        running(echo, family, loop=loop, lifespan="off") as bridge,
+        connect(bridge.address) as connection,
+    ):
+        connection.sendall(packet(method="POST", content_length=9) + b"1st\n")
+        read_until(connection, b"1st\n")
+        bridge.begin_stop()
+        connection.sendall(b"last\n")
+        assert read_until(connection, b"last\n") == b"last\n"
+        assert connection.recv(1) == b""
+        bridge.wait_stopped()
+
+    assert bridge.events.find(level="error") == []
+
+
+@on_each_loop
+@on_each_socket
+def test_stop_waits_for_background_work_after_the_answer(family: str, loop: str):
+    go_on, over = threading.Event(), threading.Event()
+
+    async def app(scope, receive, send):
+        await send(START)
+        await send(body(b"answered"))
+        wait = trio.to_thread.run_sync if loop == "trio" else asyncio.to_thread
+        await wait(go_on.wait, PATIENCE_SECONDS)
+        over.set()
+
+    with running(app, family, loop=loop, lifespan="off") as bridge:
+        assert bridge.ask().body == b"answered"
+        bridge.begin_stop()
+        go_on.set()
+        bridge.wait_stopped()
+        assert over.is_set()
+
+    assert bridge.events.find(level="error") == []
+
+
+@on_each_loop
+@on_each_socket
+def test_graceful_timeout_cancels_what_runs(family: str, loop: str):
+    async def app(scope, receive, send):
+        if scope["path"] == "/begun":
+            await send(START)
+            await send(body(b"begun", more=True))
+        await receive()
+        await receive()
+
+    with (
+        running(
+            app, family, loop=loop, lifespan="off", graceful_timeout_seconds=SHORT_SECONDS
+        ) as bridge,
+        connect(bridge.address) as begun,
+        connect(bridge.address) as waiting,
+    ):
+        begun.sendall(packet("/begun"))
+        read_until(begun, b"begun")
+        waiting.sendall(packet("/waiting"))
+        # A third one, after which the second is known to have been taken.
+        assert bridge.call(trio.testing.wait_all_tasks_blocked) is None
+        bridge.stop()
+        with pytest.raises(ConnectionResetError):
+            begun.recv(1)
+        answer = read_answer(waiting)
+
+    assert answer.seen == 503
+    assert b"stopping" in answer.body
+    (event,) = bridge.events.find(level="error")
+    assert event["event"] == "requests were broken off: they did not end in time"
+    assert event["requests"] == 2
+    assert event["option"] == "--graceful-timeout-seconds"
+    assert bridge.counters.app_errors == 0
+
+
+@on_each_loop
+def test_hurry_breaks_off_at_once(loop: str):
+    started = threading.Event()
+
+    async def app(scope, receive, send):
+        await receive()
+        started.set()
+        await receive()
+
+    with running(app, loop=loop, lifespan="off") as bridge, connect(bridge.address) as waiting:
+        waiting.sendall(packet())
+        assert started.wait(PATIENCE_SECONDS)
+        bridge.begin_stop()
+        bridge.hurry()
+        assert read_answer(waiting).seen == 503
+        bridge.wait_stopped()
+
+    assert bridge.events.find(level="error")[0]["requests"] == 1

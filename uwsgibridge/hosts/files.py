@@ -1,0 +1,76 @@
+"""Files as answers: ``wsgi.file_wrapper``, sent by the kernel where it is a regular file.
+
+PEP 3333, "Optional Platform-Specific File Handling".
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+
+class FileWrapper:
+    """An iterable over a file-like object; what `environ["wsgi.file_wrapper"]` gives.
+
+    Args:
+        filelike: with ``read(size)``; its ``close``, if any, becomes the iterable's.
+        block_size: bytes of a block, where it has to be read block by block.
+    """
+
+    def __init__(self, filelike: Any, block_size: int = 65_536) -> None:
+        self.filelike = filelike
+        self.block_size = block_size
+        if hasattr(filelike, "close"):
+            self.close = filelike.close
+
+    def __iter__(self) -> Iterator[bytes]:
+        while block := self.filelike.read(self.block_size):
+            yield block
+
+
+@dataclass(frozen=True, slots=True)
+class OpenFile:
+    """A regular file, open for reading.
+
+    Attributes:
+        descriptor: owned by the file object that it came from.
+        offset: where to begin, in bytes.
+        size_bytes: from there to the end of the file.
+    """
+
+    descriptor: int
+    offset: int
+    size_bytes: int
+
+    def read(self, offset: int, size_bytes: int) -> bytes:
+        """Read at an absolute offset, without moving the file's own position."""
+        return os.pread(self.descriptor, size_bytes, offset)
+
+
+def regular_file(filelike: Any) -> OpenFile | None:
+    """Look whether a file-like object is a regular file with a descriptor.
+
+    Returns:
+        The file from the object's present position on; None for what must be read through its
+        ``read``: pipes, sockets, files in memory, and wrappers that change the bytes.
+    """
+    try:
+        descriptor = filelike.fileno()
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or getattr(filelike, "encoding", None) is not None:
+            return None
+        # Not lseek: the object may have read ahead.
+        offset = filelike.tell()
+    except (AttributeError, OSError, ValueError, TypeError):
+        return None
+    if not isinstance(descriptor, int) or not isinstance(offset, int) or _transforms(filelike):
+        return None
+    return OpenFile(descriptor, offset, max(0, status.st_size - offset))
+
+
+def _transforms(filelike: Any) -> bool:
+    # gzip.GzipFile and its like give the descriptor of the file below, and other bytes than it has.
+    return type(filelike).__module__ not in {"io", "_io", "tempfile"}
