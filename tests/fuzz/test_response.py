@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPResponse
@@ -18,7 +19,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from uwsgibridge.protocol.errors import IncompleteBody, InvalidResponse
-from uwsgibridge.protocol.response import Response, parse_status, plain_answer, status_line
+from uwsgibridge.protocol.response import Buffer, Response, parse_status, plain_answer, status_line
 
 Headers: TypeAlias = list[tuple[bytes, bytes]]
 
@@ -115,7 +116,7 @@ def split_answer(data: bytes) -> tuple[bytes, Headers, bytes]:
 
 
 class Answered:
-    """What `HTTPResponse` reads from."""
+    """All of a socket that `HTTPResponse` asks for."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
@@ -126,7 +127,7 @@ class Answered:
 
 @contextmanager
 def read_by_http_client(data: bytes, method: str) -> Iterator[HTTPResponse]:
-    response = HTTPResponse(cast("object", Answered(data)), method=method)  # type: ignore[arg-type] # it calls makefile() only
+    response = HTTPResponse(cast("socket.socket", Answered(data)), method=method)
     response.begin()
     with response:
         yield response
@@ -139,9 +140,8 @@ def test_a_head_is_refused_or_exactly_what_was_asked_for(
     response = Response("GET")
     try:
         response.start(status, status_line(status), given_headers)
-    except InvalidResponse as error:
+    except InvalidResponse:
         assert not is_allowed(status, given_headers)
-        assert str(error)
         assert not response.status
         return
     assert is_allowed(status, given_headers)
@@ -161,7 +161,7 @@ def test_a_body_is_as_long_as_it_says(
     promised = promised_length(given_headers)
     whole = b"".join(chunks)
     has_no_body = method == "HEAD" or status in {204, 304}
-    written = []
+    written: list[Buffer] = []
     try:
         for number, chunk in enumerate(chunks, start=1):
             last = ends_with_a_piece and number == len(chunks)
@@ -197,7 +197,6 @@ def test_a_frontend_reads_it(
     method: str, status: int, given_headers: Headers, chunks: list[bytes]
 ) -> None:
     assume(is_allowed(status, given_headers))
-    # The client knows "Status" and numbers as anybody; it only can't be asked twice for one name.
     response = Response(method)
     response.start(status, status_line(status), given_headers)
     try:

@@ -13,7 +13,7 @@ _MAX_UNIX_PATH_BYTES: Final = 103
 _MAX_FD_DIGITS: Final = 9
 
 _TCP: Final = re.compile(
-    r"(?:\[(?P<v6>[0-9A-Fa-f:.]+(?:%[\w.-]+)?)\]|(?P<host>[^\[\]:/]*)):(?P<port>[0-9]{1,5})"
+    r"(?:\[(?P<v6>[0-9A-Fa-f:.]+(?:%[\w.-]+)?)\]|(?P<host>[^\[\]:/]*)):(?P<port>[0-9]+)"
 )
 
 FORMS: Final = "unix:/run/app.sock, 127.0.0.1:3031, [::1]:3031 or fd://3"
@@ -94,7 +94,7 @@ def parse_address(text: str) -> Address:
     if match is None:
         hint = f"; for a unix socket write unix:{text}" if text.startswith(("/", "./")) else ""
         raise AddressError(f"{text!r} is not an address; write {FORMS}{hint}")
-    port = int(match["port"])
-    if port > 65_535:
+    digits = match["port"].lstrip("0") or "0"
+    if len(digits) > 5 or int(digits) > 65_535:
         raise AddressError(f"{text!r}: a port is at most 65535")
-    return TcpAddress(match["v6"] or match["host"] or "0.0.0.0", port)  # noqa: S104 - asked for by ":PORT"
+    return TcpAddress(match["v6"] or match["host"] or "0.0.0.0", int(digits))  # noqa: S104 - asked for by ":PORT"
