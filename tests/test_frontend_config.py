@@ -57,7 +57,7 @@ def complaints(tmp_path: Path, text: str) -> list[str]:
 def whole(tmp_path: Path, http: str) -> str:
     kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     paths = "".join(f"{kind}_temp_path {tmp_path}/{kind};" for kind in kinds)
-    return f"pid {tmp_path}/pid; events {{}} http {{ {paths} {http} }}"
+    return f"pid {tmp_path}/pid; events {{}} http {{ access_log off; {paths} {http} }}"
 
 
 def on_sockets(text: str, tmp_path: Path, *listens: str) -> str:

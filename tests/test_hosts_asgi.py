@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import sniffio
 import trio
+import trio.testing
 
 from tests.bridge import on_each_loop, on_each_socket, running
 from tests.log_events import PATIENCE_SECONDS

@@ -36,7 +36,7 @@ BELOW: Final[dict[str, set[str]]] = {
     "protocol.errors": set(),
     "protocol": {"protocol.errors"},
     "config": _WIRE,
-    "telemetry": set(),
+    "telemetry": _WIRE,
     "connection": _WIRE,
     "hosts": _HOSTING - {"hosts"},
     "listener": _HOSTING,
@@ -47,6 +47,7 @@ BELOW: Final[dict[str, set[str]]] = {
     "frontend": {"config"},
     "demo": {"_version"},
     "testing": {"config", "client", "frontend"},
+    # Above all: what a person starts.
     "development": {*_SERVING, "process", "client", "frontend"},
     "cli": {
         *_SERVING, "_version", "process", "client", "frontend", "demo", "development",

@@ -65,6 +65,7 @@ class Connection:
         request: the request, once the packet has arrived.
         accepted_at: `time.monotonic()` when it was accepted.
         body_unseen: bytes of the body not seen yet.
+        peer_gone: whether `PeerGone` was raised.
         task: what serves the request, where an event loop holds its tasks only weakly.
         closing_task: likewise what discards the rest of the input.
     """
@@ -75,6 +76,8 @@ class Connection:
 
     # On the class: what most connections never change costs them nothing.
     body_unseen = 0
+    peer_gone = False
+    _is_nonblocking = False
     _held = 0  # bytes seen by peeking that are still in the kernel
     _pending = b""  # the start of a packet that came in pieces
     _seen_body = b""  # body bytes that came along with the packet
@@ -117,6 +120,7 @@ class Connection:
         except ConnectionResetError:
             count = 0
         if not count:
+            self.peer_gone = True
             raise PeerGone
         arrived = scratch[:count]
         if self._pending:
@@ -173,6 +177,7 @@ class Connection:
         except ConnectionResetError:
             chunk = b""
         if not chunk:
+            self.peer_gone = True
             raise PeerGone
         self.body_unseen = left - len(chunk)
         return chunk
@@ -199,6 +204,25 @@ class Connection:
         try:
             return self._socket.send(data, _DONTWAIT)
         except (BrokenPipeError, ConnectionResetError):
+            self.peer_gone = True
+            raise PeerGone from None
+
+    def send_file(self, descriptor: int, offset: int, size_bytes: int) -> int:
+        """Let the kernel write from a regular file; the number of bytes taken, 0 at the file's end.
+
+        Raises:
+            BlockingIOError: nothing fits at the moment.
+            PeerGone: nobody is there to read it.
+            OSError: this file, or this system, can't do that.
+        """
+        own = self._socket.fileno()
+        if not self._is_nonblocking:
+            os.set_blocking(own, False)  # sendfile knows no MSG_DONTWAIT
+            self._is_nonblocking = True
+        try:
+            return os.sendfile(own, descriptor, offset, size_bytes)
+        except (BrokenPipeError, ConnectionResetError):
+            self.peer_gone = True
             raise PeerGone from None
 
     def close(self) -> bool:
@@ -252,20 +276,25 @@ class Connection:
         self._socket.close()
         return True
 
-    def sever(self) -> None:
-        """Break the connection under a thread that is still using it.
+    def sever(self, *, complete: bool = False) -> None:
+        """End the connection under a thread that is still using it.
 
         Closing would free the descriptor's number for the next connection while the thread goes on
         writing to it. So the number is given a socket whose peer is gone; the thread meets `PeerGone`
         and closes it in its own time.
+
+        Args:
+            complete: whether the peer has its whole answer; else it sees a broken connection.
         """
         with contextlib.suppress(OSError):  # the thread was quicker
-            if self._socket.family != socket.AF_UNIX:
+            if complete:
+                self._take(self._held)
+            elif self._socket.family != socket.AF_UNIX:
                 self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
             dead, peer = socket.socketpair()
             with dead, peer:
                 peer.close()
-                # As the last reference goes, the old socket is closed, with its input unread.
+                # As its last reference goes, the old socket is closed.
                 os.dup2(dead.fileno(), self._socket.fileno(), inheritable=False)
             self._held = self.body_unseen = 0
 

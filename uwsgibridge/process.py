@@ -42,6 +42,7 @@ def run_process(app_name: str | None, settings: Settings, logger: Logger) -> Non
         SettingsError: nothing to serve, or a loop that is not installed.
         BindError: an address can't be listened at.
         ApplicationError: an application can't be imported, or its startup failed.
+        WorkerUnfit: a thread was lost; the process is to be started again.
     """
     _raise_descriptor_limit()
     with open_sockets(

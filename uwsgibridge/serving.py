@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import trio
 
-from uwsgibridge.config.settings import Settings
+from uwsgibridge.config.settings import Settings, parse_offload
+from uwsgibridge.hosts.access_log import AccessLog
 from uwsgibridge.hosts.asgi import AsgiHost
 from uwsgibridge.hosts.hangup import HangupWatcher
 from uwsgibridge.hosts.interface import Host, detect_interface
@@ -19,6 +20,7 @@ from uwsgibridge.hosts.lifespan import Lifespan
 from uwsgibridge.hosts.lingering import LingeringClose
 from uwsgibridge.hosts.loops import AsyncioLoop, Loop, TrioLoop
 from uwsgibridge.hosts.mounts import Mounts
+from uwsgibridge.hosts.offload import Offload
 from uwsgibridge.hosts.reporting import Reporter
 from uwsgibridge.hosts.wsgi import WsgiHost
 from uwsgibridge.listener.accept import Listener
@@ -31,6 +33,10 @@ _BREAK_OFF_SECONDS: Final = 1.0
 
 if TYPE_CHECKING:
     TaskStatus = trio.TaskStatus[list[str]]
+
+
+class WorkerUnfit(Exception):
+    """A thread is lost, so the worker has drained; its process is to be started again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +84,8 @@ async def serve(
         BindError: an address can't be listened at.
         ApplicationError: the ASGI application's startup failed.
         SettingsError: an address or a prefix is not one.
+        WorkerUnfit: a WSGI request took longer than ``settings.request_timeout_seconds``, and its
+            thread can't be had back.
     """
     settings = settings or Settings()
     if bind is not None:
@@ -139,6 +147,7 @@ class Worker:
         self._asyncio_loop = asyncio_loop
         self._hosts: list[Host] = []
         self._drained = trio.Event()
+        self._unfit = trio.Event()
         self._hurry = trio.CancelScope()
 
     async def run(
@@ -155,6 +164,7 @@ class Worker:
 
         Raises:
             ApplicationError: an application's startup failed.
+            WorkerUnfit: a thread was lost; raised after the drain.
         """
         with single_error():
             async with trio.open_nursery() as nursery:
@@ -193,13 +203,15 @@ class Worker:
             started: list[Host] = []
             try:
                 for host in self._hosts:
-                    await host.start()
+                    await host.start(tasks)
                     started.append(host)
                 for listening in sockets:
                     self._listener.listen(listening)
                     self._log.info("listening", address=str(listening.address))
                 task_status.started([str(listening.address) for listening in sockets])
-                await trio.sleep_forever()
+                await self._unfit.wait()
+                self._log.error("stopping to be started again: a thread is lost")
+                raise WorkerUnfit("a thread is lost to a request that took too long")
             finally:
                 with trio.CancelScope(shield=True):
                     self._listener.close()
@@ -218,15 +230,22 @@ class Worker:
     ) -> Host:
         settings = self._settings
         reporter = Reporter(
-            application.name, self._log, self.counters, settings.frontend_buffer_bytes
+            application.name,
+            self._log,
+            self.counters,
+            settings.frontend_buffer_bytes,
+            AccessLog(settings.access_log_format) if settings.access_log else None,
         )
+        offload = Offload(map(parse_offload, settings.offload)) if settings.offload else None
         if application.interface == "wsgi":
             return WsgiHost(
                 application.app,
                 settings=settings,
                 reporter=reporter,
                 lingering=lingering,
+                offload=offload,
                 wake=self._wake,
+                stuck=self._unfit.set,
             )
         lifespan = Lifespan(
             application.app,
@@ -243,6 +262,7 @@ class Worker:
             lifespan=lifespan,
             reporter=reporter,
             lingering=lingering,
+            offload=offload,
             wake=self._wake,
         )
 

@@ -34,6 +34,7 @@ def command(app: str | None, **values: Any) -> None:
     from uwsgibridge.hosts.loading import ApplicationError
     from uwsgibridge.listener.sockets import BindError
     from uwsgibridge.process import run_process
+    from uwsgibridge.serving import WorkerUnfit
     from uwsgibridge.telemetry.logs import make_logger
 
     settings = make_settings(values)
@@ -41,6 +42,8 @@ def command(app: str | None, **values: Any) -> None:
         run_process(app, settings, make_logger(settings.log_format, settings.log_level))
     except SettingsError as error:
         raise click.UsageError(str(error)) from None
+    except WorkerUnfit as error:
+        raise click.ClickException(f"stopped: {error}") from None
     except BindError as error:
         raise click.ClickException(str(error)) from None
     except ApplicationError as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, get_args
 
 from uwsgibridge.config.address import parse_address
@@ -17,6 +18,7 @@ from uwsgibridge.protocol.packet import MAX_VARS_BYTES
 Interface: TypeAlias = Literal["auto", "wsgi", "asgi"]
 Loop: TypeAlias = Literal["auto", "asyncio", "uvloop", "trio"]
 LifespanMode: TypeAlias = Literal["auto", "on", "off"]
+AccessLogFormat: TypeAlias = Literal["combined", "json"]
 LogFormat: TypeAlias = Literal["auto", "text", "json"]
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 
@@ -91,6 +93,13 @@ class Settings:
         "ASGI lifespan events; auto goes on without them where the application raises at the first.",
         section="Application",
     )
+    offload: tuple[str, ...] = _option(
+        (),
+        "Answer with X-Accel-Redirect below URL where an application's X-Sendfile names a file in DIR. "
+        "Repeatable.",
+        section="Application",
+        metavar="URL=DIR",
+    )
     workers: int = _option(1, "Worker processes.", section="Running", short="-w")
     threads: int = _option(8, "Threads that run a WSGI application.", section="Running")
     loop: Loop = _option(
@@ -103,6 +112,12 @@ class Settings:
     )
     lifespan_timeout_seconds: float = _option(
         60.0, "How long the application's startup, and its shutdown, may take.", section="Running"
+    )
+    request_timeout_seconds: float = _option(
+        0.0,
+        "How long a WSGI application may take for a request; then its stack is logged, the client is "
+        "refused, and the process exits to be started again. 0 is no limit.",
+        section="Limits",
     )
     accept_margin: int = _option(
         16,
@@ -140,6 +155,14 @@ class Settings:
         "Nginx's uwsgi_buffer_size; an answer's head over it is logged, since Nginx answers 502.",
         section="Limits",
     )
+    access_log: bool = _option(
+        False, "A line for each request; Nginx writes such a log already.", section="Logging"
+    )
+    access_log_format: AccessLogFormat = _option(
+        "combined",
+        "Apache's combined form or JSON; both with the time in the queue and in the application.",
+        section="Logging",
+    )
     log_format: LogFormat = _option(
         "auto", "auto is text on a terminal and JSON elsewhere.", section="Logging"
     )
@@ -168,6 +191,8 @@ class Settings:
             )
         for mount in self.mount:
             parse_mount(mount)
+        for offload in self.offload:
+            parse_offload(offload)
 
     def _check_field(self, name: str, kind: str) -> None:
         value = getattr(self, name)
@@ -185,11 +210,13 @@ CHOICES: Final[dict[str, tuple[str, ...]]] = {
     "Interface": get_args(Interface),
     "Loop": get_args(Loop),
     "LifespanMode": get_args(LifespanMode),
+    "AccessLogFormat": get_args(AccessLogFormat),
     "LogFormat": get_args(LogFormat),
     "LogLevel": get_args(LogLevel),
 }
 
 _MAY_BE_ZERO: Final = {
+    "request_timeout_seconds",
     "max_body_bytes",
     "accept_margin",
     "graceful_timeout_seconds",
@@ -216,3 +243,20 @@ def parse_mount(text: str) -> tuple[str, str]:
     if not equals or not prefix.startswith("/") or not app:
         raise SettingsError(f"--mount {text!r} is not of the form /prefix=module:attribute")
     return prefix.rstrip("/"), app
+
+
+def parse_offload(text: str) -> tuple[str, str]:
+    """Split ``/protected=/srv/files``.
+
+    Returns:
+        The URL prefix and the directory.
+
+    Raises:
+        SettingsError: it is not of that form, or there is no such directory.
+    """
+    url, equals, directory = text.partition("=")
+    if not equals or not url.startswith("/") or not url.strip("/"):
+        raise SettingsError(f"--offload {text!r} is not of the form /url=/directory")
+    if not Path(directory).is_dir():
+        raise SettingsError(f"--offload {text!r}: there is no directory {directory!r}")
+    return url, directory

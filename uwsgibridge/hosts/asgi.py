@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from uwsgibridge.hosts.lifespan import Lifespan
     from uwsgibridge.hosts.lingering import LingeringClose
     from uwsgibridge.hosts.loops import Event, Loop
+    from uwsgibridge.hosts.offload import Offload
 
 Message: TypeAlias = MutableMapping[str, Any]
 AsgiApplication: TypeAlias = Callable[
@@ -49,6 +50,7 @@ class AsgiHost:
         lifespan: startup and shutdown, and the state shared with each request.
         reporter: where failures are told.
         lingering: ends connections.
+        offload: leaves files to Nginx; None where no directory is mapped.
         wake: called when there is room again for a listener that paused.
     """
 
@@ -62,6 +64,7 @@ class AsgiHost:
         lifespan: Lifespan,
         reporter: Reporter,
         lingering: LingeringClose,
+        offload: Offload | None,
         wake: Callable[[], None],
     ) -> None:
         self.app = app
@@ -70,12 +73,13 @@ class AsgiHost:
         self.lifespan = lifespan
         self.reporter = reporter
         self.lingering = lingering
+        self.offload = offload
         self.body_timeout_seconds = settings.body_timeout_seconds
         self.write_timeout_seconds = settings.write_timeout_seconds
         limit = settings.max_concurrency
         self.admission: Admission[Connection] = Admission(limit, limit - limit // 16 - 1, wake)
 
-    async def start(self) -> None:
+    async def start(self, nursery: trio.Nursery) -> None:  # noqa: ARG002 - nothing else runs here
         """Wait for the application's startup."""
         await self.lifespan.startup()
 
@@ -127,6 +131,7 @@ class _HttpExchange:
     _disconnected: Event | None = None  # made when somebody waits for it
     _waits_for_body = False
     _gone = False
+    _failure_status = 0  # of the answer that was sent in the application's place
     _stalled = False
     _ended = False  # the connection is not ours any more
     _closed = False  # and is closed
@@ -137,6 +142,7 @@ class _HttpExchange:
         self._connection = connection
         self._request = connection.request
         self._response = Response(connection.request.method)
+        self._started_at = monotonic()
 
     async def run(self) -> None:
         try:
@@ -163,6 +169,13 @@ class _HttpExchange:
                 self._host.reporter.client_gone()
             self._returned = True
             self._release_when_over()
+            self._host.reporter.over(
+                self._request,
+                self._response,
+                failure_status=self._failure_status,
+                accepted_at=self._connection.accepted_at,
+                started_at=self._started_at,
+            )
 
     async def receive(self) -> Message:
         """Give the next piece of the body, then wait for the client to leave."""
@@ -212,7 +225,13 @@ class _HttpExchange:
             if response.status:
                 raise InvalidResponse("http.response.start was sent twice")
             status = message["status"]
-            response.start(int(status), status_line(status), message.get("headers", ()))
+            line = status_line(status)
+            headers = message.get("headers", ())
+            offload = self._host.offload
+            redirected = offload.apply(list(headers)) if offload is not None else None
+            response.start(int(status), line, redirected or headers)
+            if redirected:
+                response.leave_body_out()
         else:
             raise InvalidResponse(f"{kind!r} is not a message for an HTTP response")
 
@@ -305,6 +324,7 @@ class _HttpExchange:
             try:
                 # Nothing was sent yet, so a short answer fits without a wait.
                 answered = self._connection.send(answer) == len(answer)
+                self._failure_status = status
             except OSError:
                 self._gone = True
         self._end(complete=answered)

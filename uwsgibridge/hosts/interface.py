@@ -7,6 +7,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any, Literal, Protocol
 
+import trio
+
 from uwsgibridge.connection import Connection
 from uwsgibridge.hosts.admission import Admission
 
@@ -23,8 +25,11 @@ class Host(Protocol):
     def submit(self, connection: Connection) -> None:
         """Take over a connection with its request; answer, end it, and release it."""
 
-    async def start(self) -> None:
+    async def start(self, nursery: trio.Nursery) -> None:
         """Get ready to serve.
+
+        Args:
+            nursery: for what runs as long as the host.
 
         Raises:
             ApplicationError: the application says that it can't.

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any, Final
 
 # Frames before the application's first: ours of this package, and the import system's.
@@ -84,9 +84,22 @@ def own_frames(error: BaseException) -> TracebackType | None:
         The traceback from the application's first frame on; None where it has none.
     """
     trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_NOT_ITS_OWN):
+    while trace is not None and _is_ours(trace.tb_frame):
         trace = trace.tb_next
     return trace
+
+
+def own_stack(frame: FrameType) -> str:
+    """Format where a thread is, from the application's first frame on."""
+    stack = list(traceback.walk_stack(frame))[::-1]
+    ours = [number for number, (one, _) in enumerate(stack) if _is_ours(one)]
+    # Everything up to the last frame of ours that leads to it; a thread in ours alone shows them all.
+    first = ours[-1] + 1 if ours and ours[-1] + 1 < len(stack) else 0
+    return "".join(traceback.StackSummary.extract(iter(stack[first:])).format()).rstrip("\n")
+
+
+def _is_ours(frame: FrameType) -> bool:
+    return frame.f_code.co_filename.startswith(_NOT_ITS_OWN)
 
 
 def _import_module(module_name: str, directory: str) -> Any:

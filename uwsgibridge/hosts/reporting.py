@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from time import monotonic
 from typing import Final
 
+from uwsgibridge.hosts.access_log import Access, AccessLog
 from uwsgibridge.hosts.loading import own_frames
 from uwsgibridge.protocol.errors import InvalidResponse
 from uwsgibridge.protocol.request import Request
@@ -27,14 +29,22 @@ class Reporter:
         logger: where to.
         counters: the worker's.
         frontend_buffer_bytes: the size over which a head makes nginx answer 502.
+        access_log: where each request is written, if anywhere.
     """
 
     def __init__(
-        self, app_name: str, logger: Logger, counters: Counters, frontend_buffer_bytes: int
+        self,
+        app_name: str,
+        logger: Logger,
+        counters: Counters,
+        frontend_buffer_bytes: int,
+        access_log: AccessLog | None = None,
     ) -> None:
         self.log = logger.bind(app=app_name)
         self.counters = counters
         self._frontend_buffer_bytes = frontend_buffer_bytes
+        self._access_log = access_log
+        self._warned_of_bare_bytes = False
 
     def application_failed(
         self, request: Request, response: Response, error: BaseException
@@ -83,6 +93,60 @@ class Reporter:
             option="--write-timeout-seconds",
             outcome="connection broken",
         )
+
+    def request_overdue(
+        self, request: Request, *, seconds: float, thread: str, stack: str, head_sent: bool
+    ) -> None:
+        """Say that a request took too long, and where its thread is."""
+        self.counters.count_refusal("request_timeout")
+        self.log.error(
+            "request took too long",
+            **_about(request),
+            seconds=round(seconds, 3),
+            option="--request-timeout-seconds",
+            outcome="connection broken" if head_sent else "answered 504",
+            thread=thread,
+            stack=stack,
+        )
+
+    def bare_bytes(self) -> None:
+        """Say once that the application returns bytes instead of a list of them."""
+        if not self._warned_of_bare_bytes:
+            self._warned_of_bare_bytes = True
+            self.log.warning(
+                "application returned bytes, which WSGI takes for an iterable of integers",
+                hint="return [body]",
+            )
+
+    def over(
+        self,
+        request: Request,
+        response: Response,
+        *,
+        failure_status: int,
+        accepted_at: float,
+        started_at: float,
+    ) -> None:
+        """Write a request that is over to the access log, if there is one.
+
+        Args:
+            request: what was asked.
+            response: what the application answered.
+            failure_status: of the answer that was sent in its place, or 0.
+            accepted_at: when the connection was accepted, of `time.monotonic()`.
+            started_at: when the application was called.
+        """
+        if self._access_log is not None:
+            self._access_log.write(
+                Access(
+                    request=request,
+                    status=failure_status or (response.status if response.head_sent else 0),
+                    body_bytes=response.body_bytes,
+                    complete=response.complete or failure_status > 0,
+                    queue_seconds=started_at - accepted_at,
+                    application_seconds=monotonic() - started_at,
+                )
+            )
 
     def check_answer(self, request: Request, response: Response) -> None:
         """Say what is odd about an answer that was sent."""

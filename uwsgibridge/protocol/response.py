@@ -206,6 +206,36 @@ class Response:
         view = memoryview(chunk)
         return (head + view[:_JOIN_BYTES], view[_JOIN_BYTES:])
 
+    def allow(self, available_bytes: int) -> int:
+        """Ask how much of a body of known length may be sent by other means than `send`.
+
+        Where no Content-Length was given and the head has not left, this length becomes it.
+
+        Args:
+            available_bytes: what there is.
+
+        Raises:
+            InvalidResponse: there is no head yet.
+        """
+        if not self.status:
+            raise InvalidResponse("the body began before the head")
+        if self._no_body:
+            return 0
+        if self._promised is None:
+            if not self.head_sent:
+                self._promised = available_bytes
+                self._head += b"\r\nContent-Length: %d" % available_bytes
+            return available_bytes
+        return min(available_bytes, self._promised - self._sent)
+
+    def sent_elsewhere(self, size_bytes: int) -> None:
+        """Count body bytes that were sent by other means, after the head."""
+        self._sent += size_bytes
+
+    def leave_body_out(self) -> None:
+        """Send no body, whatever the application gives: another takes care of it."""
+        self._no_body = True
+
     def finish(self) -> tuple[Buffer, ...]:
         """End the answer after streaming.
 
@@ -227,6 +257,11 @@ class Response:
         largest = max(lines[1:], key=len, default=b"")
         name = largest.partition(b":")[0].decode("latin-1")
         return len(self._head) + 4, name, len(largest)
+
+    @property
+    def body_bytes(self) -> int:
+        """Bytes of the body that have left."""
+        return self._sent
 
     @property
     def head_bytes(self) -> int:

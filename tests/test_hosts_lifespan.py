@@ -1,0 +1,364 @@
+"""Startup before the first request, shutdown after the last, and the state that requests share."""
+
+from __future__ import annotations
+
+import queue
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.bridge import on_each_loop, running
+from tests.log_events import PATIENCE_SECONDS
+from tests.raw_client import connect, packet, read_answer
+from uwsgibridge import ApplicationError
+
+# For a deadline that is meant to pass.
+SHORT_SECONDS = 0.1
+
+START = {"type": "http.response.start", "status": 200, "headers": []}
+
+
+async def answer(send: Callable[[Any], Any], body: bytes = b"served") -> None:
+    await send(START)
+    await send({"type": "http.response.body", "body": body})
+
+
+def application(lifespan: Callable[..., Any]) -> Callable[..., Any]:
+    """Make an application of a lifespan function, which answers each request."""
+
+    async def app(scope, receive, send):
+        if scope["type"] == "lifespan":
+            await lifespan(scope, receive, send)
+        else:
+            await answer(send)
+
+    return app
+
+
+async def well_behaved(scope: Any, receive: Any, send: Any) -> None:
+    assert (await receive())["type"] == "lifespan.startup"
+    await send({"type": "lifespan.startup.complete"})
+    assert (await receive())["type"] == "lifespan.shutdown"
+    await send({"type": "lifespan.shutdown.complete"})
+
+
+@on_each_loop
+@pytest.mark.parametrize("mode", ["auto", "on"])
+def test_startup_comes_before_the_first_request_and_shutdown_after_the_last(loop: str, mode: str):
+    order: queue.SimpleQueue[str] = queue.SimpleQueue()
+    scopes: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    async def app(scope, receive, send):
+        if scope["type"] == "lifespan":
+            scopes.put(dict(scope))
+            order.put((await receive())["type"])
+            await send({"type": "lifespan.startup.complete"})
+            order.put((await receive())["type"])
+            await send({"type": "lifespan.shutdown.complete"})
+        else:
+            order.put("request begins")
+            while (await receive()).get("more_body"):
+                pass
+            order.put("request ends")
+            await answer(send)
+
+    with (
+        running(app, loop=loop, lifespan=mode) as bridge,
+        connect(bridge.address) as connection,
+    ):
+        connection.sendall(packet(method="POST", content_length=1))
+        assert order.get(timeout=PATIENCE_SECONDS) == "lifespan.startup"
+        assert order.get(timeout=PATIENCE_SECONDS) == "request begins"
+        bridge.begin_stop()
+        connection.sendall(b"x")
+        assert read_answer(connection).body == b"served"
+        bridge.wait_stopped()
+
+    assert order.get(timeout=0) == "request ends"
+    assert order.get(timeout=0) == "lifespan.shutdown"
+    assert order.empty()
+    assert scopes.get(timeout=0) == {
+        "type": "lifespan",
+        "asgi": {"version": "3.0", "spec_version": "2.0"},
+        "state": {},
+    }
+    assert scopes.empty()
+    assert [event["event"] for event in bridge.events.find()] == ["listening"]
+
+
+@on_each_loop
+def test_mode_off_sends_nothing(loop: str):
+    types: list[str] = []
+
+    async def app(scope, receive, send):
+        types.append(scope["type"])
+        await answer(send)
+
+    with running(app, loop=loop, lifespan="off") as bridge:
+        assert bridge.ask().body == b"served"
+
+    assert types == ["http"]
+
+
+@on_each_loop
+def test_each_request_gets_a_shallow_copy_of_the_state(loop: str):
+    shared = ["shared"]
+    seen: list[dict[str, Any]] = []
+
+    async def app(scope, receive, send):
+        if scope["type"] == "lifespan":
+            scope["state"].update(shared=shared, number=1)
+            await well_behaved(scope, receive, send)
+        else:
+            seen.append(dict(scope["state"]))
+            scope["state"]["number"] += 1
+            scope["state"]["of this request"] = True
+            await answer(send)
+
+    with running(app, loop=loop) as bridge:
+        bridge.ask()
+        bridge.ask()
+
+    assert seen == [{"shared": shared, "number": 1}] * 2
+    assert seen[1]["shared"] is shared
+
+
+@on_each_loop
+@pytest.mark.parametrize("after_receive", [False, True], ids=["at-once", "after-receive"])
+def test_application_without_lifespan_is_served_in_auto_and_told(loop: str, after_receive: bool):
+    async def lifespan(scope, receive, send):
+        if after_receive:
+            await receive()
+        raise ValueError("only http")
+
+    with running(application(lifespan), loop=loop) as bridge:
+        assert bridge.ask().body == b"served"
+
+    (event,) = bridge.events.find(event="application has no lifespan events")
+    assert event["level"] == "info"
+    assert "only http" in event["reason"]
+    assert bridge.events.find(level="error") == []
+
+
+@on_each_loop
+def test_application_that_returns_at_once_is_served_in_auto(loop: str):
+    async def lifespan(scope, receive, send):
+        pass
+
+    with running(application(lifespan), loop=loop) as bridge:
+        assert bridge.ask().body == b"served"
+
+    (event,) = bridge.events.find(event="application has no lifespan events")
+    assert "returned" in event["reason"]
+
+
+def startup_error(function: Callable[..., Any], loop: str, **settings: Any) -> ApplicationError:
+    """Run the bridge, which must not come up."""
+    with (
+        pytest.raises(ApplicationError) as raised,
+        running(application(function), loop=loop, **settings),
+    ):
+        raise AssertionError("it was served")
+    return raised.value
+
+
+@on_each_loop
+def test_mode_on_demands_a_lifespan(loop: str):
+    async def lifespan(scope, receive, send):
+        raise ValueError("only http")
+
+    error = startup_error(lifespan, loop, lifespan="on")
+
+    assert "--lifespan on" in str(error)
+    assert "ValueError: only http" in error.traceback_text
+    files = [line for line in error.traceback_text.splitlines() if line.startswith("  File ")]
+    assert __file__ in files[0]
+
+
+@on_each_loop
+@pytest.mark.parametrize("mode", ["auto", "on"])
+@pytest.mark.parametrize(
+    ("message", "told"), [("no database", "no database"), ("", "it gave no message")]
+)
+def test_startup_that_failed_is_an_error_in_each_mode(
+    loop: str, mode: str, message: str, told: str
+):
+    async def lifespan(scope, receive, send):
+        await receive()
+        await send({"type": "lifespan.startup.failed", "message": message})
+
+    error = startup_error(lifespan, loop, lifespan=mode)
+
+    assert str(error) == f"the application's startup failed: {told}"
+
+
+@on_each_loop
+def test_startup_that_failed_and_raised_is_told_once(loop: str):
+    async def lifespan(scope, receive, send):
+        await receive()
+        await send({"type": "lifespan.startup.failed", "message": "no database"})
+        raise ValueError
+
+    assert "no database" in str(startup_error(lifespan, loop))
+
+
+@on_each_loop
+def test_startup_has_a_deadline(loop: str):
+    async def lifespan(scope, receive, send):
+        await receive()
+        await receive()
+
+    error = startup_error(lifespan, loop, lifespan_timeout_seconds=SHORT_SECONDS)
+
+    assert "longer than 0.1 s (--lifespan-timeout-seconds)" in str(error)
+
+
+@on_each_loop
+def test_exit_in_startup_is_an_error_of_the_application(loop: str):
+    async def lifespan(scope, receive, send):
+        await receive()
+        sys.exit("no configuration")
+
+    error = startup_error(lifespan, loop, lifespan="on")
+
+    assert "SystemExit: no configuration" in error.traceback_text
+
+
+@on_each_loop
+def test_message_out_of_order_is_refused(loop: str):
+    errors: list[Exception] = []
+
+    async def lifespan(scope, receive, send):
+        for kind in ("lifespan.startup.complete", "lifespan.shutdown.complete", "http.oops"):
+            try:
+                await send({"type": kind})
+            except RuntimeError as error:
+                errors.append(error)
+        await well_behaved(scope, receive, send)
+
+    with running(application(lifespan), loop=loop, lifespan="on") as bridge:
+        assert bridge.ask().body == b"served"
+
+    assert ["is not expected here" in str(error) for error in errors] == [True] * 3
+
+
+@on_each_loop
+def test_other_applications_are_stopped_when_one_can_not_start(loop: str):
+    stopped = threading.Event()
+
+    async def stops(scope, receive, send):
+        await well_behaved(scope, receive, send)
+        stopped.set()
+
+    async def fails(scope, receive, send):
+        await receive()
+        await send({"type": "lifespan.startup.failed", "message": "no database"})
+
+    with (
+        pytest.raises(ApplicationError, match="no database"),
+        running(application(stops), loop=loop, mounts={"/fails": application(fails)}),
+    ):
+        raise AssertionError("it was served")
+
+    assert stopped.is_set()
+
+
+@on_each_loop
+def test_mounted_applications_each_have_their_state(loop: str):
+    def with_state(name):
+        async def app(scope, receive, send):
+            if scope["type"] == "lifespan":
+                scope["state"]["name"] = name
+                await well_behaved(scope, receive, send)
+            else:
+                await answer(send, scope["state"]["name"])
+
+        return app
+
+    with running(with_state(b"one"), loop=loop, mounts={"/two": with_state(b"two")}) as bridge:
+        assert bridge.ask("/").body == b"one"
+        assert bridge.ask("/two").body == b"two"
+
+
+@on_each_loop
+def test_shutdown_that_failed_is_logged(loop: str):
+    async def lifespan(scope, receive, send):
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await send({"type": "lifespan.shutdown.failed", "message": "still connected"})
+
+    with running(application(lifespan), loop=loop) as bridge:
+        pass
+
+    (event,) = bridge.events.find(level="error")
+    assert event["event"] == "application's shutdown failed"
+    assert event["detail"] == "still connected"
+
+
+@on_each_loop
+def test_shutdown_that_raises_is_logged_with_its_traceback(loop: str):
+    async def lifespan(scope, receive, send):
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        raise ValueError("still connected")
+
+    with running(application(lifespan), loop=loop) as bridge:
+        pass
+
+    (event,) = bridge.events.find(level="error")
+    assert event["event"] == "application's shutdown failed"
+    assert "ValueError: still connected" in event["traceback"]
+
+
+@on_each_loop
+def test_lifespan_that_dies_while_serving_is_logged(loop: str):
+    started = threading.Event()
+
+    async def lifespan(scope, receive, send):
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        started.set()
+        raise ValueError("the background task died")
+
+    with running(application(lifespan), loop=loop) as bridge:
+        assert started.wait(PATIENCE_SECONDS)
+        assert bridge.ask().body == b"served"
+
+    (event,) = bridge.events.find(level="error")
+    assert "the background task died" in str(event)
+
+
+@on_each_loop
+def test_shutdown_has_a_deadline(loop: str):
+    async def lifespan(scope, receive, send):
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await receive()
+
+    with running(
+        application(lifespan), loop=loop, lifespan_timeout_seconds=SHORT_SECONDS
+    ) as bridge:
+        pass
+
+    (event,) = bridge.events.find(level="error")
+    assert event["event"] == "application's shutdown took too long"
+    assert event["option"] == "--lifespan-timeout-seconds"
+
+
+@on_each_loop
+def test_shutdown_without_an_answer_is_fine_when_it_returns(loop: str):
+    async def lifespan(scope, receive, send):
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+
+    with running(application(lifespan), loop=loop) as bridge:
+        pass
+
+    assert [event["event"] for event in bridge.events.find()] == ["listening"]
