@@ -36,8 +36,6 @@ AsgiApplication: TypeAlias = Callable[
 # The time to accept a piece is bounded, so the piece must be.
 _WRITE_PIECE_BYTES: Final = 262_144
 
-_CANCELLED: Final = (asyncio.CancelledError, trio.Cancelled)
-
 
 class AsgiHost:
     """Runs an ASGI application.
@@ -69,6 +67,7 @@ class AsgiHost:
     ) -> None:
         self.app = app
         self.loop = loop
+        self.breaks_off = False
         self.hangups = hangups
         self.lifespan = lifespan
         self.reporter = reporter
@@ -85,6 +84,7 @@ class AsgiHost:
 
     def break_off(self) -> None:
         """Cancel the tasks in flight: what has not begun its answer gives a 503."""
+        self.breaks_off = True
         for connection in list(self.admission.in_flight):
             connection.task.cancel()
 
@@ -149,12 +149,14 @@ class _HttpExchange:
             await self._host.app(self._scope(), self.receive, self.send)
             if not self._ended and not self._gone:
                 self._returned_early()
-        except _CANCELLED:
-            # Only the end of the worker, or the application itself, cancels this task.
-            self._fail(503)
-            raise
+        except (asyncio.CancelledError, trio.Cancelled) as error:
+            if isinstance(error, trio.Cancelled) or self._host.breaks_off:
+                self._fail(503)
+                raise
+            # Nobody cancelled this task: the application awaited something that was.
+            self._application_failed(error)
         except BaseExceptionGroup as group:
-            cancelled, failures = group.split(_CANCELLED)
+            cancelled, failures = group.split(trio.Cancelled)
             if failures is not None:
                 self._application_failed(failures)
             if cancelled is not None:
@@ -195,7 +197,7 @@ class _HttpExchange:
                 break
             self._body_over = connection.body_over
             return {"type": "http.request", "body": chunk, "more_body": not self._body_over}
-        if not (self._gone or self._ended):
+        if not (self._gone or self._ended or self._stalled):
             await self._wait_for_hangup()
         return {"type": "http.disconnect"}
 

@@ -5,6 +5,7 @@ ASGI specification, "Lifespan Protocol", version 2.0, with state.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -111,8 +112,14 @@ class Lifespan:
         }
         try:
             await self._app(scope, self._receive, self._send)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is the application's answer
+        except (asyncio.CancelledError, trio.Cancelled):
+            raise
+        except BaseException as error:  # noqa: BLE001 - SystemExit, too, is the application's answer
             self._error = error
+            if self._stage == "started":
+                self._log.error(
+                    "application's lifespan ended while serving", traceback=own_traceback(error)
+                )
         finally:
             self._running = False
             self._startup_over.set()
