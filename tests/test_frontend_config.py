@@ -24,6 +24,7 @@ SITES = {
     "socket": Site(upstreams=("unix:/run/my app.sock",)),
     "several": Site(upstreams=("127.0.0.1:1", "127.0.0.1:2", "[::1]:3", "unix:/run/a;b.sock")),
     "resolver": Site(upstreams=("no-such-name:3031",), resolver="127.0.0.11"),
+    "offload": Site(offload=(StaticDirectory("/protected", "/srv/my files"),)),
     "static": Site(
         static=(
             StaticDirectory("/static", "/srv/my site"),

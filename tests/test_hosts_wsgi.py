@@ -107,12 +107,6 @@ def returns_str(environ, start_response, closing):
     return "text"
 
 
-@case(200, None)
-def returns_bytes(environ, start_response, closing):
-    start_response("200 OK", TEXT)
-    return b"by the letter integers"
-
-
 @case(500, FAILED, "TypeError")
 def returns_an_integer(environ, start_response, closing):
     start_response("200 OK", TEXT)
@@ -518,6 +512,20 @@ def test_misbehaviour_is_seen_by_the_client_and_logged_once(
     assert [iterable.closed for iterable in made] == [1] * len(made)
 
 
+@on_each_socket
+def test_bytes_are_sent_as_they_are_and_told_once(family: str):
+    def app(environ, start_response):
+        start_response("200 OK", TEXT)
+        return b"by the letter integers"
+
+    with running(app, family) as bridge:
+        assert [bridge.ask().body for _ in range(3)] == [b"by the letter integers"] * 3
+
+    (event,) = bridge.events.find(level="warning")
+    assert event["event"].startswith("application returned bytes")
+    assert event["hint"] == "return [body]"
+
+
 def test_traceback_begins_in_the_application():
     def app(environ, start_response):
         raise ValueError
@@ -600,11 +608,25 @@ def test_environ():
     assert seen["wsgi.multiprocess"] is False
     assert seen["wsgi.run_once"] is False
     assert seen["wsgi.input_terminated"] is True
-    assert seen["wsgi.errors"] is sys.stderr
     assert seen["REMOTE_ADDR"] == "203.0.113.7"
     assert seen["REMOTE_USER"] == "alice"
     assert "HTTP_PROXY" not in seen
     assert type(seen["wsgi.input"].read()) is bytes
+
+
+@pytest.mark.parametrize("text", ["a line\n", "a line", "a line\n\n"])
+def test_what_is_written_to_wsgi_errors_is_logged(text: str):
+    def app(environ, start_response):
+        environ["wsgi.errors"].write(text)
+        start_response("200 OK", [])
+        return []
+
+    with running(app, threads=1) as bridge:
+        bridge.ask()
+        bridge.ask()
+
+    events = bridge.events.find(event="application wrote to wsgi.errors")
+    assert [event["line"] for event in events] == ["a line", "a line"]
 
 
 def test_one_thread_is_no_multithreading():

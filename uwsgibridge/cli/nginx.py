@@ -75,6 +75,12 @@ and include uwsgi_params are enough.
     help="Files that Nginx sends itself, such as /static/=/srv/www/static. Repeatable.",
 )
 @click.option(
+    "--offload",
+    multiple=True,
+    metavar="URL=DIR",
+    help="Files that the application names and Nginx sends, as given to serve --offload. Repeatable.",
+)
+@click.option(
     "--client-max-body-bytes",
     type=click.IntRange(min=0),
     default=16 * 1024 * 1024,
@@ -174,12 +180,15 @@ def _refuse_others(ctx: click.Context, chosen: Mapping[str, object]) -> None:
 def _site(chosen: Mapping[str, Any]) -> Site:
     from uwsgibridge.frontend.options import OptionError, RateLimit, Site, StaticDirectory, Tls
 
-    static = []
-    for text in chosen["static"]:
-        url, equals, directory = text.partition("=")
-        if not equals:
-            raise OptionError(f"--static {text!r} is not of the form /static/=/srv/www/static")
-        static.append(StaticDirectory(url, directory))
+    def directories(option: str) -> tuple[StaticDirectory, ...]:
+        pairs = []
+        for text in chosen[option]:
+            url, equals, directory = text.partition("=")
+            if not equals:
+                raise OptionError(f"--{option} {text!r} is not of the form /{option}/=/srv/files")
+            pairs.append(StaticDirectory(url, directory))
+        return tuple(pairs)
+
     rate = chosen["rate_limit"]
     return Site(
         name=chosen["name"],
@@ -187,7 +196,8 @@ def _site(chosen: Mapping[str, Any]) -> Site:
         resolver=chosen["resolver"],
         listen=chosen["listen"],
         server_names=chosen["server_names"],
-        static=tuple(static),
+        static=directories("static"),
+        offload=directories("offload"),
         client_max_body_bytes=chosen["client_max_body_bytes"],
         read_timeout_seconds=chosen["read_timeout_seconds"],
         gzip=chosen["gzip"],

@@ -149,6 +149,8 @@ def _site(site: Site, *, included: bool) -> list[str]:
         server += ["", *_static(static, site.static_max_age_seconds)]
     if site.static:
         server += ["", *block("location @application", application)]
+    for offload in site.offload:
+        server += ["", *_offload(offload)]
     return [
         *pieces.header_maps(site, encrypted=encrypted),
         "",
@@ -185,6 +187,21 @@ def _static(static: StaticDirectory, max_age_seconds: int) -> list[str]:
                 # `expires`, not add_header: one add_header here would drop those of the server.
                 f"expires {max_age_seconds}s;",
                 *block(r"location ~ /\.", ["return 404;"]),
+            ],
+        ),
+    ]
+
+
+def _offload(offload: StaticDirectory) -> list[str]:
+    return [
+        "# A file that the application names by X-Accel-Redirect; a client's own request gets 404.",
+        *block(
+            f"location {offload.url}",
+            [
+                "internal;",
+                f"alias {quote(offload.directory)};",
+                # The bridge names real paths: a link that has come into one since then leads nowhere.
+                f"disable_symlinks on from={quote(offload.directory)};",
             ],
         ),
     ]

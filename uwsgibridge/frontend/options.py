@@ -104,6 +104,8 @@ class Site:
     server_names: tuple[str, ...] = ("localhost",)
     static: tuple[StaticDirectory, ...] = ()
     static_max_age_seconds: int = 3600
+    # Internal: only an answer of the application's that names one of its files reaches it (`--offload`).
+    offload: tuple[StaticDirectory, ...] = ()
     # 0 is no limit.
     client_max_body_bytes: int = 16 * _MIB
     # Off: a body is handed on while it arrives, and a slow client holds a thread of the application.
@@ -144,10 +146,10 @@ class Site:
         for name in self.server_names:
             if not _SERVER_NAME.fullmatch(name):
                 raise OptionError(f"--server-name {name!r} is not a host name such as example.org")
-        urls = [one.url for one in self.static]
+        urls = [one.url for one in (*self.static, *self.offload)]
         for url in urls:
             if urls.count(url) > 1:
-                raise OptionError(f"--static names {url} twice")
+                raise OptionError(f"--static and --offload name {url} twice")
         for one in fields(self):
             value = getattr(self, one.name)
             least = 0 if one.name in _MAY_BE_ZERO else 1
