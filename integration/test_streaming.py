@@ -60,17 +60,17 @@ def test_an_upload_arrives_whole(stack, client):
         assert found == {"bytes": len(body), "sha256": hashlib.sha256(body).hexdigest()}
 
 
-def test_an_echo_while_it_is_sent_comes_back_whole(stack, client):
-    body = bytes(range(256)) * 20_000
-    answer = client.post(f"{stack.url}/echo", data=body)
-    assert answer.content == body
-
-
 @pytest.mark.parametrize("size", [10, 3_000_000])
 @pytest.mark.parametrize("below", ["", "/unbuffered"])
 def test_an_unread_upload_does_not_cost_the_answer(stack, client, below, size):
     for _ in range(5):
-        answer = client.post(f"{stack.url}{below}/unread?bytes={size}", data=bytes(5_000_000))
+        answer = client.post(
+            f"{stack.url}{below}/unread?bytes={size}",
+            data=bytes(5_000_000),
+            # Nginx closes it, with a rest of the body on its way, whatever the client would like.
+            headers={"Connection": "close"},
+            timeout=20,
+        )
         assert (answer.status_code, len(answer.content)) == (200, size)
 
 

@@ -201,7 +201,7 @@ def _offload(offload: StaticDirectory) -> list[str]:
                 "internal;",
                 f"alias {quote(offload.directory)};",
                 # The bridge names real paths: a link that has come into one since then leads nowhere.
-                f"disable_symlinks on from={quote(offload.directory)};",
+                f"disable_symlinks on {quote('from=' + offload.directory)};",
             ],
         ),
     ]

@@ -35,8 +35,9 @@ class ErrorStream:
     def flush(self) -> None:
         """Log what was not ended by a line end yet."""
         rest = getattr(self._unfinished, "text", "")
-        self._unfinished.text = ""
-        self._report(rest)
+        if rest:
+            self._unfinished.text = ""
+            self._report(rest)
 
     def _report(self, line: str) -> None:
         if line.strip():

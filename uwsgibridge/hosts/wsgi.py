@@ -60,11 +60,12 @@ class WsgiHost:
         self.admission: Admission[Connection] = Admission(
             limit, limit - max(1, settings.accept_margin // 2), wake
         )
+        errors = ErrorStream(reporter.log)
         self._context = ExchangeContext(
             app=app,
             base_environ={
                 "wsgi.version": (1, 0),
-                "wsgi.errors": ErrorStream(reporter.log),
+                "wsgi.errors": errors,
                 "wsgi.file_wrapper": FileWrapper,
                 "wsgi.multithread": settings.threads > 1,
                 "wsgi.multiprocess": settings.workers > 1,
@@ -72,6 +73,7 @@ class WsgiHost:
                 # Not in the PEP, but known to the frameworks: the input ends by itself.
                 "wsgi.input_terminated": True,
             },
+            errors=errors,
             reporter=reporter,
             lingering=lingering,
             offload=offload,

@@ -12,6 +12,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from uwsgibridge.connection import Connection, PeerGone
+from uwsgibridge.hosts.error_stream import ErrorStream
 from uwsgibridge.hosts.files import FileWrapper, OpenFile, regular_file
 from uwsgibridge.hosts.lingering import LingeringClose
 from uwsgibridge.hosts.offload import Offload
@@ -45,6 +46,7 @@ class ExchangeContext:
     Attributes:
         app: the application.
         base_environ: what is the same in each environ.
+        errors: what `wsgi.errors` is in it.
         reporter: where failures are told.
         lingering: ends connections.
         offload: leaves files to Nginx; None where no directory is mapped.
@@ -56,6 +58,7 @@ class ExchangeContext:
 
     app: WSGIApplication
     base_environ: dict[str, Any]
+    errors: ErrorStream
     reporter: Reporter
     lingering: LingeringClose
     offload: Offload | None
@@ -103,6 +106,7 @@ class WsgiExchange:
             else:
                 context.reporter.application_failed(self.request, self._response, error)
             self._fail(500)
+        context.errors.flush()
         self._returned = True
         self._release_when_over()
         context.reporter.over(

@@ -177,15 +177,6 @@ async def count(scope: Scope, receive: Receive, send: Send, query: Query) -> Non
     await answer(send, 200, [JSON], to_json({"bytes": total, "sha256": digest.hexdigest()}))
 
 
-async def echo(scope: Scope, receive: Receive, send: Send, query: Query) -> None:
-    await start(send, 200, [BINARY])
-    more_body = True
-    while more_body:
-        message = await receive()
-        more_body = message["more_body"]
-        await send({"type": "http.response.body", "body": message["body"], "more_body": more_body})
-
-
 async def answer_first(scope: Scope, receive: Receive, send: Send, query: Query) -> None:
     """Begin the answer, and only then read the body."""
     await start(send, 200, [(b"content-type", b"text/event-stream")])
@@ -248,7 +239,6 @@ HANDLERS: dict[str, Callable[[Scope, Receive, Send, Query], Awaitable[None]]] = 
     "fail-before": fail_before,
     "unread": unread,
     "count": count,
-    "echo": echo,
     "answer-first": answer_first,
     "events": events,
     "emit": emit,

@@ -119,12 +119,6 @@ def count(environ: Environ, start_response: StartResponse, query: Query) -> Iter
     return [to_json({"bytes": total, "sha256": digest.hexdigest()})]
 
 
-def echo(environ: Environ, start_response: StartResponse, query: Query) -> Iterator[bytes]:
-    start_response("200 OK", [BINARY])
-    while piece := environ["wsgi.input"].read(PIECE_BYTES):
-        yield piece
-
-
 def answer_first(environ: Environ, start_response: StartResponse, query: Query) -> Iterator[bytes]:
     """Begin the answer, and only then read the body."""
     start_response("200 OK", [("Content-Type", "text/event-stream")])
@@ -179,7 +173,6 @@ HANDLERS: dict[str, Callable[[Environ, StartResponse, Query], Iterable[bytes]]] 
     "fail-before": fail_before,
     "unread": unread,
     "count": count,
-    "echo": echo,
     "answer-first": answer_first,
     "events": events,
     "emit": emit,
