@@ -15,6 +15,7 @@ from typing import Any
 import outcome
 import pytest
 import trio
+import trio.testing
 
 from tests.log_events import PATIENCE_SECONDS, LogEvents
 from tests.raw_client import Answer, ask
@@ -35,6 +36,9 @@ LOOPS = [
     ),
 ]
 
+# Of asyncio's loop, each of which looks at the descriptors: more than anything here takes.
+_ROUNDS = 50
+
 on_each_socket = pytest.mark.parametrize("family", ["tcp", "unix"])
 on_each_loop = pytest.mark.parametrize("loop", LOOPS)
 
@@ -51,14 +55,15 @@ class Bridge:
     """
 
     def __init__(
-        self, app: App, settings: Settings, *, loop: str, mounts: Mapping[str, App]
+        self, app: App | None, settings: Settings, *, loop: str, mounts: Mapping[str, App]
     ) -> None:
         self.events = LogEvents()
         self.settings = settings
+        prefixed = {**({"": app} if app else {}), **mounts}
         self._applications = [
-            describe(it, settings.interface, prefix=prefix)
-            for prefix, it in {"": app, **mounts}.items()
+            describe(it, settings.interface, prefix=prefix) for prefix, it in prefixed.items()
         ]
+        self._asyncio_loop: asyncio.AbstractEventLoop | None = None
         self._loop_name = loop
         self._scope = trio.CancelScope()
         self._ready: concurrent.futures.Future[list[str]] = concurrent.futures.Future()
@@ -83,8 +88,8 @@ class Bridge:
 
     def wait_stopped(self) -> None:
         """Wait for the drain's end; raises what went wrong in the bridge."""
-        self._over.result(PATIENCE_SECONDS)
         self._thread.join(PATIENCE_SECONDS)
+        self._over.result(0)
 
     def stop(self) -> None:
         """Drain, and wait for the end."""
@@ -92,9 +97,18 @@ class Bridge:
             self.begin_stop()
         self.wait_stopped()
 
-    def call(self, function: Callable[..., Any]) -> Any:
-        """Await a function in the bridge's trio."""
-        return trio.from_thread.run(function, trio_token=self._token)
+    def settle(self) -> None:
+        """Wait until the bridge has done all that it can without further input."""
+        loop = self._asyncio_loop
+        if loop is None:
+            trio.from_thread.run(trio.testing.wait_all_tasks_blocked, trio_token=self._token)
+            return
+
+        async def many_rounds() -> None:
+            for _ in range(_ROUNDS):
+                await asyncio.sleep(0)
+
+        asyncio.run_coroutine_threadsafe(many_rounds(), loop).result(PATIENCE_SECONDS)
 
     @property
     def address(self) -> str:
@@ -146,6 +160,7 @@ class Bridge:
             runner.run(host())
 
     async def _serve(self, asyncio_loop: asyncio.AbstractEventLoop | None) -> None:
+        self._asyncio_loop = asyncio_loop
         self._token = trio.lowlevel.current_trio_token()
         settings = self.settings
         self._worker = Worker(
@@ -167,7 +182,7 @@ class Bridge:
 
 @contextmanager
 def running(
-    app: App,
+    app: App | None,
     family: str = "tcp",
     *,
     loop: str = "trio",
@@ -177,7 +192,7 @@ def running(
     """Run a bridge, and drain it at the end.
 
     Args:
-        app: the application.
+        app: the application; may be None where there are mounts.
         family: ``tcp``, ``tcp6`` or ``unix``; or ``both`` for TCP and then unix.
         loop: ``trio``, ``asyncio`` or ``uvloop``.
         mounts: further applications by prefix.

@@ -41,10 +41,16 @@ class LogEvents(io.StringIO):
 
     def wait(self, **fields: object) -> dict[str, Any]:
         """Wait for the first event that has all these fields."""
+        return self.wait_many(1, **fields)[0]
+
+    def wait_many(self, count: int, **fields: object) -> list[dict[str, Any]]:
+        """Wait for several events that have all these fields."""
         with self._changed:
-            if not self._changed.wait_for(lambda: self._find(fields), PATIENCE_SECONDS):
-                raise AssertionError(f"no event {fields} among:\n{self.text()}")
-            return self._find(fields)[0]
+            if not self._changed.wait_for(
+                lambda: len(self._find(fields)) >= count, PATIENCE_SECONDS
+            ):
+                raise AssertionError(f"no {count} events {fields} among:\n{self.text()}")
+            return self._find(fields)[:count]
 
     def text(self) -> str:
         """Give everything as text, for a failure's message and for what is not an event."""

@@ -33,6 +33,8 @@ AsgiApplication: TypeAlias = Callable[
     Awaitable[None],
 ]
 
+_BODY_TYPES: Final = (bytes, bytearray, memoryview)
+
 # The time to accept a piece is bounded, so the piece must be.
 _WRITE_PIECE_BYTES: Final = 262_144
 
@@ -171,13 +173,14 @@ class _HttpExchange:
                 self._host.reporter.client_gone()
             self._returned = True
             self._release_when_over()
-            self._host.reporter.over(
-                self._request,
-                self._response,
-                failure_status=self._failure_status,
-                accepted_at=self._connection.accepted_at,
-                started_at=self._started_at,
-            )
+            if self._host.reporter.logs_access:
+                self._host.reporter.over(
+                    self._request,
+                    self._response,
+                    failure_status=self._failure_status,
+                    accepted_at=self._connection.accepted_at,
+                    started_at=self._started_at,
+                )
 
     async def receive(self) -> Message:
         """Give the next piece of the body, then wait for the client to leave."""
@@ -212,11 +215,11 @@ class _HttpExchange:
         if kind == "http.response.body":
             last = not message.get("more_body", False)
             body = message.get("body", b"")
-            if not isinstance(body, bytes | bytearray | memoryview):
+            if not isinstance(body, _BODY_TYPES):
                 raise InvalidResponse(f"the body is of type {type(body).__name__}, not bytes")
             for data in response.send(body, last=last):
                 sent = self._send_some(data)
-                if sent < len(data):
+                if sent != len(data):
                     await self._write_rest(memoryview(data)[sent:])
             if last:
                 self._end(complete=True)
@@ -239,23 +242,10 @@ class _HttpExchange:
 
     def _scope(self) -> MutableMapping[str, Any]:
         request = self._request
-        variables = request.vars
-        return {
-            "type": "http",
-            "asgi": {"version": "3.0", "spec_version": "2.5"},
-            "http_version": request.http_version,
-            "method": request.method.upper(),
-            "scheme": request.scheme,
-            "path": request.path,
-            "raw_path": request.raw_path,
-            "query_string": request.query_string,
-            "root_path": request.root_path,
-            "headers": request.header_pairs(),
-            "client": request.client,
-            "server": request.server,
-            "state": self._host.lifespan.state.copy(),
-            "extensions": {"uwsgi": {"vars": UwsgiVars(variables)}},
-        }
+        scope = request.http_scope()
+        scope["state"] = self._host.lifespan.state.copy()
+        scope["extensions"] = {"uwsgi": {"vars": UwsgiVars(request.vars)}}
+        return scope
 
     def _returned_early(self) -> None:
         if self._stalled:

@@ -43,6 +43,7 @@ class Reporter:
         self.log = logger.bind(app=app_name)
         self.counters = counters
         self._frontend_buffer_bytes = frontend_buffer_bytes
+        self.logs_access = access_log is not None
         self._access_log = access_log
         self._warned_of_bare_bytes = False
 
@@ -127,7 +128,7 @@ class Reporter:
         accepted_at: float,
         started_at: float,
     ) -> None:
-        """Write a request that is over to the access log, if there is one.
+        """Write a request that is over to the access log, where `logs_access` says there is one.
 
         Args:
             request: what was asked.

@@ -109,13 +109,14 @@ class WsgiExchange:
         context.errors.flush()
         self._returned = True
         self._release_when_over()
-        context.reporter.over(
-            self.request,
-            self._response,
-            failure_status=self._failure_status,
-            accepted_at=self.connection.accepted_at,
-            started_at=self.started_at,
-        )
+        if context.reporter.logs_access:
+            context.reporter.over(
+                self.request,
+                self._response,
+                failure_status=self._failure_status,
+                accepted_at=self.connection.accepted_at,
+                started_at=self.started_at,
+            )
 
     def give_up(self) -> bool:
         """End the connection under the thread, which goes on without it; from another thread.
@@ -242,7 +243,7 @@ class WsgiExchange:
                 sent = self.connection.send(data)
             except BlockingIOError:
                 sent = 0
-            if sent < len(data):
+            if sent != len(data):
                 self._write_slowly(memoryview(data)[sent:])
 
     def _begin_answer(self) -> None:

@@ -6,7 +6,7 @@ boundary: address, scheme, TLS and user come from them, and from no ``X-Forwarde
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote
 
 from uwsgibridge.protocol.errors import BodyTooLarge, InvalidContentLength
@@ -160,7 +160,7 @@ class Request:
         """The path as the client sent it, without the query (ASGI HTTP scope, ``raw_path``)."""
         uri = self.vars.get("REQUEST_URI")
         if uri:
-            return uri.partition("?")[0].encode("latin-1")
+            return uri.encode("latin-1").partition(b"?")[0]
         path = self.vars["SCRIPT_NAME"] + self.vars["PATH_INFO"]
         return quote(path.encode("latin-1"), safe="/:@!$&'()*+,;=~").encode("ascii")
 
@@ -168,6 +168,28 @@ class Request:
     def query_string(self) -> bytes:
         """What follows the question mark, still encoded."""
         return self.vars["QUERY_STRING"].encode("latin-1")
+
+    def http_scope(self) -> dict[str, Any]:
+        """Build the part of an ASGI HTTP connection scope that follows from the vars.
+
+        Returns:
+            What the ASGI specification has under "HTTP Connection Scope", but `state` and
+            `extensions`.
+        """
+        return {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.5"},
+            "http_version": self.http_version,
+            "method": self.method.upper(),
+            "scheme": self.scheme,
+            "path": self.path,
+            "raw_path": self.raw_path,
+            "query_string": self.query_string,
+            "root_path": self.root_path,
+            "headers": self.header_pairs(),
+            "client": self.client,
+            "server": self.server,
+        }
 
     def header_pairs(self) -> list[tuple[bytes, bytes]]:
         """List the client's headers.
