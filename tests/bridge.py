@@ -73,7 +73,8 @@ class Bridge:
     def start(self) -> None:
         self._thread.start()
         over, ready = self._over, self._ready
-        concurrent.futures.wait([over, ready], PATIENCE_SECONDS, concurrent.futures.FIRST_COMPLETED)
+        either: list[concurrent.futures.Future[Any]] = [over, ready]
+        concurrent.futures.wait(either, PATIENCE_SECONDS, concurrent.futures.FIRST_COMPLETED)
         if not ready.done():
             over.result(0)
         self.addresses = ready.result(0)
@@ -96,6 +97,22 @@ class Bridge:
         if not self._over.done():
             self.begin_stop()
         self.wait_stopped()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep its loop from doing anything, so that what is prepared meanwhile comes at once."""
+        holding, release = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            holding.set()
+            assert release.wait(PATIENCE_SECONDS)
+
+        self._token.run_sync_soon(hold)
+        assert holding.wait(PATIENCE_SECONDS)
+        try:
+            yield
+        finally:
+            release.set()
 
     def settle(self) -> None:
         """Wait until the bridge has done all that it can without further input."""
@@ -206,8 +223,11 @@ def running(
             "unix": (unix,),
             "both": ("127.0.0.1:0", unix),
         }
-        settings = {"bind": binds[family], "graceful_timeout_seconds": PATIENCE_SECONDS} | settings
-        bridge = Bridge(app, Settings(**settings), loop=loop, mounts=mounts or {})
+        options: dict[str, Any] = {
+            "bind": binds[family],
+            "graceful_timeout_seconds": PATIENCE_SECONDS,
+        }
+        bridge = Bridge(app, Settings(**options | settings), loop=loop, mounts=mounts or {})
         bridge.start()
         try:
             yield bridge

@@ -13,13 +13,21 @@ from uwsgibridge.protocol.packet import PacketLimits, encode_packet, parse_packe
 from uwsgibridge.protocol.request import Request
 
 
+class HostAt:
+    """All that is asked of a host here is which one it is."""
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+
+
 def mounts_at(prefixes: Iterable[str]) -> Mounts:
-    """Hosts that are only names: their own prefixes."""
-    return Mounts({prefix: cast("Host", f"host at {prefix}") for prefix in prefixes})
+    return Mounts({prefix: cast("Host", HostAt(prefix)) for prefix in prefixes})
 
 
-def selected(mounts: Mounts, request: Request) -> object:
-    return mounts.select(request)
+def selected(mounts: Mounts, request: Request) -> str | None:
+    """Give the prefix of the host that takes it."""
+    host = cast("HostAt | None", mounts.select(request))
+    return host.prefix if host else None
 
 
 def request_of(path: str, *, script_name: str = "") -> Request:
@@ -55,7 +63,7 @@ def test_the_longest_prefix_wins_at_path_boundaries(
 ) -> None:
     request = request_of(path)
     host = selected(mounts_at(["", "/api", "/api/v2"][::order]), request)
-    assert host == f"host at {prefix}"
+    assert host == prefix
     assert request.vars["SCRIPT_NAME"] == prefix
     assert request.vars["PATH_INFO"] == path_below
     assert request.vars["SCRIPT_NAME"] + request.vars["PATH_INFO"] == path
@@ -63,7 +71,7 @@ def test_the_longest_prefix_wins_at_path_boundaries(
 
 def test_a_prefix_goes_behind_the_script_name_of_the_frontend() -> None:
     request = request_of("/api/x", script_name="/site")
-    assert selected(mounts_at(["", "/api"]), request) == "host at /api"
+    assert selected(mounts_at(["", "/api"]), request) == "/api"
     assert request.vars["SCRIPT_NAME"] == "/site/api"
     assert request.vars["PATH_INFO"] == "/x"
     assert (request.path, request.root_path) == ("/site/api/x", "/site/api")
@@ -78,14 +86,14 @@ def test_nothing_is_mounted_there() -> None:
 
 def test_one_host_below_a_prefix() -> None:
     request = request_of("/api/x")
-    assert selected(mounts_at(["/api"]), request) == "host at /api"
+    assert selected(mounts_at(["/api"]), request) == "/api"
     assert request.vars["PATH_INFO"] == "/x"
 
 
 @pytest.mark.parametrize("path", ["/", "/x", "", "*"])
 def test_one_host_for_everything(path: str) -> None:
     request = request_of(path)
-    assert selected(mounts_at([""]), request) == "host at "
+    assert selected(mounts_at([""]), request) == ""
     assert request.vars["PATH_INFO"] == path
     assert request.vars["SCRIPT_NAME"] == ""
 
@@ -93,12 +101,12 @@ def test_one_host_for_everything(path: str) -> None:
 def test_a_prefix_beyond_ascii() -> None:
     """It is text where it is configured, and UTF-8 on the wire."""
     request = request_of("/büro/café".encode().decode("latin-1"))
-    assert selected(mounts_at(["", "/büro"]), request) == "host at /büro"
+    assert selected(mounts_at(["", "/büro"]), request) == "/büro"
     assert request.root_path == "/büro"
     assert request.path == "/büro/café"
     assert request.vars["PATH_INFO"] == "/café".encode().decode("latin-1")
 
 
 def test_all_hosts_are_known() -> None:
-    hosts: list[object] = [*mounts_at(["", "/a", "/b"]).hosts]
-    assert hosts == ["host at ", "host at /a", "host at /b"]
+    hosts = cast("list[HostAt]", mounts_at(["", "/a", "/b"]).hosts)
+    assert [host.prefix for host in hosts] == ["", "/a", "/b"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import sys
 import threading
@@ -274,14 +273,17 @@ def test_peer_that_leaves_before_its_packet_is_no_news(
 @on_each_loop
 @on_each_socket
 def test_connections_without_a_packet_are_closed_at_the_end(family: str, loop: str):
-    with running(hello, family, loop=loop, lifespan="off") as bridge:
-        with connect(bridge.address) as half, connect(bridge.address) as silent:
-            half.sendall(packet()[:10])
-            bridge.settle()
-            bridge.stop()
-            for connection in (half, silent):
-                answer = read_answer(connection)
-                assert (answer.status, answer.body) == (0, b"")
+    with (
+        running(hello, family, loop=loop, lifespan="off") as bridge,
+        connect(bridge.address) as half,
+        connect(bridge.address) as silent,
+    ):
+        half.sendall(packet()[:10])
+        bridge.settle()
+        bridge.stop()
+        for connection in (half, silent):
+            answer = read_answer(connection)
+            assert (answer.status, answer.body) == (0, b"")
 
     assert bridge.events.find(level="error") == []
 
@@ -304,9 +306,9 @@ def test_burst_of_connections_is_served(family: str, loop: str):
 def count_sockets() -> int:
     """Count the sockets that this process has open."""
     count = 0
-    for descriptor in os.listdir("/proc/self/fd"):
+    for descriptor in Path("/proc/self/fd").iterdir():
         try:
-            count += os.readlink(f"/proc/self/fd/{descriptor}").startswith("socket:")
+            count += str(descriptor.readlink()).startswith("socket:")
         except FileNotFoundError:
             continue  # the directory's own
     return count
@@ -315,9 +317,10 @@ def count_sockets() -> int:
 @contextmanager
 def ten_requests(bridge: Bridge) -> Iterator[list[socket.socket]]:
     with ExitStack() as stack:
-        connections = [stack.enter_context(connect(bridge.address)) for _ in range(10)]
-        for connection in connections:
-            connection.sendall(packet())
+        with bridge.held():
+            connections = [stack.enter_context(connect(bridge.address)) for _ in range(10)]
+            for connection in connections:
+                connection.sendall(packet())
         yield connections
 
 
@@ -376,9 +379,10 @@ def test_asgi_accepts_as_many_as_may_run(family: str, loop: str, limit: int):
         ExitStack() as stack,
     ):
         before = count_sockets()
-        connections = [stack.enter_context(connect(bridge.address)) for _ in range(10)]
-        for connection in connections:
-            connection.sendall(packet(method="POST", content_length=1))
+        with bridge.held():
+            connections = [stack.enter_context(connect(bridge.address)) for _ in range(10)]
+            for connection in connections:
+                connection.sendall(packet(method="POST", content_length=1))
         for _ in range(limit):
             assert started.acquire(timeout=PATIENCE_SECONDS)
         bridge.settle()
@@ -390,6 +394,36 @@ def test_asgi_accepts_as_many_as_may_run(family: str, loop: str, limit: int):
 
     assert accepted == limit
     assert [(answer.seen, answer.body) for answer in answers] == [(200, b"hello")] * 10
+
+
+@on_each_loop
+def test_connections_that_were_taken_before_their_packets_keep_to_the_limit(loop: str):
+    # On a unix socket a connection may be there, and accepted, before its packet is.
+    started = threading.Semaphore(0)
+
+    async def app(scope, receive, send):
+        started.release()
+        while (await receive())["more_body"]:
+            pass
+        await hello(scope, receive, send)
+
+    with (
+        running(app, "unix", loop=loop, lifespan="off", max_concurrency=1) as bridge,
+        ExitStack() as stack,
+    ):
+        connections = [stack.enter_context(connect(bridge.address)) for _ in range(5)]
+        bridge.settle()
+        for connection in connections:
+            connection.sendall(packet(method="POST", content_length=1))
+        assert started.acquire(timeout=PATIENCE_SECONDS)
+        bridge.settle()
+        running_too_much = started.acquire(blocking=False)
+        for connection in connections:
+            connection.sendall(b"x")
+        bodies = [read_answer(connection).body for connection in connections]
+
+    assert bodies == [b"hello"] * 5
+    assert not running_too_much
 
 
 @on_each_socket

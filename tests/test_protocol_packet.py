@@ -81,7 +81,7 @@ def bytes_until_refused(data: bytes, limits: PacketLimits = LIMITS) -> tuple[int
 
 class TestPackets:
     @pytest.mark.parametrize("modifier1", [0, 30])
-    def test_a_request_of_nginx(self, parse_chunked, modifier1):
+    def test_a_request_of_nginx(self, parse_chunked, modifier1) -> None:
         variables = {
             "QUERY_STRING": "a=1&b=%20",
             "REQUEST_METHOD": "GET",
@@ -97,33 +97,33 @@ class TestPackets:
         assert packet == Packet(modifier1, variables, len(data))
         assert list(packet.vars) == list(variables)  # in the order of the wire
 
-    def test_the_bytes_are_those_of_the_format(self, parse_chunked):
+    def test_the_bytes_are_those_of_the_format(self, parse_chunked) -> None:
         data = b"\x00\x0d\x00\x00" + b"\x03\x00KEY\x06\x00\x00\r\n\xff  "
         assert parse_chunked(data) == Packet(0, {"KEY": "\x00\r\n\xff  "}, 17)
 
-    def test_no_vars_at_all(self, parse_chunked):
+    def test_no_vars_at_all(self, parse_chunked) -> None:
         assert parse_chunked(b"\x00\x00\x00\x00") == Packet(0, {}, 4)
 
-    def test_an_empty_value(self, parse_chunked):
+    def test_an_empty_value(self, parse_chunked) -> None:
         assert parse_chunked(packet_of(sized(b"A") + sized(b""))).vars == {"A": ""}
 
-    def test_all_bytes_are_kept_as_latin_1(self, parse_chunked):
+    def test_all_bytes_are_kept_as_latin_1(self, parse_chunked) -> None:
         every = bytes(range(256))
         packet = parse_chunked(packet_of(sized(every) + sized(every[::-1])))
         ((key, value),) = packet.vars.items()
         assert key.encode("latin-1") == every
         assert value.encode("latin-1") == every[::-1]
 
-    def test_the_largest_packet(self, parse_chunked):
+    def test_the_largest_packet(self, parse_chunked) -> None:
         data = encode_packet({"A": "x" * (MAX_VARS_BYTES - 5)})
         packet = parse_chunked(data)
         assert packet.size_bytes == len(data) == HEADER_BYTES + 65_535
         assert len(packet.vars["A"]) == 65_530
 
-    def test_modifier2_says_nothing_to_us(self, parse_chunked):
+    def test_modifier2_says_nothing_to_us(self, parse_chunked) -> None:
         assert parse_chunked(encode_packet({"A": "b"}, modifier2=255)).vars == {"A": "b"}
 
-    def test_what_follows_is_not_part_of_it(self):
+    def test_what_follows_is_not_part_of_it(self) -> None:
         """A body that holds a second packet must never be taken for a request."""
         first = encode_packet({"PATH_INFO": "/first"})
         packet = parse(first + SECOND_PACKET)
@@ -131,7 +131,7 @@ class TestPackets:
         assert packet.vars == {"PATH_INFO": "/first"}
         assert packet.size_bytes == len(first)
 
-    def test_the_buffer_is_free_again_afterwards(self):
+    def test_the_buffer_is_free_again_afterwards(self) -> None:
         buffer = bytearray(encode_packet({"NAME": "value"}))
         with memoryview(buffer) as view:
             packet = parse_packet(view, LIMITS)
@@ -140,19 +140,19 @@ class TestPackets:
         assert packet is not None
         assert packet.vars == {"NAME": "value"}
 
-    def test_nothing_has_arrived(self):
+    def test_nothing_has_arrived(self) -> None:
         assert parse(b"") is None
 
 
 class TestPing:
-    def test_the_bytes_are_those_of_uwsgi(self):
+    def test_the_bytes_are_those_of_uwsgi(self) -> None:
         assert PING == b"\x64\x00\x00\x00"
         assert PONG == b"\x64\x00\x00\x01"
 
-    def test_it_is_a_packet_without_vars(self, parse_chunked):
+    def test_it_is_a_packet_without_vars(self, parse_chunked) -> None:
         assert parse_chunked(PING) == Packet(MODIFIER_PING, {}, 4)
 
-    def test_its_vars_are_checked_as_any(self, parse_chunked):
+    def test_its_vars_are_checked_as_any(self, parse_chunked) -> None:
         assert parse_chunked(encode_packet({"A": "b"}, modifier1=100)).vars == {"A": "b"}
         with pytest.raises(MalformedPacket):
             parse_chunked(packet_of(b"\xff\xff", modifier1=100))
@@ -161,24 +161,24 @@ class TestPing:
 class TestRepeatedVars:
     """Nginx before 1.23 sends a repeated header twice; later ones join it themselves."""
 
-    def test_headers_are_joined_with_a_comma(self, parse_chunked):
+    def test_headers_are_joined_with_a_comma(self, parse_chunked) -> None:
         pairs = [("HTTP_X", "1"), ("HTTP_HOST", "h"), ("HTTP_X", "2"), ("HTTP_X", "3, 4")]
         packet = parse_chunked(encode_packet(pairs))
         assert packet.vars == {"HTTP_X": "1, 2, 3, 4", "HTTP_HOST": "h"}
         assert list(packet.vars) == ["HTTP_X", "HTTP_HOST"]
 
-    def test_cookies_are_joined_with_a_semicolon(self, parse_chunked):
+    def test_cookies_are_joined_with_a_semicolon(self, parse_chunked) -> None:
         pairs = [("HTTP_COOKIE", "a=1"), ("HTTP_COOKIE", "b=2; c=3")]
         assert parse_chunked(encode_packet(pairs)).vars == {"HTTP_COOKIE": "a=1; b=2; c=3"}
 
-    def test_empty_ones_count(self, parse_chunked):
+    def test_empty_ones_count(self, parse_chunked) -> None:
         pairs = [("HTTP_ACCEPT", ""), ("HTTP_ACCEPT", "")]
         assert parse_chunked(encode_packet(pairs)).vars == {"HTTP_ACCEPT": ", "}
 
     @pytest.mark.parametrize(
         "key", ["REMOTE_ADDR", "CONTENT_LENGTH", "PATH_INFO", "HTTPS", "REMOTE_USER"]
     )
-    def test_of_the_frontends_own_words_the_first_stands(self, parse_chunked, key):
+    def test_of_the_frontends_own_words_the_first_stands(self, parse_chunked, key) -> None:
         pairs = [(key, "configured"), ("HTTP_X", "1"), (key, "later"), ("HTTP_X", "2")]
         assert parse_chunked(encode_packet(pairs)).vars == {key: "configured", "HTTP_X": "1, 2"}
 
@@ -202,7 +202,7 @@ class TestMalformed:
             pytest.param(sized(b"A") + sized(b"") + sized(b"A") + b"\x01\x00", id="repeated, cut"),
         ],
     )
-    def test_a_size_runs_past_the_end(self, parse_chunked, payload):
+    def test_a_size_runs_past_the_end(self, parse_chunked, payload) -> None:
         # What comes after the packet would complete it: it must not be read into.
         with pytest.raises(MalformedPacket, match="past the end") as caught:
             parse_chunked(packet_of(payload))
@@ -219,14 +219,14 @@ class TestMalformed:
             pytest.param((sized(b"") + sized(b"c")) * 2, id="repeated"),
         ],
     )
-    def test_an_empty_name(self, parse_chunked, payload):
+    def test_an_empty_name(self, parse_chunked, payload) -> None:
         with pytest.raises(MalformedPacket, match="empty name") as caught:
             parse_chunked(packet_of(payload))
         assert caught.value.status == 400
 
 
 class TestLimits:
-    def test_bytes_of_vars(self, parse_chunked):
+    def test_bytes_of_vars(self, parse_chunked) -> None:
         limits = PacketLimits(max_vars_bytes=100)
         at_the_limit = encode_packet({"A": "x" * 95})
         assert parse_chunked(at_the_limit, limits).size_bytes == 104
@@ -237,14 +237,14 @@ class TestLimits:
         assert caught.value.option == "--max-vars-bytes"
         assert str(caught.value) == "the packet holds 101 bytes of vars, the limit is 100"
 
-    def test_too_many_bytes_are_refused_before_they_arrive(self):
+    def test_too_many_bytes_are_refused_before_they_arrive(self) -> None:
         taken, error = bytes_until_refused(
             encode_packet({"A": "x" * 96}), PacketLimits(max_vars_bytes=100)
         )
         assert taken == HEADER_BYTES
         assert isinstance(error, TooManyVars)
 
-    def test_number_of_vars(self, parse_chunked):
+    def test_number_of_vars(self, parse_chunked) -> None:
         limits = PacketLimits(max_vars=3)
         three = [("A", ""), ("B", ""), ("C", "")]
         assert len(parse_chunked(encode_packet(three), limits).vars) == 3
@@ -254,11 +254,11 @@ class TestLimits:
         assert caught.value.option == "--max-vars"
         assert str(caught.value) == "the packet holds 4 vars, the limit is 3"
 
-    def test_repeated_ones_count_each_time(self, parse_chunked):
+    def test_repeated_ones_count_each_time(self, parse_chunked) -> None:
         with pytest.raises(TooManyVars):
             parse_chunked(encode_packet([("HTTP_X", "1")] * 4), PacketLimits(max_vars=3))
 
-    def test_the_defaults(self):
+    def test_the_defaults(self) -> None:
         assert PacketLimits() == PacketLimits(max_vars_bytes=65_535, max_vars=1000)
         many = [(f"HTTP_X{number}", "") for number in range(1000)]
         packet = parse(encode_packet(many))
@@ -267,20 +267,26 @@ class TestLimits:
         with pytest.raises(TooManyVars):
             parse(encode_packet([*many, ("HTTP_Y", "")]))
 
+    def test_the_least(self) -> None:
+        limits = PacketLimits(max_vars_bytes=1, max_vars=1)
+        assert parse(encode_packet({}), limits) == Packet(0, {}, 4)
+        one = PacketLimits(max_vars=1)
+        assert parse(encode_packet({"A": "b"}), one) == Packet(0, {"A": "b"}, 10)
+
     @pytest.mark.parametrize("max_vars_bytes", [0, -1, 65_536])
-    def test_bytes_that_the_format_cannot_hold(self, max_vars_bytes):
+    def test_bytes_that_the_format_cannot_hold(self, max_vars_bytes) -> None:
         with pytest.raises(ValueError, match="max_vars_bytes must be from 1 to 65535"):
             PacketLimits(max_vars_bytes=max_vars_bytes)
 
     @pytest.mark.parametrize("max_vars", [0, -1])
-    def test_a_number_below_one(self, max_vars):
+    def test_a_number_below_one(self, max_vars) -> None:
         with pytest.raises(ValueError, match="max_vars must be at least 1"):
             PacketLimits(max_vars=max_vars)
 
 
 class TestModifiers:
     @pytest.mark.parametrize("modifier1", range(256))
-    def test_only_requests_and_pings_are_taken(self, modifier1):
+    def test_only_requests_and_pings_are_taken(self, modifier1) -> None:
         header = struct.pack("<BHB", modifier1, 0, 0)
         if modifier1 in ACCEPTED:
             packet = parse(header)
@@ -295,18 +301,18 @@ class TestModifiers:
     @pytest.mark.parametrize(
         "modifier1", [m for m in range(256) if m not in ACCEPTED and not 65 <= m <= 90 and m != 22]
     )
-    def test_a_command_is_refused_at_its_first_byte(self, modifier1):
+    def test_a_command_is_refused_at_its_first_byte(self, modifier1) -> None:
         taken, error = bytes_until_refused(encode_packet({"A": "b"}, modifier1=modifier1))
         assert taken == 1
         assert isinstance(error, UnsupportedModifier)
 
     @pytest.mark.parametrize("modifier1", [22, *range(65, 91)])
-    def test_what_might_be_http_or_tls_is_refused_with_the_header(self, modifier1):
+    def test_what_might_be_http_or_tls_is_refused_with_the_header(self, modifier1) -> None:
         taken, error = bytes_until_refused(struct.pack("<BHB", modifier1, 0, 0) + b"rest")
         assert taken <= HEADER_BYTES
         assert isinstance(error, UnsupportedModifier)
 
-    def test_a_command_is_refused_with_all_its_vars_there(self):
+    def test_a_command_is_refused_with_all_its_vars_there(self) -> None:
         # uWSGI would run it: modifier 22 evaluates code.
         with pytest.raises(UnsupportedModifier):
             parse(encode_packet({"UWSGI_FILE": "exec://id"}, modifier1=22))
@@ -336,20 +342,20 @@ class TestHttp:
     """A wrong proxy_pass, or a browser, at the uwsgi port."""
 
     @pytest.mark.parametrize("data", HTTP_REQUESTS, ids=lambda data: data.split()[0].decode())
-    def test_it_is_told_in_words(self, data):
+    def test_it_is_told_in_words(self, data) -> None:
         with pytest.raises(HttpNotUwsgi, match=r"uwsgi_pass \(not proxy_pass\)") as caught:
             parse(data)
         assert caught.value.status == 400
         assert caught.value.reason == "http_not_uwsgi"
 
     @pytest.mark.parametrize("data", HTTP_REQUESTS, ids=lambda data: data.split()[0].decode())
-    def test_four_bytes_are_enough_and_fewer_are_no_other_error(self, data):
+    def test_four_bytes_are_enough_and_fewer_are_no_other_error(self, data) -> None:
         taken, error = bytes_until_refused(data)
         assert taken <= HEADER_BYTES
         assert isinstance(error, HttpNotUwsgi)
 
     @pytest.mark.parametrize("fragment", [b"G", b"GE", b"GET", b"P", b"PO", b"PRI", b"O"])
-    def test_a_short_fragment_waits_for_more(self, fragment):
+    def test_a_short_fragment_waits_for_more(self, fragment) -> None:
         assert parse(fragment) is None
 
 
@@ -360,41 +366,41 @@ CLIENT_HELLO = bytes.fromhex(
 
 class TestTls:
     @pytest.mark.parametrize("minor", [0, 1, 2, 3, 4])
-    def test_a_client_hello_of_each_version(self, minor):
+    def test_a_client_hello_of_each_version(self, minor) -> None:
         data = CLIENT_HELLO[:2] + bytes([minor]) + CLIENT_HELLO[3:]
         with pytest.raises(TlsNotUwsgi, match="TLS") as caught:
             parse(data)
         assert caught.value.status is None  # a plain answer would not be understood
         assert caught.value.reason == "tls_not_uwsgi"
 
-    def test_four_bytes_are_enough_and_fewer_are_no_other_error(self):
+    def test_four_bytes_are_enough_and_fewer_are_no_other_error(self) -> None:
         taken, error = bytes_until_refused(CLIENT_HELLO)
         assert taken <= HEADER_BYTES
         assert isinstance(error, TlsNotUwsgi)
 
-    def test_its_first_byte_alone_is_also_a_modifier(self):
+    def test_its_first_byte_alone_is_also_a_modifier(self) -> None:
         assert parse(CLIENT_HELLO[:1]) is None
 
 
 class TestEncoding:
-    def test_the_bytes_are_those_of_the_format(self):
+    def test_the_bytes_are_those_of_the_format(self) -> None:
         assert encode_packet({"A": "bc"}) == b"\x00\x07\x00\x00" + b"\x01\x00A\x02\x00bc"
 
-    def test_order_and_repetition_are_kept(self):
+    def test_order_and_repetition_are_kept(self) -> None:
         pairs = [("B", "1"), ("A", "2"), ("B", "3")]
         payload = b"".join(sized(k.encode()) + sized(v.encode()) for k, v in pairs)
         assert encode_packet(iter(pairs)) == packet_of(payload)
 
-    def test_modifiers(self):
+    def test_modifiers(self) -> None:
         assert encode_packet({}, modifier1=30, modifier2=7) == b"\x1e\x00\x00\x07"
         assert encode_packet({}, modifier1=MODIFIER_PING) == PING
 
-    def test_text_is_latin_1(self):
+    def test_text_is_latin_1(self) -> None:
         assert encode_packet({"É": "ÿ"}) == packet_of(sized(b"\xc9") + sized(b"\xff"))
         with pytest.raises(ValueError, match="latin-1"):
             encode_packet({"A": "€"})
 
-    def test_over_the_format(self):
+    def test_over_the_format(self) -> None:
         assert len(encode_packet({"A": "x" * 65_530})) == HEADER_BYTES + MAX_VARS_BYTES
         with pytest.raises(ValueError, match="65536 bytes, over 65535"):
             encode_packet({"A": "x" * 65_531})
@@ -402,6 +408,6 @@ class TestEncoding:
             encode_packet({"BIG": "x" * 65_536})
 
     @pytest.mark.parametrize("modifier1", [-1, 256])
-    def test_a_modifier_over_the_format(self, modifier1):
+    def test_a_modifier_over_the_format(self, modifier1) -> None:
         with pytest.raises(ValueError):
             encode_packet({}, modifier1=modifier1)

@@ -23,6 +23,7 @@ from uwsgibridge.protocol.errors import (
 )
 from uwsgibridge.protocol.response import (
     Response,
+    encode_lines,
     parse_status,
     plain_answer,
     refusal,
@@ -58,7 +59,7 @@ def header_lines(headers: Headers, *, status: int = 200, method: str = "GET") ->
 
 
 class TestHead:
-    def test_status_line_headers_and_body_in_one_buffer(self):
+    def test_status_line_headers_and_body_in_one_buffer(self) -> None:
         response = started(
             [PLAIN, (b"X-Empty", b""), (b"set-cookie", b"a=1"), (b"set-cookie", b"b")]
         )
@@ -68,10 +69,10 @@ class TestHead:
             b"set-cookie: a=1\r\nset-cookie: b\r\n\r\nhello"
         )
 
-    def test_no_headers(self):
+    def test_no_headers(self) -> None:
         assert started().send(b"x") == (b"HTTP/1.1 200 OK\r\n\r\nx",)
 
-    def test_nothing_is_added_that_the_frontend_writes_itself(self):
+    def test_nothing_is_added_that_the_frontend_writes_itself(self) -> None:
         names = [line.lower() for line in header_lines([PLAIN])]
         assert names == [b"content-type: text/plain"]  # no Date, no Server, no Connection
 
@@ -91,11 +92,11 @@ class TestHead:
             b"!#$%&'*+-.^_`|~09azAZ: every character of a token",
         ],
     )
-    def test_the_applications_own_headers_pass_as_they_are(self, line):
+    def test_the_applications_own_headers_pass_as_they_are(self, line) -> None:
         name, _, value = line.partition(b": ")
         assert header_lines([(name, value)]) == [line]
 
-    def test_it_may_be_replaced_until_it_leaves(self):
+    def test_it_may_be_replaced_until_it_leaves(self) -> None:
         """As PEP 3333's start_response with exc_info does."""
         response = started([(b"Content-Length", b"1000"), (b"Content-Type", b"text/event-stream")])
         response.start(500, b"500 Oops", [(b"X-New", b"1")])
@@ -104,51 +105,50 @@ class TestHead:
             b"HTTP/1.1 500 Oops\r\nX-New: 1\r\nContent-Length: 4\r\n\r\noops"
         )
 
-    def test_a_replacement_lifts_the_rule_against_a_body(self):
+    def test_a_replacement_lifts_the_rule_against_a_body(self) -> None:
         response = started(status=204)
         response.start(200, b"200 OK", [])
         assert written(response, b"body").endswith(b"\r\n\r\nbody")
 
-    def test_it_leaves_once(self):
+    def test_it_leaves_once(self) -> None:
         response = started()
-        assert not response.head_sent
-        response.send(b"x")
+        assert response.send(b"x") == (b"HTTP/1.1 200 OK\r\n\r\nx",)
         assert response.head_sent
         assert response.send(b"y") == (b"y",)
         with pytest.raises(InvalidResponse, match="already sent"):
             response.start(500, b"500 ", [])
         assert response.status == 200
 
-    def test_it_leaves_with_an_empty_piece(self):
+    def test_it_leaves_with_an_empty_piece(self) -> None:
         assert started().send(b"") == (b"HTTP/1.1 200 OK\r\n\r\n",)
 
-    def test_there_is_none_yet(self):
+    def test_there_is_none_yet(self) -> None:
         response = Response("GET")
         assert (response.status, response.head_sent, response.complete) == (0, False, False)
         assert response.head_bytes == 0
 
     @pytest.mark.parametrize("last", [False, True])
-    def test_a_body_before_it_is_refused(self, last):
+    def test_a_body_before_it_is_refused(self, last) -> None:
         response = Response("GET")
         with pytest.raises(InvalidResponse, match="before the head"):
             response.send(b"x", last=last)
         assert not response.head_sent
         assert not response.complete
 
-    def test_an_end_before_it_is_refused(self):
+    def test_an_end_before_it_is_refused(self) -> None:
         response = Response("GET")
         with pytest.raises(InvalidResponse, match="before the head"):
             response.finish()
         assert not response.complete
 
-    def test_a_refused_body_counts_for_nothing(self):
+    def test_a_refused_body_counts_for_nothing(self) -> None:
         response = Response("GET")
         with pytest.raises(InvalidResponse):
             response.send(b"lost")
         response.start(200, b"200 OK", [(b"Content-Length", b"4")])
         assert b"".join(response.send(b"kept", last=True)).endswith(b"\r\n\r\nkept")
 
-    def test_a_refused_head_leaves_the_former_one(self):
+    def test_a_refused_head_leaves_the_former_one(self) -> None:
         response = started([(b"X-Old", b"1")])
         with pytest.raises(InvalidResponse):
             response.start(500, b"500 ", [(b"X-New", b"a\nb")])
@@ -157,13 +157,13 @@ class TestHead:
 
 
 class TestHeadSize:
-    def test_the_largest_header_is_named(self):
+    def test_the_largest_header_is_named(self) -> None:
         response = started([(b"A", b"x"), (b"Set-Cookie", b"y" * 5000), (b"B", b"z" * 10)])
         head = b"".join(response.send(b""))
         assert response.largest_header() == (len(head), "Set-Cookie", len("Set-Cookie: ") + 5000)
         assert response.head_bytes <= len(head)
 
-    def test_no_headers(self):
+    def test_no_headers(self) -> None:
         size, name, largest = started().largest_header()
         assert (size, name, largest) == (len(b"HTTP/1.1 200 OK\r\n\r\n"), "", 0)
 
@@ -187,14 +187,14 @@ class TestWhatMustNotLeave:
             b"\r\n\r\n<script>",
         ],
     )
-    def test_cr_lf_and_nul_in_a_value(self, name, value):
+    def test_cr_lf_and_nul_in_a_value(self, name, value) -> None:
         response = Response("GET")
         with pytest.raises(InvalidResponse, match="CR, LF or NUL") as caught:
             response.start(200, b"200 OK", [PLAIN, (name, value), (b"X-After", b"1")])
         assert name.decode() in str(caught.value)  # for the one who has to mend it
         assert response.status == 0
 
-    def test_a_cr_and_an_lf_in_two_values_do_not_even_out(self):
+    def test_a_cr_and_an_lf_in_two_values_do_not_even_out(self) -> None:
         for values in ((b"\r", b"\n"), (b"\n", b"\r"), (b"\n\n", b"\r\r")):
             with pytest.raises(InvalidResponse):
                 started([(b"X-A", values[0]), (b"X-B", values[1])])
@@ -220,7 +220,7 @@ class TestWhatMustNotLeave:
             b"Content-Length ",
         ],
     )
-    def test_a_name_that_is_no_token(self, name):
+    def test_a_name_that_is_no_token(self, name) -> None:
         with pytest.raises(InvalidResponse, match="not a header name"):
             started([(name, b"1")])
         with pytest.raises(InvalidResponse):  # and not because it is new
@@ -229,7 +229,7 @@ class TestWhatMustNotLeave:
     @pytest.mark.parametrize(
         "line", [b"200 OK\r\nX: y", b"200 OK\n", b"200 \r", b"200 O\0K", b"200 OK\r\n"]
     )
-    def test_a_status_line_with_a_break(self, line):
+    def test_a_status_line_with_a_break(self, line) -> None:
         with pytest.raises(InvalidResponse):
             Response("GET").start(200, line, [])
 
@@ -255,12 +255,12 @@ class TestWhatMustNotLeave:
             pytest.param([([], b"1")], id="name is a list"),
         ],
     )
-    def test_what_is_not_pairs_of_bytes(self, headers: Any):
+    def test_what_is_not_pairs_of_bytes(self, headers: Any) -> None:
         with pytest.raises(InvalidResponse):
             started(headers)
 
     @pytest.mark.parametrize("status", [100, 101, 102, 103, 199])
-    def test_an_interim_status(self, status):
+    def test_an_interim_status(self, status) -> None:
         """Nginx takes the first head for the final one."""
         with pytest.raises(InvalidResponse, match="interim"):
             started(status=status)
@@ -282,16 +282,16 @@ class TestHopByHop:
             b"Upgrade",
         ],
     )
-    def test_it_is_dropped_in_every_spelling(self, name):
+    def test_it_is_dropped_in_every_spelling(self, name) -> None:
         for spelling in (name, name.lower(), name.upper()):
             headers = [(b"X-Before", b"1"), (spelling, b"chunked"), (b"X-After", b"2")]
             assert header_lines(headers) == [b"X-Before: 1", b"X-After: 2"]
 
-    def test_it_leaves_nothing_behind_in_the_framing(self):
+    def test_it_leaves_nothing_behind_in_the_framing(self) -> None:
         response = started([(b"Transfer-Encoding", b"chunked"), (b"Content-Length", b"5")])
         assert written(response, b"hello") == (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
 
-    def test_what_only_looks_like_it_stays(self):
+    def test_what_only_looks_like_it_stays(self) -> None:
         assert header_lines(
             [(b"X-Upgrade", b"1"), (b"Tea", b"2"), (b"Upgrade-Insecure", b"3")]
         ) == [
@@ -302,7 +302,7 @@ class TestHopByHop:
 
 
 class TestContentLength:
-    def test_as_many_bytes_as_promised(self):
+    def test_as_many_bytes_as_promised(self) -> None:
         response = started([(b"Content-Length", b"5")])
         assert written(response, b"he", b"", b"llo").endswith(b"Content-Length: 5\r\n\r\nhello")
         assert response.complete
@@ -312,25 +312,25 @@ class TestContentLength:
         "chunks",
         [(b"helloXY",), (b"hel", b"loXY"), (b"hello", b"XY"), (b"hello", b"X", b"", b"Y")],
     )
-    def test_what_is_too_long_is_cut_and_counted(self, chunks):
+    def test_what_is_too_long_is_cut_and_counted(self, chunks) -> None:
         response = started([(b"Content-Length", b"5")])
         assert written(response, *chunks).endswith(b"Content-Length: 5\r\n\r\nhello")
         assert response.complete
         assert response.excess_bytes == 2
 
-    def test_a_single_piece_that_is_too_long(self):
+    def test_a_single_piece_that_is_too_long(self) -> None:
         response = started([(b"Content-Length", b"5")])
         (data,) = response.send(b"hello, world", last=True)
         assert bytes(data).endswith(b"Content-Length: 5\r\n\r\nhello")
         assert response.excess_bytes == 7
 
-    def test_nothing_promised_and_something_given(self):
+    def test_nothing_promised_and_something_given(self) -> None:
         response = started([(b"Content-Length", b"0")])
         assert response.send(b"x", last=True) == (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",)
         assert response.excess_bytes == 1
 
     @pytest.mark.parametrize("chunks", [(), (b"",), (b"hell",), (b"he", b"ll")])
-    def test_what_is_too_short_is_told(self, chunks):
+    def test_what_is_too_short_is_told(self, chunks) -> None:
         response = started([(b"Content-Length", b"5")])
         for chunk in chunks:
             response.send(chunk)
@@ -339,7 +339,7 @@ class TestContentLength:
             response.finish()
         assert not response.complete
 
-    def test_a_single_piece_that_is_too_short_keeps_the_head_back(self):
+    def test_a_single_piece_that_is_too_short_keeps_the_head_back(self) -> None:
         """So that a 500 can still be sent."""
         response = started([(b"Content-Length", b"5")])
         with pytest.raises(IncompleteBody, match="has 4 bytes, its Content-Length is 5"):
@@ -349,7 +349,7 @@ class TestContentLength:
         response.start(500, b"500 ", [])
         assert b"".join(response.send(b"oops", last=True)).startswith(b"HTTP/1.1 500 ")
 
-    def test_a_last_piece_that_is_too_short_is_not_sent(self):
+    def test_a_last_piece_that_is_too_short_is_not_sent(self) -> None:
         response = started([(b"Content-Length", b"5")])
         response.send(b"he")
         with pytest.raises(IncompleteBody, match="has 4 bytes"):
@@ -358,22 +358,22 @@ class TestContentLength:
         assert not response.complete
 
     @pytest.mark.parametrize("method", ["GET", "POST", "get"])
-    def test_it_is_added_for_a_single_piece(self, method):
+    def test_it_is_added_for_a_single_piece(self, method) -> None:
         response = started([PLAIN], method=method)
         assert response.send(b"hello", last=True) == (
             b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello",
         )
         assert response.complete
 
-    def test_it_is_added_for_no_body_at_all(self):
+    def test_it_is_added_for_no_body_at_all(self) -> None:
         assert started().finish() == (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",)
 
-    def test_it_is_not_added_to_a_stream(self):
+    def test_it_is_not_added_to_a_stream(self) -> None:
         response = started()
         assert written(response, b"a", b"b") == b"HTTP/1.1 200 OK\r\n\r\nab"
         assert response.complete
 
-    def test_it_is_not_added_twice(self):
+    def test_it_is_not_added_twice(self) -> None:
         lines, body = split_head(
             b"".join(started([(b"content-length", b"5")]).send(b"hello", last=True))
         )
@@ -381,11 +381,11 @@ class TestContentLength:
         assert body == b"hello"
 
     @pytest.mark.parametrize("others", [[b"5"], [b"5", b"5"], [b"05"], [b"000000000000000005"]])
-    def test_equal_ones_become_one(self, others):
+    def test_equal_ones_become_one(self, others) -> None:
         headers = [(b"Content-Length", b"5"), *((b"content-length", other) for other in others)]
         assert header_lines(headers) == [b"Content-Length: 5"]
 
-    def test_different_ones_are_refused(self):
+    def test_different_ones_are_refused(self) -> None:
         with pytest.raises(InvalidResponse, match="two Content-Length headers, 5 and 6"):
             started([(b"Content-Length", b"5"), (b"X", b"1"), (b"content-length", b"6")])
 
@@ -407,40 +407,41 @@ class TestContentLength:
             b"five",
         ],
     )
-    def test_what_is_not_a_plain_number(self, value):
+    def test_what_is_not_a_plain_number(self, value) -> None:
         with pytest.raises(InvalidResponse, match=r"Content-Length is .*, not a decimal number"):
             started([(b"Content-Length", value)])
 
-    def test_more_digits_than_int_takes(self):
+    def test_more_digits_than_int_takes(self) -> None:
         with pytest.raises(InvalidResponse):
             started([(b"Content-Length", b"9" * 5000)])
 
 
 class TestAnswersWithoutBody:
     @pytest.mark.parametrize("status", [200, 301, 404, 500])
-    def test_head_keeps_its_length_and_sends_nothing(self, status):
+    def test_head_keeps_its_length_and_sends_nothing(self, status) -> None:
         response = started([(b"Content-Length", b"5")], status=status, method="HEAD")
         data = written(response, b"he", b"llo")
         assert data == b"HTTP/1.1 %b\r\nContent-Length: 5\r\n\r\n" % status_line(status)
         assert response.complete
         assert response.excess_bytes == 0
 
-    def test_head_without_a_body_is_not_too_short(self):
+    def test_head_without_a_body_is_not_too_short(self) -> None:
         response = started([(b"Content-Length", b"5")], method="HEAD")
         assert response.finish() == (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n",)
         assert response.complete
 
     @pytest.mark.parametrize("body", [b"", b"hello"])
-    def test_head_gets_no_length_of_ours(self, body):
+    def test_head_gets_no_length_of_ours(self, body) -> None:
         """A GET might have had another one, or none."""
         assert started(method="HEAD").send(body, last=True) == (b"HTTP/1.1 200 OK\r\n\r\n",)
 
-    def test_only_the_exact_method_is_head(self):
-        assert started(method="head").send(b"x", last=True)[0].endswith(b"\r\n\r\nx")
+    def test_only_the_exact_method_is_head(self) -> None:
+        (data,) = started(method="head").send(b"x", last=True)
+        assert bytes(data).endswith(b"\r\n\r\nx")
 
     @pytest.mark.parametrize("status", [204, 304])
     @pytest.mark.parametrize("body", [b"", b"ignored"])
-    def test_204_and_304(self, status, body):
+    def test_204_and_304(self, status, body) -> None:
         single, stream = started([PLAIN], status=status), started([PLAIN], status=status)
         expected = b"HTTP/1.1 %b\r\nContent-Type: text/plain\r\n\r\n" % status_line(status)
         assert b"".join(single.send(body, last=True)) == expected
@@ -448,26 +449,26 @@ class TestAnswersWithoutBody:
         assert single.complete
         assert stream.complete
 
-    def test_204_has_no_length(self):
+    def test_204_has_no_length(self) -> None:
         """RFC 9110, section 8.6."""
         headers = [(b"Content-Length", b"0"), (b"X", b"1")]
         assert header_lines(headers, status=204) == [b"X: 1"]
 
-    def test_304_keeps_the_length_of_what_it_stands_for(self):
+    def test_304_keeps_the_length_of_what_it_stands_for(self) -> None:
         response = started([(b"Content-Length", b"1234")], status=304)
         assert written(response) == b"HTTP/1.1 304 Not Modified\r\nContent-Length: 1234\r\n\r\n"
 
 
 class TestBuffers:
     @pytest.mark.parametrize("size", [0, 1, 4096, 65_536])
-    def test_up_to_64_kib_the_body_is_joined_to_the_head(self, size):
+    def test_up_to_64_kib_the_body_is_joined_to_the_head(self, size) -> None:
         body = b"x" * size
         buffers = started([(b"Content-Length", b"%d" % size)]).send(body, last=True)
         assert len(buffers) == 1
         assert bytes(buffers[0]).endswith(b"\r\n\r\n" + body)
 
     @pytest.mark.parametrize("kind", [bytes, memoryview, bytearray])
-    def test_a_large_first_piece_is_split_and_not_copied(self, kind):
+    def test_a_large_first_piece_is_split_and_not_copied(self, kind) -> None:
         body = kind(bytes(range(256)) * 4096)
         first, rest = started().send(body, last=True)
         head, start = bytes(first).split(b"\r\n\r\n", 1)
@@ -477,28 +478,28 @@ class TestBuffers:
         assert isinstance(rest, memoryview)
         assert rest.obj is (body.obj if isinstance(body, memoryview) else body)
 
-    def test_a_later_piece_is_passed_on_as_it_is(self):
+    def test_a_later_piece_is_passed_on_as_it_is(self) -> None:
         response = started()
         response.send(b"x")
         body = b"y" * 1_000_000
         (buffer,) = response.send(body)
         assert buffer is body
 
-    def test_a_piece_that_is_cut_is_split_like_any(self):
+    def test_a_piece_that_is_cut_is_split_like_any(self) -> None:
         body = b"x" * 300_000
         response = started([(b"Content-Length", b"200000")])
         buffers = response.send(body, last=True)
         assert split_head(b"".join(buffers))[1] == b"x" * 200_000
         assert response.excess_bytes == 100_000
 
-    def test_none_of_them_is_empty(self):
+    def test_none_of_them_is_empty(self) -> None:
         response = started([(b"Content-Length", b"2")])
         assert response.send(b"ab")
         assert response.send(b"") == ()
         assert response.send(b"cut") == ()
         assert response.finish() == ()
 
-    def test_a_view_of_larger_items_is_counted_in_bytes(self):
+    def test_a_view_of_larger_items_is_counted_in_bytes(self) -> None:
         body = memoryview(array.array("I", [1, 2, 3]))
         try:
             data = b"".join(started().send(body, last=True))
@@ -508,7 +509,7 @@ class TestBuffers:
         assert sent == body.tobytes()
         assert lines[1:] == [b"Content-Length: %d" % len(sent)]
 
-    def test_after_the_end_nothing_more_leaves(self):
+    def test_after_the_end_nothing_more_leaves(self) -> None:
         """It would stand beyond the Content-Length that was announced."""
         response = started()
         response.send(b"all", last=True)
@@ -521,7 +522,7 @@ class TestEventStream:
         "content_type",
         [b"text/event-stream", b"text/event-stream; charset=utf-8", b"Text/Event-Stream"],
     )
-    def test_it_is_not_held_back_by_nginx(self, content_type):
+    def test_it_is_not_held_back_by_nginx(self, content_type) -> None:
         assert header_lines([(b"content-type", content_type), (b"X", b"1")]) == [
             b"content-type: " + content_type,
             b"X: 1",
@@ -529,7 +530,7 @@ class TestEventStream:
         ]
 
     @pytest.mark.parametrize("name", [b"X-Accel-Buffering", b"x-accel-buffering"])
-    def test_unless_the_application_says_so(self, name):
+    def test_unless_the_application_says_so(self, name) -> None:
         type_header = (b"Content-Type", b"text/event-stream")
         for headers in ([type_header, (name, b"yes")], [(name, b"yes"), type_header]):
             assert sorted(header_lines(headers)) == [
@@ -538,7 +539,7 @@ class TestEventStream:
             ]
 
     @pytest.mark.parametrize("content_type", [b"text/plain", b"text/event", b"", b"x/event-stream"])
-    def test_other_types_are_buffered(self, content_type):
+    def test_other_types_are_buffered(self, content_type) -> None:
         assert header_lines([(b"Content-Type", content_type)]) == [b"Content-Type: " + content_type]
 
 
@@ -555,7 +556,7 @@ class TestParseStatus:
             ("100 Continue", 100, b"100 Continue"),
         ],
     )
-    def test_good_ones(self, text, code, line):
+    def test_good_ones(self, text, code, line) -> None:
         assert parse_status(text) == (code, line)
         assert parse_status(text) == (code, line)  # remembered, and the same
 
@@ -582,7 +583,7 @@ class TestParseStatus:
             "200 €",
         ],
     )
-    def test_bad_ones(self, text):
+    def test_bad_ones(self, text) -> None:
         with pytest.raises(InvalidResponse) as caught:
             parse_status(text)
         assert repr(text) in str(caught.value)
@@ -590,11 +591,11 @@ class TestParseStatus:
             parse_status(text)
 
     @pytest.mark.parametrize("value", [200, b"200 OK", None, 200.0, ["200 OK"], HTTPStatus.OK])
-    def test_what_is_not_text(self, value: Any):
+    def test_what_is_not_text(self, value: Any) -> None:
         with pytest.raises(InvalidResponse, match="must be a str such as '200 OK'"):
             parse_status(value)
 
-    def test_the_verdict_does_not_depend_on_what_came_before(self):
+    def test_the_verdict_does_not_depend_on_what_came_before(self) -> None:
         class Text(str):
             __slots__ = ()
 
@@ -608,7 +609,7 @@ class TestParseStatus:
         parse_status("233 Asked Before")
         assert verdict(Text("233 Asked Before")) == before
 
-    def test_many_different_ones(self):
+    def test_many_different_ones(self) -> None:
         """More than a memo may hold."""
         for _ in range(2):
             for number in range(1500):
@@ -628,16 +629,16 @@ class TestStatusLine:
             (999, b"999 "),
         ],
     )
-    def test_good_ones(self, status, line):
+    def test_good_ones(self, status, line) -> None:
         assert status_line(status) == line
         assert status_line(status) == line
 
     @pytest.mark.parametrize("status", [0, 99, 1000, -200, True, "200", None, 2.5, [200]])
-    def test_bad_ones(self, status: Any):
+    def test_bad_ones(self, status: Any) -> None:
         with pytest.raises(InvalidResponse, match="the status must be an integer"):
             status_line(status)
 
-    def test_the_verdict_does_not_depend_on_what_came_before(self):
+    def test_the_verdict_does_not_depend_on_what_came_before(self) -> None:
         number: Any = 234.0
 
         def verdict() -> object:
@@ -651,8 +652,48 @@ class TestStatusLine:
         assert verdict() == before
 
 
+class TestEncodeLines:
+    """A head in which no header means anything to us: that of a tunnel."""
+
+    def test_nothing_is_dropped_or_added(self) -> None:
+        headers = [(b"Connection", b"Upgrade"), (b"Upgrade", b"websocket"), (b"TE", b"")]
+        assert encode_lines(b"101 Switching Protocols", headers) == (
+            b"HTTP/1.1 101 Switching Protocols\r\n"
+            b"Connection: Upgrade\r\nUpgrade: websocket\r\nTE: \r\n\r\n"
+        )
+
+    def test_no_headers(self) -> None:
+        assert encode_lines(b"200 OK", []) == b"HTTP/1.1 200 OK\r\n\r\n"
+
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            [(b"X", b"a\r\nSet-Cookie: b=1")],
+            [(b"X", b"a\nb")],
+            [(b"X", b"a\rb")],
+            [(b"X", b"a\0b")],
+            [(b"X", b"\r"), (b"Y", b"\n")],
+            [(b"X\r\nY", b"1")],
+            [(b"", b"1")],
+            [(b"X Y", b"1")],
+            [("X", "1")],
+            [(b"X", "1")],
+            [(b"X", None)],
+            [(b"X",)],
+            None,
+        ],
+    )
+    def test_what_must_not_leave(self, headers: Any) -> None:
+        with pytest.raises(InvalidResponse):
+            encode_lines(b"101 Switching Protocols", headers)
+
+    def test_a_status_line_with_a_break(self) -> None:
+        with pytest.raises(InvalidResponse):
+            encode_lines(b"101 Switching\r\nX: y", [])
+
+
 class TestRefusals:
-    def test_a_whole_answer_of_one_sentence(self):
+    def test_a_whole_answer_of_one_sentence(self) -> None:
         assert plain_answer(503, "Gone für now.", [(b"Retry-After", b"5")]) == (
             b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\n"
             b"Retry-After: 5\r\nContent-Length: 15\r\n\r\nGone f\xc3\xbcr now.\n"
@@ -667,17 +708,17 @@ class TestRefusals:
             (TooManyVars("Why."), b"431 Request Header Fields Too Large"),
         ],
     )
-    def test_it_says_why(self, error, status):
+    def test_it_says_why(self, error, status) -> None:
         lines, body = split_head(refusal(error))
         assert lines[0] == b"HTTP/1.1 " + status
         assert body == b"Why.\n"
         assert b"Content-Length: 5" in lines
 
     @pytest.mark.parametrize("error", [UnsupportedModifier("Why."), TlsNotUwsgi("Why.")])
-    def test_nothing_where_no_answer_would_be_understood(self, error):
+    def test_nothing_where_no_answer_would_be_understood(self, error) -> None:
         assert refusal(error) == b""
 
-    def test_every_kind_can_be_counted_apart(self):
+    def test_every_kind_can_be_counted_apart(self) -> None:
         kinds: list[type[ProtocolError]] = ProtocolError.__subclasses__()
         reasons = [kind.reason for kind in kinds]
         assert len(set(reasons)) == len(reasons) >= 7

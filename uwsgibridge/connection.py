@@ -207,6 +207,20 @@ class Connection:
             self.peer_gone = True
             raise PeerGone from None
 
+    def begin_tunnel(self) -> None:
+        """Take the request out of the kernel: what comes next belongs to the tunnel of a 101."""
+        self._take(self._held)
+        self._held = 0
+        self._hold = False
+
+    def receive_tunnel(self, max_bytes: int) -> bytes:
+        """Take what has arrived in the tunnel; empty at its end.
+
+        Raises:
+            BlockingIOError: nothing has arrived.
+        """
+        return self._socket.recv(max_bytes, _DONTWAIT)
+
     def send_file(self, descriptor: int, offset: int, size_bytes: int) -> int:
         """Let the kernel write from a regular file; the number of bytes taken, 0 at the file's end.
 

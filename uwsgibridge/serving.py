@@ -284,6 +284,8 @@ class Worker:
     async def _drain(self) -> None:
         seconds = self._settings.graceful_timeout_seconds
         self._hurry.deadline = trio.current_time() + seconds
+        for host in self._hosts:
+            host.drain()
         with self._hurry:
             for host in self._hosts:
                 await self._wait_until_idle(host)

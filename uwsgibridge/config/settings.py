@@ -115,8 +115,9 @@ class Settings:
     )
     request_timeout_seconds: float = _option(
         0.0,
-        "How long a WSGI application may take for a request; then its stack is logged, the client is "
-        "refused, and the process exits to be started again. 0 is no limit.",
+        "How long an application may take for a request; then its stack is logged and the client gets "
+        "504. An ASGI task is cancelled; for a WSGI thread, which can't be, the process drains and "
+        "exits to be started again. 0 is no limit.",
         section="Limits",
     )
     accept_margin: int = _option(
@@ -149,6 +150,22 @@ class Settings:
     )
     linger_seconds: float = _option(
         5.0, "How long the body that an application left unread is discarded.", section="Limits"
+    )
+    websocket_max_message_bytes: int = _option(
+        16_777_216,
+        "Bytes of a WebSocket message from a client; over it, close 1009.",
+        section="Limits",
+    )
+    websocket_ping_seconds: float = _option(
+        20.0,
+        "Between pings to a WebSocket's client, which keep Nginx's uwsgi_read_timeout (60 s) from "
+        "ending the tunnel; 0 sends none.",
+        section="Limits",
+    )
+    websocket_deflate: bool = _option(
+        False,
+        "Agree to permessage-deflate: less to send, more CPU, and up to 300 KiB during a message.",
+        section="Limits",
     )
     frontend_buffer_bytes: int = _option(
         4096,
@@ -217,6 +234,7 @@ CHOICES: Final[dict[str, tuple[str, ...]]] = {
 
 _MAY_BE_ZERO: Final = {
     "request_timeout_seconds",
+    "websocket_ping_seconds",
     "max_body_bytes",
     "accept_margin",
     "graceful_timeout_seconds",

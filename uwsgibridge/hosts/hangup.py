@@ -29,8 +29,9 @@ class HangupWatcher:
     def add(self, source: HasFileno, callback: Callable[[], None]) -> None:
         """Watch `source` until it hangs up or is removed."""
         descriptor = source.fileno()
+        if descriptor not in self._callbacks:
+            self._poller.add(descriptor)
         self._callbacks[descriptor] = callback
-        self._poller.add(descriptor)
 
     def remove(self, source: HasFileno) -> None:
         """Stop watching, before `source` is closed; does nothing where it is not watched."""

@@ -35,6 +35,9 @@ class Host(Protocol):
             ApplicationError: the application says that it can't.
         """
 
+    def drain(self) -> None:
+        """Have what does not end by itself begin to end; nothing new comes any more."""
+
     def break_off(self) -> None:
         """End what is in flight at once, so that clients see it."""
 

@@ -98,6 +98,25 @@ def own_stack(frame: FrameType) -> str:
     return "".join(traceback.StackSummary.extract(iter(stack[first:])).format()).rstrip("\n")
 
 
+def await_stack(task: object) -> str:
+    """Format where a task of asyncio's waits, from the application's first frame on.
+
+    Returns:
+        Empty for a task of another library, which does not tell.
+    """
+    get_coroutine = getattr(task, "get_coro", None)
+    coroutine = get_coroutine() if get_coroutine is not None else None
+    frames: list[tuple[FrameType, int]] = []
+    while coroutine is not None:
+        frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "gi_frame", None)
+        if frame is None:
+            break
+        if not _is_ours(frame):
+            frames.append((frame, frame.f_lineno))
+        coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "gi_yieldfrom", None)
+    return "".join(traceback.StackSummary.extract(iter(frames)).format()).rstrip("\n")
+
+
 def _is_ours(frame: FrameType) -> bool:
     return frame.f_code.co_filename.startswith(_NOT_ITS_OWN)
 

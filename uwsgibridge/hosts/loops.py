@@ -80,8 +80,8 @@ class Loop(Protocol):
     def event(self) -> Event:
         """Make an event."""
 
-    def call_later(self, seconds: float, function: Callable[[], object]) -> None:
-        """Have `function` called after a while."""
+    def call_later(self, seconds: float, function: Callable[[], object]) -> Task:
+        """Have `function` called after a while, unless the result is cancelled."""
 
     def run_threadsafe(self, function: Callable[[], object]) -> None:
         """Have `function` called soon in the loop's thread; from any thread."""
@@ -130,12 +130,12 @@ class TrioLoop:
     def event(self) -> Event:
         return trio.Event()
 
-    def call_later(self, seconds: float, function: Callable[[], object]) -> None:
+    def call_later(self, seconds: float, function: Callable[[], object]) -> Task:
         async def wait_and_call() -> None:
             await trio.sleep(seconds)
             function()
 
-        self._nursery.start_soon(wait_and_call)
+        return self.spawn(wait_and_call)
 
     def run_threadsafe(self, function: Callable[[], object]) -> None:
         # RunFinishedError: the worker is gone, and so is whoever wanted to know.
@@ -227,8 +227,8 @@ class AsyncioLoop:
     def event(self) -> Event:
         return asyncio.Event()
 
-    def call_later(self, seconds: float, function: Callable[[], object]) -> None:
-        self._loop.call_later(seconds, function)
+    def call_later(self, seconds: float, function: Callable[[], object]) -> Task:
+        return self._loop.call_later(seconds, function)
 
     def run_threadsafe(self, function: Callable[[], object]) -> None:
         # RuntimeError: the loop is closed, and so is whoever wanted to know.

@@ -7,13 +7,14 @@ from typing import Final
 
 from uwsgibridge.hosts.access_log import Access, AccessLog
 from uwsgibridge.hosts.loading import own_frames
-from uwsgibridge.protocol.errors import InvalidResponse
+from uwsgibridge.protocol.errors import InvalidResponse, ProtocolError
 from uwsgibridge.protocol.request import Request
 from uwsgibridge.protocol.response import Response, status_line
 from uwsgibridge.telemetry.counters import Counters
 from uwsgibridge.telemetry.logs import Logger
 
 _SENTENCES: Final = {
+    403: "The WebSocket was refused.",
     408: "The request's body did not arrive in time.",
     500: "The application failed. The server's log says why.",
     503: "The server is stopping.",
@@ -62,13 +63,22 @@ class Reporter:
             outcome = "the answer was complete"
         else:
             outcome = "connection broken" if response.head_sent else "answered 500"
-        broke_a_rule = isinstance(error, InvalidResponse)
-        self.log.error(
-            "application broke a rule" if broke_a_rule else "application failed",
+        self._failed(request, error, outcome)
+
+    def websocket_failed(self, request: Request, error: BaseException, *, outcome: str) -> None:
+        """Say that the application failed in a WebSocket, as `application_failed` does."""
+        self.counters.app_errors += 1
+        self._failed(request, error, outcome)
+
+    def refused(self, request: Request, error: ProtocolError) -> None:
+        """Say that a request was refused before the application saw it."""
+        self.counters.count_refusal(error.reason)
+        self.log.warning(
+            "refused",
             **_about(request),
-            outcome=outcome,
-            detail=str(error) if broke_a_rule else type(error).__name__,
-            exc_info=(type(error), error, own_frames(error)),
+            reason=error.reason,
+            detail=str(error),
+            status=error.status,
         )
 
     def client_gone(self) -> None:
@@ -167,6 +177,16 @@ class Reporter:
                 **_about(request),
                 excess_bytes=response.excess_bytes,
             )
+
+    def _failed(self, request: Request, error: BaseException, outcome: str) -> None:
+        broke_a_rule = isinstance(error, InvalidResponse)
+        self.log.error(
+            "application broke a rule" if broke_a_rule else "application failed",
+            **_about(request),
+            outcome=outcome,
+            detail=str(error) if broke_a_rule else type(error).__name__,
+            exc_info=(type(error), error, own_frames(error)),
+        )
 
 
 def failure_answer(request: Request, status: int) -> bytes:

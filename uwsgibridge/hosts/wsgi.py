@@ -103,6 +103,9 @@ class WsgiHost:
         if self._request_timeout_seconds:
             nursery.start_soon(self._watch_deadlines)
 
+    def drain(self) -> None:
+        """Do nothing: requests end by themselves."""
+
     def break_off(self) -> None:
         """Break the connections under the threads that did not end; a thread can't be stopped."""
         for connection in list(self.admission.in_flight):

@@ -19,7 +19,8 @@ from uwsgibridge.hosts.offload import Offload
 from uwsgibridge.hosts.reporting import Reporter, failure_answer
 from uwsgibridge.hosts.wsgi_input import BodyStalled, open_input, wait_for
 from uwsgibridge.protocol.errors import InvalidResponse
-from uwsgibridge.protocol.response import Buffer, Response, parse_status
+from uwsgibridge.protocol.response import Buffer, Response, parse_status, refusal
+from uwsgibridge.protocol.websocket import HandshakeRefused, wants_websocket
 
 if TYPE_CHECKING:
     from _typeshed import OptExcInfo
@@ -91,6 +92,9 @@ class WsgiExchange:
         context = self._context
         try:
             self._call_application()
+        except HandshakeRefused as error:
+            context.reporter.refused(self.request, error)
+            self._answer(refusal(error), 400)
         except BodyStalled:
             self._fail(408)
             context.reporter.body_stalled(self.request, head_sent=self._response.head_sent)
@@ -163,6 +167,8 @@ class WsgiExchange:
         return self._write_from_application
 
     def _call_application(self) -> None:
+        if "HTTP_UPGRADE" in self.request.vars and wants_websocket(self.request.vars):
+            raise HandshakeRefused("this application is WSGI, which has no WebSockets")
         iterable = self._context.app(self._environ(), self.start_response)
         try:
             self._send(iterable)
@@ -268,12 +274,18 @@ class WsgiExchange:
         """Answer with a failure where that is still possible; else break the connection."""
         if self._ended:
             return
+        if self._response.head_sent:
+            self._end(complete=False)
+        else:
+            self._answer(failure_answer(self.request, status), status)
+
+    def _answer(self, answer: bytes, status: int) -> None:
+        """Answer in the application's place."""
         answered = False
-        if not self._response.head_sent:
-            with contextlib.suppress(OSError):  # nobody is there any more, or nobody reads
-                self._write((failure_answer(self.request, status),))
-                answered = True
-                self._failure_status = status
+        with contextlib.suppress(OSError):  # nobody is there any more, or nobody reads
+            self._write((answer,))
+            answered = True
+            self._failure_status = status
         self._end(complete=answered)
 
     def _end(self, *, complete: bool) -> None:

@@ -96,10 +96,9 @@ def _listen_tcp(address: TcpAddress, backlog: int) -> list[ListeningSocket]:
         found = socket.getaddrinfo(
             address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
-    except socket.gaierror as error:
-        raise BindError(
-            f"{address}: the name {address.host!r} is not known: {error.args[1]}"
-        ) from None
+    except (socket.gaierror, UnicodeError) as error:
+        why = error.args[1] if isinstance(error, socket.gaierror) else "it is no host name"
+        raise BindError(f"{address}: the name {address.host!r} is not known: {why}") from None
     if address.port == 0:
         found = found[:1]  # several would get a port each
     with contextlib.ExitStack() as on_failure:

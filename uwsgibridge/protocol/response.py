@@ -145,10 +145,7 @@ class Response:
         if is_event_stream and not sets_buffering:
             # Else nginx holds events back until uwsgi_buffers are full.
             lines.append(b"X-Accel-Buffering: no")
-        head = b"\r\n".join(lines)
-        breaks = len(lines) - 1
-        if head.count(b"\n") != breaks or head.count(b"\r") != breaks or b"\0" in head:
-            raise _blame(lines)
+        head = _join(lines)
         self.status = status
         self._head = head
         self._promised = promised
@@ -319,6 +316,28 @@ def status_line(status: int) -> bytes:
     return line
 
 
+def encode_lines(line: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Encode a head as it is, for an answer in which no header means anything to us.
+
+    Args:
+        line: code and reason.
+        headers: validated here.
+
+    Raises:
+        InvalidResponse: as `Response.start`.
+    """
+    lines = [b"HTTP/1.1 " + line]
+    try:
+        for name, value in headers:
+            _classify(name)
+            lines.append(b"%b: %b" % (name, value))
+    except (TypeError, ValueError, AttributeError):
+        raise InvalidResponse(
+            f"headers must be pairs of bytes, not {_first_odd_header(headers)}"
+        ) from None
+    return _join(lines) + b"\r\n\r\n"
+
+
 def plain_answer(status: int, text: str, headers: Iterable[tuple[bytes, bytes]] = ()) -> bytes:
     """Build a whole answer of one sentence, for what never reaches an application.
 
@@ -339,6 +358,14 @@ def refusal(error: ProtocolError) -> bytes:
     if error.status is None:
         return b""
     return plain_answer(error.status, str(error))
+
+
+def _join(lines: list[bytes]) -> bytes:
+    head = b"\r\n".join(lines)
+    breaks = len(lines) - 1
+    if head.count(b"\n") != breaks or head.count(b"\r") != breaks or b"\0" in head:
+        raise _blame(lines)
+    return head
 
 
 def _parse_length(value: bytes) -> int:

@@ -28,6 +28,7 @@ class BridgeProcess:
         arguments: of ``serve``, the application and ``--bind`` among them. ``--log-format json`` and
             ``--graceful-timeout-seconds`` are given.
         environment: variables beside those of this process.
+        stdin: a descriptor for its standard input, such as a listening socket for ``--bind fd://0``.
         start_timeout_seconds: how long it may take until it listens.
         graceful_timeout_seconds: how long running requests may take at the end.
     """
@@ -36,11 +37,13 @@ class BridgeProcess:
         self,
         *arguments: str,
         environment: Mapping[str, str] | None = None,
+        stdin: int = subprocess.DEVNULL,
         start_timeout_seconds: float = 20.0,
         graceful_timeout_seconds: float = 5.0,
     ) -> None:
         self._arguments = arguments
         self._environment = {**os.environ, **(environment or {})}
+        self._stdin = stdin
         self._start_timeout_seconds = start_timeout_seconds
         self._graceful_timeout_seconds = graceful_timeout_seconds
         self._process: subprocess.Popen[bytes] | None = None
@@ -75,7 +78,7 @@ class BridgeProcess:
                 *("--log-format", "json"),
                 *("--graceful-timeout-seconds", str(self._graceful_timeout_seconds)),
             ),
-            stdin=subprocess.DEVNULL,
+            stdin=self._stdin,
             stderr=subprocess.PIPE,
             env=self._environment,
             # Ctrl-C is for the test run, which stops it.

@@ -1,0 +1,226 @@
+"""What every ASGI exchange does, be it HTTP or a WebSocket: call, write, notice a hang-up, end once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any, Final, TypeAlias
+
+import trio
+
+from uwsgibridge.connection import Connection, PeerGone
+from uwsgibridge.hosts.hangup import HangupWatcher
+from uwsgibridge.hosts.lingering import LingeringClose
+from uwsgibridge.hosts.loops import Loop
+from uwsgibridge.hosts.offload import Offload
+from uwsgibridge.hosts.reporting import Reporter
+from uwsgibridge.protocol.response import Buffer
+
+Message: TypeAlias = MutableMapping[str, Any]
+AsgiApplication: TypeAlias = Callable[
+    [
+        MutableMapping[str, Any],
+        Callable[[], Awaitable[Message]],
+        Callable[[Message], Awaitable[None]],
+    ],
+    Awaitable[None],
+]
+
+# The time to accept a piece is bounded, so the piece must be.
+_WRITE_PIECE_BYTES: Final = 262_144
+
+
+@dataclass(slots=True)
+class AsgiContext:
+    """What the exchanges of one host share.
+
+    Attributes:
+        app: the application.
+        state: of the lifespan; each scope gets a shallow copy.
+        loop: where the application runs.
+        hangups: tells when a client has gone.
+        reporter: where failures are told.
+        lingering: ends connections.
+        offload: leaves files to Nginx; None where no directory is mapped.
+        release: called when an exchange is over.
+        body_timeout_seconds: how long the next piece of a body may take to arrive.
+        write_timeout_seconds: how long the next piece of an answer may take to be accepted.
+        request_timeout_seconds: how long an HTTP request may take; 0 is without end.
+        websocket_max_message_bytes: the longest message that a client may send.
+        websocket_ping_seconds: between two pings; 0 for none.
+        websocket_deflate: whether permessage-deflate is agreed to.
+        breaks_off: whether the worker has come to its end and cancels what runs.
+    """
+
+    app: AsgiApplication
+    state: dict[str, Any]
+    loop: Loop
+    hangups: HangupWatcher
+    reporter: Reporter
+    lingering: LingeringClose
+    offload: Offload | None
+    release: Callable[[Connection], None]
+    body_timeout_seconds: float
+    write_timeout_seconds: float
+    request_timeout_seconds: float
+    websocket_max_message_bytes: int
+    websocket_ping_seconds: float
+    websocket_deflate: bool
+    breaks_off: bool = False
+
+
+class AsgiExchange:
+    """One call of the application; the base of the HTTP and the WebSocket exchange.
+
+    Args:
+        context: what is shared.
+        connection: with its request; owned from now on, and released at the end.
+    """
+
+    # On the class: what most requests never change costs them nothing.
+    _gone = False
+    _ended = False  # the connection is not ours any more
+    _closed = False  # and is closed
+    _returned = False  # the application is done
+
+    def __init__(self, context: AsgiContext, connection: Connection) -> None:
+        self._context = context
+        self._connection = connection
+        self._request = connection.request
+
+    async def run(self) -> None:
+        """Call the application and end the connection; only cancellation leaves here."""
+        try:
+            await self._context.app(self._scope(), self.receive, self.send)
+            if not self._ended and not self._gone:
+                await self._after_return()
+        except (asyncio.CancelledError, trio.Cancelled) as error:
+            if not self._was_cancelled(error):
+                # Nobody cancelled this task: the application awaited something that was.
+                self._application_failed(error)
+            elif isinstance(error, trio.Cancelled) or self._context.breaks_off:
+                raise
+        except BaseExceptionGroup as group:
+            cancelled, failures = group.split(trio.Cancelled)
+            if failures is not None:
+                self._application_failed(failures)
+            if cancelled is not None:
+                self._was_cancelled(cancelled)
+                raise cancelled from None
+        except BaseException as error:  # noqa: BLE001 - SystemExit of an application ends its request only
+            self._application_failed(error)
+        finally:
+            self._over()
+
+    async def receive(self) -> Message:
+        """Give the application the next message."""
+        raise NotImplementedError
+
+    async def send(self, message: Message) -> None:
+        """Take a message from the application."""
+        raise NotImplementedError
+
+    def _scope(self) -> MutableMapping[str, Any]:
+        raise NotImplementedError
+
+    async def _after_return(self) -> None:
+        """End what the application left open."""
+        raise NotImplementedError
+
+    def _application_failed(self, error: BaseException) -> None:
+        """Report what the application raised, and tell the client."""
+        raise NotImplementedError
+
+    def _was_cancelled(self, error: BaseException) -> bool:
+        """Tell the client of a cancellation of ours; False where it was none."""
+        raise NotImplementedError
+
+    def _over(self) -> None:
+        if not self._ended:
+            self._end(complete=False)
+        if self._gone:
+            self._context.reporter.client_gone()
+        self._returned = True
+        self._release_when_over()
+
+    async def _write(self, data: Buffer) -> None:
+        """Write all of it, with backpressure.
+
+        Raises:
+            PeerGone: there is nobody to read it, or nobody reads. An OSError, so that applications
+                which stream for ever come to an end (ASGI HTTP 2.4, "Disconnected Client").
+        """
+        sent = self._send_some(data)
+        if sent != len(data):
+            await self._write_rest(memoryview(data)[sent:])
+
+    def _send_some(self, data: Buffer) -> int:
+        try:
+            return self._connection.send(data)
+        except BlockingIOError:
+            return 0
+        except OSError:
+            self._leave()
+            raise PeerGone("the client has gone away") from None
+
+    async def _write_rest(self, rest: memoryview) -> None:
+        context = self._context
+        for start in range(0, len(rest), _WRITE_PIECE_BYTES):
+            piece = rest[start : start + _WRITE_PIECE_BYTES]
+            deadline = monotonic() + context.write_timeout_seconds
+            while (sent := self._send_some(piece)) < len(piece):
+                piece = piece[sent:]
+                seconds = max(0.0, deadline - monotonic())
+                if not await context.loop.wait_writable(self._connection, seconds):
+                    context.reporter.reader_stalled(self._request)
+                    self._leave()
+                    raise PeerGone("the client does not take the answer")
+
+    def _leave(self) -> None:
+        """Note that the client has gone."""
+        self._gone = True
+
+    def _end(self, *, complete: bool) -> None:
+        """Close the connection after a complete answer, break it after any other; once."""
+        self._ended = True
+        lingering = self._context.lingering
+        end = lingering.close if complete else lingering.abort
+        if end(self._connection, self._connection_closed):
+            self._closed = True
+
+    def _connection_closed(self, _: Connection) -> None:
+        self._closed = True
+        self._release_when_over()
+
+    def _release_when_over(self) -> None:
+        # An application may go on long after its answer (background tasks): it still counts.
+        if self._closed and self._returned:
+            self._context.release(self._connection)
+
+
+class UwsgiVars(Mapping[bytes, bytes]):
+    """All vars of the packet as bytes, encoded when they are looked at.
+
+    Args:
+        variables: the vars as text in latin-1.
+    """
+
+    __slots__ = ("_vars",)
+
+    def __init__(self, variables: Mapping[str, str]) -> None:
+        self._vars = variables
+
+    def __getitem__(self, key: bytes) -> bytes:
+        return self._vars[key.decode("latin-1")].encode("latin-1")
+
+    def __iter__(self) -> Iterator[bytes]:
+        return (key.encode("latin-1") for key in self._vars)
+
+    def __len__(self) -> int:
+        return len(self._vars)
+
+    def __repr__(self) -> str:
+        # Not the values: a scope that is printed would show cookies.
+        return f"<{len(self)} uwsgi vars>"

@@ -1,0 +1,198 @@
+"""One HTTP request of an ASGI application (ASGI 3, HTTP 2.5)."""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping
+from time import monotonic
+from typing import Any, Final
+
+import trio
+
+from uwsgibridge.connection import Connection, PeerGone, Task
+from uwsgibridge.hosts.asgi_exchange import AsgiContext, AsgiExchange, Message, UwsgiVars
+from uwsgibridge.hosts.loading import await_stack
+from uwsgibridge.hosts.loops import Event
+from uwsgibridge.hosts.reporting import failure_answer
+from uwsgibridge.protocol.errors import IncompleteBody, InvalidResponse
+from uwsgibridge.protocol.response import Response, status_line
+
+_BODY_TYPES: Final = (bytes, bytearray, memoryview)
+
+
+class HttpExchange(AsgiExchange):
+    """One request: scope, `receive` and `send`."""
+
+    _body_over = False
+    _disconnected: Event | None = None  # made when somebody waits for it
+    _waits_for_body = False
+    _stalled = False
+    _timer: Task | None = None
+    _overdue = False
+    _failure_status = 0  # of the answer that was sent in the application's place
+
+    def __init__(self, context: AsgiContext, connection: Connection) -> None:
+        super().__init__(context, connection)
+        self._response = Response(connection.request.method)
+        self._started_at = monotonic()
+        if context.request_timeout_seconds:
+            self._timer = context.loop.call_later(context.request_timeout_seconds, self._time_out)
+
+    async def receive(self) -> Message:
+        """Give the next piece of the body, then wait for the client to leave."""
+        connection = self._connection
+        while not (self._body_over or self._gone or self._ended):
+            try:
+                chunk = connection.receive_body()
+            except BlockingIOError:
+                seconds = self._context.body_timeout_seconds
+                self._waits_for_body = True
+                if not await self._context.loop.wait_readable(connection, seconds):
+                    self._stall()
+                self._waits_for_body = False
+                continue
+            except OSError:  # PeerGone, or the kernel's own word for it
+                self._leave()
+                break
+            self._body_over = connection.body_over
+            return {"type": "http.request", "body": chunk, "more_body": not self._body_over}
+        if not (self._gone or self._ended or self._stalled):
+            await self._wait_for_hangup()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Message) -> None:
+        """Take the head or a piece of the body."""
+        if self._gone:
+            raise PeerGone("the client has gone away")
+        response = self._response
+        kind = message["type"]
+        if kind == "http.response.body":
+            last = not message.get("more_body", False)
+            body = message.get("body", b"")
+            if not isinstance(body, _BODY_TYPES):
+                raise InvalidResponse(f"the body is of type {type(body).__name__}, not bytes")
+            for data in response.send(body, last=last):
+                # As `_write` does; here without a coroutine for what fits at once.
+                sent = self._send_some(data)
+                if sent != len(data):
+                    await self._write_rest(memoryview(data)[sent:])
+            if last:
+                self._end(complete=True)
+                self._context.reporter.check_answer(self._request, response)
+            else:
+                await self._context.loop.checkpoint()  # one stream does not keep others waiting
+        elif kind == "http.response.start":
+            if response.status:
+                raise InvalidResponse("http.response.start was sent twice")
+            status = message["status"]
+            line = status_line(status)
+            headers = message.get("headers", ())
+            offload = self._context.offload
+            redirected = offload.apply(list(headers)) if offload is not None else None
+            response.start(int(status), line, redirected or headers)
+            if redirected:
+                response.leave_body_out()
+        else:
+            raise InvalidResponse(f"{kind!r} is not a message for an HTTP response")
+
+    def _scope(self) -> MutableMapping[str, Any]:
+        request = self._request
+        scope = request.http_scope()
+        scope["state"] = self._context.state.copy()
+        scope["extensions"] = {"uwsgi": {"vars": UwsgiVars(request.vars)}}
+        return scope
+
+    async def _after_return(self) -> None:
+        if self._stalled:
+            self._fail(408)
+        elif not self._response.status:
+            self._application_failed(InvalidResponse("it returned without sending a response"))
+        else:
+            self._application_failed(IncompleteBody("it returned before its response was complete"))
+
+    def _application_failed(self, error: BaseException) -> None:
+        if self._stalled:
+            self._fail(408)
+        elif self._gone:
+            # What an application raises because its client left is no news, and a defect that shows
+            # only then is told in one line.
+            self._context.reporter.log.debug(
+                "application ended after its client had gone", error=type(error).__name__
+            )
+        else:
+            self._context.reporter.application_failed(self._request, self._response, error)
+            self._fail(500)
+
+    def _was_cancelled(self, error: BaseException) -> bool:
+        if self._overdue:
+            self._fail(504)
+        elif self._context.breaks_off or isinstance(error, trio.Cancelled | BaseExceptionGroup):
+            self._fail(503)
+        else:
+            return False
+        return True
+
+    def _time_out(self) -> None:
+        if self._ended:
+            return  # what an application does after its answer is its own affair
+        self._overdue = True
+        self._context.reporter.request_overdue(
+            self._request,
+            seconds=monotonic() - self._started_at,
+            thread="event loop",
+            stack=await_stack(self._connection.task),
+            head_sent=self._response.head_sent,
+        )
+        self._connection.task.cancel()
+
+    def _over(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        super()._over()
+        if self._context.reporter.logs_access:
+            self._context.reporter.over(
+                self._request,
+                self._response,
+                failure_status=self._failure_status,
+                accepted_at=self._connection.accepted_at,
+                started_at=self._started_at,
+            )
+
+    async def _wait_for_hangup(self) -> None:
+        if self._disconnected is None:
+            self._disconnected = self._context.loop.event()
+            self._context.hangups.add(self._connection, self._leave)
+        await self._disconnected.wait()
+
+    def _stall(self) -> None:
+        self._context.reporter.body_stalled(self._request, head_sent=self._response.head_sent)
+        self._stalled = True
+        self._body_over = True
+        self._gone = self._response.head_sent
+
+    def _leave(self) -> None:
+        super()._leave()
+        if self._disconnected is not None:
+            self._disconnected.set()
+
+    def _fail(self, status: int) -> None:
+        """Answer with a failure where that is still possible; else break the connection."""
+        if self._ended:
+            return
+        answered = False
+        if not self._response.head_sent and not self._gone:
+            answer = failure_answer(self._request, status)
+            try:
+                # Nothing was sent yet, so a short answer fits without a wait.
+                answered = self._connection.send(answer) == len(answer)
+                self._failure_status = status
+            except OSError:
+                self._gone = True
+        self._end(complete=answered)
+
+    def _end(self, *, complete: bool) -> None:
+        if self._disconnected is not None:
+            self._context.hangups.remove(self._connection)
+            self._disconnected.set()
+        if self._waits_for_body:
+            self._context.loop.notify_closing(self._connection)
+        super()._end(complete=complete)

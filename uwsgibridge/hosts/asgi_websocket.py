@@ -1,0 +1,363 @@
+"""One WebSocket of an ASGI application (ASGI 3, WebSocket 2.5).
+
+Frames are read as they arrive, into a bounded queue, whether or not the application asks: a ping has to
+be answered, and a close noticed. While the queue is full nothing is read, and the client waits.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import MutableMapping
+from enum import Enum, auto
+from typing import Any, Final
+
+import trio
+
+from uwsgibridge.connection import CHUNK_BYTES, Connection, PeerGone, Task
+from uwsgibridge.hosts.asgi_exchange import AsgiContext, AsgiExchange, Message, UwsgiVars
+from uwsgibridge.hosts.loops import Event, Watch
+from uwsgibridge.hosts.reporting import failure_answer
+from uwsgibridge.protocol.errors import InvalidResponse
+from uwsgibridge.protocol.response import Response, refusal, status_line
+from uwsgibridge.protocol.websocket import (
+    CLOSE_ABNORMAL,
+    CLOSE_INTERNAL_ERROR,
+    CLOSE_NORMAL,
+    CLOSE_SERVICE_RESTART,
+    Closed,
+    HandshakeRefused,
+    PongReceived,
+    WebSocket,
+)
+from uwsgibridge.protocol.websocket import Message as WebSocketMessage
+
+# Messages that wait for the application before the client has to.
+_MAX_QUEUED: Final = 16
+
+# After our close frame, for the client's. Then the connection goes without it.
+_CLOSE_SECONDS: Final = 5.0
+
+
+class _State(Enum):
+    """ASGI specification, "WebSocket": what may be sent when."""
+
+    CONNECTING = auto()
+    OPEN = auto()
+    DENYING = auto()  # an HTTP answer in place of the handshake
+    CLOSED = auto()
+
+
+class WebSocketExchange(AsgiExchange):
+    """One WebSocket: scope, `receive` and `send`.
+
+    Raises:
+        HandshakeRefused: on construction, where the request is no valid handshake.
+    """
+
+    _state = _State.CONNECTING
+    _connect_given = False
+    _watch: Watch | None = None
+    _ping_timer: Task | None = None
+    _pong_due = False
+    _close_timer: Task | None = None
+    _message_came: Event | None = None
+    _flushing: Event | None = None
+
+    def __init__(self, context: AsgiContext, connection: Connection) -> None:
+        super().__init__(context, connection)
+        self._websocket = WebSocket(
+            self._request,
+            max_message_bytes=context.websocket_max_message_bytes,
+            deflate=context.websocket_deflate,
+        )
+        self._denial = Response("GET")
+        self._queue: deque[WebSocketMessage | Closed] = deque()
+        self._outbox = bytearray()
+
+    async def receive(self) -> Message:
+        """Give ``connect``, then messages, then ``disconnect``."""
+        if not self._connect_given:
+            self._connect_given = True
+            return {"type": "websocket.connect"}
+        if self._watch is None and not self._queue and self._state is _State.CONNECTING:
+            # Before the handshake is answered there is nothing but the client's leaving to wait for.
+            self._context.hangups.add(self._connection, self._leave)
+        while not self._queue:
+            self._message_came = self._context.loop.event()
+            await self._message_came.wait()
+        item = self._queue[0]
+        if isinstance(item, Closed):
+            # It stays: who asks again gets the same.
+            return {"type": "websocket.disconnect", "code": item.code, "reason": item.reason}
+        self._queue.popleft()
+        if len(self._queue) == _MAX_QUEUED - 1 and self._watch is not None:
+            self._watch.resume()
+        if isinstance(item.data, str):
+            return {"type": "websocket.receive", "bytes": None, "text": item.data}
+        return {"type": "websocket.receive", "bytes": item.data, "text": None}
+
+    async def send(self, message: Message) -> None:
+        """Take ``accept``, a message, ``close``, or an HTTP answer that denies the handshake."""
+        if self._gone:
+            raise PeerGone("the client has gone away")
+        match message["type"], self._state:
+            case "websocket.accept", _State.CONNECTING:
+                await self._accept(message)
+            case "websocket.send", _State.OPEN:
+                await self._send_message(message)
+            case "websocket.close", _State.OPEN:
+                await self._close(message.get("code", CLOSE_NORMAL), message.get("reason") or "")
+            case "websocket.close", _State.CONNECTING:
+                self._deny(403)
+            case "websocket.http.response.start", _State.CONNECTING:
+                status = message["status"]
+                line = status_line(status)
+                self._denial.start(int(status), line, message.get("headers", ()))
+                self._state = _State.DENYING
+            case "websocket.http.response.body", _State.DENYING:
+                last = not message.get("more_body", False)
+                for data in self._denial.send(message.get("body", b""), last=last):
+                    await self._write(data)
+                if last:
+                    self._finish(Closed(CLOSE_ABNORMAL, ""), complete=True)
+            case (("websocket.send" | "websocket.close"), _State.CLOSED):
+                raise PeerGone("the WebSocket is closed")
+            case kind, state:
+                raise InvalidResponse(f"{kind!r} is not expected while {state.name.lower()}")
+
+    def restart(self) -> None:
+        """Close with 1012: the server is stopping, and the client may come back."""
+        if self._state is _State.OPEN:
+            self._begin_close(CLOSE_SERVICE_RESTART, "the server is restarting")
+
+    def _scope(self) -> MutableMapping[str, Any]:
+        request = self._request
+        scope = request.http_scope()
+        del scope["method"]
+        scope["type"] = "websocket"
+        scope["scheme"] = "wss" if scope["scheme"] == "https" else "ws"
+        scope["subprotocols"] = list(self._websocket.subprotocols)
+        scope["state"] = self._context.state.copy()
+        scope["extensions"] = {
+            "websocket.http.response": {},
+            "uwsgi": {"vars": UwsgiVars(request.vars)},
+        }
+        return scope
+
+    async def _accept(self, message: Message) -> None:
+        head = self._websocket.accept(message.get("subprotocol"), message.get("headers", ()))
+        self._state = _State.OPEN
+        self._context.hangups.remove(self._connection)
+        self._connection.begin_tunnel()
+        await self._write(head)
+        self._watch = self._context.loop.watch(self._connection, self._read)
+        self._schedule_ping()
+
+    async def _send_message(self, message: Message) -> None:
+        data = message.get("bytes")
+        if data is None:
+            data = message.get("text")
+        if not isinstance(data, str | bytes | bytearray | memoryview):
+            raise InvalidResponse("websocket.send needs 'bytes' or 'text'")
+        if not isinstance(data, str):
+            data = bytes(data)
+        if not self._websocket.is_open:
+            raise PeerGone("the WebSocket is closing")
+        self._outbox += self._websocket.send(data)
+        await self._flush()
+
+    async def _close(self, code: int, reason: str) -> None:
+        self._begin_close(code, reason)
+        await self._flush()
+
+    def _begin_close(self, code: int, reason: str) -> None:
+        self._outbox += self._websocket.close(code, reason)
+        self._state = _State.CLOSED
+        self._push(Closed(code, reason))
+        if self._watch is not None and len(self._queue) > _MAX_QUEUED:
+            self._watch.resume()  # for the client's close, which may be behind what was queued
+        self._close_timer = self._context.loop.call_later(_CLOSE_SECONDS, self._end_tunnel)
+        self._flush_soon()
+
+    def _read(self) -> None:
+        """Take what has arrived in the tunnel; called by the event loop."""
+        try:
+            data = self._connection.receive_tunnel(CHUNK_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        for event, answer in self._websocket.receive(data):
+            self._outbox += answer
+            if isinstance(event, Closed):
+                self._finish_by_client(event)
+                return
+            if isinstance(event, PongReceived):
+                self._pong_due = False
+            elif event is not None:
+                self._push(event)
+        self._flush_soon()
+        if len(self._queue) >= _MAX_QUEUED and self._state is _State.OPEN:
+            assert self._watch is not None
+            self._watch.suspend()
+
+    def _finish_by_client(self, closed: Closed) -> None:
+        if closed.code == CLOSE_ABNORMAL and self._state is _State.OPEN:
+            self._gone = True
+        if self._state is not _State.CLOSED:
+            self._state = _State.CLOSED
+            self._push(closed)
+        self._flush_soon()
+        self._end_tunnel()
+
+    def _push(self, item: WebSocketMessage | Closed) -> None:
+        self._queue.append(item)
+        if self._message_came is not None:
+            self._message_came.set()
+
+    def _flush_soon(self) -> None:
+        """Send what fits; the rest follows with what is sent next, or in a task of its own."""
+        if self._outbox and self._flushing is None and not self._ended:
+            try:
+                sent = self._send_some(bytes(self._outbox))
+            except PeerGone:
+                self._outbox.clear()
+                return
+            del self._outbox[:sent]
+            if self._outbox:
+                self._connection.closing_task = self._context.loop.spawn(self._flush_quietly)
+
+    async def _flush_quietly(self) -> None:
+        try:
+            await self._flush()
+        except PeerGone:
+            return  # noted where it was noticed
+
+    async def _flush(self) -> None:
+        while self._flushing is not None:
+            await self._flushing.wait()
+        self._flushing = self._context.loop.event()
+        try:
+            while self._outbox and not self._ended:
+                data = bytes(self._outbox)
+                self._outbox.clear()
+                await self._write(data)
+        finally:
+            self._flushing.set()
+            self._flushing = None
+
+    def _schedule_ping(self) -> None:
+        if self._context.websocket_ping_seconds:
+            self._ping_timer = self._context.loop.call_later(
+                self._context.websocket_ping_seconds, self._ping
+            )
+
+    def _ping(self) -> None:
+        if self._state is not _State.OPEN:
+            return
+        if self._pong_due and len(self._queue) < _MAX_QUEUED:
+            # A whole interval without an answer: nobody is there.
+            self._gone = True
+            self._finish(Closed(CLOSE_ABNORMAL, "no pong"), complete=False)
+            return
+        self._pong_due = True
+        self._outbox += self._websocket.ping()
+        self._flush_soon()
+        self._schedule_ping()
+
+    def _deny(self, status: int) -> None:
+        answer = failure_answer(self._request, status)
+        try:
+            answered = self._connection.send(answer) == len(answer)
+        except OSError:
+            self._gone, answered = True, False
+        self._finish(Closed(CLOSE_ABNORMAL, ""), complete=answered)
+
+    def _finish(self, closed: Closed, *, complete: bool) -> None:
+        """End without a closing handshake."""
+        self._state = _State.CLOSED
+        self._push(closed)
+        if not self._ended:
+            self._end(complete=complete)
+
+    def _end_tunnel(self) -> None:
+        if not self._ended:
+            self._end(complete=True)
+
+    async def _after_return(self) -> None:
+        if self._state is _State.OPEN:
+            await self._close(CLOSE_NORMAL, "")
+        elif self._state in {_State.CONNECTING, _State.DENYING}:
+            self._application_failed(InvalidResponse("it returned without accepting or closing"))
+
+    def _application_failed(self, error: BaseException) -> None:
+        if self._gone or (isinstance(error, PeerGone) and self._state is _State.CLOSED):
+            self._context.reporter.log.debug(
+                "application ended after its client had gone", error=type(error).__name__
+            )
+            return
+        outcome = self._outcome_of_failure()
+        self._context.reporter.websocket_failed(self._request, error, outcome=outcome)
+        if self._state is _State.OPEN:
+            self._begin_close(CLOSE_INTERNAL_ERROR, "the application failed")
+        elif self._state is _State.CONNECTING:
+            self._deny(500)
+
+    def _outcome_of_failure(self) -> str:
+        return {
+            _State.OPEN: "closed with 1011",
+            _State.CONNECTING: "answered 500",
+            _State.DENYING: "connection broken",
+            _State.CLOSED: "the WebSocket was closed",
+        }[self._state]
+
+    def _was_cancelled(self, error: BaseException) -> bool:
+        if not self._context.breaks_off and not isinstance(
+            error, trio.Cancelled | BaseExceptionGroup
+        ):
+            return False
+        if self._state is _State.OPEN:
+            self._begin_close(CLOSE_SERVICE_RESTART, "the server is restarting")
+            self._end_tunnel()
+        elif self._state is _State.CONNECTING:
+            self._deny(503)
+        return True
+
+    def _over(self) -> None:
+        # The closing handshake may still be under way: it ends the connection, or its deadline does.
+        waits_for_close = self._close_timer is not None and not self._ended
+        if not waits_for_close:
+            super()._over()
+            return
+        if self._gone:
+            self._context.reporter.client_gone()
+        self._returned = True
+
+    def _leave(self) -> None:
+        super()._leave()
+        self._finish(Closed(CLOSE_ABNORMAL, ""), complete=False)
+
+    def _end(self, *, complete: bool) -> None:
+        self._context.hangups.remove(self._connection)
+        for ending in (self._ping_timer, self._close_timer):
+            if ending is not None:
+                ending.cancel()
+        if self._watch is not None:
+            self._watch.close()
+        if self._flushing is not None:
+            self._context.loop.notify_closing(self._connection)
+        super()._end(complete=complete)
+        self._release_when_over()
+
+
+def refuse_handshake(context: AsgiContext, connection: Connection, error: HandshakeRefused) -> None:
+    """Answer what asks for a WebSocket and is no valid handshake."""
+    context.reporter.refused(connection.request, error)
+    try:
+        connection.send(refusal(error))
+    except OSError:
+        connection.force_close()
+        context.release(connection)
+        return
+    if context.lingering.close(connection, context.release):
+        context.release(connection)
