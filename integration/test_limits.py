@@ -10,7 +10,7 @@ import pytest
 
 from uwsgibridge.client import TruncatedAnswerError, request
 from uwsgibridge.protocol.packet import encode_packet
-from uwsgibridge.testing import event_with
+from uwsgibridge.testing import Site, event_with
 
 pytestmark = [pytest.mark.every_loop, pytest.mark.only(place="local")]
 
@@ -24,7 +24,8 @@ LIMITS = (
 @pytest.fixture(scope="session")
 def limited(kind, start_stack):
     """A stack of the same kind with limits that are quick to reach."""
-    return start_stack(kind, serve_args=LIMITS)
+    # Nginx's own patience has to be longer than the bridge's.
+    return start_stack(kind, serve_args=LIMITS, site=Site(read_timeout_seconds=1))
 
 
 @pytest.fixture

@@ -78,19 +78,19 @@ def test_no_wake_where_there_is_room_already(count: int) -> None:
     assert wake.count == 0
 
 
-def test_asking_again_replaces_the_level() -> None:
+@pytest.mark.parametrize("levels", [(8, 2), (2, 8)])
+def test_the_higher_level_wakes_first(levels: tuple[int, int]) -> None:
     wake = Wakes()
     admission = admission_of(10, wake)
-    assert admission.wake_at(8)
-    assert admission.wake_at(2)
-    for item in range(7):
-        admission.release(item)
+    for level in levels:
+        assert admission.wake_at(level)
+    admission.release(0)
     assert wake.count == 0
-    admission.release(7)
+    admission.release(1)
     assert wake.count == 1
-    assert admission.wake_at(0)
-    admission.release(8)
-    admission.release(9)
+    assert admission.wake_at(2)
+    for item in range(2, 8):
+        admission.release(item)
     assert wake.count == 2
 
 

@@ -826,6 +826,47 @@ def test_answer_while_the_body_is_waited_for_is_intact(family: str, loop: str):
     assert bridge.events.find(level="error") == []
 
 
+@on_each_loop
+@on_each_socket
+def test_two_may_receive_at_once(family: str, loop: str):
+    # As frameworks do that look for a disconnect while a handler reads the body.
+    messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    waiting = threading.Event()
+
+    async def listen(receive):
+        messages.put(await receive())
+
+    async def app(scope, receive, send):
+        if loop == "trio":
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(listen, receive)
+                nursery.start_soon(listen, receive)
+                await trio.testing.wait_all_tasks_blocked()
+                waiting.set()
+        else:
+            both = [asyncio.ensure_future(listen(receive)) for _ in range(2)]
+            await asyncio.sleep(0)
+            waiting.set()
+            await asyncio.gather(*both)
+        await send(START)
+        await send(body(b"done"))
+
+    with (
+        running(app, family, loop=loop, lifespan="off") as bridge,
+        connect(bridge.address) as connection,
+    ):
+        connection.sendall(packet(method="POST", content_length=2))
+        assert waiting.wait(PATIENCE_SECONDS)
+        received = b""
+        for _ in range(2):
+            connection.sendall(b"x")
+            message = messages.get(timeout=PATIENCE_SECONDS)
+            assert message["type"] == "http.request"
+            received += message["body"]
+        assert received == b"xx"
+        assert read_answer(connection).body == b"done"
+
+
 # Answers on their way out.
 
 

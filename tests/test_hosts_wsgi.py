@@ -298,7 +298,7 @@ def header_beyond_latin_1(environ, start_response, closing):
     return closing([b""])
 
 
-@case(500, FAILED, "TypeError")
+@case(500, BROKE_A_RULE, "not a list")
 def headers_are_none(environ, start_response, closing):
     start_response("200 OK", None)
     return closing([b""])

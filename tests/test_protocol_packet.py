@@ -407,7 +407,9 @@ class TestEncoding:
         with pytest.raises(ValueError, match="BIG is over 65535 bytes"):
             encode_packet({"BIG": "x" * 65_536})
 
-    @pytest.mark.parametrize("modifier1", [-1, 256])
-    def test_a_modifier_over_the_format(self, modifier1) -> None:
-        with pytest.raises(ValueError):
-            encode_packet({}, modifier1=modifier1)
+    @pytest.mark.parametrize("modifier", [-1, 256])
+    def test_a_modifier_over_the_format(self, modifier) -> None:
+        with pytest.raises(ValueError, match="one byte"):
+            encode_packet({}, modifier1=modifier)
+        with pytest.raises(ValueError, match="one byte"):
+            encode_packet({}, modifier2=modifier)

@@ -154,6 +154,18 @@ class TestDroppedVars:
         assert request.content_length == 0
         assert request.header_pairs() == []
 
+    @pytest.mark.parametrize(
+        "name",
+        ["HTTP_content_length", "HTTP_CONTENT-TYPE", "HTTP_Transfer-Encoding", "HTTP_proxy"],
+    )
+    def test_no_spelling_of_a_frontend_brings_one_back(self, name) -> None:
+        variables = {name: "1", "HTTP_X": "2", "CONTENT_LENGTH": "3", "CONTENT_TYPE": "text/plain"}
+        assert request_of(variables).header_pairs() == [
+            (b"x", b"2"),
+            (b"content-type", b"text/plain"),
+            (b"content-length", b"3"),
+        ]
+
     def test_what_only_looks_like_them_stays(self) -> None:
         variables = {"HTTP_PROXY_CONNECTION": "close", "HTTP_CONTENT_ENCODING": "gzip"}
         assert request_of(variables).header_pairs() == [
@@ -228,6 +240,11 @@ class TestContentLength:
         assert caught.value.option == "--max-body-bytes"
         assert str(caught.value) == "the body has 101 bytes, the limit is 100"
 
+    def test_the_least_limit(self) -> None:
+        assert request_of({"CONTENT_LENGTH": "1"}, max_body_bytes=1).content_length == 1
+        with pytest.raises(BodyTooLarge):
+            request_of({"CONTENT_LENGTH": "2"}, max_body_bytes=1)
+
     def test_no_limit(self) -> None:
         assert request_of({"CONTENT_LENGTH": "9" * 18}, max_body_bytes=0).content_length > 10**17
 
@@ -244,6 +261,7 @@ class TestScheme:
             ({"HTTPS": "on"}, "https"),  # Apache and lighttpd send only this
             ({"HTTPS": "ON"}, "https"),
             ({"HTTPS": "1"}, "https"),
+            ({"HTTPS": "true"}, "https"),
             ({"HTTPS": "off"}, "http"),
             ({"HTTPS": ""}, "http"),
             ({"SERVER_PORT": "443"}, "http"),  # a port proves nothing
@@ -282,6 +300,7 @@ class TestClientAndServer:
             ({"REMOTE_ADDR": "2001:db8::1", "REMOTE_PORT": "1"}, ("2001:db8::1", 1)),
             ({"REMOTE_ADDR": "192.0.2.1"}, ("192.0.2.1", 0)),
             ({"REMOTE_ADDR": "192.0.2.1", "REMOTE_PORT": ""}, ("192.0.2.1", 0)),
+            ({"REMOTE_ADDR": "192.0.2.1", "REMOTE_PORT": "100000"}, ("192.0.2.1", 0)),
             ({"REMOTE_ADDR": "192.0.2.1", "REMOTE_PORT": "-1"}, ("192.0.2.1", 0)),
             ({"REMOTE_ADDR": "192.0.2.1", "REMOTE_PORT": "²"}, ("192.0.2.1", 0)),
             ({"REMOTE_ADDR": "192.0.2.1", "REMOTE_PORT": "9" * 5000}, ("192.0.2.1", 0)),
@@ -392,6 +411,48 @@ class TestPath:
         request = request_of({"SCRIPT_NAME": wire("/büro"), "PATH_INFO": "/x"})
         assert request.root_path == "/büro"
         assert request.path == "/büro/x"
+
+
+class TestHttpScope:
+    def test_it_is_what_asgi_has_under_that_name(self) -> None:
+        request = request_of(
+            {
+                "REQUEST_METHOD": "post",
+                "REQUEST_URI": "/app/caf%C3%A9?q=%20",
+                "QUERY_STRING": "q=%20",
+                "SCRIPT_NAME": "/app",
+                "PATH_INFO": wire("/café"),
+                "SERVER_PROTOCOL": "HTTP/2.0",
+                "REQUEST_SCHEME": "https",
+                "REMOTE_ADDR": "192.0.2.1",
+                "REMOTE_PORT": "40000",
+                "SERVER_NAME": "example.com",
+                "SERVER_PORT": "443",
+                "HTTP_HOST": "example.com",
+                "CONTENT_LENGTH": "3",
+            }
+        )
+        assert request.http_scope() == {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.5"},
+            "http_version": "2",
+            "method": "POST",
+            "scheme": "https",
+            "path": "/app/café",
+            "raw_path": b"/app/caf%C3%A9",
+            "query_string": b"q=%20",
+            "root_path": "/app",
+            "headers": [(b"host", b"example.com"), (b"content-length", b"3")],
+            "client": ("192.0.2.1", 40_000),
+            "server": ("example.com", 443),
+        }
+
+    def test_no_two_requests_share_a_part_that_can_be_changed(self) -> None:
+        first, second = request_of({}).http_scope(), request_of({}).http_scope()
+        first["headers"].append((b"x", b"1"))
+        first["asgi"]["version"] = "4.0"
+        assert second["headers"] == []
+        assert second["asgi"]["version"] == "3.0"
 
 
 class TestModifier30:

@@ -411,9 +411,11 @@ class TestContentLength:
         with pytest.raises(InvalidResponse, match=r"Content-Length is .*, not a decimal number"):
             started([(b"Content-Length", value)])
 
-    def test_more_digits_than_int_takes(self) -> None:
+    @pytest.mark.parametrize("digits", [19, 5000])
+    def test_more_digits_than_any_size_has(self, digits) -> None:
+        assert header_lines([(b"Content-Length", b"9" * 18)])
         with pytest.raises(InvalidResponse):
-            started([(b"Content-Length", b"9" * 5000)])
+            started([(b"Content-Length", b"9" * digits)])
 
 
 class TestAnswersWithoutBody:
@@ -466,6 +468,11 @@ class TestBuffers:
         buffers = started([(b"Content-Length", b"%d" % size)]).send(body, last=True)
         assert len(buffers) == 1
         assert bytes(buffers[0]).endswith(b"\r\n\r\n" + body)
+
+    def test_beyond_them_there_are_two(self) -> None:
+        first, rest = started().send(b"x" * 65_537, last=True)
+        assert bytes(first).endswith(b"\r\n\r\n" + b"x" * 65_536)
+        assert bytes(rest) == b"x"
 
     @pytest.mark.parametrize("kind", [bytes, memoryview, bytearray])
     def test_a_large_first_piece_is_split_and_not_copied(self, kind) -> None:

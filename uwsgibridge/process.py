@@ -8,6 +8,7 @@ import gc
 import os
 import resource
 import signal
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,7 +18,7 @@ import trio
 from uwsgibridge.config.settings import Settings, SettingsError, parse_mount
 from uwsgibridge.hosts.loading import load_application
 from uwsgibridge.listener.sockets import ListeningSocket, open_sockets
-from uwsgibridge.serving import Application, Worker, describe, single_error
+from uwsgibridge.serving import Application, Worker, check_prefixes, describe, single_error
 
 if TYPE_CHECKING:
     from uwsgibridge.telemetry.logs import Logger
@@ -55,7 +56,7 @@ def run_process(app_name: str | None, settings: Settings, logger: Logger) -> Non
         if _needs_asyncio(applications, settings):
             _run_as_guest(applications, settings, logger, sockets)
         else:
-            worker = Worker(applications, settings, logger)
+            worker = Worker(applications, settings, logger, exit_now=_exit_now)
             trio.run(_run_until_signal, worker, sockets, logger)
 
 
@@ -70,11 +71,7 @@ def load_applications(app_name: str | None, settings: Settings) -> list[Applicat
     names += [parse_mount(mount) for mount in settings.mount]
     if not names:
         raise SettingsError("name an application to serve: uwsgibridge serve module:attribute")
-    prefixes = [prefix for prefix, _ in names]
-    for prefix in prefixes:
-        if prefixes.count(prefix) > 1:
-            raise SettingsError(f"two applications are mounted at {prefix or '/'!r} (--mount)")
-    return [
+    applications = [
         describe(
             load_application(name, app_dir=settings.app_dir, factory=settings.factory),
             settings.interface,
@@ -83,6 +80,8 @@ def load_applications(app_name: str | None, settings: Settings) -> list[Applicat
         )
         for prefix, name in names
     ]
+    check_prefixes(applications)
+    return applications
 
 
 async def _run_until_signal(
@@ -121,6 +120,13 @@ async def _stop_without_starter(scope: trio.CancelScope, logger: Logger) -> None
         scope.cancel()
 
 
+def _exit_now() -> None:
+    # Leaving in the ordinary way would wait for the application's threads, which may never end.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
 def _needs_asyncio(applications: Sequence[Application], settings: Settings) -> bool:
     return settings.loop != "trio" and any(it.interface == "asgi" for it in applications)
 
@@ -135,7 +141,7 @@ def _run_as_guest(
     factory, has_wakeup_descriptor = _choose_loop(settings.loop)
     with asyncio.Runner(loop_factory=factory) as runner:
         loop = runner.get_loop()
-        worker = Worker(applications, settings, logger, asyncio_loop=loop)
+        worker = Worker(applications, settings, logger, asyncio_loop=loop, exit_now=_exit_now)
 
         async def host() -> None:
             done: asyncio.Future[outcome.Outcome[None]] = loop.create_future()

@@ -5,13 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import trio
 
-from uwsgibridge.config.settings import Settings, parse_offload
+from uwsgibridge.config.settings import (
+    Settings,
+    SettingsError,
+    parse_offload,
+    parse_prefix,
+)
 from uwsgibridge.hosts.access_log import AccessLog
 from uwsgibridge.hosts.asgi import AsgiHost
 from uwsgibridge.hosts.hangup import HangupWatcher
@@ -27,6 +33,9 @@ from uwsgibridge.listener.accept import Listener
 from uwsgibridge.listener.sockets import ListeningSocket, open_sockets
 from uwsgibridge.telemetry.counters import Counters
 from uwsgibridge.telemetry.logs import Logger, make_logger
+
+# For packets that are on their way when the listener closes: microseconds, unless the peer is silent.
+_LAST_PACKETS_SECONDS: Final = 1.0
 
 # Cancelled tasks end at once, unless the application holds on to them.
 _BREAK_OFF_SECONDS: Final = 1.0
@@ -90,10 +99,11 @@ async def serve(
     settings = settings or Settings()
     if bind is not None:
         settings = dataclasses.replace(settings, bind=tuple(bind))
-    prefixed = {"": app, **{prefix.rstrip("/"): it for prefix, it in (mounts or {}).items()}}
+    prefixed = [("/", app), *(mounts or {}).items()]
     applications = [
-        describe(it, settings.interface, prefix=prefix) for prefix, it in prefixed.items()
+        describe(it, settings.interface, prefix=parse_prefix(prefix)) for prefix, it in prefixed
     ]
+    check_prefixes(applications)
     worker = Worker(applications, settings, logger or make_logger())
     with open_sockets(
         settings.bind, mode=settings.socket_mode, backlog=settings.backlog
@@ -121,6 +131,18 @@ def describe(
     return Application(app, interface, name, prefix)
 
 
+def check_prefixes(applications: Sequence[Application]) -> None:
+    """Refuse two applications at one prefix.
+
+    Raises:
+        SettingsError: there are two.
+    """
+    prefixes = [application.prefix for application in applications]
+    for prefix in prefixes:
+        if prefixes.count(prefix) > 1:
+            raise SettingsError(f"two applications are mounted at {prefix or '/'!r} (--mount)")
+
+
 class Worker:
     """Serves applications on listening sockets until it is cancelled.
 
@@ -130,6 +152,8 @@ class Worker:
         logger: where log events go.
         asyncio_loop: the loop that runs this thread, where trio is its guest; without one the
             ASGI applications run as trio tasks.
+        exit_now: called at the very end where requests were broken off and their threads go on; it
+            is not to return. Without it, Python waits for those threads.
     """
 
     def __init__(
@@ -139,7 +163,9 @@ class Worker:
         logger: Logger,
         *,
         asyncio_loop: asyncio.AbstractEventLoop | None = None,
+        exit_now: Callable[[], None] | None = None,
     ) -> None:
+        self._exit_now = exit_now
         self.counters = Counters()
         self._applications = applications
         self._settings = settings
@@ -148,6 +174,7 @@ class Worker:
         self._hosts: list[Host] = []
         self._drained = trio.Event()
         self._unfit = trio.Event()
+        self._broke_off = False
         self._hurry = trio.CancelScope()
 
     async def run(
@@ -198,6 +225,7 @@ class Worker:
                 lingering=lingering,
                 counters=self.counters,
                 logger=self._log,
+                idle=self._wake,
             )
             self._loop = loop
             started: list[Host] = []
@@ -218,6 +246,9 @@ class Worker:
                     await self._drain()
                     for host in reversed(started):
                         await host.stop()
+                    if self._broke_off and self._exit_now is not None and _threads_remain():
+                        self._log.warning("exiting without waiting for the application's threads")
+                        self._exit_now()
         finally:
             hangups.close()
 
@@ -274,12 +305,17 @@ class Worker:
         self._listener.resume()
         self._drained.set()
 
-    async def _wait_until_idle(self, host: Host) -> None:
+    async def _wait_until(self, is_done: Callable[[], bool]) -> None:
         while True:
             self._drained = trio.Event()
-            if not host.admission.wake_at(0):
+            if is_done():
                 return
             await self._drained.wait()
+
+    def _is_idle(self) -> bool:
+        # All of them are asked: each is to wake us.
+        busy = [host.admission.wake_at(0) for host in self._hosts]
+        return not any(busy) and self._listener.is_idle
 
     async def _drain(self) -> None:
         seconds = self._settings.graceful_timeout_seconds
@@ -287,8 +323,11 @@ class Worker:
         for host in self._hosts:
             host.drain()
         with self._hurry:
-            for host in self._hosts:
-                await self._wait_until_idle(host)
+            with trio.move_on_after(_LAST_PACKETS_SECONDS):
+                await self._wait_until(lambda: self._listener.is_idle)
+            self._listener.abandon()
+            await self._wait_until(self._is_idle)
+        self._listener.abandon()
         left = sum(len(host.admission.in_flight) for host in self._hosts)
         if left:
             self._log.error(
@@ -296,11 +335,19 @@ class Worker:
                 requests=left,
                 option="--graceful-timeout-seconds",
             )
+            self._broke_off = True
             for host in self._hosts:
                 host.break_off()
             with trio.move_on_after(_BREAK_OFF_SECONDS):
-                for host in self._hosts:
-                    await self._wait_until_idle(host)
+                await self._wait_until(self._is_idle)
+
+
+def _threads_remain() -> bool:
+    # Of an executor (asyncio.to_thread, FastAPI's plain functions): trio's, and our own for WSGI, are
+    # daemons, but a trio task that waits for its thread can't be cancelled.
+    here = threading.current_thread()
+    names = [thread.name for thread in threading.enumerate() if thread is not here]
+    return any(not name.startswith("wsgi-") for name in names)
 
 
 @contextlib.contextmanager

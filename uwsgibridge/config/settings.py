@@ -252,15 +252,26 @@ def parse_mount(text: str) -> tuple[str, str]:
     """Split ``/prefix=module:attribute``.
 
     Returns:
-        The prefix without a slash at its end (so ``/`` is the empty text), and the application.
+        The prefix, as `parse_prefix` gives it, and the application.
 
     Raises:
         SettingsError: it is not of that form.
     """
     prefix, equals, app = text.partition("=")
-    if not equals or not prefix.startswith("/") or not app:
+    if not equals or not app:
         raise SettingsError(f"--mount {text!r} is not of the form /prefix=module:attribute")
-    return prefix.rstrip("/"), app
+    return parse_prefix(prefix), app
+
+
+def parse_prefix(text: str) -> str:
+    """Take the slash at the end off a prefix, so that ``/`` is the empty text.
+
+    Raises:
+        SettingsError: it does not begin with a slash.
+    """
+    if not text.startswith("/"):
+        raise SettingsError(f"the prefix {text!r} does not begin with a slash (--mount)")
+    return text.rstrip("/")
 
 
 def parse_offload(text: str) -> tuple[str, str]:

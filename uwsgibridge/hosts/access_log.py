@@ -65,7 +65,7 @@ class AccessLog:
 def _as_combined(access: Access) -> str:
     variables = access.request.vars
     line = (
-        f"{variables.get('REMOTE_ADDR') or '-'} - {_clean(variables.get('REMOTE_USER') or '-')} "
+        f"{_word(variables.get('REMOTE_ADDR'))} - {_word(variables.get('REMOTE_USER'))} "
         f"[{_clf_time(time.time())}] "
         f'"{_clean(_request_line(variables))}" {access.status or 499} {access.body_bytes or "-"} '
         f'"{_clean(variables.get("HTTP_REFERER") or "-")}" '
@@ -104,7 +104,8 @@ def _as_json(access: Access) -> str:
 
 def _request_line(variables: Mapping[str, str]) -> str:
     # The query is left out: it is where tokens are.
-    target = variables.get("REQUEST_URI", variables["PATH_INFO"]).partition("?")[0]
+    path = variables["SCRIPT_NAME"] + variables["PATH_INFO"]
+    target = (variables.get("REQUEST_URI") or path).partition("?")[0]
     return f"{variables['REQUEST_METHOD']} {target} {variables['SERVER_PROTOCOL']}"
 
 
@@ -117,6 +118,11 @@ def _clf_time(seconds: float) -> str:
         f"{now.tm_hour:02}:{now.tm_min:02}:{now.tm_sec:02} "
         f"{sign}{abs(offset) // 60:02}{abs(offset) % 60:02}"
     )
+
+
+def _word(text: str | None) -> str:
+    """Keep a value in its field where no quotes end it."""
+    return _clean(text).replace(" ", "\\x20") if text else "-"
 
 
 def _clean(text: str) -> str:

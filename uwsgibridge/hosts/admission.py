@@ -44,9 +44,11 @@ class Admission(Generic[T]):
         Returns:
             False where that is so already, and nobody will be woken.
         """
-        self._wake_at = level
+        before = self._wake_at
+        # The higher level stands: who asked for it has not been woken yet, and asks again then.
+        self._wake_at = max(before, level)
         # Only now: a release between a check and the line above would go unnoticed.
         if len(self.in_flight) <= level:
-            self._wake_at = -1
+            self._wake_at = before
             return False
         return True

@@ -5,8 +5,10 @@ PEP 3333, "Optional Platform-Specific File Handling".
 
 from __future__ import annotations
 
+import io
 import os
 import stat
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -57,20 +59,19 @@ def regular_file(filelike: Any) -> OpenFile | None:
         The file from the object's present position on; None for what must be read through its
         ``read``: pipes, sockets, files in memory, and wrappers that change the bytes.
     """
+    # Only the plain classes: what wraps a file may give its descriptor, and other bytes than it has.
+    opened = filelike
+    if type(filelike) is tempfile._TemporaryFileWrapper:  # noqa: SLF001 - what NamedTemporaryFile gives
+        opened = filelike.file
+    raw = opened.raw if type(opened) in {io.BufferedReader, io.BufferedRandom} else opened
+    if type(raw) is not io.FileIO:
+        return None
     try:
-        descriptor = filelike.fileno()
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or getattr(filelike, "encoding", None) is not None:
-            return None
+        status = os.fstat(raw.fileno())
         # Not lseek: the object may have read ahead.
-        offset = filelike.tell()
-    except (AttributeError, OSError, ValueError, TypeError):
+        offset = opened.tell()
+    except (OSError, ValueError):
         return None
-    if not isinstance(descriptor, int) or not isinstance(offset, int) or _transforms(filelike):
+    if not stat.S_ISREG(status.st_mode):
         return None
-    return OpenFile(descriptor, offset, max(0, status.st_size - offset))
-
-
-def _transforms(filelike: Any) -> bool:
-    # gzip.GzipFile and its like give the descriptor of the file below, and other bytes than it has.
-    return type(filelike).__module__ not in {"io", "_io", "tempfile"}
+    return OpenFile(raw.fileno(), offset, max(0, status.st_size - offset))

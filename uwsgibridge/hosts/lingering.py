@@ -9,10 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from time import monotonic
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from uwsgibridge.connection import Connection
 from uwsgibridge.hosts.loops import Loop
+
+# To close earlier would say that the answer is complete. Nginx gives up after uwsgi_read_timeout, 60 s
+# where it is not set; this is only for a peer that never does.
+_ABORT_SECONDS: Final = 600.0
 
 _Closed: TypeAlias = Callable[[Connection], None]
 _End: TypeAlias = Callable[[Connection, _Closed], Awaitable[None]]
@@ -75,8 +79,9 @@ class LingeringClose:
             closed(connection)
 
     async def _abort_later(self, connection: Connection, closed: _Closed) -> None:
+        # Until something arrives with which the close is a reset, or the peer itself gives up.
         try:
-            await self._loop.wait_readable(connection, self._seconds)
+            await self._loop.wait_readable(connection, _ABORT_SECONDS)
         finally:
             connection.force_close()
             closed(connection)

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import os
 import sys
 import traceback
 from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any, Final
 
-# Frames before the application's first: ours of this package, and the import system's.
-_NOT_ITS_OWN: Final = (
-    str(Path(__file__).parent) + os.sep,
-    "<frozen importlib",
-    str(importlib.__file__),
-)
+_PACKAGE: Final = str(Path(__file__).parent.parent) + os.sep
+_EXAMPLES: Final = f"{_PACKAGE}demo{os.sep}"
+
+# Frames before the application's first: ours, and the import system's.
+_NOT_ITS_OWN: Final = (_PACKAGE, "<frozen importlib", str(importlib.__file__))
 
 
 class ApplicationError(Exception):
@@ -73,26 +73,31 @@ def load_application(name: str, *, app_dir: str = ".", factory: bool = False) ->
 
 
 def own_traceback(error: BaseException) -> str:
-    """Format an application's traceback, as `own_frames` has it."""
-    return "".join(traceback.format_exception(type(error), error, own_frames(error))).rstrip("\n")
+    """Format a traceback without the frames, ours and the import system's, that lead to it.
 
-
-def own_frames(error: BaseException) -> TracebackType | None:
-    """Leave out the frames of ours, and of the import system, that lead into the application.
+    Args:
+        error: what the application raised; what it was raised from is treated alike.
 
     Returns:
-        The traceback from the application's first frame on; None where it has none.
+        The application's traceback; only the error itself where the application has no frame in it.
     """
-    trace = error.__traceback__
-    while trace is not None and _is_ours(trace.tb_frame):
-        trace = trace.tb_next
-    return trace
+    whole = traceback.TracebackException.from_exception(error)
+    _leave_our_frames_out(whole)
+    return "".join(whole.format()).rstrip("\n")
+
+
+def _leave_our_frames_out(error: traceback.TracebackException) -> None:
+    frames = itertools.dropwhile(lambda frame: _is_ours(frame.filename), error.stack)
+    error.stack = traceback.StackSummary.from_list(list(frames))
+    for inner in (error.__cause__, error.__context__, *(error.exceptions or ())):
+        if inner is not None:
+            _leave_our_frames_out(inner)
 
 
 def own_stack(frame: FrameType) -> str:
     """Format where a thread is, from the application's first frame on."""
     stack = list(traceback.walk_stack(frame))[::-1]
-    ours = [number for number, (one, _) in enumerate(stack) if _is_ours(one)]
+    ours = [number for number, (one, _) in enumerate(stack) if _is_ours(one.f_code.co_filename)]
     # Everything up to the last frame of ours that leads to it; a thread in ours alone shows them all.
     first = ours[-1] + 1 if ours and ours[-1] + 1 < len(stack) else 0
     return "".join(traceback.StackSummary.extract(iter(stack[first:])).format()).rstrip("\n")
@@ -111,14 +116,15 @@ def await_stack(task: object) -> str:
         frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "gi_frame", None)
         if frame is None:
             break
-        if not _is_ours(frame):
+        if not _is_ours(frame.f_code.co_filename):
             frames.append((frame, frame.f_lineno))
         coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "gi_yieldfrom", None)
     return "".join(traceback.StackSummary.extract(iter(frames)).format()).rstrip("\n")
 
 
-def _is_ours(frame: FrameType) -> bool:
-    return frame.f_code.co_filename.startswith(_NOT_ITS_OWN)
+def _is_ours(filename: str) -> bool:
+    # The bundled example applications are applications.
+    return filename.startswith(_NOT_ITS_OWN) and not filename.startswith(_EXAMPLES)
 
 
 def _import_module(module_name: str, directory: str) -> Any:

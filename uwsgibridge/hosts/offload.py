@@ -51,10 +51,14 @@ class Offload:
 
     def _locate(self, name: bytes) -> str:
         # realpath first: neither ".." nor a link may lead out of the directory.
-        real = Path(os.path.realpath(os.fsdecode(name)))
+        refusal = InvalidResponse(
+            f"X-Sendfile names {os.fsdecode(name)!r}, which is below no directory of --offload"
+        )
+        try:
+            real = Path(os.path.realpath(os.fsdecode(name)))
+        except ValueError:  # a NUL
+            raise refusal from None
         for url, directory in self._directories:
             if real.is_relative_to(directory):
                 return url + quote(os.fsencode(real.relative_to(directory)))
-        raise InvalidResponse(
-            f"X-Sendfile names {os.fsdecode(name)!r}, which is below no directory of --offload"
-        )
+        raise refusal

@@ -6,7 +6,7 @@ from time import monotonic
 from typing import Final
 
 from uwsgibridge.hosts.access_log import Access, AccessLog
-from uwsgibridge.hosts.loading import own_frames
+from uwsgibridge.hosts.loading import own_traceback
 from uwsgibridge.protocol.errors import InvalidResponse, ProtocolError
 from uwsgibridge.protocol.request import Request
 from uwsgibridge.protocol.response import Response, status_line
@@ -185,7 +185,7 @@ class Reporter:
             **_about(request),
             outcome=outcome,
             detail=str(error) if broke_a_rule else type(error).__name__,
-            exc_info=(type(error), error, own_frames(error)),
+            exception=own_traceback(error),
         )
 
 

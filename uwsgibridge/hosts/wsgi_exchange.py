@@ -313,6 +313,8 @@ def _checked(chunk: bytes) -> bytes:
 
 
 def _encode_headers(headers: list[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
+    if not isinstance(headers, list):
+        raise InvalidResponse(f"the headers are a {type(headers).__name__}, not a list")
     try:
         return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
     except (AttributeError, TypeError, ValueError):

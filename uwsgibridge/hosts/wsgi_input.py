@@ -29,7 +29,21 @@ def open_input(connection: Connection, timeout_seconds: float) -> BinaryIO:
     body = connection.take_whole_body()
     if body is not None:
         return io.BytesIO(body)
-    return io.BufferedReader(_BodyReader(connection, timeout_seconds), _BUFFER_BYTES)
+    reader = _BufferedBody(_BodyReader(connection, timeout_seconds), _BUFFER_BYTES)
+    reader.most_bytes = connection.request.content_length
+    return reader
+
+
+class _BufferedBody(io.BufferedReader):
+    """A reader that makes room for no more than there can be: an application may ask for any size."""
+
+    most_bytes = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        return super().read(size if size is None else min(size, self.most_bytes))
+
+    def read1(self, size: int = -1, /) -> bytes:
+        return super().read1(min(size, self.most_bytes))
 
 
 class _BodyReader(io.RawIOBase):

@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
+from collections import deque
+from collections.abc import Callable
 from socket import SocketType
 from time import monotonic
 from typing import Final
 
 from uwsgibridge.config.settings import Settings
 from uwsgibridge.connection import SCRATCH_BYTES, Connection
+from uwsgibridge.hosts.interface import Host
 from uwsgibridge.hosts.lingering import LingeringClose
 from uwsgibridge.hosts.loops import Loop
 from uwsgibridge.hosts.mounts import Mounts
@@ -51,6 +55,7 @@ class Listener:
         lingering: ends connections that were refused.
         counters: the worker's.
         logger: where to say what was refused.
+        idle: called when, after `close`, every connection is with a host or over.
     """
 
     def __init__(
@@ -62,8 +67,10 @@ class Listener:
         lingering: LingeringClose,
         counters: Counters,
         logger: Logger,
+        idle: Callable[[], None],
     ) -> None:
         self._loop = loop
+        self._idle = idle
         self._mounts = mounts
         self._admissions = [host.admission for host in mounts.hosts]
         self._lingering = lingering
@@ -79,27 +86,53 @@ class Listener:
         self._closed = False
         # Connections whose packet is outstanding, or that were refused and are being closed.
         self._waiting: set[Connection] = set()
+        # Requests that arrived when their host was full: a connection is accepted before it is known
+        # what it brings, and its packet may come later.
+        self._held_back: deque[tuple[Host, Connection]] = deque()
 
     def listen(self, listening: ListeningSocket) -> None:
         """Begin to accept on a socket."""
         self._acceptors.append(_Acceptor(self, self._loop, listening))
 
     def close(self) -> None:
-        """Accept nothing any more; what was accepted goes on."""
+        """Accept nothing any more but what waits in the backlog; what was accepted goes on.
+
+        The sockets that are ours alone are closed, so that Nginx is refused at once and tries another
+        server; inherited ones belong to those who share them.
+        """
         self._closed = True
         for acceptor in self._acceptors:
-            acceptor.close()
+            acceptor.end(self._max_waiting)
+
+    def abandon(self) -> None:
+        """Close what has sent no whole packet yet."""
+        for connection in list(self._waiting):
+            self._loop.notify_closing(connection)
+            connection.force_close()
+        self._waiting.clear()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether every accepted connection is with a host, or over."""
+        return not self._waiting and not self._held_back
 
     def resume(self) -> None:
         """Go on after a pause, where there is room again; from the loop's thread."""
-        if self._paused and not self._closed and not self._wait_for_room():
+        while self._held_back:
+            host, connection = self._held_back[0]
+            if len(host.admission.in_flight) >= host.admission.limit:
+                break
+            self._held_back.popleft()
+            self._submit(host, connection)
+        if self._paused and not self._wait_for_room():
             self._paused = False
-            for acceptor in self._acceptors:
-                acceptor.resume()
+            if not self._closed:
+                for acceptor in self._acceptors:
+                    acceptor.resume()
 
     def room(self) -> int:
         """Count how many more connections may be accepted now; pauses the listener at none."""
-        room = self._max_waiting - len(self._waiting)
+        room = 0 if self._held_back else self._max_waiting - len(self._waiting)
         for admission in self._admissions:
             room = min(room, admission.limit - len(admission.in_flight))
         if room <= 0:
@@ -146,10 +179,17 @@ class Listener:
         if host is None:
             self._answer(connection, plain_answer(404, "No application is mounted at this path."))
             self._counters.count_refusal("not_mounted")
+        elif len(host.admission.in_flight) < host.admission.limit:
+            self._submit(host, connection)
         else:
-            host.admission.in_flight.add(connection)
-            host.submit(connection)
+            self._held_back.append((host, connection))
+            self._pause()
+            self.resume()
         return True
+
+    def _submit(self, host: Host, connection: Connection) -> None:
+        host.admission.in_flight.add(connection)
+        host.submit(connection)
 
     async def _wait_for_packet(self, connection: Connection) -> None:
         deadline = monotonic() + self._packet_timeout_seconds
@@ -167,8 +207,7 @@ class Listener:
                 if self._try_to_read(connection):
                     return
         finally:
-            self._waiting.discard(connection)
-            self.resume()
+            self._forget(connection)
 
     def _refuse(self, connection: Connection, error: ProtocolError) -> None:
         self._counters.count_refusal(error.reason)
@@ -190,11 +229,13 @@ class Listener:
             connection.force_close()
             return
         self._waiting.add(connection)
-        self._lingering.discard(connection, self._discarded)
+        self._lingering.discard(connection, self._forget)
 
-    def _discarded(self, connection: Connection) -> None:
+    def _forget(self, connection: Connection) -> None:
         self._waiting.discard(connection)
         self.resume()
+        if self._closed and self.is_idle:
+            self._idle()
 
     def _answer_ping(self, connection: Connection) -> None:
         self._counters.pings += 1
@@ -217,7 +258,7 @@ class Listener:
             for admission in self._admissions
             if len(admission.in_flight) >= admission.limit
         ]
-        return any(full) or len(self._waiting) >= self._max_waiting
+        return any(full) or bool(self._held_back) or len(self._waiting) >= self._max_waiting
 
 
 class _Acceptor:
@@ -225,23 +266,37 @@ class _Acceptor:
 
     def __init__(self, listener: Listener, loop: Loop, listening: ListeningSocket) -> None:
         self._listener = listener
+        self._listening = listening
         self._socket = listening.socket
         self._is_unix = listening.is_unix
         # Plain integers: the enums of the socket module cost more than the call that they go to.
         self._family = int(listening.socket.family)
-        self._type = int(listening.socket.type)
+        # As non-blocking as MSG_DONTWAIT makes it: else the socket would take over a default timeout
+        # that an application has set for its own (socket.setdefaulttimeout).
+        self._type = int(listening.socket.type) | getattr(socket, "SOCK_NONBLOCK", 0)
         self._batch = 1
         self._full_batches = 0
         watch = loop.watch(listening.socket, self._accept_batch)
-        self.suspend, self.resume, self.close = watch.suspend, watch.resume, watch.close
+        self.suspend, self.resume, self._close_watch = watch.suspend, watch.resume, watch.close
+
+    def end(self, most: int) -> None:
+        """Take what waits in the backlog, `most` connections of it, and close a socket of our own."""
+        self._close_watch()
+        if self._listening.is_inherited:
+            return
+        self._listening.remove_file()
+        for _ in range(most):
+            try:
+                self._accept()
+            except OSError:
+                break
+        self._listening.close()
 
     def _accept_batch(self) -> None:
         listener = self._listener
-        # What socket.accept() does, without the wrapper object that it makes.
-        accept = self._socket._accept  # type: ignore[attr-defined]  # noqa: SLF001
         for taken in range(min(self._batch, listener.room())):
             try:
-                descriptor, _ = accept()
+                self._accept()
             except BlockingIOError:
                 self._batch = max(1, taken)
                 self._full_batches = 0
@@ -251,10 +306,14 @@ class _Acceptor:
                     continue
                 listener.pause_for_resources(error)
                 return
-            accepted = SocketType(self._family, self._type, 0, descriptor)
-            listener.take(Connection(accepted, is_unix=self._is_unix))
         # What was left is reported again: the loops watch by level, not by edge.
         self._full_batches += 1
         if self._full_batches == _FULL_BATCHES_TO_GROW:
             self._batch = min(_MAX_BATCH, self._batch * 2)
             self._full_batches = 0
+
+    def _accept(self) -> None:
+        # What socket.accept() does, without the wrapper object that it makes.
+        descriptor, _ = self._socket._accept()  # type: ignore[attr-defined]  # noqa: SLF001
+        accepted = SocketType(self._family, self._type, 0, descriptor)
+        self._listener.take(Connection(accepted, is_unix=self._is_unix))

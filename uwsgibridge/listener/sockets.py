@@ -49,9 +49,18 @@ class ListeningSocket:
         """Whether peers come over a unix socket."""
         return self.socket.family == socket.AF_UNIX
 
+    @property
+    def is_inherited(self) -> bool:
+        """Whether others listen on it, too, or will."""
+        return isinstance(self.address, DescriptorAddress)
+
     def close(self) -> None:
-        """Close, and remove the socket file if it is still the one that we made."""
+        """Close, and remove the socket file; does nothing when that was done."""
         self.socket.close()
+        self.remove_file()
+
+    def remove_file(self) -> None:
+        """Remove the socket file if it is still the one that we made."""
         if self.owned_file is not None and isinstance(self.address, UnixAddress):
             with contextlib.suppress(OSError):
                 if _identity(self.address.path) == self.owned_file:

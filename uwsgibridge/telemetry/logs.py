@@ -7,12 +7,16 @@ belongs to the application.
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from typing import Final, TextIO
 
 import structlog
 
 Logger = structlog.typing.FilteringBoundLogger
+
+# Line ends stay: a traceback has them.
+_CONTROL: Final = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 
 _LEVELS: Final = {
     "debug": logging.DEBUG,
@@ -39,11 +43,12 @@ def make_logger(
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     if log_format == "text" or (log_format == "auto" and out.isatty()):
-        processors.append(
+        processors += [
+            _escape_control_characters,
             structlog.dev.ConsoleRenderer(
                 colors=out.isatty(), exception_formatter=structlog.dev.plain_traceback
-            )
-        )
+            ),
+        ]
     else:
         processors += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     logger: Logger = structlog.wrap_logger(
@@ -53,3 +58,13 @@ def make_logger(
         cache_logger_on_first_use=True,
     )
     return logger
+
+
+def _escape_control_characters(
+    _logger: object, _method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Keep what a client sent from speaking to the operator's terminal (escape sequences)."""
+    for key, value in event.items():
+        if isinstance(value, str) and not value.isprintable():
+            event[key] = _CONTROL.sub(lambda match: repr(match[0])[1:-1], value)
+    return event

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Literal, Self
 from uwsgibridge.frontend.options import Site
 from uwsgibridge.frontend.private import PrivateNginx
 from uwsgibridge.testing.bridge_process import BridgeProcess
-from uwsgibridge.testing.log_stream import LogEvent
+from uwsgibridge.testing.log_stream import LogEvent, LogStream
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -92,9 +92,14 @@ class LocalStack:
         return self._bridge
 
     @property
+    def log(self) -> LogStream:
+        """What the bridge has written; stays readable after the end."""
+        return self.bridge.log
+
+    @property
     def bridge_log(self) -> str:
         """All that the bridge and the application have written to standard error."""
-        return self.bridge.log.text()
+        return self.log.text()
 
     @property
     def nginx_log(self) -> str:

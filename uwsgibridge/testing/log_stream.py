@@ -49,10 +49,14 @@ class LogStream:
         with self._grown:
             return self._events[since:]
 
-    def text(self) -> str:
-        """Give everything so far, events as the JSON lines that they are."""
+    def line_count(self) -> int:
+        """Say how many lines there are so far."""
+        return len(self._lines)
+
+    def text(self, *, since_line: int = 0) -> str:
+        """Give everything so far, the first lines left out; events are the JSON lines that they are."""
         with self._grown:
-            return "".join(self._lines)
+            return "".join(self._lines[since_line:])
 
     def wait_for_event(
         self,
@@ -75,22 +79,20 @@ class LogStream:
             StackError: it did not come in time, or can't come any more.
         """
         deadline = time.monotonic() + timeout_seconds
-        position = since
+        seen = since
         with self._grown:
             while True:
-                for event in self._events[position:]:
+                for event in self._events[seen:]:
                     if predicate(event):
                         return event
-                position = max(position, len(self._events))
-                left = deadline - time.monotonic()
-                if self._ended or left <= 0:
-                    why = "has ended" if self._ended else f"{timeout_seconds:g} s have passed"
-                    raise StackError(
-                        f"{why.capitalize() if left <= 0 else f'{self._source} {why}'} "
-                        "without the log event that was waited for",
-                        log=self._tail(),
-                    )
-                self._grown.wait(left)
+                seen = max(seen, len(self._events))
+                left_seconds = deadline - time.monotonic()
+                if self._ended or left_seconds <= 0:
+                    break
+                self._grown.wait(left_seconds)
+            why = f"{self._source} has ended" if self._ended else f"{timeout_seconds:g} s passed"
+            log = "".join(self._lines[-_LINES_IN_MESSAGES:])
+        raise StackError(f"{why} without the log event that was waited for", log=log)
 
     def wait_ended(self, timeout_seconds: float) -> bool:
         """Wait until the lines have ended; False when that takes too long."""
@@ -113,9 +115,6 @@ class LogStream:
             if event is not None:
                 self._events.append(event)
                 self._grown.notify_all()
-
-    def _tail(self) -> str:
-        return "".join(self._lines[-_LINES_IN_MESSAGES:])
 
 
 def _parse(line: str) -> LogEvent | None:

@@ -5,9 +5,9 @@ It is loaded wherever uwsgibridge is installed and does nothing until a fixture 
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Generator, Iterator
-from typing import TYPE_CHECKING, Any, Protocol
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import pytest
 
@@ -16,18 +16,21 @@ if TYPE_CHECKING:
     from uwsgibridge.testing.local_stack import LocalStack
 
 
+# Options may be long; the application and the first of them tell one from another.
+_LABEL_CHARACTERS: Final = 80
+
+
 class _Stack(Protocol):
     def start(self) -> None: ...
     def stop(self) -> int: ...
     @property
-    def bridge_log(self) -> str: ...
+    def log(self) -> LogStream: ...
 
 
 class _Stacks:
     """The stacks of a run, by how they were asked for."""
 
     def __init__(self) -> None:
-        self._undo = contextlib.ExitStack()
         self._started: dict[str, _Stack] = {}
         self._seen: dict[str, int] = {}
 
@@ -36,25 +39,25 @@ class _Stacks:
         if key not in self._started:
             stack = make(*arguments, **options)
             stack.start()
-            self._undo.callback(self._forget, key, stack)
             self._started[key] = stack
         return self._started[key]
 
     def begin_test(self) -> None:
-        self._seen = {key: len(stack.bridge_log) for key, stack in self._started.items()}
+        self._seen = {key: stack.log.line_count() for key, stack in self._started.items()}
 
     def logs_of_test(self) -> Iterator[tuple[str, str]]:
         for key, stack in self._started.items():
-            written = stack.bridge_log[self._seen.get(key, 0) :]
+            written = stack.log.text(since_line=self._seen.get(key, 0))
             if written:
-                yield key, written
+                yield key[:_LABEL_CHARACTERS], written
 
-    def close(self) -> None:
-        self._undo.close()
-
-    def _forget(self, key: str, stack: _Stack) -> None:
-        del self._started[key]
-        stack.stop()
+    def stop(self) -> None:
+        # All at once: most of it is waiting, for containers above all.
+        with ThreadPoolExecutor() as pool:
+            stopping = [pool.submit(stack.stop) for stack in self._started.values()]
+        self._started.clear()
+        for one in stopping:
+            one.result()
 
 
 _STACKS = pytest.StashKey[_Stacks]()
@@ -105,7 +108,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    session.config.stash[_STACKS].close()
+    session.config.stash[_STACKS].stop()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -119,5 +122,5 @@ def pytest_runtest_makereport(
     report = yield
     if report.failed:
         for key, written in item.config.stash[_STACKS].logs_of_test():
-            report.sections.append((f"log of {key[:60]}", written))
+            report.sections.append((f"log of {key}", written))
     return report

@@ -65,6 +65,9 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == "lifespan":
         await lifespan(scope, receive, send)
         return
+    if scope["type"] == "websocket":
+        await talk(scope, receive, send)
+        return
     served.append(f"{scope['method']} {scope['path']}")
     path = scope["path"].removeprefix(scope["root_path"])
     name = path.strip("/").partition("/")[0]
@@ -81,6 +84,18 @@ async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:
         assert message["type"] == f"lifespan.{step}"
         tell(step)
         await send({"type": f"lifespan.{step}.complete"})
+
+
+async def talk(scope: Scope, receive: Receive, send: Send) -> None:
+    """Repeat every message of a WebSocket, and tell how it was closed."""
+    assert (await receive())["type"] == "websocket.connect"
+    if "refused" in scope["path"]:
+        await send({"type": "websocket.close"})
+        return
+    await send({"type": "websocket.accept"})
+    while (message := await receive())["type"] == "websocket.receive":
+        await send({**message, "type": "websocket.send"})
+    tell("websocket closed", path=scope["path"], code=message["code"])
 
 
 async def answer(send: Send, status: int, headers: Iterable[Header], body: bytes = b"") -> None:

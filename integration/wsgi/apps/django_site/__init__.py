@@ -1,0 +1,1 @@
+"""A Django site: the admin over a database, uploads, streams, files."""

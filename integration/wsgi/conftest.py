@@ -1,0 +1,61 @@
+"""Stacks for the applications of this directory, each over TCP and over a unix socket."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import requests
+
+if TYPE_CHECKING:
+    from uwsgibridge.testing import LocalStack
+
+REPOSITORY = Path(__file__).parents[2]
+APPS = "integration.wsgi.apps"
+
+# No two pieces of it that lie next to each other are equal.
+PATTERN = b"".join(number.to_bytes(4, "big") for number in range(750_000))
+
+
+@pytest.fixture(scope="session", params=["tcp", "unix"])
+def socket_kind(request: pytest.FixtureRequest) -> str:
+    """How Nginx reaches the bridge."""
+    kind: str = request.param
+    return kind
+
+
+@pytest.fixture(scope="session")
+def serve(socket_kind: str, local_stack: Callable[..., LocalStack]) -> Callable[..., LocalStack]:
+    """Start a stack with an application of this directory, such as ``flask_app:application``."""
+
+    def serve(app: str, **options: Any) -> LocalStack:
+        environment = {"PYTHONWARNINGS": "always", **options.pop("environment", {})}
+        return local_stack(
+            f"{APPS}.{app}",
+            app_dir=REPOSITORY,
+            socket=socket_kind,
+            environment=environment,
+            **options,
+        )
+
+    return serve
+
+
+@pytest.fixture(scope="session")
+def exercise_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where applications find files and keep what they are given."""
+    directory = tmp_path_factory.mktemp("exercises")
+    for name in ("flask", "git"):
+        (directory / name).mkdir()
+    (directory / "flask" / "pattern.bin").write_bytes(PATTERN)
+    return directory
+
+
+@pytest.fixture
+def browser() -> Iterator[requests.Session]:
+    """A client with cookies of its own, which speaks to nobody but the address that it is given."""
+    with requests.Session() as session:
+        session.trust_env = False
+        yield session

@@ -1,0 +1,62 @@
+"""Applications that misbehave, behind a real Nginx: what the client gets, and what the log says."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from integration.wsgi.apps.misbehaving import ROWS, Row
+from integration.wsgi.fetching import fetch
+from uwsgibridge.testing import event_with
+
+numbers = itertools.count()
+
+
+@pytest.fixture(scope="module")
+def misbehaving(serve):
+    """One bridge with one thread for all rows: it must outlive them."""
+    stack = serve("misbehaving:application", serve_args=("--threads", "1"))
+    yield stack
+    assert "never retrieved" not in stack.bridge_log
+    assert "Exception ignored" not in stack.bridge_log
+    assert stack.bridge.log.wait_ended(0) is False
+
+
+@pytest.mark.parametrize(("name", "row"), ROWS.items(), ids=ROWS)
+def test_it_is_seen_by_the_client_and_told_once(misbehaving, name: str, row: Row):
+    path = f"/{name}/{next(numbers)}"
+    body = None if row.body_bytes is None else bytes(row.body_bytes)
+    answer = fetch(misbehaving.url + path, method=row.method, body=body)
+
+    # The only thread answers, so it is done with the request before, close() included.
+    settled = f"/settled{path}"
+    closed = fetch(misbehaving.url + settled).json()
+    assert closed == [1] * len(closed)
+
+    assert answer.seen == row.seen
+    assert "X-Injected" not in answer.headers
+    if row.text is not None:
+        assert answer.body == row.text
+    if row.seen == 500:
+        assert answer.body == b"The application failed. The server's log says why.\n"
+
+    misbehaving.wait_for_event(event_with(line=settled))
+    told = [event for event in misbehaving.log_events() if event.get("path") == path]
+    if row.event is None and row.seen != 500:
+        assert told == []
+        return
+    (event,) = told
+    if row.event is not None:
+        assert event["event"] == row.event
+    assert row.says in str(event.get("exception", ""))
+    assert row.fields.items() <= event.items()
+    assert event["method"] == row.method
+    assert event["app"] == "integration.wsgi.apps.misbehaving:application"
+    # A traceback begins in the application, whatever led there.
+    files = [line for line in str(event.get("exception", "")).splitlines() if "  File " in line]
+    assert not files or "/uwsgibridge/" not in files[0]
+
+
+def test_the_table_is_large_enough():
+    assert len(ROWS) >= 40

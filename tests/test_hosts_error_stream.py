@@ -1,0 +1,133 @@
+"""`wsgi.errors`: whole lines become log events, whichever way they are written."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from tests.log_events import PATIENCE_SECONDS, LogEvents
+from uwsgibridge.hosts.error_stream import ErrorStream
+from uwsgibridge.telemetry.logs import make_logger
+
+
+class Errors:
+    """A stream, and the lines that it has logged."""
+
+    def __init__(self) -> None:
+        self.log = LogEvents()
+        self.stream = ErrorStream(make_logger("json", "debug", self.log).bind(app="an:app"))
+
+    @property
+    def lines(self) -> list[Any]:
+        return [event["line"] for event in self.log.find()]
+
+
+@pytest.fixture
+def errors() -> Errors:
+    return Errors()
+
+
+def test_line_is_an_event(errors: Errors):
+    assert errors.stream.write("a line\n") == 7
+
+    (event,) = errors.log.find()
+    assert event["event"] == "application wrote to wsgi.errors"
+    assert event["level"] == "warning"
+    assert event["app"] == "an:app"
+    assert event["line"] == "a line"
+
+
+def test_line_in_pieces_is_one_event(errors: Errors):
+    for piece in ("a ", "", "li", "ne"):
+        errors.stream.write(piece)
+    assert errors.lines == []
+    errors.stream.write("\nand ")
+    assert errors.lines == ["a line"]
+    errors.stream.write("another\n")
+    assert errors.lines == ["a line", "and another"]
+
+
+def test_several_lines_are_several_events(errors: Errors):
+    errors.stream.write("one\r\ntwo\n\n   \nthree\nfour")
+    assert errors.lines == ["one", "two", "three"]
+
+
+def test_writelines_writes_each(errors: Errors):
+    errors.stream.writelines(["one\n", "tw", "o\n"])
+    assert errors.lines == ["one", "two"]
+
+
+def test_flush_ends_a_line(errors: Errors):
+    errors.stream.write("not ended")
+    errors.stream.flush()
+    errors.stream.flush()
+    assert errors.lines == ["not ended"]
+    errors.stream.write("the next\n")
+    assert errors.lines == ["not ended", "the next"]
+
+
+def test_flush_of_nothing_logs_nothing(errors: Errors):
+    errors.stream.flush()
+    assert errors.lines == []
+
+
+def test_works_with_print_and_logging(errors: Errors):
+    import logging
+
+    print("from", "print", file=errors.stream, flush=True)  # type: ignore[call-overload] # a text stream by PEP 3333
+    logger = logging.Logger("application")
+    logger.addHandler(logging.StreamHandler(errors.stream))
+    logger.error("from logging")
+    assert errors.lines == ["from print", "from logging"]
+
+
+def test_tells_a_traceback_line_by_line(errors: Errors):
+    import traceback
+
+    try:
+        raise ValueError("of the application")
+    except ValueError:
+        traceback.print_exc(file=errors.stream)  # type: ignore[arg-type] # a text stream by PEP 3333
+    assert errors.lines[0] == "Traceback (most recent call last):"
+    assert errors.lines[-1] == "ValueError: of the application"
+
+
+def test_lines_of_threads_are_not_mixed(errors: Errors):
+    """Each thread's unfinished line is its own."""
+    turns = [threading.Event() for _ in range(4)]
+
+    def write_one() -> None:
+        errors.stream.write("first ")
+        turns[0].set()
+        assert turns[1].wait(PATIENCE_SECONDS)
+        errors.stream.write("thread\n")
+        turns[2].set()
+
+    thread = threading.Thread(target=write_one)
+    thread.start()
+    assert turns[0].wait(PATIENCE_SECONDS)
+    errors.stream.write("second ")
+    turns[1].set()
+    assert turns[2].wait(PATIENCE_SECONDS)
+    errors.stream.write("thread\n")
+    thread.join(PATIENCE_SECONDS)
+
+    assert errors.lines == ["first thread", "second thread"]
+
+
+@pytest.mark.parametrize("what", [b"bytes\n", None, 5, ["a\n"]])
+def test_what_is_no_text_is_refused(errors: Errors, what: Any):
+    with pytest.raises(TypeError):
+        errors.stream.write(what)
+    assert errors.lines == []
+    errors.stream.write("text\n")
+    assert errors.lines == ["text"]
+
+
+def test_line_cannot_forge_an_event(errors: Errors):
+    errors.stream.write('", "event": "forged\x1b[31m\n')
+    (event,) = errors.log.find()
+    assert event["event"] == "application wrote to wsgi.errors"
+    assert event["line"] == '", "event": "forged\x1b[31m'

@@ -1,0 +1,436 @@
+"""The process: its event loop, its signals, its end, and what it takes over from who started it."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import sys
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.bridge import LOOPS
+from tests.bridge_process import running_process
+from tests.log_events import PATIENCE_SECONDS
+from tests.raw_client import Answer, ask, connect, packet, read_answer, read_until
+
+APPS = '''
+import sys
+import threading
+
+
+def wsgi(environ, start_response):
+    """Answer with the length of the body, and begin with its first byte."""
+    stream = environ["wsgi.input"]
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    if environ["PATH_INFO"] in {"/begun", "/hangs"}:
+        yield b"begun "
+    if environ["PATH_INFO"] == "/hangs":
+        threading.Event().wait()
+    size = 0
+    while chunk := stream.read(65536):
+        size += len(chunk)
+    yield b"%d" % size
+
+
+async def asgi(scope, receive, send):
+    if scope["type"] == "lifespan":
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        print('{"event": "shutdown in the application"}', file=sys.stderr, flush=True)
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    if scope["path"] in {"/begun", "/hangs", "/thread"}:
+        await send({"type": "http.response.body", "body": b"begun ", "more_body": True})
+    if scope["path"] == "/hangs":
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        return
+    if scope["path"] == "/thread":
+        if "trio" in sys.argv:
+            import trio
+
+            await trio.to_thread.run_sync(threading.Event().wait)
+        else:
+            import asyncio
+
+            await asyncio.to_thread(threading.Event().wait)
+    size, more = 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return
+        size += len(message["body"])
+        more = message["more_body"]
+    if scope["path"] == "/loop":
+        import sniffio
+
+        name = sniffio.current_async_library()
+        if name == "asyncio":
+            import asyncio
+
+            name = type(asyncio.get_running_loop()).__module__.partition(".")[0]
+        await send({"type": "http.response.body", "body": name.encode()})
+    else:
+        await send({"type": "http.response.body", "body": b"%d" % size})
+
+
+CHUNK = bytes(1 << 20)
+
+
+def wsgi_download(environ, start_response):
+    start_response("200 OK", [])
+    for _ in range(int(environ["QUERY_STRING"])):
+        yield CHUNK
+
+
+async def asgi_download(scope, receive, send):
+    assert scope["type"] == "http"
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    for _ in range(int(scope["query_string"])):
+        await send({"type": "http.response.body", "body": CHUNK, "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def hangs_in_startup(scope, receive, send):
+    await receive()
+    print('{"event": "in startup"}', file=sys.stderr, flush=True)
+    await receive()
+'''
+
+# The application, and the options that put it on each of the loops.
+HOSTS = [
+    pytest.param(("apps:wsgi",), id="wsgi"),
+    *(
+        pytest.param(("apps:asgi", "--loop", loop.values[0]), id=str(loop.values[0]))
+        for loop in (
+            it if isinstance(it, type(pytest.param())) else pytest.param(it) for it in LOOPS
+        )
+    ),
+]
+
+BINDS = ("--bind", "127.0.0.1:0", "--bind", "unix:app.sock", "--log-format", "json")
+
+# For a deadline that is meant to pass.
+SHORT_SECONDS = "0.1"
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    (tmp_path / "apps.py").write_text(APPS)
+    return tmp_path
+
+
+def addresses(process, directory: Path) -> list[str]:
+    tcp, unix = process.wait_listening(2)
+    assert unix == "unix:app.sock"
+    return [tcp, f"unix:{directory / 'app.sock'}"]
+
+
+# Stopping.
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize("host", HOSTS)
+def test_signal_lets_running_requests_end(
+    host: tuple[str, ...], number: signal.Signals, directory: Path
+):
+    with running_process("serve", *host, *BINDS, directory=directory) as process, ExitStack() as s:
+        connections = [s.enter_context(connect(it)) for it in addresses(process, directory)]
+        for connection in connections:
+            connection.sendall(packet("/begun", method="POST", content_length=10))
+            read_until(connection, b"begun ")
+        process.signal(number)
+        event = process.events.wait(event="stopping: running requests may end")
+        for connection in connections:
+            connection.sendall(bytes(10))
+            assert read_until(connection, b"10") == b"10"
+            assert connection.recv(1) == b""
+        assert process.wait() == 0
+
+    assert event["signal"] == number.name
+    assert process.events.find()[-1]["event"] == "stopped"
+    assert process.events.find(level="error") == []
+    shutdowns = process.events.find(event="shutdown in the application")
+    assert len(shutdowns) == ("asgi" in host[0])
+    assert process.events.other_text() == ""
+    assert not (directory / "app.sock").exists()
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_second_signal_breaks_off(host: tuple[str, ...], directory: Path):
+    with running_process("serve", *host, *BINDS, directory=directory) as process, ExitStack() as s:
+        tcp, unix = (s.enter_context(connect(it)) for it in addresses(process, directory))
+        for connection in (tcp, unix):
+            connection.sendall(packet("/hangs"))
+            read_until(connection, b"begun ")
+        process.signal(signal.SIGTERM)
+        process.events.wait(event="stopping: running requests may end")
+        process.signal(signal.SIGINT)
+        for connection in (tcp, unix):
+            with pytest.raises(ConnectionResetError):
+                connection.recv(1)
+        assert process.wait() == 0
+
+    (event,) = process.events.find(event="stopping at once")
+    assert event["signal"] == "SIGINT"
+    (error,) = process.events.find(level="error")
+    assert error["requests"] == 2
+    assert process.events.other_text() == ""
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_graceful_timeout_breaks_off(host: tuple[str, ...], directory: Path):
+    options = ("--graceful-timeout-seconds", SHORT_SECONDS)
+    with (
+        running_process("serve", *host, *BINDS, *options, directory=directory) as process,
+        ExitStack() as stack,
+    ):
+        tcp, unix = (stack.enter_context(connect(it)) for it in addresses(process, directory))
+        for connection in (tcp, unix):
+            connection.sendall(packet("/hangs"))
+            read_until(connection, b"begun ")
+        process.signal(signal.SIGTERM)
+        for connection in (tcp, unix):
+            with pytest.raises(ConnectionResetError):
+                connection.recv(1)
+        assert process.wait() == 0
+
+    (error,) = process.events.find(level="error")
+    assert error["event"] == "requests were broken off: they did not end in time"
+    assert error["requests"] == 2
+    assert error["option"] == "--graceful-timeout-seconds"
+    assert process.events.other_text() == ""
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_thread_of_the_application_that_never_ends_does_not_keep_the_process(
+    loop: str, directory: Path
+):
+    options = ("--loop", loop, "--graceful-timeout-seconds", SHORT_SECONDS)
+    with (
+        running_process("serve", "apps:asgi", *BINDS, *options, directory=directory) as process,
+        connect(addresses(process, directory)[0]) as connection,
+    ):
+        connection.sendall(packet("/thread"))
+        read_until(connection, b"begun ")
+        process.signal(signal.SIGTERM)
+        process.wait()
+
+
+def test_idle_process_stops_at_once(directory: Path):
+    with running_process("serve", "apps:asgi", *BINDS, directory=directory) as process:
+        addresses(process, directory)
+        assert process.stop() == 0
+
+    assert [event["event"] for event in process.events.find(level="info")] == [
+        "listening",
+        "listening",
+        "stopping: running requests may end",
+        "stopped",
+    ]
+    assert process.events.other_text() == ""
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_signal_during_startup_stops(loop: str, directory: Path):
+    with running_process(
+        "serve", "apps:hangs_in_startup", "--loop", loop, *BINDS, directory=directory
+    ) as process:
+        process.events.wait(event="in startup")
+        assert process.stop() == 0
+
+    assert process.events.find(event="listening") == []
+    assert process.events.other_text() == ""
+    assert not (directory / "app.sock").exists()
+
+
+def test_end_of_the_lifeline_stops(directory: Path):
+    reader, writer = os.pipe()
+    try:
+        with running_process(
+            "serve",
+            "apps:wsgi",
+            *BINDS,
+            directory=directory,
+            environment={"UWSGIBRIDGE_LIFELINE_FD": str(reader)},
+            pass_fds=[reader],
+        ) as process:
+            (tcp, _) = addresses(process, directory)
+            assert ask(tcp).body == b"0"
+            os.close(writer)
+            assert process.wait() == 0
+    finally:
+        os.close(reader)
+
+    assert process.events.find()[-1]["event"] == "stopped"
+
+
+# Loops.
+
+
+def without_uvloop(directory: Path) -> None:
+    (directory / "uvloop.py").write_text("raise ImportError\n")
+
+
+def test_loop_auto_does_without_uvloop(directory: Path):
+    without_uvloop(directory)
+    with running_process("serve", "apps:asgi", *BINDS, directory=directory) as process:
+        assert ask(process.address, "/loop").body == b"asyncio"
+        assert process.stop() == 0
+
+
+def test_loop_auto_takes_uvloop(directory: Path):
+    pytest.importorskip("uvloop")
+    with running_process("serve", "apps:asgi", *BINDS, directory=directory) as process:
+        assert ask(process.address, "/loop").body == b"uvloop"
+        assert process.stop() == 0
+
+
+def test_loop_uvloop_that_is_not_installed_is_wrong_usage(directory: Path):
+    without_uvloop(directory)
+    with running_process(
+        "serve", "apps:asgi", "--loop", "uvloop", *BINDS, directory=directory
+    ) as process:
+        assert process.wait() == 2
+
+    assert "pip install 'uwsgibridge[uvloop]'" in process.events.other_text()
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_loop_that_was_asked_for_with_wsgi_and_asgi_side_by_side(loop: str, directory: Path):
+    with running_process(
+        "serve", "--mount", "/wsgi=apps:wsgi", "--mount", "/=apps:asgi", "--loop", loop, *BINDS,
+        directory=directory,
+    ) as process:  # fmt: skip
+        for address in addresses(process, directory):
+            assert ask(address, "/wsgi", method="POST", body=b"12345").body == b"5"
+            assert ask(address, "/loop").body.decode() == loop
+        assert process.stop() == 0
+
+
+# What is taken over.
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_UNIX], ids=["tcp", "unix"])
+def test_inherited_socket(family: socket.AddressFamily, directory: Path):
+    with socket.socket(family) as listening:
+        path = directory / "inherited.sock"
+        listening.bind(("127.0.0.1", 0) if family == socket.AF_INET else str(path))
+        listening.listen()
+        name = listening.getsockname()
+        address = f"unix:{name}" if family == socket.AF_UNIX else f"{name[0]}:{name[1]}"
+        number = listening.fileno()
+        with running_process(
+            "serve", "apps:wsgi", "--bind", f"fd://{number}", "--log-format", "json",
+            directory=directory, pass_fds=[number],
+        ) as process:  # fmt: skip
+            assert process.address == f"fd://{number}"
+            assert ask(address, method="POST", body=b"12345").body == b"5"
+            assert process.stop() == 0
+        # Its owner has it still, file and all.
+        connect(address).close()
+
+
+def test_soft_limit_on_descriptors_is_raised(directory: Path):
+    resource = pytest.importorskip("resource")
+    (directory / "limit.py").write_text(
+        "import resource\n"
+        "def app(environ, start_response):\n"
+        "    start_response('200 OK', [])\n"
+        "    return ['{} {}'.format(*resource.getrlimit(resource.RLIMIT_NOFILE)).encode()]\n"
+    )
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 256), hard))
+    try:
+        with running_process("serve", "limit:app", *BINDS, directory=directory) as process:
+            seen = ask(process.address).body.decode().split()
+            assert process.stop() == 0
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    assert seen == [str(hard), str(hard)]
+
+
+# Memory: what streams is not gathered.
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
+@pytest.mark.parametrize("loop", ["wsgi", *LOOPS])
+def test_streams_are_not_gathered_in_memory(loop: str, directory: Path):
+    # The whole gibibyte is for the integration tests; a hundredth is too little to tell by.
+    mebibytes = 128
+    kind = "wsgi" if loop == "wsgi" else "asgi"
+    options = () if loop == "wsgi" else ("--loop", loop)
+    with running_process(
+        "serve", f"apps:{kind}", "--mount", f"/download=apps:{kind}_download", *options, *BINDS,
+        directory=directory,
+    ) as process:  # fmt: skip
+        for address in addresses(process, directory):
+            ask(address, "/download", QUERY_STRING="1")
+        before = peak_memory_mebibytes(process.pid)
+        for address in addresses(process, directory):
+            assert download(address, mebibytes) == mebibytes << 20
+            assert upload(address, mebibytes).body == b"%d" % (mebibytes << 20)
+        growth = peak_memory_mebibytes(process.pid) - before
+        assert process.stop() == 0
+
+    assert growth < 32
+
+
+def peak_memory_mebibytes(pid: int) -> int:
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    assert found is not None
+    return int(found[1]) // 1024
+
+
+def download(address: str, mebibytes: int) -> int:
+    received = 0
+    with connect(address) as connection:
+        connection.sendall(packet("/download", QUERY_STRING=str(mebibytes)))
+        read_until_head_ends(connection)
+        while piece := connection.recv(1 << 20):
+            received += len(piece)
+    return received
+
+
+def read_until_head_ends(connection: socket.socket) -> None:
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        head += connection.recv(1)
+
+
+def upload(address: str, mebibytes: int) -> Answer:
+    with connect(address) as connection:
+        chunk = bytes(1 << 20)
+        connection.sendall(packet(method="POST", content_length=mebibytes << 20))
+        for _ in range(mebibytes):
+            connection.sendall(chunk)
+        return read_answer(connection)
+
+
+def test_burst_from_many_threads(directory: Path):
+    answers: list[bytes] = []
+
+    def client(address: str) -> None:
+        for _ in range(20):
+            answers.append(ask(address, method="POST", body=b"12345").body)
+
+    with running_process("serve", "apps:wsgi", *BINDS, directory=directory) as process:
+        threads = [
+            threading.Thread(target=client, args=[address])
+            for address in addresses(process, directory) * 4
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(PATIENCE_SECONDS)
+        assert process.stop() == 0
+
+    assert answers == [b"5"] * 160
