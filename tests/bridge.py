@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import gc
 import importlib.util
 import tempfile
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -149,6 +151,7 @@ class Bridge:
             else:
                 self._run_as_guest()
         except BaseException as error:
+            _forget_frames(error)
             self._over.set_exception(error)
         else:
             self._over.set_result(None)
@@ -195,6 +198,16 @@ class Bridge:
             async with trio.open_nursery() as nursery:
                 self._scope = nursery.cancel_scope
                 self._ready.set_result(await nursery.start(self._worker.run, sockets))
+
+
+def _forget_frames(error: BaseException) -> None:
+    """Let go of what a worker that has failed had open, here and not at some later time."""
+    traceback.clear_frames(error.__traceback__)
+    nested = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
+    for inner in (*nested, error.__cause__, error.__context__):
+        if inner is not None:
+            _forget_frames(inner)
+    gc.collect()
 
 
 @contextmanager

@@ -12,15 +12,22 @@ PATIENCE_SECONDS = 5.0
 
 
 class LogEvents(io.StringIO):
-    """A text stream that a JSON logger writes to, from any thread."""
+    """A text stream that a JSON logger writes to, from any thread.
+
+    Attributes:
+        broken: whether a write fails, as to a pipe that nobody reads any more.
+    """
 
     def __init__(self) -> None:
         super().__init__()
+        self.broken = False
         self._changed = threading.Condition()
         self._events: list[dict[str, Any]] = []
         self._other_lines: list[str] = []
 
     def write(self, text: str) -> int:
+        if self.broken:
+            raise BrokenPipeError
         with self._changed:
             for line in text.splitlines():
                 try:

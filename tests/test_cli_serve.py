@@ -201,7 +201,7 @@ def test_config_from_pyproject(serve: Serve, tmp_path: Path):
         ("threads = \n", "Invalid value"),
         ("thread = 3\n", "there is no option 'thread'"),
         ("[serve]\nthreads = 3\n", "there is no option 'serve'"),
-        ("threads = 'many'\n", "'many' is not a valid integer"),
+        ("threads = 'many'\n", "--threads takes a whole number"),
         ("threads = 0\n", "--threads"),
         ("threads = [1, 2]\n", "--threads"),
         ("threads = 1.5\n", "--threads"),

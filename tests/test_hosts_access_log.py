@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from uwsgibridge.hosts.access_log import Access, AccessLog
-from uwsgibridge.protocol.packet import HEADER_BYTES, PacketLimits, encode_packet, parse_packet
+from uwsgibridge.protocol.packet import PacketLimits, encode_packet, parse_packet
 from uwsgibridge.protocol.request import Request
 
 # Apache's LogFormat "combined", then what this bridge adds.
@@ -201,7 +201,7 @@ ODD = [
     FORGED,
     FORGED.replace("\n", "\r\n"),
     "\x1b[2J\x1b]0;title\x07",
-    "back\\slash and \\\" both",
+    'back\\slash and \\" both',
     "caf\xc3\xa9 \x85 \xa0 \x7f \x00",
     '"',
     "\\",

@@ -492,6 +492,19 @@ def test_traceback_begins_in_the_application(loop: str):
 
 
 @on_each_loop
+def test_log_that_can_not_be_written_keeps_nobody_from_an_answer(loop: str):
+    async def app(scope, receive, send):
+        raise ValueError
+
+    with running(app, loop=loop, lifespan="off") as bridge:
+        bridge.events.broken = True
+        assert bridge.ask().seen == 500
+        assert bridge.ask().seen == 500
+        bridge.events.broken = False
+        assert bridge.ask().seen == 500
+
+
+@on_each_loop
 def test_head_too_large_for_nginx_is_told_with_the_header_that_is_it(loop: str):
     async def app(scope, receive, send):
         await send(start(200, (b"X-Small", b"a"), (b"X-Large", b"b" * 5000)))

@@ -76,10 +76,9 @@ def test_flush_of_nothing_logs_nothing(errors: Errors):
 def test_works_with_print_and_logging(errors: Errors):
     import logging
 
-    print("from", "print", file=errors.stream, flush=True)  # type: ignore[call-overload] # a text stream by PEP 3333
-    logger = logging.Logger("application")
-    logger.addHandler(logging.StreamHandler(errors.stream))
-    logger.error("from logging")
+    print("from", "print", file=errors.stream, flush=True)
+    handler = logging.StreamHandler(errors.stream)
+    handler.handle(logging.makeLogRecord({"msg": "from logging"}))
     assert errors.lines == ["from print", "from logging"]
 
 
@@ -89,7 +88,7 @@ def test_tells_a_traceback_line_by_line(errors: Errors):
     try:
         raise ValueError("of the application")
     except ValueError:
-        traceback.print_exc(file=errors.stream)  # type: ignore[arg-type] # a text stream by PEP 3333
+        traceback.print_exc(file=errors.stream)
     assert errors.lines[0] == "Traceback (most recent call last):"
     assert errors.lines[-1] == "ValueError: of the application"
 

@@ -183,7 +183,7 @@ TO_BE_READ: dict[str, Callable[[Path], Any]] = {
     "in-memory": lambda _: io.BytesIO(CONTENT),
     "pipe": pipe,
     "socket": of_a_socket,
-    "text": lambda path: path.open(encoding="latin-1"),
+    "text": lambda path: io.TextIOWrapper(path.open("rb"), "latin-1"),
     "gzip": compressed(gzip),
     "bz2": compressed(bz2),
     "lzma": compressed(lzma),

@@ -339,7 +339,8 @@ def test_task_that_is_cancelled_ends_where_it_waits(loop: str):
 @on_each_loop
 def test_event_wakes_all_that_wait(loop: str):
     async def main(loop: Loop) -> None:
-        event, woken = loop.event(), []
+        event = loop.event()
+        woken: list[None] = []
 
         async def wait() -> None:
             await event.wait()

@@ -541,6 +541,18 @@ def test_traceback_begins_in_the_application():
     assert event["app"].endswith("test_traceback_begins_in_the_application.<locals>.app")
 
 
+def test_log_that_can_not_be_written_keeps_nobody_from_an_answer():
+    def app(environ, start_response):
+        raise ValueError
+
+    with running(app, threads=1) as bridge:
+        bridge.events.broken = True
+        assert bridge.ask().seen == 500
+        assert bridge.ask().seen == 500
+        bridge.events.broken = False
+        assert bridge.ask().seen == 500
+
+
 def test_head_too_large_for_nginx_is_told_with_the_header_that_is_it():
     def app(environ, start_response):
         start_response("200 OK", [("X-Small", "a"), ("X-Large", "b" * 5000)])

@@ -256,8 +256,14 @@ class TestWhatMustNotLeave:
         ],
     )
     def test_what_is_not_pairs_of_bytes(self, headers: Any) -> None:
-        with pytest.raises(InvalidResponse):
+        with pytest.raises(InvalidResponse, match="headers must be pairs of bytes, not "):
             started(headers)
+
+    def test_the_odd_one_is_shown(self) -> None:
+        odd: Any = (b"X-Odd", "text")
+        with pytest.raises(InvalidResponse) as caught:
+            started([PLAIN, odd, PLAIN])
+        assert str(caught.value) == f"headers must be pairs of bytes, not {odd!r}"
 
     @pytest.mark.parametrize("status", [100, 101, 102, 103, 199])
     def test_an_interim_status(self, status) -> None:
@@ -522,6 +528,78 @@ class TestBuffers:
         response.send(b"all", last=True)
         with suppress(InvalidResponse):  # to refuse it is as good as to swallow it
             assert response.send(b"more") == ()
+
+
+class TestBodyByOtherMeans:
+    """A file that the kernel sends: the same counting, without the bytes passing through."""
+
+    def test_its_length_becomes_that_of_the_answer(self) -> None:
+        response = started([PLAIN])
+        assert response.allow(5) == 5
+        assert response.send(b"") == (
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\n",
+        )
+        response.sent_elsewhere(3)
+        response.sent_elsewhere(2)
+        assert response.finish() == ()
+        assert response.complete
+        assert response.body_bytes == 5
+
+    @pytest.mark.parametrize(("available", "allowed"), [(4, 4), (5, 5), (6, 5), (1000, 5), (0, 0)])
+    def test_a_promised_length_is_the_most(self, available, allowed) -> None:
+        response = started([(b"Content-Length", b"5")])
+        assert response.allow(available) == allowed
+        assert split_head(b"".join(response.send(b"")))[0][1:] == [b"Content-Length: 5"]
+
+    def test_what_was_sent_before_counts(self) -> None:
+        response = started([(b"Content-Length", b"5")])
+        response.send(b"he")
+        assert response.allow(1000) == 3
+
+    def test_too_little_is_told(self) -> None:
+        response = started()
+        response.allow(5)
+        response.send(b"")
+        response.sent_elsewhere(4)
+        with pytest.raises(IncompleteBody, match="has 4 bytes, its Content-Length is 5"):
+            response.finish()
+
+    def test_in_a_stream_it_has_any_length(self) -> None:
+        response = started()
+        response.send(b"begun")
+        assert response.allow(1000) == 1000
+        response.sent_elsewhere(10)
+        assert response.finish() == ()
+        assert response.body_bytes == 15
+
+    @pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("GET", 204), ("GET", 304)])
+    def test_none_where_there_is_no_body(self, method, status) -> None:
+        response = started(method=method, status=status)
+        assert response.allow(1000) == 0
+        assert written(response) == b"HTTP/1.1 %b\r\n\r\n" % status_line(status)
+        assert response.body_bytes == 0
+
+    def test_not_before_the_head(self) -> None:
+        with pytest.raises(InvalidResponse, match="before the head"):
+            Response("GET").allow(1)
+
+    def test_a_body_that_another_takes_care_of_is_left_out(self) -> None:
+        """As after X-Accel-Redirect."""
+        response = started([(b"X-Accel-Redirect", b"/f"), (b"Content-Length", b"5")])
+        response.leave_body_out()
+        head, body = split_head(written(response, b"ignored"))
+        assert body == b""
+        assert head[1:] == [b"X-Accel-Redirect: /f", b"Content-Length: 5"]
+        assert response.complete
+        assert response.excess_bytes == 0
+
+    def test_what_has_left_is_counted(self) -> None:
+        response = started([(b"Content-Length", b"5")])
+        assert response.body_bytes == 0
+        response.send(b"he")
+        assert response.body_bytes == 2
+        response.send(b"llo, world")
+        assert response.body_bytes == 5
 
 
 class TestEventStream:

@@ -132,6 +132,16 @@ def test_standard_error_is_where_it_goes(capsys: pytest.CaptureFixture[str]):
     assert json.loads(captured.err)["event"] == "listening"
 
 
+@pytest.mark.parametrize("log_format", ["json", "text"])
+@pytest.mark.parametrize("error", [BrokenPipeError, ValueError], ids=["pipe", "closed"])
+def test_log_that_can_not_be_written_is_no_failure(log_format: str, error: type[Exception]):
+    class Broken(io.StringIO):
+        def write(self, text: str) -> int:
+            raise error
+
+    make_logger(log_format, stream=Broken()).error("failed")
+
+
 def test_configuration_of_the_application_is_left_alone():
     before = structlog.get_config()
     level, handlers = logging.root.level, list(logging.root.handlers)

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import pytest
 import requests
@@ -25,8 +25,8 @@ import requests
 from integration.wsgi.apps.checked import COMPLAINTS
 from integration.wsgi.conftest import APPS, PATTERN, REPOSITORY
 from integration.wsgi.fetching import fetch
-from uwsgibridge.testing import Site, event_with
 from uwsgibridge.frontend.options import StaticDirectory
+from uwsgibridge.testing import Site, event_with
 
 if TYPE_CHECKING:
     from uwsgibridge.testing import LocalStack
@@ -57,9 +57,7 @@ def assert_nothing_to_complain_of(stack: LocalStack) -> None:
 
 
 @pytest.fixture(scope="module")
-def frameworks(
-    serve: Callable[..., LocalStack], exercise_directory: Path
-) -> Iterator[LocalStack]:
+def frameworks(serve: Callable[..., LocalStack], exercise_directory: Path) -> Iterator[LocalStack]:
     """Flask at the root, and the others beside it."""
     stack = serve(
         "flask_app:plain",
@@ -383,7 +381,7 @@ def test_bottle(frameworks: LocalStack, browser: requests.Session, below: str):
         "Hello w\N{LATIN SMALL LETTER O WITH DIAERESIS}rld".encode()
     )
     assert browser.post(f"{url}/form", data={"a": ["1", "2"]}).json() == {"a": ["1", "2"]}
-    assert browser.post(f"{url}/json", json=[1, {"a": None}]).json() == [1, {"a": None}]
+    assert browser.post(f"{url}/json", json={"a": [1, None]}).json() == {"a": [1, None]}
     upload = browser.post(f"{url}/upload", files={"file": ("a.bin", bytes(MIB))}).json()
     assert upload == {"name": "a.bin", "bytes": MIB}
     assert browser.get(f"{url}/stream").content.decode() == (
@@ -426,7 +424,7 @@ def test_webdav(frameworks: LocalStack, browser: requests.Session, below: str, s
         assert answer.headers["Content-Type"].startswith("application/xml")
         return {
             one.findtext(f"{DAV}href"): one.findtext(f".//{DAV}getcontentlength")
-            for one in ElementTree.fromstring(answer.content).iter(f"{DAV}response")
+            for one in ET.fromstring(answer.content).iter(f"{DAV}response")
         }
 
     options = ask("OPTIONS", top.rpartition("/")[0] + "/")
@@ -515,7 +513,9 @@ BRANCHES = 40
 def history(large: bytes) -> bytes:
     """Input of fast-import: a large file on main, and many branches, each with a commit of its own."""
     who = "Ada <ada@example.org> 1700000000 +0000"
-    text = f"commit refs/heads/main\nmark :1\ncommitter {who}\ndata 4\nmain\nM 644 inline large.bin\n"
+    text = (
+        f"commit refs/heads/main\nmark :1\ncommitter {who}\ndata 4\nmain\nM 644 inline large.bin\n"
+    )
     stream = text.encode() + b"data %d\n%b\n" % (len(large), large)
     for number in range(BRANCHES):
         stream += (
@@ -534,7 +534,8 @@ def test_git_push_and_clone(
 ):
     name = f"{socket_kind}{below.replace('/', '-')}.git"
     git = Git(tmp_path)
-    git.run("init", "--quiet", "--bare", str(exercise_directory / "git" / name))
+    bare = exercise_directory / "git" / name
+    git.run("init", "--quiet", "--bare", "--initial-branch=main", str(bare))
     git.run("init", "--quiet", "--initial-branch=main", "work")
     # Of random bytes, so that no compression makes it small.
     large = os.urandom(3_000_000)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -126,9 +127,43 @@ def _read_config(ctx: click.Context, _parameter: click.Parameter, path: Path | N
         raise click.UsageError(f"--config {path}: {error}") from None
     if path.name == "pyproject.toml":
         document = document.get("tool", {}).get("uwsgibridge", {})
-    known = {one.name for one in dataclasses.fields(Settings)} | {"app"}
+    fields = {one.name: one for one in dataclasses.fields(Settings)}
     values = {key.replace("-", "_"): value for key, value in document.items()}
-    for key in values:
-        if key not in known:
+    for key, value in values.items():
+        if key == "app":
+            kind = "str"
+        elif key in fields:
+            kind = str(fields[key].type)
+        else:
             raise click.UsageError(f"--config {path}: there is no option {key!r}")
+        if not _fits(kind, value):
+            raise click.UsageError(
+                f"--config {path}: {option_name(key)} takes {_WANTED[kind]}, not {value!r}"
+            )
     ctx.default_map = {**(ctx.default_map or {}), **values}
+
+
+def _fits(kind: str, value: object) -> bool:
+    """Whether a value of a TOML file has the type of an option."""
+    match kind:
+        case "bool":
+            return isinstance(value, bool)
+        case "int":
+            return isinstance(value, int) and not isinstance(value, bool)
+        case "float":
+            return isinstance(value, int | float) and not isinstance(value, bool)
+        case "tuple[str, ...]":
+            return isinstance(value, list) and all(isinstance(item, str) for item in value)
+        case _:
+            return isinstance(value, str)
+
+
+_WANTED: Final = defaultdict(
+    lambda: "a text in quotes",
+    {
+        "bool": "true or false",
+        "int": "a whole number",
+        "float": "a number",
+        "tuple[str, ...]": "a list of texts in quotes",
+    },
+)

@@ -100,6 +100,7 @@ class ComposeStack:
         self._client: docker.DockerClient | None = None
         self._files: tuple[Path, ...] = ()
         self._port = 0
+        self._status: int | None = None
 
     @property
     def url(self) -> str:
@@ -170,16 +171,18 @@ class ComposeStack:
     def stop(self) -> int:
         """Stop both containers as ``docker compose stop`` does, and remove what was made for them.
 
+        Does nothing where that has happened.
+
         Returns:
             The bridge's exit status; 137 where it had to be killed.
         """
-        assert self._running is not None, "it was not started"
-        running, self._running = self._running, None
-        with running:
-            self.compose("stop")
-            status = self._exit_status()
-        assert status is not None
-        return status
+        if self._running is not None:
+            running, self._running = self._running, None
+            with running:
+                self.compose("stop")
+                self._status = self._exit_status()
+        assert self._status is not None, "it was not started"
+        return self._status
 
     def compose(self, *arguments: str, timeout_seconds: float = _COMMAND_TIMEOUT_SECONDS) -> str:
         """Run ``docker compose`` on this project.
@@ -241,8 +244,7 @@ class ComposeStack:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._running is not None:
-            self.stop()
+        self.stop()
 
     def _write_files(self, directory: Path) -> tuple[Path, ...]:
         bridge: dict[str, Any] = {

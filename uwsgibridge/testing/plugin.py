@@ -14,6 +14,7 @@ import pytest
 if TYPE_CHECKING:
     from uwsgibridge.testing.compose_stack import ComposeStack
     from uwsgibridge.testing.local_stack import LocalStack
+    from uwsgibridge.testing.log_stream import LogStream
 
 
 # Options may be long; the application and the first of them tell one from another.

@@ -14,4 +14,4 @@ if __name__ == "__main__":
     from django.contrib.auth.models import User
 
     call_command("migrate", verbosity=0)
-    User.objects.create_superuser("ada", password="lovelace")  # noqa: S106 - of a site that lives for a test
+    User.objects.create_superuser("ada", password="lovelace")

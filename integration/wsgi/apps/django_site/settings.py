@@ -7,7 +7,7 @@ from pathlib import Path
 
 _DIRECTORY = Path(os.environ["EXERCISE_DIRECTORY"], "django")
 
-SECRET_KEY = "not a secret"  # noqa: S105 - and of no use to anybody
+SECRET_KEY = "not a secret"
 DEBUG = False
 ALLOWED_HOSTS = ["127.0.0.1"]
 ROOT_URLCONF = "integration.wsgi.apps.django_site.urls"
