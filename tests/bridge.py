@@ -151,8 +151,8 @@ class Bridge:
             else:
                 self._run_as_guest()
         except BaseException as error:
-            _forget_frames(error)
-            self._over.set_exception(error)
+            self._over.set_exception(_detach(error))
+            gc.collect()
         else:
             self._over.set_result(None)
 
@@ -200,14 +200,17 @@ class Bridge:
                 self._ready.set_result(await nursery.start(self._worker.run, sockets))
 
 
-def _forget_frames(error: BaseException) -> None:
-    """Let go of what a worker that has failed had open, here and not at some later time."""
-    traceback.clear_frames(error.__traceback__)
-    nested = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
-    for inner in (*nested, error.__cause__, error.__context__):
-        if inner is not None:
-            _forget_frames(inner)
-    gc.collect()
+def _detach(error: BaseException) -> BaseException:
+    """Keep an error's words only, so that what its frames had open goes now and not some time later."""
+    error.add_note("".join(traceback.format_exception(error)))
+    pending: list[BaseException | None] = [error]
+    while pending:
+        one = pending.pop()
+        if one is not None:
+            pending += (one.__cause__, one.__context__)
+            pending += one.exceptions if isinstance(one, BaseExceptionGroup) else ()
+            one.__cause__ = one.__context__ = one.__traceback__ = None
+    return error
 
 
 @contextmanager

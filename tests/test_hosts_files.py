@@ -194,7 +194,7 @@ TO_BE_READ: dict[str, Callable[[Path], Any]] = {
     "own-wrapper": lambda path: Halves(path.open("rb")),
     # Rolled over, it is a file of its own on disk; that is its secret.
     "spooled-temporary": spooled,
-    "device": lambda _: Path("/dev/null").open("rb"),
+    "device": lambda _: io.FileIO("/dev/null"),
 }
 
 

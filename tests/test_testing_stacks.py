@@ -10,7 +10,14 @@ import pytest
 
 from uwsgibridge.client import ping, request
 from uwsgibridge.frontend.private import NginxStartError
-from uwsgibridge.testing import BridgeProcess, LocalStack, Site, StackError, event_with
+from uwsgibridge.testing import (
+    BridgeProcess,
+    ComposeStack,
+    LocalStack,
+    Site,
+    StackError,
+    event_with,
+)
 
 APP = """
 import os, sys
@@ -117,3 +124,8 @@ def test_a_bridge_that_goes_on_is_said_to(app_dir):
         pytest.raises(StackError, match="did not end"),
     ):
         bridge.wait_ended(0.01)
+
+
+def test_a_compose_stack_needs_the_sources(tmp_path):
+    with pytest.raises(StackError, match="project_dir"):
+        ComposeStack("greeting:application", project_dir=tmp_path).start()

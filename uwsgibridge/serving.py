@@ -28,6 +28,7 @@ from uwsgibridge.hosts.loops import AsyncioLoop, Loop, TrioLoop
 from uwsgibridge.hosts.mounts import Mounts
 from uwsgibridge.hosts.offload import Offload
 from uwsgibridge.hosts.reporting import Reporter
+from uwsgibridge.hosts.watchdog import LoopWatchdog
 from uwsgibridge.hosts.wsgi import WsgiHost
 from uwsgibridge.listener.accept import Listener
 from uwsgibridge.listener.sockets import ListeningSocket, open_sockets
@@ -206,6 +207,10 @@ class Worker:
         """Cut a drain short; running requests are broken off at once."""
         self._hurry.cancel()
 
+    @property
+    def _has_asgi(self) -> bool:
+        return any(application.interface == "asgi" for application in self._applications)
+
     async def _serve(
         self, tasks: trio.Nursery, sockets: Sequence[ListeningSocket], task_status: TaskStatus
     ) -> None:
@@ -228,11 +233,14 @@ class Worker:
                 idle=self._wake,
             )
             self._loop = loop
+            watchdog = LoopWatchdog(loop, self._settings.loop_block_warning_seconds, self._log)
             started: list[Host] = []
             try:
                 for host in self._hosts:
                     await host.start(tasks)
                     started.append(host)
+                if self._settings.loop_block_warning_seconds and self._has_asgi:
+                    watchdog.start()
                 for listening in sockets:
                     self._listener.listen(listening)
                     self._log.info("listening", address=str(listening.address))
@@ -241,6 +249,7 @@ class Worker:
                 self._log.error("stopping to be started again: a thread is lost")
                 raise WorkerUnfit("a thread is lost to a request that took too long")
             finally:
+                watchdog.stop()
                 with trio.CancelScope(shield=True):
                     self._listener.close()
                     await self._drain()

@@ -19,6 +19,15 @@ APPS = "integration.wsgi.apps"
 PATTERN = b"".join(number.to_bytes(4, "big") for number in range(750_000))
 
 
+def mount(*applications: str) -> tuple[str, ...]:
+    """Make arguments of `serve`, from ``/prefix=module:name``."""
+    arguments = []
+    for one in applications:
+        prefix, _, app = one.partition("=")
+        arguments += ["--mount", f"{prefix}={APPS}.{app}"]
+    return tuple(arguments)
+
+
 @pytest.fixture(scope="session", params=["tcp", "unix"])
 def socket_kind(request: pytest.FixtureRequest) -> str:
     """How Nginx reaches the bridge."""

@@ -23,7 +23,7 @@ import pytest
 import requests
 
 from integration.wsgi.apps.checked import COMPLAINTS
-from integration.wsgi.conftest import APPS, PATTERN, REPOSITORY
+from integration.wsgi.conftest import APPS, PATTERN, REPOSITORY, mount
 from integration.wsgi.fetching import fetch
 from uwsgibridge.frontend.options import StaticDirectory
 from uwsgibridge.testing import Site, event_with
@@ -34,15 +34,6 @@ if TYPE_CHECKING:
 MIB = 1024 * 1024
 
 NO_LIMIT = Site(client_max_body_bytes=0)
-
-
-def mount(*applications: str) -> tuple[str, ...]:
-    """Arguments of `serve`, from ``/prefix=module:name``."""
-    arguments = []
-    for one in applications:
-        prefix, _, app = one.partition("=")
-        arguments += ["--mount", f"{prefix}={APPS}.{app}"]
-    return tuple(arguments)
 
 
 def assert_nothing_to_complain_of(stack: LocalStack) -> None:
@@ -132,7 +123,10 @@ def test_flask_upload(frameworks: LocalStack, browser: requests.Session, below: 
     answer = browser.post(
         f"{frameworks.url}{below}/upload",
         data={"title": "Of two files"},
-        files={"one": ("one.bin", content, "application/pdf"), "two": ("two.txt", b"two")},
+        files={
+            "one": ("one.bin", content, "application/pdf"),
+            "two": ("two.txt", b"two", "text/plain"),
+        },
     ).json()
     assert answer["title"] == "Of two files"
     one, two = answer["files"]

@@ -172,6 +172,11 @@ class Settings:
         "Nginx's uwsgi_buffer_size; an answer's head over it is logged, since Nginx answers 502.",
         section="Limits",
     )
+    loop_block_warning_seconds: float = _option(
+        1.0,
+        "How long an ASGI application may block the event loop before its stack is logged; 0 is never.",
+        section="Logging",
+    )
     access_log: bool = _option(
         False, "A line for each request; Nginx writes such a log already.", section="Logging"
     )
@@ -235,6 +240,7 @@ CHOICES: Final[dict[str, tuple[str, ...]]] = {
 _MAY_BE_ZERO: Final = {
     "request_timeout_seconds",
     "websocket_ping_seconds",
+    "loop_block_warning_seconds",
     "max_body_bytes",
     "accept_margin",
     "graceful_timeout_seconds",

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Final, TextIO
 
 from uwsgibridge.protocol.request import Request
+from uwsgibridge.telemetry.logs import ForgivingStream
 
 # CLF's own names; strftime's %b would follow the process's locale.
 _MONTHS: Final = (
@@ -54,7 +55,7 @@ class AccessLog:
 
     def __init__(self, form: str, stream: TextIO | None = None) -> None:
         self._format: Callable[[Access], str] = _as_json if form == "json" else _as_combined
-        self._stream = stream if stream is not None else sys.stderr
+        self._stream = ForgivingStream(stream if stream is not None else sys.stderr)
 
     def write(self, access: Access) -> None:
         """Write one line; from any thread."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+import os
+from collections.abc import MutableMapping, Sequence
 from time import monotonic
 from typing import Any, Final
 
@@ -10,11 +11,17 @@ import trio
 
 from uwsgibridge.connection import Connection, PeerGone, Task
 from uwsgibridge.hosts.asgi_exchange import AsgiContext, AsgiExchange, Message, UwsgiVars
+from uwsgibridge.hosts.files import CANT_SEND_FILE
 from uwsgibridge.hosts.loading import await_stack
 from uwsgibridge.hosts.loops import Event
 from uwsgibridge.hosts.reporting import failure_answer
+from uwsgibridge.hosts.tls import tls_extension
 from uwsgibridge.protocol.errors import IncompleteBody, InvalidResponse
 from uwsgibridge.protocol.response import Response, status_line
+
+# Of a file: sent together with the head, and at once after that.
+_FIRST_PIECE_BYTES: Final = 65_536
+_FILE_PIECE_BYTES: Final = 262_144
 
 _BODY_TYPES: Final = (bytes, bytearray, memoryview)
 
@@ -24,10 +31,11 @@ class HttpExchange(AsgiExchange):
 
     _body_over = False
     _disconnected: Event | None = None  # made when somebody waits for it
-    _waits_for_body = False
+    _body_wait: Event | None = None  # while somebody waits for the body
     _stalled = False
     _timer: Task | None = None
     _overdue = False
+    _early_links: Sequence[bytes] = ()
     _failure_status = 0  # of the answer that was sent in the application's place
 
     def __init__(self, context: AsgiContext, connection: Connection) -> None:
@@ -44,11 +52,7 @@ class HttpExchange(AsgiExchange):
             try:
                 chunk = connection.receive_body()
             except BlockingIOError:
-                seconds = self._context.body_timeout_seconds
-                self._waits_for_body = True
-                if not await self._context.loop.wait_readable(connection, seconds):
-                    self._stall()
-                self._waits_for_body = False
+                await self._wait_for_body()
                 continue
             except OSError:  # PeerGone, or the kernel's own word for it
                 self._leave()
@@ -81,24 +85,97 @@ class HttpExchange(AsgiExchange):
             else:
                 await self._context.loop.checkpoint()  # one stream does not keep others waiting
         elif kind == "http.response.start":
+            self._start(message)
+        elif kind == "http.response.pathsend":
+            with open(message["path"], "rb") as file:  # noqa: ASYNC230, PTH123 - sendfile reads as much
+                await self._send_file(file.fileno(), 0, None, last=True)
+        elif kind == "http.response.zerocopysend":
+            file = message["file"]
+            descriptor = file if isinstance(file, int) else file.fileno()
+            offset = message.get("offset")
+            if offset is None:
+                offset = os.lseek(descriptor, 0, os.SEEK_CUR)
+            last = not message.get("more_body", False)
+            await self._send_file(descriptor, offset, message.get("count"), last=last)
+        elif kind == "http.response.early_hint":
             if response.status:
-                raise InvalidResponse("http.response.start was sent twice")
-            status = message["status"]
-            line = status_line(status)
-            headers = message.get("headers", ())
-            offload = self._context.offload
-            redirected = offload.apply(list(headers)) if offload is not None else None
-            response.start(int(status), line, redirected or headers)
-            if redirected:
-                response.leave_body_out()
+                raise InvalidResponse("http.response.early_hint comes before the head")
+            # No interim answer passes a uwsgi frontend: the final head says it.
+            self._early_links = [*self._early_links, *message["links"]]
         else:
             raise InvalidResponse(f"{kind!r} is not a message for an HTTP response")
+
+    def _start(self, message: Message) -> None:
+        response = self._response
+        if response.status:
+            raise InvalidResponse("http.response.start was sent twice")
+        status = message["status"]
+        line = status_line(status)
+        headers = message.get("headers", ())
+        if self._early_links:
+            headers = [*headers, *((b"link", link) for link in self._early_links)]
+        offload = self._context.offload
+        redirected = offload.apply(list(headers)) if offload is not None else None
+        response.start(int(status), line, redirected or headers)
+        if redirected:
+            response.leave_body_out()
+
+    async def _send_file(
+        self, descriptor: int, offset: int, count: int | None, *, last: bool
+    ) -> None:
+        """Send from a file, by the kernel (ASGI extensions, "Path Send" and "Zero Copy Send")."""
+        available = max(0, os.fstat(descriptor).st_size - offset)
+        wanted = available if count is None else min(available, count)
+        response = self._response
+        # Its length becomes the Content-Length where this is all of the body.
+        left = response.allow(wanted) if last else wanted
+        first = os.pread(descriptor, min(left, _FIRST_PIECE_BYTES), offset)
+        for data in response.send(first):
+            await self._write(data)
+        offset, left = offset + len(first), left - len(first)
+        while left and (sent := await self._send_piece(descriptor, offset, left)):
+            response.sent_elsewhere(sent)
+            offset, left = offset + sent, left - sent
+        if last:
+            for data in response.finish():
+                await self._write(data)
+            self._end(complete=True)
+            self._context.reporter.check_answer(self._request, response)
+
+    async def _send_piece(self, descriptor: int, offset: int, left: int) -> int:
+        context = self._context
+        while True:
+            try:
+                return self._connection.send_file(descriptor, offset, min(left, _FILE_PIECE_BYTES))
+            except BlockingIOError:
+                seconds = context.write_timeout_seconds
+                if not await context.loop.wait_writable(self._connection, seconds):
+                    context.reporter.reader_stalled(self._request)
+                    self._leave()
+                    raise PeerGone("the client does not take the answer") from None
+            except PeerGone:
+                self._leave()
+                raise
+            except OSError as error:
+                if error.errno not in CANT_SEND_FILE:
+                    raise
+                piece = os.pread(descriptor, min(left, _FILE_PIECE_BYTES), offset)
+                await self._write(piece)
+                return len(piece)
 
     def _scope(self) -> MutableMapping[str, Any]:
         request = self._request
         scope = request.http_scope()
         scope["state"] = self._context.state.copy()
-        scope["extensions"] = {"uwsgi": {"vars": UwsgiVars(request.vars)}}
+        scope["extensions"] = extensions = {
+            "http.response.pathsend": {},
+            "http.response.zerocopysend": {},
+            "http.response.early_hint": {},
+            "uwsgi": {"vars": UwsgiVars(request.vars)},
+        }
+        tls = tls_extension(request.vars)
+        if tls is not None:
+            extensions["tls"] = tls
         return scope
 
     async def _after_return(self) -> None:
@@ -157,6 +234,21 @@ class HttpExchange(AsgiExchange):
                 started_at=self._started_at,
             )
 
+    async def _wait_for_body(self) -> None:
+        if self._body_wait is not None:
+            # Frameworks receive in two tasks at once, one of them for the disconnect.
+            await self._body_wait.wait()
+            return
+        context = self._context
+        self._body_wait = context.loop.event()
+        try:
+            seconds = context.body_timeout_seconds
+            if not await context.loop.wait_readable(self._connection, seconds):
+                self._stall()
+        finally:
+            self._body_wait.set()
+            self._body_wait = None
+
     async def _wait_for_hangup(self) -> None:
         if self._disconnected is None:
             self._disconnected = self._context.loop.event()
@@ -193,6 +285,6 @@ class HttpExchange(AsgiExchange):
         if self._disconnected is not None:
             self._context.hangups.remove(self._connection)
             self._disconnected.set()
-        if self._waits_for_body:
+        if self._body_wait is not None:
             self._context.loop.notify_closing(self._connection)
         super()._end(complete=complete)

@@ -17,6 +17,7 @@ from uwsgibridge.connection import CHUNK_BYTES, Connection, PeerGone, Task
 from uwsgibridge.hosts.asgi_exchange import AsgiContext, AsgiExchange, Message, UwsgiVars
 from uwsgibridge.hosts.loops import Event, Watch
 from uwsgibridge.hosts.reporting import failure_answer
+from uwsgibridge.hosts.tls import tls_extension
 from uwsgibridge.protocol.errors import InvalidResponse
 from uwsgibridge.protocol.response import Response, refusal, status_line
 from uwsgibridge.protocol.websocket import (
@@ -138,10 +139,13 @@ class WebSocketExchange(AsgiExchange):
         scope["scheme"] = "wss" if scope["scheme"] == "https" else "ws"
         scope["subprotocols"] = list(self._websocket.subprotocols)
         scope["state"] = self._context.state.copy()
-        scope["extensions"] = {
+        scope["extensions"] = extensions = {
             "websocket.http.response": {},
             "uwsgi": {"vars": UwsgiVars(request.vars)},
         }
+        tls = tls_extension(request.vars)
+        if tls is not None:
+            extensions["tls"] = tls
         return scope
 
     async def _accept(self, message: Message) -> None:

@@ -5,13 +5,17 @@ PEP 3333, "Optional Platform-Specific File Handling".
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import stat
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
+
+# sendfile(2) says so where a file system can't do it; then it has to be read.
+CANT_SEND_FILE: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 
 
 class FileWrapper:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import select
 import threading
 from collections.abc import Callable
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from uwsgibridge.connection import Connection, PeerGone
 from uwsgibridge.hosts.error_stream import ErrorStream
-from uwsgibridge.hosts.files import FileWrapper, OpenFile, regular_file
+from uwsgibridge.hosts.files import CANT_SEND_FILE, FileWrapper, OpenFile, regular_file
 from uwsgibridge.hosts.lingering import LingeringClose
 from uwsgibridge.hosts.offload import Offload
 from uwsgibridge.hosts.reporting import Reporter, failure_answer
@@ -31,9 +30,6 @@ _WRITE_PIECE_BYTES: Final = 262_144
 
 # Of a file: sent together with the head. What is larger goes on by sendfile.
 _FIRST_PIECE_BYTES: Final = 65_536
-
-# sendfile(2) says so where a file system can't do it.
-_CANT_SEND_FILE: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 
 
 class _ReaderStalled(TimeoutError):
@@ -235,7 +231,7 @@ class WsgiExchange:
                 if not wait_for(self.connection, select.POLLOUT, deadline - monotonic()):
                     raise _ReaderStalled from None
             except OSError as error:
-                if error.errno not in _CANT_SEND_FILE:
+                if error.errno not in CANT_SEND_FILE:
                     raise
                 piece = file.read(offset, size_bytes)
                 self._write((piece,))

@@ -6,6 +6,7 @@ belongs to the application.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import sys
@@ -52,12 +53,33 @@ def make_logger(
     else:
         processors += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     logger: Logger = structlog.wrap_logger(
-        structlog.WriteLogger(out),
+        structlog.WriteLogger(ForgivingStream(out)),  # type: ignore[arg-type] # it only writes and flushes
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[log_level]),
         cache_logger_on_first_use=True,
     )
     return logger
+
+
+class ForgivingStream:
+    """A stream that can't fail: a full disk or a reader that has gone must not end a request.
+
+    Args:
+        stream: where to write, as long as that works.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        """Write, or do nothing."""
+        with contextlib.suppress(OSError, ValueError):  # ValueError: closed
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        """Flush, or do nothing."""
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
 
 
 def _escape_control_characters(

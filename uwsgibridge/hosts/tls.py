@@ -1,0 +1,51 @@
+"""What a frontend says about TLS, as the ASGI TLS extension has it.
+
+Nginx ends TLS; its config has to hand the facts on, as the include ``tls_params`` of the generated
+configuration does: ``SSL_PROTOCOL``, ``SSL_CIPHER``, ``SSL_CLIENT_VERIFY``, ``SSL_CLIENT_S_DN`` and
+``SSL_CLIENT_CERT`` (percent-encoded PEM).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import unquote
+
+# The numbers of RFC 8446, section 4.1.2, and its predecessors.
+_VERSIONS: Final = {"TLSv1": 0x0301, "TLSv1.1": 0x0302, "TLSv1.2": 0x0303, "TLSv1.3": 0x0304}
+
+
+def tls_extension(variables: Mapping[str, str]) -> dict[str, Any] | None:
+    """Build ``scope["extensions"]["tls"]`` (ASGI specification, "TLS Extension", version 0.2).
+
+    Args:
+        variables: the vars of a request.
+
+    Returns:
+        The extension; None where the frontend says nothing of TLS.
+    """
+    protocol = variables.get("SSL_PROTOCOL")
+    if not protocol:
+        return None
+    verified = variables.get("SSL_CLIENT_VERIFY", "NONE")
+    certificate = unquote(variables.get("SSL_CLIENT_CERT", ""))
+    return {
+        "server_cert": None,  # nginx has no variable for its own
+        "client_cert_chain": [certificate] if certificate else [],
+        "client_cert_name": variables.get("SSL_CLIENT_S_DN") or None,
+        # nginx: NONE, SUCCESS, or FAILED:reason.
+        "client_cert_error": verified.removeprefix("FAILED:") if verified[:6] == "FAILED" else None,
+        "tls_version": _VERSIONS.get(protocol),
+        "cipher_suite": _cipher_suites().get(variables.get("SSL_CIPHER", "")),
+    }
+
+
+@functools.cache
+def _cipher_suites() -> dict[str, int]:
+    """The numbers of the cipher suites by OpenSSL's names."""
+    import ssl  # megabytes, for the few that ask
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.set_ciphers("ALL:COMPLEMENTOFALL")
+    return {cipher["name"]: cipher["id"] & 0xFFFF for cipher in context.get_ciphers()}
