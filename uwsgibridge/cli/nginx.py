@@ -110,6 +110,11 @@ and include uwsgi_params are enough.
     help="Certificate with its chain.",
 )
 @click.option(
+    "--tls-client-ca",
+    metavar="FILE",
+    help="Mutual TLS: the authority of client certificates; what they say reaches the application.",
+)
+@click.option(
     "--tls-certificate-key",
     default="/etc/nginx/tls/privkey.pem",
     show_default=True,
@@ -210,6 +215,7 @@ def _site(chosen: Mapping[str, Any]) -> Site:
             certificate=chosen["tls_certificate"],
             certificate_key=chosen["tls_certificate_key"],
             http2=chosen["http2"],
+            client_ca=chosen["tls_client_ca"],
         ),
     )
 

@@ -77,12 +77,16 @@ class Tls:
     # `http2 on` is a directive of nginx 1.25.1 and later.
     http2: bool = False
     hsts_seconds: int = 31_536_000
+    # The authority whose client certificates are accepted; None asks for none.
+    client_ca: str | None = None
 
     def __post_init__(self) -> None:
         for address in self.listen:
             _check_listen(address, "--tls-listen")
         _check_path(self.certificate, "--tls-certificate")
         _check_path(self.certificate_key, "--tls-certificate-key")
+        if self.client_ca is not None:
+            _check_path(self.client_ca, "--tls-client-ca")
         if self.hsts_seconds < 0:
             raise OptionError(f"--hsts-seconds {self.hsts_seconds} must be at least 0")
 

@@ -211,6 +211,26 @@ def _tls(site: Site) -> list[str]:
         "ssl_session_tickets off;",
         f"add_header Strict-Transport-Security ${site.name}_hsts always;",
         *block('if ($https = "")', ["return 308 https://$host$request_uri;"]),
+        "# What the application learns of it: WSGI's environ, the tls extension of ASGI.",
+        "uwsgi_param SSL_PROTOCOL $ssl_protocol if_not_empty;",
+        "uwsgi_param SSL_CIPHER $ssl_cipher if_not_empty;",
+        "uwsgi_param SSL_CLIENT_VERIFY $ssl_client_verify if_not_empty;",
+        "uwsgi_param SSL_CLIENT_S_DN $ssl_client_s_dn if_not_empty;",
+        "uwsgi_param SSL_CLIENT_CERT $ssl_client_escaped_cert if_not_empty;",
+        *_client_certificates(tls.client_ca),
+    ]
+
+
+def _client_certificates(authority: str | None) -> list[str]:
+    if authority is None:
+        return [
+            "# Mutual TLS: certificates of clients are asked for, and checked against this authority.",
+            "# ssl_client_certificate /etc/nginx/tls/client_ca.pem;",
+            "# ssl_verify_client optional;  # or on, to let nobody else in",
+        ]
+    return [
+        f"ssl_client_certificate {quote(authority)};",
+        "ssl_verify_client optional;",
     ]
 
 
