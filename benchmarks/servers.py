@@ -53,7 +53,9 @@ PAIRS = (
     Pair("bridge-wsgi", "uwsgi-threads"),
     Pair("bridge-wsgi", "gunicorn"),
     Pair("bridge-asyncio", "uvicorn"),
+    Pair("bridge-asyncio", "uvicorn-access-log"),
     Pair("bridge-uvloop", "uvicorn"),
+    Pair("bridge-uvloop", "uvicorn-access-log"),
     Pair("bridge-trio", "uvicorn"),
 )
 
@@ -165,16 +167,19 @@ def _gunicorn(*options: str) -> Callable[[str, str, int], list[str]]:
     return argv
 
 
-def _uvicorn(app: str, endpoint: str, backlog: int) -> list[str]:
-    if endpoint.startswith("unix:"):
-        bind = ["--uds", endpoint.removeprefix("unix:")]
-    else:
-        host, port = endpoint.rsplit(":", 1)
-        bind = ["--host", host, "--port", port]
-    return [
-        *(sys.executable, "-m", "uvicorn", app, *bind, "--backlog", str(backlog)),
-        *("--loop", "uvloop", "--http", "httptools", "--no-access-log", "--no-use-colors"),
-    ]
+def _uvicorn(*options: str) -> Callable[[str, str, int], list[str]]:
+    def argv(app: str, endpoint: str, backlog: int) -> list[str]:
+        if endpoint.startswith("unix:"):
+            bind = ["--uds", endpoint.removeprefix("unix:")]
+        else:
+            host, port = endpoint.rsplit(":", 1)
+            bind = ["--host", host, "--port", port]
+        return [
+            *(sys.executable, "-m", "uvicorn", app, *bind, "--backlog", str(backlog)),
+            *("--loop", "uvloop", "--http", "httptools", "--no-use-colors", *options),
+        ]
+
+    return argv
 
 
 _BRIDGE_READY = '"listening"'
@@ -272,6 +277,15 @@ SERVERS = (
         protocol="http",
         packages=("uvicorn", "uvloop", "httptools"),
         ready_text="Uvicorn running on",
-        argv=_uvicorn,
+        argv=_uvicorn("--no-access-log"),
+    ),
+    Server(
+        name="uvicorn-access-log",
+        summary="the same as it comes, with its access log",
+        interface="asgi",
+        protocol="http",
+        packages=("uvicorn", "uvloop", "httptools"),
+        ready_text="Uvicorn running on",
+        argv=_uvicorn(),
     ),
 )

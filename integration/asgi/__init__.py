@@ -1,0 +1,1 @@
+"""ASGI behind a real Nginx: behaviours of applications, WebSocket conformance, frameworks."""

@@ -1,0 +1,1 @@
+"""The applications that these tests serve."""

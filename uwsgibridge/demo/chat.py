@@ -1,0 +1,238 @@
+"""The demo's chat: what one browser says over its WebSocket, all of them get. Nothing is kept.
+
+Messages are JSON objects with a `type`. A browser sends:
+
+    name    name                    the first one joins, a later one renames; empty for a name of the room's
+    say     text
+
+and gets:
+
+    presence    present             somebody has come or gone who had no name
+    named       name                this is your own name now: without what is invisible, and nobody else's
+    joined      name, present
+    renamed     before, name
+    said        name, text, time
+    left        name, present
+
+Names and texts are passed on as text; it is for the page to show them as such.
+"""
+
+import json
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, TypeAlias
+from urllib.parse import urlsplit
+
+from uwsgibridge.demo.event_loop import Event, make_event, run_both, sleep
+
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+
+MAX_MEMBERS: Final = 50
+MAX_NAME_CHARACTERS: Final = 24
+MAX_TEXT_CHARACTERS: Final = 500
+
+# Between two messages of one member. Who sends more is not refused: the next one is read later, and
+# the WebSocket's own backpressure makes the sender wait.
+SPEAK_INTERVAL_SECONDS: Final = 0.25
+
+# JSON may write a character as two escapes of six characters each.
+_MAX_MESSAGE_CHARACTERS: Final = 12 * MAX_TEXT_CHARACTERS + 200
+
+# Messages that wait for one member who reads slowly; with more, the others don't wait: it has to go.
+_MAX_WAITING: Final = 200
+
+# RFC 6455, section 7.4.1; the last one is of the IANA registry that it set up.
+_POLICY_VIOLATION: Final = 1008
+_TOO_BIG: Final = 1009
+_TRY_AGAIN_LATER: Final = 1013
+
+
+class Room:
+    """Everybody who is in the chat of this process."""
+
+    def __init__(self, max_members: int = MAX_MEMBERS) -> None:
+        self._max_members = max_members
+        self._members: list[_Member] = []
+        self._guests = 0
+
+    async def host(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+        """Answer one WebSocket of ASGI, from its handshake to its end."""
+        await receive()
+        try:
+            if not _is_from_own_page(scope):
+                # Before it was accepted: a 403 to the client.
+                await send({"type": "websocket.close"})
+                return
+            await send({"type": "websocket.accept"})
+            if len(self._members) >= self._max_members:
+                reason = f"all {self._max_members} places are taken"
+                await send({"type": "websocket.close", "code": _TRY_AGAIN_LATER, "reason": reason})
+                return
+        except OSError:
+            return  # the client has gone
+        member = _Member()
+        self._members.append(member)
+        self._tell_presence()
+        try:
+            await run_both(lambda: self._listen(member, receive), lambda: member.write(send))
+        finally:
+            self._remove(member)
+
+    async def _listen(self, member: "_Member", receive: Receive) -> None:
+        try:
+            while (message := await receive())["type"] != "websocket.disconnect":
+                self._take(member, message.get("text"))
+                await sleep(SPEAK_INTERVAL_SECONDS)
+            member.end(None)
+        except _Refused as refused:
+            member.end(refused)
+        # Now, and not when all is written: a reader that has stalled is there for another minute.
+        self._remove(member)
+
+    def _take(self, member: "_Member", message: str | None) -> None:
+        match _decoded(message):
+            case {"type": "name", "name": str(name)}:
+                self._name(member, name)
+            case {"type": "say", "text": str(text)}:
+                self._say(member, text)
+            case _:
+                raise _Refused(_POLICY_VIOLATION, "that is no message of this chat")
+
+    def _name(self, member: "_Member", wanted: str) -> None:
+        if len(wanted) > MAX_NAME_CHARACTERS:
+            raise _Refused(_TOO_BIG, f"a name has at most {MAX_NAME_CHARACTERS} characters")
+        before, member.name = member.name, ""
+        member.name = self._free_name(_visible(wanted))
+        self._pass_on({"type": "named", "name": member.name}, to=[member])
+        if not before:
+            self._tell_presence({"type": "joined", "name": member.name})
+        elif before != member.name:
+            self._pass_on({"type": "renamed", "before": before, "name": member.name})
+
+    def _say(self, member: "_Member", text: str) -> None:
+        if not member.name:
+            raise _Refused(_POLICY_VIOLATION, "a name comes before the first text")
+        if len(text) > MAX_TEXT_CHARACTERS:
+            raise _Refused(_TOO_BIG, f"a text has at most {MAX_TEXT_CHARACTERS} characters")
+        words = " ".join(text.split())
+        if words:
+            time = datetime.now(UTC).isoformat(timespec="milliseconds")
+            self._pass_on({"type": "said", "name": member.name, "text": words, "time": time})
+
+    def _free_name(self, wanted: str) -> str:
+        taken = {member.name.casefold() for member in self._members}
+        if not wanted:
+            self._guests += 1
+            wanted = f"Guest {self._guests}"
+        name, number = wanted, 1
+        while name.casefold() in taken:
+            number += 1
+            name = f"{wanted} ({number})"
+        return name
+
+    def _remove(self, member: "_Member") -> None:
+        if member in self._members:
+            self._members.remove(member)
+            left = {"type": "left", "name": member.name} if member.name else {"type": "presence"}
+            self._tell_presence(left)
+
+    def _tell_presence(self, message: Mapping[str, str] | None = None) -> None:
+        self._pass_on({**(message or {"type": "presence"}), "present": len(self._members)})
+
+    def _pass_on(
+        self, message: Mapping[str, str | int], *, to: "list[_Member] | None" = None
+    ) -> None:
+        text = json.dumps(message)
+        for member in list(self._members if to is None else to):
+            if not member.hand(text):
+                self._remove(member)
+
+
+@dataclass(frozen=True, slots=True)
+class _Refused(Exception):
+    """A message that the page would not send: the reason to end its WebSocket."""
+
+    code: int
+    reason: str
+
+
+class _Member:
+    """One browser, and what waits to be sent to it."""
+
+    def __init__(self) -> None:
+        self.name = ""
+        self._waiting: deque[str] = deque()
+        self._wake: Event = make_event()
+        self._is_ended = False
+        self._close: _Refused | None = None
+
+    def hand(self, text: str) -> bool:
+        """Have it sent; False where too much is waiting already, which ends the member."""
+        if self._is_ended:
+            return True
+        if len(self._waiting) >= _MAX_WAITING:
+            self._waiting.clear()
+            self.end(_Refused(_TRY_AGAIN_LATER, "too slow for the others"))
+            return False
+        self._waiting.append(text)
+        self._wake.set()
+        return True
+
+    def end(self, close: _Refused | None) -> None:
+        """Have the WebSocket closed after what is waiting; without one where it is closed already."""
+        if not self._is_ended:
+            self._is_ended = True
+            self._close = close
+            self._wake.set()
+
+    async def write(self, send: Send) -> None:
+        """Send what is handed in until it has ended."""
+        try:
+            while self._waiting or not self._is_ended:
+                while self._waiting:
+                    await send({"type": "websocket.send", "text": self._waiting.popleft()})
+                if not self._is_ended:
+                    self._wake = make_event()
+                    await self._wake.wait()
+            if self._close is not None:
+                code, reason = self._close.code, self._close.reason
+                await send({"type": "websocket.close", "code": code, "reason": reason})
+        except OSError:
+            # The client has gone, or doesn't read: `receive` says so as well.
+            self._waiting.clear()
+            self._is_ended = True
+
+
+def _is_from_own_page(scope: Mapping[str, Any]) -> bool:
+    """Whether it comes from a page of this site, or from no page.
+
+    A browser lets any site open a WebSocket to any other, and names the site (RFC 6455, section 10.2).
+    """
+    headers = dict(scope["headers"])
+    origin = headers.get(b"origin")
+    if origin is None:
+        return True
+    try:
+        return urlsplit(origin).netloc.lower() == headers.get(b"host", b"").lower()
+    except ValueError:
+        return False
+
+
+def _decoded(message: str | None) -> object:
+    if message is None:
+        raise _Refused(_POLICY_VIOLATION, "that is no text")
+    if len(message) > _MAX_MESSAGE_CHARACTERS:
+        raise _Refused(_TOO_BIG, f"a message has at most {_MAX_MESSAGE_CHARACTERS} characters")
+    try:
+        return json.loads(message)
+    except (ValueError, RecursionError):
+        raise _Refused(_POLICY_VIOLATION, "that is no JSON") from None
+
+
+def _visible(name: str) -> str:
+    """Leave out what can't be seen, and could turn the direction of what follows; one space for several."""
+    return " ".join("".join(it if it.isprintable() else " " for it in name).split())
