@@ -9,7 +9,7 @@ PORT ?= 8080
 help: ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
-demo: $(VENV)/.test ## the demo page behind a private Nginx: http://127.0.0.1:8080
+demo: $(VENV)/.demo ## the demo page behind a private Nginx: http://127.0.0.1:8080
 	$(BIN)/uwsgibridge demo --port $(PORT)
 
 test: $(VENV)/.test ## all tests; the Docker Compose half where an engine answers
@@ -27,6 +27,9 @@ format: $(VENV)/.check ## let ruff format and mend what it can
 fuzz: $(VENV)/.test ## many more generated packets than `make test` tries
 	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest tests/fuzz
 
+soak: $(VENV)/.test ## the long runs: thousands of WebSockets, minutes of load
+	$(BIN)/python -m pytest -m soak integration
+
 bench: $(VENV)/.bench ## side by side with uWSGI, gunicorn and uvicorn behind one Nginx; needs wrk
 	$(BIN)/python -m benchmarks $(ARGS)
 
@@ -38,6 +41,10 @@ $(VENV)/bin/python:
 	  { echo "uwsgibridge needs Python 3.11 or later; name one with: make PYTHON=python3.13 ..." >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
+
+$(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[demo,nginx,uvloop,dev]'
+	@touch $@
 
 $(VENV)/.test: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --editable '.[test]'

@@ -19,17 +19,14 @@ Names and texts are passed on as text; it is for the page to show them as such.
 
 import json
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, TypeAlias
+from typing import Final
 from urllib.parse import urlsplit
 
+from uwsgibridge.demo.asgi import Receive, Scope, Send
 from uwsgibridge.demo.event_loop import Event, make_event, run_both, sleep
-
-Message: TypeAlias = MutableMapping[str, Any]
-Receive: TypeAlias = Callable[[], Awaitable[Message]]
-Send: TypeAlias = Callable[[Message], Awaitable[None]]
 
 MAX_MEMBERS: Final = 50
 MAX_NAME_CHARACTERS: Final = 24
@@ -59,7 +56,7 @@ class Room:
         self._members: list[_Member] = []
         self._guests = 0
 
-    async def host(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+    async def host(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one WebSocket of ASGI, from its handshake to its end."""
         await receive()
         try:
@@ -85,12 +82,14 @@ class Room:
     async def _listen(self, member: "_Member", receive: Receive) -> None:
         try:
             while (message := await receive())["type"] != "websocket.disconnect":
+                if member not in self._members:
+                    return  # it was too slow, and is being closed
                 self._take(member, message.get("text"))
                 await sleep(SPEAK_INTERVAL_SECONDS)
-            member.end(None)
+            member.end()
         except _Refused as refused:
-            member.end(refused)
-        # Now, and not when all is written: a reader that has stalled is there for another minute.
+            member.end(refused.close)
+        # Now, and not when all is written: that may take a client that doesn't read a minute.
         self._remove(member)
 
     def _take(self, member: "_Member", message: str | None) -> None:
@@ -153,11 +152,19 @@ class Room:
 
 
 @dataclass(frozen=True, slots=True)
-class _Refused(Exception):
-    """A message that the page would not send: the reason to end its WebSocket."""
+class _Close:
+    """How the room closes a WebSocket."""
 
     code: int
     reason: str
+
+
+class _Refused(Exception):
+    """A message that the page would not send: its WebSocket ends."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.close = _Close(code, reason)
 
 
 class _Member:
@@ -168,7 +175,7 @@ class _Member:
         self._waiting: deque[str] = deque()
         self._wake: Event = make_event()
         self._is_ended = False
-        self._close: _Refused | None = None
+        self._close: _Close | None = None
 
     def hand(self, text: str) -> bool:
         """Have it sent; False where too much is waiting already, which ends the member."""
@@ -176,13 +183,13 @@ class _Member:
             return True
         if len(self._waiting) >= _MAX_WAITING:
             self._waiting.clear()
-            self.end(_Refused(_TRY_AGAIN_LATER, "too slow for the others"))
+            self.end(_Close(_TRY_AGAIN_LATER, "too slow for the others"))
             return False
         self._waiting.append(text)
         self._wake.set()
         return True
 
-    def end(self, close: _Refused | None) -> None:
+    def end(self, close: _Close | None = None) -> None:
         """Have the WebSocket closed after what is waiting; without one where it is closed already."""
         if not self._is_ended:
             self._is_ended = True
@@ -207,7 +214,7 @@ class _Member:
             self._is_ended = True
 
 
-def _is_from_own_page(scope: Mapping[str, Any]) -> bool:
+def _is_from_own_page(scope: Scope) -> bool:
     """Whether it comes from a page of this site, or from no page.
 
     A browser lets any site open a WebSocket to any other, and names the site (RFC 6455, section 10.2).

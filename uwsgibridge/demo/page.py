@@ -1,16 +1,17 @@
 """The demo's page, at ``/``: an ASGI application in plain Python that runs on asyncio, uvloop and trio.
 
-It shows in a browser what arrived, an upload, a streaming answer and server-sent events, and asks the Flask and
-the FastAPI application beside it for the same.
+It shows in a browser what arrived, an upload, a streaming answer, server-sent events and a chat by WebSockets, and
+asks the Flask and the FastAPI application beside it for the same.
 """
 
 import json
 import platform
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
-from typing import Any, TypeAlias
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 from uwsgibridge import __version__
 from uwsgibridge.demo.arrived import packet_size_bytes, vars_as_json
+from uwsgibridge.demo.asgi import Receive, Scope, Send
+from uwsgibridge.demo.chat import Room
 from uwsgibridge.demo.event_loop import loop_name, sleep
 from uwsgibridge.demo.receipt import Receipt
 from uwsgibridge.demo.streams import (
@@ -27,10 +28,7 @@ from uwsgibridge.demo.streams import (
 )
 from uwsgibridge.demo.web_files import WEB_FILES, WebFile
 
-Scope: TypeAlias = MutableMapping[str, Any]
-Message: TypeAlias = MutableMapping[str, Any]
-Receive: TypeAlias = Callable[[], Awaitable[Message]]
-Send: TypeAlias = Callable[[Message], Awaitable[None]]
+_ROOM = Room()
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -39,15 +37,22 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await _answer(scope, receive, send)
     elif scope["type"] == "lifespan":
         await _live(receive, send)
+    elif _path(scope) == "/chat":
+        await _ROOM.host(scope, receive, send)
     else:
-        # A WebSocket: closing it before it was accepted is a 403 to the client.
+        # Another WebSocket: closing it before it was accepted is a 403 to the client.
         await receive()
         await send({"type": "websocket.close"})
 
 
-async def _answer(scope: Scope, receive: Receive, send: Send) -> None:
+def _path(scope: Scope) -> str:
     # ASGI: `path` holds `root_path`, the prefix that the application is mounted at.
-    path = scope["path"].removeprefix(scope.get("root_path", ""))
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", ""))
+
+
+async def _answer(scope: Scope, receive: Receive, send: Send) -> None:
+    path = _path(scope)
     is_read = scope["method"] in {"GET", "HEAD"}
     if path == "/upload":
         if scope["method"] in {"POST", "PUT"}:
@@ -70,6 +75,8 @@ async def _answer(scope: Scope, receive: Receive, send: Send) -> None:
         await _send_live(send, STREAM_HEADERS, _send_stream, head_only=scope["method"] == "HEAD")
     elif path == "/clock":
         await _send_live(send, CLOCK_HEADERS, _send_clock, head_only=scope["method"] == "HEAD")
+    elif path == "/chat":
+        await _send_text(send, 400, "The chat is a WebSocket; the page that opens it is at /.\n")
     else:
         await _send_text(send, 404, "There is nothing here; the page is at /.\n")
 
