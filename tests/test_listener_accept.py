@@ -273,20 +273,72 @@ def test_peer_that_leaves_before_its_packet_is_no_news(
 @on_each_loop
 @on_each_socket
 def test_connections_without_a_packet_are_closed_at_the_end(family: str, loop: str):
-    with (
-        running(hello, family, loop=loop, lifespan="off") as bridge,
-        connect(bridge.address) as half,
-        connect(bridge.address) as silent,
-    ):
-        half.sendall(packet()[:10])
+    # A silent TCP connection is not even there yet: the kernel defers it (TCP_DEFER_ACCEPT).
+    sent = [packet()[:10]] if family == "tcp" else [packet()[:10], b""]
+    with running(hello, family, loop=loop, lifespan="off") as bridge, ExitStack() as stack:
+        connections = [stack.enter_context(connect(bridge.address)) for _ in sent]
+        for connection, part in zip(connections, sent, strict=True):
+            connection.sendall(part)
         bridge.settle()
-        bridge.stop()
-        # Over TCP the kernel has kept the silent one to itself (TCP_DEFER_ACCEPT).
-        for connection in (half, silent) if family == "unix" else (half,):
+        bridge.begin_stop()
+        bridge.hurry()
+        for connection in connections:
             answer = read_answer(connection)
             assert (answer.status, answer.body) == (0, b"")
+        bridge.wait_stopped()
 
     assert bridge.events.find(level="error") == []
+
+
+@on_each_loop
+@on_each_socket
+def test_packet_that_has_begun_when_the_end_comes_is_served(family: str, loop: str):
+    with (
+        running(hello, family, loop=loop, lifespan="off") as bridge,
+        connect(bridge.address) as connection,
+    ):
+        connection.sendall(packet()[:10])
+        bridge.settle()
+        bridge.begin_stop()
+        connection.sendall(packet()[10:])
+        assert read_answer(connection).body == b"hello"
+        bridge.wait_stopped()
+
+
+@on_each_loop
+@on_each_socket
+def test_what_waits_in_the_backlog_when_the_end_comes_is_served(family: str, loop: str):
+    with running(hello, family, loop=loop, lifespan="off") as bridge, ExitStack() as stack:
+        with bridge.held():
+            bridge.begin_stop()
+            connections = [stack.enter_context(connect(bridge.address)) for _ in range(10)]
+            for connection in connections:
+                connection.sendall(packet())
+        assert [read_answer(connection).body for connection in connections] == [b"hello"] * 10
+        bridge.wait_stopped()
+
+
+@on_each_loop
+@on_each_socket
+def test_new_connections_are_refused_while_it_drains(family: str, loop: str):
+    async def app(scope, receive, send):
+        while (await receive())["more_body"]:
+            pass
+        await hello(scope, receive, send)
+
+    with (
+        running(app, family, loop=loop, lifespan="off") as bridge,
+        connect(bridge.address) as connection,
+    ):
+        connection.sendall(packet(method="POST", content_length=1))
+        bridge.settle()
+        bridge.begin_stop()
+        bridge.settle()
+        with pytest.raises((ConnectionRefusedError, FileNotFoundError)):
+            connect(bridge.address)
+        connection.sendall(b"x")
+        assert read_answer(connection).body == b"hello"
+        bridge.wait_stopped()
 
 
 # Many at once, and no more than there is room for.
@@ -448,8 +500,9 @@ def test_what_waits_in_the_kernel_is_taken_as_soon_as_there_is_room(family: str)
 
 @needs_proc
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit counts differently elsewhere")
-@pytest.mark.parametrize("family", ["tcp", "unix"])
-@pytest.mark.parametrize("loop", ["trio", "asyncio", "uvloop"])
+@pytest.mark.parametrize(
+    ("family", "loop"), [("tcp", "trio"), ("unix", "asyncio"), ("tcp", "auto")]
+)
 def test_running_out_of_descriptors_is_logged_and_overcome(tmp_path: Path, family: str, loop: str):
     (tmp_path / "app.py").write_text(
         "import os, resource\n"

@@ -36,20 +36,38 @@ def socket_kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def serve(socket_kind: str, local_stack: Callable[..., LocalStack]) -> Callable[..., LocalStack]:
+def options(socket_kind: str) -> dict[str, Any]:
+    """What all stacks have in common."""
+    return {
+        "app_dir": REPOSITORY,
+        "socket": socket_kind,
+        "environment": {"PYTHONWARNINGS": "always"},
+    }
+
+
+@pytest.fixture(scope="session")
+def serve(
+    options: dict[str, Any], local_stack: Callable[..., LocalStack]
+) -> Callable[..., LocalStack]:
     """Start a stack with an application of this directory, such as ``flask_app:application``."""
 
-    def serve(app: str, **options: Any) -> LocalStack:
-        environment = {"PYTHONWARNINGS": "always", **options.pop("environment", {})}
-        return local_stack(
-            f"{APPS}.{app}",
-            app_dir=REPOSITORY,
-            socket=socket_kind,
-            environment=environment,
-            **options,
-        )
+    def serve(app: str, *, environment: dict[str, str] | None = None, **more: Any) -> LocalStack:
+        variables = {**options["environment"], **(environment or {})}
+        return local_stack(f"{APPS}.{app}", **{**options, **more, "environment": variables})
 
     return serve
+
+
+@pytest.fixture
+def serve_alone(options: dict[str, Any]) -> Callable[..., LocalStack]:
+    """Make a stack for one test alone, which starts and stops it by `with`."""
+
+    def serve_alone(app: str, **more: Any) -> LocalStack:
+        from uwsgibridge.testing import LocalStack
+
+        return LocalStack(f"{APPS}.{app}", **{**options, **more})
+
+    return serve_alone
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from contextlib import ExitStack
 from urllib.parse import urlsplit
 
 import pytest
@@ -28,12 +28,16 @@ UNBUFFERED = Site(request_buffering=False, response_buffering=False)
 
 @pytest.fixture(scope="module")
 def eight(serve: Serve) -> LocalStack:
-    return serve("threads:application", serve_args=("--threads", "8"))
+    return serve("threads:application", serve_args=("--threads", "8"), site=UNBUFFERED)
 
 
 @pytest.fixture(scope="module")
 def single(serve: Serve) -> LocalStack:
-    return serve("threads:application", serve_args=("--threads", "1"))
+    return serve(
+        "threads:application",
+        serve_args=("--threads", "1", "--body-timeout-seconds", "0.2"),
+        site=UNBUFFERED,
+    )
 
 
 # --- How many at once -----------------------------------------------------------------------------
@@ -50,45 +54,212 @@ def keep_asking(url: str, count: int) -> None:
     connection.close()
 
 
+def measure(stack: LocalStack) -> tuple[float, float]:
+    """Ask on 16 connections.
+
+    Returns:
+        Requests a second, and the median of the pings meanwhile, in seconds.
+    """
+    connections, each = 16, 10
+    pings = []
+    over = threading.Event()
+    with ThreadPoolExecutor(connections) as pool:
+        began = time.perf_counter()
+        asking = [pool.submit(keep_asking, stack.url, each) for _ in range(connections)]
+        asking[-1].add_done_callback(lambda _: over.set())
+        while not over.wait(0.05):
+            pings.append(ping(stack.address))
+        for one in asking:
+            one.result()
+        elapsed = time.perf_counter() - began
+    return connections * each / elapsed, statistics.median(pings)
+
+
 def test_eight_threads_serve_75_requests_a_second_and_pings_meanwhile(eight: LocalStack):
     """Each request sleeps for 100 ms, so 80 is the most that eight threads can do."""
-    connections, each = 16, 10
-    rates, medians = [], []
+    seen = []
+    # Others may use this machine at the same time: what it can do is what counts.
     for _ in range(3):
-        pings = []
-        over = threading.Event()
-        with ThreadPoolExecutor(connections) as pool:
-            began = time.perf_counter()
-            asking = [pool.submit(keep_asking, eight.url, each) for _ in range(connections)]
-            asking[-1].add_done_callback(lambda _, over=over: over.set())
-            while not over.wait(0.05):
-                pings.append(ping(eight.address))
-            for one in asking:
-                one.result()
-            rates.append(connections * each / (time.perf_counter() - began))
-        medians.append(statistics.median(pings))
-        # Others may use this machine at the same time: what it can do is what counts.
-        if rates[-1] >= 75 and medians[-1] < 0.01:
+        seen.append(measure(eight))
+        if seen[-1][0] >= 75 and seen[-1][1] < 0.01:
             return
-    raise AssertionError(f"{rates} requests/s, pings {medians} s")
+    raise AssertionError(f"requests a second, and seconds of a ping: {seen}")
 
 
-def test_pings_are_answered_while_every_thread_hangs(eight: LocalStack, request):
-    gate = request.node.name
-    hanging = [RawHttp(f"{eight.url}/hang?gate={gate}") for _ in range(8)]
-    # Read by none of the threads, and so in the queue.
-    waiting = RawHttp(f"{eight.url}/thread")
-    assert statistics.median(ping(eight.address) for _ in range(20)) < 0.01
-    opener = RawHttp(f"{eight.url}/open-gate-when-read?gate={gate}")
-    for one in hanging:
-        one.close()
-    # Their threads hang on: nobody can tell them that their clients have left. From outside:
-    assert statistics.median(ping(eight.address) for _ in range(20)) < 0.01
-    for one in (waiting, opener):
-        one.close()
+def test_pings_are_answered_while_every_thread_is_busy(eight: LocalStack):
+    before = len(eight.log_events())
+    with ExitStack() as undo:
+        # Each holds a thread until its byte comes.
+        busy = [
+            undo.enter_context(RawHttp(f"{eight.url}/read", method="POST", content_length=1))
+            for _ in range(8)
+        ]
+        for number in range(8):
+            eight.wait_for_event(event_with(line="reading"), since=before + number)
+        waiting = undo.enter_context(RawHttp(f"{eight.url}/thread"))
+        assert statistics.median(ping(eight.address) for _ in range(20)) < 0.01
+        for one in busy:
+            one.send(b"x")
+            assert one.read_to_end().endswith(b"read 1")
+        waiting.read_until(b'"name": "wsgi-')
 
 
-def test_threads_have_names_and_the_facts_are_true(eight: LocalStack, single: LocalStack):
-    facts = fetch(f"{single.url}/thread").json()
-    assert facts["name"] == "wsgi-1"
-    assert facts["environ"] == {"multithread": False, "multiprocess": False, "run_once": False}
+def test_every_thread_has_its_name(eight: LocalStack):
+    with ThreadPoolExecutor(8) as pool:
+        names = {one.body for one in pool.map(fetch, [f"{eight.url}/thread-of-eight"] * 8)}
+    assert names == {b"wsgi-%d" % number for number in range(1, 9)}
+
+
+@pytest.mark.parametrize("threads", [1, 8])
+def test_environ_says_whether_there_are_several(
+    eight: LocalStack, single: LocalStack, threads: int
+):
+    stack = single if threads == 1 else eight
+    assert fetch(f"{stack.url}/thread").json()["environ"] == {
+        "multithread": threads > 1,
+        "multiprocess": False,
+        "run_once": False,
+    }
+
+
+# --- What is left of one request for the next -----------------------------------------------------
+
+
+def test_context_is_new_for_each_request(single: LocalStack):
+    first, second = (fetch(f"{single.url}/thread").json() for _ in range(2))
+    assert first["context"] == second["context"] == ["unset", 28]
+    # It was the same thread all the same.
+    assert (first["name"], first["ident"]) == (second["name"], second["ident"])
+    assert first["name"] == "wsgi-1"
+
+
+def test_context_is_one_for_the_whole_request(single: LocalStack):
+    assert fetch(f"{single.url}/context-of-the-body").body == b"in the call, in the body"
+
+
+@pytest.mark.parametrize(
+    ("path", "says"), [("/exit", "SystemExit: 7"), ("/interrupt", "KeyboardInterrupt")]
+)
+def test_thread_outlives_what_would_end_a_program(single: LocalStack, path: str, says: str):
+    ident = fetch(f"{single.url}/thread").json()["ident"]
+    before = len(single.log_events())
+    for _ in range(3):
+        assert fetch(single.url + path).status == 500
+    assert fetch(f"{single.url}/thread").json()["ident"] == ident
+    single.wait_for_event(
+        event_with(event="application failed", path=path, outcome="answered 500"), since=before
+    )
+    told = [str(event["exception"]) for event in single.log_events(since=before)]
+    assert [text.splitlines()[-1] for text in told] == [says] * 3
+
+
+def test_default_timeout_of_the_application_is_not_the_bridges(serve: Serve):
+    """`socket.setdefaulttimeout` is for the whole process; the bridge has deadlines of its own."""
+    stack = serve(
+        "threads:application",
+        serve_args=("--threads", "1", "--body-timeout-seconds", "0.2", "--log-level", "debug"),
+        site=UNBUFFERED,
+    )
+    assert fetch(f"{stack.url}/set-default-timeout").body == b"set"
+    # A connection whose packet is not there yet must not hold the listener.
+    with connect(stack.address) as idle:
+        idle.sendall(b"\0")
+        with connect(stack.address):
+            assert ping(stack.address, timeout_seconds=PATIENCE_SECONDS) < 5
+    # A body that stalls is told by the bridge's own deadline, and as what it is.
+    before = len(stack.log_events())
+    with RawHttp(f"{stack.url}/read", method="POST", content_length=10) as stalled:
+        stalled.send(b"1")
+        stack.wait_for_event(
+            event_with(event="request body did not arrive in time"),
+            since=before,
+            timeout_seconds=PATIENCE_SECONDS,
+        )
+    # And what an application sends is sent.
+    assert len(fetch(f"{stack.url}/large").body) == 5_000_000
+
+
+def connect(address: str) -> socket.socket:
+    match parse_address(address):
+        case TcpAddress(host, port):
+            return socket.create_connection((host, port), PATIENCE_SECONDS)
+        case UnixAddress(path):
+            connection = socket.socket(socket.AF_UNIX)
+            connection.settimeout(PATIENCE_SECONDS)
+            connection.connect(path)
+            return connection
+        case other:
+            raise AssertionError(other)
+
+
+# --- A request over its time ----------------------------------------------------------------------
+
+LIMIT_SECONDS = 1.0
+
+
+@pytest.mark.parametrize("head_sent", [False, True], ids=["before-the-head", "in-the-body"])
+def test_stuck_request_is_given_up_and_the_worker_replaced(
+    serve_alone: Callable[..., LocalStack], head_sent: bool
+):
+    path = "/hang-in-the-body" if head_sent else "/hang"
+    with serve_alone(
+        "threads:application",
+        serve_args=("--threads", "3", "--request-timeout-seconds", str(LIMIT_SECONDS)),
+        site=UNBUFFERED,
+    ) as stack:
+        url = stack.url
+        with (
+            RawHttp(f"{url}{path}?gate=1") as stuck,
+            ThreadPoolExecutor(1) as pool,
+        ):
+            answer = pool.submit(stuck.read_to_end)
+            # The other one must be younger, so that its own time is not over as well.
+            threading.Event().wait(LIMIT_SECONDS / 2)
+            with RawHttp(
+                f"{url}/open-gate-when-read?gate=1", method="POST", content_length=2
+            ) as other:
+                other.send(b"1")
+                event = stack.wait_for_event(event_with(event="request took too long"))
+                seen = answer.result(PATIENCE_SECONDS)
+                # Nobody is let in any more, what runs is let out.
+                stack.wait_for_event(
+                    event_with(event="stopping to be started again: a thread is lost")
+                )
+                other.send(b"2")
+                assert other.read_to_end().endswith(b"read 2")
+        assert stack.bridge.wait_ended(PATIENCE_SECONDS) == 1
+        log = stack.bridge_log
+
+    assert event["level"] == "error"
+    assert event["path"] == path
+    assert event["option"] == "--request-timeout-seconds"
+    assert event["seconds"] == pytest.approx(LIMIT_SECONDS, abs=0.5)
+    assert str(event["thread"]).startswith("wsgi-")
+    # Where it hangs, from the application's own first frame on.
+    stack_lines = str(event["stack"]).splitlines()
+    assert "in hang_at_a_gate" in str(event["stack"])
+    assert "/uwsgibridge/" not in stack_lines[0]
+    if head_sent:
+        assert event["outcome"] == "connection broken"
+        assert seen.startswith(b"HTTP/1.1 200 OK")
+        assert not seen.endswith(b"0\r\n\r\n"), "the end of a whole answer in chunks"
+    else:
+        assert event["outcome"] == "answered 504"
+        assert seen.startswith(b"HTTP/1.1 504 ")
+        assert seen.endswith(b"The application did not answer in time.\n")
+    # What the thread has done afterwards, when it was let go, is nobody's failure.
+    events = [one["event"] for one in stack.log_events()]
+    assert "application failed" not in events
+    assert "requests were broken off: they did not end in time" not in events
+    assert "stopped: a thread is lost" in log
+
+
+def test_request_within_its_time_is_left_alone(serve_alone: Callable[..., LocalStack]):
+    with serve_alone(
+        "threads:application", serve_args=("--threads", "1", "--request-timeout-seconds", "5")
+    ) as stack:
+        # Together they take longer than one of them may.
+        for _ in range(3):
+            assert fetch(f"{stack.url}/sleep").body == b"slept"
+        assert [event["event"] for event in stack.log_events()] == ["listening"]
+        assert stack.stop() == 0

@@ -130,7 +130,8 @@ class Room:
         name, number = wanted, 1
         while name.casefold() in taken:
             number += 1
-            name = f"{wanted} ({number})"
+            suffix = f" ({number})"
+            name = wanted[: MAX_NAME_CHARACTERS - len(suffix)] + suffix
         return name
 
     def _remove(self, member: "_Member") -> None:
@@ -219,7 +220,7 @@ def _is_from_own_page(scope: Scope) -> bool:
 
     A browser lets any site open a WebSocket to any other, and names the site (RFC 6455, section 10.2).
     """
-    headers = dict(scope["headers"])
+    headers: dict[bytes, bytes] = dict(scope["headers"])
     origin = headers.get(b"origin")
     if origin is None:
         return True

@@ -173,9 +173,8 @@ class HttpExchange(AsgiExchange):
             "http.response.early_hint": {},
             "uwsgi": {"vars": UwsgiVars(request.vars)},
         }
-        tls = tls_extension(request.vars)
-        if tls is not None:
-            extensions["tls"] = tls
+        if "SSL_PROTOCOL" in request.vars:
+            extensions["tls"] = tls_extension(request.vars)
         return scope
 
     async def _after_return(self) -> None:

@@ -143,9 +143,8 @@ class WebSocketExchange(AsgiExchange):
             "websocket.http.response": {},
             "uwsgi": {"vars": UwsgiVars(request.vars)},
         }
-        tls = tls_extension(request.vars)
-        if tls is not None:
-            extensions["tls"] = tls
+        if "SSL_PROTOCOL" in request.vars:
+            extensions["tls"] = tls_extension(request.vars)
         return scope
 
     async def _accept(self, message: Message) -> None:

@@ -13,11 +13,15 @@ class ErrorStream:
 
     Args:
         logger: where the lines go.
+
+    Attributes:
+        has_unfinished: whether a thread may have begun a line without ending it.
     """
 
     def __init__(self, logger: Logger) -> None:
         self._log = logger
         self._unfinished = threading.local()
+        self.has_unfinished = False
 
     def write(self, text: str, /) -> int:
         """Log each line that `text` ends; keep the rest for later."""
@@ -25,6 +29,8 @@ class ErrorStream:
         for line in lines:
             self._report(line)
         self._unfinished.text = rest
+        if rest:
+            self.has_unfinished = True
         return len(text)
 
     def writelines(self, lines: Iterable[str], /) -> None:

@@ -16,18 +16,12 @@ from urllib.parse import unquote
 _VERSIONS: Final = {"TLSv1": 0x0301, "TLSv1.1": 0x0302, "TLSv1.2": 0x0303, "TLSv1.3": 0x0304}
 
 
-def tls_extension(variables: Mapping[str, str]) -> dict[str, Any] | None:
+def tls_extension(variables: Mapping[str, str]) -> dict[str, Any]:
     """Build ``scope["extensions"]["tls"]`` (ASGI specification, "TLS Extension", version 0.2).
 
     Args:
-        variables: the vars of a request.
-
-    Returns:
-        The extension; None where the frontend says nothing of TLS.
+        variables: the vars of a request, ``SSL_PROTOCOL`` among them.
     """
-    protocol = variables.get("SSL_PROTOCOL")
-    if not protocol:
-        return None
     verified = variables.get("SSL_CLIENT_VERIFY", "NONE")
     certificate = unquote(variables.get("SSL_CLIENT_CERT", ""))
     return {
@@ -36,7 +30,7 @@ def tls_extension(variables: Mapping[str, str]) -> dict[str, Any] | None:
         "client_cert_name": variables.get("SSL_CLIENT_S_DN") or None,
         # nginx: NONE, SUCCESS, or FAILED:reason.
         "client_cert_error": verified.removeprefix("FAILED:") if verified[:6] == "FAILED" else None,
-        "tls_version": _VERSIONS.get(protocol),
+        "tls_version": _VERSIONS.get(variables["SSL_PROTOCOL"]),
         "cipher_suite": _cipher_suites().get(variables.get("SSL_CIPHER", "")),
     }
 

@@ -80,6 +80,7 @@ class WsgiHost:
             release=self.admission.release,
             body_timeout_seconds=settings.body_timeout_seconds,
             write_timeout_seconds=settings.write_timeout_seconds,
+            has_deadline=settings.request_timeout_seconds > 0,
         )
         self._request_timeout_seconds = settings.request_timeout_seconds
         self._stuck = stuck

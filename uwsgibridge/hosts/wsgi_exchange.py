@@ -50,6 +50,7 @@ class ExchangeContext:
         release: called when a request is over.
         body_timeout_seconds: how long the next piece of a body may take to arrive.
         write_timeout_seconds: how long the next piece of an answer may take to be accepted.
+        has_deadline: whether a request may be given up under its thread.
         answer_lock: decides who answers a request: its thread, or its deadline.
     """
 
@@ -62,6 +63,7 @@ class ExchangeContext:
     release: Callable[[Connection], None]
     body_timeout_seconds: float
     write_timeout_seconds: float
+    has_deadline: bool
     answer_lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -77,11 +79,11 @@ class WsgiExchange:
     overdue = False  # the listener has ended the connection under us
 
     def __init__(self, context: ExchangeContext, connection: Connection) -> None:
-        self.request = connection.request
+        self.request = request = connection.request
         self.connection = connection
         self.started_at = monotonic()
         self._context = context
-        self._response = Response(connection.request.method)
+        self._response = Response(request.vars["REQUEST_METHOD"])
 
     def run(self) -> None:
         """Call the application and answer; raises nothing."""
@@ -106,7 +108,8 @@ class WsgiExchange:
             else:
                 context.reporter.application_failed(self.request, self._response, error)
             self._fail(500)
-        context.errors.flush()
+        if context.errors.has_unfinished:
+            context.errors.flush()
         self._returned = True
         self._release_when_over()
         if context.reporter.logs_access:
@@ -238,7 +241,7 @@ class WsgiExchange:
                 return len(piece)
 
     def _write(self, buffers: tuple[Buffer, ...]) -> None:
-        if not self._answering:
+        if self._context.has_deadline and not self._answering:
             self._begin_answer()
         for data in buffers:
             try:

@@ -123,7 +123,8 @@ class Listener:
             if len(host.admission.in_flight) >= host.admission.limit:
                 break
             self._held_back.popleft()
-            self._submit(host, connection)
+            host.admission.in_flight.add(connection)
+            host.submit(connection)
         if self._paused and not self._wait_for_room():
             self._paused = False
             if not self._closed:
@@ -179,17 +180,16 @@ class Listener:
         if host is None:
             self._answer(connection, plain_answer(404, "No application is mounted at this path."))
             self._counters.count_refusal("not_mounted")
-        elif len(host.admission.in_flight) < host.admission.limit:
-            self._submit(host, connection)
+            return True
+        admission = host.admission
+        if len(admission.in_flight) < admission.limit:
+            admission.in_flight.add(connection)
+            host.submit(connection)
         else:
             self._held_back.append((host, connection))
             self._pause()
             self.resume()
         return True
-
-    def _submit(self, host: Host, connection: Connection) -> None:
-        host.admission.in_flight.add(connection)
-        host.submit(connection)
 
     async def _wait_for_packet(self, connection: Connection) -> None:
         deadline = monotonic() + self._packet_timeout_seconds

@@ -23,6 +23,7 @@ TEXT: Final = [("Content-Type", "text/plain")]
 _FOR_EVER_SECONDS: Final = 600.0
 
 gates: defaultdict[str, threading.Event] = defaultdict(threading.Event)
+eight = threading.Barrier(8)
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
 
 
@@ -72,10 +73,24 @@ def interrupt(environ: Environ, start_response: StartResponse) -> Iterable[bytes
     raise KeyboardInterrupt
 
 
-def rename(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-    threading.current_thread().name = "renamed"
+def read(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    """Hold the thread until the whole body has come."""
+    environ["wsgi.errors"].write("reading\n")
+    body = environ["wsgi.input"].read()
     start_response("200 OK", TEXT)
-    return [b"renamed"]
+    return [b"read %d" % len(body)]
+
+
+def thread_of_eight(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    """Answer when eight such requests run."""
+    eight.wait(_FOR_EVER_SECONDS)
+    start_response("200 OK", TEXT)
+    return [threading.current_thread().name.encode()]
+
+
+def large(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    start_response("200 OK", TEXT)
+    return [bytes(5_000_000)]
 
 
 def _gate(environ: Environ) -> threading.Event:
@@ -102,10 +117,9 @@ def hang_in_the_body(environ: Environ, start_response: StartResponse) -> Iterato
 
 def open_gate_when_read(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
     """Read all of the body, let those at the gate go on, and answer."""
-    body = environ["wsgi.input"].read()
+    answer = read(environ, start_response)
     _gate(environ).set()
-    start_response("200 OK", TEXT)
-    return [b"read ", str(len(body)).encode()]
+    return answer
 
 
 def set_default_timeout(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -121,7 +135,9 @@ HANDLERS: Final[dict[str, Callable[[Environ, StartResponse], Iterable[bytes]]]] 
     "context_of_the_body": context_of_the_body,
     "exit": exit_,
     "interrupt": interrupt,
-    "rename": rename,
+    "read": read,
+    "thread_of_eight": thread_of_eight,
+    "large": large,
     "hang": hang,
     "hang_in_the_body": hang_in_the_body,
     "open_gate_when_read": open_gate_when_read,

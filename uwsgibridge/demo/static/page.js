@@ -2,6 +2,7 @@
 
 import { offerApplications } from "./applications.js";
 import { showArrived } from "./arrived.js";
+import { joinChat } from "./chat.js";
 import { runClock } from "./clock.js";
 import { offerStream } from "./stream.js";
 import { offerUpload } from "./upload.js";
@@ -13,6 +14,7 @@ for (const address of document.querySelectorAll("[data-address]")) {
 offerUpload();
 offerStream();
 runClock();
+joinChat();
 const askApplications = offerApplications();
 await showArrived();
 await askApplications();

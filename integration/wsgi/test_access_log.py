@@ -1,0 +1,328 @@
+"""The access log behind a real Nginx: a line for each request, right in both forms, and no other line."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import itertools
+import json
+import re
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from integration.wsgi.apps import accessed
+from integration.wsgi.fetching import PATIENCE_SECONDS, fetch
+from integration.wsgi.raw_http import RawHttp
+from uwsgibridge.testing import Site, event_with
+
+if TYPE_CHECKING:
+    from uwsgibridge.testing import LocalStack
+
+# Apache's LogFormat "combined", then what this bridge adds.
+COMBINED = re.compile(
+    r"(?P<client>\S+) - (?P<user>\S+) \[(?P<time>[^\]]+)\] "
+    r'"(?P<method>\S+) (?P<path>(?:[^"\\ ]|\\.)*) (?P<protocol>\S+)" (?P<status>\d{3}) '
+    r'(?P<bytes>\d+|-) "(?P<referer>(?:[^"\\]|\\.)*)" "(?P<agent>(?:[^"\\]|\\.)*)" '
+    r"queue=(?P<queue>\d+\.\d+) app=(?P<app>\d+\.\d+) total=(?P<total>\d+\.\d+) "
+    r"worker=(?P<worker>\d+)(?P<broken> broken)?"
+)
+
+_WITH_USER = """
+location /user/ {
+    uwsgi_pass $uwsgibridge_upstream;
+    uwsgi_modifier1 30;
+    uwsgi_param SCRIPT_NAME /user;
+    uwsgi_param PATH_INFO $document_uri;
+    uwsgi_param REQUEST_URI $request_uri;
+    uwsgi_param REQUEST_METHOD $request_method;
+    uwsgi_param SERVER_PROTOCOL $server_protocol;
+    uwsgi_param REMOTE_ADDR $remote_addr;
+    # What the client says who it is.
+    uwsgi_param REMOTE_USER $remote_user;
+}
+"""
+
+numbers = itertools.count()
+
+
+@dataclass(frozen=True)
+class Line:
+    """What one line says, whichever form it has."""
+
+    client: str
+    user: str | None
+    method: str
+    path: str
+    status: int | None
+    bytes: int
+    is_complete: bool
+    referer: str | None
+    agent: str | None
+    queue_seconds: float
+    application_seconds: float
+    total_seconds: float
+    worker: int
+
+
+class Logged:
+    """A stack with an access log.
+
+    Attributes:
+        stack: with one thread, so that a request is in the log when the next one is answered.
+    """
+
+    def __init__(self, stack: LocalStack, form: str) -> None:
+        self.stack = stack
+        self._form = form
+
+    def lines(self) -> list[Line]:
+        """Give all lines so far; what is neither an access nor another event is a failure."""
+        found = []
+        for text in self.stack.bridge_log.splitlines():
+            if self._form == "json" or text.startswith("{"):
+                event = json.loads(text)
+                if event["event"] == "access":
+                    found.append(_from_json(event))
+            else:
+                found.append(_from_combined(text))
+        return found
+
+    def settle(self) -> None:
+        """Wait until all lines of requests up to now are there."""
+        path = f"/slow/settled-{next(numbers)}"
+        before = len(self.stack.log_events())
+        assert fetch(self.stack.url + path).body == b"slow"
+        self.stack.wait_for_event(event_with(line="slow has begun"), since=before)
+
+    def of(self, path: str) -> Line:
+        """Give the one line about a path."""
+        self.settle()
+        (line,) = [line for line in self.lines() if line.path == path]
+        return line
+
+
+def _from_json(event: dict[str, Any]) -> Line:
+    timestamp = datetime.datetime.fromisoformat(event["timestamp"])
+    assert abs((datetime.datetime.now(datetime.UTC) - timestamp).total_seconds()) < 600
+    return Line(
+        event["client"],
+        event["user"],
+        event["method"],
+        event["path"],
+        event["status"],
+        event["bytes"],
+        event["complete"],
+        event["referer"],
+        event["user_agent"],
+        event["queue_seconds"],
+        event["application_seconds"],
+        event["total_seconds"],
+        event["worker"],
+    )
+
+
+def _from_combined(text: str) -> Line:
+    match = COMBINED.fullmatch(text)
+    assert match, text
+    when = datetime.datetime.strptime(match["time"], "%d/%b/%Y:%H:%M:%S %z")
+    assert abs((datetime.datetime.now(datetime.UTC) - when).total_seconds()) < 600
+
+    def known(name: str) -> str | None:
+        return None if match[name] == "-" else match[name]
+
+    status = int(match["status"])
+    return Line(
+        match["client"],
+        known("user"),
+        match["method"],
+        match["path"],
+        None if status == 499 else status,
+        int(known("bytes") or 0),
+        match["broken"] is None,
+        known("referer"),
+        known("agent"),
+        float(match["queue"]),
+        float(match["app"]),
+        float(match["total"]),
+        int(match["worker"]),
+    )
+
+
+@pytest.fixture(scope="module", params=["combined", "json"])
+def logged(serve: Callable[..., LocalStack], request: pytest.FixtureRequest) -> Logged:
+    stack = serve(
+        "accessed:application",
+        serve_args=("--threads", "1", "--access-log", "--access-log-format", request.param),
+        site=Site(request_buffering=False, response_buffering=False),
+        nginx_directives=_WITH_USER,
+    )
+    return Logged(stack, request.param)
+
+
+FAILURE = b"The application failed. The server's log says why.\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "status", "size", "is_complete"),
+    [
+        ("twelve", "GET", 200, 12, True),
+        ("twelve", "HEAD", 200, 0, True),
+        ("twelve", "DELETE", 200, 12, True),
+        ("pieces", "GET", 201, 1_000_000, True),
+        ("pieces", "HEAD", 201, 0, True),
+        ("file", "GET", 200, Path(accessed.__file__).stat().st_size, True),
+        ("file", "HEAD", 200, 0, True),
+        ("memory", "GET", 200, 100_000, True),
+        ("nowhere", "GET", 404, 7, True),
+        ("nothing", "GET", 204, 0, True),
+        ("cut", "GET", 200, 5, True),
+        ("fails", "GET", 500, len(FAILURE), True),
+        ("fails", "HEAD", 500, 0, True),
+        ("fails-midway", "GET", 200, 14, False),
+        ("fails-in-close", "GET", 200, 12, True),
+    ],
+)
+def test_request_has_its_line(
+    logged: Logged, name: str, method: str, status: int, size: int, is_complete: bool
+):
+    path = f"/{name}/{next(numbers)}"
+    fetch(
+        f"{logged.stack.url}{path}?token=secret",
+        method=method,
+        headers=[("Referer", "https://example.org/a?b"), ("User-Agent", "agent/1.0 (x)")],
+    )
+    line = logged.of(path)
+    assert (line.method, line.status, line.bytes) == (method, status, size)
+    assert line.is_complete is is_complete
+    assert (line.client, line.user) == ("127.0.0.1", None)
+    assert (line.referer, line.agent) == ("https://example.org/a?b", "agent/1.0 (x)")
+    assert line.worker == logged.stack.pid
+    assert "secret" not in logged.stack.bridge_log
+
+
+def test_client_that_leaves_before_the_answer(logged: Logged):
+    path = f"/silent/{next(numbers)}"
+    with RawHttp(logged.stack.url + path, method="POST", content_length=10) as leaving:
+        leaving.send(b"1")
+    line = logged.of(path)
+    assert (line.status, line.bytes, line.is_complete) == (None, 0, False)
+
+
+def test_client_that_leaves_during_the_answer(logged: Logged):
+    path = f"/endless/{next(numbers)}"
+    with RawHttp(logged.stack.url + path) as leaving:
+        leaving.read_until(b"200 OK")
+    line = logged.of(path)
+    assert (line.status, line.is_complete) == (200, False)
+    assert line.bytes >= 100_000
+
+
+def test_times_are_those_of_the_queue_and_of_the_application(logged: Logged):
+    """Two at once, and one thread, in which each sleeps for 0.2 s."""
+    paths = [f"/slow/{next(numbers)}" for _ in range(2)]
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(fetch, [logged.stack.url + path for path in paths]))
+    first, second = sorted((logged.of(path) for path in paths), key=lambda it: it.queue_seconds)
+
+    for line in (first, second):
+        assert 0.19 < line.application_seconds < PATIENCE_SECONDS
+        assert line.total_seconds == pytest.approx(
+            line.queue_seconds + line.application_seconds, abs=0.00001
+        )
+    # The second one waited for about as long as the first one took, less what lay between them.
+    assert first.queue_seconds < 0.19
+    assert 0.05 < second.queue_seconds < PATIENCE_SECONDS
+
+
+# What a client may send through Nginx that means something in a log, or on a terminal.
+FORGED = '" 200 5 "-" "-" queue=0 app=0 total=0 worker=1'
+ODD = [
+    FORGED,
+    '{"event": "access", "path": "/forged"}',
+    "\x1b[2J\x1b]0;title\x07",
+    "back\\slash\\",
+    'quote"',
+    "caf\xe9 \x85\xa0",
+]
+
+
+@pytest.mark.parametrize("odd", ODD, ids=range(len(ODD)))
+@pytest.mark.parametrize("header", ["Referer", "User-Agent"])
+def test_header_stays_in_its_field(logged: Logged, header: str, odd: str):
+    path = f"/twelve/{next(numbers)}"
+    other = {"Referer": "User-Agent", "User-Agent": "Referer"}[header]
+    with_odd = [(header, odd.encode("latin-1")), (other, b"plain")]
+    before = len(logged.lines())
+    fetch(logged.stack.url + path, headers=with_odd)  # type: ignore[arg-type] # bytes are what http.client sends
+    line = logged.of(path)
+
+    assert (line.status, line.bytes) == (200, 12)
+    seen = {"Referer": line.referer, "User-Agent": line.agent}
+    assert seen[other] == "plain"
+    # `lines` has looked at each: nothing but this one and the settling one was added.
+    assert len(logged.lines()) == before + 2
+    added = logged.stack.bridge_log[-1000:]
+    assert "\x1b" not in added
+    assert "\x07" not in added
+
+
+@pytest.mark.parametrize(
+    ("sent", "escaped", "decoded"),
+    [
+        ('/"quote"', r"/\"quote\"", '/"quote"'),
+        ("/back\\slash", "/back\\\\slash", "/back\\slash"),
+        ("/line%0Abreak%0D", "/line%0Abreak%0D", "/line\nbreak\r"),
+        ("/%1B[2J", "/%1B[2J", "/\x1b[2J"),
+        ("/caf%C3%A9", "/caf%C3%A9", "/caf\N{LATIN SMALL LETTER E WITH ACUTE}"),
+        ("/%22%20200%20", "/%22%20200%20", '/" 200 '),
+    ],
+)
+def test_path_stays_in_its_field(
+    logged: Logged, request: pytest.FixtureRequest, sent: str, escaped: str, decoded: str
+):
+    number = next(numbers)
+    assert fetch(f"{logged.stack.url}{sent}/{number}").status == 404
+    # Apache's form has what the client sent, the other one what it means.
+    form = request.node.callspec.params["logged"]
+    line = logged.of(f"{escaped if form == 'combined' else decoded}/{number}")
+    assert (line.status, line.bytes) == (404, 7)
+
+
+@pytest.mark.parametrize(
+    "name", ["ada", 'ada" 200 5 "-" "-"', "ada\n127.0.0.1 - root", "ada lovelace", "\x1b[2J", "-"]
+)
+def test_name_that_a_client_gives_itself_stays_in_its_field(logged: Logged, name: str):
+    number = next(numbers)
+    credentials = base64.b64encode(f"{name}:password".encode()).decode()
+    before = len(logged.lines())
+    fetch(
+        f"{logged.stack.url}/user/twelve/{number}",
+        headers=[("Authorization", f"Basic {credentials}")],
+    )
+    line = logged.of(f"/user/twelve/{number}")
+    assert (line.client, line.method, line.status) == ("127.0.0.1", "GET", 200)
+    assert len(logged.lines()) == before + 2
+    assert credentials not in logged.stack.bridge_log
+    if name == "ada":
+        assert line.user == "ada"
+
+
+def test_without_the_option_there_is_none(serve: Callable[..., LocalStack]):
+    stack = serve("accessed:application", serve_args=("--threads", "1"))
+    for path in ("/twelve", "/nowhere", "/slow"):
+        fetch(stack.url + path)
+    stack.wait_for_event(event_with(line="slow has begun"))
+    assert all(_is_event(text) for text in stack.bridge_log.splitlines())
+
+
+def _is_event(text: str) -> bool:
+    return bool(text.startswith("{") and json.loads(text)["event"] != "access")
+
+
+def lines_of(stack: LocalStack) -> Iterable[str]:
+    return stack.bridge_log.splitlines()
