@@ -23,7 +23,7 @@ from tests.log_events import PATIENCE_SECONDS, LogEvents
 from tests.raw_client import Answer, ask
 from uwsgibridge import Settings
 from uwsgibridge.listener.sockets import open_sockets
-from uwsgibridge.serving import Worker, describe, single_error
+from uwsgibridge.serving import Worker, describe
 from uwsgibridge.telemetry.counters import Counters
 from uwsgibridge.telemetry.logs import make_logger
 
@@ -118,9 +118,9 @@ class Bridge:
 
     def settle(self) -> None:
         """Wait until the bridge has done all that it can without further input."""
+        trio.from_thread.run(trio.testing.wait_all_tasks_blocked, trio_token=self._token)
         loop = self._asyncio_loop
         if loop is None:
-            trio.from_thread.run(trio.testing.wait_all_tasks_blocked, trio_token=self._token)
             return
 
         async def many_rounds() -> None:
@@ -189,15 +189,12 @@ class Bridge:
             make_logger("json", "debug", self.events),
             asyncio_loop=asyncio_loop,
         )
-        with (
-            open_sockets(
-                settings.bind, mode=settings.socket_mode, backlog=settings.backlog
-            ) as sockets,
-            single_error(),
-        ):
-            async with trio.open_nursery() as nursery:
-                self._scope = nursery.cancel_scope
-                self._ready.set_result(await nursery.start(self._worker.run, sockets))
+        with open_sockets(
+            settings.bind, mode=settings.socket_mode, backlog=settings.backlog
+        ) as sockets:
+            addresses = [str(listening.address) for listening in sockets]
+            with self._scope:
+                await self._worker.run(sockets, ready=lambda: self._ready.set_result(addresses))
 
 
 def _detach(error: BaseException) -> BaseException:

@@ -26,7 +26,7 @@ SAMPLES: dict[str, Any] = {
     "offload": ("/protected=.", "/other=."),
     "socket_mode": "0600",
     "app_dir": "src",
-    # This version has no more than one.
+    # More than one is a supervisor's affair.
     "workers": 1,
     # At most, and by default, what the format holds.
     "max_vars_bytes": 1000,
@@ -237,7 +237,7 @@ def test_file_that_is_missing_is_refused(serve: Serve):
         (["--interface", "cgi"], "--interface"),
         (["--mount", "api=site:app"], "--mount"),
         (["--mount", "/api"], "--mount"),
-        (["--workers", "2"], "--workers 2"),
+        (["--workers", "0"], "--workers 0"),
         (["--body-timeout-seconds", "0"], "--body-timeout-seconds"),
         (["--body-timeout-seconds", "nan"], "--body-timeout-seconds"),
         (["--nonsense"], "--nonsense"),

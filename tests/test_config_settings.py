@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,12 +16,17 @@ from uwsgibridge.config.settings import (
     SettingsError,
     option_name,
     parse_mount,
+    parse_offload,
+    parse_prefix,
 )
 
 ROWS = dataclasses.fields(Settings)
 NUMBERS = [row.name for row in ROWS if row.type in {"int", "float"}]
 MAY_BE_ZERO = {
     "max_body_bytes",  # no limit
+    "request_timeout_seconds",  # no deadline
+    "websocket_ping_seconds",  # none
+    "loop_block_warning_seconds",
     "accept_margin",
     "graceful_timeout_seconds",
     "linger_seconds",
@@ -140,11 +146,6 @@ def test_the_format_limits_the_vars() -> None:
         Settings(max_vars_bytes=65_536)
 
 
-def test_more_workers_than_this_version_runs() -> None:
-    with pytest.raises(SettingsError, match=r"^--workers 2: this version runs one"):
-        Settings(workers=2)
-
-
 class TestMounts:
     @pytest.mark.parametrize(
         ("text", "prefix", "app"),
@@ -161,12 +162,48 @@ class TestMounts:
         assert parse_mount(text) == (prefix, app)
         assert Settings(mount=(text,)).mount == (text,)
 
-    @pytest.mark.parametrize("text", ["", "/", "=", "/api", "/api=", "=app", "api=app", "app:/x"])
+    @pytest.mark.parametrize(
+        "text", ["", "/", "=", "/api", "/api=", "api", "app:/x", "=app", "api=app", "app:/x=y"]
+    )
     def test_another_form(self, text: str) -> None:
-        sentence = f"--mount {text!r} is not of the form /prefix=module:attribute"
-        with pytest.raises(SettingsError) as caught:
+        with pytest.raises(SettingsError, match="--mount") as caught:
             parse_mount(text)
-        assert str(caught.value) == sentence
-        with pytest.raises(SettingsError) as caught:
+        with pytest.raises(SettingsError) as caught_in_the_table:
             Settings(mount=("/ok=app", text))
-        assert str(caught.value) == sentence
+        assert str(caught_in_the_table.value) == str(caught.value)
+
+    @pytest.mark.parametrize(
+        ("text", "prefix"), [("/", ""), ("/api", "/api"), ("/api/", "/api"), ("/a//", "/a")]
+    )
+    def test_a_prefix(self, text: str, prefix: str) -> None:
+        assert parse_prefix(text) == prefix
+
+    @pytest.mark.parametrize("text", ["", "api", "api/", " /api"])
+    def test_what_is_no_prefix(self, text: str) -> None:
+        with pytest.raises(SettingsError, match="does not begin with a slash"):
+            parse_prefix(text)
+
+
+class TestOffload:
+    def test_url_and_directory(self, tmp_path: Path) -> None:
+        text = f"/protected={tmp_path}"
+        assert parse_offload(text) == ("/protected", str(tmp_path))
+        assert Settings(offload=(text,)).offload == (text,)
+
+    @pytest.mark.parametrize("url", ["", "/", "//", "protected"])
+    def test_another_form(self, tmp_path: Path, url: str) -> None:
+        text = f"{url}={tmp_path}"
+        with pytest.raises(SettingsError) as caught:
+            parse_offload(text)
+        assert str(caught.value) == f"--offload {text!r} is not of the form /url=/directory"
+
+    def test_no_directory_is_named(self) -> None:
+        with pytest.raises(SettingsError, match="is not of the form /url=/directory"):
+            parse_offload("/protected")
+
+    def test_no_such_directory(self, tmp_path: Path) -> None:
+        file = tmp_path / "file"
+        file.touch()
+        for directory in (tmp_path / "missing", file):
+            with pytest.raises(SettingsError, match=f"there is no directory '{directory}'"):
+                Settings(offload=(f"/protected={directory}",))

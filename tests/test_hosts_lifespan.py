@@ -16,7 +16,7 @@ from tests.raw_client import connect, packet, read_answer
 from uwsgibridge import ApplicationError
 
 # For a deadline that is meant to pass.
-SHORT_SECONDS = 0.1
+SHORT_SECONDS = 0.25
 
 START = {"type": "http.response.start", "status": 200, "headers": []}
 
@@ -86,7 +86,7 @@ def test_startup_comes_before_the_first_request_and_shutdown_after_the_last(loop
         "state": {},
     }
     assert scopes.empty()
-    assert [event["event"] for event in bridge.events.find()] == ["listening"]
+    assert bridge.events.find() == []
 
 
 @on_each_loop
@@ -213,7 +213,7 @@ def test_startup_has_a_deadline(loop: str):
 
     error = startup_error(lifespan, loop, lifespan_timeout_seconds=SHORT_SECONDS)
 
-    assert "longer than 0.1 s (--lifespan-timeout-seconds)" in str(error)
+    assert "longer than 0.25 s (--lifespan-timeout-seconds)" in str(error)
 
 
 @on_each_loop
@@ -361,4 +361,4 @@ def test_shutdown_without_an_answer_is_fine_when_it_returns(loop: str):
     with running(application(lifespan), loop=loop) as bridge:
         pass
 
-    assert [event["event"] for event in bridge.events.find()] == ["listening"]
+    assert bridge.events.find() == []

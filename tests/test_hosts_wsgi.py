@@ -1017,7 +1017,7 @@ def test_client_gone_before_the_answer_is_counted(family: str):
 
     assert bridge.counters.client_gone == 1
     assert bridge.counters.app_errors == 0
-    assert [e["event"] for e in bridge.events.find()] == ["listening"]
+    assert bridge.events.find() == []
     assert closing.closed == 1
 
 
@@ -1045,7 +1045,7 @@ def test_client_gone_during_the_body_is_counted(family: str, leave: Callable[[An
     assert len(errors) == 1
     assert bridge.counters.client_gone == 1
     assert bridge.counters.app_errors == 0
-    assert [e["event"] for e in bridge.events.find()] == ["listening"]
+    assert bridge.events.find() == []
 
 
 @on_each_socket
@@ -1070,7 +1070,7 @@ def test_client_gone_during_the_answer_ends_it(family: str, leave: Callable[[Any
 
     assert bridge.counters.client_gone == 1
     assert bridge.counters.app_errors == 0
-    assert [e["event"] for e in bridge.events.find()] == ["listening"]
+    assert bridge.events.find() == []
     assert closings.get(timeout=0).closed == 1
 
 

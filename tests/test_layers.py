@@ -42,6 +42,8 @@ BELOW: Final[dict[str, set[str]]] = {
     "listener": _HOSTING,
     "serving": {*_HOSTING, "listener"},
     "process": _SERVING,
+    "exit_status": _SERVING,
+    "supervisor": {*_SERVING, "process", "exit_status"},
     # Beside them: these speak to the bridge from outside, or generate what stands in front of it.
     "client": {*_WIRE, "config"},
     "frontend": {"config"},
@@ -50,7 +52,7 @@ BELOW: Final[dict[str, set[str]]] = {
     # Above all: what a person starts.
     "development": {*_SERVING, "process", "client", "frontend"},
     "cli": {
-        *_SERVING, "_version", "process", "client", "frontend", "demo", "development",
+        *_SERVING, "_version", "process", "exit_status", "supervisor", "client", "frontend", "demo", "development",
     },
     "__main__": {"cli"},
 }  # fmt: skip
@@ -141,7 +143,8 @@ def test_the_table_has_one_direction() -> None:
         ("protocol", "hosts"),
         ("hosts", "listener"),
         ("listener", "serving"),
-        ("process", "cli"),
+        ("process", "supervisor"),
+        ("supervisor", "cli"),
     ):
         assert order.index(lower) < order.index(higher)
         assert lower in BELOW[higher]

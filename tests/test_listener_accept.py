@@ -55,7 +55,7 @@ def test_ping_is_answered(family: str, loop: str):
             assert read_raw(connection) == PONG
 
     assert bridge.counters.pings == 2
-    assert [event["event"] for event in bridge.events.find()] == ["listening"]
+    assert bridge.events.find() == []
 
 
 @on_each_socket
@@ -211,7 +211,6 @@ def test_packet_that_does_not_arrive_in_time_is_refused(sent: bytes, family: str
     ):
         connection.sendall(sent)
         assert read_answer(connection).status == 0
-        assert bridge.ask().body == b"hello"
 
     (event,) = bridge.events.find(level="warning")
     assert "no whole packet arrived in time" in event["event"]
@@ -265,7 +264,7 @@ def test_peer_that_leaves_before_its_packet_is_no_news(
             leave(connection)
             assert bridge.ask().body == b"hello"
 
-    assert [event["event"] for event in bridge.events.find()] == ["listening"]
+    assert bridge.events.find() == []
     assert bridge.counters.refused == {}
     assert bridge.counters.client_gone == 0
 
@@ -335,7 +334,7 @@ def test_new_connections_are_refused_while_it_drains(family: str, loop: str):
         bridge.begin_stop()
         bridge.settle()
         with pytest.raises((ConnectionRefusedError, FileNotFoundError)):
-            connect(bridge.address)
+            connect(bridge.address).close()
         connection.sendall(b"x")
         assert read_answer(connection).body == b"hello"
         bridge.wait_stopped()

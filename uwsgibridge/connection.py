@@ -66,6 +66,7 @@ class Connection:
         accepted_at: `time.monotonic()` when it was accepted.
         body_unseen: bytes of the body not seen yet.
         peer_gone: whether `PeerGone` was raised.
+        input_stalled: whether the owner's wait for the body came to its deadline.
         task: what serves the request, where an event loop holds its tasks only weakly.
         closing_task: likewise what discards the rest of the input.
     """
@@ -77,6 +78,7 @@ class Connection:
     # On the class: what most connections never change costs them nothing.
     body_unseen = 0
     peer_gone = False
+    input_stalled = False
     _is_nonblocking = False
     _held = 0  # bytes seen by peeking that are still in the kernel
     _pending = b""  # the start of a packet that came in pieces

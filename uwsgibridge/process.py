@@ -9,20 +9,20 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-import outcome
 import trio
 
 from uwsgibridge.config.settings import Settings, SettingsError, parse_mount
 from uwsgibridge.hosts.loading import load_application
 from uwsgibridge.listener.sockets import ListeningSocket, open_sockets
 from uwsgibridge.serving import Application, Worker, check_prefixes, describe, single_error
+from uwsgibridge.telemetry.logs import Logger, make_logger
 
 if TYPE_CHECKING:
-    from uwsgibridge.telemetry.logs import Logger
-
+    import outcome
 
 # Names a descriptor in the environment: at its end of file the process stops as at a SIGTERM. Whoever
 # started it holds the other end, and the kernel closes that however the starter ends.
@@ -45,19 +45,79 @@ def run_process(app_name: str | None, settings: Settings, logger: Logger) -> Non
         ApplicationError: an application can't be imported, or its startup failed.
         WorkerUnfit: a thread was lost; the process is to be started again.
     """
-    _raise_descriptor_limit()
+    raise_descriptor_limit()
     with open_sockets(
         settings.bind, mode=settings.socket_mode, backlog=settings.backlog
     ) as sockets:
         applications = load_applications(app_name, settings)
-        # What was imported stays: without it, each full collection is quick.
-        gc.collect()
-        gc.freeze()
-        if _needs_asyncio(applications, settings):
-            _run_as_guest(applications, settings, logger, sockets)
-        else:
-            worker = Worker(applications, settings, logger, exit_now=_exit_now)
-            trio.run(_run_until_signal, worker, sockets, logger)
+        lifeline = os.environ.get(LIFELINE_VARIABLE, "")
+
+        def ready() -> None:
+            for listening in sockets:
+                logger.info("listening", address=str(listening.address))
+
+        _serve(
+            _Service(
+                applications,
+                settings,
+                logger,
+                sockets,
+                ready,
+                int(lifeline) if lifeline.isdecimal() else None,
+            )
+        )
+
+
+def run_worker(
+    app_name: str | None,
+    settings: Settings,
+    *,
+    applications: list[Application] | None,
+    ready: Callable[[], None],
+    lifeline: int,
+) -> None:
+    """Be one of several workers, on inherited sockets.
+
+    Args:
+        app_name: as for `run_process`.
+        settings: with ``fd://`` addresses.
+        applications: where they were loaded before the fork.
+        ready: called when requests are accepted.
+        lifeline: a descriptor whose end of file stops the worker.
+
+    Raises:
+        As `run_process`.
+    """
+    logger = make_logger(settings.log_format, settings.log_level).bind(worker=os.getpid())
+    if applications is None:
+        applications = load_applications(app_name, settings)
+    with open_sockets(
+        settings.bind, mode=settings.socket_mode, backlog=settings.backlog
+    ) as sockets:
+        _serve(_Service(applications, settings, logger, sockets, ready, lifeline))
+
+
+@dataclass(frozen=True, slots=True)
+class _Service:
+    """What a worker process runs."""
+
+    applications: Sequence[Application]
+    settings: Settings
+    logger: Logger
+    sockets: Sequence[ListeningSocket]
+    ready: Callable[[], None]
+    lifeline: int | None
+
+
+def _serve(service: _Service) -> None:
+    # What was imported stays: without it, each full collection is quick.
+    gc.collect()
+    gc.freeze()
+    if _needs_asyncio(service.applications, service.settings):
+        _run_as_guest(service)
+    else:
+        worker = Worker(service.applications, service.settings, service.logger, exit_now=_exit_now)
+        trio.run(_run_until_signal, worker, service)
 
 
 def load_applications(app_name: str | None, settings: Settings) -> list[Application]:
@@ -84,9 +144,9 @@ def load_applications(app_name: str | None, settings: Settings) -> list[Applicat
     return applications
 
 
-async def _run_until_signal(
-    worker: Worker, sockets: Sequence[ListeningSocket], logger: Logger
-) -> None:
+async def _run_until_signal(worker: Worker, service: _Service) -> None:
+    logger = service.logger
+
     async def stop_on_signal(
         scope: trio.CancelScope, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
@@ -105,19 +165,18 @@ async def _run_until_signal(
         async with trio.open_nursery() as nursery:
             serving = trio.CancelScope()
             await nursery.start(stop_on_signal, serving)
-            nursery.start_soon(_stop_without_starter, serving, logger)
+            if service.lifeline is not None:
+                nursery.start_soon(_stop_without_starter, service.lifeline, serving, logger)
             with serving:
-                await worker.run(sockets)
+                await worker.run(service.sockets, ready=service.ready)
             nursery.cancel_scope.cancel()
     logger.info("stopped")
 
 
-async def _stop_without_starter(scope: trio.CancelScope, logger: Logger) -> None:
-    lifeline = os.environ.get(LIFELINE_VARIABLE, "")
-    if lifeline.isdecimal():
-        await trio.lowlevel.wait_readable(int(lifeline))
-        logger.info("stopping: the process that started this one is gone")
-        scope.cancel()
+async def _stop_without_starter(lifeline: int, scope: trio.CancelScope, logger: Logger) -> None:
+    await trio.lowlevel.wait_readable(lifeline)
+    logger.info("stopping: the process that started this one is gone")
+    scope.cancel()
 
 
 def _exit_now() -> None:
@@ -131,25 +190,25 @@ def _needs_asyncio(applications: Sequence[Application], settings: Settings) -> b
     return settings.loop != "trio" and any(it.interface == "asgi" for it in applications)
 
 
-def _run_as_guest(
-    applications: Sequence[Application],
-    settings: Settings,
-    logger: Logger,
-    sockets: Sequence[ListeningSocket],
-) -> None:
+def _run_as_guest(service: _Service) -> None:
     """Run asyncio or uvloop in this thread, with trio as its guest."""
-    factory, has_wakeup_descriptor = _choose_loop(settings.loop)
+    factory, has_wakeup_descriptor = _choose_loop(service.settings.loop)
     with asyncio.Runner(loop_factory=factory) as runner:
         loop = runner.get_loop()
-        worker = Worker(applications, settings, logger, asyncio_loop=loop, exit_now=_exit_now)
+        worker = Worker(
+            service.applications,
+            service.settings,
+            service.logger,
+            asyncio_loop=loop,
+            exit_now=_exit_now,
+        )
 
         async def host() -> None:
             done: asyncio.Future[outcome.Outcome[None]] = loop.create_future()
             trio.lowlevel.start_guest_run(
                 _run_until_signal,
                 worker,
-                sockets,
-                logger,
+                service,
                 run_sync_soon_threadsafe=loop.call_soon_threadsafe,
                 run_sync_soon_not_threadsafe=loop.call_soon,
                 done_callback=done.set_result,
@@ -187,7 +246,8 @@ def _choose_loop(name: str) -> tuple[Any, bool]:
     return asyncio.new_event_loop, False
 
 
-def _raise_descriptor_limit() -> None:
+def raise_descriptor_limit() -> None:
+    """Raise the soft limit on open files to the hard one."""
     # The soft limit (1,024 on many systems) is a courtesy to select(2), which nobody here uses.
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = hard if hard != resource.RLIM_INFINITY else 1_048_576

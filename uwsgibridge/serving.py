@@ -105,11 +105,19 @@ async def serve(
         describe(it, settings.interface, prefix=parse_prefix(prefix)) for prefix, it in prefixed
     ]
     check_prefixes(applications)
-    worker = Worker(applications, settings, logger or make_logger())
+    logger = logger or make_logger()
+    worker = Worker(applications, settings, logger)
     with open_sockets(
         settings.bind, mode=settings.socket_mode, backlog=settings.backlog
     ) as sockets:
-        await worker.run(sockets, task_status=task_status)
+        addresses = [str(listening.address) for listening in sockets]
+
+        def ready() -> None:
+            for address in addresses:
+                logger.info("listening", address=address)
+            task_status.started(addresses)
+
+        await worker.run(sockets, ready=ready)
     raise AssertionError("unreachable: a worker runs until it is cancelled")
 
 
@@ -182,13 +190,13 @@ class Worker:
         self,
         sockets: Sequence[ListeningSocket],
         *,
-        task_status: TaskStatus = trio.TASK_STATUS_IGNORED,
+        ready: Callable[[], None],
     ) -> None:
         """Serve until cancelled, then drain.
 
         Args:
-            sockets: where to accept; the caller closes them.
-            task_status: gets the addresses once the applications have started.
+            sockets: where to accept; the caller closes them, at the latest.
+            ready: called once the applications have started and requests are accepted.
 
         Raises:
             ApplicationError: an application's startup failed.
@@ -199,7 +207,7 @@ class Worker:
                 # Requests run in a nursery that outlives the cancellation: that is draining.
                 tasks = await nursery.start(_hold_shielded_nursery)
                 try:
-                    await self._serve(tasks, sockets, task_status)
+                    await self._serve(tasks, sockets, ready)
                 finally:
                     tasks.cancel_scope.cancel()
 
@@ -212,7 +220,7 @@ class Worker:
         return any(application.interface == "asgi" for application in self._applications)
 
     async def _serve(
-        self, tasks: trio.Nursery, sockets: Sequence[ListeningSocket], task_status: TaskStatus
+        self, tasks: trio.Nursery, sockets: Sequence[ListeningSocket], ready: Callable[[], None]
     ) -> None:
         loop = AsyncioLoop(self._asyncio_loop) if self._asyncio_loop else TrioLoop(tasks)
         hangups = HangupWatcher(loop)
@@ -243,8 +251,7 @@ class Worker:
                     watchdog.start()
                 for listening in sockets:
                     self._listener.listen(listening)
-                    self._log.info("listening", address=str(listening.address))
-                task_status.started([str(listening.address) for listening in sockets])
+                ready()
                 await self._unfit.wait()
                 self._log.error("stopping to be started again: a thread is lost")
                 raise WorkerUnfit("a thread is lost to a request that took too long")

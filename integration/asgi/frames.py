@@ -157,6 +157,7 @@ class FrameClient:
         head = [f"{method} {target} {version}"]
         head += [f"{name}: {value}" for name, value in lines.items() if value is not None]
         self._socket = socket.socket()
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket.settimeout(PATIENCE_SECONDS)
         if receive_buffer_bytes is not None:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)

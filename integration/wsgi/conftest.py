@@ -74,7 +74,7 @@ def serve_alone(options: dict[str, Any]) -> Callable[..., LocalStack]:
 def exercise_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where applications find files and keep what they are given."""
     directory = tmp_path_factory.mktemp("exercises")
-    for name in ("flask", "git"):
+    for name in ("flask", "git", "django", "files"):
         (directory / name).mkdir()
     (directory / "flask" / "pattern.bin").write_bytes(PATTERN)
     return directory

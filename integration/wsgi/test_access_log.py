@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import base64
-import datetime
+import datetime as dt
 import itertools
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,7 +81,7 @@ class Logged:
         self._form = form
 
     def lines(self) -> list[Line]:
-        """Give all lines so far; what is neither an access nor another event is a failure."""
+        """Give all lines of tests so far; what is neither an access nor another event is a failure."""
         found = []
         for text in self.stack.bridge_log.splitlines():
             if self._form == "json" or text.startswith("{"):
@@ -90,14 +90,13 @@ class Logged:
                     found.append(_from_json(event))
             else:
                 found.append(_from_combined(text))
-        return found
+        return [line for line in found if not line.path.startswith("/settled/")]
 
     def settle(self) -> None:
         """Wait until all lines of requests up to now are there."""
-        path = f"/slow/settled-{next(numbers)}"
-        before = len(self.stack.log_events())
-        assert fetch(self.stack.url + path).body == b"slow"
-        self.stack.wait_for_event(event_with(line="slow has begun"), since=before)
+        path = f"/settled/{next(numbers)}"
+        assert fetch(self.stack.url + path).status == 204
+        self.stack.wait_for_event(event_with(line=path))
 
     def of(self, path: str) -> Line:
         """Give the one line about a path."""
@@ -107,8 +106,8 @@ class Logged:
 
 
 def _from_json(event: dict[str, Any]) -> Line:
-    timestamp = datetime.datetime.fromisoformat(event["timestamp"])
-    assert abs((datetime.datetime.now(datetime.UTC) - timestamp).total_seconds()) < 600
+    timestamp = dt.datetime.fromisoformat(event["timestamp"])
+    assert abs((dt.datetime.now(dt.UTC) - timestamp).total_seconds()) < 600
     return Line(
         event["client"],
         event["user"],
@@ -129,8 +128,8 @@ def _from_json(event: dict[str, Any]) -> Line:
 def _from_combined(text: str) -> Line:
     match = COMBINED.fullmatch(text)
     assert match, text
-    when = datetime.datetime.strptime(match["time"], "%d/%b/%Y:%H:%M:%S %z")
-    assert abs((datetime.datetime.now(datetime.UTC) - when).total_seconds()) < 600
+    when = dt.datetime.strptime(match["time"], "%d/%b/%Y:%H:%M:%S %z")
+    assert abs((dt.datetime.now(dt.UTC) - when).total_seconds()) < 600
 
     def known(name: str) -> str | None:
         return None if match[name] == "-" else match[name]
@@ -209,6 +208,7 @@ def test_client_that_leaves_before_the_answer(logged: Logged):
     path = f"/silent/{next(numbers)}"
     with RawHttp(logged.stack.url + path, method="POST", content_length=10) as leaving:
         leaving.send(b"1")
+        logged.stack.wait_for_event(event_with(line=path))
     line = logged.of(path)
     assert (line.status, line.bytes, line.is_complete) == (None, 0, False)
 
@@ -257,6 +257,7 @@ def test_header_stays_in_its_field(logged: Logged, header: str, odd: str):
     path = f"/twelve/{next(numbers)}"
     other = {"Referer": "User-Agent", "User-Agent": "Referer"}[header]
     with_odd = [(header, odd.encode("latin-1")), (other, b"plain")]
+    logged.settle()
     before = len(logged.lines())
     fetch(logged.stack.url + path, headers=with_odd)  # type: ignore[arg-type] # bytes are what http.client sends
     line = logged.of(path)
@@ -264,8 +265,8 @@ def test_header_stays_in_its_field(logged: Logged, header: str, odd: str):
     assert (line.status, line.bytes) == (200, 12)
     seen = {"Referer": line.referer, "User-Agent": line.agent}
     assert seen[other] == "plain"
-    # `lines` has looked at each: nothing but this one and the settling one was added.
-    assert len(logged.lines()) == before + 2
+    # `lines` has looked at each: nothing but this one was added.
+    assert len(logged.lines()) == before + 1
     added = logged.stack.bridge_log[-1000:]
     assert "\x1b" not in added
     assert "\x07" not in added
@@ -299,6 +300,7 @@ def test_path_stays_in_its_field(
 def test_name_that_a_client_gives_itself_stays_in_its_field(logged: Logged, name: str):
     number = next(numbers)
     credentials = base64.b64encode(f"{name}:password".encode()).decode()
+    logged.settle()
     before = len(logged.lines())
     fetch(
         f"{logged.stack.url}/user/twelve/{number}",
@@ -306,7 +308,7 @@ def test_name_that_a_client_gives_itself_stays_in_its_field(logged: Logged, name
     )
     line = logged.of(f"/user/twelve/{number}")
     assert (line.client, line.method, line.status) == ("127.0.0.1", "GET", 200)
-    assert len(logged.lines()) == before + 2
+    assert len(logged.lines()) == before + 1
     assert credentials not in logged.stack.bridge_log
     if name == "ada":
         assert line.user == "ada"
@@ -314,15 +316,11 @@ def test_name_that_a_client_gives_itself_stays_in_its_field(logged: Logged, name
 
 def test_without_the_option_there_is_none(serve: Callable[..., LocalStack]):
     stack = serve("accessed:application", serve_args=("--threads", "1"))
-    for path in ("/twelve", "/nowhere", "/slow"):
+    for path in ("/twelve", "/nowhere", "/fails", "/settled/last"):
         fetch(stack.url + path)
-    stack.wait_for_event(event_with(line="slow has begun"))
+    stack.wait_for_event(event_with(line="/settled/last"))
     assert all(_is_event(text) for text in stack.bridge_log.splitlines())
 
 
 def _is_event(text: str) -> bool:
     return bool(text.startswith("{") and json.loads(text)["event"] != "access")
-
-
-def lines_of(stack: LocalStack) -> Iterable[str]:
-    return stack.bridge_log.splitlines()

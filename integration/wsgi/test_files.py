@@ -27,11 +27,10 @@ MIB = 1024 * 1024
 FIRST_PIECE_BYTES = 65_536
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def directory(exercise_directory: Path) -> Path:
     """The mapped directory; beside it lies a file that must not get out."""
     directory = exercise_directory / "files"
-    directory.mkdir()
     (directory / "pattern").write_bytes(PATTERN)
     (directory / "small").write_bytes(PATTERN[:1000])
     (directory / "empty").write_bytes(b"")

@@ -68,11 +68,9 @@ def frameworks(serve: Callable[..., LocalStack], exercise_directory: Path) -> It
     assert_nothing_to_complain_of(stack)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def database(exercise_directory: Path) -> Path:
-    """A directory with Django's database, migrated, with one user."""
-    directory = exercise_directory / "django"
-    directory.mkdir()
+    """Django's database, migrated, with one user."""
     subprocess.run(
         [sys.executable, "-m", f"{APPS}.django_site.prepare"],
         cwd=REPOSITORY,
@@ -80,7 +78,7 @@ def database(exercise_directory: Path) -> Path:
         check=True,
         timeout=60,
     )
-    return directory
+    return exercise_directory / "django" / "db.sqlite3"
 
 
 @pytest.fixture(scope="module")

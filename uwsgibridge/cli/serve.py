@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
 from uwsgibridge.cli.options import SectionedCommand, make_settings, settings_options
-
-EXIT_APPLICATION = 3
 
 
 @click.command(cls=SectionedCommand, short_help="Serve an application to Nginx's uwsgi_pass.")
@@ -29,30 +27,19 @@ def command(app: str | None, **values: Any) -> None:
     SIGTERM and SIGINT let running requests end and exit with 0; a second one breaks them off. Every
     option can also stand in uwsgibridge.toml, or in the environment as UWSGIBRIDGE_<NAME>.
     """
+    settings = make_settings(values)
     # Only here: --help should not wait for trio.
-    from uwsgibridge.config.settings import SettingsError
-    from uwsgibridge.hosts.loading import ApplicationError
-    from uwsgibridge.listener.sockets import BindError
-    from uwsgibridge.process import run_process
-    from uwsgibridge.serving import WorkerUnfit
+    from uwsgibridge.exit_status import show_failure
     from uwsgibridge.telemetry.logs import make_logger
 
-    settings = make_settings(values)
-    try:
-        run_process(app, settings, make_logger(settings.log_format, settings.log_level))
-    except SettingsError as error:
-        raise click.UsageError(str(error)) from None
-    except WorkerUnfit as error:
-        raise click.ClickException(f"stopped: {error}") from None
-    except BindError as error:
-        raise click.ClickException(str(error)) from None
-    except ApplicationError as error:
-        exit_for_application(error.traceback_text, str(error))
+    logger = make_logger(settings.log_format, settings.log_level)
+    with show_failure() as outcome:
+        if settings.workers > 1:
+            from uwsgibridge.supervisor.supervisor import run_supervisor
 
+            run_supervisor(app, settings, logger)
+        else:
+            from uwsgibridge.process import run_process
 
-def exit_for_application(traceback_text: str, message: str) -> NoReturn:
-    """Show what is wrong with the application, its own traceback first, and exit with 3."""
-    if traceback_text:
-        click.echo(traceback_text, err=True)
-    click.echo(f"Error: {message}", err=True)
-    sys.exit(EXIT_APPLICATION)
+            run_process(app, settings, logger)
+    sys.exit(outcome.status)

@@ -100,7 +100,18 @@ class Settings:
         section="Application",
         metavar="URL=DIR",
     )
-    workers: int = _option(1, "Worker processes.", section="Running", short="-w")
+    workers: int = _option(
+        1,
+        "Worker processes. With 2 or more, a supervisor replaces those that end, reloads at SIGHUP, and "
+        "adds or takes away one at SIGTTIN and SIGTTOU.",
+        section="Running",
+        short="-w",
+    )
+    preload: bool = _option(
+        False,
+        "With several workers: load the application once, before they are forked, and share its memory.",
+        section="Running",
+    )
     threads: int = _option(8, "Threads that run a WSGI application.", section="Running")
     loop: Loop = _option(
         "auto",
@@ -206,11 +217,6 @@ class Settings:
             raise SettingsError(
                 f"--max-vars-bytes {self.max_vars_bytes}: the format holds {MAX_VARS_BYTES}"
             )
-        if self.workers > 1:
-            raise SettingsError(
-                f"--workers {self.workers}: this version runs one worker a process; "
-                "run several on addresses of their own and list them in Nginx's upstream"
-            )
         for mount in self.mount:
             parse_mount(mount)
         for offload in self.offload:
@@ -264,7 +270,7 @@ def parse_mount(text: str) -> tuple[str, str]:
         SettingsError: it is not of that form.
     """
     prefix, equals, app = text.partition("=")
-    if not equals or not app:
+    if not equals or not app or not prefix.startswith("/"):
         raise SettingsError(f"--mount {text!r} is not of the form /prefix=module:attribute")
     return parse_prefix(prefix), app
 

@@ -39,9 +39,6 @@ SPEAK_INTERVAL_SECONDS: Final = 0.25
 # JSON may write a character as two escapes of six characters each.
 _MAX_MESSAGE_CHARACTERS: Final = 12 * MAX_TEXT_CHARACTERS + 200
 
-# Messages that wait for one member who reads slowly; with more, the others don't wait: it has to go.
-_MAX_WAITING: Final = 200
-
 # RFC 6455, section 7.4.1; the last one is of the IANA registry that it set up.
 _POLICY_VIOLATION: Final = 1008
 _TOO_BIG: Final = 1009
@@ -49,10 +46,17 @@ _TRY_AGAIN_LATER: Final = 1013
 
 
 class Room:
-    """Everybody who is in the chat of this process."""
+    """Everybody who is in the chat of this process.
 
-    def __init__(self, max_members: int = MAX_MEMBERS) -> None:
+    Args:
+        max_members: at once; the next one is turned away.
+        max_waiting: messages that wait for one member who reads slowly. The others don't wait: with
+            more, it has to go.
+    """
+
+    def __init__(self, max_members: int = MAX_MEMBERS, max_waiting: int = 200) -> None:
         self._max_members = max_members
+        self._max_waiting = max_waiting
         self._members: list[_Member] = []
         self._guests = 0
 
@@ -71,7 +75,7 @@ class Room:
                 return
         except OSError:
             return  # the client has gone
-        member = _Member()
+        member = _Member(self._max_waiting)
         self._members.append(member)
         self._tell_presence()
         try:
@@ -148,8 +152,7 @@ class Room:
     ) -> None:
         text = json.dumps(message)
         for member in list(self._members if to is None else to):
-            if not member.hand(text):
-                self._remove(member)
+            member.hand(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,8 +174,9 @@ class _Refused(Exception):
 class _Member:
     """One browser, and what waits to be sent to it."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_waiting: int) -> None:
         self.name = ""
+        self._max_waiting = max_waiting
         self._waiting: deque[str] = deque()
         self._wake: Event = make_event()
         self._is_ended = False
@@ -182,7 +186,7 @@ class _Member:
         """Have it sent; False where too much is waiting already, which ends the member."""
         if self._is_ended:
             return True
-        if len(self._waiting) >= _MAX_WAITING:
+        if len(self._waiting) >= self._max_waiting:
             self._waiting.clear()
             self.end(_Close(_TRY_AGAIN_LATER, "too slow for the others"))
             return False

@@ -36,6 +36,7 @@ class HttpExchange(AsgiExchange):
     _timer: Task | None = None
     _overdue = False
     _early_links: Sequence[bytes] = ()
+    _failure_bytes = 0
     _failure_status = 0  # of the answer that was sent in the application's place
 
     def __init__(self, context: AsgiContext, connection: Connection) -> None:
@@ -224,11 +225,16 @@ class HttpExchange(AsgiExchange):
         if self._timer is not None:
             self._timer.cancel()
         super()._over()
+        if self._stalled:
+            self._context.reporter.body_stalled(
+                self._request, self._response, failure_status=self._failure_status
+            )
         if self._context.reporter.logs_access:
             self._context.reporter.over(
                 self._request,
                 self._response,
                 failure_status=self._failure_status,
+                failure_bytes=self._failure_bytes,
                 accepted_at=self._connection.accepted_at,
                 started_at=self._started_at,
             )
@@ -255,7 +261,6 @@ class HttpExchange(AsgiExchange):
         await self._disconnected.wait()
 
     def _stall(self) -> None:
-        self._context.reporter.body_stalled(self._request, head_sent=self._response.head_sent)
         self._stalled = True
         self._body_over = True
         self._gone = self._response.head_sent
@@ -276,6 +281,7 @@ class HttpExchange(AsgiExchange):
                 # Nothing was sent yet, so a short answer fits without a wait.
                 answered = self._connection.send(answer) == len(answer)
                 self._failure_status = status
+                self._failure_bytes = len(answer.partition(b"\r\n\r\n")[2])
             except OSError:
                 self._gone = True
         self._end(complete=answered)

@@ -160,10 +160,12 @@ class WebSocketExchange(AsgiExchange):
         data = message.get("bytes")
         if data is None:
             data = message.get("text")
-        if not isinstance(data, str | bytes | bytearray | memoryview):
-            raise InvalidResponse("websocket.send needs 'bytes' or 'text'")
-        if not isinstance(data, str):
+            if not isinstance(data, str):
+                raise InvalidResponse("websocket.send needs 'bytes', or 'text' that is a str")
+        elif isinstance(data, bytes | bytearray | memoryview):
             data = bytes(data)
+        else:
+            raise InvalidResponse(f"the 'bytes' of websocket.send are a {type(data).__name__}")
         if not self._websocket.is_open:
             raise PeerGone("the WebSocket is closing")
         self._outbox += self._websocket.send(data)
@@ -303,13 +305,20 @@ class WebSocketExchange(AsgiExchange):
         self._context.reporter.websocket_failed(self._request, error, outcome=outcome)
         if self._state is _State.OPEN:
             self._begin_close(CLOSE_INTERNAL_ERROR, "the application failed")
-        elif self._state is _State.CONNECTING:
+        elif self._may_deny:
             self._deny(500)
 
+    @property
+    def _may_deny(self) -> bool:
+        return self._state is _State.CONNECTING or (
+            self._state is _State.DENYING and not self._denial.head_sent
+        )
+
     def _outcome_of_failure(self) -> str:
+        if self._may_deny:
+            return "answered 500"
         return {
             _State.OPEN: "closed with 1011",
-            _State.CONNECTING: "answered 500",
             _State.DENYING: "connection broken",
             _State.CLOSED: "the WebSocket was closed",
         }[self._state]
@@ -322,7 +331,7 @@ class WebSocketExchange(AsgiExchange):
         if self._state is _State.OPEN:
             self._begin_close(CLOSE_SERVICE_RESTART, "the server is restarting")
             self._end_tunnel()
-        elif self._state is _State.CONNECTING:
+        elif self._may_deny:
             self._deny(503)
         return True
 

@@ -85,14 +85,26 @@ class Reporter:
         """Count a client that went away; that is not an error, and not worth a line."""
         self.counters.client_gone += 1
 
-    def body_stalled(self, request: Request, *, head_sent: bool) -> None:
-        """Say that the body stopped arriving."""
+    def body_stalled(self, request: Request, response: Response, *, failure_status: int) -> None:
+        """Say, when the request is over, that its body stopped arriving.
+
+        Args:
+            request: what was asked.
+            response: of the application, which may have made something of its own of it.
+            failure_status: of the answer that was sent in its place, or 0.
+        """
+        if failure_status:
+            outcome = f"answered {failure_status}"
+        elif response.complete:
+            outcome = f"the application answered {response.status}"
+        else:
+            outcome = "connection broken"
         self.counters.count_refusal("body_timeout")
         self.log.warning(
             "request body did not arrive in time",
             **_about(request),
             option="--body-timeout-seconds",
-            outcome="connection broken" if head_sent else "answered 408",
+            outcome=outcome,
         )
 
     def reader_stalled(self, request: Request) -> None:
@@ -135,6 +147,7 @@ class Reporter:
         response: Response,
         *,
         failure_status: int,
+        failure_bytes: int,
         accepted_at: float,
         started_at: float,
     ) -> None:
@@ -144,6 +157,7 @@ class Reporter:
             request: what was asked.
             response: what the application answered.
             failure_status: of the answer that was sent in its place, or 0.
+            failure_bytes: of that answer's body.
             accepted_at: when the connection was accepted, of `time.monotonic()`.
             started_at: when the application was called.
         """
@@ -152,7 +166,7 @@ class Reporter:
                 Access(
                     request=request,
                     status=failure_status or (response.status if response.head_sent else 0),
-                    body_bytes=response.body_bytes,
+                    body_bytes=failure_bytes or response.body_bytes,
                     complete=response.complete or failure_status > 0,
                     queue_seconds=started_at - accepted_at,
                     application_seconds=monotonic() - started_at,

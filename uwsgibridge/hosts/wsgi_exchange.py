@@ -75,6 +75,7 @@ class WsgiExchange:
     _closed = False  # and is closed
     _returned = False  # the application is done
     _failure_status = 0  # of the answer that was sent in the application's place
+    _failure_bytes = 0  # of its body
     _answering = False  # the head has left, or is about to
     overdue = False  # the listener has ended the connection under us
 
@@ -95,19 +96,24 @@ class WsgiExchange:
             self._answer(refusal(error), 400)
         except BodyStalled:
             self._fail(408)
-            context.reporter.body_stalled(self.request, head_sent=self._response.head_sent)
         except _ReaderStalled:
             context.reporter.reader_stalled(self.request)
             self._end(complete=False)
         except BaseException as error:  # noqa: BLE001 - SystemExit of an application ends its request only
             if self.overdue:
                 pass  # said already
+            elif self.connection.input_stalled:
+                self._fail(408)
             elif self.connection.peer_gone:
                 # What an application raises because its client left is no news.
                 context.reporter.client_gone()
             else:
                 context.reporter.application_failed(self.request, self._response, error)
             self._fail(500)
+        if self.connection.input_stalled:
+            context.reporter.body_stalled(
+                self.request, self._response, failure_status=self._failure_status
+            )
         if context.errors.has_unfinished:
             context.errors.flush()
         self._returned = True
@@ -117,6 +123,7 @@ class WsgiExchange:
                 self.request,
                 self._response,
                 failure_status=self._failure_status,
+                failure_bytes=self._failure_bytes,
                 accepted_at=self.connection.accepted_at,
                 started_at=self.started_at,
             )
@@ -134,8 +141,10 @@ class WsgiExchange:
             self.connection.sever()
         else:
             with contextlib.suppress(OSError):  # nobody is there any more
-                self.connection.send(failure_answer(self.request, 504))
+                answer = failure_answer(self.request, 504)
+                self.connection.send(answer)
                 self._failure_status = 504
+                self._failure_bytes = len(answer.partition(b"\r\n\r\n")[2])
             self.connection.sever(complete=True)
         return answering
 
@@ -273,7 +282,7 @@ class WsgiExchange:
         """Answer with a failure where that is still possible; else break the connection."""
         if self._ended:
             return
-        if self._response.head_sent:
+        if self._response.head_sent or self.connection.peer_gone:
             self._end(complete=False)
         else:
             self._answer(failure_answer(self.request, status), status)
@@ -285,6 +294,7 @@ class WsgiExchange:
             self._write((answer,))
             answered = True
             self._failure_status = status
+            self._failure_bytes = len(answer.partition(b"\r\n\r\n")[2])
         self._end(complete=answered)
 
     def _end(self, *, complete: bool) -> None:

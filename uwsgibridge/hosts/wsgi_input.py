@@ -63,6 +63,8 @@ class _BodyReader(io.RawIOBase):
                 chunk = self._connection.receive_body(len(view))
             except BlockingIOError:
                 if not wait_for(self._connection, select.POLLIN, self._timeout_seconds):
+                    # Kept: frameworks make an answer of their own of the exception.
+                    self._connection.input_stalled = True
                     raise BodyStalled from None
             else:
                 view[: len(chunk)] = chunk

@@ -97,8 +97,8 @@ class Listener:
     def close(self) -> None:
         """Accept nothing any more but what waits in the backlog; what was accepted goes on.
 
-        The sockets that are ours alone are closed, so that Nginx is refused at once and tries another
-        server; inherited ones belong to those who share them.
+        Sockets that are ours alone are gone then, so that Nginx is refused at once and tries another
+        server; with inherited ones it goes on with those who share them.
         """
         self._closed = True
         for acceptor in self._acceptors:
@@ -280,9 +280,14 @@ class _Acceptor:
         self.suspend, self.resume, self._close_watch = watch.suspend, watch.resume, watch.close
 
     def end(self, most: int) -> None:
-        """Take what waits in the backlog, `most` connections of it, and close a socket of our own."""
+        """Close the socket; where nobody shares it, take what waits in its backlog first.
+
+        Args:
+            most: so many connections at the most.
+        """
         self._close_watch()
         if self._listening.is_inherited:
+            self._listening.close()
             return
         self._listening.remove_file()
         for _ in range(most):

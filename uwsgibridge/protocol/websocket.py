@@ -206,8 +206,12 @@ class WebSocket:
         Raises:
             InvalidResponse: the code may not be sent (RFC 6455, section 7.4).
         """
-        if not (1000 <= code <= 4999) or code in {1004, CLOSE_NO_STATUS, CLOSE_ABNORMAL, 1015}:
-            raise InvalidResponse(f"{code} is not a code that a close frame may carry")
+        if (
+            type(code) is not int
+            or not (1000 <= code <= 4999)
+            or code in {1004, CLOSE_NO_STATUS, CLOSE_ABNORMAL, 1015}
+        ):
+            raise InvalidResponse(f"{code!r} is not a code that a close frame may carry")
         short = reason.encode()[:_MAX_REASON_BYTES].decode("utf-8", "ignore")
         try:
             return self._open_connection().send(CloseConnection(code=code, reason=short))

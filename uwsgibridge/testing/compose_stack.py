@@ -260,6 +260,7 @@ class ComposeStack:
             before, location, after = (
                 (self._project_dir / _SITE_FILE).read_text().partition(_FIRST_LOCATION)
             )
+            assert location, "the configuration has another form"
             site = directory / "site.conf"
             site.write_text(f"{before}{self._nginx_directives}\n{location}{after}")
             # Docker mounts the file itself, so the directory may stay closed to others.

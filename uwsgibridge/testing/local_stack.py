@@ -185,5 +185,6 @@ class _NginxWithDirectives(PrivateNginx):
     def _write_configuration(self, directory: Path, ready_socket: Path) -> Path:
         path = super()._write_configuration(directory, ready_socket)
         before, location, after = path.read_text().partition(_FIRST_LOCATION)
+        assert location, "the configuration has another form"
         path.write_text(before + self._directives + location + after)
         return path

@@ -86,12 +86,12 @@ async def sends_three_megabytes_in_small_pieces(
     await end(send)
 
 
-@http(200, text=b"a bytearray, a memoryview, world"[:27] + b"worl")
+@http(200, text=b"a bytearray, a memoryview, 1122")
 async def sends_other_buffers(scope: Scope, receive: Receive, send: Send) -> None:
     await begin(send)
     await more(send, bytearray(b"a bytearray, "))
     await more(send, memoryview(b"a memoryview, "))
-    await end(send, memoryview(array("H", [0x6F77, 0x6C72])))
+    await end(send, memoryview(array("H", [0x3131, 0x3232])))
 
 
 @http(200, text=b"from several tasks")

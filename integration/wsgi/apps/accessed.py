@@ -83,14 +83,20 @@ def endless(environ: Environ, start_response: StartResponse) -> Iterator[bytes]:
 
 
 def silent(environ: Environ, start_response: StartResponse) -> Iterator[bytes]:
-    """Answer with a great deal once the body, which does not come, has come."""
+    """Answer only after the body, which does not come."""
+    environ["wsgi.errors"].write(environ["PATH_INFO"] + "\n")
     environ["wsgi.input"].read()
     start_response("200 OK", TEXT)
     yield b"never"
 
 
+def settled(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    """Mark this place in the log."""
+    environ["wsgi.errors"].write(environ["PATH_INFO"] + "\n")
+    return nothing(environ, start_response)
+
+
 def slow(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-    environ["wsgi.errors"].write("slow has begun\n")
     time.sleep(0.2)
     start_response("200 OK", TEXT)
     return [b"slow"]
@@ -108,5 +114,6 @@ HANDLERS: Final[dict[str, Callable[[Environ, StartResponse], Iterable[bytes]]]] 
     "fails_in_close": fails_in_close,
     "endless": endless,
     "silent": silent,
+    "settled": settled,
     "slow": slow,
 }

@@ -79,6 +79,11 @@ def echo_json() -> Response:
     return jsonify(request.get_json())
 
 
+@plain.post("/body")
+def body() -> str:
+    return str(len(request.get_data()))
+
+
 @plain.post("/log-in")
 def log_in() -> AnyResponse:
     session["name"] = request.form["name"]

@@ -4,6 +4,7 @@ import { byId, element } from "./elements.js";
 import { keepOpen } from "./reconnecting.js";
 
 const MOST_ENTRIES = 200;
+const TIME_FORMAT = { hour: "2-digit", minute: "2-digit", hourCycle: "h23" };
 
 export function joinChat() {
   const sentAt = []; // of each message whose echo has not come yet
@@ -80,6 +81,7 @@ export function joinChat() {
   byId("chat-button").addEventListener("click", () => {
     if (byId("chat-button").dataset.does === "leave") {
       chat.stop();
+      note("You left.");
     } else {
       chat.start();
     }
@@ -109,7 +111,7 @@ function say({ name, text, time }, isOwn) {
     element(
       "p",
       { class: isOwn ? "chat-said chat-own" : "chat-said" },
-      element("time", { datetime: time }, saidAt.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" })),
+      element("time", { datetime: time }, saidAt.toLocaleTimeString([], TIME_FORMAT)),
       " ",
       nameOf(name),
       " ",

@@ -13,8 +13,9 @@ const TOO_BIG = 1009;
 /**
  * Open a WebSocket and keep it open until it is stopped.
  *
- * onState gets "connecting", "open", "waiting" or "stopped", and for the last two why: { why, waitSeconds }.
- * The returned start() connects at once, whatever the state; send() says whether there is a connection to send by.
+ * onState gets "connecting", "open", "waiting" with { why, waitSeconds }, or "stopped", with { why } where the
+ * server wants no more of it. The returned start() connects at once, whatever the state; send() says whether there
+ * is a connection to send by.
  */
 export function keepOpen(address, { onState, onMessage }) {
   let socket = null;
@@ -81,7 +82,7 @@ export function keepOpen(address, { onState, onMessage }) {
   start();
   return {
     start,
-    stop: () => stop("you left"),
+    stop,
     send: (message) => {
       if (isOpen()) {
         socket.send(JSON.stringify(message));

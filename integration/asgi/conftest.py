@@ -1,0 +1,125 @@
+"""Stacks for the applications of this directory: on each event loop, over TCP and over a unix socket."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import pytest
+
+if TYPE_CHECKING:
+    from uwsgibridge.testing import LocalStack
+
+REPOSITORY = Path(__file__).parents[2]
+APPS = "integration.asgi.apps"
+
+LOOPS: tuple[Literal["asyncio", "uvloop", "trio"], ...] = ("asyncio", "uvloop", "trio")
+
+# Two more ways to the bridge: SCRIPT_NAME is cut off, as uWSGI's users have it; and what Nginx says of
+# TLS, without a name of its own and without the client's address.
+DIRECTIVES = """
+http2 on;
+location /cut/ {
+    uwsgi_pass $uwsgibridge_upstream;
+    uwsgi_modifier1 30;
+    uwsgi_param SCRIPT_NAME /cut;
+    uwsgi_param REQUEST_URI $request_uri;
+    uwsgi_param REQUEST_METHOD $request_method;
+    uwsgi_param PATH_INFO $document_uri;
+    uwsgi_param SERVER_PROTOCOL $server_protocol;
+}
+location /secure/ {
+    uwsgi_pass $uwsgibridge_upstream;
+    uwsgi_modifier1 30;
+    uwsgi_param SCRIPT_NAME /secure;
+    uwsgi_param REQUEST_METHOD $request_method;
+    uwsgi_param PATH_INFO $document_uri;
+    uwsgi_param SERVER_PROTOCOL $server_protocol;
+    uwsgi_param REQUEST_SCHEME https;
+    uwsgi_param HTTPS on;
+    uwsgi_param SERVER_NAME "";
+    uwsgi_param SERVER_PORT 8443;
+}
+"""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One combination that tests run on."""
+
+    loop: Literal["asyncio", "uvloop", "trio"]
+    socket: Literal["tcp", "unix"]
+
+    def __str__(self) -> str:
+        return f"{self.loop}-{self.socket}"
+
+
+KINDS = [Kind(loop, socket) for loop in LOOPS for socket in ("tcp", "unix")]
+
+# For what does not depend on the loop, or costs too much on all of them.
+on_asyncio_alone = pytest.mark.parametrize(
+    "kind", [Kind("asyncio", "tcp")], ids=str, indirect=True, scope="session"
+)
+on_each_loop = pytest.mark.parametrize(
+    "kind",
+    [Kind("asyncio", "tcp"), Kind("uvloop", "unix"), Kind("trio", "tcp")],
+    ids=str,
+    indirect=True,
+    scope="session",
+)
+
+
+@pytest.fixture(scope="session", params=KINDS, ids=str)
+def kind(request: pytest.FixtureRequest) -> Kind:
+    """The loop, and how Nginx reaches the bridge."""
+    found: Kind = request.param
+    return found
+
+
+@pytest.fixture(scope="session")
+def serve(local_stack: Callable[..., LocalStack]) -> Callable[..., LocalStack]:
+    """Start a stack of a kind with an application of this directory."""
+
+    def serve(app: str, kind: Kind, **options: Any) -> LocalStack:
+        environment = {"PYTHONWARNINGS": "always", **options.pop("environment", {})}
+        return local_stack(
+            f"{APPS}.{app}",
+            app_dir=REPOSITORY,
+            socket=kind.socket,
+            loop=kind.loop,
+            environment=environment,
+            **options,
+        )
+
+    return serve
+
+
+@pytest.fixture(scope="session")
+def behaviours(kind: Kind, serve: Callable[..., LocalStack]) -> Iterator[LocalStack]:
+    """The stack that the tests of one kind share; it must outlive them, and end well."""
+    stack = serve(
+        "behaviours:application",
+        kind,
+        serve_args=("--websocket-deflate", "--mount", f"/wsgi={APPS}.plain_wsgi:application"),
+        nginx_directives=DIRECTIVES,
+    )
+    yield stack
+    assert stack.bridge.log.wait_ended(0) is False, "the bridge has ended"
+    assert stack.stop() == 0
+    assert_clean(stack)
+
+
+def assert_clean(stack: LocalStack) -> None:
+    """Whatever applications did: nothing was left behind, and no code of ours has complained."""
+    log = stack.bridge_log
+    for complaint in (
+        "never retrieved",
+        "never awaited",
+        "Exception ignored",
+        "was destroyed but it is pending",
+        "ResourceWarning",
+        "broken off",
+    ):
+        assert complaint not in log

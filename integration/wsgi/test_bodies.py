@@ -1,0 +1,187 @@
+"""Limits of size and time for bodies: what is over one is told, and holds no thread.
+
+One thread serves each stack, so an answer to the next request shows that it is free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import requests
+
+from integration.wsgi.apps.bodies import LARGE_BYTES
+from integration.wsgi.conftest import mount
+from integration.wsgi.fetching import fetch
+from integration.wsgi.raw_http import RawHttp
+from uwsgibridge.testing import Site, event_with
+
+if TYPE_CHECKING:
+    from uwsgibridge.testing import LocalStack
+
+LIMIT_BYTES = 1000
+
+SHORT_SECONDS = 0.3
+
+
+@pytest.fixture(scope="module")
+def limited(serve: Callable[..., LocalStack]) -> LocalStack:
+    return serve(
+        "bodies:application", serve_args=("--threads", "1", "--max-body-bytes", str(LIMIT_BYTES))
+    )
+
+
+@pytest.fixture(scope="module")
+def hasty(serve: Callable[..., LocalStack], exercise_directory: Path) -> LocalStack:
+    """A stack with short deadlines, and an Nginx that keeps nothing back."""
+    with (exercise_directory / "large").open("wb") as file:
+        file.truncate(LARGE_BYTES)
+    return serve(
+        "bodies:application",
+        environment={"EXERCISE_DIRECTORY": str(exercise_directory)},
+        serve_args=(
+            *("--threads", "1"),
+            *("--body-timeout-seconds", str(SHORT_SECONDS)),
+            *("--write-timeout-seconds", str(SHORT_SECONDS)),
+            *mount("/flask=flask_app:plain", "/django=django_site.wsgi:plain"),
+        ),
+        site=Site(request_buffering=False, response_buffering=False),
+    )
+
+
+# --- Too large ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [LIMIT_BYTES + 1, 3_000_000])
+def test_body_over_the_limit_never_reaches_the_application(limited: LocalStack, size: int):
+    fetch(f"{limited.url}/state")
+    before = len(limited.log_events())
+    answer = fetch(f"{limited.url}/read", method="POST", body=bytes(size))
+
+    assert answer.seen == 413
+    assert answer.body == f"the body has {size} bytes, the limit is {LIMIT_BYTES}\n".encode()
+    event = limited.wait_for_event(event_with(event="refused"), since=before)
+    assert event["status"] == 413
+    assert event["reason"] == "body_over_limit"
+    assert event["option"] == "--max-body-bytes"
+    assert fetch(f"{limited.url}/state").json()["called"] == []
+
+
+@pytest.mark.parametrize("size", [0, 1, LIMIT_BYTES])
+def test_body_up_to_the_limit_does(limited: LocalStack, size: int):
+    answer = fetch(f"{limited.url}/read", method="POST", body=bytes(size))
+    assert (answer.seen, answer.body) == (200, str(size).encode())
+
+
+def test_body_in_chunks_counts_too(limited: LocalStack, browser: requests.Session):
+    def chunks(count: int) -> Iterator[bytes]:
+        for _ in range(count):
+            yield bytes(100)
+
+    assert browser.post(f"{limited.url}/read", data=chunks(10)).text == "1000"
+    assert browser.post(f"{limited.url}/read", data=chunks(11)).status_code == 413
+
+
+@pytest.mark.parametrize("size", [1000, 3_000_000])
+def test_body_that_is_not_read_harms_nothing(hasty: LocalStack, size: int):
+    for _ in range(3):
+        answer = fetch(f"{hasty.url}/unread", method="POST", body=bytes(size))
+        assert (answer.seen, answer.body) == (200, b"not read")
+
+
+# --- Too slow to arrive ---------------------------------------------------------------------------
+
+
+def assert_free(stack: LocalStack) -> None:
+    assert fetch(f"{stack.url}/unread").body == b"not read"
+
+
+def test_body_that_stalls_is_answered_408(hasty: LocalStack):
+    before = len(hasty.log_events())
+    with RawHttp(f"{hasty.url}/read", method="POST", content_length=100_000) as stalled:
+        stalled.send(bytes(50_000))
+        event = hasty.wait_for_event(
+            event_with(event="request body did not arrive in time"), since=before
+        )
+        # Its client is still there, and still silent.
+        assert_free(hasty)
+        answer = stalled.read_until(b"did not arrive in time.\n")
+
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert event["path"] == "/read"
+    assert event["level"] == "warning"
+    assert event["option"] == "--body-timeout-seconds"
+    assert event["outcome"] == "answered 408"
+
+
+def test_body_that_stalls_during_the_answer_breaks_it(hasty: LocalStack):
+    before = len(hasty.log_events())
+    with RawHttp(
+        f"{hasty.url}/read-during-the-answer", method="POST", content_length=100_000
+    ) as stalled:
+        stalled.send(bytes(50_000))
+        event = hasty.wait_for_event(
+            event_with(event="request body did not arrive in time"), since=before
+        )
+        assert event["outcome"] == "connection broken"
+        assert_free(hasty)
+
+
+def test_application_may_answer_a_stalled_body_itself(hasty: LocalStack):
+    before = len(hasty.log_events())
+    with RawHttp(f"{hasty.url}/read-carefully", method="POST", content_length=100_000) as stalled:
+        stalled.send(bytes(50_000))
+        answer = stalled.read_until(b"BodyStalled")
+        assert_free(hasty)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert "error" not in {event["level"] for event in hasty.log_events(since=before)}
+
+
+@pytest.mark.parametrize("path", ["/flask/body", "/django/body"])
+def test_stall_is_told_whatever_a_framework_makes_of_it(hasty: LocalStack, path: str):
+    """They turn the exception into one of their own, and answer by themselves."""
+    before = len(hasty.log_events())
+    with RawHttp(f"{hasty.url}{path}", method="POST", content_length=100_000) as stalled:
+        stalled.send(bytes(50_000))
+        answer = stalled.read_until(b"\r\n\r\n")
+        assert_free(hasty)
+    assert answer.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 408 ", b"HTTP/1.1 500 "))
+    event = hasty.wait_for_event(
+        event_with(event="request body did not arrive in time"), since=before, timeout_seconds=3
+    )
+    assert event["path"] == path
+    assert event["option"] == "--body-timeout-seconds"
+
+
+# --- Too slow to be taken -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", ["iterable", "list", "write", "file"])
+def test_reader_that_does_not_read_holds_no_thread(hasty: LocalStack, way: str):
+    fetch(f"{hasty.url}/state")
+    before = len(hasty.log_events())
+    with RawHttp(f"{hasty.url}/large-{way}", receive_buffer_bytes=4096) as reader:
+        head = reader.read_until(b"\r\n\r\n")
+        event = hasty.wait_for_event(event_with(event="answer was not taken in time"), since=before)
+        # Its client is still there, and still does not read.
+        assert fetch(f"{hasty.url}/state").json() == {
+            "called": [f"large-{way}"],
+            "closed": ["large"],
+        }
+        rest = reader.read_to_end()
+
+    assert head.startswith(b"HTTP/1.1 200 OK")
+    assert event["path"] == f"/large-{way}"
+    assert event["option"] == "--write-timeout-seconds"
+    assert event["outcome"] == "connection broken"
+    # What had been on its way came, and no end of the answer.
+    assert len(rest) < LARGE_BYTES
+    assert not rest.endswith(b"0\r\n\r\n")
+    assert "error" not in {one["level"] for one in hasty.log_events(since=before)}
+
+
+@pytest.mark.parametrize("way", ["iterable", "list", "write", "file"])
+def test_reader_that_reads_gets_all(hasty: LocalStack, way: str):
+    assert len(fetch(f"{hasty.url}/large-{way}").body) == LARGE_BYTES
