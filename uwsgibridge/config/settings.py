@@ -230,7 +230,8 @@ class Settings:
         if kind in {"int", "float"}:
             least = 0 if name in _MAY_BE_ZERO else _LEAST[kind]
             if not least <= value < float("inf"):
-                raise SettingsError(f"{option_name(name)} {value} must be at least {least}")
+                bound = "must be finite" if value > least else f"must be at least {least}"
+                raise SettingsError(f"{option_name(name)} {value} {bound}")
 
 
 # An annotation as the table has it, and its values.

@@ -119,7 +119,7 @@ class Room:
     def _say(self, member: "_Member", text: str) -> None:
         if not member.name:
             raise _Refused(_POLICY_VIOLATION, "a name comes before the first text")
-        if len(text) > MAX_TEXT_CHARACTERS:
+        if len(text) >= MAX_TEXT_CHARACTERS:
             raise _Refused(_TOO_BIG, f"a text has at most {MAX_TEXT_CHARACTERS} characters")
         words = " ".join(text.split())
         if words:
@@ -152,7 +152,8 @@ class Room:
     ) -> None:
         text = json.dumps(message)
         for member in list(self._members if to is None else to):
-            member.hand(text)
+            if not member.hand(text):
+                self._remove(member)
 
 
 @dataclass(frozen=True, slots=True)

@@ -358,6 +358,12 @@ class WebSocketExchange(AsgiExchange):
             self._watch.close()
         if self._flushing is not None:
             self._context.loop.notify_closing(self._connection)
+        if complete and self._watch is not None:
+            # Frames of the client's may still be arriving: to close over them would take our last
+            # frame from Nginx, which has not passed it on yet.
+            self._ended = True
+            self._context.lingering.discard(self._connection, self._connection_closed)
+            return
         super()._end(complete=complete)
         self._release_when_over()
 

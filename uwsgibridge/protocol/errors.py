@@ -19,10 +19,12 @@ class ProtocolError(Exception):
             which an answer would be understood: close without one.
         reason: a short constant name for counters and log events, such as ``malformed_packet``.
         option: the option that would allow it (``--max-vars``), or None where none does.
+        headers: further headers of the answer.
     """
 
     status: int | None = 400
     reason = "protocol_error"
+    headers: tuple[tuple[bytes, bytes], ...] = ()
 
     def __init__(self, message: str, *, option: str | None = None) -> None:
         super().__init__(message)

@@ -357,7 +357,7 @@ def refusal(error: ProtocolError) -> bytes:
     """Build the answer to what is refused; empty where no answer would be understood."""
     if error.status is None:
         return b""
-    return plain_answer(error.status, str(error))
+    return plain_answer(error.status, str(error), error.headers)
 
 
 def _join(lines: list[bytes]) -> bytes:

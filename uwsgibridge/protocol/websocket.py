@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -15,6 +16,13 @@ from typing import Final
 from wsproto.connection import Connection, ConnectionState, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessage
 from wsproto.extensions import Extension, PerMessageDeflate
+from wsproto.frame_protocol import (
+    CloseReason,
+    FrameDecoder,
+    FrameProtocol,
+    Opcode,
+    RsvBits,
+)
 from wsproto.handshake import server_extensions_handshake
 from wsproto.utilities import LocalProtocolError, generate_accept_token
 
@@ -30,6 +38,13 @@ CLOSE_INTERNAL_ERROR: Final = 1011
 CLOSE_SERVICE_RESTART: Final = 1012
 
 _MAX_REASON_BYTES: Final = 123  # a control frame holds 125 bytes, two of them the code
+
+# RFC 7692, section 7.1; a window of 8 bits is one that zlib can't make.
+_DEFLATE_PARAMETER: Final = re.compile(
+    r"(?:server|client)_no_context_takeover"
+    r"|server_max_window_bits\s*=\s*(?:9|1[0-5])"
+    r"|client_max_window_bits(?:\s*=\s*(?:9|1[0-5]))?"
+)
 
 # The handshake's own headers; an application names its subprotocol by the message's key.
 _OWN_HEADERS: Final = frozenset(
@@ -130,17 +145,13 @@ class WebSocket:
             lines.append((b"Sec-WebSocket-Protocol", subprotocol.encode("latin-1")))
         extensions: list[Extension] = []
         if self._deflate:
-            extensions = [
-                PerMessageDeflate(client_no_context_takeover=True, server_no_context_takeover=True)
-            ]
-            try:
-                agreed = server_extensions_handshake(self._offers, extensions)
-            except ValueError:
-                agreed = None  # parameters that are no numbers: as if nothing had been offered
-            if agreed is None:
-                extensions = []
-            else:
-                lines.append((b"Sec-WebSocket-Extensions", agreed))
+            offer = next(filter(_is_deflate_offer, self._offers), None)
+            if offer is not None:
+                deflate = _Deflate(client_no_context_takeover=True, server_no_context_takeover=True)
+                agreed = server_extensions_handshake([offer], [deflate])
+                if agreed is not None:
+                    extensions = [deflate]
+                    lines.append((b"Sec-WebSocket-Extensions", agreed))
         for name, value in headers:
             if name.lower() in _OWN_HEADERS:
                 raise InvalidResponse(f"{name!r} is the handshake's own header")
@@ -237,6 +248,40 @@ class WebSocket:
         return Message(b"".join(part for part in parts if isinstance(part, bytes)))
 
 
+class _Deflate(PerMessageDeflate):
+    """Permessage-deflate that keeps its place in a message when a control frame comes in between."""
+
+    def frame_inbound_header(
+        self,
+        proto: FrameDecoder | FrameProtocol,
+        opcode: Opcode,
+        rsv: RsvBits,
+        payload_length: int,
+    ) -> CloseReason | RsvBits:
+        """Begin a frame; a control frame says nothing of the message around it."""
+        if opcode.iscontrol() and not rsv.rsv1:
+            self._inbound_is_compressible = False
+            return RsvBits(rsv1=True, rsv2=False, rsv3=False)
+        return super().frame_inbound_header(proto, opcode, rsv, payload_length)
+
+    def frame_inbound_complete(
+        self, proto: FrameDecoder | FrameProtocol, fin: bool
+    ) -> bytes | CloseReason | None:
+        """End a frame; a control frame is no part of the compressed message around it."""
+        if not self._inbound_is_compressible:
+            return None
+        return super().frame_inbound_complete(proto, fin)
+
+
+def _is_deflate_offer(offer: str) -> bool:
+    """Whether an offer is one that may be agreed to; any other has to be declined (RFC 7692, 7.1)."""
+    name, *parameters = (part.strip() for part in offer.split(";"))
+    if name != PerMessageDeflate.name:
+        return False
+    names = [parameter.partition("=")[0].strip() for parameter in parameters]
+    return len(set(names)) == len(names) and all(map(_DEFLATE_PARAMETER.fullmatch, parameters))
+
+
 def _check_handshake(method: str, variables: Mapping[str, str]) -> bytes:
     """Check what RFC 6455, section 4.2.1, asks of a client; its key."""
     connection = _split(variables.get("HTTP_CONNECTION", "").lower())
@@ -249,6 +294,7 @@ def _check_handshake(method: str, variables: Mapping[str, str]) -> bytes:
     if variables.get("HTTP_SEC_WEBSOCKET_VERSION") != "13":
         error = HandshakeRefused("this server speaks WebSocket version 13")
         error.status = 426
+        error.headers = ((b"Sec-WebSocket-Version", b"13"),)
         raise error
     key = variables.get("HTTP_SEC_WEBSOCKET_KEY", "").strip().encode("latin-1")
     try:

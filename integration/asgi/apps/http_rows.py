@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import json
+import os
 import sys
+import tempfile
 from array import array
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Any
 
@@ -208,6 +211,195 @@ async def stops_waiting_for_receive(scope: Scope, receive: Receive, send: Send) 
             await receive()
     await begin(send)
     await end(send, b"in time")
+
+
+# --- Extensions -----------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def a_file(content: bytes = PATTERN) -> AsyncIterator[Any]:
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(content)
+        file.seek(0)
+        yield file
+
+
+async def path_send(send: Send, path: Any) -> None:
+    await send({"type": "http.response.pathsend", "path": path})
+
+
+async def zero_copy(send: Send, file: Any, **options: object) -> None:
+    await send({"type": "http.response.zerocopysend", "file": file, **options})
+
+
+@http(200, text=PATTERN, has=(("Content-Length", str(len(PATTERN))),))
+async def sends_a_path(scope: Scope, receive: Receive, send: Send) -> None:
+    assert scope["extensions"]["http.response.pathsend"] == {}
+    await begin(send)
+    async with a_file() as file:
+        await path_send(send, file.name)
+
+
+@http(200, text=PATTERN, has=(("Content-Length", str(len(PATTERN))),))
+async def sends_a_path_under_its_length(scope: Scope, receive: Receive, send: Send) -> None:
+    await begin(send, headers=[*TEXT, length(len(PATTERN))])
+    async with a_file() as file:
+        await path_send(send, file.name)
+
+
+@http(200, method="HEAD", text=b"", has=(("Content-Length", str(len(PATTERN))),))
+async def sends_a_path_for_head(scope: Scope, receive: Receive, send: Send) -> None:
+    await begin(send, headers=[*TEXT, length(len(PATTERN))])
+    async with a_file() as file:
+        await path_send(send, file.name)
+
+
+@http(200, text=b"", has=(("Content-Length", "0"),))
+async def sends_an_empty_path(scope: Scope, receive: Receive, send: Send) -> None:
+    await begin(send)
+    async with a_file(b"") as file:
+        await path_send(send, file.name)
+
+
+@http(200, text=b"before " + PATTERN)
+async def sends_a_path_after_a_piece(scope: Scope, receive: Receive, send: Send) -> None:
+    await begin(send)
+    await more(send, b"before ")
+    async with a_file() as file:
+        await path_send(send, file.name)
+
+
+@http(200, CUT, text=PATTERN[:100_000], fields={"excess_bytes": len(PATTERN) - 100_000})
+async def sends_a_path_that_is_too_long(scope: Scope, receive: Receive, send: Send) -> None:
+    await begin(send, headers=[*TEXT, length(100_000)])
+    async with a_file() as file:
+        await path_send(send, file.name)
+
+
+@http(BROKEN, BROKE_A_RULE, f"the body has {len(PATTERN)} bytes, its Content-Length is 4000000")
+async def sends_a_path_that_is_too_short(scope: Scope, receive: Receive, send: Send) -> None:
+    await begin(send, headers=[*TEXT, length(4_000_000)])
+    async with a_file() as file:
+        await path_send(send, file.name)
+
+
+@http(500, FAILED, "FileNotFoundError")
+async def sends_a_path_that_is_not_there(scope: Scope, receive: Receive, send: Send) -> None:
+    await begin(send)
+    await path_send(send, "/nowhere/at/all")
+
+
+@http(500, FAILED, "IsADirectoryError")
+async def sends_a_directory(scope: Scope, receive: Receive, send: Send) -> None:
+    await begin(send)
+    await path_send(send, "/")
+
+
+@http(500, BROKE_A_RULE, "the body began before the head")
+async def sends_a_path_without_a_start(scope: Scope, receive: Receive, send: Send) -> None:
+    async with a_file() as file:
+        await path_send(send, file.name)
+
+
+@http(200, text=b"over", told=("RuntimeError: the response was already complete",))
+async def sends_a_path_after_its_end(scope: Scope, receive: Receive, send: Send) -> None:
+    await begin(send)
+    await end(send, b"over")
+    async with a_file() as file:
+        await attempt(scope, path_send(send, file.name))
+
+
+@http(200, text=PATTERN, has=(("Content-Length", str(len(PATTERN))),))
+async def sends_from_a_descriptor(scope: Scope, receive: Receive, send: Send) -> None:
+    assert scope["extensions"]["http.response.zerocopysend"] == {}
+    await begin(send)
+    async with a_file() as file:
+        await zero_copy(send, file.fileno())
+
+
+@http(200, text=PATTERN[1_000_000:] + b" and " + PATTERN[5:250_005] + b"." + PATTERN[:10])
+async def sends_parts_of_a_file(scope: Scope, receive: Receive, send: Send) -> None:
+    await begin(send)
+    async with a_file() as file:
+        await zero_copy(send, file, offset=1_000_000, more_body=True)
+        await more(send, b" and ")
+        await zero_copy(send, file, offset=5, count=250_000, more_body=True)
+        await more(send, b".")
+        await zero_copy(send, file, offset=0, count=10)
+
+
+@http(200, text=PATTERN[1000:])
+async def sends_from_where_a_file_stands(scope: Scope, receive: Receive, send: Send) -> None:
+    await begin(send)
+    async with a_file() as file:
+        os.lseek(file.fileno(), 1000, os.SEEK_SET)
+        await zero_copy(send, file)
+
+
+@http(200, text=PATTERN)
+async def sends_a_file_piece_by_piece(scope: Scope, receive: Receive, send: Send) -> None:
+    """As os.sendfile does without an offset: each call goes on where the last one ended."""
+    await begin(send)
+    async with a_file() as file:
+        await zero_copy(send, file, count=1_000_000, more_body=True)
+        await zero_copy(send, file, count=10, more_body=True)
+        await zero_copy(send, file)
+
+
+@http(200, text=b"", has=(("Content-Length", "0"),))
+async def sends_from_beyond_the_end(scope: Scope, receive: Receive, send: Send) -> None:
+    await begin(send)
+    async with a_file() as file:
+        await zero_copy(send, file, offset=len(PATTERN) + 5)
+
+
+@http(500, FAILED, "OSError: [Errno 9] Bad file descriptor")
+async def sends_from_no_file(scope: Scope, receive: Receive, send: Send) -> None:
+    await begin(send)
+    await zero_copy(send, 10_000_000)
+
+
+@http(BROKEN, FAILED, "ValueError: after a file")
+async def raises_after_a_file(scope: Scope, receive: Receive, send: Send) -> None:
+    await begin(send)
+    async with a_file() as file:
+        await zero_copy(send, file, more_body=True)
+    raise ValueError("after a file")
+
+
+async def hint(send: Send, *links: Any) -> None:
+    await send({"type": "http.response.early_hint", "links": links})
+
+
+@http(
+    200,
+    text=b"hinted",
+    has=(
+        ("Link", "</own>; rel=icon"),
+        ("Link", "</a.css>; rel=preload; as=style"),
+        ("Link", "</b.js>; rel=preload; as=script"),
+    ),
+)
+async def gives_early_hints(scope: Scope, receive: Receive, send: Send) -> None:
+    """No interim answer passes a uwsgi frontend, so the final one has them."""
+    assert scope["extensions"]["http.response.early_hint"] == {}
+    await hint(send, b"</a.css>; rel=preload; as=style")
+    await hint(send, b"</b.js>; rel=preload; as=script")
+    await begin(send, headers=[*TEXT, (b"link", b"</own>; rel=icon")])
+    await end(send, b"hinted")
+
+
+@http(200, told=("RuntimeError: http.response.early_hint comes before the head",), lacks=("Link",))
+async def gives_a_late_hint(scope: Scope, receive: Receive, send: Send) -> None:
+    await begin(send)
+    await attempt(scope, hint(send, b"</a.css>; rel=preload"))
+    await end(send)
+
+
+@http(500, BROKE_A_RULE, "holds a CR, LF or NUL", lacks=("X-Injected",))
+async def injects_by_a_hint(scope: Scope, receive: Receive, send: Send) -> None:
+    await hint(send, b"</a.css>\r\nX-Injected: 1")
+    await begin(send)
 
 
 # --- Right: the request ---------------------------------------------------------------------------

@@ -453,9 +453,19 @@ async def denies_with_too_short_a_body(scope: Scope, receive: Receive, send: Sen
     await deny_end(send)
 
 
+@websocket(
+    500, event=BROKE_A_RULE, says="it returned without accepting or closing", fields=ANSWERED
+)
+async def returns_after_the_start_of_its_denial(
+    scope: Scope, receive: Receive, send: Send
+) -> None:
+    """Nothing has been sent yet."""
+    await receive()
+    await deny(send)
+
+
 @websocket(500, event=FAILED, says="ValueError: before its denial", fields=ANSWERED)
 async def raises_after_the_start_of_its_denial(scope: Scope, receive: Receive, send: Send) -> None:
-    """Nothing has been sent yet."""
     await receive()
     await deny(send)
     raise ValueError("before its denial")
@@ -531,14 +541,19 @@ def sending(name: str, event: str, says: str, message: Any) -> None:
     websocket(FAILED_CLOSE, event=event, says=says, fields=CLOSED)(app)
 
 
-NEEDS = "websocket.send needs 'bytes' or 'text'"
+NEEDS = "websocket.send needs 'bytes', or 'text' that is a str"
 sending("says_nothing", BROKE_A_RULE, NEEDS, {"type": "websocket.send"})
 sending(
     "says_none", BROKE_A_RULE, NEEDS, {"type": "websocket.send", "bytes": None, "text": None}
 )
 sending("says_a_number", BROKE_A_RULE, NEEDS, {"type": "websocket.send", "text": 5})
 sending("says_bytes_as_text", BROKE_A_RULE, NEEDS, {"type": "websocket.send", "text": b"bytes"})
-sending("says_text_as_bytes", BROKE_A_RULE, NEEDS, {"type": "websocket.send", "bytes": "text"})
+sending(
+    "says_text_as_bytes",
+    BROKE_A_RULE,
+    "the 'bytes' of websocket.send are a str",
+    {"type": "websocket.send", "bytes": "text"},
+)
 sending(
     "says_a_lone_surrogate",
     FAILED,
