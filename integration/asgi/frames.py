@@ -192,7 +192,11 @@ class FrameClient:
         """Send bytes as they are."""
         self._socket.sendall(data)
 
-    def send_what_fits(self, data: bytes) -> int:
+    def fileno(self) -> int:
+        """The descriptor, to wait for."""
+        return self._socket.fileno()
+
+    def send_what_fits(self, data: bytes | memoryview) -> int:
         """Send without waiting; the number of bytes that the kernel took, 0 for a full one."""
         self._socket.setblocking(False)
         try:

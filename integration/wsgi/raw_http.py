@@ -36,7 +36,7 @@ class RawHttp:
         self._socket.connect((where.hostname, where.port))
         length = "" if content_length is None else f"Content-Length: {content_length}\r\n"
         target = url.partition(where.netloc)[2]
-        head = f"{method} {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{length}\r\n"
+        head = f"{method} {target} HTTP/1.1\r\nHost: {where.netloc}\r\nConnection: close\r\n{length}\r\n"
         self._socket.sendall(head.encode())
 
     def send(self, data: bytes) -> None:

@@ -27,20 +27,29 @@ SHORT_SECONDS = 0.3
 
 
 @pytest.fixture(scope="module")
-def limited(serve: Callable[..., LocalStack]) -> LocalStack:
+def large_file(exercise_directory: Path) -> Path:
+    path = exercise_directory / "large"
+    with path.open("wb") as file:
+        file.truncate(LARGE_BYTES)
+    return path
+
+
+@pytest.fixture(scope="module")
+def limited(serve: Callable[..., LocalStack], large_file: Path) -> LocalStack:
+    """A stack with a small limit, and the deadlines that are the default."""
     return serve(
-        "bodies:application", serve_args=("--threads", "1", "--max-body-bytes", str(LIMIT_BYTES))
+        "bodies:application",
+        environment={"EXERCISE_DIRECTORY": str(large_file.parent)},
+        serve_args=("--threads", "1", "--max-body-bytes", str(LIMIT_BYTES)),
     )
 
 
 @pytest.fixture(scope="module")
-def hasty(serve: Callable[..., LocalStack], exercise_directory: Path) -> LocalStack:
+def hasty(serve: Callable[..., LocalStack], large_file: Path) -> LocalStack:
     """A stack with short deadlines, and an Nginx that keeps nothing back."""
-    with (exercise_directory / "large").open("wb") as file:
-        file.truncate(LARGE_BYTES)
     return serve(
         "bodies:application",
-        environment={"EXERCISE_DIRECTORY": str(exercise_directory)},
+        environment={"EXERCISE_DIRECTORY": str(large_file.parent)},
         serve_args=(
             *("--threads", "1"),
             *("--body-timeout-seconds", str(SHORT_SECONDS)),
@@ -183,5 +192,5 @@ def test_reader_that_does_not_read_holds_no_thread(hasty: LocalStack, way: str):
 
 
 @pytest.mark.parametrize("way", ["iterable", "list", "write", "file"])
-def test_reader_that_reads_gets_all(hasty: LocalStack, way: str):
-    assert len(fetch(f"{hasty.url}/large-{way}").body) == LARGE_BYTES
+def test_reader_that_reads_gets_all(limited: LocalStack, way: str):
+    assert len(fetch(f"{limited.url}/large-{way}").body) == LARGE_BYTES

@@ -119,7 +119,7 @@ class Room:
     def _say(self, member: "_Member", text: str) -> None:
         if not member.name:
             raise _Refused(_POLICY_VIOLATION, "a name comes before the first text")
-        if len(text) >= MAX_TEXT_CHARACTERS:
+        if len(text) > MAX_TEXT_CHARACTERS:
             raise _Refused(_TOO_BIG, f"a text has at most {MAX_TEXT_CHARACTERS} characters")
         words = " ".join(text.split())
         if words:
@@ -200,7 +200,6 @@ class _Member:
         if not self._is_ended:
             self._is_ended = True
             self._close = close
-            self._wake.set()
 
     async def write(self, send: Send) -> None:
         """Send what is handed in until it has ended."""

@@ -1,0 +1,237 @@
+"""Several workers behind an Nginx: replaced, reloaded, drained, and never a request lost on the way."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import threading
+import urllib.request
+from collections import Counter
+from pathlib import Path
+from urllib.error import HTTPError, URLError
+
+import pytest
+
+from uwsgibridge.testing import BridgeProcess, LocalStack, StackError, event_with
+
+EVERY_SOCKET = pytest.mark.parametrize("kind_of_socket", ["tcp", "unix"])
+EVERY_INTERFACE = pytest.mark.parametrize("interface", ["wsgi", "asgi"])
+
+APPLICATION = """
+import os
+
+print("loaded by", os.getpid(), flush=True)
+ANSWER = f"first {os.getpid()}".encode()
+def answer(): return f"VERSION {os.getpid()}".encode()
+
+def wsgi(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [answer()]
+
+async def asgi(scope, receive, send):
+    assert scope["type"] == "http"
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": answer()})
+"""
+
+
+def write(directory: Path, version: str) -> None:
+    text = APPLICATION.replace("VERSION", version)
+    # Renamed into place: a template may be importing it.
+    (directory / "new.py").write_text(text)
+    (directory / "new.py").rename(directory / "versioned.py")
+
+
+@contextlib.contextmanager
+def workers(directory, kind_of_socket="unix", interface="wsgi", *arguments):
+    write(directory, "one")
+    with LocalStack(
+        f"versioned:{interface}",
+        app_dir=directory,
+        socket=kind_of_socket,
+        interface=interface,
+        serve_args=("--workers", "2", "--lifespan", "off", *arguments),
+        environment={"PYTHONDONTWRITEBYTECODE": "1"},
+    ) as stack:
+        yield stack
+
+
+def fetch(url: str) -> tuple[str, int]:
+    """Ask once; the version that answered, and the worker."""
+    with urllib.request.urlopen(url, timeout=20) as answer:
+        version, pid = answer.read().decode().split()
+    return version, int(pid)
+
+
+class Load:
+    """Requests without a pause from some threads, and what came of them."""
+
+    def __init__(self, url: str, threads: int = 8) -> None:
+        self.seen: Counter[str] = Counter()
+        self._url = url
+        self._stop = threading.Event()
+        self._first = threading.Barrier(threads + 1)
+        self._threads = [threading.Thread(target=self._run) for _ in range(threads)]
+
+    def _run(self) -> None:
+        self._once()
+        self._first.wait()
+        while not self._stop.is_set():
+            self._once()
+
+    def _once(self) -> None:
+        try:
+            self.seen[fetch(self._url)[0]] += 1
+        except HTTPError as error:
+            self.seen[f"status {error.code}"] += 1
+            error.close()
+        except (URLError, OSError) as error:
+            self.seen[repr(error)] += 1
+
+    def __enter__(self):
+        for thread in self._threads:
+            thread.start()
+        self._first.wait()
+        return self
+
+    def __exit__(self, *_):
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+
+def distinct_workers(stack, count: int) -> set[int]:
+    """Ask until so many workers have answered; bounded, since each answers some of the time."""
+    pids: set[int] = set()
+    with contextlib.ExitStack() as stack_of_loads:
+        lock = threading.Lock()
+
+        def ask() -> None:
+            for _ in range(200):
+                pid = fetch(stack.url)[1]
+                with lock:
+                    pids.add(pid)
+                    if len(pids) >= count:
+                        return
+
+        threads = [threading.Thread(target=ask) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+            stack_of_loads.callback(thread.join)
+    return pids
+
+
+def wait_gone(pid: int, seconds: float) -> bool:
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([descriptor], [], [], seconds)[0])
+    finally:
+        os.close(descriptor)
+
+
+@EVERY_INTERFACE
+def test_several_processes_answer_and_none_of_them_is_the_supervisor(tmp_path, interface):
+    with workers(tmp_path, "unix", interface) as stack:
+        pids = distinct_workers(stack, 2)
+        assert len(pids) == 2
+        assert stack.pid not in pids
+        assert stack.stop() == 0
+        assert all(wait_gone(pid, 5) for pid in pids)
+
+
+@EVERY_SOCKET
+@EVERY_INTERFACE
+def test_reloads_under_load_lose_no_request(tmp_path, kind_of_socket, interface):
+    versions = ["one", "two", "three", "four"]
+    with workers(tmp_path, kind_of_socket, interface) as stack, Load(stack.url) as load:
+        for version in versions[1:]:
+            write(tmp_path, version)
+            since = len(stack.log_events())
+            stack.bridge.signal(signal.SIGHUP)
+            stack.bridge.wait_for_event(
+                event_with(event="reloaded"), since=since, timeout_seconds=30
+            )
+            assert fetch(stack.url)[0] in {versions[versions.index(version) - 1], version}
+        load.__exit__()
+        assert fetch(stack.url)[0] == "four"
+    assert set(load.seen) <= set(versions)
+    assert load.seen["one"] > 0
+
+
+def test_reload_of_code_that_fails_leaves_the_old_in_service(tmp_path):
+    with workers(tmp_path) as stack:
+        (tmp_path / "versioned.py").write_text("raise RuntimeError('not today')\n")
+        with Load(stack.url) as load:
+            stack.bridge.signal(signal.SIGHUP)
+            stack.bridge.wait_for_event(
+                event_with(event="reload failed: the old code goes on"), timeout_seconds=30
+            )
+            load.__exit__()
+        assert set(load.seen) == {"one"}
+        assert "RuntimeError: not today" in stack.bridge_log
+        assert stack.bridge_log.count("RuntimeError: not today") == 1
+
+
+@EVERY_SOCKET
+def test_killed_worker_is_replaced(tmp_path, kind_of_socket):
+    with workers(tmp_path, kind_of_socket) as stack:
+        for _ in range(3):
+            victim = fetch(stack.url)[1]
+            since = len(stack.log_events())
+            os.kill(victim, signal.SIGKILL)
+            event = stack.bridge.wait_for_event(event_with(event="worker ended"), since=since)
+            assert (event["worker"], event["signal"]) == (victim, "SIGKILL")
+            pids = distinct_workers(stack, 2)
+            assert len(pids) == 2
+            assert victim not in pids
+
+
+def test_signals_add_and_take_away_a_worker(tmp_path):
+    with workers(tmp_path) as stack:
+        stack.bridge.signal(signal.SIGTTIN)
+        stack.bridge.wait_for_event(event_with(workers=3))
+        assert len(distinct_workers(stack, 3)) == 3
+        since = len(stack.log_events())
+        stack.bridge.signal(signal.SIGTTOU)
+        stack.bridge.wait_for_event(event_with(workers=2), since=since)
+        stack.bridge.wait_for_event(event_with(event="stopped"), since=since)
+        assert set(one_round(stack.url)) == {"one"}
+
+
+def one_round(url: str) -> Counter[str]:
+    with Load(url, threads=4) as load:
+        pass
+    return load.seen
+
+
+def test_workers_end_when_their_supervisor_is_killed(tmp_path):
+    with workers(tmp_path) as stack:
+        pids = distinct_workers(stack, 2)
+        os.kill(stack.pid, signal.SIGKILL)
+        assert all(wait_gone(pid, 10) for pid in pids)
+
+
+@pytest.mark.parametrize("arguments", [(), ("--preload",)])
+def test_application_that_can_not_be_loaded_is_said_once(tmp_path, arguments):
+    (tmp_path / "broken.py").write_text("raise RuntimeError('never')\n")
+    process = BridgeProcess(
+        *("broken:app", "--app-dir", str(tmp_path), "--bind", f"unix:{tmp_path}/app.sock"),
+        *("--workers", "3", *arguments),
+    )
+    with pytest.raises(StackError) as caught:
+        process.start()
+    assert caught.value.exit_status == 3
+    assert caught.value.log.count("RuntimeError: never") == 1
+    assert not (tmp_path / "app.sock").exists()
+
+
+@pytest.mark.parametrize(("arguments", "loads"), [((), 2), (("--preload",), 1)])
+def test_preloaded_application_is_imported_once(tmp_path, capfd, arguments, loads):
+    with workers(tmp_path, "unix", "wsgi", *arguments) as stack:
+        assert len(distinct_workers(stack, 2)) == 2
+    assert capfd.readouterr().out.count("loaded by") == loads
