@@ -6,6 +6,7 @@ import socket
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from tests.log_events import PATIENCE_SECONDS
 from uwsgibridge.config.address import TcpAddress, UnixAddress, parse_address
@@ -130,7 +131,7 @@ def read_until(connection: socket.socket, ending: bytes) -> bytes:
 
 
 def ask(
-    address: str, path: str = "/", *, method: str = "GET", body: bytes | None = None, **vars_: str
+    address: str, path: str = "/", *, method: str = "GET", body: bytes | None = None, **vars_: Any
 ) -> Answer:
     """Send one request, and read its answer."""
     is_reset = False

@@ -354,8 +354,12 @@ async def test_a_reader_that_stalls_holds_up_nobody_and_has_to_go() -> None:
 
         slow.say("heard by nobody")
         slow.may_write.set()
-        closed = await slow.until("websocket.close")
-        assert closed["code"] == 1013
+        assert (await slow.next())["text"] == "0"
+        assert await slow.next() == {
+            "type": "websocket.close",
+            "code": 1013,
+            "reason": "too slow for the others",
+        }
         ada.say("still here")
         assert (await ada.next())["text"] == "still here"
 
@@ -374,6 +378,20 @@ async def test_a_client_that_has_gone_ends_quietly() -> None:
     gone = Browser()
     gone.leave()
     await room.host(scope_of(), gone.receive, gone.send)
+
+
+@on_each_loop
+async def test_who_leaves_while_stalled_is_gone_at_once() -> None:
+    room = Room()
+    async with opened(room) as ada, opened(room) as slow:
+        await slow.join("Slow")
+        await ada.join("Ada")
+        slow.may_write = anyio.Event()
+        ada.say("not read by everybody")
+        assert (await ada.next())["type"] == "said"
+        slow.put({"type": "websocket.disconnect", "code": 1006, "reason": ""})
+
+        assert await ada.next() == {"type": "left", "name": "Slow", "present": 1}
 
 
 @on_each_loop

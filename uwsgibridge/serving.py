@@ -262,7 +262,8 @@ class Worker:
                     await self._drain()
                     for host in reversed(started):
                         await host.stop()
-                    if self._broke_off and self._exit_now is not None and _threads_remain():
+                    holds = not self._is_idle() or _threads_remain()
+                    if self._broke_off and self._exit_now is not None and holds:
                         self._log.warning("exiting without waiting for the application's threads")
                         self._exit_now()
         finally:
@@ -359,11 +360,9 @@ class Worker:
 
 
 def _threads_remain() -> bool:
-    # Of an executor (asyncio.to_thread, FastAPI's plain functions): trio's, and our own for WSGI, are
-    # daemons, but a trio task that waits for its thread can't be cancelled.
+    # Python waits for those that are no daemons: asyncio.to_thread's, FastAPI's for plain functions.
     here = threading.current_thread()
-    names = [thread.name for thread in threading.enumerate() if thread is not here]
-    return any(not name.startswith("wsgi-") for name in names)
+    return any(not it.daemon for it in threading.enumerate() if it is not here)
 
 
 @contextlib.contextmanager

@@ -122,6 +122,12 @@ def test_environ_says_whether_there_are_several(
     }
 
 
+def test_environ_says_whether_there_are_several_processes(serve: Serve):
+    stack = serve("threads:application", serve_args=("--threads", "1", "--workers", "2"))
+    facts = fetch(f"{stack.url}/thread").json()["environ"]
+    assert facts == {"multithread": False, "multiprocess": True, "run_once": False}
+
+
 # --- What is left of one request for the next -----------------------------------------------------
 
 

@@ -200,6 +200,7 @@ class _Member:
         if not self._is_ended:
             self._is_ended = True
             self._close = close
+            self._wake.set()
 
     async def write(self, send: Send) -> None:
         """Send what is handed in until it has ended."""
@@ -229,7 +230,7 @@ def _is_from_own_page(scope: Scope) -> bool:
     if origin is None:
         return True
     try:
-        return urlsplit(origin).netloc.lower() == headers.get(b"host", b"").lower()
+        return urlsplit(origin).netloc == headers.get(b"host", b"").lower()
     except ValueError:
         return False
 

@@ -97,7 +97,9 @@ class HttpExchange(AsgiExchange):
             if offset is None:
                 offset = os.lseek(descriptor, 0, os.SEEK_CUR)
             last = not message.get("more_body", False)
-            await self._send_file(descriptor, offset, message.get("count"), last=last)
+            offset = await self._send_file(descriptor, offset, message.get("count"), last=last)
+            if message.get("offset") is None:
+                os.lseek(descriptor, offset, os.SEEK_SET)  # as os.sendfile leaves it
         elif kind == "http.response.early_hint":
             if response.status:
                 raise InvalidResponse("http.response.early_hint comes before the head")
@@ -123,13 +125,19 @@ class HttpExchange(AsgiExchange):
 
     async def _send_file(
         self, descriptor: int, offset: int, count: int | None, *, last: bool
-    ) -> None:
-        """Send from a file, by the kernel (ASGI extensions, "Path Send" and "Zero Copy Send")."""
+    ) -> int:
+        """Send from a file, by the kernel (ASGI extensions, "Path Send" and "Zero Copy Send").
+
+        Returns:
+            The offset in the file behind what was sent.
+        """
         available = max(0, os.fstat(descriptor).st_size - offset)
         wanted = available if count is None else min(available, count)
         response = self._response
         # Its length becomes the Content-Length where this is all of the body.
         left = response.allow(wanted) if last else wanted
+        if 0 < left < wanted:
+            response.excess_bytes += wanted - left
         first = os.pread(descriptor, min(left, _FIRST_PIECE_BYTES), offset)
         for data in response.send(first):
             await self._write(data)
@@ -142,6 +150,7 @@ class HttpExchange(AsgiExchange):
                 await self._write(data)
             self._end(complete=True)
             self._context.reporter.check_answer(self._request, response)
+        return offset
 
     async def _send_piece(self, descriptor: int, offset: int, left: int) -> int:
         context = self._context

@@ -32,8 +32,9 @@ from uwsgibridge.protocol.websocket import (
 )
 from uwsgibridge.protocol.websocket import Message as WebSocketMessage
 
-# Messages that wait for the application before the client has to.
+# What waits for the application before the client has to; one larger message passes.
 _MAX_QUEUED: Final = 16
+_MAX_QUEUED_BYTES: Final = 1_048_576
 
 # After our close frame, for the client's. Then the connection goes without it.
 _CLOSE_SECONDS: Final = 5.0
@@ -57,6 +58,9 @@ class WebSocketExchange(AsgiExchange):
 
     _state = _State.CONNECTING
     _connect_given = False
+    _queued_bytes = 0
+    _is_suspended = False
+    _is_restarting = False
     _watch: Watch | None = None
     _ping_timer: Task | None = None
     _pong_due = False
@@ -91,7 +95,9 @@ class WebSocketExchange(AsgiExchange):
             # It stays: who asks again gets the same.
             return {"type": "websocket.disconnect", "code": item.code, "reason": item.reason}
         self._queue.popleft()
-        if len(self._queue) == _MAX_QUEUED - 1 and self._watch is not None:
+        self._queued_bytes -= len(item.data)
+        if self._is_suspended and not self._is_full and self._watch is not None:
+            self._is_suspended = False
             self._watch.resume()
         if isinstance(item.data, str):
             return {"type": "websocket.receive", "bytes": None, "text": item.data}
@@ -128,6 +134,7 @@ class WebSocketExchange(AsgiExchange):
 
     def restart(self) -> None:
         """Close with 1012: the server is stopping, and the client may come back."""
+        self._is_restarting = True
         if self._state is _State.OPEN:
             self._begin_close(CLOSE_SERVICE_RESTART, "the server is restarting")
 
@@ -155,6 +162,8 @@ class WebSocketExchange(AsgiExchange):
         await self._write(head)
         self._watch = self._context.loop.watch(self._connection, self._read)
         self._schedule_ping()
+        if self._is_restarting:
+            self.restart()
 
     async def _send_message(self, message: Message) -> None:
         data = message.get("bytes")
@@ -179,8 +188,9 @@ class WebSocketExchange(AsgiExchange):
         self._outbox += self._websocket.close(code, reason)
         self._state = _State.CLOSED
         self._push(Closed(code, reason))
-        if self._watch is not None and len(self._queue) > _MAX_QUEUED:
-            self._watch.resume()  # for the client's close, which may be behind what was queued
+        if self._is_suspended and self._watch is not None:
+            self._is_suspended = False
+            self._watch.resume()  # for the client's close, which is behind what it sent before
         self._close_timer = self._context.loop.call_later(_CLOSE_SECONDS, self._end_tunnel)
         self._flush_soon()
 
@@ -202,9 +212,14 @@ class WebSocketExchange(AsgiExchange):
             elif event is not None:
                 self._push(event)
         self._flush_soon()
-        if len(self._queue) >= _MAX_QUEUED and self._state is _State.OPEN:
+        if self._is_full and self._state is _State.OPEN:
             assert self._watch is not None
+            self._is_suspended = True
             self._watch.suspend()
+
+    @property
+    def _is_full(self) -> bool:
+        return len(self._queue) >= _MAX_QUEUED or self._queued_bytes >= _MAX_QUEUED_BYTES
 
     def _finish_by_client(self, closed: Closed) -> None:
         if closed.code == CLOSE_ABNORMAL and self._state is _State.OPEN:
@@ -217,6 +232,8 @@ class WebSocketExchange(AsgiExchange):
 
     def _push(self, item: WebSocketMessage | Closed) -> None:
         self._queue.append(item)
+        if isinstance(item, WebSocketMessage):
+            self._queued_bytes += len(item.data)
         if self._message_came is not None:
             self._message_came.set()
 
@@ -260,7 +277,7 @@ class WebSocketExchange(AsgiExchange):
     def _ping(self) -> None:
         if self._state is not _State.OPEN:
             return
-        if self._pong_due and len(self._queue) < _MAX_QUEUED:
+        if self._pong_due and not self._is_suspended:
             # A whole interval without an answer: nobody is there.
             self._gone = True
             self._finish(Closed(CLOSE_ABNORMAL, "no pong"), complete=False)
