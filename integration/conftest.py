@@ -207,7 +207,8 @@ def stack(kind: Kind, start_stack: Callable[..., Stack]) -> Iterator[Stack]:
     stack = start_stack(kind, serve_args=("--threads", "4"))
     pid = stack.pid
     yield stack
-    assert stack.pid == pid
+    # A deployment is stopped and killed by tests of its own.
+    assert kind.place == "compose" or stack.pid == pid
     assert "Warning" not in stack.bridge_log
     # Whatever tests asked for: neither the bridge's own code nor its event loop has complained.
     assert "never retrieved" not in stack.bridge_log

@@ -84,8 +84,11 @@ def serve(local_stack: Callable[..., LocalStack]) -> Callable[..., LocalStack]:
 
     def serve(app: str, kind: Kind, **options: Any) -> LocalStack:
         environment = {"PYTHONWARNINGS": "always", **options.pop("environment", {})}
+        # Requests tell each other what to do, and one process is looked at.
+        serve_args = ("--workers", "1", *options.pop("serve_args", ()))
         return local_stack(
             f"{APPS}.{app}",
+            serve_args=serve_args,
             app_dir=REPOSITORY,
             socket=kind.socket,
             loop=kind.loop,

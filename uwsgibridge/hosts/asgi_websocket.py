@@ -209,7 +209,7 @@ class WebSocketExchange(AsgiExchange):
                 return
             if isinstance(event, PongReceived):
                 self._pong_due = False
-            elif event is not None:
+            elif event is not None and self._state is _State.OPEN:
                 self._push(event)
         self._flush_soon()
         if self._is_full and self._state is _State.OPEN:

@@ -100,8 +100,8 @@ async def closes(scope: Scope, receive: Receive, send: Send, key: str) -> None:
 async def stays_silent(scope: Scope, receive: Receive, send: Send, key: str) -> None:
     """Take longer than an HTTP request may."""
     await accept(receive, send)
-    await anyio.sleep(1)
-    await say(send, "after a second")
+    await anyio.sleep(0.7)
+    await say(send, "at last")
 
 
 # --- HTTP -----------------------------------------------------------------------------------------
@@ -134,7 +134,7 @@ async def dawdle(scope: Scope, receive: Receive, send: Send, key: str) -> None:
         await more(send, b"the first half")
     if key == "stubborn":
         with anyio.CancelScope(shield=True):
-            await anyio.sleep(1)
+            await anyio.sleep(0.7)
         await end(send, b", and the second")
         return
     try:
@@ -147,7 +147,7 @@ async def dawdle(scope: Scope, receive: Receive, send: Send, key: str) -> None:
 async def answers_and_goes_on(scope: Scope, receive: Receive, send: Send, key: str) -> None:
     await begin(send)
     await end(send, b"answered")
-    await anyio.sleep(1)
+    await anyio.sleep(0.7)
     tell(scope, "went on")
 
 
