@@ -27,9 +27,9 @@ _MOUNTS: Final = (
 def command(port: int, loop: str) -> None:
     r"""Serve the example applications behind a private Nginx: the thing to try first.
 
-    A page that shows what arrives, an upload, streams and server-sent events; beside it a Flask
-    (WSGI) and a FastAPI (ASGI) application on the same port. It needs no root, lives in a temporary
-    directory, and goes with Ctrl-C.
+    A page that shows what arrives, an upload, streams, server-sent events and a chat by WebSockets;
+    beside it a Flask (WSGI) and a FastAPI (ASGI) application on the same port. It needs no root,
+    lives in a temporary directory, and goes with Ctrl-C.
 
     \b
     uwsgibridge demo               then open http://127.0.0.1:8080/
@@ -37,15 +37,17 @@ def command(port: int, loop: str) -> None:
     """
     for module in ("flask", "fastapi"):
         require(module, "the demo", "demo")
+    mounts = [argument for mount in _MOUNTS for argument in ("--mount", mount)]
     run_behind_nginx(
-        [argument for mount in _MOUNTS for argument in ("--mount", mount)] + ["--loop", loop],
+        # One worker: who is in the chat is known to its own process alone.
+        [*mounts, "--loop", loop, "--workers", "1"],
         port=port,
         watch=[],
         banner=lambda url: [
             "",
             f"  {click.style('uwsgibridge demo', bold=True)}",
             "",
-            f"  {url}/          what arrives, uploads and streams",
+            f"  {url}/          what arrives, uploads, streams and a chat",
             f"  {url}/flask/    a Flask application, WSGI in threads",
             f"  {url}/fastapi/  a FastAPI application, ASGI",
             "",

@@ -83,6 +83,7 @@ class Listener:
         self._scratch = memoryview(bytearray(SCRATCH_BYTES))
         self._acceptors: list[_Acceptor] = []
         self._paused = False
+        self._is_short = False  # of descriptors or memory, and said so
         self._closed = False
         # Connections whose packet is outstanding, or that were refused and are being closed.
         self._waiting: set[Connection] = set()
@@ -143,16 +144,19 @@ class Listener:
 
     def pause_for_resources(self, error: OSError) -> None:
         """Stop accepting for a moment: the process or the machine has run out of something."""
-        self._log.error(
-            "can't accept connections: waiting for some to end",
-            reason=os.strerror(error.errno or 0),
-            hint="raise the limit on open files (ulimit -n)",
-        )
+        if not self._is_short:
+            self._is_short = True
+            self._log.error(
+                "can't accept connections: waiting for some to end",
+                reason=os.strerror(error.errno or 0),
+                hint="raise the limit on open files (ulimit -n)",
+            )
         self._pause()
         self._loop.call_later(_RETRY_SECONDS, self.resume)
 
     def take(self, connection: Connection) -> None:
         """Begin with a connection that was just accepted."""
+        self._is_short = False
         if not self._try_to_read(connection):
             self._waiting.add(connection)
             connection.task = self._loop.spawn(self._wait_for_packet, connection)

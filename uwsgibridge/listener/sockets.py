@@ -147,8 +147,8 @@ def _listen_unix(address: UnixAddress, mode: int, backlog: int) -> ListeningSock
     with contextlib.ExitStack() as on_failure:
         on_failure.callback(listening.close)
         try:
-            with contextlib.suppress(FileNotFoundError):
-                Path(temporary).unlink()
+            if Path(temporary).is_socket():
+                Path(temporary).unlink()  # of a process with such a number that was killed here
             listening.bind(temporary)
             on_failure.callback(Path(temporary).unlink, missing_ok=True)
             Path(temporary).chmod(mode)
