@@ -118,15 +118,8 @@ class WsgiExchange:
             context.errors.flush()
         self._returned = True
         self._release_when_over()
-        if context.reporter.logs_access:
-            context.reporter.over(
-                self.request,
-                self._response,
-                failure_status=self._failure_status,
-                failure_bytes=self._failure_bytes,
-                accepted_at=self.connection.accepted_at,
-                started_at=self.started_at,
-            )
+        if context.reporter.logs_access and not self.overdue:
+            self._log_access()
 
     def give_up(self) -> bool:
         """End the connection under the thread, which goes on without it; from another thread.
@@ -146,7 +139,19 @@ class WsgiExchange:
                 self._failure_status = 504
                 self._failure_bytes = len(answer.partition(b"\r\n\r\n")[2])
             self.connection.sever(complete=True)
+        if self._context.reporter.logs_access:
+            self._log_access()  # the thread may never come to it
         return answering
+
+    def _log_access(self) -> None:
+        self._context.reporter.over(
+            self.request,
+            self._response,
+            failure_status=self._failure_status,
+            failure_bytes=self._failure_bytes,
+            accepted_at=self.connection.accepted_at,
+            started_at=self.started_at,
+        )
 
     def start_response(
         self,
