@@ -499,6 +499,13 @@ class Git:
         return output
 
 
+def has_http_backend() -> bool:
+    if shutil.which("git") is None:
+        return False
+    found = subprocess.run(["git", "--exec-path"], stdout=subprocess.PIPE, text=True, check=True)
+    return Path(found.stdout.strip(), "git-http-backend").exists()
+
+
 BRANCHES = 40
 
 
@@ -518,7 +525,7 @@ def history(large: bytes) -> bytes:
 
 
 @pytest.mark.skipif(
-    shutil.which("git") is None, reason="the git client, and its http-backend, are not installed"
+    not has_http_backend(), reason="git, or its program http-backend, is not installed"
 )
 @variants("/git", "/git-checked")
 def test_git_push_and_clone(

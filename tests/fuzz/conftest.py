@@ -7,7 +7,7 @@ import os
 from hypothesis import settings
 
 # The same examples each time: `make test` judges a change, it does not look for news.
-settings.register_profile("quick", max_examples=100, deadline=None, derandomize=True)
-settings.register_profile("fuzz", max_examples=4_000, deadline=None, print_blob=True)
+settings.register_profile("quick", max_examples=80, deadline=None, derandomize=True)
+settings.register_profile("fuzz", max_examples=3_000, deadline=None, print_blob=True)
 
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
