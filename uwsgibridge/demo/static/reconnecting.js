@@ -2,7 +2,7 @@
 
 const CONNECT_TIMEOUT_MS = 10_000;
 const FIRST_WAIT_MS = 1_000;
-const LONGEST_WAIT_MS = 30_000;
+const LONGEST_WAIT_MS = 15_000;
 
 const NORMAL = 1000;
 const NO_STATUS = 1005;
