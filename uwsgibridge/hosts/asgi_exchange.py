@@ -11,6 +11,7 @@ from typing import Any, Final, TypeAlias
 import trio
 
 from uwsgibridge.connection import Connection, PeerGone
+from uwsgibridge.hosts.exchange import Exchange
 from uwsgibridge.hosts.hangup import HangupWatcher
 from uwsgibridge.hosts.lingering import LingeringClose
 from uwsgibridge.hosts.loops import Loop
@@ -71,7 +72,7 @@ class AsgiContext:
     breaks_off: bool = False
 
 
-class AsgiExchange:
+class AsgiExchange(Exchange):
     """One call of the application; the base of the HTTP and the WebSocket exchange.
 
     Args:
@@ -79,16 +80,11 @@ class AsgiExchange:
         connection: with its request; owned from now on, and released at the end.
     """
 
-    # On the class: what most requests never change costs them nothing.
     _gone = False
-    _ended = False  # the connection is not ours any more
-    _closed = False  # and is closed
-    _returned = False  # the application is done
 
     def __init__(self, context: AsgiContext, connection: Connection) -> None:
+        super().__init__(context, connection)
         self._context = context
-        self._connection = connection
-        self._request = connection.request
 
     async def run(self) -> None:
         """Call the application and end the connection; only cancellation leaves here."""
@@ -158,7 +154,7 @@ class AsgiExchange:
 
     def _send_some(self, data: Buffer) -> int:
         try:
-            return self._connection.send(data)
+            return self.connection.send(data)
         except BlockingIOError:
             return 0
         except OSError:
@@ -173,31 +169,14 @@ class AsgiExchange:
             while (sent := self._send_some(piece)) < len(piece):
                 piece = piece[sent:]
                 seconds = max(0.0, deadline - monotonic())
-                if not await context.loop.wait_writable(self._connection, seconds):
-                    context.reporter.reader_stalled(self._request)
+                if not await context.loop.wait_writable(self.connection, seconds):
+                    context.reporter.reader_stalled(self.request)
                     self._leave()
                     raise PeerGone("the client does not take the answer")
 
     def _leave(self) -> None:
         """Note that the client has gone."""
         self._gone = True
-
-    def _end(self, *, complete: bool) -> None:
-        """Close the connection after a complete answer, break it after any other; once."""
-        self._ended = True
-        lingering = self._context.lingering
-        end = lingering.close if complete else lingering.abort
-        if end(self._connection, self._connection_closed):
-            self._closed = True
-
-    def _connection_closed(self, _: Connection) -> None:
-        self._closed = True
-        self._release_when_over()
-
-    def _release_when_over(self) -> None:
-        # An application may go on long after its answer (background tasks): it still counts.
-        if self._closed and self._returned:
-            self._context.release(self._connection)
 
 
 class UwsgiVars(Mapping[bytes, bytes]):

@@ -48,7 +48,7 @@ class HttpExchange(AsgiExchange):
 
     async def receive(self) -> Message:
         """Give the next piece of the body, then wait for the client to leave."""
-        connection = self._connection
+        connection = self.connection
         while not (self._body_over or self._gone or self._ended):
             try:
                 chunk = connection.receive_body()
@@ -82,7 +82,7 @@ class HttpExchange(AsgiExchange):
                     await self._write_rest(memoryview(data)[sent:])
             if last:
                 self._end(complete=True)
-                self._context.reporter.check_answer(self._request, response)
+                self._context.reporter.check_answer(self.request, response)
             else:
                 await self._context.loop.checkpoint()  # one stream does not keep others waiting
         elif kind == "http.response.start":
@@ -149,18 +149,18 @@ class HttpExchange(AsgiExchange):
             for data in response.finish():
                 await self._write(data)
             self._end(complete=True)
-            self._context.reporter.check_answer(self._request, response)
+            self._context.reporter.check_answer(self.request, response)
         return offset
 
     async def _send_piece(self, descriptor: int, offset: int, left: int) -> int:
         context = self._context
         while True:
             try:
-                return self._connection.send_file(descriptor, offset, min(left, _FILE_PIECE_BYTES))
+                return self.connection.send_file(descriptor, offset, min(left, _FILE_PIECE_BYTES))
             except BlockingIOError:
                 seconds = context.write_timeout_seconds
-                if not await context.loop.wait_writable(self._connection, seconds):
-                    context.reporter.reader_stalled(self._request)
+                if not await context.loop.wait_writable(self.connection, seconds):
+                    context.reporter.reader_stalled(self.request)
                     self._leave()
                     raise PeerGone("the client does not take the answer") from None
             except PeerGone:
@@ -174,7 +174,7 @@ class HttpExchange(AsgiExchange):
                 return len(piece)
 
     def _scope(self) -> MutableMapping[str, Any]:
-        request = self._request
+        request = self.request
         scope = request.http_scope()
         scope["state"] = self._context.state.copy()
         scope["extensions"] = extensions = {
@@ -205,7 +205,7 @@ class HttpExchange(AsgiExchange):
                 "application ended after its client had gone", error=type(error).__name__
             )
         else:
-            self._context.reporter.application_failed(self._request, self._response, error)
+            self._context.reporter.application_failed(self.request, self._response, error)
             self._fail(500)
 
     def _was_cancelled(self, error: BaseException) -> bool:
@@ -222,13 +222,13 @@ class HttpExchange(AsgiExchange):
             return  # what an application does after its answer is its own affair
         self._overdue = True
         self._context.reporter.request_overdue(
-            self._request,
+            self.request,
             seconds=monotonic() - self._started_at,
             thread="event loop",
-            stack=await_stack(self._connection.task),
+            stack=await_stack(self.connection.task),
             head_sent=self._response.head_sent,
         )
-        self._connection.task.cancel()
+        self.connection.task.cancel()
 
     def _over(self) -> None:
         if self._timer is not None:
@@ -236,15 +236,15 @@ class HttpExchange(AsgiExchange):
         super()._over()
         if self._stalled:
             self._context.reporter.body_stalled(
-                self._request, self._response, failure_status=self._failure_status
+                self.request, self._response, failure_status=self._failure_status
             )
         if self._context.reporter.logs_access:
             self._context.reporter.over(
-                self._request,
+                self.request,
                 self._response,
                 failure_status=self._failure_status,
                 failure_bytes=self._failure_bytes,
-                accepted_at=self._connection.accepted_at,
+                accepted_at=self.connection.accepted_at,
                 started_at=self._started_at,
             )
 
@@ -257,7 +257,7 @@ class HttpExchange(AsgiExchange):
         self._body_wait = context.loop.event()
         try:
             seconds = context.body_timeout_seconds
-            if not await context.loop.wait_readable(self._connection, seconds):
+            if not await context.loop.wait_readable(self.connection, seconds):
                 self._stall()
         finally:
             self._body_wait.set()
@@ -266,7 +266,7 @@ class HttpExchange(AsgiExchange):
     async def _wait_for_hangup(self) -> None:
         if self._disconnected is None:
             self._disconnected = self._context.loop.event()
-            self._context.hangups.add(self._connection, self._leave)
+            self._context.hangups.add(self.connection, self._leave)
         await self._disconnected.wait()
 
     def _stall(self) -> None:
@@ -285,10 +285,10 @@ class HttpExchange(AsgiExchange):
             return
         answered = False
         if not self._response.head_sent and not self._gone:
-            answer = failure_answer(self._request, status)
+            answer = failure_answer(self.request, status)
             try:
                 # Nothing was sent yet, so a short answer fits without a wait.
-                answered = self._connection.send(answer) == len(answer)
+                answered = self.connection.send(answer) == len(answer)
                 self._failure_status = status
                 self._failure_bytes = len(answer.partition(b"\r\n\r\n")[2])
             except OSError:
@@ -297,8 +297,8 @@ class HttpExchange(AsgiExchange):
 
     def _end(self, *, complete: bool) -> None:
         if self._disconnected is not None:
-            self._context.hangups.remove(self._connection)
+            self._context.hangups.remove(self.connection)
             self._disconnected.set()
         if self._body_wait is not None:
-            self._context.loop.notify_closing(self._connection)
+            self._context.loop.notify_closing(self.connection)
         super()._end(complete=complete)

@@ -71,7 +71,7 @@ class WebSocketExchange(AsgiExchange):
     def __init__(self, context: AsgiContext, connection: Connection) -> None:
         super().__init__(context, connection)
         self._websocket = WebSocket(
-            self._request,
+            self.request,
             max_message_bytes=context.websocket_max_message_bytes,
             deflate=context.websocket_deflate,
         )
@@ -86,7 +86,7 @@ class WebSocketExchange(AsgiExchange):
             return {"type": "websocket.connect"}
         if self._watch is None and not self._queue and self._state is _State.CONNECTING:
             # Before the handshake is answered there is nothing but the client's leaving to wait for.
-            self._context.hangups.add(self._connection, self._leave)
+            self._context.hangups.add(self.connection, self._leave)
         while not self._queue:
             self._message_came = self._context.loop.event()
             await self._message_came.wait()
@@ -139,7 +139,7 @@ class WebSocketExchange(AsgiExchange):
             self._begin_close(CLOSE_SERVICE_RESTART, "the server is restarting")
 
     def _scope(self) -> MutableMapping[str, Any]:
-        request = self._request
+        request = self.request
         scope = request.http_scope()
         del scope["method"]
         scope["type"] = "websocket"
@@ -157,10 +157,10 @@ class WebSocketExchange(AsgiExchange):
     async def _accept(self, message: Message) -> None:
         head = self._websocket.accept(message.get("subprotocol"), message.get("headers", ()))
         self._state = _State.OPEN
-        self._context.hangups.remove(self._connection)
-        self._connection.begin_tunnel()
+        self._context.hangups.remove(self.connection)
+        self.connection.begin_tunnel()
         await self._write(head)
-        self._watch = self._context.loop.watch(self._connection, self._read)
+        self._watch = self._context.loop.watch(self.connection, self._read)
         self._schedule_ping()
         if self._is_restarting:
             self.restart()
@@ -197,7 +197,7 @@ class WebSocketExchange(AsgiExchange):
     def _read(self) -> None:
         """Take what has arrived in the tunnel; called by the event loop."""
         try:
-            data = self._connection.receive_tunnel(CHUNK_BYTES)
+            data = self.connection.receive_tunnel(CHUNK_BYTES)
         except BlockingIOError:
             return
         except OSError:
@@ -247,7 +247,7 @@ class WebSocketExchange(AsgiExchange):
                 return
             del self._outbox[:sent]
             if self._outbox:
-                self._connection.closing_task = self._context.loop.spawn(self._flush_quietly)
+                self.connection.closing_task = self._context.loop.spawn(self._flush_quietly)
 
     async def _flush_quietly(self) -> None:
         try:
@@ -288,9 +288,9 @@ class WebSocketExchange(AsgiExchange):
         self._schedule_ping()
 
     def _deny(self, status: int) -> None:
-        answer = failure_answer(self._request, status)
+        answer = failure_answer(self.request, status)
         try:
-            answered = self._connection.send(answer) == len(answer)
+            answered = self.connection.send(answer) == len(answer)
         except OSError:
             self._gone, answered = True, False
         self._finish(Closed(CLOSE_ABNORMAL, ""), complete=answered)
@@ -319,7 +319,7 @@ class WebSocketExchange(AsgiExchange):
             )
             return
         outcome = self._outcome_of_failure()
-        self._context.reporter.websocket_failed(self._request, error, outcome=outcome)
+        self._context.reporter.websocket_failed(self.request, error, outcome=outcome)
         if self._state is _State.OPEN:
             self._begin_close(CLOSE_INTERNAL_ERROR, "the application failed")
         elif self._may_deny:
@@ -367,19 +367,19 @@ class WebSocketExchange(AsgiExchange):
         self._finish(Closed(CLOSE_ABNORMAL, ""), complete=False)
 
     def _end(self, *, complete: bool) -> None:
-        self._context.hangups.remove(self._connection)
+        self._context.hangups.remove(self.connection)
         for ending in (self._ping_timer, self._close_timer):
             if ending is not None:
                 ending.cancel()
         if self._watch is not None:
             self._watch.close()
         if self._flushing is not None:
-            self._context.loop.notify_closing(self._connection)
+            self._context.loop.notify_closing(self.connection)
         if complete and self._watch is not None:
             # Frames of the client's may still be arriving: to close over them would take our last
             # frame from Nginx, which has not passed it on yet.
             self._ended = True
-            self._context.lingering.discard(self._connection, self._connection_closed)
+            self._context.lingering.discard(self.connection, self._connection_closed)
             return
         super()._end(complete=complete)
         self._release_when_over()

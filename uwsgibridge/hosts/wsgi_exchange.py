@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from uwsgibridge.connection import Connection, PeerGone
 from uwsgibridge.hosts.error_stream import ErrorStream
+from uwsgibridge.hosts.exchange import Exchange
 from uwsgibridge.hosts.files import CANT_SEND_FILE, FileWrapper, OpenFile, regular_file
 from uwsgibridge.hosts.lingering import LingeringClose
 from uwsgibridge.hosts.offload import Offload
@@ -67,24 +68,19 @@ class ExchangeContext:
     answer_lock: threading.Lock = field(default_factory=threading.Lock)
 
 
-class WsgiExchange:
+class WsgiExchange(Exchange):
     """One request in a thread: environ in, answer out."""
 
-    # On the class: what most requests never change costs them nothing.
-    _ended = False  # the connection is not ours any more
-    _closed = False  # and is closed
-    _returned = False  # the application is done
     _failure_status = 0  # of the answer that was sent in the application's place
     _failure_bytes = 0  # of its body
     _answering = False  # the head has left, or is about to
     overdue = False  # the listener has ended the connection under us
 
     def __init__(self, context: ExchangeContext, connection: Connection) -> None:
-        self.request = request = connection.request
-        self.connection = connection
+        super().__init__(context, connection)
         self.started_at = monotonic()
         self._context = context
-        self._response = Response(request.vars["REQUEST_METHOD"])
+        self._response = Response(self.request.vars["REQUEST_METHOD"])
 
     def run(self) -> None:
         """Call the application and answer; raises nothing."""
@@ -301,23 +297,6 @@ class WsgiExchange:
             self._failure_status = status
             self._failure_bytes = len(answer.partition(b"\r\n\r\n")[2])
         self._end(complete=answered)
-
-    def _end(self, *, complete: bool) -> None:
-        """Close the connection after a complete answer, break it after any other; once."""
-        if not self._ended:
-            self._ended = True
-            lingering = self._context.lingering
-            end = lingering.close if complete else lingering.abort
-            if end(self.connection, self._connection_closed):
-                self._closed = True
-
-    def _connection_closed(self, _: Connection) -> None:
-        self._closed = True
-        self._release_when_over()
-
-    def _release_when_over(self) -> None:
-        if self._closed and self._returned:
-            self._context.release(self.connection)
 
 
 def _checked(chunk: bytes) -> bytes:

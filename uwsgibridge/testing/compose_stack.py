@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import hashlib
 import itertools
@@ -36,14 +37,14 @@ _SITE_FILE: Final = "nginx/conf.d/uwsgibridge.conf"
 _FIRST_LOCATION: Final = "    location / {"
 
 _numbers = itertools.count(1)
-_built: set[tuple[str, ...]] = set()
+_built: set[str] = set()
 
 
 class ComposeStack:
     """Run an application in the project's own containers for as long as a `with` block lasts.
 
-    Owns a Compose project of its own, with a free port of 127.0.0.1, its volumes and networks; the
-    images stay for the next run. Needs an engine on this machine; see `engine.why_no_engine`.
+    Owns a Compose project of its own, with a free port of 127.0.0.1, its volumes and networks. Images
+    are built once in a process and removed at its end. Needs an engine on this machine; see `engine.why_no_engine`.
 
     Args:
         app: the application as ``module:attribute``.
@@ -175,13 +176,17 @@ class ComposeStack:
 
         Returns:
             The bridge's exit status; 137 where it had to be killed.
+
+        Raises:
+            StackError: there is none: somebody else has removed the container.
         """
         if self._running is not None:
             running, self._running = self._running, None
             with running:
                 self.compose("stop")
                 self._status = self._exit_status()
-        assert self._status is not None, "it was not started"
+        if self._status is None:
+            raise StackError("the bridge has no container that has ended", log=self.log.text())
         return self._status
 
     def compose(self, *arguments: str, timeout_seconds: float = _COMMAND_TIMEOUT_SECONDS) -> str:
@@ -276,16 +281,18 @@ class ComposeStack:
         )
 
     def _image(self, name: str) -> str:
-        # One for each checkout and base: other runs of the same code find it ready.
+        # One for each base, and for this process alone: another run would change it under our feet.
         base = self._environment.get("NGINX_IMAGE", "")
         digest = hashlib.sha256(f"{self._project_dir}\0{base}".encode()).hexdigest()[:8]
-        return f"uwsgibridge-test-{name}:{digest}"
+        return f"uwsgibridge-test-{name}:{digest}-{os.getpid()}"
 
     def _build(self) -> None:
-        images = (self._image("bridge"), self._image(f"nginx-{self._socket}"))
-        if images not in _built:
+        images = {self._image("bridge"), self._image(f"nginx-{self._socket}")}
+        if not images <= _built:
             self.compose("build", timeout_seconds=_BUILD_TIMEOUT_SECONDS)
-            _built.add(images)
+            if not _built:
+                atexit.register(_remove_images)
+            _built.update(images)
 
     def _container(self, service: str) -> Container:
         assert self._client is not None, "it was not started"
@@ -313,3 +320,14 @@ class ComposeStack:
     def _close_log(self, lines: ServiceLog) -> None:
         lines.close()
         self.log.wait_ended(_COMMAND_TIMEOUT_SECONDS)
+
+
+def _remove_images() -> None:
+    # Their layers stay in the engine's build cache, so that the next run has them in a second.
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        subprocess.run(  # noqa: S603 - names made here
+            (docker_command(), "image", "rm", "--force", *_built),
+            check=False,
+            capture_output=True,
+            timeout=_COMMAND_TIMEOUT_SECONDS,
+        )

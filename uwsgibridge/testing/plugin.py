@@ -65,14 +65,19 @@ _STACKS = pytest.StashKey[_Stacks]()
 
 
 @pytest.fixture(scope="session")
-def local_stack(request: pytest.FixtureRequest) -> Callable[..., LocalStack]:
+def _running_stacks(request: pytest.FixtureRequest) -> Iterator[_Stacks]:
+    stacks = request.config.stash[_STACKS]
+    yield stacks
+    stacks.stop()
+
+
+@pytest.fixture(scope="session")
+def local_stack(_running_stacks: _Stacks) -> Callable[..., LocalStack]:
     """Start a `LocalStack`, or give the one that runs with the same arguments; it stops at the end."""
     from uwsgibridge.testing.local_stack import LocalStack
 
-    stacks = request.config.stash[_STACKS]
-
     def start(*arguments: Any, **options: Any) -> LocalStack:
-        stack = stacks.start(LocalStack, *arguments, **options)
+        stack = _running_stacks.start(LocalStack, *arguments, **options)
         assert isinstance(stack, LocalStack)
         return stack
 
@@ -80,7 +85,7 @@ def local_stack(request: pytest.FixtureRequest) -> Callable[..., LocalStack]:
 
 
 @pytest.fixture(scope="session")
-def compose_stack(request: pytest.FixtureRequest) -> Callable[..., ComposeStack]:
+def compose_stack(_running_stacks: _Stacks) -> Callable[..., ComposeStack]:
     """Start a `ComposeStack`, as `local_stack` does.
 
     Without an engine the test is skipped, or fails where UWSGIBRIDGE_REQUIRE_DOCKER=1 is set.
@@ -94,10 +99,8 @@ def compose_stack(request: pytest.FixtureRequest) -> Callable[..., ComposeStack]
         pytest.skip(f"needs Docker: {missing}")
     from uwsgibridge.testing.compose_stack import ComposeStack
 
-    stacks = request.config.stash[_STACKS]
-
     def start(*arguments: Any, **options: Any) -> ComposeStack:
-        stack = stacks.start(ComposeStack, *arguments, **options)
+        stack = _running_stacks.start(ComposeStack, *arguments, **options)
         assert isinstance(stack, ComposeStack)
         return stack
 
@@ -106,10 +109,6 @@ def compose_stack(request: pytest.FixtureRequest) -> Callable[..., ComposeStack]
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_STACKS] = _Stacks()
-
-
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    session.config.stash[_STACKS].stop()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
