@@ -90,7 +90,7 @@ class Load:
         except (URLError, OSError) as error:
             self.seen[repr(error)] += 1
 
-    def __enter__(self):
+    def __enter__(self) -> Load:
         for thread in self._threads:
             thread.start()
         self._first.wait()

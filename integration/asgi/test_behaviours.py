@@ -11,10 +11,18 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from integration.asgi.apps.behaviours import HTTP_ROWS, WEBSOCKET_ROWS
-from integration.asgi.apps.table import BROKEN, DROP, GONE, HttpRow, Row, WebSocketRow
+from integration.asgi.apps import http_rows, websocket_rows  # noqa: F401 - they fill the tables
+from integration.asgi.apps.table import (
+    DROP,
+    GONE,
+    HTTP_ROWS,
+    WEBSOCKET_ROWS,
+    HttpRow,
+    Row,
+    WebSocketRow,
+)
 from integration.asgi.frames import BINARY, CLOSE, TEXT, Close, FrameClient
-from integration.wsgi.fetching import fetch
+from integration.wsgi.fetching import BROKEN, fetch
 from uwsgibridge.testing import event_with
 
 if TYPE_CHECKING:

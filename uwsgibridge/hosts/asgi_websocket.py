@@ -260,13 +260,24 @@ class WebSocketExchange(AsgiExchange):
             await self._flushing.wait()
         self._flushing = self._context.loop.event()
         try:
+            # What was not sent stays: an application that is cancelled here leaves no broken frame.
             while self._outbox and not self._ended:
-                data = bytes(self._outbox)
-                self._outbox.clear()
-                await self._write(data)
+                piece = bytes(self._outbox[:CHUNK_BYTES])
+                sent = self._send_some(piece)
+                del self._outbox[:sent]
+                if sent != len(piece) and not await self._wait_writable():
+                    raise PeerGone("the client does not take the answer")
         finally:
             self._flushing.set()
             self._flushing = None
+
+    async def _wait_writable(self) -> bool:
+        context = self._context
+        if await context.loop.wait_writable(self.connection, context.write_timeout_seconds):
+            return True
+        context.reporter.reader_stalled(self.request)
+        self._leave()
+        return False
 
     def _schedule_ping(self) -> None:
         if self._context.websocket_ping_seconds:

@@ -7,6 +7,7 @@ know that everything before it is over, and a lifespan.
 from __future__ import annotations
 
 import anyio
+import anyio.lowlevel
 
 from integration.asgi.apps import http_rows, websocket_rows  # noqa: F401 - they fill the tables
 from integration.asgi.apps.table import (
@@ -56,7 +57,7 @@ async def settled(scope: Scope, receive: Receive, send: Send) -> None:
     """Answer after everything that could be done before, and mark this place in the log."""
     signals.set(scope["path"].removeprefix("/settled"))
     for _ in range(5):
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
     await begin(send)
     await end(send)
     tell(scope, "settled")

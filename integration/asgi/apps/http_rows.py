@@ -15,10 +15,10 @@ from http import HTTPStatus
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 
 from integration.asgi.apps.table import (
     BROKE_A_RULE,
-    BROKEN,
     CUT,
     FAILED,
     TEXT,
@@ -34,6 +34,7 @@ from integration.asgi.apps.table import (
     tell,
     whole_body,
 )
+from integration.wsgi.fetching import BROKEN
 
 MIB = 1024 * 1024
 PATTERN = b"".join(number.to_bytes(4, "big") for number in range(750_000))
@@ -80,9 +81,7 @@ async def sends_three_megabytes_at_once(scope: Scope, receive: Receive, send: Se
 
 
 @http(200, text=PATTERN)
-async def sends_three_megabytes_in_small_pieces(
-    scope: Scope, receive: Receive, send: Send
-) -> None:
+async def sends_three_megabytes_in_small_pieces(scope: Scope, receive: Receive, send: Send) -> None:
     await begin(send)
     for start in range(0, len(PATTERN), 10_000):
         await more(send, PATTERN[start : start + 10_000])
@@ -419,7 +418,9 @@ async def reads_a_large_body(scope: Scope, receive: Receive, send: Send) -> None
     await end(send, b"%d, %a" % (len(body), body == PATTERN))
 
 
-@http(200, method="POST", body=b"", text=b"{'type': 'http.request', 'body': b'', 'more_body': False}")
+@http(
+    200, method="POST", body=b"", text=b"{'type': 'http.request', 'body': b'', 'more_body': False}"
+)
 async def reads_an_empty_body(scope: Scope, receive: Receive, send: Send) -> None:
     message = await receive()
     await begin(send)
@@ -549,7 +550,7 @@ async def goes_on_after_its_answer(scope: Scope, receive: Receive, send: Send) -
 async def raises_after_its_answer(scope: Scope, receive: Receive, send: Send) -> None:
     await begin(send)
     await end(send, b"answered")
-    await anyio.sleep(0)
+    await anyio.lowlevel.checkpoint()
     raise ValueError("afterwards")
 
 
@@ -635,7 +636,7 @@ def raising(name: str, seen: int | str, says: str, make: Callable[[], BaseExcept
         if seen == BROKEN:
             await begin(send)
             await more(send, b"the first half")
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
         throw(make())
 
     app.__name__ = name
@@ -1016,4 +1017,3 @@ def returns_another_callable(scope: Scope, receive: Receive, send: Send) -> Any:
 _not_asgi: list[Any] = [returns_nothing_to_await, returns_another_callable]
 http(500, FAILED, "TypeError", told=("called",))(_not_asgi[0])
 http(500, FAILED, "TypeError")(_not_asgi[1])
-

@@ -142,7 +142,7 @@ def websocket(
 
 
 def _name(app: App) -> str:
-    name: str = app.__name__  # type: ignore[attr-defined] # all are functions
+    name: str = app.__name__
     return name.replace("_", "-")
 
 

@@ -10,10 +10,8 @@ import anyio
 
 from integration.asgi.apps.table import (
     BROKE_A_RULE,
-    BROKEN,
     DROP,
     FAILED,
-    GONE,
     TEXT,
     Receive,
     Scope,
@@ -29,6 +27,7 @@ from integration.asgi.apps.table import (
     websocket,
 )
 from integration.asgi.frames import Close
+from integration.wsgi.fetching import BROKEN
 
 FAILED_CLOSE = Close(1011, "the application failed")
 CLOSED = {"level": "error", "outcome": "closed with 1011"}
@@ -69,7 +68,11 @@ async def repeats(scope: Scope, receive: Receive, send: Send) -> None:
         await send({**message, "type": "websocket.send"})
 
 
-@websocket(Close(4001, "so it is"), says_first=(Close(4001, "so it is"),), told=("disconnect 4001 so it is",) * 2)
+@websocket(
+    Close(4001, "so it is"),
+    says_first=(Close(4001, "so it is"),),
+    told=("disconnect 4001 so it is",) * 2,
+)
 async def hears_a_code_and_a_reason(scope: Scope, receive: Receive, send: Send) -> None:
     await accept(receive, send)
     await tell_disconnect(scope, receive)
@@ -351,7 +354,10 @@ async def tries_what_does_not_belong(scope: Scope, receive: Receive, send: Send)
     await attempt(scope, begin(send))
 
 
-@websocket(NORMAL, told=("OSError", "OSError", "RuntimeError: 'websocket.accept' is not expected while closed"))
+@websocket(
+    NORMAL,
+    told=("OSError", "OSError", "RuntimeError: 'websocket.accept' is not expected while closed"),
+)
 async def sends_after_its_close(scope: Scope, receive: Receive, send: Send) -> None:
     await accept(receive, send)
     await close(send)
@@ -383,7 +389,10 @@ async def mixes_denial_and_the_rest(scope: Scope, receive: Receive, send: Send) 
 
 
 @websocket(
-    500, event=BROKE_A_RULE, says="'websocket.send' is not expected while connecting", fields=ANSWERED
+    500,
+    event=BROKE_A_RULE,
+    says="'websocket.send' is not expected while connecting",
+    fields=ANSWERED,
 )
 async def sends_before_its_accept(scope: Scope, receive: Receive, send: Send) -> None:
     await receive()
@@ -456,9 +465,7 @@ async def denies_with_too_short_a_body(scope: Scope, receive: Receive, send: Sen
 @websocket(
     500, event=BROKE_A_RULE, says="it returned without accepting or closing", fields=ANSWERED
 )
-async def returns_after_the_start_of_its_denial(
-    scope: Scope, receive: Receive, send: Send
-) -> None:
+async def returns_after_the_start_of_its_denial(scope: Scope, receive: Receive, send: Send) -> None:
     """Nothing has been sent yet."""
     await receive()
     await deny(send)
@@ -543,9 +550,7 @@ def sending(name: str, event: str, says: str, message: Any) -> None:
 
 NEEDS = "websocket.send needs 'bytes', or 'text' that is a str"
 sending("says_nothing", BROKE_A_RULE, NEEDS, {"type": "websocket.send"})
-sending(
-    "says_none", BROKE_A_RULE, NEEDS, {"type": "websocket.send", "bytes": None, "text": None}
-)
+sending("says_none", BROKE_A_RULE, NEEDS, {"type": "websocket.send", "bytes": None, "text": None})
 sending("says_a_number", BROKE_A_RULE, NEEDS, {"type": "websocket.send", "text": 5})
 sending("says_bytes_as_text", BROKE_A_RULE, NEEDS, {"type": "websocket.send", "text": b"bytes"})
 sending(
@@ -604,12 +609,8 @@ accepting(
     "the value of 'x-one' holds a CR, LF or NUL",
     headers=[(b"x-one", b"1\r\nX-Injected: 1")],
 )
-accepting(
-    "accepts_with_an_injected_name", "is not a header name", headers=[(b"x: 1\r\nx", b"1")]
-)
-accepting(
-    "accepts_with_str_headers", "headers must be pairs of bytes", headers=[("x-one", "1")]
-)
+accepting("accepts_with_an_injected_name", "is not a header name", headers=[(b"x: 1\r\nx", b"1")])
+accepting("accepts_with_str_headers", "headers must be pairs of bytes", headers=[("x-one", "1")])
 accepting(
     "accepts_with_a_header_of_the_handshake",
     "b'Sec-WebSocket-Accept' is the handshake's own header",

@@ -1,0 +1,264 @@
+"""Frameworks that people run, behind a real Nginx: side by side in one bridge, on each loop that they know."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import requests
+from websockets.sync.client import connect
+
+from integration.asgi.apps.frameworks.exercises import PIECES
+from integration.asgi.conftest import APPS, Kind, assert_clean
+from uwsgibridge.testing import event_with
+
+if TYPE_CHECKING:
+    from uwsgibridge.testing import LocalStack
+
+UPLOAD = b"".join(number.to_bytes(4, "big") for number in range(750_000))
+
+SITES = {
+    "asyncio": ("fastapi", "starlette", "django", "quart", "litestar"),
+    "trio": ("fastapi", "starlette", "quart-trio"),
+}
+WITHOUT_LIFESPAN = {"django"}
+WITHOUT_WEBSOCKETS = {"django"}
+WITHOUT_BACKGROUND = {"django"}
+ENDS_STREAMS = {"fastapi", "starlette", "litestar"}
+# They answer 500 themselves; these also let the server know.
+RAISES_WHAT_IT_ANSWERED = {"fastapi", "starlette"}
+
+numbers = itertools.count()
+
+
+@dataclass(frozen=True)
+class Where:
+    """A site in its framework, and the kind of bridge that serves it."""
+
+    kind: Kind
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind.loop}-{self.name}"
+
+    @property
+    def library(self) -> str:
+        """What the framework takes the loop for."""
+        return "trio" if self.kind.loop == "trio" else "asyncio"
+
+
+KINDS = [Kind("asyncio", "unix"), Kind("uvloop", "tcp"), Kind("trio", "unix")]
+ALL = [
+    Where(kind, name)
+    for kind in KINDS
+    for name in SITES["trio" if kind.loop == "trio" else "asyncio"]
+]
+
+
+@dataclass(frozen=True)
+class Site:
+    """A site that is served."""
+
+    stack: LocalStack
+    name: str
+    library: str
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return f"{self.stack.url}/{self.name}"
+
+    def wait_told(self, what: str) -> None:
+        """Wait until the site tells something."""
+        self.stack.wait_for_event(event_with(event="app", path=f"/{self.name}", told=what))
+
+    def told(self, what: str) -> int:
+        """Count how often it has told something."""
+        wanted = event_with(event="app", path=f"/{self.name}", told=what)
+        return sum(map(wanted, self.stack.log_events()))
+
+
+@pytest.fixture(scope="session", params=ALL, ids=str)
+def place(request: pytest.FixtureRequest) -> Where:
+    """Where the site of a test is."""
+    found: Where = request.param
+    return found
+
+
+@pytest.fixture(scope="session")
+def kind(place: Where) -> Kind:
+    """The bridge of a place."""
+    return place.kind
+
+
+@pytest.fixture(scope="session")
+def site(place: Where, serve: Callable[..., LocalStack]) -> Iterator[Site]:
+    """A site, beside all others that its loop can run."""
+    names = SITES["trio" if place.kind.loop == "trio" else "asyncio"]
+    modules = {name: f"{APPS}.frameworks.{name.replace('-', '_')}_site" for name in names}
+    mounts = [f"/{name}={module}:app" for name, module in modules.items()]
+    arguments = itertools.chain.from_iterable(("--mount", mount) for mount in mounts)
+    stack = serve(
+        "behaviours:application", place.kind, serve_args=("--interface", "asgi", *arguments)
+    )
+    yield Site(stack, place.name, place.library)
+    # Of trio's about generators that frameworks do not close.
+    assert_clean(stack, but="ResourceWarning")
+
+
+@pytest.fixture
+def key() -> str:
+    """What no other test has in its paths."""
+    return f"key-{next(numbers)}"
+
+
+@pytest.fixture
+def browser() -> Iterator[requests.Session]:
+    """A client that speaks to nobody but the address that it is given."""
+    with requests.Session() as session:
+        session.trust_env = False
+        yield session
+
+
+def test_forms(site: Site, browser: requests.Session) -> None:
+    fields = {"name": ["one", "\N{SNOWMAN} & more"], "other": ["caf\u00e9 +"]}
+    answer = browser.post(f"{site.url}/form", data=fields)
+    assert (answer.status_code, answer.json()) == (200, fields)
+
+
+@pytest.mark.parametrize("size", [0, 1000, len(UPLOAD)])
+def test_uploads(site: Site, browser: requests.Session, size: int) -> None:
+    content = UPLOAD[:size]
+    files = {"file": ("p\u00e4ckchen.bin", content, "application/octet-stream")}
+    answer = browser.post(f"{site.url}/upload", files=files)
+    assert answer.json() == {"name": "p\u00e4ckchen.bin", **about(content)}
+
+
+def test_bodies_as_streams(site: Site, browser: requests.Session) -> None:
+    found = browser.post(f"{site.url}/raw", data=UPLOAD).json()
+    # Quart joins what has arrived.
+    assert found.pop("pieces") > (0 if "quart" in site.name else 10)
+    assert found == about(UPLOAD)
+
+
+def about(content: bytes) -> dict[str, object]:
+    return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def test_streams(site: Site, browser: requests.Session) -> None:
+    assert browser.get(f"{site.url}/stream").content == b"".join(PIECES)
+
+
+def test_files(site: Site, browser: requests.Session) -> None:
+    content = browser.get(f"{site.url}/file").content
+    sources = Path(__file__).parent.joinpath("apps", "frameworks").glob("*.py")
+    assert content in [path.read_bytes() for path in sources]
+
+
+def test_events(site: Site, browser: requests.Session, key: str) -> None:
+    """Each arrives when it is sent, whatever Nginx would like to collect."""
+    with browser.get(f"{site.url}/events/{key}", stream=True, timeout=20) as answer:
+        assert answer.headers["Content-Type"].startswith("text/event-stream")
+        lines = answer.iter_lines(chunk_size=1)
+        assert next(lines) == b"data: first"
+        assert requests.post(f"{site.url}/signal/{key}", timeout=20).status_code == 204
+        assert [line for line in lines if line] == [b"data: second"]
+
+
+def test_websockets(site: Site) -> None:
+    if site.name in WITHOUT_WEBSOCKETS:
+        pytest.skip("the framework has none")
+    url = f"{site.url}/echo".replace("http", "ws")
+    with connect(url, proxy=None) as peer:
+        for message in ("", "caf\u00e9 \N{SNOWMAN}", "x" * 100_000):
+            peer.send(message)
+            assert peer.recv() == message
+        if site.name != "litestar":
+            peer.send(b"\x00\xff")
+            assert peer.recv() == b"\x00\xff"
+        peer.close(4001)
+        assert peer.close_code == 4001
+    if "quart" not in site.name:
+        site.wait_told("disconnect 4001")
+
+
+def test_background_tasks(site: Site, browser: requests.Session, key: str) -> None:
+    if site.name in WITHOUT_BACKGROUND:
+        pytest.skip("the framework has none")
+    assert browser.post(f"{site.url}/background/{key}", timeout=20).json() == {"answered": True}
+    # The answer was here first, so the task goes on by itself.
+    assert site.told(f"background {key}") == 0
+    assert browser.post(f"{site.url}/signal/{key}").status_code == 204
+    site.wait_told(f"background {key}")
+
+
+def test_a_stream_ends_when_its_client_leaves(site: Site, browser: requests.Session) -> None:
+    if site.name not in ENDS_STREAMS:
+        pytest.skip("the framework leaves that to the garbage collector")
+    before = site.told("endless ended")
+    with browser.get(f"{site.url}/endless", stream=True, timeout=20) as answer:
+        assert next(answer.iter_content(1)) == b"\0"
+    site.stack.wait_for_event(lambda _: site.told("endless ended") == before + 1)
+
+
+def test_the_state_of_the_lifespan(site: Site, browser: requests.Session) -> None:
+    if site.name in WITHOUT_LIFESPAN:
+        pytest.skip("the framework has none")
+    assert browser.get(f"{site.url}/state").json() == {"greeting": "from the lifespan"}
+    assert site.told("startup") == 1
+
+
+def test_the_loop_is_seen_as_what_it_is(site: Site, browser: requests.Session) -> None:
+    found = browser.get(f"{site.url}/libraries").json()
+    assert found["sniffio"] == site.library
+    assert found["anyio"] == site.library
+
+
+def test_addresses(site: Site, browser: requests.Session) -> None:
+    found = browser.get(f"{site.url}/where?a=%C3%A9").json()
+    assert found["client"] == "127.0.0.1"
+    assert found["root"] == f"/{site.name}"
+    assert found["url"].startswith(f"{site.url}/where?a=")
+
+
+def test_failures_are_told_once(site: Site, browser: requests.Session) -> None:
+    assert browser.get(f"{site.url}/fail").status_code == 500
+    assert browser.get(f"{site.url}/libraries").status_code == 200
+    path = f"/{site.name}/fail"
+    events = [event for event in site.stack.log_events() if event.get("path") == path]
+    assert len(events) == (site.name in RAISES_WHAT_IT_ANSWERED)
+    for event in events:
+        assert event["event"] == "application failed"
+        assert event["outcome"] == "the answer was complete"
+        assert "ValueError: of the site" in str(event["exception"])
+
+
+def test_plain_functions_run_in_threads(site: Site, browser: requests.Session) -> None:
+    if site.name != "fastapi":
+        pytest.skip("it is FastAPI that has them")
+    assert browser.get(f"{site.url}/thread").json() == {"is_main": False}
+
+
+def test_requests_at_once(site: Site, key: str) -> None:
+    """Many streams that wait, and are let go by one more request."""
+    answers: list[bytes] = []
+    threads = [
+        threading.Thread(
+            target=lambda: answers.append(
+                requests.get(f"{site.url}/events/{key}", timeout=20).content
+            )
+        )
+        for _ in range(20)
+    ]
+    for thread in threads:
+        thread.start()
+    requests.post(f"{site.url}/signal/{key}", timeout=20)
+    for thread in threads:
+        thread.join()
+    assert answers == [b"data: first\n\ndata: second\n\n"] * 20
