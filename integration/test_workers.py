@@ -10,6 +10,7 @@ import threading
 import urllib.request
 from collections import Counter
 from pathlib import Path
+from typing import Self
 from urllib.error import HTTPError, URLError
 
 import pytest
@@ -90,7 +91,7 @@ class Load:
         except (URLError, OSError) as error:
             self.seen[repr(error)] += 1
 
-    def __enter__(self) -> Load:
+    def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
         self._first.wait()

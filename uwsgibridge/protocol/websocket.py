@@ -118,8 +118,7 @@ class WebSocket:
         self._deflate = deflate
         self._max_message_bytes = max_message_bytes
         self._connection: Connection | None = None
-        self._parts: list[str | bytes] = []
-        self._size_bytes = 0
+        self._buffer = bytearray()
 
     def accept(self, subprotocol: str | None, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
         """Agree to the WebSocket.
@@ -182,12 +181,18 @@ class WebSocket:
         connection.receive_data(data)
         for event in connection.events():
             if isinstance(event, TextMessage | BytesMessage):
-                if self._add(event.data):
+                # In one buffer, text as UTF-8: however small its fragments are, a message takes no
+                # more memory than its bytes.
+                part: str | bytes = event.data
+                self._buffer += part.encode() if isinstance(part, str) else part
+                if len(self._buffer) > self._max_message_bytes:
                     reason = f"a message is over {self._max_message_bytes} bytes"
                     yield Closed(CLOSE_TOO_BIG, reason), self.close(CLOSE_TOO_BIG, reason)
                     return
                 if event.message_finished:
-                    yield self._message(is_text=isinstance(event, TextMessage)), b""
+                    whole, self._buffer = self._buffer, bytearray()
+                    is_text = isinstance(event, TextMessage)
+                    yield Message(whole.decode() if is_text else bytes(whole)), b""
             elif isinstance(event, Ping):
                 yield None, connection.send(event.response()) if self.is_open else b""
             elif isinstance(event, Pong):
@@ -232,20 +237,6 @@ class WebSocket:
     def _open_connection(self) -> Connection:
         assert self._connection is not None, "the handshake is not over"
         return self._connection
-
-    def _add(self, data: str | bytes | bytearray) -> bool:
-        """Keep a part of a message; whether the message is now too long."""
-        part = data if isinstance(data, str) else bytes(data)
-        self._parts.append(part)
-        # Characters are counted as the bytes that they took.
-        self._size_bytes += len(part.encode() if isinstance(part, str) else part)
-        return self._size_bytes > self._max_message_bytes
-
-    def _message(self, *, is_text: bool) -> Message:
-        parts, self._parts, self._size_bytes = self._parts, [], 0
-        if is_text:
-            return Message("".join(part for part in parts if isinstance(part, str)))
-        return Message(b"".join(part for part in parts if isinstance(part, bytes)))
 
 
 class _Deflate(PerMessageDeflate):
