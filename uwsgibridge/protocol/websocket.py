@@ -183,7 +183,7 @@ class WebSocket:
             if isinstance(event, TextMessage | BytesMessage):
                 # In one buffer, text as UTF-8: however small its fragments are, a message takes no
                 # more memory than its bytes.
-                part: str | bytes = event.data
+                part: str | bytes | bytearray = event.data
                 self._buffer += part.encode() if isinstance(part, str) else part
                 if len(self._buffer) > self._max_message_bytes:
                     reason = f"a message is over {self._max_message_bytes} bytes"
