@@ -60,10 +60,14 @@ def test_a_failure_shows_what_was_logged_during_the_test(project):
             urlopen(stack.url + path, timeout=20).close()
 
         def test_one(local_stack):
-            ask(local_stack("greeting:application"), "/before")
+            stack = local_stack("greeting:application")
+            ask(stack, "/before")
+            stack.wait_for_event(lambda event: "/before" in str(event))
 
         def test_two(local_stack):
-            ask(local_stack("greeting:application"), "/during")
+            stack = local_stack("greeting:application")
+            ask(stack, "/during")
+            stack.wait_for_event(lambda event: "/during" in str(event))
             assert False
         """
     )

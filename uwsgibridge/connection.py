@@ -264,7 +264,9 @@ class Connection:
         """
         try:
             chunk = self._socket.recv(CHUNK_BYTES, _DONTWAIT)
-        except ConnectionResetError:
+        except BlockingIOError:
+            raise
+        except OSError:  # reset by the peer, or closed by somebody in a hurry
             return True
         return not chunk
 

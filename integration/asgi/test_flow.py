@@ -176,16 +176,36 @@ def test_an_application_waits_for_a_client_that_does_not_read(flow: LocalStack, 
 @on_both_libraries
 def test_a_client_that_reads_late_gets_everything(flow: LocalStack, key: str) -> None:
     with FrameClient(flow.url, f"/flood/{key}", receive_buffer_bytes=65_536) as client:
-        # It is stopped when two looks find the same.
-        seen, now = b"-1", b""
-        while seen != now:
-            seen, now = now, fetch(f"{flow.url}/progress/{key}").body
-        assert int(now) < PIECES
+        assert wait_until_stopped(flow, key) < PIECES
         for _ in range(PIECES):
             assert client.receive() == Frame(BINARY, PIECE)
         frame = client.receive()
         assert frame is not None
         assert (frame.opcode, Close.parse(frame.payload)) == (CLOSE, Close(1000))
+
+
+def wait_until_stopped(stack: LocalStack, key: str) -> int:
+    """Wait until the application that sends is stopped, which it is when several looks find the same.
+
+    Returns:
+        How many pieces it has sent.
+    """
+    found = [b""]
+    while len(found) < 5 or len(set(found[-5:])) > 1:
+        found.append(fetch(f"{stack.url}/progress/{key}").body)
+    return int(found[-1])
+
+
+@on_both_libraries
+def test_a_close_is_answered_when_much_is_still_to_be_sent(flow: LocalStack, key: str) -> None:
+    with FrameClient(flow.url, f"/flood/{key}", receive_buffer_bytes=65_536) as client:
+        wait_until_stopped(flow, key)
+        client.send(CLOSE, Close(1000).payload)
+        while (frame := client.receive()) == Frame(BINARY, PIECE):
+            pass
+        assert frame is not None, "the connection ended without an answer"
+        assert (frame.opcode, Close.parse(frame.payload)) == (CLOSE, Close(1000))
+        assert client.ends()
 
 
 # --- Silence --------------------------------------------------------------------------------------
@@ -231,6 +251,24 @@ def test_a_client_that_talks_need_not_answer_at_once(pinging: LocalStack, key: s
             client.send_bytes(encode_frame(PONG))
             client.send(TEXT, b"text")
             assert client.receive() == Frame(TEXT, b"text")
+
+
+@on_both_libraries
+def test_a_slow_reader_is_not_taken_for_a_dead_one(pinging: LocalStack, key: str) -> None:
+    """A ping waits behind what was sent before it, and so does its pong."""
+    with FrameClient(pinging.url, f"/flood/{key}", receive_buffer_bytes=65_536) as client:
+        started = time.monotonic()
+        pieces = 0
+        while pieces < PIECES:
+            frame = client.receive()
+            assert frame is not None, f"it was closed after {pieces} pieces"
+            if frame.opcode == PING:
+                client.send(PONG, frame.payload)
+            else:
+                assert frame == Frame(BINARY, PIECE)
+                pieces += 1
+                # As slow as that: 64 KiB in 3 ms, all of it in 3 s.
+                time.sleep(max(0, started + 0.003 * pieces - time.monotonic()))
 
 
 # --- Deadlines of HTTP ----------------------------------------------------------------------------

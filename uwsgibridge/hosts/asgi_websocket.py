@@ -36,6 +36,9 @@ from uwsgibridge.protocol.websocket import Message as WebSocketMessage
 _MAX_QUEUED: Final = 16
 _MAX_QUEUED_BYTES: Final = 1_048_576
 
+# Answers to pings, and what else waits to be sent, before nothing is read that asks for more.
+_MAX_OUTBOX_BYTES: Final = 65_536
+
 # After our close frame, for the client's. Then the connection goes without it.
 _CLOSE_SECONDS: Final = 5.0
 
@@ -61,6 +64,8 @@ class WebSocketExchange(AsgiExchange):
     _queued_bytes = 0
     _is_suspended = False
     _is_restarting = False
+    _is_moving = False  # whether bytes went either way since the last ping
+    _ends_when_sent = False
     _watch: Watch | None = None
     _ping_timer: Task | None = None
     _pong_due = False
@@ -88,7 +93,8 @@ class WebSocketExchange(AsgiExchange):
             # Before the handshake is answered there is nothing but the client's leaving to wait for.
             self._context.hangups.add(self.connection, self._leave)
         while not self._queue:
-            self._message_came = self._context.loop.event()
+            if self._message_came is None or self._message_came.is_set():
+                self._message_came = self._context.loop.event()
             await self._message_came.wait()
         item = self._queue[0]
         if isinstance(item, Closed):
@@ -96,9 +102,7 @@ class WebSocketExchange(AsgiExchange):
             return {"type": "websocket.disconnect", "code": item.code, "reason": item.reason}
         self._queue.popleft()
         self._queued_bytes -= len(item.data)
-        if self._is_suspended and not self._is_full and self._watch is not None:
-            self._is_suspended = False
-            self._watch.resume()
+        self._read_on()
         if isinstance(item.data, str):
             return {"type": "websocket.receive", "bytes": None, "text": item.data}
         return {"type": "websocket.receive", "bytes": item.data, "text": None}
@@ -202,6 +206,7 @@ class WebSocketExchange(AsgiExchange):
             return
         except OSError:
             data = b""
+        self._is_moving = True
         for event, answer in self._websocket.receive(data):
             self._outbox += answer
             if isinstance(event, Closed):
@@ -219,7 +224,17 @@ class WebSocketExchange(AsgiExchange):
 
     @property
     def _is_full(self) -> bool:
-        return len(self._queue) >= _MAX_QUEUED or self._queued_bytes >= _MAX_QUEUED_BYTES
+        return (
+            len(self._queue) >= _MAX_QUEUED
+            or self._queued_bytes >= _MAX_QUEUED_BYTES
+            or len(self._outbox) >= _MAX_OUTBOX_BYTES
+        )
+
+    def _read_on(self) -> None:
+        if self._is_suspended and not self._is_full and not self._ended:
+            assert self._watch is not None
+            self._is_suspended = False
+            self._watch.resume()
 
     def _finish_by_client(self, closed: Closed) -> None:
         if closed.code == CLOSE_ABNORMAL and self._state is _State.OPEN:
@@ -228,7 +243,15 @@ class WebSocketExchange(AsgiExchange):
             self._state = _State.CLOSED
             self._push(closed)
         self._flush_soon()
-        self._end_tunnel()
+        if not self._outbox or self._gone:
+            self._end_tunnel()
+            return
+        # The answer to its close is behind much that it has not taken yet.
+        self._ends_when_sent = True
+        assert self._watch is not None
+        self._watch.suspend()
+        if self._close_timer is None:
+            self._close_timer = self._context.loop.call_later(_CLOSE_SECONDS, self._end_tunnel)
 
     def _push(self, item: WebSocketMessage | Closed) -> None:
         self._queue.append(item)
@@ -246,6 +269,7 @@ class WebSocketExchange(AsgiExchange):
                 self._outbox.clear()
                 return
             del self._outbox[:sent]
+            self._is_moving = self._is_moving or sent > 0
             if self._outbox:
                 self.connection.closing_task = self._context.loop.spawn(self._flush_quietly)
 
@@ -265,11 +289,15 @@ class WebSocketExchange(AsgiExchange):
                 piece = bytes(self._outbox[:CHUNK_BYTES])
                 sent = self._send_some(piece)
                 del self._outbox[:sent]
+                self._is_moving = True
                 if sent != len(piece) and not await self._wait_writable():
                     raise PeerGone("the client does not take the answer")
         finally:
             self._flushing.set()
             self._flushing = None
+        self._read_on()
+        if self._ends_when_sent and not self._outbox:
+            self._end_tunnel()
 
     async def _wait_writable(self) -> bool:
         context = self._context
@@ -288,14 +316,15 @@ class WebSocketExchange(AsgiExchange):
     def _ping(self) -> None:
         if self._state is not _State.OPEN:
             return
-        if self._pong_due and not self._is_suspended:
-            # A whole interval without an answer: nobody is there.
+        if self._pong_due and not self._is_suspended and not self._is_moving:
+            # A whole interval without an answer, or anything else, either way: nobody is there.
             self._gone = True
             self._finish(Closed(CLOSE_ABNORMAL, "no pong"), complete=False)
             return
         self._pong_due = True
         self._outbox += self._websocket.ping()
         self._flush_soon()
+        self._is_moving = False
         self._schedule_ping()
 
     def _deny(self, status: int) -> None:

@@ -27,8 +27,11 @@ class HangupWatcher:
         self._watch = loop.watch(self._poller, self._report)
 
     def add(self, source: HasFileno, callback: Callable[[], None]) -> None:
-        """Watch `source` until it hangs up or is removed."""
+        """Watch `source` until it hangs up or is removed; one that is closed has hung up."""
         descriptor = source.fileno()
+        if descriptor < 0:
+            callback()
+            return
         if descriptor not in self._callbacks:
             self._poller.add(descriptor)
         self._callbacks[descriptor] = callback

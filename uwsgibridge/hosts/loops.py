@@ -122,7 +122,8 @@ class TrioLoop:
         return await self._wait(trio.lowlevel.wait_writable, source, seconds)
 
     def notify_closing(self, source: HasFileno) -> None:
-        trio.lowlevel.notify_closing(source.fileno())
+        if source.fileno() >= 0:
+            trio.lowlevel.notify_closing(source.fileno())
 
     async def checkpoint(self) -> None:
         await trio.lowlevel.checkpoint()
@@ -145,9 +146,12 @@ class TrioLoop:
     async def _wait(
         self, wait: Callable[[int], Awaitable[None]], source: HasFileno, seconds: float
     ) -> bool:
+        descriptor = source.fileno()
+        if descriptor < 0:
+            return True  # closed meanwhile, as if `notify_closing` had come just now
         with trio.move_on_after(seconds) as scope:
             try:
-                await wait(source.fileno())
+                await wait(descriptor)
             except trio.ClosedResourceError:
                 return True
         return not scope.cancelled_caught
@@ -165,8 +169,11 @@ class _TrioWatch:
         with self._scope:
             while True:
                 await self._running.wait()
+                descriptor = self._source.fileno()
+                if descriptor < 0:
+                    return
                 try:
-                    await trio.lowlevel.wait_readable(self._source.fileno())
+                    await trio.lowlevel.wait_readable(descriptor)
                 except trio.ClosedResourceError:
                     return
                 if self._running.is_set():
@@ -181,7 +188,8 @@ class _TrioWatch:
     def close(self) -> None:
         self._scope.cancel()
         # Now, not when the task runs: the descriptor may be closed before that.
-        trio.lowlevel.notify_closing(self._source.fileno())
+        if self._source.fileno() >= 0:
+            trio.lowlevel.notify_closing(self._source.fileno())
 
 
 class AsyncioLoop:
@@ -243,6 +251,8 @@ class AsyncioLoop:
         remove: Callable[[int], object],
     ) -> bool:
         descriptor = source.fileno()
+        if descriptor < 0:
+            return True
         future: asyncio.Future[bool] = self._loop.create_future()
         self._waiting.setdefault(descriptor, {})[future] = remove
         add(descriptor, _resolve, future, True)

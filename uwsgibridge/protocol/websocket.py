@@ -151,10 +151,13 @@ class WebSocket:
                 if agreed is not None:
                     extensions = [deflate]
                     lines.append((b"Sec-WebSocket-Extensions", agreed))
-        for name, value in headers:
-            if name.lower() in _OWN_HEADERS:
-                raise InvalidResponse(f"{name!r} is the handshake's own header")
-            lines.append((name, value))
+        try:
+            for name, value in headers:
+                if name.lower() in _OWN_HEADERS:
+                    raise InvalidResponse(f"{name!r} is the handshake's own header")
+                lines.append((name, value))
+        except (TypeError, ValueError, AttributeError):
+            raise InvalidResponse(f"headers must be pairs of bytes, not {headers!r}") from None
         head = encode_lines(b"101 Switching Protocols", lines)
         self._connection = Connection(ConnectionType.SERVER, extensions)
         return head

@@ -43,7 +43,8 @@ class ServiceLog:
     def __iter__(self) -> Iterator[bytes]:
         shown_until: float | None = None
         for event in self._starts:
-            with contextlib.suppress(docker.errors.NotFound):
+            # An OSError is what is left of an engine that went away.
+            with contextlib.suppress(docker.errors.NotFound, OSError):
                 container = self._client.containers.get(event["id"])
                 self._current = container.logs(stream=True, follow=True, since=shown_until)
                 if self._closed:

@@ -12,9 +12,6 @@ from uwsgibridge.testing.errors import StackError
 
 LogEvent: TypeAlias = Mapping[str, object]
 
-# Enough to see what happened last in the message of a failure.
-_LINES_IN_MESSAGES = 40
-
 
 def event_with(**fields: object) -> Callable[[LogEvent], bool]:
     """Make a predicate for log events that have all of `fields`, such as ``event="refused"``."""
@@ -91,7 +88,7 @@ class LogStream:
                     break
                 self._grown.wait(left_seconds)
             why = f"{self._source} has ended" if self._ended else f"{timeout_seconds:g} s passed"
-            log = "".join(self._lines[-_LINES_IN_MESSAGES:])
+            log = "".join(self._lines)
         raise StackError(f"{why} without the log event that was waited for", log=log)
 
     def wait_ended(self, timeout_seconds: float) -> bool:

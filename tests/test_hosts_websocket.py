@@ -1,0 +1,570 @@
+"""WebSockets of ASGI applications at the uwsgi socket itself, where no Nginx stands between."""
+
+from __future__ import annotations
+
+import queue
+import socket
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
+
+import anyio
+import pytest
+
+from tests.bridge import Bridge, on_each_loop, on_each_socket, running
+from tests.log_events import PATIENCE_SECONDS
+from tests.raw_client import connect, packet, read_answer, read_until, reset
+from tests.websocket_frames import BINARY, CLOSE, PING, PONG, TEXT, close_payload, frame
+from uwsgibridge.hosts import asgi_websocket
+
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[Any], Awaitable[None]]
+
+# For a deadline that is meant to pass.
+SHORT_SECONDS = 0.1
+
+KIB = 1024
+MIB = 1024 * KIB
+
+# More than the kernel holds between two sockets of the same machine, were they of TCP.
+ON_THE_WAY_BYTES = 16 * MIB
+
+HANDSHAKE: dict[str, Any] = {
+    "HTTP_UPGRADE": "websocket",
+    "HTTP_CONNECTION": "Upgrade",
+    "HTTP_SEC_WEBSOCKET_KEY": "dGhlIHNhbXBsZSBub25jZQ==",
+    "HTTP_SEC_WEBSOCKET_VERSION": "13",
+}
+
+
+class Client:
+    """A WebSocket's client; the frames that it gets are whole, or there are none."""
+
+    def __init__(self, connection: socket.socket, received: bytes) -> None:
+        self.connection = connection
+        self._received = received
+
+    def send(self, opcode: int, payload: bytes = b"", **details: Any) -> None:
+        self.connection.sendall(frame(opcode, payload, **details))
+
+    def receive(self) -> tuple[int, bytes] | None:
+        """Give opcode and payload; None at the connection's end."""
+        head = self._take(2)
+        if head is None:
+            return None
+        size = head[1]
+        if size >= 126:
+            extended = self._take(2 if size == 126 else 8)
+            assert extended is not None
+            size = int.from_bytes(extended, "big")
+        payload = self._take(size)
+        assert payload is not None, "the connection ended within a frame"
+        assert head[0] & 0xF0 == 0x80, "a frame that is not whole"
+        return head[0] & 15, payload
+
+    def ends(self) -> bool:
+        """Wait for the connection's end; False where something else comes."""
+        return self.receive() is None
+
+    def _take(self, size: int) -> bytes | None:
+        pieces = [self._received]
+        missing = size - len(self._received)
+        while missing > 0:
+            try:
+                piece = self.connection.recv(MIB)
+            except ConnectionResetError:
+                piece = b""
+            if not piece:
+                return None
+            pieces.append(piece)
+            missing -= len(piece)
+        whole = b"".join(pieces)
+        self._received = whole[size:]
+        return whole[:size]
+
+
+@contextmanager
+def opened(bridge: Bridge, path: str = "/") -> Iterator[Client]:
+    with connect(bridge.address) as connection:
+        connection.sendall(packet(path, **HANDSHAKE))
+        received = b""
+        while b"\r\n\r\n" not in received:
+            received += connection.recv(KIB)
+        head, _, frames = received.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 101 Switching Protocols\r\n")
+        yield Client(connection, frames)
+
+
+async def accept(receive: Receive, send: Send) -> None:
+    assert await receive() == {"type": "websocket.connect"}
+    await send({"type": "websocket.accept"})
+
+
+async def echo(scope: Any, receive: Receive, send: Send) -> None:
+    await accept(receive, send)
+    while (message := await receive())["type"] == "websocket.receive":
+        await send({**message, "type": "websocket.send"})
+
+
+def said(opcode: int, code: int, reason: str = "") -> tuple[int, bytes]:
+    return opcode, close_payload(code, reason)
+
+
+# The end of a WebSocket.
+
+
+@on_each_loop
+@on_each_socket
+def test_a_whole_conversation(family: str, loop: str) -> None:
+    with running(echo, family, loop=loop, lifespan="off") as bridge, opened(bridge) as client:
+        client.send(TEXT, b"text")
+        assert client.receive() == (TEXT, b"text")
+        client.send(PING, b"ping")
+        assert client.receive() == (PONG, b"ping")
+        client.send(CLOSE, close_payload(1000, "done"))
+        assert client.receive() == said(CLOSE, 1000, "done")
+        assert client.ends()
+
+    assert bridge.counters.app_errors == 0
+    assert bridge.counters.client_gone == 0
+    assert bridge.events.find(level="error") == bridge.events.find(level="warning") == []
+
+
+@on_each_loop
+@on_each_socket
+@pytest.mark.parametrize("leave", [reset, socket.socket.close], ids=["reset", "close"])
+def test_a_client_that_goes_away_is_counted_and_no_news(
+    family: str, loop: str, leave: Callable[[Any], None]
+) -> None:
+    messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    async def app(scope, receive, send):
+        await accept(receive, send)
+        messages.put(await receive())
+        for _ in range(2):
+            with suppress(OSError):
+                await send({"type": "websocket.send", "text": "to nobody"})
+        raise ValueError("because of that")
+
+    with running(app, family, loop=loop, lifespan="off") as bridge:
+        with opened(bridge) as client:
+            leave(client.connection)
+        message = messages.get(timeout=PATIENCE_SECONDS)
+
+    assert message == {"type": "websocket.disconnect", "code": 1006, "reason": ""}
+    assert bridge.counters.client_gone == 1
+    assert bridge.counters.app_errors == 0
+    assert "Traceback" not in bridge.events.text()
+
+
+@on_each_loop
+@on_each_socket
+def test_a_client_that_goes_away_before_the_handshake_is_over(family: str, loop: str) -> None:
+    messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    async def app(scope, receive, send):
+        for _ in range(2):
+            messages.put(await receive())
+
+    with running(app, family, loop=loop, lifespan="off") as bridge:
+        with connect(bridge.address) as connection:
+            connection.sendall(packet(**HANDSHAKE))
+            assert messages.get(timeout=PATIENCE_SECONDS)["type"] == "websocket.connect"
+        assert messages.get(timeout=PATIENCE_SECONDS)["code"] == 1006
+
+    assert bridge.counters.client_gone == 1
+    assert bridge.counters.app_errors == 0
+
+
+@on_each_loop
+@on_each_socket
+def test_a_close_that_nobody_answers_is_given_up(
+    family: str, loop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asgi_websocket, "_CLOSE_SECONDS", SHORT_SECONDS)
+
+    async def app(scope, receive, send):
+        await accept(receive, send)
+        await send({"type": "websocket.close", "code": 4000})
+
+    with running(app, family, loop=loop, lifespan="off") as bridge, opened(bridge) as client:
+        assert client.receive() == said(CLOSE, 4000)
+        # No answer, but the connection ends.
+        assert client.ends()
+
+
+@on_each_loop
+@on_each_socket
+def test_a_connection_without_an_answered_close_is_not_held_by_frames(
+    family: str, loop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asgi_websocket, "_CLOSE_SECONDS", SHORT_SECONDS)
+
+    async def app(scope, receive, send):
+        await accept(receive, send)
+
+    with (
+        running(app, family, loop=loop, lifespan="off", linger_seconds=SHORT_SECONDS) as bridge,
+        opened(bridge) as client,
+    ):
+        assert client.receive() == said(CLOSE, 1000)
+        with pytest.raises((BrokenPipeError, ConnectionResetError)):
+            send_for_ever(client)
+
+
+def send_for_ever(client: Client) -> None:
+    while True:
+        client.send(TEXT, b"and another thing")
+
+
+@on_each_loop
+@on_each_socket
+def test_a_failure_is_counted_and_told_once(family: str, loop: str) -> None:
+    async def app(scope, receive, send):
+        await accept(receive, send)
+        raise ValueError("of the application")
+
+    with running(app, family, loop=loop, lifespan="off") as bridge, opened(bridge, "/x") as client:
+        assert client.receive() == said(CLOSE, 1011, "the application failed")
+        client.send(CLOSE, close_payload(1011))
+        assert client.ends()
+
+    assert bridge.counters.app_errors == 1
+    (event,) = bridge.events.find(level="error")
+    assert event["path"] == "/x"
+    assert event["outcome"] == "closed with 1011"
+    assert "ValueError: of the application" in event["exception"]
+
+
+@on_each_loop
+@on_each_socket
+def test_what_is_refused_is_counted(family: str, loop: str) -> None:
+    with running(echo, family, loop=loop, lifespan="off") as bridge:
+        variables = {**HANDSHAKE, "HTTP_SEC_WEBSOCKET_KEY": "wrong"}
+        for method, body in (("POST", bytes(300 * KIB)), ("POST", b""), ("GET", None)):
+            length = None if body is None else len(body)
+            with connect(bridge.address) as connection:
+                connection.sendall(packet(method=method, content_length=length, **variables))
+                if body:
+                    connection.sendall(body)
+                answer = read_answer(connection)
+            assert answer.seen == 400
+            assert b"WebSocket" in answer.body
+
+    assert bridge.counters.refused == {"websocket_handshake": 3}
+    assert bridge.counters.app_errors == 0
+
+
+# More than fits.
+
+
+@on_each_loop
+@on_each_socket
+def test_answers_to_pings_wait_for_the_message_before_them(family: str, loop: str) -> None:
+    """A frame of one kind is never within one of another, however full the socket is."""
+    message = bytes(range(256)) * 40_000
+
+    async def app(scope, receive, send):
+        await accept(receive, send)
+        await send({"type": "websocket.send", "bytes": message})
+        await receive()
+
+    with running(app, family, loop=loop, lifespan="off") as bridge, opened(bridge) as client:
+        bridge.settle()
+        for number in range(20):
+            client.send(PING, b"%d" % number)
+        bridge.settle()
+        assert client.receive() == (BINARY, message)
+        for number in range(20):
+            assert client.receive() == (PONG, b"%d" % number)
+
+
+@on_each_loop
+@on_each_socket
+def test_messages_of_several_tasks_stay_whole(family: str, loop: str) -> None:
+    async def app(scope, receive, send):
+        await accept(receive, send)
+        async with anyio.create_task_group() as group:
+            for number in range(8):
+                data = bytes([number]) * MIB
+                group.start_soon(send, {"type": "websocket.send", "bytes": data})
+
+    with running(app, family, loop=loop, lifespan="off") as bridge, opened(bridge) as client:
+        bridge.settle()
+        found = {client.receive() for _ in range(8)}
+        assert found == {(BINARY, bytes([number]) * MIB) for number in range(8)}
+        assert client.receive() == said(CLOSE, 1000)
+
+
+@on_each_loop
+@on_each_socket
+def test_a_send_that_is_cancelled_leaves_a_whole_frame(family: str, loop: str) -> None:
+    async def app(scope, receive, send):
+        await accept(receive, send)
+        for number in range(3):
+            with anyio.move_on_after(0.01):
+                data = bytes([number]) * 10 * MIB
+                await send({"type": "websocket.send", "bytes": data})
+
+    with running(app, family, loop=loop, lifespan="off") as bridge, opened(bridge) as client:
+        bridge.settle()
+        found = []
+        while (received := client.receive()) != said(CLOSE, 1000):
+            assert received is not None
+            found.append(received)
+        assert found
+        for opcode, payload in found:
+            assert opcode == BINARY
+            assert payload == payload[:1] * 10 * MIB
+
+
+@on_each_loop
+@on_each_socket
+def test_a_client_that_pings_and_does_not_read_is_stopped(family: str, loop: str) -> None:
+    pings = frame(PING, bytes(125)) * 500
+    with running(echo, family, loop=loop, lifespan="off") as bridge, opened(bridge) as client:
+        assert sent_until_stopped(bridge, client, pings) < ON_THE_WAY_BYTES
+
+
+@on_each_loop
+@on_each_socket
+def test_a_client_that_talks_and_is_not_heard_is_stopped(family: str, loop: str) -> None:
+    release = threading.Event()
+
+    async def app(scope, receive, send):
+        await accept(receive, send)
+        await anyio.to_thread.run_sync(release.wait, PATIENCE_SECONDS)
+        total = 0
+        while (message := await receive())["type"] == "websocket.receive" and message["bytes"]:
+            total += len(message["bytes"])
+        await send({"type": "websocket.send", "text": str(total)})
+
+    messages = frame(BINARY, bytes(64 * KIB))
+    with running(app, family, loop=loop, lifespan="off") as bridge, opened(bridge) as client:
+        sent = sent_until_stopped(bridge, client, messages)
+        assert sent < ON_THE_WAY_BYTES
+        release.set()
+        client.connection.sendall(messages[sent % len(messages) :] if sent % len(messages) else b"")
+        client.send(BINARY)
+        count = -(-sent // len(messages))
+        assert client.receive() == (TEXT, b"%d" % (count * 64 * KIB))
+
+
+def sent_until_stopped(bridge: Bridge, client: Client, data: bytes) -> int:
+    """Send the same again and again, until nothing more is taken, or more than there is room for.
+
+    Returns:
+        The number of bytes taken.
+    """
+    sent, still = 0, 0
+    client.connection.setblocking(False)
+    while sent < ON_THE_WAY_BYTES and still < 3:
+        try:
+            sent += client.connection.send(data[sent % len(data) :])
+        except BlockingIOError:
+            bridge.settle()
+            still += 1
+        else:
+            still = 0
+    client.connection.settimeout(PATIENCE_SECONDS)
+    return sent
+
+
+@on_each_loop
+@on_each_socket
+def test_a_reader_that_does_not_read_is_given_up(family: str, loop: str) -> None:
+    errors: queue.SimpleQueue[BaseException] = queue.SimpleQueue()
+
+    async def app(scope, receive, send):
+        await accept(receive, send)
+        try:
+            while True:
+                await send({"type": "websocket.send", "bytes": bytes(MIB)})
+        except OSError as error:
+            errors.put(error)
+            raise
+
+    with (
+        running(
+            app, family, loop=loop, lifespan="off", write_timeout_seconds=SHORT_SECONDS
+        ) as bridge,
+        connect(bridge.address) as connection,
+    ):
+        connection.sendall(packet("/endless", **HANDSHAKE))
+        event = bridge.events.wait(event="answer was not taken in time")
+        errors.get(timeout=PATIENCE_SECONDS)
+
+    assert event["path"] == "/endless"
+    assert event["option"] == "--write-timeout-seconds"
+    assert bridge.counters.app_errors == 0
+
+
+@on_each_loop
+@on_each_socket
+def test_a_close_is_answered_behind_what_waits(family: str, loop: str) -> None:
+    async def app(scope, receive, send):
+        await accept(receive, send)
+        await send({"type": "websocket.send", "bytes": bytes(10 * MIB)})
+        await receive()
+
+    with running(app, family, loop=loop, lifespan="off") as bridge, opened(bridge) as client:
+        bridge.settle()
+        client.send(CLOSE, close_payload(1001))
+        bridge.settle()
+        assert client.receive() == (BINARY, bytes(10 * MIB))
+        assert client.receive() == said(CLOSE, 1001)
+        assert client.ends()
+
+
+# Several tasks, several WebSockets.
+
+
+@on_each_loop
+def test_two_tasks_may_receive(loop: str) -> None:
+    texts: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    async def app(scope, receive, send):
+        async def read() -> None:
+            texts.put((await receive())["text"])
+
+        await accept(receive, send)
+        async with anyio.create_task_group() as group:
+            group.start_soon(read)
+            group.start_soon(read)
+
+    with running(app, loop=loop, lifespan="off") as bridge, opened(bridge) as client:
+        bridge.settle()
+        client.send(TEXT, b"one")
+        bridge.settle()
+        client.send(TEXT, b"two")
+        assert {texts.get(timeout=PATIENCE_SECONDS) for _ in range(2)} == {"one", "two"}
+
+
+@on_each_loop
+def test_the_limit_of_requests_counts_websockets(loop: str) -> None:
+    started: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    async def app(scope, receive, send):
+        started.put(scope["path"])
+        await echo(scope, receive, send)
+
+    with (
+        running(app, loop=loop, lifespan="off", max_concurrency=1) as bridge,
+        opened(bridge, "/first") as first,
+        connect(bridge.address) as connection,
+    ):
+        assert started.get(timeout=PATIENCE_SECONDS) == "/first"
+        connection.sendall(packet("/second", **HANDSHAKE))
+        bridge.settle()
+        assert started.empty()
+        first.send(CLOSE, close_payload(1000))
+        assert first.receive() == said(CLOSE, 1000)
+        assert first.ends()
+        first.connection.close()
+        assert started.get(timeout=PATIENCE_SECONDS) == "/second"
+        assert read_until(connection, b"\r\n\r\n").startswith(b"HTTP/1.1 101 ")
+
+
+@on_each_loop
+@on_each_socket
+def test_none_is_left_behind(family: str, loop: str) -> None:
+    """However they end, the next ones find room."""
+    with running(echo, family, loop=loop, lifespan="off", max_concurrency=4) as bridge:
+        for number in range(40):
+            with opened(bridge) as client:
+                client.send(TEXT, b"%d" % number)
+                assert client.receive() == (TEXT, b"%d" % number)
+                match number % 4:
+                    case 0:
+                        client.send(CLOSE, close_payload(1000))
+                        assert client.receive() == said(CLOSE, 1000)
+                    case 1:
+                        client.send(TEXT, b"\xff")
+                        received = client.receive()
+                        assert received is not None
+                        assert received[1][:2] == close_payload(1007)
+                    case 2:
+                        reset(client.connection)
+
+
+# The end of the host.
+
+
+@on_each_loop
+@on_each_socket
+def test_a_stop_closes_them(family: str, loop: str) -> None:
+    with running(echo, family, loop=loop, lifespan="off") as bridge, ExitStack() as clients:
+        open_ones = [clients.enter_context(opened(bridge)) for _ in range(5)]
+        bridge.begin_stop()
+        for client in open_ones:
+            assert client.receive() == said(CLOSE, 1012, "the server is restarting")
+            client.send(CLOSE, close_payload(1012))
+            assert client.ends()
+            client.connection.close()
+        bridge.wait_stopped()
+
+    assert bridge.events.find(level="error") == []
+
+
+@on_each_loop
+@on_each_socket
+def test_what_ignores_a_stop_is_broken_off(family: str, loop: str) -> None:
+    async def app(scope, receive, send):
+        if scope["path"] == "/denying":
+            await send({"type": "websocket.http.response.start", "status": 403})
+        elif scope["path"] == "/open":
+            await accept(receive, send)
+        await anyio.sleep_forever()
+
+    with (
+        running(
+            app, family, loop=loop, lifespan="off", graceful_timeout_seconds=SHORT_SECONDS
+        ) as bridge,
+        opened(bridge, "/open") as client,
+        connect(bridge.address) as connecting,
+        connect(bridge.address) as denying,
+    ):
+        connecting.sendall(packet("/connecting", **HANDSHAKE))
+        denying.sendall(packet("/denying", **HANDSHAKE))
+        bridge.settle()
+        bridge.begin_stop()
+        assert client.receive() == said(CLOSE, 1012, "the server is restarting")
+        client.send(CLOSE, close_payload(1012))
+        assert client.ends()
+        assert read_answer(connecting).seen == 503
+        assert read_answer(denying).seen == 503
+        bridge.wait_stopped()
+
+    (event,) = bridge.events.find(level="error")
+    assert event["requests"] == 3
+    assert event["option"] == "--graceful-timeout-seconds"
+    assert bridge.counters.app_errors == 0
+
+
+# The access log.
+
+
+@on_each_loop
+def test_the_access_log_has_them(loop: str, capfd: pytest.CaptureFixture[str]) -> None:
+    async def app(scope, receive, send):
+        if scope["path"] == "/denied":
+            await send({"type": "websocket.http.response.start", "status": 401})
+            await send({"type": "websocket.http.response.body", "body": b"who are you?"})
+        elif scope["path"] == "/refused":
+            await send({"type": "websocket.close"})
+        else:
+            await echo(scope, receive, send)
+
+    with running(app, loop=loop, lifespan="off", access_log=True) as bridge:
+        with opened(bridge, "/opened") as client:
+            client.send(CLOSE, close_payload(1000))
+            assert client.receive() == said(CLOSE, 1000)
+        for path, status in (("/denied", 401), ("/refused", 403)):
+            with connect(bridge.address) as connection:
+                connection.sendall(packet(path, **HANDSHAKE))
+                assert read_answer(connection).seen == status
+
+    lines = [line for line in capfd.readouterr().err.splitlines() if "HTTP/1.1" in line]
+    found = {line.split('"')[1].split()[1]: line.split('"')[2].split()[0] for line in lines}
+    assert found == {"/opened": "101", "/denied": "401", "/refused": "403"}
