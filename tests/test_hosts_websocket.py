@@ -532,6 +532,7 @@ def test_what_ignores_a_stop_is_broken_off(family: str, loop: str) -> None:
         assert client.receive() == said(CLOSE, 1012, "the server is restarting")
         client.send(CLOSE, close_payload(1012))
         assert client.ends()
+        client.connection.close()
         assert read_answer(connecting).seen == 503
         assert read_answer(denying).seen == 503
         bridge.wait_stopped()

@@ -23,6 +23,8 @@ from uwsgibridge.protocol.response import Response, status_line
 _FIRST_PIECE_BYTES: Final = 65_536
 _FILE_PIECE_BYTES: Final = 262_144
 
+_CLOCK_SECONDS: Final = 0.002
+
 _BODY_TYPES: Final = (bytes, bytearray, memoryview)
 
 
@@ -44,7 +46,10 @@ class HttpExchange(AsgiExchange):
         self._response = Response(connection.request.method)
         self._started_at = monotonic()
         if context.request_timeout_seconds:
-            self._timer = context.loop.call_later(context.request_timeout_seconds, self._time_out)
+            # A loop's clock has a resolution, and may be early by that.
+            self._timer = context.loop.call_later(
+                context.request_timeout_seconds + _CLOCK_SECONDS, self._time_out
+            )
 
     async def receive(self) -> Message:
         """Give the next piece of the body, then wait for the client to leave."""

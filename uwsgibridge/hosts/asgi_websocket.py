@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import MutableMapping
 from enum import Enum, auto
+from time import monotonic
 from typing import Any, Final
 
 import trio
@@ -66,6 +67,8 @@ class WebSocketExchange(AsgiExchange):
     _is_restarting = False
     _is_moving = False  # whether bytes went either way since the last ping
     _ends_when_sent = False
+    _status = 0  # of the answer to the handshake
+    _is_logged = False
     _watch: Watch | None = None
     _ping_timer: Task | None = None
     _pong_due = False
@@ -81,6 +84,7 @@ class WebSocketExchange(AsgiExchange):
             deflate=context.websocket_deflate,
         )
         self._denial = Response("GET")
+        self._started_at = monotonic()
         self._queue: deque[WebSocketMessage | Closed] = deque()
         self._outbox = bytearray()
 
@@ -130,6 +134,7 @@ class WebSocketExchange(AsgiExchange):
                 for data in self._denial.send(message.get("body", b""), last=last):
                     await self._write(data)
                 if last:
+                    self._status = self._denial.status
                     self._finish(Closed(CLOSE_ABNORMAL, ""), complete=True)
             case (("websocket.send" | "websocket.close"), _State.CLOSED):
                 raise PeerGone("the WebSocket is closed")
@@ -161,6 +166,7 @@ class WebSocketExchange(AsgiExchange):
     async def _accept(self, message: Message) -> None:
         head = self._websocket.accept(message.get("subprotocol"), message.get("headers", ()))
         self._state = _State.OPEN
+        self._status = 101
         self._context.hangups.remove(self.connection)
         self.connection.begin_tunnel()
         await self._write(head)
@@ -328,6 +334,7 @@ class WebSocketExchange(AsgiExchange):
         self._schedule_ping()
 
     def _deny(self, status: int) -> None:
+        self._status = status
         answer = failure_answer(self.request, status)
         try:
             answered = self.connection.send(answer) == len(answer)
@@ -401,6 +408,20 @@ class WebSocketExchange(AsgiExchange):
         if self._gone:
             self._context.reporter.client_gone()
         self._returned = True
+
+    def _release_when_over(self) -> None:
+        if self._closed and self._returned and not self._is_logged:
+            self._is_logged = True
+            if self._context.reporter.logs_access:
+                self._context.reporter.over(
+                    self.request,
+                    self._denial,
+                    failure_status=self._status,
+                    failure_bytes=0,
+                    accepted_at=self.connection.accepted_at,
+                    started_at=self._started_at,
+                )
+        super()._release_when_over()
 
     def _leave(self) -> None:
         super()._leave()
