@@ -65,7 +65,7 @@ class WebSocketExchange(AsgiExchange):
     _queued_bytes = 0
     _is_suspended = False
     _is_restarting = False
-    _is_moving = False  # whether bytes went either way since the last ping
+    _is_moving = False  # whether the client sent, or took, something since the last ping
     _ends_when_sent = False
     _status = 0  # of the answer to the handshake
     _is_logged = False
@@ -275,7 +275,6 @@ class WebSocketExchange(AsgiExchange):
                 self._outbox.clear()
                 return
             del self._outbox[:sent]
-            self._is_moving = self._is_moving or sent > 0
             if self._outbox:
                 self.connection.closing_task = self._context.loop.spawn(self._flush_quietly)
 
@@ -295,7 +294,6 @@ class WebSocketExchange(AsgiExchange):
                 piece = bytes(self._outbox[:CHUNK_BYTES])
                 sent = self._send_some(piece)
                 del self._outbox[:sent]
-                self._is_moving = True
                 if sent != len(piece) and not await self._wait_writable():
                     raise PeerGone("the client does not take the answer")
         finally:
@@ -308,6 +306,8 @@ class WebSocketExchange(AsgiExchange):
     async def _wait_writable(self) -> bool:
         context = self._context
         if await context.loop.wait_writable(self.connection, context.write_timeout_seconds):
+            # What the kernel takes at once says nothing of who reads it; that it takes more does.
+            self._is_moving = True
             return True
         context.reporter.reader_stalled(self.request)
         self._leave()
