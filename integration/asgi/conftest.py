@@ -96,7 +96,7 @@ def serve(local_stack: Callable[..., LocalStack]) -> Callable[..., LocalStack]:
         environment = {"PYTHONWARNINGS": "always", **options.pop("environment", {})}
         # Requests tell each other what to do, and one process is looked at.
         serve_args = ("--workers", "1", *options.pop("serve_args", ()))
-        return local_stack(
+        stack = local_stack(
             f"{APPS}.{app}",
             serve_args=serve_args,
             app_dir=REPOSITORY,
@@ -105,6 +105,10 @@ def serve(local_stack: Callable[..., LocalStack]) -> Callable[..., LocalStack]:
             environment=environment,
             **options,
         )
+        if stack.bridge.log.wait_ended(0):
+            # A fixture has stopped it, to look at its end, and tests of the same kind come once more.
+            stack.start()
+        return stack
 
     return serve
 

@@ -254,6 +254,14 @@ def test_a_client_that_talks_need_not_answer_at_once(pinging: LocalStack, key: s
 
 
 @on_both_libraries
+def test_a_dead_client_that_is_sent_little_is_noticed(pinging: LocalStack, key: str) -> None:
+    """What the kernel takes at once says nothing of who reads it."""
+    path = f"/chatter/{key}"
+    with FrameClient(pinging.url, path):
+        pinging.wait_for_event(event_with(event="app", path=path, told="disconnect 1006 no pong"))
+
+
+@on_both_libraries
 def test_a_slow_reader_is_not_taken_for_a_dead_one(pinging: LocalStack, key: str) -> None:
     """A ping waits behind what was sent before it, and so does its pong."""
     with FrameClient(pinging.url, f"/flood/{key}", receive_buffer_bytes=65_536) as client:

@@ -37,28 +37,23 @@ RAISES_WHAT_IT_ANSWERED = {"fastapi", "starlette"}
 numbers = itertools.count()
 
 
-@dataclass(frozen=True)
-class Where:
-    """A site in its framework, and the kind of bridge that serves it."""
-
-    kind: Kind
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.kind.loop}-{self.name}"
-
-    @property
-    def library(self) -> str:
-        """What the framework takes the loop for."""
-        return "trio" if self.kind.loop == "trio" else "asyncio"
-
-
 KINDS = [Kind("asyncio", "unix"), Kind("uvloop", "tcp"), Kind("trio", "unix")]
-ALL = [
-    Where(kind, name)
-    for kind in KINDS
-    for name in SITES["trio" if kind.loop == "trio" else "asyncio"]
-]
+
+
+def library_of(kind: Kind) -> str:
+    """What frameworks take a loop for."""
+    return "trio" if kind.loop == "trio" else "asyncio"
+
+
+PLACES = [(kind, name) for kind in KINDS for name in SITES[library_of(kind)]]
+
+pytestmark = pytest.mark.parametrize(
+    ("kind", "name"),
+    PLACES,
+    ids=[f"{kind.loop}-{name}" for kind, name in PLACES],
+    indirect=["kind"],
+    scope="session",
+)
 
 
 @dataclass(frozen=True)
@@ -84,32 +79,29 @@ class Site:
         return sum(map(wanted, self.stack.log_events()))
 
 
-@pytest.fixture(scope="session", params=ALL, ids=str)
-def place(request: pytest.FixtureRequest) -> Where:
-    """Where the site of a test is."""
-    found: Where = request.param
-    return found
-
-
 @pytest.fixture(scope="session")
-def kind(place: Where) -> Kind:
-    """The bridge of a place."""
-    return place.kind
-
-
-@pytest.fixture(scope="session")
-def site(place: Where, serve: Callable[..., LocalStack]) -> Iterator[Site]:
-    """A site, beside all others that its loop can run."""
-    names = SITES["trio" if place.kind.loop == "trio" else "asyncio"]
+def sites(kind: Kind, serve: Callable[..., LocalStack]) -> Iterator[LocalStack]:
+    """All sites that a loop can run, side by side."""
+    names = SITES[library_of(kind)]
     modules = {name: f"{APPS}.frameworks.{name.replace('-', '_')}_site" for name in names}
-    mounts = [f"/{name}={module}:app" for name, module in modules.items()]
-    arguments = itertools.chain.from_iterable(("--mount", mount) for mount in mounts)
-    stack = serve(
-        "behaviours:application", place.kind, serve_args=("--interface", "asgi", *arguments)
-    )
-    yield Site(stack, place.name, place.library)
+    mounts = [("--mount", f"/{name}={module}:app") for name, module in modules.items()]
+    stack = serve("behaviours:application", kind, serve_args=tuple(itertools.chain(*mounts)))
+    yield stack
+    assert stack.stop() == 0
     # Of trio's about generators that frameworks do not close.
     assert_clean(stack, but="ResourceWarning")
+    for name in set(names) - WITHOUT_LIFESPAN:
+        assert [
+            event["told"]
+            for event in stack.log_events()
+            if event.get("path") == f"/{name}" and event["told"] in {"startup", "shutdown"}
+        ] == ["startup", "shutdown"]
+
+
+@pytest.fixture
+def site(kind: Kind, name: str, sites: LocalStack) -> Site:
+    """The site in one framework."""
+    return Site(sites, name, library_of(kind))
 
 
 @pytest.fixture
@@ -211,7 +203,6 @@ def test_the_state_of_the_lifespan(site: Site, browser: requests.Session) -> Non
     if site.name in WITHOUT_LIFESPAN:
         pytest.skip("the framework has none")
     assert browser.get(f"{site.url}/state").json() == {"greeting": "from the lifespan"}
-    assert site.told("startup") == 1
 
 
 def test_the_loop_is_seen_as_what_it_is(site: Site, browser: requests.Session) -> None:

@@ -217,3 +217,8 @@ def test_http_2(behaviours: LocalStack) -> None:
     assert headers[b"host"].startswith(b"127.0.0.1:")
     assert headers[b"x-y"] == b"z"
     assert not [name for name in headers if name.startswith(b":")]
+
+
+def test_without_tls_there_is_no_tls_extension(behaviours: LocalStack) -> None:
+    assert "tls" not in http_scope(behaviours)["extensions"]
+    assert "tls" not in websocket_scope(behaviours)["extensions"]

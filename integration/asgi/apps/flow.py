@@ -82,6 +82,23 @@ async def flood(scope: Scope, receive: Receive, send: Send, key: str) -> None:
     tell(scope, "sent all")
 
 
+async def chatter(scope: Scope, receive: Receive, send: Send, key: str) -> None:
+    """Send a little now and then, and read what comes."""
+    await accept(receive, send)
+
+    async def read() -> None:
+        while (message := await receive())["type"] == "websocket.receive":
+            pass
+        tell(scope, f"disconnect {message['code']} {message['reason']}".rstrip())
+        group.cancel_scope.cancel()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(read)
+        while True:
+            await say(send, "tick")
+            await anyio.sleep(0.05)
+
+
 async def accepts_late(scope: Scope, receive: Receive, send: Send, key: str) -> None:
     """Accept when another WebSocket has closed, which it does when the server stops."""
     await receive()
@@ -169,6 +186,7 @@ HANDLERS = {
     ("websocket", "echo"): echo,
     ("websocket", "hold"): hold,
     ("websocket", "flood"): flood,
+    ("websocket", "chatter"): chatter,
     ("websocket", "accepts-late"): accepts_late,
     ("websocket", "closes"): closes,
     ("websocket", "stays-silent"): stays_silent,
