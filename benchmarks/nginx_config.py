@@ -24,7 +24,7 @@ class Upstream:
     """A server behind Nginx: a request with `name` as its Host goes to `endpoint` ("unix:/path" or "host:port")."""
 
     name: str
-    protocol: Literal["uwsgi", "http"]
+    protocol: Literal["uwsgi", "http", "http-close"]
     endpoint: str
 
 
@@ -103,7 +103,7 @@ def _host(port: int, upstream: Upstream, connections: int) -> str:
         listen 127.0.0.1:{port};
         server_name {name};
         location / {{
-{_UWSGI_PASS if upstream.protocol == "uwsgi" else _PROXY_PASS}{name};
+{_PASS[upstream.protocol]}{name};
         }}
     }}"""
 
@@ -129,8 +129,14 @@ _UWSGI_PASS = """\
 # What an HTTP server needs to know the same: the host, the client's address and the scheme.
 _PROXY_PASS = """\
             proxy_http_version 1.1;
-            proxy_set_header Connection "";
+            proxy_set_header Connection "{connection}";
             proxy_set_header Host $http_host;
             proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
             proxy_set_header X-Forwarded-Proto $scheme;
             proxy_pass http://"""
+
+_PASS = {
+    "uwsgi": _UWSGI_PASS,
+    "http": _PROXY_PASS.format(connection=""),
+    "http-close": _PROXY_PASS.format(connection="close"),
+}

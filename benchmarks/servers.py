@@ -33,7 +33,7 @@ class Server:
     name: str
     summary: str
     interface: Interface
-    protocol: Literal["uwsgi", "http"]
+    protocol: Literal["uwsgi", "http", "http-close"]
     packages: tuple[str, ...]
     ready_text: str
     argv: Callable[[str, str, int], list[str]]
@@ -53,8 +53,10 @@ PAIRS = (
     Pair("bridge-wsgi", "uwsgi-threads"),
     Pair("bridge-wsgi", "gunicorn"),
     Pair("bridge-asyncio", "uvicorn"),
+    Pair("bridge-asyncio", "uvicorn-close"),
     Pair("bridge-asyncio", "uvicorn-access-log"),
     Pair("bridge-uvloop", "uvicorn"),
+    Pair("bridge-uvloop", "uvicorn-close"),
     Pair("bridge-uvloop", "uvicorn-access-log"),
     Pair("bridge-trio", "uvicorn"),
 )
@@ -280,8 +282,17 @@ SERVERS = (
         argv=_uvicorn("--no-access-log"),
     ),
     Server(
+        name="uvicorn-close",
+        summary="the same, with a new connection for each request",
+        interface="asgi",
+        protocol="http-close",
+        packages=("uvicorn", "uvloop", "httptools"),
+        ready_text="Uvicorn running on",
+        argv=_uvicorn("--no-access-log"),
+    ),
+    Server(
         name="uvicorn-access-log",
-        summary="the same as it comes, with its access log",
+        summary="uvicorn with keep-alive as it comes, with its access log",
         interface="asgi",
         protocol="http",
         packages=("uvicorn", "uvloop", "httptools"),

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 UPSTREAMS = [
     Upstream("uwsgi", "uwsgi", "unix:/nowhere/u.sock"),
     Upstream("uvicorn", "http", "127.0.0.1:3031"),
+    Upstream("closing", "http-close", "127.0.0.1:3032"),
 ]
 
 
@@ -35,6 +36,9 @@ def test_a_uwsgi_server_gets_uwsgi_and_an_http_server_gets_lasting_connections()
     assert "keepalive" not in blocks[1]
     assert "proxy_pass http://uvicorn;" in blocks[2]
     assert "keepalive 64;" in blocks[2]
+    assert 'Connection "";' in blocks[2]
+    assert "keepalive" not in blocks[3]
+    assert 'Connection "close";' in blocks[3]
     assert "access_log off;" in config
     assert "worker_processes 1;" in config
 
