@@ -42,17 +42,22 @@ BELOW: Final[dict[str, set[str]]] = {
     "listener": _HOSTING,
     "serving": {*_HOSTING, "listener"},
     "process": _SERVING,
-    "exit_status": _SERVING,
-    "supervisor": {*_SERVING, "process", "exit_status"},
+    "identity": {"config", "listener"},
+    "standing": {"config", "telemetry", "listener", "identity"},
+    "exit_status": {*_SERVING, "identity"},
+    "watching": {"config"},
+    "supervisor": {*_SERVING, "_version", "process", "identity", "exit_status", "watching"},
     # Beside them: these speak to the bridge from outside, or generate what stands in front of it.
     "client": {*_WIRE, "config"},
+    "control_client": {"config"},
     "frontend": {"config"},
     "demo": {"_version"},
     "testing": {"config", "client", "frontend"},
     # Above all: what a person starts.
-    "development": {*_SERVING, "process", "client", "frontend"},
+    "development": {*_SERVING, "process", "client", "frontend", "watching"},
     "cli": {
-        *_SERVING, "_version", "process", "exit_status", "supervisor", "client", "frontend", "demo", "development",
+        *_SERVING, "_version", "process", "standing", "exit_status", "supervisor", "client", "control_client",
+        "frontend", "demo", "development",
     },
     "__main__": {"cli"},
 }  # fmt: skip

@@ -23,8 +23,7 @@ from time import monotonic
 from typing import Final, Protocol
 
 from uwsgibridge.protocol.packet import (
-    HEADER_BYTES,
-    MAX_VARS_BYTES,
+    MAX_PACKET_BYTES,
     MODIFIER_PING,
     PacketLimits,
     parse_packet,
@@ -32,7 +31,7 @@ from uwsgibridge.protocol.packet import (
 from uwsgibridge.protocol.request import Request
 
 # The largest packet, so that one system call takes it whole, and what fits of the body behind it.
-SCRATCH_BYTES: Final = HEADER_BYTES + MAX_VARS_BYTES
+SCRATCH_BYTES: Final = MAX_PACKET_BYTES
 
 CHUNK_BYTES: Final = 65_536
 
@@ -67,6 +66,7 @@ class Connection:
         body_unseen: bytes of the body not seen yet.
         peer_gone: whether `PeerGone` was raised.
         input_stalled: whether the owner's wait for the body came to its deadline.
+        slot: where the packet stays for the report of a crash, if it is recorded.
         task: what serves the request, where an event loop holds its tasks only weakly.
         closing_task: likewise what discards the rest of the input.
     """
@@ -79,6 +79,7 @@ class Connection:
     body_unseen = 0
     peer_gone = False
     input_stalled = False
+    slot: memoryview | None = None
     _is_nonblocking = False
     _held = 0  # bytes seen by peeking that are still in the kernel
     _pending = b""  # the start of a packet that came in pieces
@@ -104,7 +105,8 @@ class Connection:
         """Take what has arrived and try to make a request of it.
 
         Args:
-            scratch: `SCRATCH_BYTES` or more to receive into; free again at the return.
+            scratch: `SCRATCH_BYTES` or more to receive into; holds the packet at the return, and
+                nothing here refers to it.
             limits: for the packet.
             max_body_bytes: for the body; 0 is any.
 
@@ -127,6 +129,7 @@ class Connection:
         arrived = scratch[:count]
         if self._pending:
             arrived = memoryview(self._pending + arrived)
+            scratch[: len(arrived)] = arrived[: len(scratch)]
         packet = parse_packet(arrived, limits)
         if packet is None:
             self._pending = arrived.tobytes()

@@ -24,6 +24,7 @@ from uwsgibridge.frontend.private import PrivateNginx
 from uwsgibridge.listener.sockets import ListeningSocket, open_sockets
 from uwsgibridge.process import LIFELINE_VARIABLE
 from uwsgibridge.protocol.response import plain_answer
+from uwsgibridge.watching import watch_code
 
 # A person waits: a request that does not end in this time is cut off at a restart or a stop.
 _GRACE_SECONDS: Final = 3.0
@@ -39,20 +40,35 @@ _NOT_LOADED: Final = plain_answer(
 
 
 @dataclass(frozen=True, slots=True)
+class Watched:
+    """Code that is being written.
+
+    Attributes:
+        directories: with all below them.
+        includes: globs of files beside Python's.
+        excludes: globs of files that do not count.
+    """
+
+    directories: Sequence[Path]
+    includes: Sequence[str] = ()
+    excludes: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Development:
     """What runs, and where.
 
     Attributes:
         arguments: for ``uwsgibridge serve``, without an address.
         port: of the private Nginx; 0 takes a free one.
-        watch: directories whose changes restart the bridge; empty for none.
+        watch: what restarts the bridge when it changes; None for nothing.
         ready: called with the URL when the first request can be answered.
         say: writes a line for the person at the terminal.
     """
 
     arguments: Sequence[str]
     port: int
-    watch: Sequence[Path]
+    watch: Watched | None
     ready: Callable[[str], None]
     say: Callable[[str], None]
 
@@ -110,10 +126,18 @@ class _Runner:
 
     async def run(self) -> int:
         # One change is as good as many: what comes while one is waiting is dropped.
-        found, changes = trio.open_memory_channel[list[str]](1)
+        found, changes = trio.open_memory_channel[str](1)
+
+        def restart(reason: str) -> None:
+            with contextlib.suppress(trio.WouldBlock):
+                found.send_nowait(reason)
+
         async with trio.open_nursery() as nursery, changes:
             if self._development.watch:
-                nursery.start_soon(_watch, self._development.watch, found)
+                watch = self._development.watch
+                nursery.start_soon(
+                    watch_code, watch.directories, watch.includes, watch.excludes, restart
+                )
             while True:
                 status = await self._run_bridge(changes)
                 if not self._development.watch:
@@ -125,7 +149,7 @@ class _Runner:
         found.close()
         return status
 
-    async def _run_bridge(self, changes: trio.MemoryReceiveChannel[list[str]]) -> int:
+    async def _run_bridge(self, changes: trio.MemoryReceiveChannel[str]) -> int:
         """Run one bridge until it ends or a file changes; its exit status, 0 after a change."""
         # The bridge stops when the other end of this is closed, which the kernel does however we end.
         lifeline, held = os.pipe()
@@ -162,7 +186,7 @@ class _Runner:
                 self._announced = True
                 self._development.ready(self._url)
 
-    async def _refuse_until_change(self, changes: trio.MemoryReceiveChannel[list[str]]) -> None:
+    async def _refuse_until_change(self, changes: trio.MemoryReceiveChannel[str]) -> None:
         """Answer in the bridge's place, so that a browser says what the terminal says."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._refuse)
@@ -179,10 +203,9 @@ class _Runner:
 
 
 async def _end_on_change(
-    process: trio.Process, changes: trio.MemoryReceiveChannel[list[str]], say: Callable[[str], None]
+    process: trio.Process, changes: trio.MemoryReceiveChannel[str], say: Callable[[str], None]
 ) -> None:
-    changed = await changes.receive()
-    say(f"{', '.join(changed[:3])} changed: restarting ...")
+    say(f"{await changes.receive()}: restarting ...")
     await _end(process)
 
 
@@ -194,11 +217,3 @@ async def _end(process: trio.Process) -> None:
     if process.returncode is None:
         process.kill()
         await process.wait()
-
-
-async def _watch(directories: Sequence[Path], found: trio.MemorySendChannel[list[str]]) -> None:
-    from watchfiles import PythonFilter, awatch
-
-    async for changes in awatch(*directories, watch_filter=PythonFilter()):
-        with contextlib.suppress(trio.WouldBlock):
-            found.send_nowait(sorted({Path(path).name for _, path in changes}))

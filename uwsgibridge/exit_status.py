@@ -9,8 +9,10 @@ from typing import Final
 
 from uwsgibridge.config.settings import SettingsError
 from uwsgibridge.hosts.loading import ApplicationError
+from uwsgibridge.identity import PidFileError
 from uwsgibridge.listener.sockets import BindError
 from uwsgibridge.serving import WorkerUnfit
+from uwsgibridge.telemetry.log_file import LogFileError
 
 EXIT_FAILURE: Final = 1
 EXIT_USAGE: Final = 2
@@ -56,7 +58,7 @@ def show_failure() -> Iterator[Outcome]:
     except WorkerUnfit as error:
         _say(f"stopped: {error}")
         outcome.status = EXIT_FAILURE
-    except BindError as error:
+    except (BindError, PidFileError, LogFileError) as error:
         _say(str(error))
         outcome.status = EXIT_FAILURE
     except StartFailed as error:

@@ -11,14 +11,23 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
 from uwsgibridge.config.settings import Settings, SettingsError, parse_mount
-from uwsgibridge.hosts.loading import load_application
+from uwsgibridge.hosts.loading import load_application, load_hook
 from uwsgibridge.listener.sockets import ListeningSocket, open_sockets
-from uwsgibridge.serving import Application, Worker, check_prefixes, describe, single_error
+from uwsgibridge.serving import (
+    Application,
+    Companion,
+    Worker,
+    check_prefixes,
+    describe,
+    single_error,
+)
+from uwsgibridge.telemetry.log_file import LogFileError, open_log_file
 from uwsgibridge.telemetry.logs import Logger, make_logger
 
 if TYPE_CHECKING:
@@ -29,15 +38,22 @@ if TYPE_CHECKING:
 LIFELINE_VARIABLE: Final = "UWSGIBRIDGE_LIFELINE_FD"
 
 
-def run_process(app_name: str | None, settings: Settings, logger: Logger) -> None:
-    """Serve in the foreground until SIGTERM or SIGINT, then drain and return.
+def run_process(
+    app_name: str | None,
+    settings: Settings,
+    logger: Logger,
+    *,
+    bound: Callable[[Sequence[ListeningSocket]], None],
+) -> None:
+    """Serve in the foreground until SIGTERM, SIGINT or SIGHUP, then drain and return.
 
-    A second signal breaks the drain off. Must be called in the main thread.
+    A second signal breaks the drain off. SIGQUIT logs the stacks. Must be called in the main thread.
 
     Args:
         app_name: the application as ``module:attribute``; may be None where mounts are given.
         settings: everything else.
         logger: where log events go.
+        bound: called with the sockets before anything of the application is.
 
     Raises:
         SettingsError: nothing to serve, or a loop that is not installed.
@@ -49,6 +65,8 @@ def run_process(app_name: str | None, settings: Settings, logger: Logger) -> Non
     with open_sockets(
         settings.bind, mode=settings.socket_mode, backlog=settings.backlog
     ) as sockets:
+        bound(sockets)
+        reopen_log_at_signal(settings)
         applications = load_applications(app_name, settings)
         lifeline = os.environ.get(LIFELINE_VARIABLE, "")
 
@@ -68,33 +86,45 @@ def run_process(app_name: str | None, settings: Settings, logger: Logger) -> Non
         )
 
 
-def run_worker(
-    app_name: str | None,
-    settings: Settings,
-    *,
-    applications: list[Application] | None,
-    ready: Callable[[], None],
-    lifeline: int,
-) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerDuty:
+    """What the supervisor wants of a worker.
+
+    Attributes:
+        applications: where they were loaded before the fork.
+        ready: called when requests are accepted.
+        lifeline: a descriptor whose end of file stops the worker.
+        companion: what accompanies it.
+    """
+
+    applications: list[Application] | None
+    ready: Callable[[], None]
+    lifeline: int
+    companion: Companion
+
+
+def run_worker(app_name: str | None, settings: Settings, duty: WorkerDuty) -> None:
     """Be one of several workers, on inherited sockets.
 
     Args:
         app_name: as for `run_process`.
         settings: with ``fd://`` addresses.
-        applications: where they were loaded before the fork.
-        ready: called when requests are accepted.
-        lifeline: a descriptor whose end of file stops the worker.
+        duty: the rest.
 
     Raises:
         As `run_process`.
     """
     logger = make_logger(settings.log_format, settings.log_level).bind(worker=os.getpid())
+    applications = duty.applications
     if applications is None:
         applications = load_applications(app_name, settings)
     with open_sockets(
         settings.bind, mode=settings.socket_mode, backlog=settings.backlog
     ) as sockets:
-        _serve(_Service(applications, settings, logger, sockets, ready, lifeline))
+        service = _Service(
+            applications, settings, logger, sockets, duty.ready, duty.lifeline, duty.companion
+        )
+        _serve(service)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,17 +137,52 @@ class _Service:
     sockets: Sequence[ListeningSocket]
     ready: Callable[[], None]
     lifeline: int | None
+    companion: Companion | None = None
 
 
 def _serve(service: _Service) -> None:
+    settings = service.settings
+    on_fork, on_exit = (
+        load_hook(name, app_dir=settings.app_dir)
+        for name in (settings.on_fork, settings.on_worker_exit)
+    )
+    on_fork()
+
+    def exit_now() -> None:
+        on_exit()
+        _exit_now()
+
     # What was imported stays: without it, each full collection is quick.
     gc.collect()
     gc.freeze()
-    if _needs_asyncio(service.applications, service.settings):
-        _run_as_guest(service)
-    else:
-        worker = Worker(service.applications, service.settings, service.logger, exit_now=_exit_now)
-        trio.run(_run_until_signal, worker, service)
+    try:
+        if _needs_asyncio(service.applications, settings):
+            _run_as_guest(service, exit_now)
+        else:
+            worker = Worker(
+                service.applications,
+                settings,
+                service.logger,
+                companion=service.companion,
+                exit_now=exit_now,
+            )
+            trio.run(_run_until_signal, worker, service)
+    finally:
+        on_exit()
+
+
+def reopen_log_at_signal(settings: Settings) -> None:
+    """Open the log file anew at SIGUSR1, or ignore that signal where there is none."""
+    path = Path(settings.log_file).absolute()
+
+    def reopen(_number: int, _frame: object) -> None:
+        try:
+            open_log_file(path)
+        except LogFileError as error:
+            # Standard error still is the old file, which is better than none.
+            print(f"Error: {error}", file=sys.stderr)  # noqa: T201 - no logger is at hand
+
+    signal.signal(signal.SIGUSR1, reopen if settings.log_file else signal.SIG_IGN)
 
 
 def load_applications(app_name: str | None, settings: Settings) -> list[Application]:
@@ -146,15 +211,22 @@ def load_applications(app_name: str | None, settings: Settings) -> list[Applicat
 
 async def _run_until_signal(worker: Worker, service: _Service) -> None:
     logger = service.logger
+    handled = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
+    if service.companion is None:
+        handled.append(signal.SIGQUIT)  # with a supervisor, it is faulthandler's
 
     async def stop_on_signal(
         scope: trio.CancelScope, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        with trio.open_signal_receiver(*handled) as signals:
             task_status.started()
             async for number in signals:
                 name = signal.Signals(number).name
-                if scope.cancel_called:
+                if number == signal.SIGQUIT:
+                    logger.info("stacks", stack=worker.stacks())
+                elif number == signal.SIGHUP and service.companion is not None:
+                    pass  # a terminal's, sent to all: the supervisor reloads, or ends
+                elif scope.cancel_called:
                     logger.warning("stopping at once", signal=name)
                     worker.hurry()
                 else:
@@ -190,7 +262,7 @@ def _needs_asyncio(applications: Sequence[Application], settings: Settings) -> b
     return settings.loop != "trio" and any(it.interface == "asgi" for it in applications)
 
 
-def _run_as_guest(service: _Service) -> None:
+def _run_as_guest(service: _Service, exit_now: Callable[[], None]) -> None:
     """Run asyncio or uvloop in this thread, with trio as its guest."""
     factory, has_wakeup_descriptor = _choose_loop(service.settings.loop)
     with asyncio.Runner(loop_factory=factory) as runner:
@@ -200,7 +272,8 @@ def _run_as_guest(service: _Service) -> None:
             service.settings,
             service.logger,
             asyncio_loop=loop,
-            exit_now=_exit_now,
+            companion=service.companion,
+            exit_now=exit_now,
         )
 
         async def host() -> None:

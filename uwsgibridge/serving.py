@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import trio
@@ -24,6 +26,7 @@ from uwsgibridge.hosts.hangup import HangupWatcher
 from uwsgibridge.hosts.interface import Host, detect_interface
 from uwsgibridge.hosts.lifespan import Lifespan
 from uwsgibridge.hosts.lingering import LingeringClose
+from uwsgibridge.hosts.loading import await_stack, own_stack
 from uwsgibridge.hosts.loops import AsyncioLoop, Loop, TrioLoop
 from uwsgibridge.hosts.mounts import Mounts
 from uwsgibridge.hosts.offload import Offload
@@ -33,6 +36,8 @@ from uwsgibridge.hosts.wsgi import WsgiHost
 from uwsgibridge.listener.accept import Listener
 from uwsgibridge.listener.sockets import ListeningSocket, open_sockets
 from uwsgibridge.telemetry.counters import Counters
+from uwsgibridge.telemetry.figures import Figures
+from uwsgibridge.telemetry.flights import FlightRecorder
 from uwsgibridge.telemetry.logs import Logger, make_logger
 
 # For packets that are on their way when the listener closes: microseconds, unless the peer is silent.
@@ -66,6 +71,29 @@ class Application:
     prefix: str = ""
 
 
+class Companion:
+    """What accompanies a worker on its loop and knows how it does; by itself nothing.
+
+    Attributes:
+        flights: where the worker records what it holds.
+        max_requests: at how many requests `enough` is called; 0 is never.
+    """
+
+    max_requests = 0
+
+    def __init__(self, flights: FlightRecorder | None = None) -> None:
+        self.flights = flights or FlightRecorder()
+
+    def attach(self, worker: Worker, loop: Loop) -> None:
+        """Begin, as the worker begins to serve."""
+
+    def detach(self) -> None:
+        """End, when it has drained."""
+
+    def enough(self) -> None:
+        """Take note that `max_requests` have arrived."""
+
+
 async def serve(
     app: Callable[..., Any],
     *,
@@ -97,7 +125,7 @@ async def serve(
         WorkerUnfit: a WSGI request took longer than ``settings.request_timeout_seconds``, and its
             thread can't be had back.
     """
-    settings = settings or Settings()
+    settings = dataclasses.replace(settings or Settings(), workers=0)
     if bind is not None:
         settings = dataclasses.replace(settings, bind=tuple(bind))
     prefixed = [("/", app), *(mounts or {}).items()]
@@ -161,6 +189,7 @@ class Worker:
         logger: where log events go.
         asyncio_loop: the loop that runs this thread, where trio is its guest; without one the
             ASGI applications run as trio tasks.
+        companion: what accompanies it.
         exit_now: called at the very end where requests were broken off and their threads go on; it
             is not to return. Without it, Python waits for those threads.
     """
@@ -172,9 +201,11 @@ class Worker:
         logger: Logger,
         *,
         asyncio_loop: asyncio.AbstractEventLoop | None = None,
+        companion: Companion | None = None,
         exit_now: Callable[[], None] | None = None,
     ) -> None:
         self._exit_now = exit_now
+        self._companion = companion or Companion()
         self.counters = Counters()
         self._applications = applications
         self._settings = settings
@@ -215,6 +246,30 @@ class Worker:
         """Cut a drain short; running requests are broken off at once."""
         self._hurry.cancel()
 
+    def figures(self) -> Figures:
+        """Tell how it does."""
+        now = monotonic()
+        return Figures(
+            requests=self.counters.requests,
+            in_flight=sum(len(host.admission.in_flight) for host in self._hosts),
+            capacity=sum(host.capacity for host in self._hosts),
+            queue_seconds=max((host.queue_seconds(now) for host in self._hosts), default=0.0),
+        )
+
+    def stacks(self) -> str:
+        """Tell where each thread is, and where each request in flight waits."""
+        parts = [
+            f"Thread {names_of_threads().get(ident, ident)}:\n{own_stack(frame)}"
+            for ident, frame in sys._current_frames().items()  # noqa: SLF001 - documented for this
+        ]
+        for host in self._hosts:
+            for connection in list(host.admission.in_flight):
+                variables = connection.request.vars
+                waits = await_stack(getattr(connection, "task", None))
+                about = f"Request {variables['REQUEST_METHOD']} {variables['PATH_INFO']}"
+                parts.append(f"{about}:\n{waits}" if waits else about)
+        return "\n".join(parts)
+
     @property
     def _has_asgi(self) -> bool:
         return any(application.interface == "asgi" for application in self._applications)
@@ -238,6 +293,9 @@ class Worker:
                 lingering=lingering,
                 counters=self.counters,
                 logger=self._log,
+                flights=self._companion.flights,
+                max_requests=self._companion.max_requests,
+                enough=self._companion.enough,
                 idle=self._wake,
             )
             self._loop = loop
@@ -251,6 +309,7 @@ class Worker:
                     watchdog.start()
                 for listening in sockets:
                     self._listener.listen(listening)
+                self._companion.attach(self, loop)
                 ready()
                 await self._unfit.wait()
                 self._log.error("stopping to be started again: a thread is lost")
@@ -262,6 +321,7 @@ class Worker:
                     await self._drain()
                     for host in reversed(started):
                         await host.stop()
+                    self._companion.detach()
                     holds = not self._is_idle() or _threads_remain()
                     if self._broke_off and self._exit_now is not None and holds:
                         self._log.warning("exiting without waiting for the application's threads")
@@ -290,6 +350,7 @@ class Worker:
                 application.app,
                 settings=settings,
                 reporter=reporter,
+                flights=self._companion.flights,
                 lingering=lingering,
                 offload=offload,
                 wake=self._wake,
@@ -309,6 +370,7 @@ class Worker:
             hangups=hangups,
             lifespan=lifespan,
             reporter=reporter,
+            flights=self._companion.flights,
             lingering=lingering,
             offload=offload,
             wake=self._wake,
@@ -357,6 +419,11 @@ class Worker:
                 host.break_off()
             with trio.move_on_after(_BREAK_OFF_SECONDS):
                 await self._wait_until(self._is_idle)
+
+
+def names_of_threads() -> dict[int | None, str]:
+    """Give the names by which `threading` knows the threads of this process."""
+    return {thread.ident: thread.name for thread in threading.enumerate()}
 
 
 def _threads_remain() -> bool:

@@ -95,7 +95,7 @@ def serve(local_stack: Callable[..., LocalStack]) -> Callable[..., LocalStack]:
     def serve(app: str, kind: Kind, **options: Any) -> LocalStack:
         environment = {"PYTHONWARNINGS": "always", **options.pop("environment", {})}
         # Requests tell each other what to do, and one process is looked at.
-        serve_args = ("--workers", "1", *options.pop("serve_args", ()))
+        serve_args = ("--workers", "0", *options.pop("serve_args", ()))
         stack = local_stack(
             f"{APPS}.{app}",
             serve_args=serve_args,

@@ -359,7 +359,7 @@ def own(kind: Kind) -> Iterator[LocalStack]:
         app_dir=REPOSITORY,
         socket=kind.socket,
         loop=kind.loop,
-        serve_args=("--workers", "1"),
+        serve_args=("--workers", "0"),
         environment={"PYTHONWARNINGS": "always"},
     ) as stack:
         yield stack

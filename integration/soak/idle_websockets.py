@@ -51,7 +51,7 @@ def serving(loop: str, *, ping_seconds: float, read_timeout_seconds: int) -> Ite
     """Serve an application that repeats messages, with compression for those who ask for it."""
     with (
         BridgeProcess(
-            *(APP, "--app-dir", str(REPOSITORY), "--loop", loop, "--workers", "1"),
+            *(APP, "--app-dir", str(REPOSITORY), "--loop", loop, "--workers", "0"),
             *("--bind", "127.0.0.1:0", "--websocket-deflate"),
             *("--websocket-ping-seconds", str(ping_seconds)),
         ) as bridge,

@@ -16,6 +16,7 @@ _COMMANDS: Final = {
     "demo": "The bundled example applications: the thing to try first.",
     "ping": "Ask whether a bridge answers; for health checks.",
     "request": "Send one request without an Nginx: curl for uwsgi.",
+    "ctl": "Look at a running supervisor and steer it.",
     "nginx": "Print an Nginx configuration that fits.",
 }
 
@@ -44,10 +45,10 @@ class _LazyGroup(click.Group):
 )
 @click.version_option(__version__, "-V", "--version", prog_name="uwsgibridge")
 def main() -> None:
-    r"""The Python application server for everyone with uwsgi_pass in an Nginx config.
+    """The Python application server for everyone with uwsgi_pass in an Nginx config.
 
     \b
     Try it:       uwsgibridge demo
     Your app:     uwsgibridge dev mymodule:app
     Production:   uwsgibridge serve mymodule:app --bind unix:/run/app.sock
-    """
+    """  # noqa: D301 - click marks paragraphs with this character

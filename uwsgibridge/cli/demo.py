@@ -25,7 +25,7 @@ _MOUNTS: Final = (
     help="Event loop of the ASGI applications.",
 )
 def command(port: int, loop: str) -> None:
-    r"""Serve the example applications behind a private Nginx: the thing to try first.
+    """Serve the example applications behind a private Nginx: the thing to try first.
 
     A page that shows what arrives, an upload, streams, server-sent events and a chat by WebSockets;
     beside it a Flask (WSGI) and a FastAPI (ASGI) application on the same port. It needs no root,
@@ -34,15 +34,15 @@ def command(port: int, loop: str) -> None:
     \b
     uwsgibridge demo               then open http://127.0.0.1:8080/
     uwsgibridge demo --port 0      on any free port
-    """
+    """  # noqa: D301 - click marks paragraphs with this character
     for module in ("flask", "fastapi"):
         require(module, "the demo", "demo")
     mounts = [argument for mount in _MOUNTS for argument in ("--mount", mount)]
     run_behind_nginx(
-        # One worker: who is in the chat is known to its own process alone.
-        [*mounts, "--loop", loop, "--workers", "1"],
+        # One process: who is in the chat is known to it alone.
+        [*mounts, "--loop", loop, "--workers", "0"],
         port=port,
-        watch=[],
+        watch=None,
         banner=lambda url: [
             "",
             f"  {click.style('uwsgibridge demo', bold=True)}",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -14,19 +15,28 @@ from uwsgibridge.cli.options import (
     settings_options,
     settings_to_arguments,
 )
+from uwsgibridge.config.settings import Settings, SettingsError
 
-# What `dev` and `demo` settle themselves.
+if TYPE_CHECKING:
+    from uwsgibridge.development import Watched
+
+# What `dev` and `demo` settle, or have no use for with one process themselves.
 OWN_OPTIONS: Final = frozenset(
     {
         "bind",
         "socket_mode",
         "backlog",
-        "workers",
         "graceful_timeout_seconds",
         "frontend_buffer_bytes",
         "log_format",
+        "log_file",
+        *(
+            one.name
+            for one in dataclasses.fields(Settings)
+            if one.metadata["section"] in {"Processes", "Reloading", "Recycling", "System"}
+        ),
     }
-)
+) - {"reload_dir", "reload_include", "reload_exclude", "on_fork", "on_worker_exit"}
 
 port_option = click.option(
     "--port",
@@ -46,7 +56,7 @@ port_option = click.option(
 )
 @settings_options(leave_out=OWN_OPTIONS)
 def command(app: str | None, port: int, reload: bool, **values: Any) -> None:
-    r"""Serve APP behind a private Nginx, for development.
+    """Serve APP behind a private Nginx, for development.
 
     The Nginx is a real one, with the configuration that "uwsgibridge nginx" prints; it needs no root,
     lives in a temporary directory, and goes with Ctrl-C. Python files below --app-dir are watched.
@@ -54,27 +64,37 @@ def command(app: str | None, port: int, reload: bool, **values: Any) -> None:
     \b
     uwsgibridge dev mysite.wsgi:application
     uwsgibridge dev api:app --port 8000 --loop trio
-    """
+    """  # noqa: D301 - click marks paragraphs with this character
     if reload:
         require("watchfiles", "--reload", "dev")
-    settings = make_settings(values)
+    from uwsgibridge.development import Watched
+
+    settings = make_settings({**values, "workers": 0})
     if app is None and not settings.mount:
         raise click.UsageError("name an application to serve: uwsgibridge dev module:attribute")
     run_behind_nginx(
         [*([app] if app else []), *settings_to_arguments(settings)],
         port=port,
-        watch=[Path(settings.app_dir)] if reload else [],
+        watch=Watched(
+            tuple(Path(it) for it in settings.reload_dir or (settings.app_dir,)),
+            settings.reload_include,
+            settings.reload_exclude,
+        )
+        if reload
+        else None,
         banner=lambda url: [f"{url}/ is up; Ctrl-C stops it."],
     )
 
 
-def run_behind_nginx(arguments: list[str], *, port: int, watch: list[Path], banner: Any) -> None:
+def run_behind_nginx(
+    arguments: list[str], *, port: int, watch: Watched | None, banner: Any
+) -> None:
     """Run a bridge and a private Nginx until Ctrl-C, and exit.
 
     Args:
         arguments: for ``uwsgibridge serve``.
         port: of the Nginx.
-        watch: directories whose changes restart the bridge.
+        watch: what restarts the bridge when it changes, if anything does.
         banner: gives the lines to print for a URL, once it answers.
     """
     import trio
@@ -95,7 +115,7 @@ def run_behind_nginx(arguments: list[str], *, port: int, watch: list[Path], bann
     try:
         with single_error():
             status = trio.run(development.run, what)
-    except (NginxNotFoundError, NginxStartError) as error:
+    except (NginxNotFoundError, NginxStartError, SettingsError) as error:
         raise click.ClickException(str(error)) from None
     sys.exit(status)
 

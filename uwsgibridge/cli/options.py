@@ -104,14 +104,21 @@ def _option(one: dataclasses.Field[Any]) -> Callable[[Any], Any]:
         *names,
         one.name,
         type=kind if not multiple else str,
-        default=list(default) if multiple else default,
+        default=_default_of(one),
         multiple=multiple,
         envvar=f"{ENVIRONMENT_PREFIX}_{one.name.upper()}",
-        show_default=bool(default) or default == 0,
+        show_default=one.metadata["shown_default"] or bool(default) or default == 0,
         metavar=one.metadata["metavar"],
         help=one.metadata["help"],
         **arguments,
     )
+
+
+def _default_of(one: dataclasses.Field[Any]) -> Any:
+    if one.default_factory is dataclasses.MISSING:
+        return one.default
+    default = one.default_factory
+    return list(default()) if isinstance(default(), tuple) else default
 
 
 def _read_config(ctx: click.Context, _parameter: click.Parameter, path: Path | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
@@ -14,7 +15,7 @@ from uwsgibridge.cli.options import SectionedCommand, make_settings, settings_op
 @click.argument("app", required=False, envvar="UWSGIBRIDGE_APP")
 @settings_options()
 def command(app: str | None, **values: Any) -> None:
-    r"""Serve APP to Nginx's uwsgi_pass, in the foreground.
+    """Serve APP to Nginx's uwsgi_pass, in the foreground.
 
     APP is module:attribute, a WSGI or an ASGI application; module alone takes its "application" or
     "app". It may be left out where --mount names what to serve.
@@ -26,20 +27,20 @@ def command(app: str | None, **values: Any) -> None:
 
     SIGTERM and SIGINT let running requests end and exit with 0; a second one breaks them off. Every
     option can also stand in uwsgibridge.toml, or in the environment as UWSGIBRIDGE_<NAME>.
-    """
+    """  # noqa: D301 - click marks paragraphs with this character
     settings = make_settings(values)
     # Only here: --help should not wait for trio.
     from uwsgibridge.exit_status import show_failure
+    from uwsgibridge.process import run_process
+    from uwsgibridge.standing import take_standing
+    from uwsgibridge.supervisor.heritage import REHEARSAL_VARIABLE
+    from uwsgibridge.supervisor.supervisor import run_supervisor
     from uwsgibridge.telemetry.logs import make_logger
 
-    logger = make_logger(settings.log_format, settings.log_level)
-    with show_failure() as outcome:
-        if settings.workers > 1:
-            from uwsgibridge.supervisor.supervisor import run_supervisor
-
-            run_supervisor(app, settings, logger)
-        else:
-            from uwsgibridge.process import run_process
-
-            run_process(app, settings, logger)
+    if os.environ.get(REHEARSAL_VARIABLE):
+        return  # a supervisor asks whether this program takes its arguments
+    with show_failure() as outcome, take_standing(settings) as bound:
+        logger = make_logger(settings.log_format, settings.log_level)
+        run = run_supervisor if settings.workers else run_process
+        run(app, settings, logger, bound=bound)
     sys.exit(outcome.status)

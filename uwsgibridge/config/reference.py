@@ -44,10 +44,14 @@ def _row(one: dataclasses.Field[object]) -> str:
         takes = f"`{one.metadata['metavar']}`"
     else:
         takes = {"int": "a whole number", "float": "seconds", "bool": "nothing"}.get(kind, "text")
-    if isinstance(default, tuple):
+    if one.metadata["shown_default"]:
+        shown = one.metadata["shown_default"]
+    elif isinstance(default, tuple):
         shown = " ".join(f"`{item}`" for item in default) or "none"
     else:
         shown = {True: "on", False: "off"}[default] if isinstance(default, bool) else f"`{default}`"
+    if default == "":
+        shown = "none"
     return f"| `{option_name(one.name)}` | {takes} | {shown} | {one.metadata['help']} |"
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, get_args
 
 from uwsgibridge.config.address import parse_address
+from uwsgibridge.config.cpus import usable_cpus
 from uwsgibridge.protocol.packet import MAX_VARS_BYTES
 
 Interface: TypeAlias = Literal["auto", "wsgi", "asgi"]
@@ -21,6 +22,7 @@ LifespanMode: TypeAlias = Literal["auto", "on", "off"]
 AccessLogFormat: TypeAlias = Literal["combined", "json"]
 LogFormat: TypeAlias = Literal["auto", "text", "json"]
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
+ReloadMode: TypeAlias = Literal["all", "chain"]
 
 DEFAULT_BIND: Final = "127.0.0.1:3031"
 
@@ -38,8 +40,17 @@ def _option(
     section: str,
     metavar: str | None = None,
     short: str | None = None,
+    shown_default: str | None = None,
 ) -> Any:
-    metadata = {"help": help_text, "section": section, "metavar": metavar, "short": short}
+    metadata = {
+        "help": help_text,
+        "section": section,
+        "metavar": metavar,
+        "short": short,
+        "shown_default": shown_default,
+    }
+    if callable(default):
+        return field(default_factory=default, metadata=metadata)
     if isinstance(default, tuple):
         return field(default_factory=lambda: default, metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -100,18 +111,6 @@ class Settings:
         section="Application",
         metavar="URL=DIR",
     )
-    workers: int = _option(
-        1,
-        "Worker processes. With 2 or more, a supervisor replaces those that end, reloads at SIGHUP, and "
-        "adds or takes away one at SIGTTIN and SIGTTOU.",
-        section="Running",
-        short="-w",
-    )
-    preload: bool = _option(
-        False,
-        "With several workers: load the application once, before they are forked, and share its memory.",
-        section="Running",
-    )
     threads: int = _option(8, "Threads that run a WSGI application.", section="Running")
     loop: Loop = _option(
         "auto",
@@ -123,6 +122,145 @@ class Settings:
     )
     lifespan_timeout_seconds: float = _option(
         60.0, "How long the application's startup, and its shutdown, may take.", section="Running"
+    )
+    workers: int = _option(
+        usable_cpus,
+        "Worker processes, which a supervisor replaces, reloads and recycles. 0 is none: this process "
+        "serves by itself.",
+        section="Processes",
+        short="-w",
+        shown_default="the usable CPUs",
+    )
+    workers_min: int = _option(
+        0,
+        "With --workers-max: the fewest workers of a number that follows the load.",
+        section="Processes",
+    )
+    workers_max: int = _option(
+        0,
+        "The most workers. With it, workers are added while requests wait and taken away while idle; 0 "
+        "keeps the number as it is.",
+        section="Processes",
+    )
+    scale_queue_seconds: float = _option(
+        0.1, "How long requests may wait before workers are added.", section="Processes"
+    )
+    scale_up_seconds: float = _option(2.0, "How long that has to last.", section="Processes")
+    scale_idle_seconds: float = _option(
+        60.0,
+        "How long one worker less has to be more than enough before it is taken away.",
+        section="Processes",
+    )
+    preload: bool = _option(
+        False,
+        "Load the application once, before workers are forked, and share its memory.",
+        section="Processes",
+    )
+    on_fork: str = _option(
+        "",
+        "A function without arguments that each worker calls before it serves, such as one that opens "
+        "its own database connections.",
+        section="Processes",
+        metavar="MODULE:FUNCTION",
+    )
+    on_worker_exit: str = _option(
+        "",
+        "A function without arguments that each worker calls when it has drained.",
+        section="Processes",
+        metavar="MODULE:FUNCTION",
+    )
+    heartbeat_timeout_seconds: float = _option(
+        60.0,
+        "How long a worker may not answer its supervisor, which asks each second; then its stack is "
+        "logged, and it is killed and replaced. 0 is no limit.",
+        section="Processes",
+    )
+    control_socket: str = _option(
+        "",
+        "Where uwsgibridge ctl finds the supervisor; none is for no such socket. By default one in a "
+        "directory of the user's own, which ctl finds by itself.",
+        section="Processes",
+        metavar="PATH",
+    )
+    reload: bool = _option(
+        False,
+        "Reload when Python files below --app-dir change; needs the package watchfiles.",
+        section="Reloading",
+    )
+    reload_dir: tuple[str, ...] = _option(
+        (),
+        "Watch this directory instead of --app-dir. Repeatable.",
+        section="Reloading",
+        metavar="DIR",
+    )
+    reload_include: tuple[str, ...] = _option(
+        (),
+        "Files beside *.py whose change counts, such as *.html. Repeatable.",
+        section="Reloading",
+        metavar="GLOB",
+    )
+    reload_exclude: tuple[str, ...] = _option(
+        (), "Files whose change does not count. Repeatable.", section="Reloading", metavar="GLOB"
+    )
+    touch_reload: tuple[str, ...] = _option(
+        (),
+        "Reload when this file is touched, replaced or made. Repeatable.",
+        section="Reloading",
+        metavar="FILE",
+    )
+    reload_mode: ReloadMode = _option(
+        "all",
+        "all brings up all new workers before the old ones drain; chain replaces one after the other, "
+        "with less memory and for a longer time.",
+        section="Reloading",
+    )
+    max_requests: int = _option(
+        0,
+        "Requests after which a worker is replaced: a new one comes first, then the old one drains, one "
+        "worker at a time. 0 is never; so are the others.",
+        section="Recycling",
+    )
+    max_requests_jitter: int = _option(
+        0,
+        "Up to so many more, by chance, so that workers are not replaced together.",
+        section="Recycling",
+    )
+    worker_lifetime_seconds: float = _option(
+        0.0, "Age at which a worker is replaced.", section="Recycling"
+    )
+    worker_lifetime_jitter_seconds: float = _option(
+        0.0, "Up to so much more, by chance.", section="Recycling"
+    )
+    max_rss_bytes: int = _option(
+        0,
+        "Memory above which a worker is replaced: its resident set, what it shares with others included.",
+        section="Recycling",
+    )
+    max_rss_hard_bytes: int = _option(
+        0,
+        "Memory above which a worker is killed at once, with the requests that it holds.",
+        section="Recycling",
+    )
+    user: str = _option(
+        "",
+        "The user to become when the sockets are open; by name or number. Needs root.",
+        section="System",
+    )
+    group: str = _option("", "The group to become; by default the user's.", section="System")
+    umask: str = _option(
+        "", "Permissions that new files do not get, in octal.", section="System", metavar="MODE"
+    )
+    pid_file: str = _option(
+        "", "A file that holds the supervisor's process number.", section="System", metavar="FILE"
+    )
+    title: str = _option(
+        "", "What ps shows, followed by the role of the process.", section="System"
+    )
+    worker_oom_score: int = _option(
+        100,
+        "Added to a worker's score for Linux's out-of-memory killer (oom_score_adj), so that it takes a "
+        "worker and not the supervisor.",
+        section="System",
     )
     request_timeout_seconds: float = _option(
         0.0,
@@ -196,6 +334,12 @@ class Settings:
         "Apache's combined form or JSON; both with the time in the queue and in the application.",
         section="Logging",
     )
+    log_file: str = _option(
+        "",
+        "Append the log, and all else on standard error, to this file; SIGUSR1 opens it anew.",
+        section="Logging",
+        metavar="FILE",
+    )
     log_format: LogFormat = _option(
         "auto", "auto is text on a terminal and JSON elsewhere.", section="Logging"
     )
@@ -211,16 +355,42 @@ class Settings:
                 raise SettingsError(f"--bind: {error}") from None
         if not _MODE.fullmatch(self.socket_mode):
             raise SettingsError(f"--socket-mode {self.socket_mode!r} is not octal, such as 0660")
+        if self.umask and not _MODE.fullmatch(self.umask):
+            raise SettingsError(f"--umask {self.umask!r} is not octal, such as 027")
         for one in dataclasses.fields(self):
             self._check_field(one.name, str(one.type))
         if self.max_vars_bytes > MAX_VARS_BYTES:
             raise SettingsError(
                 f"--max-vars-bytes {self.max_vars_bytes}: the format holds {MAX_VARS_BYTES}"
             )
+        self._check_processes()
         for mount in self.mount:
             parse_mount(mount)
         for offload in self.offload:
             parse_offload(offload)
+
+    def _check_processes(self) -> None:
+        if self.workers_min and not self.workers_max:
+            raise SettingsError("--workers-min goes with --workers-max, which is not given")
+        if self.workers_max and self.workers_max < max(self.workers_min, 1):
+            raise SettingsError(
+                f"--workers-max {self.workers_max} is below --workers-min {self.workers_min}"
+            )
+        if 0 < self.max_rss_hard_bytes <= self.max_rss_bytes:
+            raise SettingsError(
+                f"--max-rss-hard-bytes {self.max_rss_hard_bytes} must be above --max-rss-bytes "
+                f"{self.max_rss_bytes}"
+            )
+        for name in ("on_fork", "on_worker_exit"):
+            value = getattr(self, name)
+            if value and not all(value.partition(":")):
+                raise SettingsError(f"{option_name(name)} {value!r} is not module:function")
+        if self.workers == 0:
+            for name in _NEED_A_SUPERVISOR:
+                if getattr(self, name):
+                    raise SettingsError(
+                        f"{option_name(name)} needs a supervisor: --workers 1 or more"
+                    )
 
     def _check_field(self, name: str, kind: str) -> None:
         value = getattr(self, name)
@@ -242,9 +412,32 @@ CHOICES: Final[dict[str, tuple[str, ...]]] = {
     "AccessLogFormat": get_args(AccessLogFormat),
     "LogFormat": get_args(LogFormat),
     "LogLevel": get_args(LogLevel),
+    "ReloadMode": get_args(ReloadMode),
 }
 
+_NEED_A_SUPERVISOR: Final = (
+    "workers_max",
+    "preload",
+    "reload",
+    "touch_reload",
+    "max_requests",
+    "worker_lifetime_seconds",
+    "max_rss_bytes",
+    "max_rss_hard_bytes",
+)
+
 _MAY_BE_ZERO: Final = {
+    "workers",
+    "workers_min",
+    "workers_max",
+    "heartbeat_timeout_seconds",
+    "max_requests",
+    "max_requests_jitter",
+    "worker_lifetime_seconds",
+    "worker_lifetime_jitter_seconds",
+    "max_rss_bytes",
+    "max_rss_hard_bytes",
+    "worker_oom_score",
     "request_timeout_seconds",
     "websocket_ping_seconds",
     "loop_block_warning_seconds",

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from uwsgibridge.hosts.lingering import LingeringClose
     from uwsgibridge.hosts.loops import Loop
     from uwsgibridge.hosts.offload import Offload
+    from uwsgibridge.telemetry.flights import FlightRecorder
 
 
 class AsgiHost:
@@ -34,6 +35,7 @@ class AsgiHost:
         hangups: tells when a client has gone.
         lifespan: startup and shutdown, and the state shared with each request.
         reporter: where failures are told.
+        flights: where requests are recorded for as long as they are held.
         lingering: ends connections.
         offload: leaves files to Nginx; None where no directory is mapped.
         wake: called when there is room again for a listener that paused.
@@ -48,12 +50,14 @@ class AsgiHost:
         hangups: HangupWatcher,
         lifespan: Lifespan,
         reporter: Reporter,
+        flights: FlightRecorder,
         lingering: LingeringClose,
         offload: Offload | None,
         wake: Callable[[], None],
     ) -> None:
         limit = settings.max_concurrency
         self.admission: Admission[Connection] = Admission(limit, limit - limit // 16 - 1, wake)
+        self._flights = flights
         self._lifespan = lifespan
         self._loop = loop
         self._context = AsgiContext(
@@ -74,6 +78,15 @@ class AsgiHost:
         )
         self._websockets: dict[Connection, WebSocketExchange] = {}
         self._draining = False
+
+    @property
+    def capacity(self) -> int:
+        """Tell how many tasks may run at once."""
+        return self.admission.limit
+
+    def queue_seconds(self, now: float) -> float:  # noqa: ARG002 - the interface's
+        """Give 0: what is accepted runs."""
+        return 0.0
 
     async def start(self, nursery: trio.Nursery) -> None:  # noqa: ARG002 - nothing else runs here
         """Wait for the application's startup."""
@@ -115,4 +128,5 @@ class AsgiHost:
 
     def _release(self, connection: Connection) -> None:
         self._websockets.pop(connection, None)
+        self._flights.end(connection)
         self.admission.release(connection)

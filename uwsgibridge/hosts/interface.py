@@ -22,6 +22,17 @@ class Host(Protocol):
 
     admission: Admission[Connection]
 
+    @property
+    def capacity(self) -> int:
+        """How many requests it can run at once."""
+
+    def queue_seconds(self, now: float) -> float:
+        """Tell how long the request has waited that waits the longest for a place to run.
+
+        Args:
+            now: `time.monotonic()`.
+        """
+
     def submit(self, connection: Connection) -> None:
         """Take over a connection with its request; answer, end it, and release it."""
 

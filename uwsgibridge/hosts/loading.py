@@ -72,6 +72,34 @@ def load_application(name: str, *, app_dir: str = ".", factory: bool = False) ->
     return app  # type: ignore[no-any-return] # callable() was the check
 
 
+def load_hook(name: str, *, app_dir: str = ".") -> Callable[[], object]:
+    """Import a function that is to be called at a certain moment.
+
+    Args:
+        name: ``module:function``; an empty one is a function that does nothing.
+        app_dir: as for `load_application`.
+
+    Returns:
+        What calls it, and raises `ApplicationError` with the application's traceback where it fails.
+
+    Raises:
+        ApplicationError: it can't be imported.
+    """
+    if not name:
+        return lambda: None
+    hook = load_application(name, app_dir=app_dir)
+
+    def call() -> object:
+        try:
+            return hook()
+        except (Exception, SystemExit) as error:
+            raise ApplicationError(
+                f"the hook {name} failed", traceback_text=own_traceback(error)
+            ) from error
+
+    return call
+
+
 def own_traceback(error: BaseException) -> str:
     """Format a traceback without the frames, ours and the import system's, that lead to it.
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from uwsgibridge.config.settings import Settings
     from uwsgibridge.hosts.lingering import LingeringClose
     from uwsgibridge.hosts.offload import Offload
+    from uwsgibridge.telemetry.flights import FlightRecorder
 
 
 class WsgiHost:
@@ -39,6 +40,7 @@ class WsgiHost:
         app: the application.
         settings: the number of threads, and the deadlines.
         reporter: where failures are told.
+        flights: where requests are recorded for as long as they are held.
         lingering: ends connections.
         offload: leaves files to Nginx; None where no directory is mapped.
         wake: called when there is room again for a listener that paused.
@@ -51,6 +53,7 @@ class WsgiHost:
         *,
         settings: Settings,
         reporter: Reporter,
+        flights: FlightRecorder,
         lingering: LingeringClose,
         offload: Offload | None,
         wake: Callable[[], None],
@@ -77,11 +80,12 @@ class WsgiHost:
             reporter=reporter,
             lingering=lingering,
             offload=offload,
-            release=self.admission.release,
+            release=self._release,
             body_timeout_seconds=settings.body_timeout_seconds,
             write_timeout_seconds=settings.write_timeout_seconds,
             has_deadline=settings.request_timeout_seconds > 0,
         )
+        self._flights = flights
         self._request_timeout_seconds = settings.request_timeout_seconds
         self._stuck = stuck
         self._running: dict[threading.Thread, WsgiExchange] = {}
@@ -92,6 +96,17 @@ class WsgiHost:
             threading.Thread(target=self._work, name=f"wsgi-{number}", daemon=True)
             for number in range(1, settings.threads + 1)
         ]
+
+    @property
+    def capacity(self) -> int:
+        """Tell how many threads there are."""
+        return len(self._threads)
+
+    def queue_seconds(self, now: float) -> float:
+        """Tell how long the oldest request waits for a thread."""
+        running = {exchange.connection for exchange in list(self._running.values())}
+        waiting = [it.accepted_at for it in list(self.admission.in_flight) if it not in running]
+        return now - min(waiting, default=now)
 
     async def start(self, nursery: trio.Nursery) -> None:
         """Start the threads, and the watch over their deadlines.
@@ -111,12 +126,16 @@ class WsgiHost:
         """Break the connections under the threads that did not end; a thread can't be stopped."""
         for connection in list(self.admission.in_flight):
             connection.sever()
-            self.admission.release(connection)
+            self._release(connection)
 
     async def stop(self) -> None:
         """Let the threads end; one that is stuck in the application ends with the process."""
         for _ in self._threads:
             self._queue.put(None)
+
+    def _release(self, connection: Connection) -> None:
+        self._flights.end(connection)
+        self.admission.release(connection)
 
     def _work(self) -> None:
         take = self._queue.get
@@ -152,5 +171,5 @@ class WsgiHost:
             stack=stack,
             head_sent=head_sent,
         )
-        self.admission.release(exchange.connection)
+        self._release(exchange.connection)
         self._stuck()

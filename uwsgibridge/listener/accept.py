@@ -17,7 +17,7 @@ from time import monotonic
 from typing import Final
 
 from uwsgibridge.config.settings import Settings
-from uwsgibridge.connection import SCRATCH_BYTES, Connection
+from uwsgibridge.connection import Connection
 from uwsgibridge.hosts.interface import Host
 from uwsgibridge.hosts.lingering import LingeringClose
 from uwsgibridge.hosts.loops import Loop
@@ -27,6 +27,7 @@ from uwsgibridge.protocol.errors import ProtocolError
 from uwsgibridge.protocol.packet import MODIFIER_PING, PONG, PacketLimits
 from uwsgibridge.protocol.response import plain_answer, refusal
 from uwsgibridge.telemetry.counters import Counters
+from uwsgibridge.telemetry.flights import FlightRecorder
 from uwsgibridge.telemetry.logs import Logger
 
 # Connections taken in one go, at the most, before others in this thread get their turn.
@@ -55,6 +56,9 @@ class Listener:
         lingering: ends connections that were refused.
         counters: the worker's.
         logger: where to say what was refused.
+        flights: where requests are recorded for as long as they are held.
+        max_requests: at how many `enough` is called; 0 is never.
+        enough: called once.
         idle: called when, after `close`, every connection is with a host or over.
     """
 
@@ -67,6 +71,9 @@ class Listener:
         lingering: LingeringClose,
         counters: Counters,
         logger: Logger,
+        flights: FlightRecorder,
+        max_requests: int,
+        enough: Callable[[], None],
         idle: Callable[[], None],
     ) -> None:
         self._loop = loop
@@ -80,7 +87,11 @@ class Listener:
         self._max_body_bytes = settings.max_body_bytes
         self._packet_timeout_seconds = settings.packet_timeout_seconds
         self._max_waiting = settings.backlog
-        self._scratch = memoryview(bytearray(SCRATCH_BYTES))
+        self._flights = flights
+        self._free_slots = flights.free
+        self._scratch = flights.first()
+        self._max_requests = max_requests
+        self._enough = enough
         self._acceptors: list[_Acceptor] = []
         self._paused = False
         self._is_short = False  # of descriptors or memory, and said so
@@ -179,11 +190,18 @@ class Listener:
         if modifier1 == MODIFIER_PING:
             self._answer_ping(connection)
             return True
-        request = connection.request
-        host = self._mounts.select(request)
+        if self._free_slots:
+            # The packet stays where it is, and the next one is received somewhere else.
+            connection.slot, self._scratch = self._scratch, self._free_slots.pop()
+        counters = self._counters
+        counters.requests += 1
+        if counters.requests == self._max_requests:
+            self._enough()
+        host = self._mounts.select(connection.request)
         if host is None:
             self._answer(connection, plain_answer(404, "No application is mounted at this path."))
-            self._counters.count_refusal("not_mounted")
+            counters.count_refusal("not_mounted")
+            self._flights.end(connection)
             return True
         admission = host.admission
         if len(admission.in_flight) < admission.limit:

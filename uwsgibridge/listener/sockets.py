@@ -90,6 +90,21 @@ def open_sockets(
         yield opened
 
 
+def adopt_socket(
+    descriptor: int, address: Address, owned_file: tuple[int, int] | None
+) -> ListeningSocket:
+    """Take a listening socket over that an earlier program in this process has opened.
+
+    Args:
+        descriptor: of it.
+        address: where it listens.
+        owned_file: as `ListeningSocket` has it.
+    """
+    listening = socket.socket(fileno=descriptor)
+    listening.setblocking(False)
+    return ListeningSocket(listening, address, owned_file)
+
+
 def _listen(address: Address, mode: int, backlog: int) -> list[ListeningSocket]:
     match address:
         case UnixAddress():

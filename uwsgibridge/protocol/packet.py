@@ -24,6 +24,7 @@ from uwsgibridge.protocol.errors import (
 
 HEADER_BYTES: Final = 4
 MAX_VARS_BYTES: Final = 65_535  # datasize is a u16
+MAX_PACKET_BYTES: Final = HEADER_BYTES + MAX_VARS_BYTES
 
 MODIFIER_REQUEST: Final = 0
 MODIFIER_REQUEST_STRIP_SCRIPT_NAME: Final = 30

@@ -1,7 +1,7 @@
-"""What a supervisor and its template say to each other, one JSON text in one datagram.
+"""What a supervisor, its templates and their workers say to each other, each in one datagram.
 
-The template and the workers that it forks share one end of the socket pair, and a datagram is never
-mixed with another.
+A template and the supervisor share a socket pair, and so do the supervisor and each worker. Whoever
+reads ignores what it does not know: after an upgrade in place the two ends are of different versions.
 """
 
 from __future__ import annotations
@@ -12,12 +12,23 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from uwsgibridge.config.settings import Settings
+from uwsgibridge.telemetry.figures import Figures
 
 # A traceback fits; what is longer is cut by the sender.
 MAX_BYTES: Final = 65_536
 
-FORK: Final = b"fork"
+# To a template.
 STOP: Final = b"stop"
+
+# To a worker.
+PING: Final = b"ping"
+STACKS: Final = b"stacks"
+
+# Descriptors that come with the report of a fork.
+FORK_DESCRIPTORS: Final = 3
+
+# JSON needs up to six bytes for a character.
+_MAX_STACK_CHARACTERS: Final = MAX_BYTES // 6 - 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +67,35 @@ class Blueprint:
 
 
 @dataclass(frozen=True, slots=True)
+class Fork:
+    """Asks a template for a worker.
+
+    Attributes:
+        max_requests: at how many the worker says that it has had enough; 0 is never.
+    """
+
+    max_requests: int = 0
+
+    def encode(self) -> bytes:
+        """Write it for `decode`."""
+        return json.dumps({"fork": dataclasses.asdict(self)}).encode()
+
+    @staticmethod
+    def decode(data: bytes) -> Fork | None:
+        """Read what `encode` wrote; None for anything else."""
+        try:
+            return Fork(json.loads(data)["fork"]["max_requests"])
+        except (ValueError, KeyError, TypeError):
+            return None
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """Something that happened to a worker, or to the template.
 
     Attributes:
-        event: ``forked``, ``ready`` or ``exited``.
+        event: ``forked`` (with the descriptors of the link, the flights and the stack pipe),
+            ``ready`` or ``exited``.
         pid: of the worker.
         status: of `os.waitstatus_to_exitcode`, for ``exited``: negative is a signal.
     """
@@ -76,5 +111,42 @@ class Report:
     @staticmethod
     def decode(data: bytes) -> Report:
         """Read what `encode` wrote."""
-        fields: dict[str, Any] = json.loads(data)
-        return Report(**fields)
+        raw: dict[str, Any] = json.loads(data)
+        return Report(raw["event"], raw["pid"], raw.get("status", 0))
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerMessage:
+    """What a worker says; each part may be missing.
+
+    Attributes:
+        figures: the answer to a ping.
+        stacks: the answer to a request for stacks.
+        has_enough: whether the worker has had all the requests that it was forked for.
+    """
+
+    figures: Figures | None = None
+    stacks: str | None = None
+    has_enough: bool = False
+
+    def encode(self) -> bytes:
+        """Write it for `decode`."""
+        figures = dataclasses.asdict(self.figures) if self.figures is not None else None
+        stacks = self.stacks[:_MAX_STACK_CHARACTERS] if self.stacks is not None else None
+        return json.dumps(
+            {"figures": figures, "stacks": stacks, "has_enough": self.has_enough}
+        ).encode()
+
+    @staticmethod
+    def decode(data: bytes) -> WorkerMessage:
+        """Read what `encode` wrote."""
+        raw: dict[str, Any] = json.loads(data)
+        figures = raw.get("figures")
+        known = {one.name for one in dataclasses.fields(Figures)}
+        return WorkerMessage(
+            Figures(**{name: figures[name] for name in known & figures.keys()})
+            if figures
+            else None,
+            raw.get("stacks"),
+            bool(raw.get("has_enough")),
+        )

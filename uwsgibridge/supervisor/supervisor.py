@@ -2,117 +2,364 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import signal
-from collections.abc import Callable
-from typing import Final
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from time import monotonic
+from typing import Any, Final
 
 import trio
 
-from uwsgibridge.config.settings import Settings
+from uwsgibridge._version import __version__
+from uwsgibridge.config.control_path import default_control_path, remove_control_directory
+from uwsgibridge.config.settings import DEFAULT_BIND, Settings, SettingsError
 from uwsgibridge.exit_status import EXIT_APPLICATION, StartFailed
-from uwsgibridge.listener.sockets import ListeningSocket, open_sockets
+from uwsgibridge.hosts.loading import own_stack
+from uwsgibridge.listener.sockets import BindError, ListeningSocket, open_sockets
 from uwsgibridge.process import raise_descriptor_limit
-from uwsgibridge.serving import single_error
-from uwsgibridge.supervisor.generation import Generation
+from uwsgibridge.serving import names_of_threads, single_error
+from uwsgibridge.supervisor.backlog import connections_waiting
+from uwsgibridge.supervisor.control import MAX_WORKERS, CommandFailed, serve_control
+from uwsgibridge.supervisor.generation import Generation, GenerationContext, Tally
+from uwsgibridge.supervisor.heritage import HANDED_ON, REHEARSAL_VARIABLE, Heritage
+from uwsgibridge.supervisor.process_figures import cpu_seconds, rss_bytes
+from uwsgibridge.supervisor.recycling import Candidate, RecyclingPolicy
+from uwsgibridge.supervisor.scaling import Load, ScalingPolicy
+from uwsgibridge.supervisor.systemd import Notifier, inherited_sockets
+from uwsgibridge.supervisor.worker_process import WorkerProcess
+from uwsgibridge.telemetry.log_file import LogFileError, open_log_file
 from uwsgibridge.telemetry.logs import Logger
+from uwsgibridge.watching import require_watchfiles, watch_code, watch_touch
 
-# A worker that ends sooner counts as one that can't start, and its successor has to wait.
-_SHORT_LIFE_SECONDS: Final = 5.0
+# Between two looks at the workers: a question to each, its memory, the backlog.
+_BEAT_SECONDS: Final = 1.0
+
+# For workers that start again and again and are never ready.
 _FIRST_BACKOFF_SECONDS: Final = 0.1
 _MAX_BACKOFF_SECONDS: Final = 10.0
 
 # Beyond the graceful time: what the last cancellation and the exit of a worker take.
 _END_MARGIN_SECONDS: Final = 5.0
 
+# For an answer to `status`, which does not wait for workers that are stuck.
+_STATUS_SECONDS: Final = 0.5
 
-def run_supervisor(app_name: str | None, settings: Settings, logger: Logger) -> None:
-    """Serve with several workers until SIGTERM or SIGINT, then drain and return.
+# For the trial run of a program that is to take over.
+_REHEARSAL_SECONDS: Final = 30.0
 
-    SIGHUP reloads, SIGTTIN and SIGTTOU add and take away a worker, a second SIGTERM or SIGINT breaks
-    the drain off.
+
+def run_supervisor(
+    app_name: str | None,
+    settings: Settings,
+    logger: Logger,
+    *,
+    bound: Callable[[Sequence[ListeningSocket]], None],
+) -> None:
+    """Serve with workers until SIGTERM or SIGINT, then drain and return.
+
+    A second such signal breaks the drain off. SIGHUP reloads, SIGTTIN and SIGTTOU add and take away a
+    worker, SIGUSR1 opens the log file anew, SIGUSR2 upgrades in place, SIGQUIT logs all stacks.
 
     Args:
         app_name: as for `uwsgibridge.process.run_process`.
         settings: `settings.workers` of them.
         logger: where log events go.
+        bound: called with the sockets, before anything of the application is.
 
     Raises:
+        SettingsError: what systemd handed over, or what is to be watched, can't be used.
         BindError: an address can't be listened at.
         StartFailed: the first workers did not come up.
     """
+    heritage = Heritage.from_environment()
+    notifier = Notifier.from_environment(os.environ)
+    settings = _with_addresses(settings, heritage)
+    if settings.reload:
+        require_watchfiles()
     raise_descriptor_limit()
-    with (
-        open_sockets(settings.bind, mode=settings.socket_mode, backlog=settings.backlog) as sockets,
-        single_error(),
-    ):
-        trio.run(_Supervisor(app_name, settings, logger, sockets).run)
+    with _open_sockets(settings, heritage) as sockets, single_error():
+        every = [one for all_ in sockets.values() for one in all_]
+        bound(every)
+        while True:
+            supervisor = _Supervisor(app_name, settings, logger, sockets, notifier, heritage)
+            heritage = trio.run(supervisor.run)
+            if heritage is None:
+                break
+            notifier.restore(os.environ)
+            try:
+                heritage.exec()
+            except OSError as error:
+                logger.error("upgrade failed: nothing can be started", reason=str(error))  # noqa: TRY400 - the reason says it
+                notifier = Notifier.from_environment(os.environ)
+
+
+def _with_addresses(settings: Settings, heritage: Heritage | None) -> Settings:
+    """Replace the default address by the sockets of systemd, where there are some."""
+    activated = tuple(f"fd://{descriptor}" for descriptor in inherited_sockets(os.environ))
+    if activated and settings.bind != (DEFAULT_BIND,):
+        raise SettingsError(
+            "systemd hands over sockets, and --bind names others: leave out one of them"
+        )
+    if heritage is not None and all(it.startswith("fd://") for it in heritage.bind):
+        activated = tuple(heritage.bind)
+    return replace(settings, bind=activated) if activated else settings
+
+
+@contextlib.contextmanager
+def _open_sockets(
+    settings: Settings, heritage: Heritage | None
+) -> Iterator[dict[str, Sequence[ListeningSocket]]]:
+    """Listen at each address, or take over what listens there already."""
+    taken_over = dict(heritage.sockets) if heritage is not None else {}
+    with contextlib.ExitStack() as stack:
+        sockets: dict[str, Sequence[ListeningSocket]] = {}
+        for address in settings.bind:
+            if address in taken_over:
+                sockets[address] = taken_over.pop(address)
+                for one in sockets[address]:
+                    stack.callback(one.close)
+            else:
+                sockets[address] = stack.enter_context(
+                    open_sockets((address,), mode=settings.socket_mode, backlog=settings.backlog)
+                )
+        for all_ in taken_over.values():  # no longer wanted; the old workers still drain them
+            for one in all_:
+                one.close()
+        yield sockets
 
 
 class _Supervisor:
+    """One run, from the start or an upgrade to the stop or the next upgrade."""
+
     def __init__(
         self,
         app_name: str | None,
         settings: Settings,
         logger: Logger,
-        sockets: list[ListeningSocket],
+        sockets: dict[str, Sequence[ListeningSocket]],
+        notifier: Notifier,
+        heritage: Heritage | None,
     ) -> None:
         self._app_name = app_name
         self._settings = settings
         self._log = logger
-        self._sockets = sockets
-        self._wanted = settings.workers
-        self._lifeline, self._held = os.pipe()
+        self._sockets_by_address = sockets
+        self._sockets = [one for all_ in sockets.values() for one in all_]
+        self._notifier = notifier
+        self._heritage = heritage
+        self._tally = Tally(**heritage.tally) if heritage is not None else Tally()
+        self._started_at = heritage.started_at if heritage is not None else monotonic()
+        self._lifeline, self._held = heritage.lifeline if heritage is not None else os.pipe()
+        self._wanted = min(
+            max(settings.workers, settings.workers_min), settings.workers_max or MAX_WORKERS
+        )
         self._changed = trio.Event()
         self._stopping = trio.Event()
-        self._reload_wanted = False
+        self._upgrading = False
         self._backoff_seconds = 0.0
+        self._generations: list[Generation] = []
         self._current: Generation
+        # Reloads are counted: one that is asked for while another runs is not lost.
+        self._reload_reason = ""
+        self._reloads_asked = 0
+        self._reloads_done = 0
+        self._reload_failed = False
+        self._is_reloading = False
+        # Workers of the current generation that others stand in for, or that are there twice.
+        self._taken_over = 0
+        self._extra = 0
+        self._recycled: WorkerProcess | None = None
+        self._policy = RecyclingPolicy(
+            max_requests=settings.max_requests,
+            max_requests_jitter=settings.max_requests_jitter,
+            worker_lifetime_seconds=settings.worker_lifetime_seconds,
+            worker_lifetime_jitter_seconds=settings.worker_lifetime_jitter_seconds,
+            max_rss_bytes=settings.max_rss_bytes,
+            max_rss_hard_bytes=settings.max_rss_hard_bytes,
+            chance=random.Random(),  # noqa: S311 - it spreads work, and keeps no secret
+        )
+        self._scaling = (
+            ScalingPolicy(
+                settings.workers_min or 1,
+                settings.workers_max,
+                queue_seconds=settings.scale_queue_seconds,
+                grow_after_seconds=settings.scale_up_seconds,
+                idle_seconds=settings.scale_idle_seconds,
+            )
+            if settings.workers_max
+            else None
+        )
 
-    async def run(self) -> None:
-        try:
-            async with trio.open_nursery() as nursery:
-                self._nursery = nursery
-                await nursery.start(self._take_signals)
-                self._current = self._start_generation()
-                if not await self._bring_up(self._current):
-                    status = self._current.last_status
-                    await self._drain([self._current])
-                    raise StartFailed(EXIT_APPLICATION if status is None else status)
-                for listening in self._sockets:
-                    self._log.info("listening", address=str(listening.address))
-                await self._keep_up()
-                await self._drain([self._current])
-                nursery.cancel_scope.cancel()
-        finally:
-            os.close(self._held)
-            os.close(self._lifeline)
+    async def run(self) -> Heritage | None:
+        """Run; a value where the process is to be handed on."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            self._context = GenerationContext(
+                self._policy, self._log, self._tally, self._note_change, nursery
+            )
+            await nursery.start(self._take_signals)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDED_ON)
+            nursery.start_soon(self._feed_watchdog)
+            await self._begin()
+            for listening in self._sockets:
+                self._log.info("listening", address=str(listening.address))
+            nursery.start_soon(self._beat)
+            nursery.start_soon(self._reload_when_asked)
+            await self._open_doors(nursery)
+            self._notifier.ready(self._summary())
+            await self._keep_up()
+            if not self._upgrading:
+                self._notifier.stopping()
+                await self._drain(self._generations)
+            nursery.cancel_scope.cancel()
+        if self._upgrading:
+            return self._bequeath()
+        os.close(self._held)
+        os.close(self._lifeline)
+        if not self._settings.control_socket:
+            remove_control_directory()
         self._log.info("stopped")
+        return None
+
+    async def _begin(self) -> None:
+        """Bring up the first workers; after an upgrade, beside the old ones."""
+        if self._heritage is not None:
+            for one in self._heritage.generations:
+                self._generations.append(Generation.adopt(one, self._context))
+            *left, self._current = self._generations
+            if left:
+                self._nursery.start_soon(self._drain, left)
+            self._log.info("upgraded: new workers come up first", version=__version__)
+            await self._replace_generation()
+            return
+        self._current = self._start_generation()
+        if not await self._bring_up(self._current):
+            status = self._current.failed_status
+            stopped = self._stopping.is_set()
+            await self._drain([self._current])
+            if not stopped:
+                raise StartFailed(EXIT_APPLICATION if status is None else status)
+
+    async def _open_doors(self, nursery: trio.Nursery) -> None:
+        """Begin to listen to what steers: the control socket, files that change."""
+        settings = self._settings
+        if settings.control_socket != "none":
+            path = Path(settings.control_socket) if settings.control_socket else None
+            path = path or default_control_path(os.getpid())
+            try:
+                if path is not None:
+                    await nursery.start(
+                        lambda task_status: serve_control(
+                            path, self, logger=self._log, task_status=task_status
+                        )
+                    )
+            except BindError as error:
+                if settings.control_socket:
+                    await self._drain(self._generations)
+                    raise
+                self._log.warning("no control socket", reason=str(error), option="--control-socket")
+        if settings.touch_reload:
+            nursery.start_soon(
+                watch_touch, [Path(it) for it in settings.touch_reload], self._ask_for_reload
+            )
+        if settings.reload:
+            nursery.start_soon(
+                watch_code,
+                [Path(it) for it in settings.reload_dir or (settings.app_dir,)],
+                settings.reload_include,
+                settings.reload_exclude,
+                self._ask_for_reload,
+            )
+
+    def _bequeath(self) -> Heritage:
+        described = [one.bequeath() for one in self._generations]
+        return Heritage(
+            self._settings.bind,
+            self._sockets_by_address,
+            (self._lifeline, self._held),
+            [description for description, _ in described],
+            asdict(self._tally),
+            self._started_at,
+            [it for _, descriptors in described for it in descriptors],
+        )
+
+    # Signals.
 
     async def _take_signals(
         self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
-        handled = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU)
-        with trio.open_signal_receiver(*handled) as signals:
+        with trio.open_signal_receiver(*HANDED_ON) as signals:
             task_status.started()
             async for number in signals:
                 self._take_signal(signal.Signals(number))
 
     def _take_signal(self, number: signal.Signals) -> None:
-        if number in {signal.SIGTERM, signal.SIGINT}:
-            if self._stopping.is_set():
-                self._log.warning("stopping at once", signal=number.name)
-                self._current.signal_workers(signal.SIGTERM)
-            else:
-                self._log.info("stopping: running requests may end", signal=number.name)
-                self._stopping.set()
-        elif number == signal.SIGHUP:
-            self._reload_wanted = True
+        match number:
+            case signal.SIGTERM | signal.SIGINT:
+                self._take_stop(number.name)
+            case signal.SIGHUP:
+                self._ask_for_reload(number.name)
+            case signal.SIGUSR1:
+                self._reopen_log()
+            case signal.SIGUSR2:
+                self._nursery.start_soon(self._upgrade)
+            case signal.SIGQUIT:
+                self._nursery.start_soon(self._log_stacks)
+            case signal.SIGTTIN | signal.SIGTTOU:
+                step = 1 if number == signal.SIGTTIN else -1
+                self._want(max(1, self._wanted + step), number.name)
+
+    def _take_stop(self, reason: str) -> None:
+        if self._stopping.is_set():
+            self._log.warning("stopping at once", reason=reason)
+            for generation in self._generations:
+                generation.stop_workers()
         else:
-            step = 1 if number == signal.SIGTTIN else -1
-            self._wanted = max(1, self._wanted + step)
-            self._log.info("number of workers changed", workers=self._wanted, signal=number.name)
+            self._log.info("stopping: running requests may end", reason=reason)
+            self._stopping.set()
+            self._note_change()
+
+    def _reopen_log(self) -> None:
+        if not self._settings.log_file:
+            self._log.info("nothing to open anew: there is no log file", option="--log-file")
+            return
+        try:
+            open_log_file(Path(self._settings.log_file).absolute())
+        except LogFileError as error:
+            self._log.error("the log file stays as it is", reason=str(error))
+        for generation in self._generations:
+            generation.signal_template(signal.SIGUSR1)
+            for worker in generation.workers.values():
+                worker.signal(signal.SIGUSR1)
+        self._log.info("log file opened anew")
+
+    async def _log_stacks(self) -> None:
+        for process in (await self.stacks())["processes"]:
+            self._log.info("stacks", **process)
+
+    async def _upgrade(self) -> None:
+        """Hand the process on, if the program that is installed now takes these arguments."""
+        if self._upgrading or self._stopping.is_set():
+            return
+        rehearsal = await trio.to_thread.run_sync(_rehearse)
+        if rehearsal.returncode:
+            self._log.error(
+                "upgrade failed: the program that is installed now does not start",
+                exit_status=rehearsal.returncode,
+                output=rehearsal.stdout.decode("utf-8", "replace")[-2000:],
+            )
+            return
+        self._log.info("upgrading: the program that is installed now takes over")
+        self._upgrading = True
         self._note_change()
+
+    # The number of workers.
 
     def _note_change(self) -> None:
         self._changed.set()
@@ -122,22 +369,62 @@ class _Supervisor:
         while not is_so():
             await self._changed.wait()
 
-    def _start_generation(self) -> Generation:
-        generation = Generation(
-            self._app_name,
-            self._settings,
-            self._sockets,
-            lifeline=self._lifeline,
-            logger=self._log,
-            changed=self._note_change,
-        )
-        self._nursery.start_soon(generation.listen)
-        self._nursery.start_soon(self._watch_template, generation)
-        return generation
+    def _want(self, workers: int, reason: str) -> None:
+        if workers != self._wanted:
+            self._wanted = workers
+            self._log.info("number of workers changed", workers=workers, reason=reason)
+            self._notifier.status(self._summary())
+            self._note_change()
 
-    async def _watch_template(self, generation: Generation) -> None:
-        generation.last_status = await generation.wait_for_template() or generation.last_status
-        self._note_change()
+    def _ends(self) -> bool:
+        return self._stopping.is_set() or self._upgrading
+
+    async def _keep_up(self) -> None:
+        """Replace what ends and follow the wanted number, until it is time to stop."""
+        while not self._ends():
+            changed = self._changed
+            current = self._current
+            missing = self._wanted + self._extra - self._taken_over - len(current.running)
+            if current.has_ended:
+                if not self._is_reloading and not self._reload_reason:
+                    self._ask_for_reload("the template has ended")
+                await changed.wait()
+            elif missing < 0:
+                current.stop_one()
+            elif missing > 0:
+                await self._fork_missing(current, missing)
+            else:
+                if len(current.ready) == len(current.running):
+                    self._backoff_seconds = 0.0
+                await changed.wait()
+
+    async def _fork_missing(self, generation: Generation, missing: int) -> None:
+        if generation.failed_status is not None:
+            # Somebody ended before it was ready: the next one probably does, too.
+            generation.failed_status = None
+            self._backoff_seconds = min(
+                _MAX_BACKOFF_SECONDS, max(_FIRST_BACKOFF_SECONDS, 2 * self._backoff_seconds)
+            )
+            self._log.warning("next worker", in_seconds=self._backoff_seconds)
+            with trio.move_on_after(self._backoff_seconds):
+                await self._wait_for(self._ends)
+                return
+        known = generation.forked
+        for _ in range(missing):
+            await generation.fork()
+        await self._wait_for(
+            lambda: generation.forked >= known + missing or generation.has_ended or self._ends()
+        )
+
+    # Generations.
+
+    def _start_generation(self) -> Generation:
+        number = max((it.number for it in self._generations), default=0) + 1
+        generation = Generation.start(
+            number, self._app_name, self._settings, self._sockets, self._lifeline, self._context
+        )
+        self._generations.append(generation)
+        return generation
 
     async def _bring_up(self, generation: Generation) -> bool:
         """Start the wanted number of workers; False where one ends before it is ready."""
@@ -147,80 +434,336 @@ class _Supervisor:
         )
 
     async def _fork_until(self, generation: Generation, count: int) -> bool:
-        for _ in range(count - generation.ready_count):
+        for _ in range(count - len(generation.running)):
             await generation.fork()
-
-        def has_failed() -> bool:
-            return not generation.is_alive or generation.last_status is not None
-
-        with trio.move_on_after(self._settings.lifespan_timeout_seconds + _END_MARGIN_SECONDS):
+        limit = self._settings.lifespan_timeout_seconds + _END_MARGIN_SECONDS
+        with trio.move_on_after(limit):
             await self._wait_for(
-                lambda: has_failed() or generation.ready_count >= count or self._stopping.is_set()
+                lambda: generation.has_failed or len(generation.ready) >= count or self._ends()
             )
-            return not has_failed()
+            return not generation.has_failed and not self._ends()
+        self._log.error("workers are not ready in time", option="--lifespan-timeout-seconds")
         return False
 
-    async def _keep_up(self) -> None:
-        """Replace what ends, and follow signals, until it is time to stop."""
-        while not self._stopping.is_set():
-            changed = self._changed
-            if self._reload_wanted or not self._current.is_alive:
-                self._reload_wanted = False
-                await self._reload()
-                continue
-            running = [it for it in self._current.workers.values() if not it.is_stopping]
-            if len(running) > self._wanted:
-                self._current.stop_one()
-            elif len(running) < self._wanted:
-                await self._replace(self._wanted - len(running))
-                continue
-            else:
-                await changed.wait()
+    def _ask_for_reload(self, reason: str) -> None:
+        self._reloads_asked += 1
+        self._reload_reason = reason
+        self._note_change()
 
-    async def _replace(self, missing: int) -> None:
-        young = trio.current_time() - _SHORT_LIFE_SECONDS
-        if any(worker.started_at < young for worker in self._current.workers.values()):
-            self._backoff_seconds = 0.0
-        if self._backoff_seconds:
-            with trio.move_on_after(self._backoff_seconds):
-                await self._stopping.wait()
-                return
-        self._backoff_seconds = min(
-            _MAX_BACKOFF_SECONDS, max(_FIRST_BACKOFF_SECONDS, 2 * self._backoff_seconds)
-        )
-        known = len(self._current.workers)
-        for _ in range(missing):
-            await self._current.fork()
-        with trio.move_on_after(_SHORT_LIFE_SECONDS):
-            await self._wait_for(
-                lambda: (
-                    len(self._current.workers) >= known + missing
-                    or not self._current.is_alive
-                    or self._stopping.is_set()
-                )
+    async def _reload_when_asked(self) -> None:
+        while True:
+            await self._wait_for(lambda: bool(self._reload_reason))
+            reason, self._reload_reason = self._reload_reason, ""
+            serves = self._reloads_asked
+            self._log.info("reloading: new workers come up first", reason=reason)
+            self._notifier.reloading()
+            self._reload_failed = not await self._replace_generation()
+            self._notifier.ready(self._summary())
+            self._reloads_done = serves
+            self._note_change()
+            if self._reload_failed and self._current.has_ended:
+                # Nothing can be forked any more, and what is loaded is broken: not too often.
+                await trio.sleep(_MAX_BACKOFF_SECONDS)
+
+    async def _replace_generation(self) -> bool:
+        """Bring up a new generation and drain the one before; False where that fails."""
+        self._is_reloading = True
+        try:
+            old, new = self._current, self._start_generation()
+            came_up = (
+                await self._chain(old, new)
+                if self._settings.reload_mode == "chain"
+                else await self._bring_up(new)
             )
+            if not came_up:
+                if not self._ends():
+                    self._log.error("reload failed: the old code goes on")
+                    self._nursery.start_soon(self._drain, [new])
+                return False
+            self._current = new
+            self._backoff_seconds = 0.0
+            self._log.info("reloaded", workers=len(new.ready), generation=new.number)
+            self._nursery.start_soon(self._drain, [old])
+            return True
+        finally:
+            self._taken_over = 0
+            self._is_reloading = False
+            self._note_change()
 
-    async def _reload(self) -> None:
-        self._log.info("reloading: new workers come up first")
-        new = self._start_generation()
-        if not await self._bring_up(new):
-            self._log.error("reload failed: the old code goes on")
-            await self._drain([new])
-            return
-        old, self._current = self._current, new
-        self._log.info("reloaded", workers=new.ready_count)
-        self._nursery.start_soon(self._drain, [old])
+    async def _chain(self, old: Generation, new: Generation) -> bool:
+        """Bring up one worker after the other, and take an old one away for each."""
+        while len(new.ready) < self._wanted:
+            if not await self._fork_until(new, len(new.ready) + 1):
+                return False
+            self._taken_over = len(new.ready)
+            self._note_change()  # the old generation keeps up with fewer
+            with trio.move_on_after(self._end_seconds()):
+                await self._wait_for(
+                    lambda: (
+                        len(old.workers) <= max(0, self._wanted - self._taken_over) or self._ends()
+                    )
+                )
+        return True
 
-    async def _drain(self, generations: list[Generation]) -> None:
+    def _end_seconds(self) -> float:
+        return self._settings.graceful_timeout_seconds + _END_MARGIN_SECONDS
+
+    async def _drain(self, generations: Sequence[Generation]) -> None:
         """Ask all workers to end, wait for them, and end their templates."""
         for generation in generations:
-            generation.signal_workers(signal.SIGTERM)
+            generation.stop_workers()
         if self._stopping.is_set():
             for listening in self._sockets:
                 listening.close()  # Nginx is refused at once, and tries another server
-        limit = self._settings.graceful_timeout_seconds + _END_MARGIN_SECONDS
-        for generation in generations:
-            with trio.move_on_after(limit):
-                await self._wait_for(lambda it=generation: not it.workers or not it.is_alive)  # type: ignore[misc]
-            generation.signal_workers(signal.SIGKILL)
+        for generation in list(generations):
+            with trio.move_on_after(self._end_seconds()):
+                await self._wait_for(
+                    lambda it=generation: not it.workers or it.has_ended  # type: ignore[misc]
+                )
+            generation.kill_workers()
             await generation.end()
+            if generation in self._generations:
+                self._generations.remove(generation)
+            self._note_change()
+
+    # Looks at the workers.
+
+    async def _beat(self) -> None:
+        while True:
+            for generation in self._generations:
+                for worker in list(generation.workers.values()):
+                    self._look_at(worker)
+            self._consider_recycling()
+            self._consider_scaling()
+            if os.getpid() == 1:
+                self._reap_orphans()
+            with trio.move_on_after(_BEAT_SECONDS):
+                await self._wait_for(self._somebody_has_enough)
+
+    def _somebody_has_enough(self) -> bool:
+        return self._recycled is None and any(
+            it.has_enough and it.due_since is None for it in self._current.running
+        )
+
+    def _look_at(self, worker: WorkerProcess) -> None:
+        if worker.is_doomed or not worker.is_ready:
+            return
+        if (reason := self._policy.reason_to_kill(rss_bytes(worker.pid))) is not None:
+            worker.is_doomed = True
+            self._log.error("killing worker", worker=worker.pid, reason=reason)
+            worker.signal(signal.SIGKILL)
+            return
+        if worker.is_stopping:
+            return  # it has its own deadline, and its link ends before it does
+        limit = self._settings.heartbeat_timeout_seconds
+        if 0 < limit < worker.silent_seconds:
+            worker.is_doomed = True
+            self._nursery.start_soon(self._kill_stuck, worker)
+        else:
+            worker.ask()
+
+    async def _kill_stuck(self, worker: WorkerProcess) -> None:
+        self._log.error(
+            "killing worker: it does not answer",
+            worker=worker.pid,
+            seconds=round(worker.silent_seconds, 1),
+            option="--heartbeat-timeout-seconds",
+            stack=await worker.dump(),
+        )
+        worker.signal(signal.SIGKILL)
+
+    def _consider_recycling(self) -> None:
+        now = monotonic()
+        candidates = []
+        for worker in self._current.running:
+            if worker.is_ready and self._reason_to_recycle(worker) is not None:
+                worker.due_since = worker.due_since or now
+                candidates.append(Candidate(worker.pid, worker.due_since))
+            else:
+                worker.due_since = None
+        if self._recycled is None and not self._is_reloading and not self._ends():
+            chosen = self._policy.choose(candidates)
+            if chosen is not None:
+                self._recycled = self._current.workers[chosen]
+                self._nursery.start_soon(self._recycle, self._current, self._recycled)
+
+    def _reason_to_recycle(self, worker: WorkerProcess) -> str | None:
+        told = worker.figures.requests if worker.figures is not None else 0
+        return self._policy.reason_to_recycle(
+            worker.limits,
+            requests=max(told, worker.limits.requests) if worker.has_enough else told,
+            age_seconds=worker.age_seconds,
+            rss_bytes=rss_bytes(worker.pid) if self._policy.max_rss_bytes else None,
+        )
+
+    async def _recycle(self, generation: Generation, worker: WorkerProcess) -> None:
+        """Replace a worker: the new one comes first, then the old one drains."""
+        reason = self._reason_to_recycle(worker)
+        self._log.info("recycling worker", worker=worker.pid, reason=reason)
+        present = set(generation.workers)
+        self._extra = 1
+        self._note_change()
+
+        def is_moot() -> bool:
+            return (
+                generation is not self._current
+                or self._ends()
+                or worker.pid not in (generation.workers)
+            )
+
+        limit = self._settings.lifespan_timeout_seconds + _END_MARGIN_SECONDS
+        with trio.move_on_after(limit) as waiting:
+            await self._wait_for(
+                lambda: any(it.pid not in present for it in generation.ready) or is_moot()
+            )
+        self._extra = 0
+        if waiting.cancelled_caught:
+            self._log.error("worker goes on: no other comes up", worker=worker.pid)
+        elif not is_moot():
+            self._tally.recycled += 1
+            worker.stop()
+            with trio.move_on_after(self._end_seconds()) as draining:
+                await self._wait_for(lambda: worker.pid not in generation.workers)
+            if draining.cancelled_caught:
+                worker.signal(signal.SIGKILL)
+        self._recycled = None
+        self._note_change()
+
+    def _consider_scaling(self) -> None:
+        if self._scaling is None or self._is_reloading or self._ends():
+            return
+        ready = self._current.ready
+        figures = [it.figures for it in ready if it.figures is not None]
+        # One that is being replaced and its successor count once.
+        count = min(len(ready), self._wanted)
+        load = Load(
+            workers=count,
+            starting=self._wanted - count,
+            waiting=sum(connections_waiting(it.socket) or 0 for it in self._sockets),
+            queue_seconds=max((it.queue_seconds for it in ready), default=0.0),
+            in_flight=sum(it.in_flight for it in figures),
+            capacity=sum(it.capacity for it in figures),
+        )
+        step = self._scaling.decide(load, monotonic())
+        if step is not None:
+            self._want(step.workers, step.reason)
+
+    def _reap_orphans(self) -> None:
+        """Take leave of processes that others have left to us, as the first process has to."""
+        templates = {it.template_pid for it in self._generations}
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+                if ended is None or ended.si_pid in templates:
+                    return  # whose thread waits for it already
+                os.waitpid(ended.si_pid, 0)
+
+    async def _feed_watchdog(self) -> None:
+        while self._notifier.watchdog_seconds is not None:
+            self._notifier.watchdog()
+            await trio.sleep(self._notifier.watchdog_seconds)
+
+    def _summary(self) -> str:
+        return f"{self._wanted} workers, generation {self._current.number}"
+
+    # Commands of the control socket.
+
+    async def status(self) -> dict[str, Any]:
+        """Tell how the supervisor and its workers are."""
+        async with trio.open_nursery() as nursery:
+            for generation in self._generations:
+                for worker in generation.ready:
+                    nursery.start_soon(worker.heartbeat, _STATUS_SECONDS)
+        workers = [
+            {
+                **worker.describe(),
+                "generation": generation.number,
+                "rss_bytes": rss_bytes(worker.pid),
+                "cpu_seconds": cpu_seconds(worker.pid),
+                "heartbeat_seconds_ago": worker.heard_seconds_ago,
+            }
+            for generation in self._generations
+            for worker in generation.workers.values()
+        ]
+        return {
+            "version": __version__,
+            "pid": os.getpid(),
+            "name": self._app_name or ", ".join(self._settings.mount),
+            "started_seconds_ago": round(monotonic() - self._started_at, 3),
+            "state": self._state(),
+            "generation": self._current.number,
+            "workers_wanted": self._wanted,
+            "listening": [
+                {"address": str(it.address), "waiting": connections_waiting(it.socket)}
+                for it in self._sockets
+            ],
+            "requests": self._tally.requests + sum(it["requests"] or 0 for it in workers),
+            "recycled": self._tally.recycled,
+            "crashed": self._tally.crashed,
+            "workers": workers,
+        }
+
+    def _state(self) -> str:
+        if self._stopping.is_set():
+            return "stopping"
+        return "reloading" if self._is_reloading else "running"
+
+    async def reload(self) -> dict[str, Any]:
+        """Bring up new workers with new code, and return when they serve."""
+        self._ask_for_reload("control socket")
+        mine = self._reloads_asked
+        await self._wait_for(lambda: self._reloads_done >= mine or self._ends())
+        if self._ends():
+            raise CommandFailed("the supervisor stops")
+        if self._reload_failed:
+            raise CommandFailed("the new code does not come up, the old goes on; the log says why")
+        return {"reloaded": True, "generation": self._current.number}
+
+    async def scale(self, workers: int) -> dict[str, Any]:
+        """Change the number of workers."""
+        least, most = self._settings.workers_min or 1, self._settings.workers_max or MAX_WORKERS
+        if not least <= workers <= most:
+            raise CommandFailed(f"workers is from {least} to {most} here")
+        self._want(workers, "control socket")
+        return {"workers_wanted": self._wanted}
+
+    async def stop(self) -> dict[str, Any]:
+        """Begin the graceful stop."""
+        if not self._stopping.is_set():
+            self._take_stop("control socket")
+        return {"stopping": True}
+
+    async def stacks(self) -> dict[str, Any]:
+        """Give the stacks of all processes."""
+        names = names_of_threads()
+        own = "\n".join(
+            f"Thread {names.get(ident, ident)}:\n{own_stack(frame)}"
+            for ident, frame in sys._current_frames().items()  # noqa: SLF001 - documented for this
+        )
+        processes: list[dict[str, Any]] = [{"pid": os.getpid(), "role": "supervisor", "stack": own}]
+
+        async def ask(worker: WorkerProcess) -> None:
+            stack = await worker.stacks()
+            processes.append({"pid": worker.pid, "role": "worker", "stack": stack})
+
+        async with trio.open_nursery() as nursery:
+            for generation in self._generations:
+                for worker in list(generation.workers.values()):
+                    nursery.start_soon(ask, worker)
+        return {"processes": processes}
+
+
+def _rehearse() -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, *sys.orig_argv[1:]]
+    try:
+        return subprocess.run(  # noqa: S603 - our own command line
+            command,
+            env={**os.environ, REHEARSAL_VARIABLE: "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=_REHEARSAL_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return subprocess.CompletedProcess(command, 1, str(error).encode())

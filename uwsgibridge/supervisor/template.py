@@ -7,16 +7,22 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
+import gc
 import os
 import select
 import signal
 import socket
 import sys
+from dataclasses import dataclass
 
 from uwsgibridge.exit_status import show_failure
-from uwsgibridge.process import load_applications, run_worker
+from uwsgibridge.identity import raise_oom_score, set_title
+from uwsgibridge.process import WorkerDuty, load_applications, reopen_log_at_signal, run_worker
 from uwsgibridge.serving import Application
-from uwsgibridge.supervisor.messages import FORK, MAX_BYTES, STOP, Blueprint, Report
+from uwsgibridge.supervisor.link import WorkerLink
+from uwsgibridge.supervisor.messages import MAX_BYTES, STOP, Blueprint, Fork, Report
+from uwsgibridge.telemetry.flights import FlightRecorder, make_flight_file
 
 
 def main(control_descriptor: int) -> int:
@@ -27,23 +33,40 @@ def main(control_descriptor: int) -> int:
     """
     control = socket.socket(fileno=control_descriptor)
     blueprint = Blueprint.decode(control.recv(MAX_BYTES))
+    settings = blueprint.settings
+    set_title(settings.title, "template")
+    raise_oom_score(settings.worker_oom_score)
+    reopen_log_at_signal(settings)
     with show_failure() as outcome:
         applications = None
-        if blueprint.settings.preload:
-            applications = load_applications(blueprint.app_name, blueprint.settings)
-        if _fork_on_demand(control, blueprint.lifeline):
-            _work(control, blueprint, applications)
+        if settings.preload:
+            applications = load_applications(blueprint.app_name, settings)
+            # What is frozen is not written to by collections, so its pages stay shared.
+            gc.collect()
+            gc.freeze()
+        link = _fork_on_demand(control, blueprint.lifeline)
+        if link is not None:
+            _work(control, blueprint, applications, link)
     return outcome.status
 
 
-def _fork_on_demand(control: socket.socket, lifeline: int) -> bool:
-    """Fork at each request; True in a new worker, False in the template at its end."""
+@dataclass(frozen=True, slots=True)
+class _ForkedWorker:
+    """What a new worker has of its own."""
+
+    link: WorkerLink
+    dumps: int
+
+
+def _fork_on_demand(control: socket.socket, lifeline: int) -> _ForkedWorker | None:
+    """Fork at each request; a value in a new worker, None in the template at its end."""
     wakeup, written = socket.socketpair()
     wakeup.setblocking(False)
     written.setblocking(False)
     signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the supervisor says STOP
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # The supervisor says STOP; what a terminal or an operator sends to all is for the supervisor.
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_IGN)
     signal.set_wakeup_fd(written.fileno(), warn_on_full_buffer=False)
     poll = select.poll()
     for descriptor in (control.fileno(), lifeline, wakeup.fileno()):
@@ -56,25 +79,39 @@ def _fork_on_demand(control: socket.socket, lifeline: int) -> bool:
                     wakeup.recv(4096)
                 _reap(control)
             if lifeline in ready:
-                return False
+                return None
             if control.fileno() in ready:
                 message = control.recv(MAX_BYTES)
                 if message == STOP:
-                    return False
-                if message == FORK and _fork(control):
+                    return None
+                fork = Fork.decode(message)
+                worker = _fork(control, fork) if fork is not None else None
+                if worker is not None:
                     signal.set_wakeup_fd(-1)
-                    return True
+                    return worker
 
 
-def _fork(control: socket.socket) -> bool:
+def _fork(control: socket.socket, fork: Fork) -> _ForkedWorker | None:
+    """Fork; a value in the worker, None in the template."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    flights = make_flight_file()
+    dumps, dumped_to = os.pipe()
     pid = os.fork()
     if pid == 0:
-        for number in (signal.SIGCHLD, signal.SIGTERM):
+        theirs.close()
+        os.close(dumps)
+        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGQUIT):
             signal.signal(number, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        return True
-    control.send(Report("forked", pid).encode())
-    return False
+        recorder = FlightRecorder(flights)
+        os.close(flights)
+        return _ForkedWorker(WorkerLink(ours, recorder, fork.max_requests), dumped_to)
+    report = Report("forked", pid).encode()
+    with ours, theirs:
+        socket.send_fds(control, [report], [theirs.fileno(), flights, dumps])
+    for descriptor in (flights, dumps, dumped_to):
+        os.close(descriptor)
+    return None
 
 
 def _reap(control: socket.socket) -> None:
@@ -88,18 +125,30 @@ def _reap(control: socket.socket) -> None:
 
 
 def _work(
-    control: socket.socket, blueprint: Blueprint, applications: list[Application] | None
+    control: socket.socket,
+    blueprint: Blueprint,
+    applications: list[Application] | None,
+    worker: _ForkedWorker,
 ) -> None:
     def ready() -> None:
         with contextlib.suppress(OSError):
             control.send(Report("ready", os.getpid()).encode())
 
+    settings = blueprint.settings
+    set_title(settings.title, "worker")
+    reopen_log_at_signal(settings)
+    # A crash of the interpreter tells its stack in the log; a stuck worker tells its own to the supervisor.
+    faulthandler.enable()
+    faulthandler.register(signal.SIGQUIT, file=worker.dumps, all_threads=True)
     run_worker(
         blueprint.app_name,
-        blueprint.settings,
-        applications=applications,
-        ready=ready,
-        lifeline=blueprint.lifeline,
+        settings,
+        WorkerDuty(
+            applications=applications,
+            ready=ready,
+            lifeline=blueprint.lifeline,
+            companion=worker.link,
+        ),
     )
 
 

@@ -10,12 +10,14 @@ class Counters:
     """Events since the start; each is counted where it happens.
 
     Attributes:
+        requests: requests that arrived whole and were not refused.
         pings: pings answered.
         refused: what was refused before an application saw it, by reason.
         client_gone: requests whose client went away before the answer's end.
         app_errors: requests in which the application failed.
     """
 
+    requests: int = 0
     pings: int = 0
     client_gone: int = 0
     app_errors: int = 0

@@ -26,7 +26,7 @@ class BridgeProcess:
 
     Args:
         arguments: of ``serve``, the application and ``--bind`` among them. ``--log-format json`` and
-            ``--graceful-timeout-seconds`` are given.
+            ``--graceful-timeout-seconds`` are given, and ``--workers 0`` unless they say otherwise.
         environment: variables beside those of this process.
         stdin: a descriptor for its standard input, such as a listening socket for ``--bind fd://0``.
         start_timeout_seconds: how long it may take until it listens.
@@ -41,7 +41,8 @@ class BridgeProcess:
         start_timeout_seconds: float = 20.0,
         graceful_timeout_seconds: float = 5.0,
     ) -> None:
-        self._arguments = arguments
+        counts = any(it.startswith(("--workers", "-w")) for it in arguments)
+        self._arguments = arguments if counts else (*arguments, "--workers", "0")
         self._environment = {**os.environ, **(environment or {})}
         self._stdin = stdin
         self._start_timeout_seconds = start_timeout_seconds

@@ -84,7 +84,9 @@ class ComposeStack:
         self._socket = socket
         self._command = [
             *("serve", app, "--interface", interface, "--loop", loop),
-            *("--graceful-timeout-seconds", str(graceful_timeout_seconds), *serve_args),
+            *("--graceful-timeout-seconds", str(graceful_timeout_seconds)),
+            *(() if "--workers" in serve_args else ("--workers", "1")),
+            *serve_args,
         ]
         self._bridge_environment = dict(environment or {})
         self._nginx_directives = nginx_directives

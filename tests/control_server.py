@@ -1,0 +1,150 @@
+"""A supervisor that only pretends, behind a real control socket in a thread of its own."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import trio
+import trio.testing
+
+from tests.log_events import PATIENCE_SECONDS, LogEvents
+from uwsgibridge.supervisor.control import CommandFailed, serve_control
+from uwsgibridge.telemetry.logs import make_logger
+
+WORKER: dict[str, Any] = {
+    "pid": 12,
+    "generation": 3,
+    "state": "ready",
+    "age_seconds": 12.0,
+    "requests": 100,
+    "in_flight": 2,
+    "capacity": 8,
+    "rss_bytes": 12_345_678,
+    "cpu_seconds": 1.2,
+    "heartbeat_seconds_ago": 0.4,
+    "queue_seconds": 0.001,
+}
+UNKNOWN_WORKER: dict[str, Any] = {**dict.fromkeys(WORKER), "pid": 13, "state": "starting"}
+
+
+class FakeSupervisor:
+    """Keeps account of what it was asked.
+
+    Attributes:
+        asked: the commands, with their arguments.
+        status_answer: what `status` gives.
+        refusal: the sentence with which `reload` fails, if any.
+        fault: what `status` raises, if anything.
+        held: what `reload` waits for, if anything.
+        ends_on_stop: whether `stop` is followed by the end.
+        ends: set when it is to end.
+    """
+
+    def __init__(self) -> None:
+        self.asked: list[object] = []
+        self.status_answer: dict[str, Any] = {
+            "version": "0.1.0",
+            "pid": 1,
+            "name": "mysite.wsgi",
+            "started_seconds_ago": 12.3,
+            "state": "running",
+            "generation": 3,
+            "workers_wanted": 2,
+            "listening": [{"address": "unix:/run/app.sock", "waiting": 0}],
+            "requests": 12_345,
+            "recycled": 2,
+            "crashed": 0,
+            "workers": [WORKER, UNKNOWN_WORKER],
+        }
+        self.refusal = ""
+        self.fault: Exception | None = None
+        self.held: trio.Event | None = None
+        self.ends_on_stop = True
+        self.ends = trio.Event()
+
+    async def status(self) -> Mapping[str, object]:
+        self.asked.append("status")
+        if self.fault is not None:
+            raise self.fault
+        return dict(self.status_answer)
+
+    async def reload(self) -> Mapping[str, object]:
+        self.asked.append("reload")
+        if self.held is not None:
+            await self.held.wait()
+        if self.refusal:
+            raise CommandFailed(self.refusal)
+        return {"reloaded": True}
+
+    async def scale(self, workers: int) -> Mapping[str, object]:
+        self.asked.append(("scale", workers))
+        return {"workers": workers}
+
+    async def stop(self) -> Mapping[str, object]:
+        self.asked.append("stop")
+        self.status_answer["state"] = "stopping"
+        if self.ends_on_stop:
+            self.ends.set()
+        return {"stopping": True}
+
+    async def stacks(self) -> Mapping[str, object]:
+        self.asked.append("stacks")
+        return {
+            "processes": [
+                {"pid": 1, "role": "supervisor", "stack": "File supervisor.py\n"},
+                {"pid": 12, "role": "worker", "stack": "File app.py\n  slow()\n"},
+            ]
+        }
+
+
+@contextmanager
+def control_directory() -> Iterator[Path]:
+    """Give a directory whose paths are short enough for a unix socket; pytest's own may not be."""
+    with tempfile.TemporaryDirectory() as path:
+        yield Path(path)
+
+
+@contextmanager
+def running_control(path: Path, supervisor: FakeSupervisor) -> Iterator[LogEvents]:
+    """Serve in a thread until the block is left, or the supervisor ends; give the log."""
+    log = LogEvents()
+    ready = threading.Event()
+    tokens: list[trio.lowlevel.TrioToken] = []
+    failures: list[BaseException] = []
+
+    async def main() -> None:
+        tokens.append(trio.lowlevel.current_trio_token())
+        async with trio.open_nursery() as nursery:
+            serve = partial(serve_control, logger=make_logger("json", stream=log))
+            await nursery.start(serve, path, supervisor)
+            ready.set()
+            await supervisor.ends.wait()
+            await trio.testing.wait_all_tasks_blocked()  # its last answer is out
+            nursery.cancel_scope.cancel()
+
+    def run() -> None:
+        try:
+            trio.run(main)
+        except BaseException as error:
+            failures.append(error)
+        finally:
+            ready.set()
+
+    thread = threading.Thread(target=run, name="control")
+    thread.start()
+    try:
+        assert ready.wait(PATIENCE_SECONDS)
+        if not failures:
+            yield log
+    finally:
+        with suppress(trio.RunFinishedError):
+            tokens[0].run_sync_soon(supervisor.ends.set)
+        thread.join(PATIENCE_SECONDS)
+    assert not thread.is_alive()
+    assert not failures, failures

@@ -1,0 +1,135 @@
+"""The status for people: right figures, dashes for what is not known, and 80 columns."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+from tests.control_server import WORKER, FakeSupervisor
+from uwsgibridge.cli.status_table import format_rates, format_status
+
+STATUS: dict[str, Any] = FakeSupervisor().status_answer
+
+
+def with_worker(**values: object) -> dict[str, Any]:
+    return {**STATUS, "workers": [{**WORKER, **values}]}
+
+
+def cells(text: str) -> dict[str, str]:
+    """Give the first worker's cells by their titles; both are separated by the titles' ends."""
+    titles, first = text.splitlines()[-2:]
+    found = {}
+    begin = 0
+    for title in ("PID", "STATE   ", "GEN", "AGE", "REQ", "IN FLIGHT", "QUEUE", "MEMORY", "CPU"):
+        end = titles.index(title, begin) + len(title)
+        if title == "REQ":
+            end += len("UESTS") if "REQUESTS" in titles else len("/S")
+        if title == "CPU":
+            end = len(titles)
+        found[title.strip()] = first[begin:end].strip()
+        begin = end
+    return found
+
+
+def test_the_whole() -> None:
+    assert format_status(STATUS) == (
+        "mysite.wsgi: running, up 12.3 s, pid 1, generation 3, uwsgibridge 0.1.0\n"
+        "workers wanted: 2, requests: 12345, recycled: 2, crashed: 0\n"
+        "unix:/run/app.sock: 0 waiting\n"
+        "\n"
+        "    PID STATE     GEN     AGE   REQUESTS IN FLIGHT     QUEUE    MEMORY     CPU\n"
+        "     12 ready       3  12.0 s        100       2/8    1.0 ms  11.8 MiB   1.2 s\n"
+        "     13 starting    -       -          -       -/-         -         -       -"
+    )
+
+
+def test_the_largest_values_fit() -> None:
+    worker = with_worker(
+        pid=4_194_304,
+        state="stopping",
+        generation=9_999,
+        age_seconds=999 * 86_400.0,
+        requests=9_999_999_999,
+        in_flight=4096,
+        capacity=4096,
+        queue_seconds=0.99999,
+        rss_bytes=999 * 1024**3,
+        cpu_seconds=99.99,
+    )
+    earlier = {**worker, "started_seconds_ago": 11.3}
+    for text in (format_status(worker), format_rates(worker, earlier)):
+        titles, line = text.splitlines()[-2:]
+        assert len(titles) <= 80
+        assert len(line) <= len(titles)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0.0 s"),
+        (99.9, "99.9 s"),
+        (100, "2 min"),
+        (5_999, "100 min"),
+        (6_000, "1.7 h"),
+        (360_000, "4 d"),
+    ],
+)
+def test_ages(seconds: float, text: str) -> None:
+    assert cells(format_status(with_worker(age_seconds=seconds)))["AGE"] == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.0, "0.0 ms"), (0.0123, "12.3 ms"), (1.0, "1.0 s")]
+)
+def test_queues(seconds: float, text: str) -> None:
+    assert cells(format_status(with_worker(queue_seconds=seconds)))["QUEUE"] == text
+
+
+def test_memory() -> None:
+    assert cells(format_status(with_worker(rss_bytes=999 * 1024**2)))["MEMORY"] == "999.0 MiB"
+    assert cells(format_status(with_worker(rss_bytes=1536 * 1024**2)))["MEMORY"] == "1.5 GiB"
+
+
+def test_an_older_supervisor_that_says_less() -> None:
+    text = format_status({"ok": True, "workers": [{}]})
+    assert set(cells(text).values()) == {"-", "-/-"}
+    assert text.startswith("-: -, up -, pid -")
+
+
+def later(**worker: object) -> dict[str, Any]:
+    """Give the status two seconds later."""
+    status = copy.deepcopy(with_worker(**worker))
+    status["started_seconds_ago"] += 2.0
+    return status
+
+
+def test_rates_are_by_the_supervisor_s_clock() -> None:
+    now = {**later(requests=400, cpu_seconds=1.7), "requests": 12_645}
+    text = format_rates(now, STATUS)
+    assert "requests a second: 150.0" in text
+    assert cells(text)["REQ"] == "150.0"
+    assert cells(text)["CPU"] == "25.0"
+    assert "CPU %" in text
+
+
+@pytest.mark.parametrize(
+    "earlier",
+    [
+        None,
+        STATUS | {"pid": 2},  # another supervisor
+        STATUS
+        | {"started_seconds_ago": 3_600.0},  # started anew, with the pid that containers give
+        STATUS | {"started_seconds_ago": 14.3},  # the same answer
+    ],
+)
+def test_no_rates_yet(earlier: dict[str, Any] | None) -> None:
+    text = format_rates(later(requests=400), earlier)
+    assert "requests a second: -" in text
+    assert (cells(text)["REQ"], cells(text)["CPU"]) == ("-", "-")
+
+
+def test_no_rates_for_a_new_worker_nor_for_one_with_a_used_pid() -> None:
+    assert cells(format_rates(later(pid=99), STATUS))["REQ"] == "-"
+    assert cells(format_rates(later(requests=3), STATUS))["REQ"] == "-"

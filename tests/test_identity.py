@@ -1,0 +1,626 @@
+"""User, pid file, title and OOM score, as the system sees them; what only root can do runs as root."""
+
+from __future__ import annotations
+
+import contextlib
+import grp
+import os
+import pwd
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from uwsgibridge.config.address import DescriptorAddress, UnixAddress
+from uwsgibridge.config.settings import SettingsError
+from uwsgibridge.identity import (
+    PidFile,
+    PidFileError,
+    drop_privileges,
+    give_sockets,
+    resolve_user,
+)
+from uwsgibridge.listener.sockets import BindError, ListeningSocket, open_sockets
+
+NOBODY = 65_534
+# No user has it, and no group.
+UNNAMED = 54_321
+PATIENCE_SECONDS = 60.0
+
+need_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can")
+need_linux = pytest.mark.skipif(sys.platform != "linux", reason="it looks into /proc")
+
+IMPORTS = """
+import os
+import sys
+from pathlib import Path
+from uwsgibridge.config.settings import SettingsError
+from uwsgibridge.listener.sockets import open_sockets
+from uwsgibridge import identity
+"""
+
+
+def run(script: str, *arguments: str) -> str:
+    """Run code in a process of its own, which must end well and say nothing on standard error."""
+    finished = subprocess.run(
+        [sys.executable, "-W", "error", "-c", IMPORTS + script, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
+    )
+    assert (finished.returncode, finished.stderr) == (0, "")
+    return finished.stdout
+
+
+@contextlib.contextmanager
+def as_nobody() -> Iterator[None]:
+    """Lose the permissions of root for a while; another user than root has none to lose."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """Give a directory that others may enter, with a path that is short enough for a socket."""
+    with tempfile.TemporaryDirectory() as path:
+        Path(path).chmod(0o755)
+        yield Path(path)
+
+
+def names_in(directory: Path) -> list[str]:
+    return [it.name for it in directory.iterdir()]
+
+
+# Whom the options mean.
+
+
+def test_no_user_and_no_group_is_nobody_else():
+    assert resolve_user("", "") is None
+
+
+@need_root
+def test_user_by_name_or_number_with_the_primary_group():
+    user = pwd.getpwuid(NOBODY)
+    assert resolve_user(user.pw_name, "") == (NOBODY, user.pw_gid)
+    assert resolve_user(str(NOBODY), "") == (NOBODY, user.pw_gid)
+
+
+@need_root
+def test_group_by_name_or_number():
+    group = grp.getgrall()[1]
+    assert resolve_user(str(NOBODY), group.gr_name) == (NOBODY, group.gr_gid)
+    assert resolve_user(str(NOBODY), str(group.gr_gid)) == (NOBODY, group.gr_gid)
+    assert resolve_user("", group.gr_name) == (0, group.gr_gid)
+
+
+@need_root
+def test_numbers_need_no_name_where_the_group_is_given():
+    assert resolve_user(str(UNNAMED), str(UNNAMED)) == (UNNAMED, UNNAMED)
+    assert resolve_user("0", "4294967294") == (0, 4_294_967_294)
+
+
+def test_number_without_name_needs_a_group():
+    with pytest.raises(SettingsError, match=f"--user {UNNAMED}: .* add --group"):
+        resolve_user(str(UNNAMED), "")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["no-such-one", "-1", "4294967295", "\u0661", " ", "a\0b", "\ud800", "1e3", "9" * 5000],
+    ids=lambda name: ascii(name)[:20],
+)
+def test_unknown_user_or_group_is_refused(name: str):
+    with pytest.raises(SettingsError) as raised:
+        resolve_user(name, "")
+    assert str(raised.value) == f"--user {name!r}: there is no such user"
+    with pytest.raises(SettingsError) as raised:
+        resolve_user("", name)
+    assert str(raised.value) == f"--group {name!r}: there is no such group"
+
+
+def test_who_is_that_user_already_may_say_so():
+    with as_nobody():
+        own = os.geteuid(), os.getegid()
+        # The group that the process has, whatever the list of users says.
+        assert resolve_user(str(own[0]), "") == own
+        assert resolve_user(str(own[0]), str(own[1])) == own
+        assert resolve_user("", str(own[1])) == own
+
+
+def test_only_root_becomes_another():
+    with as_nobody():
+        with pytest.raises(SettingsError, match=r"--user root: only root .* start as root"):
+            resolve_user("root", "")
+        with pytest.raises(SettingsError, match=f"--group {UNNAMED}: only root"):
+            resolve_user("", str(UNNAMED))
+
+
+# Becoming the user.
+
+
+def drop(uid: int, gid: int) -> dict[str, list[int]]:
+    """Become a user in a process of its own, and give the kernel's lines about it."""
+    status = run(
+        "os.setgroups([0, 1, 2])\n"
+        "identity.drop_privileges(int(sys.argv[1]), int(sys.argv[2]))\n"
+        "print(Path('/proc/self/status').read_text())\n",
+        str(uid),
+        str(gid),
+    )
+    lines = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
+    return {name: [int(it) for it in lines[name].split()] for name in ("Uid", "Gid", "Groups")} | {
+        "CapEff": [int(lines["CapEff"], 16)]
+    }
+
+
+def user_of_most_groups() -> tuple[pwd.struct_passwd, list[int]]:
+    users = [it for it in pwd.getpwall() if it.pw_uid not in {0, NOBODY}]
+    groups = {it.pw_uid: os.getgrouplist(it.pw_name, it.pw_gid) for it in users}
+    user = max(users, key=lambda it: len(groups[it.pw_uid]))
+    return user, groups[user.pw_uid]
+
+
+@need_root
+@need_linux
+def test_privileges_are_gone_for_good():
+    user, groups = user_of_most_groups()
+    found = drop(user.pw_uid, user.pw_gid)
+    assert found["Uid"] == [user.pw_uid] * 4  # real, effective, saved, file system
+    assert found["Gid"] == [user.pw_gid] * 4
+    assert sorted(found["Groups"]) == sorted(groups)
+    assert found["CapEff"] == [0]
+
+
+@need_root
+@need_linux
+def test_user_with_another_group_has_that_one():
+    user, _ = user_of_most_groups()
+    found = drop(user.pw_uid, UNNAMED)
+    assert found["Gid"] == [UNNAMED] * 4
+    assert sorted(found["Groups"]) == sorted(os.getgrouplist(user.pw_name, UNNAMED))
+
+
+@need_root
+@need_linux
+def test_number_without_name_has_only_its_group():
+    found = drop(UNNAMED, UNNAMED + 1)
+    assert found["Uid"] == [UNNAMED] * 4
+    assert found["Gid"] == [UNNAMED + 1] * 4
+    assert found["Groups"] == [UNNAMED + 1]
+
+
+@need_root
+@need_linux
+def test_root_may_change_the_group_alone():
+    found = drop(0, UNNAMED)
+    assert found["Uid"] == [0] * 4
+    assert found["Gid"] == [UNNAMED] * 4
+
+
+@need_linux
+def test_nothing_is_to_do_for_who_is_that_user():
+    groups = os.getgroups()
+    drop_privileges(os.geteuid(), os.getegid())
+    assert os.getgroups() == groups
+
+
+@need_root
+def test_user_that_the_system_refuses():
+    """As in a container that was started without the capability."""
+    said = run(
+        "os.setuid(int(sys.argv[1]))\n"
+        "try:\n"
+        "    identity.drop_privileges(0, 0)\n"
+        "except SettingsError as error:\n"
+        "    print(error)\n",
+        str(NOBODY),
+    )
+    assert said.startswith("--user: the system refuses to become user 0")
+    assert "SETUID" in said
+
+
+@need_root
+@need_linux
+def test_privileges_that_outlast_the_change_are_noticed():
+    said = run(
+        "import ctypes\n"
+        "PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP = 28, 4\n"
+        "if ctypes.CDLL(None).prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP, 0, 0, 0) != 0:\n"
+        "    sys.exit()\n"
+        "try:\n"
+        "    identity.drop_privileges(int(sys.argv[1]), int(sys.argv[1]))\n"
+        "except SettingsError as error:\n"
+        "    print(error)\n"
+        "else:\n"
+        "    print('nobody has noticed')\n",
+        str(NOBODY),
+    )
+    if not said:
+        pytest.skip("this container may not set secure bits")
+    assert said.startswith(f"--user: root's privileges outlast the change to user {NOBODY}")
+
+
+# The socket files.
+
+
+@need_root
+def test_socket_files_of_ours_are_given(directory: Path):
+    ours, replaced = f"unix:{directory}/ours.sock", f"unix:{directory}/replaced.sock"
+    with open_sockets([ours, replaced, "127.0.0.1:0"], mode="0660", backlog=1) as sockets:
+        (directory / "replaced.sock").unlink()
+        (directory / "replaced.sock").symlink_to("/etc/passwd")
+        give_sockets(sockets, NOBODY, UNNAMED)
+        found = (directory / "ours.sock").stat()
+        assert (found.st_uid, found.st_gid) == (NOBODY, UNNAMED)
+        assert stat.S_IMODE(found.st_mode) == 0o660
+        assert (directory / "replaced.sock").lstat().st_uid == 0
+        assert Path("/etc/passwd").stat().st_uid == 0
+
+
+@need_root
+def test_socket_files_of_others_are_left_alone(directory: Path):
+    path = directory / "theirs.sock"
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        for address in (UnixAddress(str(path)), DescriptorAddress(listening.fileno())):
+            give_sockets([ListeningSocket(listening, address)], NOBODY, NOBODY)
+    assert path.stat().st_uid == 0
+
+
+def test_socket_file_that_is_gone_is_no_error(directory: Path):
+    with open_sockets([f"unix:{directory}/s"], mode="0660", backlog=1) as sockets:
+        (directory / "s").unlink()
+        give_sockets(sockets, os.geteuid(), os.getegid())
+
+
+def test_socket_file_that_can_not_be_given_is_told(directory: Path):
+    with (
+        open_sockets([f"unix:{directory}/s"], mode="0660", backlog=1) as sockets,
+        as_nobody(),
+        pytest.raises(BindError) as raised,
+    ):
+        give_sockets(sockets, UNNAMED, UNNAMED)
+    assert str(raised.value).startswith(
+        f"unix:{directory}/s: the file can't be given to user {UNNAMED}"
+    )
+    assert "--user" in str(raised.value)
+
+
+@need_root
+@pytest.mark.parametrize(
+    ("owner", "mode", "is_removed"),
+    [(NOBODY, 0o755, True), (0, 0o1777, True), (0, 0o755, False)],
+    ids=["of-the-user", "of-everybody", "of-root"],
+)
+def test_socket_file_after_the_drop(directory: Path, owner: int, mode: int, is_removed: bool):
+    directory.chmod(mode)
+    os.chown(directory, owner, owner)
+    run(
+        "with open_sockets([sys.argv[1]], mode='0660', backlog=1) as sockets:\n"
+        "    identity.give_sockets(sockets, int(sys.argv[2]), int(sys.argv[2]))\n"
+        "    identity.drop_privileges(int(sys.argv[2]), int(sys.argv[2]))\n",
+        f"unix:{directory}/s",
+        str(NOBODY),
+    )
+    assert (directory / "s").exists() is not is_removed
+    # What stays behind is in nobody's way.
+    with open_sockets([f"unix:{directory}/s"], mode="0660", backlog=1):
+        assert (directory / "s").is_socket()
+
+
+# The pid file.
+
+
+@contextlib.contextmanager
+def another_process() -> Iterator[int]:
+    with subprocess.Popen(["sleep", str(PATIENCE_SECONDS)]) as process:
+        try:
+            yield process.pid
+        finally:
+            process.kill()
+
+
+def pid_of_nobody() -> int:
+    with another_process() as pid:
+        pass
+    return pid
+
+
+def refusal(path: Path | str) -> str:
+    with pytest.raises(PidFileError) as raised, PidFile(str(path)):
+        raise AssertionError("it was taken")
+    return str(raised.value)
+
+
+def test_pid_file_holds_the_number_while_the_process_runs(tmp_path: Path):
+    path = tmp_path / "mysite.pid"
+    before = os.umask(0o077)
+    try:
+        with PidFile(str(path)):
+            assert path.read_text() == f"{os.getpid()}\n"
+            assert stat.S_IMODE(path.stat().st_mode) == 0o644
+            assert names_in(tmp_path) == ["mysite.pid"]
+    finally:
+        os.umask(before)
+    assert names_in(tmp_path) == []
+
+
+def test_pid_file_is_removed_after_an_error(tmp_path: Path):
+    with pytest.raises(KeyError), PidFile(str(tmp_path / "pid")):
+        raise KeyError
+    assert names_in(tmp_path) == []
+
+
+def test_pid_file_is_found_again_from_another_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    with PidFile("pid"):
+        assert (tmp_path / "pid").exists()
+        monkeypatch.chdir("/")
+    assert names_in(tmp_path) == []
+
+
+def test_pid_file_of_a_living_process_is_left_to_it(tmp_path: Path):
+    path = tmp_path / "pid"
+    with another_process() as pid:
+        path.write_text(f"{pid}\n")
+        assert refusal(path).startswith(
+            f"--pid-file {path}: process {pid} of that file is running; "
+        )
+    assert path.read_text() == f"{pid}\n"
+
+
+def test_pid_file_of_a_process_that_may_not_be_signalled_is_left_to_it(directory: Path):
+    (directory / "pid").write_text("1\n")
+    said = run(
+        "if os.geteuid() == 0:\n"
+        "    identity.drop_privileges(int(sys.argv[2]), int(sys.argv[2]))\n"
+        "try:\n"
+        "    with identity.PidFile(sys.argv[1]):\n"
+        "        pass\n"
+        "except identity.PidFileError as error:\n"
+        "    print(error)\n",
+        f"{directory}/pid",
+        str(NOBODY),
+    )
+    assert "process 1 of that file is running" in said
+
+
+@pytest.mark.parametrize("content", ["", "\n", "0\n", "99999999999999999999\n", None])
+def test_stale_pid_file_is_replaced(tmp_path: Path, content: str | None):
+    path = tmp_path / "pid"
+    path.write_text(f"{pid_of_nobody()}\n" if content is None else content)
+    with PidFile(str(path)):
+        assert path.read_text() == f"{os.getpid()}\n"
+
+
+def test_own_pid_is_fine_as_after_an_exec_in_place(tmp_path: Path):
+    path = tmp_path / "pid"
+    path.write_text(str(os.getpid()))
+    with PidFile(str(path)):
+        assert path.read_text() == f"{os.getpid()}\n"
+    assert not path.exists()
+
+
+def test_pid_file_that_has_become_another_s_is_not_removed(tmp_path: Path):
+    path = tmp_path / "pid"
+    with PidFile(str(path)):
+        path.write_text("1\n")
+    assert path.read_text() == "1\n"
+    with PidFile(str(tmp_path / "other")):
+        (tmp_path / "other").write_text("it is taken\n")
+    assert (tmp_path / "other").exists()
+
+
+def test_pid_file_that_is_gone_already_is_no_error(tmp_path: Path):
+    path = tmp_path / "pid"
+    with PidFile(str(path)):
+        path.unlink()
+
+
+def test_forked_child_does_not_remove_it(tmp_path: Path):
+    said = run(
+        "path = Path(sys.argv[1])\n"
+        "with identity.PidFile(sys.argv[1]):\n"
+        "    child = os.fork()\n"
+        "    if child:\n"
+        "        os.waitpid(child, 0)\n"
+        "        print(path.exists(), end='')\n",
+        str(tmp_path / "pid"),
+    )
+    assert said == "True"
+    assert names_in(tmp_path) == []
+
+
+@need_root
+def test_pid_file_after_the_drop_is_left_without_a_word(directory: Path):
+    run(
+        "with identity.PidFile(sys.argv[1]):\n"
+        "    identity.drop_privileges(int(sys.argv[2]), int(sys.argv[2]))\n",
+        f"{directory}/pid",
+        str(NOBODY),
+    )
+    with PidFile(f"{directory}/pid"):
+        assert (directory / "pid").read_text() == f"{os.getpid()}\n"
+
+
+@pytest.mark.parametrize(
+    "content", [b"[uwsgibridge]\n", b"-1\n", b"12 34\n", b"\xff", b"12\n#" * 99]
+)
+def test_file_that_is_no_pid_file_is_not_replaced(tmp_path: Path, content: bytes):
+    path = tmp_path / "uwsgibridge.toml"
+    path.write_bytes(content)
+    assert refusal(path) == (
+        f"--pid-file {path}: the file holds no process number; remove it, or name another"
+    )
+    assert path.read_bytes() == content
+
+
+def test_pid_file_that_is_no_ordinary_file_is_refused(tmp_path: Path):
+    os.mkfifo(tmp_path / "fifo")
+    for path in (tmp_path, tmp_path / "fifo"):
+        assert refusal(path) == f"--pid-file {path}: it is no ordinary file; name another"
+
+
+def test_pid_file_where_there_is_no_directory(tmp_path: Path):
+    path = tmp_path / "run" / "pid"
+    assert refusal(path) == (
+        f"--pid-file {path}: there is no directory {path.parent}; create it first"
+    )
+    (tmp_path / "run").touch()
+    assert refusal(path) == f"--pid-file {path}: Not a directory"
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud800"])
+def test_pid_file_with_an_impossible_name(tmp_path: Path, name: str):
+    path = tmp_path / name
+    assert refusal(path) == f"--pid-file {str(path)!r} is no path that a file can have"
+
+
+def test_pid_file_without_permission(directory: Path):
+    directory.chmod(0o555)
+    with as_nobody():
+        assert refusal(directory / "pid") == (
+            f"--pid-file {directory}/pid: no permission to create or replace it in {directory}"
+        )
+    directory.chmod(0o755)
+    assert names_in(directory) == []
+
+
+def test_nothing_is_left_of_a_pid_file_that_could_not_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def refuse(_self: Path, _target: Path) -> Path:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    path = tmp_path / "pid"
+    assert refusal(path) == f"--pid-file {path}: No space left on device"
+    assert names_in(tmp_path) == []
+
+
+# The title.
+
+SHOW = """
+def show():
+    text = Path('/proc/self/cmdline').read_bytes().strip(b'\\0').decode()
+    print(text, Path('/proc/self/comm').read_text().strip(), sep='|', flush=True)
+"""
+
+
+@need_linux
+def test_title_is_what_ps_shows():
+    said = run(SHOW + "identity.set_title('mysite', 'supervisor')\nshow()\n", "a", "few", "words")
+    assert said == "mysite: supervisor|mysite: supervi\n"  # the kernel keeps 15 bytes for top
+
+
+@need_linux
+def test_forked_children_have_titles_of_their_own():
+    said = run(
+        SHOW
+        + "identity.set_title('mysite', 'template')\n"
+        + "os.environ.clear()\n"  # as an application may
+        + "for role in ('worker', 'a much longer role than that'):\n"
+        + "    child = os.fork()\n"
+        + "    if child == 0:\n"
+        + "        identity.set_title('mysite', role)\n"
+        + "        show()\n"
+        + "        sys.exit()\n"
+        + "    os.waitpid(child, 0)\n"
+        + "show()\n"
+    )
+    titles = [line.partition("|")[0] for line in said.splitlines()]
+    assert titles == ["mysite: worker", "mysite: a much longer role than that", "mysite: template"]
+
+
+@need_linux
+def test_first_title_in_a_forked_child_breaks_nothing():
+    """Whatever the application has done to the environment, which is where the title's place is found."""
+    said = run(
+        "import subprocess\n"
+        "changes = (\n"
+        "    lambda: None,\n"
+        "    lambda: os.environ.clear(),\n"
+        "    lambda: [os.environ.__setitem__(name, 'x' * 5000) for name in list(os.environ)],\n"
+        "    lambda: (os.environ.clear(), os.environ.update(A='1')),\n"
+        ")\n"
+        "for change in changes:\n"
+        "    child = os.fork()\n"
+        "    if child == 0:\n"
+        "        change()\n"
+        "        identity.set_title('mysite', 'worker')\n"
+        "        os.environ['AFTER'] = 'seen'\n"
+        "        command = [sys.executable, '-c', 'import os; print(os.environ[\"AFTER\"])']\n"
+        "        sys.exit(subprocess.run(command, check=False).returncode)\n"
+        "    _, status = os.waitpid(child, 0)\n"
+        "    assert status == 0, status\n"
+    )
+    assert said == "seen\n" * 4
+
+
+@need_linux
+def test_environment_outlasts_the_title():
+    said = run(
+        "import subprocess\n"
+        "os.environ['BEFORE'] = 'kept'\n"
+        "identity.set_title('mysite' * 1000, 'worker')\n"
+        "print(os.environ['BEFORE'], os.environ['PATH'] != '', flush=True)\n"
+        "subprocess.run([sys.executable, '-c', 'import os; print(os.environ[\"BEFORE\"])'], check=True)\n"
+    )
+    assert said == "kept True\nkept\n"
+
+
+@need_linux
+def test_title_with_what_does_not_print():
+    said = run(SHOW + "identity.set_title('\\ud800my\\0si\\x1b[2J\\nté', 'worker')\nshow()\n")
+    assert said.partition("|")[0] == "?my?si?[2J?té: worker"
+
+
+@need_linux
+def test_without_a_name_the_title_stays():
+    said = run(
+        SHOW + "identity.set_title('', 'worker')\nshow()\nprint('setproctitle' in sys.modules)\n"
+    )
+    assert "set_title" in said
+    assert said.endswith("False\n")
+
+
+# The OOM killer.
+
+
+@need_linux
+def test_oom_score_is_raised_up_to_its_limit():
+    said = run(
+        "score = Path('/proc/self/oom_score_adj')\n"
+        "score.write_text('200')\n"
+        "for by in (0, 100, -50, 650, 100, 100):\n"
+        "    identity.raise_oom_score(by)\n"
+        "    print(score.read_text().strip())\n"
+    )
+    assert said.split() == ["200", "300", "300", "950", "1000", "1000"]
+
+
+@need_linux
+@need_root
+def test_oom_score_that_is_out_of_reach_is_left():
+    """As after a drop without an exec: the file is root's."""
+    said = run(
+        "identity.drop_privileges(int(sys.argv[1]), int(sys.argv[1]))\n"
+        "identity.raise_oom_score(100)\n"
+        "print(Path('/proc/self/oom_score_adj').read_text().strip())\n",
+        str(NOBODY),
+    )
+    assert said.split() == [Path("/proc/self/oom_score_adj").read_text().strip()]

@@ -1,0 +1,174 @@
+"""What a supervisor says of itself and its workers, as a table that fits 80 columns.
+
+A value that is not known, yet or to an older supervisor, is a dash.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+Status: TypeAlias = Mapping[str, Any]
+
+_UNKNOWN: Final = "-"
+_MEBIBYTE: Final = 1024 * 1024
+
+
+def format_status(status: Status) -> str:
+    """Write the state and the totals of each worker."""
+    columns = (
+        *_FIRST_COLUMNS,
+        _Column("REQUESTS", 10, lambda worker: _text(worker.get("requests"))),
+        *_MIDDLE_COLUMNS,
+        _Column("CPU", 7, lambda worker: _duration(worker.get("cpu_seconds"))),
+    )
+    return "\n".join([*_heading(status), "", *_table(columns, status)])
+
+
+def format_rates(status: Status, earlier: Status | None) -> str:
+    """Write what each worker did since an earlier status, with requests a second and CPU percent.
+
+    Args:
+        status: as it is now.
+        earlier: of the same supervisor; of another one, or None, and there are no rates yet.
+    """
+    rates = _Rates(status, earlier)
+    columns = (
+        *_FIRST_COLUMNS,
+        _Column("REQ/S", 10, lambda worker: _decimal(rates.of_worker(worker, "requests"))),
+        *_MIDDLE_COLUMNS,
+        _Column("CPU %", 7, lambda worker: _percent(rates.of_worker(worker, "cpu_seconds"))),
+    )
+    total = f"requests a second: {_decimal(rates.of_all('requests'))}"
+    return "\n".join([*_heading(status), total, "", *_table(columns, status)])
+
+
+class _Rates:
+    """Differences between two answers, by the supervisor's own clock."""
+
+    def __init__(self, status: Status, earlier: Status | None) -> None:
+        self._status = status
+        self._earlier: Status = earlier if earlier is not None else {}
+        elapsed = _difference(status, self._earlier, "started_seconds_ago")
+        is_same = status.get("pid") == self._earlier.get("pid")
+        self._elapsed_seconds = elapsed if is_same and elapsed else None
+        self._workers = {worker.get("pid"): worker for worker in self._earlier.get("workers", ())}
+
+    def of_all(self, key: str) -> float | None:
+        return self._of(self._status, self._earlier, key)
+
+    def of_worker(self, worker: Status, key: str) -> float | None:
+        return self._of(worker, self._workers.get(worker.get("pid"), {}), key)
+
+    def _of(self, now: Status, before: Status, key: str) -> float | None:
+        difference = _difference(now, before, key)
+        if difference is None or self._elapsed_seconds is None:
+            return None
+        return difference / self._elapsed_seconds
+
+
+def _difference(now: Status, before: Status, key: str) -> float | None:
+    """Give how much a count has grown; None where it is another's: counts don't shrink."""
+    new, old = now.get(key), before.get(key)
+    if new is None or old is None or new < old:
+        return None
+    return float(new - old)
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """A column; aligned to the right unless its width is negative."""
+
+    title: str
+    width: int
+    cell: Callable[[Status], str]
+
+    def align(self, text: str) -> str:
+        return text.ljust(-self.width) if self.width < 0 else text.rjust(self.width)
+
+
+def _heading(status: Status) -> list[str]:
+    first = (
+        f"{_text(status.get('name'))}: {_text(status.get('state'))}, "
+        f"up {_duration(status.get('started_seconds_ago'))}, pid {_text(status.get('pid'))}, "
+        f"generation {_text(status.get('generation'))}, "
+        f"uwsgibridge {_text(status.get('version'))}"
+    )
+    second = ", ".join(
+        f"{words}: {_text(status.get(key))}"
+        for key, words in (
+            ("workers_wanted", "workers wanted"),
+            ("requests", "requests"),
+            ("recycled", "recycled"),
+            ("crashed", "crashed"),
+        )
+    )
+    return [first, second, *map(_listening, status.get("listening", ()))]
+
+
+def _listening(listening: Status) -> str:
+    return f"{_text(listening.get('address'))}: {_text(listening.get('waiting'))} waiting"
+
+
+def _table(columns: Sequence[_Column], status: Status) -> list[str]:
+    lines = [" ".join(column.align(column.title) for column in columns)]
+    lines += [
+        " ".join(column.align(column.cell(worker)) for column in columns)
+        for worker in status.get("workers", ())
+    ]
+    return [line.rstrip() for line in lines]
+
+
+def _in_flight(worker: Status) -> str:
+    return f"{_text(worker.get('in_flight'))}/{_text(worker.get('capacity'))}"
+
+
+def _text(value: object) -> str:
+    return _UNKNOWN if value is None else str(value)
+
+
+def _decimal(value: float | None) -> str:
+    return _UNKNOWN if value is None else f"{value:.1f}"
+
+
+def _percent(share: float | None) -> str:
+    return _decimal(None if share is None else share * 100)
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return _UNKNOWN
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    if seconds < 6_000:
+        return f"{seconds / 60:.0f} min"
+    if seconds < 360_000:
+        return f"{seconds / 3_600:.1f} h"
+    return f"{seconds / 86_400:.0f} d"
+
+
+def _short_duration(seconds: float | None) -> str:
+    if seconds is None or seconds >= 1:
+        return _duration(seconds)
+    return f"{seconds * 1_000:.1f} ms"
+
+
+def _size(size_bytes: float | None) -> str:
+    if size_bytes is None:
+        return _UNKNOWN
+    mebibytes = size_bytes / _MEBIBYTE
+    return f"{mebibytes:.1f} MiB" if mebibytes < 1_000 else f"{mebibytes / 1024:.1f} GiB"
+
+
+_FIRST_COLUMNS: Final = (
+    _Column("PID", 7, lambda worker: _text(worker.get("pid"))),
+    _Column("STATE", -8, lambda worker: _text(worker.get("state"))),
+    _Column("GEN", 4, lambda worker: _text(worker.get("generation"))),
+    _Column("AGE", 7, lambda worker: _duration(worker.get("age_seconds"))),
+)
+_MIDDLE_COLUMNS: Final = (
+    _Column("IN FLIGHT", 9, _in_flight),
+    _Column("QUEUE", 9, lambda worker: _short_duration(worker.get("queue_seconds"))),
+    _Column("MEMORY", 9, lambda worker: _size(worker.get("rss_bytes"))),
+)

@@ -1,0 +1,107 @@
+"""Where a supervisor's control socket is when nobody has named a place, and how to find those there are.
+
+It is a directory of the user's own: whoever could put a socket there could pose as the supervisor.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from uwsgibridge.config.address import AddressError, parse_address
+
+
+def default_control_path(pid: int) -> Path | None:
+    """Choose a path for a supervisor's control socket, and make its directory.
+
+    The directory is ``uwsgibridge`` in ``$XDG_RUNTIME_DIR``, or ``uwsgibridge-<uid>`` in the directory
+    for temporary files.
+
+    Args:
+        pid: of the supervisor.
+
+    Returns:
+        None where neither is a real directory that is ours alone, or the path would be too long.
+    """
+    for directory in _directories():
+        with contextlib.suppress(OSError):
+            directory.mkdir(mode=0o700, exist_ok=True)
+        path = directory / f"{pid}.sock"
+        if _is_ours_alone(directory) and _fits(path):
+            return path
+    return None
+
+
+def find_control_sockets() -> list[Path]:
+    """List the control sockets of this user that somebody listens on, and remove the others.
+
+    Both directories count: a service often has no ``$XDG_RUNTIME_DIR`` where its user's shell has one.
+    """
+    return [
+        path
+        for directory in _directories()
+        if _is_ours_alone(directory)
+        for path in sorted(directory.glob("*.sock"))
+        if _is_answered(path)
+    ]
+
+
+def remove_control_directory() -> None:
+    """Remove the directory where nobody's socket is left in it."""
+    for directory in _directories():
+        if _is_ours_alone(directory):
+            with contextlib.suppress(OSError):
+                directory.rmdir()
+
+
+def _directories() -> Iterator[Path]:
+    runtime = Path(os.environ.get("XDG_RUNTIME_DIR", ""))
+    if runtime.is_absolute():  # any other is to be ignored: XDG Base Directory Specification
+        yield runtime / "uwsgibridge"
+    try:
+        temporary = Path(tempfile.gettempdir())
+    except FileNotFoundError:  # nothing is writable
+        return
+    yield temporary / f"uwsgibridge-{os.geteuid()}"
+
+
+def _is_ours_alone(directory: Path) -> bool:
+    try:
+        found = directory.lstat()
+    except OSError:
+        return False
+    return (
+        stat.S_ISDIR(found.st_mode)
+        and found.st_uid == os.geteuid()
+        and found.st_mode & 0o777 == stat.S_IRWXU
+    )
+
+
+def _fits(path: Path) -> bool:
+    try:
+        parse_address(f"unix:{path}")
+    except AddressError:
+        return False
+    return True
+
+
+def _is_answered(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(str(path))
+        except BlockingIOError:
+            return True  # alive, with a full queue
+        except ConnectionRefusedError:
+            # Also what a file that is no socket gives; that one is not ours to remove.
+            if path.is_socket():
+                path.unlink(missing_ok=True)
+            return False
+        except OSError:
+            return False
+    return True

@@ -1,0 +1,305 @@
+"""Who the processes are to the system: user and group, pid file, title, and rank for the OOM killer."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import grp
+import os
+import pwd
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from uwsgibridge.config.address import UnixAddress
+from uwsgibridge.config.settings import SettingsError
+from uwsgibridge.listener.sockets import BindError, ListeningSocket
+
+# (uid_t) -1 means "leave it as it is": setreuid(2).
+_MAX_ID: Final = 2**32 - 2
+
+_MAX_PID_FILE_BYTES: Final = 32
+
+# proc_pid_oom_score_adj(5).
+_OOM_SCORE: Final = Path("/proc/self/oom_score_adj")
+_MAX_OOM_SCORE: Final = 1000
+
+
+class PidFileError(Exception):
+    """The pid file can't be ours; the message says why, and what would help."""
+
+
+def resolve_user(user: str, group: str) -> tuple[int, int] | None:
+    """Find out whom ``--user`` and ``--group`` mean.
+
+    Args:
+        user: a name or a number; empty for the one that runs this process.
+        group: a name or a number; empty for the user's primary group, or for that of this process
+            where it runs as that user already.
+
+    Returns:
+        The numbers of user and group; None where neither is given.
+
+    Raises:
+        SettingsError: there is no such user or group, or it takes root to become them.
+    """
+    if not user and not group:
+        return None
+    own = os.geteuid(), os.getegid()
+    uid = _user_id(user) if user else own[0]
+    if group:
+        gid = _group_id(group)
+    elif uid == own[0]:
+        gid = own[1]
+    else:
+        gid = _primary_group_id(user, uid)
+    if own[0] != 0 and (uid, gid) != own:
+        option = f"--user {user}" if uid != own[0] else f"--group {group}"
+        raise SettingsError(f"{option}: only root can become another; start as root, or without it")
+    return uid, gid
+
+
+def drop_privileges(uid: int, gid: int) -> None:
+    """Become a user for good, with the groups that the system's list gives them beside `gid`.
+
+    Does nothing where the process is that user and group already. Until the next exec, Linux then
+    leaves core dumps and files such as ``/proc/self/oom_score_adj`` to root alone (PR_SET_DUMPABLE).
+
+    Args:
+        uid: of `resolve_user`.
+        gid: of `resolve_user`.
+
+    Raises:
+        SettingsError: the system refuses it, or would let the process be root again.
+    """
+    if {os.getuid(), os.geteuid()} == {uid} and {os.getgid(), os.getegid()} == {gid}:
+        return
+    try:
+        # In this order: once the user is another, groups are out of reach.
+        _set_groups(uid, gid)
+        os.setgid(gid)
+        os.setuid(uid)
+    except OSError as error:
+        raise SettingsError(
+            f"--user: the system refuses to become user {uid} with group {gid}: {error.strerror}; a "
+            "container needs the capabilities SETUID and SETGID for it"
+        ) from None
+    if uid != 0 and _can_become_root():
+        raise SettingsError(
+            f"--user: root's privileges outlast the change to user {uid}; start without the secure bit "
+            "no-setuid-fixup"
+        )
+
+
+def give_sockets(sockets: Iterable[ListeningSocket], uid: int, gid: int) -> None:
+    """Make user and group own the socket files that we made; to be called before `drop_privileges`.
+
+    The group is what usually lets Nginx in (``--socket-mode 0660``). At the end, the user can remove a
+    file only if they may write in its directory: one of their own, as systemd's ``RuntimeDirectory=``
+    makes it, or one that is everybody's, such as /tmp, where they have to own the file as well. In
+    any other, such as /run itself, the file stays behind, and the next start replaces it.
+
+    Args:
+        sockets: all of them; those that have no file of ours are left alone.
+        uid: of `resolve_user`.
+        gid: of `resolve_user`.
+
+    Raises:
+        BindError: the system refuses it.
+    """
+    for listening in sockets:
+        if not isinstance(listening.address, UnixAddress):
+            continue
+        path = listening.address.path
+        try:
+            found = os.lstat(path)
+            if (found.st_dev, found.st_ino) == listening.owned_file:
+                os.chown(path, uid, gid, follow_symlinks=False)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise BindError(
+                f"{listening.address}: the file can't be given to user {uid} and group {gid} of "
+                f"--user: {error.strerror}"
+            ) from None
+
+
+class PidFile:
+    """Keeps the number of this process in a file while the context lasts.
+
+    The file is readable by all (0644), complete from the first moment, and at the end removed if it
+    still holds our number. It belongs to whoever makes it: what root reads and then signals is not to
+    be written by the user of ``--user``. Who can't remove it in the end, since the privileges were
+    dropped, leaves it behind; the next start replaces it.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        PidFileError: on entering: another process that lives has the file, it holds something else, or
+            it can't be written.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = Path(path).absolute()
+
+    def __enter__(self) -> None:
+        try:
+            # After an exec in place, the number is our own.
+            pid = self._read()
+            if pid is not None and pid != os.getpid() and _is_alive(pid):
+                raise PidFileError(
+                    f"--pid-file {self._path}: process {pid} of that file is running; stop it, or remove "
+                    "the file if it is about something else"
+                )
+            self._write()
+        except OSError as error:
+            raise PidFileError(f"--pid-file {self._path}: {self._why(error)}") from None
+        except ValueError:
+            raise PidFileError(
+                f"--pid-file {str(self._path)!r} is no path that a file can have"
+            ) from None
+
+    def __exit__(self, *_exception: object) -> None:
+        with contextlib.suppress(OSError, PidFileError):
+            if self._read() == os.getpid():  # not so in a forked child
+                self._path.unlink()
+
+    def _read(self) -> int | None:
+        """Give the number in the file; None where there is no file, or nothing in it."""
+        if self._path.exists() and not self._path.is_file():
+            raise PidFileError(f"--pid-file {self._path}: it is no ordinary file; name another")
+        try:
+            with self._path.open("rb") as file:
+                content = file.read(_MAX_PID_FILE_BYTES).strip()
+        except FileNotFoundError:
+            return None
+        if content and not content.isdigit():
+            raise PidFileError(
+                f"--pid-file {self._path}: the file holds no process number; remove it, or name another"
+            )
+        return int(content or b"0") or None
+
+    def _write(self) -> None:
+        descriptor, temporary = tempfile.mkstemp(
+            prefix=f".{self._path.name}.", dir=self._path.parent
+        )
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                os.fchmod(descriptor, 0o644)
+                file.write(b"%d\n" % os.getpid())
+            Path(temporary).replace(self._path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+    def _why(self, error: OSError) -> str:
+        match error.errno:
+            case errno.ENOENT:
+                return f"there is no directory {self._path.parent}; create it first"
+            case errno.EACCES | errno.EPERM:
+                return f"no permission to create or replace it in {self._path.parent}"
+            case errno.EROFS:
+                return f"{self._path.parent} is on a read-only file system"
+            case _:
+                return str(error.strerror)
+
+
+def set_title(name: str, role: str) -> None:
+    """Show the process as ``name: role`` in ps and top.
+
+    The memory for it is found by way of the environment as the process got it, once, and forked
+    children inherit what was found: who forks sets a title before it runs code of others, which may
+    change the environment. ``/proc/PID/environ`` is blank afterwards; ``os.environ`` stays.
+
+    Args:
+        name: of the site or service; with an empty one nothing is done.
+        role: such as ``worker``.
+    """
+    # macOS: the package ends a forked child there with SIGSEGV (dvarrazzo/py-setproctitle#113, #165).
+    if not name or sys.platform == "darwin":
+        return
+    from setproctitle import setproctitle
+
+    # A title is never worth an exception, as for a surrogate, nor an escape sequence on a terminal.
+    setproctitle("".join(it if it.isprintable() else "?" for it in f"{name}: {role}"))
+
+
+def raise_oom_score(by: int) -> None:
+    """Have the OOM killer prefer this process, and those that it forks, to its parent.
+
+    Linux; does nothing elsewhere, nor where the system refuses it.
+
+    Args:
+        by: added to the score that the process has, up to 1000 in all; 0 leaves it.
+    """
+    if by <= 0 or sys.platform != "linux":
+        return
+    with contextlib.suppress(OSError):
+        score = int(_OOM_SCORE.read_bytes()) + by
+        _OOM_SCORE.write_bytes(b"%d" % min(score, _MAX_OOM_SCORE))
+
+
+def _user_id(user: str) -> int:
+    number = _number(user)
+    if number is not None:
+        return number
+    try:
+        return pwd.getpwnam(user).pw_uid
+    except (KeyError, ValueError):  # ValueError: no name that the system's list could have
+        raise SettingsError(f"--user {user!r}: there is no such user") from None
+
+
+def _group_id(group: str) -> int:
+    number = _number(group)
+    if number is not None:
+        return number
+    try:
+        return grp.getgrnam(group).gr_gid
+    except (KeyError, ValueError):
+        raise SettingsError(f"--group {group!r}: there is no such group") from None
+
+
+def _primary_group_id(user: str, uid: int) -> int:
+    try:
+        return pwd.getpwuid(uid).pw_gid
+    except KeyError:
+        raise SettingsError(
+            f"--user {user}: this number has no name, and so no primary group; add --group"
+        ) from None
+
+
+def _number(text: str) -> int | None:
+    if text.isascii() and text.isdecimal() and len(text) <= len(str(_MAX_ID)):
+        number = int(text)
+        return number if number <= _MAX_ID else None
+    return None
+
+
+def _set_groups(uid: int, gid: int) -> None:
+    try:
+        name = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        os.setgroups([gid])
+    else:
+        os.initgroups(name, gid)
+
+
+def _can_become_root() -> bool:
+    try:
+        os.setuid(0)
+    except PermissionError:
+        return False
+    return True
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (ProcessLookupError, OverflowError):
+        return False
+    return True

@@ -1,0 +1,51 @@
+"""How a service takes its place in the system, in the order in which that has to happen."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from uwsgibridge.config.settings import Settings
+from uwsgibridge.identity import (
+    PidFile,
+    drop_privileges,
+    give_sockets,
+    resolve_user,
+    set_title,
+)
+from uwsgibridge.listener.sockets import ListeningSocket
+from uwsgibridge.telemetry.log_file import open_log_file
+
+
+@contextlib.contextmanager
+def take_standing(settings: Settings) -> Iterator[Callable[[Sequence[ListeningSocket]], None]]:
+    """Set what comes before anything else: log file, umask, title, pid file.
+
+    Args:
+        settings: say which of them.
+
+    Yields:
+        What is to be called with the sockets once they are open; it gives up privileges.
+
+    Raises:
+        SettingsError, LogFileError, PidFileError: one of them can't be had.
+    """
+    user = resolve_user(settings.user, settings.group)
+    if settings.umask:
+        os.umask(int(settings.umask, 8))
+    if settings.log_file:
+        path = Path(settings.log_file).absolute()
+        open_log_file(path)
+        if user is not None and os.geteuid() == 0:
+            os.chown(path, *user)  # who opens it anew, after logrotate
+    set_title(settings.title, "supervisor" if settings.workers else "worker")
+
+    def bound(sockets: Sequence[ListeningSocket]) -> None:
+        if user is not None:
+            give_sockets(sockets, *user)
+            drop_privileges(*user)
+
+    with PidFile(settings.pid_file) if settings.pid_file else contextlib.nullcontext():
+        yield bound

@@ -1,0 +1,147 @@
+"""An upgrade in place: what a supervisor hands on to the program that takes its process over by exec.
+
+The process stays the same, and with it the pid that a service manager or a container knows, the
+listening sockets, and the template and workers that are its children. Only the code is new.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, NoReturn
+
+from uwsgibridge.config.address import parse_address
+from uwsgibridge.listener.sockets import ListeningSocket, adopt_socket
+
+_DESCRIPTOR_VARIABLE: Final = "UWSGIBRIDGE_HERITAGE_FD"
+
+# Set for the run that tries the new program out: it is to check its options, and to leave.
+REHEARSAL_VARIABLE: Final = "UWSGIBRIDGE_REHEARSAL"
+
+_MAX_BYTES: Final = 16_777_216
+
+
+@dataclass(frozen=True, slots=True)
+class Heritage:
+    """What is handed on.
+
+    Attributes:
+        bind: the addresses that were listened at, as they were written.
+        sockets: the listening sockets of each.
+        lifeline: both ends of the pipe.
+        generations: as `Generation.bequeath` describes them; the last one is current.
+        tally: what was counted.
+        started_at: of the first supervisor in this process, by `time.monotonic`.
+    """
+
+    bind: Sequence[str]
+    sockets: Mapping[str, Sequence[ListeningSocket]]
+    lifeline: tuple[int, int]
+    generations: Sequence[dict[str, Any]]
+    tally: Mapping[str, int]
+    started_at: float
+    descriptors: Sequence[int] = field(default=(), compare=False)
+
+    def exec(self) -> NoReturn:
+        """Become the program that is installed now, with the arguments of this one.
+
+        Raises:
+            OSError: it can't be started; nothing has changed.
+        """
+        sockets = {
+            text: [
+                [one.socket.fileno(), str(one.address), one.owned_file]
+                for one in self.sockets[text]
+            ]
+            for text in self.sockets
+        }
+        everything = {
+            "bind": list(self.bind),
+            "sockets": sockets,
+            "lifeline": self.lifeline,
+            "generations": list(self.generations),
+            "tally": dict(self.tally),
+            "started_at": self.started_at,
+        }
+        memory = os.memfd_create("uwsgibridge-heritage")
+        os.write(memory, json.dumps(everything).encode())
+        listening = [one.socket.fileno() for all_ in self.sockets.values() for one in all_]
+        inherited = [memory, *self.lifeline, *listening, *self.descriptors]
+        _set_inheritable(inherited, True)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # Until the new program listens to them: the default of most is to end the process.
+        signal.pthread_sigmask(signal.SIG_BLOCK, HANDED_ON)
+        try:
+            os.execve(  # noqa: S606 - our own command line
+                sys.executable,
+                [sys.executable, *sys.orig_argv[1:]],
+                {**os.environ, _DESCRIPTOR_VARIABLE: str(memory)},
+            )
+        except OSError:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDED_ON)
+            _set_inheritable(inherited, False)
+            os.close(memory)
+            raise
+
+    @staticmethod
+    def from_environment() -> Heritage | None:
+        """Take over what `exec` has handed on; None where this is an ordinary start."""
+        text = os.environ.pop(_DESCRIPTOR_VARIABLE, "")
+        if not text.isdecimal():
+            return None
+        memory = int(text)
+        try:
+            raw = json.loads(os.pread(memory, _MAX_BYTES, 0))
+        finally:
+            os.close(memory)
+        sockets = {
+            one: [
+                adopt_socket(descriptor, parse_address(address), tuple(owned) if owned else None)
+                for descriptor, address, owned in all_
+            ]
+            for one, all_ in raw["sockets"].items()
+        }
+        reader, writer = raw["lifeline"]
+        heritage = Heritage(
+            raw["bind"],
+            sockets,
+            (reader, writer),
+            raw["generations"],
+            raw["tally"],
+            raw["started_at"],
+        )
+        kept = [it for one in raw["generations"] for it in _descriptors_of(one)]
+        listening = [one.socket.fileno() for all_ in sockets.values() for one in all_]
+        _set_inheritable([reader, writer, *listening, *kept], False)
+        return heritage
+
+
+# What a supervisor takes; blocked while nobody does.
+HANDED_ON: Final = frozenset(
+    {
+        signal.SIGTERM,
+        signal.SIGINT,
+        signal.SIGHUP,
+        signal.SIGQUIT,
+        signal.SIGUSR1,
+        signal.SIGUSR2,
+        signal.SIGTTIN,
+        signal.SIGTTOU,
+    }
+)
+
+
+def _descriptors_of(generation: dict[str, Any]) -> Iterable[int]:
+    yield generation["control"]
+    for worker in generation["workers"]:
+        yield from worker["descriptors"]
+
+
+def _set_inheritable(descriptors: Iterable[int], inheritable: bool) -> None:
+    for descriptor in descriptors:
+        os.set_inheritable(descriptor, inheritable)

@@ -1,0 +1,62 @@
+"""The worker's end of the link to its supervisor: answers what it is asked, on the worker's own loop.
+
+So an answer says more than that the process lives: its loop still takes its turns, and the time until
+the answer is what a request would wait.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+
+from uwsgibridge.hosts.loops import Loop, Watch
+from uwsgibridge.serving import Companion, Worker
+from uwsgibridge.supervisor.messages import MAX_BYTES, PING, STACKS, WorkerMessage
+from uwsgibridge.telemetry.flights import FlightRecorder
+
+
+class WorkerLink(Companion):
+    """Accompanies a worker.
+
+    Args:
+        channel: datagrams to and from the supervisor; owned from now on.
+        flights: that the supervisor reads when the worker has crashed.
+        max_requests: after how many to ask for being replaced; 0 is never.
+    """
+
+    def __init__(self, channel: socket.socket, flights: FlightRecorder, max_requests: int) -> None:
+        super().__init__(flights)
+        self.max_requests = max_requests
+        self._channel = channel
+        self._channel.setblocking(False)
+        self._watch: Watch | None = None
+
+    def attach(self, worker: Worker, loop: Loop) -> None:
+        """Begin to answer."""
+        self._worker = worker
+        self._watch = loop.watch(self._channel, self._answer)
+
+    def detach(self) -> None:
+        """End; the supervisor sees that the process ends."""
+        if self._watch is not None:
+            self._watch.close()
+        self._channel.close()
+
+    def enough(self) -> None:
+        """Ask for being replaced; requests are served until that is done."""
+        self._send(WorkerMessage(has_enough=True))
+
+    def _answer(self) -> None:
+        try:
+            question = self._channel.recv(MAX_BYTES)
+        except OSError:  # taken already, or the supervisor is gone: its lifeline says so
+            return
+        if question == PING:
+            self._send(WorkerMessage(figures=self._worker.figures()))
+        elif question == STACKS:
+            self._send(WorkerMessage(stacks=self._worker.stacks()))
+
+    def _send(self, message: WorkerMessage) -> None:
+        # BlockingIOError: the supervisor has not read what it asked for before, and asks again.
+        with contextlib.suppress(OSError):
+            self._channel.send(message.encode())
