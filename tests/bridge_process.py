@@ -38,7 +38,8 @@ class BridgeProcess:
             # Warnings show: a clean end leaves no connection open.
             [sys.executable, "-W", "always::ResourceWarning", "-m", "uwsgibridge", *arguments],
             cwd=directory,
-            env={**inherited, **environment},
+            # A supervisor has tests of its own.
+            env={"UWSGIBRIDGE_WORKERS": "0", **inherited, **environment},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

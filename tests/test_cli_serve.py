@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import socket
 from collections.abc import Callable
@@ -26,8 +27,19 @@ SAMPLES: dict[str, Any] = {
     "offload": ("/protected=.", "/other=."),
     "socket_mode": "0600",
     "app_dir": "src",
-    # More than one is a supervisor's affair.
-    "workers": 1,
+    "on_fork": "site:fork",
+    "on_worker_exit": "site:exit",
+    "control_socket": "control.sock",
+    "reload_dir": ("src", "lib"),
+    "reload_include": ("*.html", "*.txt"),
+    "reload_exclude": ("tests", "docs"),
+    "touch_reload": ("one", "two"),
+    "user": "somebody",
+    "group": "some",
+    "umask": "027",
+    "pid_file": "app.pid",
+    "title": "mysite",
+    "log_file": "app.log",
     # At most, and by default, what the format holds.
     "max_vars_bytes": 1000,
 }
@@ -54,10 +66,13 @@ class Serve:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.called: list[Called] = []
         self._monkeypatch = monkeypatch
-        monkeypatch.setattr(
-            "uwsgibridge.process.run_process",
-            lambda app, settings, logger: self.called.append((app, settings)),
-        )
+
+        def run(app: str | None, settings: Settings, _logger: object, **_: object) -> None:
+            self.called.append((app, settings))
+
+        monkeypatch.setattr("uwsgibridge.process.run_process", run)
+        monkeypatch.setattr("uwsgibridge.supervisor.supervisor.run_supervisor", run)
+        monkeypatch.setattr("uwsgibridge.standing.take_standing", contextlib.nullcontext)
 
     def invoke(self, *arguments: str, **environment: str) -> Result:
         return CliRunner().invoke(main, ["serve", *arguments], env=environment)
@@ -239,7 +254,6 @@ def test_file_that_is_missing_is_refused(serve: Serve):
         (["--mount", "/api"], "--mount"),
         (["--workers", "-1"], "--workers -1"),
         (["--workers", "0", "--reload"], "--reload needs a supervisor"),
-        (["--workers-min", "2"], "--workers-max"),
         (["--workers-min", "3", "--workers-max", "2"], "--workers-max 2 is below"),
         (["--max-rss-bytes", "2", "--max-rss-hard-bytes", "1"], "--max-rss-hard-bytes 1"),
         (["--on-fork", "module"], "--on-fork"),
@@ -424,5 +438,6 @@ def test_help_lists_each_option_under_its_section(tmp_path: Path):
     assert status == 0
     for name in FIELDS:
         assert option_name(name) in output
+    assert "\\b" not in output  # click's mark of a paragraph
     for section in {field.metadata["section"] for field in FIELDS.values()}:
         assert f"{section}:" in output

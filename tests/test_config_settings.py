@@ -30,6 +30,17 @@ MAY_BE_ZERO = {
     "accept_margin",
     "graceful_timeout_seconds",
     "linger_seconds",
+    "workers",  # no supervisor
+    "workers_min",
+    "workers_max",
+    "heartbeat_timeout_seconds",
+    "max_requests",
+    "max_requests_jitter",
+    "worker_lifetime_seconds",
+    "worker_lifetime_jitter_seconds",
+    "max_rss_bytes",
+    "max_rss_hard_bytes",
+    "worker_oom_score",
 }
 
 
@@ -58,7 +69,7 @@ def test_it_is_frozen() -> None:
 def test_each_row_can_be_shown_to_a_person(row: dataclasses.Field[Any]) -> None:
     help_text = row.metadata["help"]
     assert help_text.endswith(".")
-    assert help_text[0].isupper() or help_text.startswith("auto ")
+    assert help_text[0].isupper() or help_text.startswith(("auto ", "all "))
     assert row.metadata["section"]
     assert row.type in {"int", "float", "str", "bool", "tuple[str, ...]", *CHOICES}
 

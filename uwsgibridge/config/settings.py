@@ -133,13 +133,13 @@ class Settings:
     )
     workers_min: int = _option(
         0,
-        "With --workers-max: the fewest workers of a number that follows the load.",
+        "The fewest workers. With it, or --workers-max, workers are taken away while idle and added while "
+        "requests wait; 0 keeps the number as it is.",
         section="Processes",
     )
     workers_max: int = _option(
         0,
-        "The most workers. With it, workers are added while requests wait and taken away while idle; 0 "
-        "keeps the number as it is.",
+        "The most workers, see --workers-min; 0 is --workers.",
         section="Processes",
     )
     scale_queue_seconds: float = _option(
@@ -370,8 +370,6 @@ class Settings:
             parse_offload(offload)
 
     def _check_processes(self) -> None:
-        if self.workers_min and not self.workers_max:
-            raise SettingsError("--workers-min goes with --workers-max, which is not given")
         if self.workers_max and self.workers_max < max(self.workers_min, 1):
             raise SettingsError(
                 f"--workers-max {self.workers_max} is below --workers-min {self.workers_min}"
@@ -416,6 +414,7 @@ CHOICES: Final[dict[str, tuple[str, ...]]] = {
 }
 
 _NEED_A_SUPERVISOR: Final = (
+    "workers_min",
     "workers_max",
     "preload",
     "reload",

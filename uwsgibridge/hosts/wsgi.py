@@ -71,7 +71,7 @@ class WsgiHost:
                 "wsgi.errors": errors,
                 "wsgi.file_wrapper": FileWrapper,
                 "wsgi.multithread": settings.threads > 1,
-                "wsgi.multiprocess": settings.workers > 1,
+                "wsgi.multiprocess": max(settings.workers, settings.workers_max) > 1,
                 "wsgi.run_once": False,
                 # Not in the PEP, but known to the frameworks: the input ends by itself.
                 "wsgi.input_terminated": True,

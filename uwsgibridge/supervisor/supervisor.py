@@ -156,9 +156,13 @@ class _Supervisor:
         self._tally = Tally(**heritage.tally) if heritage is not None else Tally()
         self._started_at = heritage.started_at if heritage is not None else monotonic()
         self._lifeline, self._held = heritage.lifeline if heritage is not None else os.pipe()
-        self._wanted = min(
-            max(settings.workers, settings.workers_min), settings.workers_max or MAX_WORKERS
-        )
+        self._follows_load = bool(settings.workers_min or settings.workers_max)
+        self._least = settings.workers_min or 1
+        if self._follows_load:
+            self._most = settings.workers_max or max(settings.workers, self._least)
+        else:
+            self._most = MAX_WORKERS
+        self._wanted = min(max(settings.workers, self._least), self._most)
         self._changed = trio.Event()
         self._stopping = trio.Event()
         self._upgrading = False
@@ -186,13 +190,13 @@ class _Supervisor:
         )
         self._scaling = (
             ScalingPolicy(
-                settings.workers_min or 1,
-                settings.workers_max,
+                self._least,
+                self._most,
                 queue_seconds=settings.scale_queue_seconds,
                 grow_after_seconds=settings.scale_up_seconds,
                 idle_seconds=settings.scale_idle_seconds,
             )
-            if settings.workers_max
+            if self._follows_load
             else None
         )
 
@@ -313,7 +317,7 @@ class _Supervisor:
                 self._nursery.start_soon(self._log_stacks)
             case signal.SIGTTIN | signal.SIGTTOU:
                 step = 1 if number == signal.SIGTTIN else -1
-                self._want(max(1, self._wanted + step), number.name)
+                self._want(min(max(self._wanted + step, self._least), self._most), number.name)
 
     def _take_stop(self, reason: str) -> None:
         if self._stopping.is_set():
@@ -721,9 +725,8 @@ class _Supervisor:
 
     async def scale(self, workers: int) -> dict[str, Any]:
         """Change the number of workers."""
-        least, most = self._settings.workers_min or 1, self._settings.workers_max or MAX_WORKERS
-        if not least <= workers <= most:
-            raise CommandFailed(f"workers is from {least} to {most} here")
+        if not self._least <= workers <= self._most:
+            raise CommandFailed(f"workers is from {self._least} to {self._most} here")
         self._want(workers, "control socket")
         return {"workers_wanted": self._wanted}
 
