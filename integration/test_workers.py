@@ -44,7 +44,7 @@ def test_reloads_under_load_lose_no_request(tmp_path, kind_of_socket, interface)
                 event_with(event="reloaded"), since=since, timeout_seconds=30
             )
             assert fetch(stack.url)[0] in {versions[versions.index(version) - 1], version}
-        load.__exit__()
+        load.stop()
         assert fetch(stack.url)[0] == "four"
     assert set(load.seen) <= set(versions)
     assert load.seen["one"] > 0
@@ -58,7 +58,7 @@ def test_reload_of_code_that_fails_leaves_the_old_in_service(tmp_path):
             stack.bridge.wait_for_event(
                 event_with(event="reload failed: the old code goes on"), timeout_seconds=30
             )
-            load.__exit__()
+            load.stop()
         assert set(load.seen) == {"one"}
         assert "RuntimeError: not today" in stack.bridge_log
         assert stack.bridge_log.count("RuntimeError: not today") == 1

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import os
 import select
 import threading
 import urllib.request
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
-from urllib.error import HTTPError, URLError
+from time import monotonic
+from typing import Final, Self
+from urllib.parse import urlsplit
 
 import pytest
 
 from uwsgibridge.testing import LocalStack
 
+# Longer than anything takes on a busy machine: what hangs is a failure.
+PATIENCE_SECONDS: Final = 30.0
+
 EVERY_SOCKET = pytest.mark.parametrize("kind_of_socket", ["tcp", "unix"])
 EVERY_INTERFACE = pytest.mark.parametrize("interface", ["wsgi", "asgi"])
 
+# A test that asks for /held puts a function `wait` first.
 APPLICATION = """
+import asyncio
 import os
 
 print("loaded by", os.getpid(), flush=True)
@@ -27,33 +35,48 @@ ANSWER = f"first {os.getpid()}".encode()
 def answer(): return f"VERSION {os.getpid()}".encode()
 
 def wsgi(environ, start_response):
+    if environ["PATH_INFO"] == "/held":
+        wait()
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [answer()]
 
 async def asgi(scope, receive, send):
     assert scope["type"] == "http"
+    if scope["path"] == "/held":
+        await asyncio.to_thread(wait)
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": answer()})
 """
 
 
-def write(directory: Path, version: str) -> None:
-    text = APPLICATION.replace("VERSION", version)
+def write(directory: Path, version: str, first: str = "") -> None:
+    """Put a version of the application in place, with a statement that it begins with."""
+    text = first + APPLICATION.replace("VERSION", version)
     # Renamed into place: a template may be importing it.
     (directory / "new.py").write_text(text)
     (directory / "new.py").rename(directory / "versioned.py")
 
 
 @contextlib.contextmanager
-def workers(directory, kind_of_socket="unix", interface="wsgi", *arguments):
-    write(directory, "one")
+def workers(
+    directory,
+    kind_of_socket="unix",
+    interface="wsgi",
+    *arguments,
+    first="",
+    environment=None,
+    **options,
+):
+    """Run two workers of version one."""
+    write(directory, "one", first)
     with LocalStack(
         f"versioned:{interface}",
         app_dir=directory,
         socket=kind_of_socket,
         interface=interface,
         serve_args=("--workers", "2", "--lifespan", "off", *arguments),
-        environment={"PYTHONDONTWRITEBYTECODE": "1"},
+        environment={"PYTHONDONTWRITEBYTECODE": "1", **(environment or {})},
+        **options,
     ) as stack:
         yield stack
 
@@ -65,41 +88,73 @@ def fetch(url: str) -> tuple[str, int]:
     return version, int(pid)
 
 
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of one request.
+
+    Attributes:
+        begun_at: by `time.monotonic`.
+        seconds: that it took.
+        what: the version that answered, or what went wrong.
+    """
+
+    begun_at: float
+    seconds: float
+    what: str
+
+
 class Load:
-    """Requests without a pause from some threads, and what came of them."""
+    """Requests without a pause over some connections, one thread for each, and what came of them."""
 
     def __init__(self, url: str, threads: int = 8) -> None:
-        self.seen: Counter[str] = Counter()
-        self._url = url
+        self.outcomes: list[Outcome] = []
+        self._url = urlsplit(url)
         self._stop = threading.Event()
         self._first = threading.Barrier(threads + 1)
         self._threads = [threading.Thread(target=self._run) for _ in range(threads)]
 
-    def _run(self) -> None:
-        self._once()
-        self._first.wait()
-        while not self._stop.is_set():
-            self._once()
+    @property
+    def seen(self) -> Counter[str]:
+        """How often each thing came of a request."""
+        return Counter(it.what for it in self.outcomes)
 
-    def _once(self) -> None:
+    def stop(self) -> None:
+        """Let the last ones be answered; does nothing when that was done."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self) -> None:
+        assert self._url.hostname is not None
+        connection = http.client.HTTPConnection(
+            self._url.hostname, self._url.port, timeout=PATIENCE_SECONDS
+        )
+        with contextlib.closing(connection):
+            self._once(connection)
+            self._first.wait(PATIENCE_SECONDS)
+            while not self._stop.is_set():
+                self._once(connection)
+
+    def _once(self, connection: http.client.HTTPConnection) -> None:
+        begun_at = monotonic()
         try:
-            self.seen[fetch(self._url)[0]] += 1
-        except HTTPError as error:
-            self.seen[f"status {error.code}"] += 1
-            error.close()
-        except (URLError, OSError) as error:
-            self.seen[repr(error)] += 1
+            connection.request("GET", "/")
+            answer = connection.getresponse()
+            body = answer.read().decode()
+            what = body.split()[0] if answer.status == 200 else f"status {answer.status}"
+        except (http.client.HTTPException, OSError) as error:
+            connection.close()
+            what = repr(error)
+        self.outcomes.append(Outcome(begun_at, monotonic() - begun_at, what))
 
     def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
-        self._first.wait()
+        self._first.wait(PATIENCE_SECONDS)
         return self
 
     def __exit__(self, *_):
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
+        self.stop()
 
 
 def distinct_workers(stack, count: int) -> set[int]:

@@ -27,7 +27,7 @@ from uwsgibridge.protocol.errors import ProtocolError
 from uwsgibridge.protocol.packet import MODIFIER_PING, PONG, PacketLimits
 from uwsgibridge.protocol.response import plain_answer, refusal
 from uwsgibridge.telemetry.counters import Counters
-from uwsgibridge.telemetry.flights import FlightRecorder
+from uwsgibridge.telemetry.flights import AWAITED, FREE, FlightRecorder
 from uwsgibridge.telemetry.logs import Logger
 
 # Connections taken in one go, at the most, before others in this thread get their turn.
@@ -60,6 +60,9 @@ class Listener:
         max_requests: at how many `enough` is called; 0 is never.
         enough: called once.
         idle: called when, after `close`, every connection is with a host or over.
+
+    Attributes:
+        scratch: where the next packet is received.
     """
 
     def __init__(
@@ -89,7 +92,7 @@ class Listener:
         self._max_waiting = settings.backlog
         self._flights = flights
         self._free_slots = flights.free
-        self._scratch = flights.first()
+        self.scratch = flights.first()
         self._max_requests = max_requests
         self._enough = enough
         self._acceptors: list[_Acceptor] = []
@@ -169,13 +172,14 @@ class Listener:
         """Begin with a connection that was just accepted."""
         self._is_short = False
         if not self._try_to_read(connection):
-            self._waiting.add(connection)
+            self.scratch[0] = FREE
+            self._wait_for(connection)
             connection.task = self._loop.spawn(self._wait_for_packet, connection)
 
     def _try_to_read(self, connection: Connection) -> bool:
         """Read what is there; True when nothing more is to be waited for."""
         try:
-            modifier1 = connection.receive_packet(self._scratch, self._limits, self._max_body_bytes)
+            modifier1 = connection.receive_packet(self.scratch, self._limits, self._max_body_bytes)
         except BlockingIOError:
             return False
         except ProtocolError as error:
@@ -183,6 +187,7 @@ class Listener:
             return True
         except OSError:
             # PeerGone: a health check of plain TCP, or a client that left at once.
+            self.scratch[0] = FREE
             connection.force_close()
             return True
         if modifier1 is None:
@@ -192,7 +197,7 @@ class Listener:
             return True
         if self._free_slots:
             # The packet stays where it is, and the next one is received somewhere else.
-            connection.slot, self._scratch = self._scratch, self._free_slots.pop()
+            connection.slot, self.scratch = self.scratch, self._free_slots.pop()
         counters = self._counters
         counters.requests += 1
         if counters.requests == self._max_requests:
@@ -237,6 +242,7 @@ class Listener:
             "refused", reason=error.reason, detail=str(error), status=error.status,
             **({"option": error.option} if error.option else {}),
         )  # fmt: skip
+        self.scratch[0] = FREE
         answer = refusal(error)
         if answer:
             self._answer(connection, answer)
@@ -250,11 +256,16 @@ class Listener:
         except OSError:
             connection.force_close()
             return
-        self._waiting.add(connection)
+        self._wait_for(connection)
         self._lingering.discard(connection, self._forget)
+
+    def _wait_for(self, connection: Connection) -> None:
+        self._waiting.add(connection)
+        self._flights.count_connections(len(self._waiting))
 
     def _forget(self, connection: Connection) -> None:
         self._waiting.discard(connection)
+        self._flights.count_connections(len(self._waiting))
         self.resume()
         if self._closed and self.is_idle:
             self._idle()
@@ -316,6 +327,7 @@ class _Acceptor:
             try:
                 self._accept()
             except OSError:
+                self._listener.scratch[0] = FREE
                 break
         self._listening.close()
 
@@ -325,10 +337,12 @@ class _Acceptor:
             try:
                 self._accept()
             except BlockingIOError:
+                listener.scratch[0] = FREE
                 self._batch = max(1, taken)
                 self._full_batches = 0
                 return
             except OSError as error:
+                listener.scratch[0] = FREE
                 if error.errno in _LOST_CONNECTION:
                     continue
                 listener.pause_for_resources(error)
@@ -340,6 +354,8 @@ class _Acceptor:
             self._full_batches = 0
 
     def _accept(self) -> None:
+        # From the next line on, a connection may be ours of which nothing is known.
+        self._listener.scratch[0] = AWAITED
         # What socket.accept() does, without the wrapper object that it makes.
         descriptor, _ = self._socket._accept()  # type: ignore[attr-defined]  # noqa: SLF001
         accepted = SocketType(self._family, self._type, 0, descriptor)

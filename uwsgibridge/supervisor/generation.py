@@ -312,10 +312,12 @@ class Generation:
             {"signal": signal.Signals(-status).name} if status < 0 else {"exit_status": status}
         )
         held = worker.held()
-        if held:
-            how["held"] = [f"{it.method} {it.path}" for it in held[:_NAMED_FLIGHTS]]
-        if len(held) > _NAMED_FLIGHTS:
-            how["held_more"] = len(held) - _NAMED_FLIGHTS
+        if held.requests:
+            how["held"] = [f"{it.method} {it.path}" for it in held.requests[:_NAMED_FLIGHTS]]
+        if len(held.requests) > _NAMED_FLIGHTS:
+            how["held_more"] = len(held.requests) - _NAMED_FLIGHTS
+        if held.connections:
+            how["held_connections"] = held.connections  # accepted, without a request as yet
         self._log.error(
             "worker ended",
             worker=worker.pid,

@@ -15,7 +15,7 @@ import trio
 from uwsgibridge.supervisor.messages import MAX_BYTES, PING, STACKS, WorkerMessage
 from uwsgibridge.supervisor.recycling import WorkerLimits
 from uwsgibridge.telemetry.figures import Figures
-from uwsgibridge.telemetry.flights import Flight, read_flights
+from uwsgibridge.telemetry.flights import Held, read_flights
 
 # `faulthandler` writes a dump in one go; when nothing comes for so long, it is over.
 _DUMP_QUIET_SECONDS: Final = 0.2
@@ -165,9 +165,9 @@ class WorkerProcess:
             return False
         return True
 
-    def held(self) -> list[Flight]:
+    def held(self) -> Held:
         """Tell what it held when it ended."""
-        return list(read_flights(self._flights))
+        return read_flights(self._flights)
 
     def close(self) -> None:
         """Let go of what it came with; it has ended, or another takes it over."""

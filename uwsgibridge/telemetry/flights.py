@@ -11,7 +11,6 @@ import contextlib
 import mmap
 import os
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -28,9 +27,16 @@ SLOT_BYTES: Final = MAX_PACKET_BYTES
 
 # More than a worker with threads holds. Of an event loop's many requests, these are recorded.
 SLOTS: Final = 64
+_STARTS: Final = range(0, SLOTS * SLOT_BYTES, SLOT_BYTES)
 
-# In the place of modifier1, where no packet of ours has it.
-_FREE: Final = 255
+# In the place of modifier1, where no packet of ours has them: a slot that holds nothing, and one that the
+# next packet is awaited in.
+FREE: Final = 255
+AWAITED: Final = 254
+
+# Behind the slots: how many connections have sent no whole packet yet.
+_COUNT_BYTES: Final = 4
+_MEMORY_BYTES: Final = SLOTS * SLOT_BYTES + _COUNT_BYTES
 
 
 class Recorded(Protocol):
@@ -52,6 +58,19 @@ class Flight:
     path: str
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a worker held.
+
+    Attributes:
+        requests: that had arrived.
+        connections: that were accepted, at the most, and had not sent a whole request.
+    """
+
+    requests: list[Flight]
+    connections: int
+
+
 def make_flight_file() -> int:
     """Make the memory of one worker; a descriptor that goes on when the worker has ended."""
     if hasattr(os, "memfd_create"):
@@ -59,7 +78,7 @@ def make_flight_file() -> int:
     else:
         with tempfile.TemporaryFile() as file:
             descriptor = os.dup(file.fileno())
-    os.ftruncate(descriptor, SLOTS * SLOT_BYTES)
+    os.ftruncate(descriptor, _MEMORY_BYTES)
     return descriptor
 
 
@@ -75,12 +94,13 @@ class FlightRecorder:
 
     def __init__(self, descriptor: int | None = None) -> None:
         self.free: list[memoryview] = []
+        self._count: memoryview | None = None
         if descriptor is not None:
-            memory = memoryview(mmap.mmap(descriptor, SLOTS * SLOT_BYTES))
-            starts = range(0, SLOTS * SLOT_BYTES, SLOT_BYTES)
-            self.free = [memory[start : start + SLOT_BYTES] for start in starts]
+            memory = memoryview(mmap.mmap(descriptor, _MEMORY_BYTES))
+            self.free = [memory[start : start + SLOT_BYTES] for start in _STARTS]
+            self._count = memory[-_COUNT_BYTES:]
             for slot in self.free:
-                slot[0] = _FREE
+                slot[0] = FREE
 
     def first(self) -> memoryview:
         """Give what the listener receives into at first."""
@@ -91,23 +111,35 @@ class FlightRecorder:
         slot = recorded.slot
         if slot is not None:
             recorded.slot = None
-            slot[0] = _FREE
+            slot[0] = FREE
             self.free.append(slot)
 
+    def count_connections(self, count: int) -> None:
+        """Note how many connections there are whose request is still on its way."""
+        if self._count is not None:
+            self._count[:] = count.to_bytes(_COUNT_BYTES, "little")
 
-def read_flights(descriptor: int) -> Iterator[Flight]:
+
+def read_flights(descriptor: int) -> Held:
     """Tell what a worker held when it ended; closes nothing."""
-    with contextlib.closing(mmap.mmap(descriptor, SLOTS * SLOT_BYTES)) as memory:
-        for start in range(0, SLOTS * SLOT_BYTES, SLOT_BYTES):
-            if memory[start] in {_FREE, MODIFIER_PING}:
-                continue
-            try:
-                packet = parse_packet(
-                    memoryview(memory[start : start + SLOT_BYTES]), PacketLimits()
-                )
-            except ProtocolError:
-                continue  # ended while it was written
-            if packet is not None and packet.vars:
-                variables = packet.vars
-                path = variables.get("SCRIPT_NAME", "") + variables.get("PATH_INFO", "")
-                yield Flight(variables.get("REQUEST_METHOD", "GET"), path or "/")
+    with contextlib.closing(mmap.mmap(descriptor, _MEMORY_BYTES)) as memory:
+        connections = int.from_bytes(memory[-_COUNT_BYTES:], "little")
+        connections += sum(memory[start] == AWAITED for start in _STARTS)
+        slots = [
+            memory[start : start + SLOT_BYTES]
+            for start in _STARTS
+            if memory[start] not in {FREE, AWAITED, MODIFIER_PING}
+        ]
+    return Held([flight for slot in slots if (flight := _read(slot)) is not None], connections)
+
+
+def _read(slot: bytes) -> Flight | None:
+    try:
+        packet = parse_packet(memoryview(slot), PacketLimits())
+    except ProtocolError:
+        return None  # refused, or ended while it was written
+    if packet is None or not packet.vars:
+        return None
+    variables = packet.vars
+    path = variables.get("SCRIPT_NAME", "") + variables.get("PATH_INFO", "")
+    return Flight(variables.get("REQUEST_METHOD", "GET"), path or "/")

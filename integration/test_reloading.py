@@ -1,0 +1,426 @@
+"""New code in the place of old, and a new supervisor in the place of the old one, with nothing lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import accumulate
+from pathlib import Path
+from time import monotonic
+
+import pytest
+
+from integration.gate import Gate
+from integration.process_tree import everybody, family, open_files, settled
+from integration.workers import (
+    EVERY_INTERFACE,
+    EVERY_SOCKET,
+    PATIENCE_SECONDS,
+    Load,
+    distinct_workers,
+    fetch,
+    wait_gone,
+    workers,
+    write,
+)
+from uwsgibridge.control_client import ask
+from uwsgibridge.testing import LocalStack, LogEvent, event_with
+
+VERSIONS = ["one", "two", "three", "four", "five"]
+
+RELOADED = event_with(event="reloaded")
+RELOAD_FAILED = event_with(event="reload failed: the old code goes on")
+UPGRADED = event_with(event="upgraded: new workers come up first")
+UPGRADE_FAILED = event_with(
+    event="upgrade failed: the program that is installed now does not start"
+)
+# Said anew by a new supervisor when it has done what it begins with.
+LISTENING = event_with(event="listening")
+
+BROKEN = "raise RuntimeError('not today')\n"
+
+# A rehearsal of the new program, and its real start.
+REHEARSAL = "UWSGIBRIDGE_REHEARSAL"
+HERITAGE = "UWSGIBRIDGE_HERITAGE_FD"
+
+
+@pytest.fixture
+def control(tmp_path: Path) -> Path:
+    """Where the supervisor is asked."""
+    return tmp_path / "control.sock"
+
+
+class Change:
+    """Sends a signal; what the log says from then on can be waited for."""
+
+    def __init__(self, stack: LocalStack, number: int) -> None:
+        self._stack = stack
+        self._since = len(stack.log_events())
+        stack.bridge.signal(number)
+
+    def wait(self, predicate: Callable[[LogEvent], bool]) -> LogEvent:
+        return self._stack.wait_for_event(
+            predicate, since=self._since, timeout_seconds=PATIENCE_SECONDS
+        )
+
+
+def reload(stack: LocalStack) -> None:
+    Change(stack, signal.SIGHUP).wait(RELOADED)
+
+
+def upgrade(stack: LocalStack) -> None:
+    change = Change(stack, signal.SIGUSR2)
+    change.wait(UPGRADED)
+    change.wait(LISTENING)
+
+
+def ctl(control: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "uwsgibridge", "ctl", "--control-socket", str(control), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
+    )
+
+
+def versions_now(stack: LocalStack) -> set[str]:
+    with Load(stack.url) as load:
+        pass
+    return set(load.seen)
+
+
+def socket_file(stack: LocalStack) -> tuple[int, int] | None:
+    """Identify the file that Nginx connects to, if it is one."""
+    if not stack.address.startswith("unix:"):
+        return None
+    found = Path(stack.address.removeprefix("unix:")).stat()
+    return found.st_dev, found.st_ino
+
+
+# Reloads, and an upgrade: what both have to hold.
+
+
+@EVERY_SOCKET
+@EVERY_INTERFACE
+def test_nothing_is_lost_under_load(tmp_path, control, kind_of_socket, interface):
+    with workers(tmp_path, kind_of_socket, interface, "--control-socket", str(control)) as stack:
+        assert settled(stack.pid, control, 2)
+        files, listening = open_files(stack.pid), socket_file(stack)
+        changed_at: list[float] = []
+        with Load(stack.url, threads=32) as load:
+            for version, change in zip(
+                VERSIONS[1:], [reload, reload, reload, upgrade], strict=True
+            ):
+                old = everybody(stack.pid)
+                write(tmp_path, version)
+                change(stack)
+                assert all(wait_gone(pid, PATIENCE_SECONDS) for pid in old)
+                changed_at.append(monotonic())
+        assert versions_now(stack) == {"five"}
+        assert settled(stack.pid, control, 2)
+        assert open_files(stack.pid) == files
+        assert socket_file(stack) == listening
+        assert "upstream" not in stack.nginx_log
+        everyone = everybody(stack.pid)
+        assert stack.stop() == 0
+        assert all(wait_gone(pid, 0) for pid in everyone)
+    assert set(load.seen) <= set(VERSIONS)
+    assert load.seen["one"] > 0
+    for outcome in load.outcomes:
+        # Since the old processes are gone, nobody answers with what they had.
+        assert VERSIONS.index(outcome.what) >= sum(at < outcome.begun_at for at in changed_at)
+
+
+@EVERY_INTERFACE
+def test_a_long_request_outlives_a_reload_an_upgrade_and_a_stop(tmp_path, interface):
+    with (
+        Gate(tmp_path) as gate,
+        workers(
+            tmp_path,
+            "unix",
+            interface,
+            first=f"def wait(): {gate.code}\n",
+            graceful_timeout_seconds=PATIENCE_SECONDS,
+        ) as stack,
+        ThreadPoolExecutor() as pool,
+    ):
+        held = pool.submit(fetch, f"{stack.url}/held")
+        gate.wait_arrival()
+        for version, change in (("two", reload), ("three", upgrade)):
+            write(tmp_path, version)
+            change(stack)
+        Change(stack, signal.SIGTERM).wait(event_with(event="stopping: running requests may end"))
+        gate.open()
+        version, pid = held.result(PATIENCE_SECONDS)
+        assert version == "one"
+        assert wait_gone(pid, PATIENCE_SECONDS)
+        assert stack.bridge.wait_ended(PATIENCE_SECONDS) == 0
+
+
+# Reloads.
+
+
+def test_a_reload_that_is_asked_for_during_a_reload_is_not_lost(tmp_path, control):
+    with (
+        Gate(tmp_path) as gate,
+        workers(tmp_path, "unix", "wsgi", "--control-socket", str(control)) as stack,
+    ):
+        write(tmp_path, "two", gate.code)
+        first = Change(stack, signal.SIGHUP)
+        gate.wait_arrival()
+        write(tmp_path, "three")
+        second = Change(stack, signal.SIGHUP)
+        assert ask(control, "status")["state"] == "reloading"
+        gate.open()
+        first.wait(event_with(event="reloaded", generation=2))
+        second.wait(event_with(event="reloaded", generation=3))
+        assert versions_now(stack) == {"three"}
+
+
+def test_ctl_reload_waits_for_what_comes_of_it(tmp_path, control):
+    with workers(tmp_path, "unix", "wsgi", "--control-socket", str(control)) as stack:
+        write(tmp_path, "two")
+        done = ctl(control, "reload")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert versions_now(stack) == {"two"}
+
+        write(tmp_path, "three", BROKEN)
+        with Load(stack.url) as load:
+            failed = ctl(control, "reload")
+        assert failed.returncode == 1
+        assert "the new code does not come up, the old goes on" in failed.stderr
+        assert stack.bridge_log.count("RuntimeError: not today") == 1
+        assert set(load.seen) == {"two"}
+
+        write(tmp_path, "four")
+        assert ctl(control, "reload").returncode == 0
+        assert versions_now(stack) == {"four"}
+
+
+def test_a_touched_file_reloads(tmp_path, control):
+    touched = tmp_path / "touched"
+    with workers(
+        tmp_path,
+        *("unix", "wsgi", "--touch-reload", str(touched), "--control-socket", str(control)),
+    ) as stack:
+        ask(control, "status")  # all is watched
+        write(tmp_path, "two")
+        touched.touch()
+        stack.wait_for_event(RELOADED, timeout_seconds=PATIENCE_SECONDS)
+        assert versions_now(stack) == {"two"}
+
+
+def test_changed_code_reloads_and_excluded_code_does_not(tmp_path, control):
+    with workers(
+        tmp_path,
+        *("unix", "wsgi", "--reload", "--reload-exclude", "generated_*"),
+        *("--control-socket", str(control)),
+    ) as stack:
+        ask(control, "status")  # all is watched
+        (tmp_path / "generated_code.py").touch()
+        write(tmp_path, "two")
+        (tmp_path / "generated_more.py").touch()
+        stack.wait_for_event(RELOADED, timeout_seconds=PATIENCE_SECONDS)
+        assert versions_now(stack) == {"two"}
+        reasons = [
+            str(it["reason"])
+            for it in stack.log_events()
+            if it["event"] == "reloading: new workers come up first"
+        ]
+    assert "versioned.py" in reasons[-1]
+    assert not any("generated" in it for it in reasons)
+
+
+# Each worker notes its beginning and its end.
+CENSUS = """
+from pathlib import Path
+
+def note(sign):
+    with Path(__file__).with_name("census").open("a") as file:
+        file.write(f"{sign}1\\n")
+
+def born(): note("+")
+def gone(): note("-")
+"""
+
+
+@pytest.mark.parametrize(("mode", "most"), [("all", 4), ("chain", 3)])
+def test_workers_that_there_are_at_once(tmp_path, mode, most):
+    (tmp_path / "counting.py").write_text(CENSUS)
+    with (
+        workers(
+            tmp_path,
+            *("unix", "wsgi", "--reload-mode", mode),
+            *("--on-fork", "counting:born", "--on-worker-exit", "counting:gone"),
+        ) as stack,
+        Load(stack.url) as load,
+    ):
+        write(tmp_path, "two")
+        reload(stack)
+        load.stop()
+        assert versions_now(stack) == {"two"}
+    steps = [int(it) for it in (tmp_path / "census").read_text().split()]
+    assert max(accumulate(steps)) == most
+    assert sum(steps) == 0
+    assert set(load.seen) <= {"one", "two"}
+
+
+def test_a_chain_whose_first_link_fails_takes_no_worker_away(tmp_path):
+    with workers(tmp_path, "unix", "wsgi", "--reload-mode", "chain") as stack:
+        [old] = family(stack.pid).values()
+        write(tmp_path, "two", BROKEN)
+        with Load(stack.url) as load:
+            Change(stack, signal.SIGHUP).wait(RELOAD_FAILED)
+        assert set(load.seen) == {"one"}
+        assert stack.bridge_log.count("RuntimeError: not today") == 1
+        assert distinct_workers(stack, 2) == old
+
+
+@pytest.mark.parametrize("mode", ["all", "chain"])
+def test_a_worker_that_is_killed_during_a_reload_is_replaced_meanwhile(tmp_path, mode):
+    with (
+        Gate(tmp_path) as gate,
+        # Preloaded: what replaces it has the old code, whatever is on the disk by now.
+        workers(tmp_path, "unix", "wsgi", "--preload", "--reload-mode", mode) as stack,
+    ):
+        write(tmp_path, "two", gate.code)
+        change = Change(stack, signal.SIGHUP)
+        gate.wait_arrival()
+        victim = fetch(stack.url)[1]
+        os.kill(victim, signal.SIGKILL)
+        change.wait(event_with(event="worker ended", worker=victim))
+        replaced = distinct_workers(stack, 2)
+        assert len(replaced) == 2
+        assert victim not in replaced
+        gate.open()
+        change.wait(RELOADED)
+        assert all(wait_gone(pid, PATIENCE_SECONDS) for pid in replaced)
+        assert versions_now(stack) == {"two"}
+
+
+@pytest.mark.parametrize("mode", ["all", "chain"])
+def test_a_new_worker_that_is_killed_during_a_reload_is_replaced(tmp_path, control, mode):
+    with (
+        Gate(tmp_path) as gate,
+        workers(
+            tmp_path, *("unix", "wsgi", "--reload-mode", mode, "--control-socket", str(control))
+        ) as stack,
+    ):
+        # The first one of the new ones comes up at once, the others at the gate's opening.
+        write(
+            tmp_path,
+            "two",
+            f"try: open(__file__ + '.first', 'x').close()\nexcept FileExistsError: {gate.code}\n",
+        )
+        change = Change(stack, signal.SIGHUP)
+        gate.wait_arrival()
+        [victim] = (
+            it["pid"]
+            for it in ask(control, "status")["workers"]
+            if (it["generation"], it["state"]) == (2, "ready")
+        )
+        os.kill(victim, signal.SIGKILL)
+        change.wait(event_with(event="worker ended", worker=victim))
+        gate.open()
+        change.wait(RELOADED)
+        assert len(distinct_workers(stack, 2)) == 2
+        assert versions_now(stack) == {"two"}
+
+
+# Upgrades in place.
+
+
+def test_upgrade_to_a_program_that_does_not_start_is_refused(tmp_path):
+    options = tmp_path / "options.toml"
+    options.write_text("workers_min = 2\nworkers_max = 2\n")
+    with workers(tmp_path, "unix", "wsgi", "--config", str(options)) as stack:
+        everyone = everybody(stack.pid)
+        options.write_text("workers_mni = 3\n")
+        with Load(stack.url) as load:
+            event = Change(stack, signal.SIGUSR2).wait(UPGRADE_FAILED)
+        assert event["exit_status"] == 2
+        assert "there is no option 'workers_mni'" in str(event["output"])
+        assert set(load.seen) == {"one"}
+        assert everybody(stack.pid) == everyone
+
+        options.write_text("workers_min = 3\nworkers_max = 3\n")
+        upgrade(stack)
+        assert len(distinct_workers(stack, 3)) == 3
+
+
+def test_upgrade_with_an_application_that_fails_keeps_the_old_workers(tmp_path, control):
+    with workers(tmp_path, "unix", "wsgi", "--control-socket", str(control)) as stack:
+        [old] = family(stack.pid).values()
+        write(tmp_path, "two", BROKEN)
+        with Load(stack.url) as load:
+            change = Change(stack, signal.SIGUSR2)
+            change.wait(UPGRADED)
+            change.wait(RELOAD_FAILED)
+            change.wait(LISTENING)
+        assert set(load.seen) == {"one"}
+        assert stack.bridge_log.count("RuntimeError: not today") == 1
+        assert settled(stack.pid, control, 2)
+        assert distinct_workers(stack, 2) == old
+        # They are the new supervisor's in every way.
+        write(tmp_path, "three")
+        reload(stack)
+        assert all(wait_gone(pid, PATIENCE_SECONDS) for pid in old)
+        assert versions_now(stack) == {"three"}
+
+
+@EVERY_SOCKET
+def test_an_upgrade_during_an_upgrade_comes_after_it(tmp_path, control, kind_of_socket):
+    with (
+        Gate(tmp_path) as gate,
+        workers(tmp_path, kind_of_socket, "wsgi", "--control-socket", str(control)) as stack,
+    ):
+        files, listening = open_files(stack.pid), socket_file(stack)
+        write(tmp_path, "two", gate.code)
+        first = Change(stack, signal.SIGUSR2)
+        gate.wait_arrival()
+        second = Change(stack, signal.SIGUSR2)
+        assert fetch(stack.url)[0] == "one"
+        gate.open()
+        first.wait(RELOADED)
+        second.wait(UPGRADED)
+        second.wait(event_with(event="reloaded", generation=3))
+        second.wait(LISTENING)
+        assert versions_now(stack) == {"two"}
+        assert settled(stack.pid, control, 2)
+        assert open_files(stack.pid) == files
+        assert socket_file(stack) == listening
+
+
+@pytest.mark.parametrize("moment", [REHEARSAL, HERITAGE, "new workers"])
+def test_a_stop_during_an_upgrade_stops(tmp_path, moment):
+    with (
+        Gate(tmp_path) as gate,
+        workers(tmp_path, environment={"PYTHONPATH": str(tmp_path)}) as stack,
+    ):
+        if moment == "new workers":
+            write(tmp_path, "two", gate.code)
+        else:
+            # What Python runs first in each new process; variables tell those of an upgrade.
+            (tmp_path / "sitecustomize.py").write_text(
+                f"import os\nif {moment!r} in os.environ: {gate.code}\n"
+            )
+        change = Change(stack, signal.SIGUSR2)
+        gate.wait_arrival()
+        everyone = everybody(stack.pid)
+        stack.bridge.signal(signal.SIGTERM)
+        if moment != HERITAGE:
+            change.wait(event_with(event="stopping: running requests may end", reason="SIGTERM"))
+        gate.open()
+        assert stack.bridge.wait_ended(PATIENCE_SECONDS) == 0
+        assert all(wait_gone(pid, 0) for pid in everyone)
+        assert socket_file_is_gone(stack)
+        assert "Traceback" not in stack.bridge_log
+
+
+def socket_file_is_gone(stack: LocalStack) -> bool:
+    return not Path(stack.address.removeprefix("unix:")).exists()
