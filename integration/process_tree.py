@@ -6,8 +6,11 @@ import contextlib
 import re
 from collections import Counter
 from pathlib import Path
+from typing import Final
 
-from uwsgibridge.control_client import ask
+from uwsgibridge.control_client import ControlConnection
+
+_ROUNDS: Final = 200
 
 
 def family(supervisor: int) -> dict[int, set[int]]:
@@ -30,22 +33,35 @@ def open_files(pid: int) -> Counter[str]:
     return found
 
 
-def settled(supervisor: int, control_socket: Path, workers: int, *, rounds: int = 200) -> bool:
-    """Ask the supervisor again until it has one template, so many workers, and nothing else."""
-    for _ in range(rounds):
-        # An answer from the loop that takes leave of those that have ended.
-        status = ask(control_socket, "status")
-        templates = family(supervisor)
-        if [len(it) for it in templates.values()] == [workers] == [len(status["workers"])]:
-            return True
-    return False
+def settle(
+    supervisor: int, control_socket: Path, workers: int, files: Counter[str] | None = None
+) -> Counter[str]:
+    """Wait until a supervisor has one template with so many workers, and no other process.
+
+    Args:
+        supervisor: its pid.
+        control_socket: of it.
+        workers: how many.
+        files: what this gave before, if it is to be the same again.
+
+    Returns:
+        The supervisor's open files, one connection to its control socket among them.
+    """
+    found: object = None
+    with ControlConnection(control_socket) as connection:
+        for _ in range(_ROUNDS):
+            # Its loop has had a turn: it has taken leave of who has ended meanwhile.
+            told = {it["pid"] for it in connection.ask("status")["workers"]}
+            found = templates, opened = family(supervisor), open_files(supervisor)
+            is_alone = len(told) == workers and list(templates.values()) == [told]
+            if is_alone and (files is None or files == opened):
+                return opened
+    raise AssertionError(f"not {workers} workers of one template and {files}, but {found}")
 
 
 def _children(pid: int) -> set[int]:
     found: set[int] = set()
     for entry in Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended
             found |= {int(it) for it in entry.read_text().split()}
-        except (FileNotFoundError, ProcessLookupError):  # the thread or process has ended
-            continue
     return found

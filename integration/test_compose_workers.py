@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
-from urllib.error import HTTPError, URLError
 
 import pytest
 
@@ -26,26 +25,8 @@ os.wait()
 """
 
 
-class TimedLoad(Load):
-    """Notes when each request began."""
-
-    def __init__(self, url: str, threads: int = 32) -> None:
-        super().__init__(url, threads)
-        self.requests: list[tuple[float, str]] = []
-
-    def _once(self) -> None:
-        began = time.monotonic()
-        try:
-            outcome = fetch(self._url)[0]
-        except HTTPError as error:
-            outcome = f"status {error.code}"
-            error.close()
-        except (URLError, OSError) as error:
-            outcome = repr(error)
-        self.requests.append((began, outcome))
-
-    def failures(self) -> list[tuple[float, str]]:
-        return [(began, outcome) for began, outcome in self.requests if outcome != "one"]
+def failures_of(load):
+    return [it for it in load.outcomes if it.what != "one"]
 
 
 @pytest.fixture(params=["tcp", "unix"])
@@ -72,15 +53,16 @@ def in_container(deployment, code: str) -> str:
 
 
 def test_a_stop_under_load_lets_requests_end(deployment):
-    with TimedLoad(deployment.url) as load, ThreadPoolExecutor() as pool:
+    with Load(deployment.url, threads=32) as load, ThreadPoolExecutor() as pool:
         before = len(deployment.log_events())
         began_to_stop = time.monotonic()
         stopping = pool.submit(deployment.compose, "stop", "bridge")
         deployment.wait_for_event(event_with(event="stopped"), since=before, timeout_seconds=30)
         stopping.result(60)
-    assert {outcome for _, outcome in load.failures()} <= NOT_THERE
-    assert all(began > began_to_stop - 0.001 for began, _ in load.failures())
-    assert len(load.requests) > len(load.failures())
+    failures = failures_of(load)
+    assert {it.what for it in failures} <= NOT_THERE
+    assert all(it.begun_at > began_to_stop for it in failures)
+    assert len(load.outcomes) > len(failures)
     state = deployment.bridge.attrs["State"]
     assert (state["ExitCode"], state["OOMKilled"]) == (0, False)
 
@@ -88,7 +70,7 @@ def test_a_stop_under_load_lets_requests_end(deployment):
 def test_a_killed_worker_costs_what_it_held(deployment):
     since = len(deployment.log_events())
     reports = []
-    with TimedLoad(deployment.url) as load:
+    with Load(deployment.url, threads=32) as load:
         for _ in range(3):
             victim = fetch(deployment.url)[1]
             before = len(deployment.log_events())
@@ -96,19 +78,20 @@ def test_a_killed_worker_costs_what_it_held(deployment):
             reports.append(
                 deployment.wait_for_event(event_with(event="worker ended"), since=before)
             )
-    assert len(load.failures()) <= sum(map(held_by, reports))
-    assert {outcome for _, outcome in load.failures()} <= {"status 502"}
+    failures = failures_of(load)
+    assert len(failures) <= sum(map(held_by, reports))
+    assert {it.what for it in failures} <= {"status 502"}
     assert (
         len([it for it in deployment.log_events(since=since) if it["event"] == "worker ended"]) == 3
     )
 
 
 def test_a_reload_by_a_signal_to_the_container_loses_nothing(deployment):
-    with TimedLoad(deployment.url) as load:
+    with Load(deployment.url, threads=32) as load:
         before = len(deployment.log_events())
         deployment.bridge.kill(signal.SIGHUP)
         deployment.wait_for_event(event_with(event="reloaded"), since=before, timeout_seconds=30)
-    assert load.failures() == []
+    assert failures_of(load) == []
 
 
 def test_orphans_are_reaped(deployment):

@@ -15,7 +15,7 @@ from time import monotonic
 import pytest
 
 from integration.gate import Gate
-from integration.process_tree import everybody, family, open_files, settled
+from integration.process_tree import everybody, family, settle
 from integration.workers import (
     EVERY_INTERFACE,
     EVERY_SOCKET,
@@ -109,8 +109,7 @@ def socket_file(stack: LocalStack) -> tuple[int, int] | None:
 @EVERY_INTERFACE
 def test_nothing_is_lost_under_load(tmp_path, control, kind_of_socket, interface):
     with workers(tmp_path, kind_of_socket, interface, "--control-socket", str(control)) as stack:
-        assert settled(stack.pid, control, 2)
-        files, listening = open_files(stack.pid), socket_file(stack)
+        files, listening = settle(stack.pid, control, 2), socket_file(stack)
         changed_at: list[float] = []
         with Load(stack.url, threads=32) as load:
             for version, change in zip(
@@ -122,8 +121,7 @@ def test_nothing_is_lost_under_load(tmp_path, control, kind_of_socket, interface
                 assert all(wait_gone(pid, PATIENCE_SECONDS) for pid in old)
                 changed_at.append(monotonic())
         assert versions_now(stack) == {"five"}
-        assert settled(stack.pid, control, 2)
-        assert open_files(stack.pid) == files
+        settle(stack.pid, control, 2, files)
         assert socket_file(stack) == listening
         assert "upstream" not in stack.nginx_log
         everyone = everybody(stack.pid)
@@ -364,7 +362,7 @@ def test_upgrade_with_an_application_that_fails_keeps_the_old_workers(tmp_path, 
             change.wait(LISTENING)
         assert set(load.seen) == {"one"}
         assert stack.bridge_log.count("RuntimeError: not today") == 1
-        assert settled(stack.pid, control, 2)
+        settle(stack.pid, control, 2)
         assert distinct_workers(stack, 2) == old
         # They are the new supervisor's in every way.
         write(tmp_path, "three")
@@ -379,11 +377,12 @@ def test_an_upgrade_during_an_upgrade_comes_after_it(tmp_path, control, kind_of_
         Gate(tmp_path) as gate,
         workers(tmp_path, kind_of_socket, "wsgi", "--control-socket", str(control)) as stack,
     ):
-        files, listening = open_files(stack.pid), socket_file(stack)
+        files, listening = settle(stack.pid, control, 2), socket_file(stack)
         write(tmp_path, "two", gate.code)
         first = Change(stack, signal.SIGUSR2)
         gate.wait_arrival()
         second = Change(stack, signal.SIGUSR2)
+        second.wait(lambda event: str(event["event"]).startswith("upgrad"))
         assert fetch(stack.url)[0] == "one"
         gate.open()
         first.wait(RELOADED)
@@ -391,8 +390,7 @@ def test_an_upgrade_during_an_upgrade_comes_after_it(tmp_path, control, kind_of_
         second.wait(event_with(event="reloaded", generation=3))
         second.wait(LISTENING)
         assert versions_now(stack) == {"two"}
-        assert settled(stack.pid, control, 2)
-        assert open_files(stack.pid) == files
+        settle(stack.pid, control, 2, files)
         assert socket_file(stack) == listening
 
 

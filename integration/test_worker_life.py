@@ -5,33 +5,37 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import re
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
-import time
+import threading
 import urllib.request
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+from time import monotonic
 from typing import Any, Self
 from urllib.parse import urlsplit
 
 import pytest
 
+from integration.process_tree import everybody
 from integration.workers import (
     EVERY_INTERFACE,
     EVERY_SOCKET,
     Load,
     distinct_workers,
     fetch,
+    one_round,
     wait_gone,
     workers,
     write,
 )
 from uwsgibridge.client import ping, request
+from uwsgibridge.control_client import ControlConnection
 from uwsgibridge.protocol.packet import encode_packet
 from uwsgibridge.testing import BridgeProcess, LocalStack, StackError, event_with
 from uwsgibridge.testing.log_stream import LogEvent, LogStream
@@ -39,10 +43,14 @@ from uwsgibridge.testing.log_stream import LogEvent, LogStream
 APPS = Path(__file__).parent / "apps"
 
 LINUX_ONLY = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-EVERY_WAY_TO_LOAD = pytest.mark.parametrize("loading", [(), ("--preload",)], ids=["fork", "preload"])
+EVERY_WAY_TO_LOAD = pytest.mark.parametrize(
+    "loading", [(), ("--preload",)], ids=["loaded", "preloaded"]
+)
+
+MEGABYTE = 1_000_000
 
 
-class Gate:
+class Latch:
     """What `/hold` waits for: the application's connections to it end when it is opened."""
 
     def __init__(self, path: str) -> None:
@@ -57,22 +65,22 @@ class Gate:
 
 
 @pytest.fixture
-def gate() -> Iterator[Gate]:
+def latch() -> Iterator[Latch]:
     with tempfile.TemporaryDirectory() as directory:
-        gate = Gate(f"{directory}/gate")
-        yield gate
-        gate.open()
+        latch = Latch(f"{directory}/latch")
+        yield latch
+        latch.open()
 
 
 Start = Callable[..., LocalStack]
 
 
 @pytest.fixture
-def start(gate: Gate) -> Iterator[Start]:
+def start(latch: Latch) -> Iterator[Start]:
     """Start two workers of `worker_life` behind an Nginx."""
 
     def start(interface: str, *arguments: str, **options: Any) -> LocalStack:
-        environment = {"WORKER_LIFE_GATE": gate.path, **options.pop("environment", {})}
+        environment = {"WORKER_LIFE_LATCH": latch.path, **options.pop("environment", {})}
         stack = LocalStack(
             f"worker_life:{interface}",
             app_dir=APPS,
@@ -85,11 +93,15 @@ def start(gate: Gate) -> Iterator[Start]:
 
     with ExitStack() as stacks:
         yield start
-        gate.open()
+        latch.open()
 
 
 class Held:
-    """Requests through Nginx that the application holds; a context manager that closes them."""
+    """Requests through Nginx that the application holds; a context manager that closes them.
+
+    Attributes:
+        workers: that hold them, by path.
+    """
 
     def __init__(self, stack: LocalStack) -> None:
         self.workers: dict[str, int] = {}
@@ -98,15 +110,20 @@ class Held:
 
     def begin(self, path: str, method: str = "GET", *, tells: str = "holds") -> int:
         """Ask, and wait until the application has it; the worker it is in."""
+        since = len(self._stack.log_events())
+        self.ask(path, method)
+        event = self._stack.wait_for_event(
+            event_with(event=f"app: {tells}", path=path), since=since
+        )
+        self.workers[path] = pid_in(event)
+        return self.workers[path]
+
+    def ask(self, path: str, method: str = "GET") -> None:
         where = urlsplit(self._stack.url)
         assert where.hostname
-        since = len(self._stack.log_events())
         connection = http.client.HTTPConnection(where.hostname, where.port, timeout=20)
         self._connections[path] = connection
         connection.request(method, f"{path}?token=secret")
-        event = self._stack.wait_for_event(event_with(event=f"app: {tells}", path=path), since=since)
-        self.workers[path] = pid_in(event)
-        return self.workers[path]
 
     def statuses(self) -> dict[str, int]:
         """Read all answers."""
@@ -138,15 +155,33 @@ def facts(stack: LocalStack) -> dict[str, Any]:
     return found
 
 
-def held_count(report: LogEvent) -> int:
-    held, more = report.get("held", []), report.get("held_more", 0)
-    assert isinstance(held, list)
+def events_of(stack: LocalStack, name: str) -> list[LogEvent]:
+    return [event for event in stack.log_events() if event["event"] == name]
+
+
+def wait_for_many(stack: LocalStack, count: int, name: str) -> list[LogEvent]:
+    """Wait for so many events; those that have come already count."""
+    found: list[LogEvent] = []
+
+    def is_last(event: LogEvent) -> bool:
+        if event["event"] == name:
+            found.append(event)
+        return len(found) == count
+
+    stack.wait_for_event(is_last, timeout_seconds=20)
+    return found
+
+
+def drains(worker: int) -> Callable[[LogEvent], bool]:
+    return event_with(event="stopping: running requests may end", worker=worker)
+
+
+def accounted_for(report: LogEvent) -> int:
+    """Count what a crash report says to be lost."""
+    held, more, silent = (report.get(it, 0) for it in ("held", "held_more", "held_connections"))
     assert isinstance(more, int)
-    return len(held) + more
-
-
-def events_of(stack: LocalStack, *names: str) -> list[LogEvent]:
-    return [event for event in stack.log_events() if event["event"] in names]
+    assert isinstance(silent, int)
+    return (len(held) if isinstance(held, list) else 0) + more + silent
 
 
 # --- The report of a crash ------------------------------------------------------------------------
@@ -154,26 +189,24 @@ def events_of(stack: LocalStack, *names: str) -> list[LogEvent]:
 
 @EVERY_INTERFACE
 @pytest.mark.parametrize("cause", ["SIGABRT", "SIGKILL"])
-def test_report_of_a_crash_says_what_was_held(start, gate, interface, cause):
+def test_report_of_a_crash_says_what_was_held(start, latch, interface, cause):
     stack = start(interface)
     with Held(stack) as held:
         fetch(f"{stack.url}/over?token=secret")
-        held.begin("/hold/first", "POST")
+        victim = held.begin("/hold/first", "POST")
         for number in range(4):
             held.begin(f"/hold/{number}")
-        victim = held.workers["/hold/first"]
         if cause == "SIGKILL":
             os.kill(victim, signal.SIGKILL)
         else:
             victim = held.begin("/abort", tells="aborts")
         report = stack.wait_for_event(event_with(event="worker ended"))
-        gate.open()
+        latch.open()
         statuses = held.statuses()
     assert (report["worker"], report["signal"]) == (victim, cause)
     lost = {path for path, worker in held.workers.items() if worker == victim}
-    named = {("POST " if path == "/hold/first" else "GET ") + path for path in lost}
-    assert set(report["held"]) == named
-    assert len(report["held"]) == len(named)
+    named = sorted(("POST " if path == "/hold/first" else "GET ") + path for path in lost)
+    assert sorted(report["held"]) == named
     # What the other worker held is answered, and what was lost is seen to be.
     assert statuses == {path: 502 if path in lost else 200 for path in held.workers}
     assert "secret" not in stack.bridge_log
@@ -181,73 +214,531 @@ def test_report_of_a_crash_says_what_was_held(start, gate, interface, cause):
     assert victim not in distinct_workers(stack, 2)
 
 
-def address_to_connect_to(bridge):
-    path = bridge.address.partition("unix:")[2]
-    if path:
-        return socket.AF_UNIX, path
-    host, _, port = bridge.address.rpartition(":")
-    return socket.AF_INET, (host, int(port))
-
-
-def connect(bridge):
-    family, address = address_to_connect_to(bridge)
-    connection = socket.socket(family)
-    connection.settimeout(20)
-    connection.connect(address)
-    return connection
+@pytest.fixture(params=["tcp", "unix"])
+def bind(request: pytest.FixtureRequest, latch: Latch) -> str:
+    return "127.0.0.1:0" if request.param == "tcp" else f"unix:{latch.path}.bridge"
 
 
 @contextmanager
-def one_worker(bind, gate, interface):
+def one_worker(bind, latch, interface, **options):
     with BridgeProcess(
         *(f"worker_life:{interface}", "--app-dir", str(APPS), "--bind", bind),
-        *("--workers", "1", "--lifespan", "off"),
-        environment={"WORKER_LIFE_GATE": gate.path},
+        *("--workers", "1", "--threads", "1", "--lifespan", "off"),
+        environment={"WORKER_LIFE_LATCH": latch.path},
+        **options,
     ) as bridge:
         yield bridge
-        gate.open()
+        latch.open()
+
+
+def connect(bridge):
+    kind, _, path = bridge.address.rpartition("unix:")
+    if not _:
+        host, _, port = bridge.address.rpartition(":")
+        return socket.create_connection((host, int(port)), timeout=20)
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(20)
+    connection.connect(path)
+    return connection
 
 
 def vars_for(path):
-    return encode_packet({"REQUEST_METHOD": "GET", "PATH_INFO": path, "QUERY_STRING": "token=secret"})
+    return encode_packet(
+        {"REQUEST_METHOD": "GET", "PATH_INFO": path, "QUERY_STRING": "token=secret"}
+    )
 
 
-@pytest.fixture(params=["tcp", "unix"])
-def bind(request, gate):
-    return "127.0.0.1:0" if request.param == "tcp" else f"unix:{gate.path}.bridge"
+def read_all(connection):
+    """Read to the end; what a connection that is reset has brought before."""
+    received = b""
+    try:
+        while piece := connection.recv(65_536):
+            received += piece
+    except ConnectionResetError:
+        pass
+    return received
 
 
 @EVERY_INTERFACE
-def test_packet_that_came_in_pieces_is_reported_whole(bind, gate, interface):
+def test_packet_that_came_in_pieces_is_reported_whole(bind, latch, interface):
     packet = vars_for("/hold/in-pieces")
-    with one_worker(bind, gate, interface) as bridge, closing(connect(bridge)) as connection:
-        for start, end in ((0, 3), (3, 20), (20, len(packet))):
-            connection.sendall(packet[start:end])
-            ping(bridge.address)  # who came before has been read
+    with one_worker(bind, latch, interface) as bridge, closing(connect(bridge)) as connection:
+        for begin, end in ((0, 3), (3, 20), (20, len(packet))):
+            connection.sendall(packet[begin:end])
+            ping(bridge.address)  # what came before has been read
         event = bridge.wait_for_event(event_with(event="app: holds"))
         os.kill(pid_in(event), signal.SIGKILL)
         report = bridge.wait_for_event(event_with(event="worker ended"))
         assert report["held"] == ["GET /hold/in-pieces"]
-        assert connection_ends_without_answer(connection)
-
-
-def connection_ends_without_answer(connection):
-    try:
-        return connection.recv(100) == b""
-    except ConnectionResetError:
-        return True
+        assert read_all(connection) == b""
 
 
 @EVERY_INTERFACE
-def test_packet_that_has_not_arrived_is_not_reported(bind, gate, interface):
-    """Neither what came of it, nor what stood in the same memory before."""
-    with one_worker(bind, gate, interface) as bridge:
-        for path in ("/over/one", "/over/two", "/over/ten"):
-            assert request(bridge.address, path, vars={"TOKEN": "0" * 40}).status == 200
-        [victim] = {pid_in(it) for it in bridge.log_events() if it["event"] == "app: first request"}
-        with closing(connect(bridge)) as connection:
-            connection.sendall(vars_for("/not/yet")[:-10])
+def test_packet_that_has_not_arrived_is_not_reported(bind, latch, interface):
+    """Not even with the end of one that was over, which stood in the same memory before."""
+    with one_worker(bind, latch, interface) as bridge, ExitStack() as open_ones:
+        for path in ("/over/one", "/over/two"):
+            with closing(connect(bridge)) as connection:
+                connection.sendall(vars_for(path))
+                assert b" 200 OK" in read_all(connection)
+        for packet in (vars_for("/hold/now"), vars_for("/not/yet")[:-10]):
+            connection = open_ones.enter_context(closing(connect(bridge)))
+            connection.sendall(packet)
             ping(bridge.address)
+        event = bridge.wait_for_event(event_with(event="app: holds"))
+        os.kill(pid_in(event), signal.SIGKILL)
+        report = bridge.wait_for_event(event_with(event="worker ended"))
+    assert report["held"] == ["GET /hold/now"]
+    assert report["held_connections"] == 1
+
+
+@EVERY_SOCKET
+@EVERY_INTERFACE
+def test_only_what_a_killed_worker_held_fails(start, kind_of_socket, interface):
+    stack = start(interface, kind_of_socket=kind_of_socket)
+    accounted = 0
+    with Load(stack.url) as load:
+        for _ in range(4):
+            since = len(stack.log_events())
+            victim = fetch(stack.url)[1]
+            killed_at = monotonic()
             os.kill(victim, signal.SIGKILL)
-            report = bridge.wait_for_event(event_with(event="worker ended"))
-    assert report.get("held") is None
+            report = stack.wait_for_event(event_with(event="worker ended"), since=since)
+            assert report["worker"] == victim
+            accounted += accounted_for(report)
+            stack.wait_for_event(event_with(event="app: first request"), since=since)
+            assert monotonic() - killed_at < 1
+    failed = load.seen - Counter({"alive": load.seen["alive"]})
+    assert set(failed) <= {"status 502"}
+    assert failed.total() <= accounted
+
+
+# --- Workers that do not come up, or do not answer ------------------------------------------------
+
+
+def test_workers_that_die_at_their_start_are_tried_again_after_longer_and_longer(tmp_path):
+    with workers(tmp_path) as stack:
+        victim, other = distinct_workers(stack, 2)
+        write(tmp_path, "two", "raise RuntimeError('half deployed')")
+        os.kill(victim, signal.SIGKILL)
+        stack.wait_for_event(event_with(event="next worker", in_seconds=0.4))
+        assert [it["in_seconds"] for it in events_of(stack, "next worker")] == [0.1, 0.2, 0.4]
+        killed, *failed = events_of(stack, "worker ended")
+        assert (killed["worker"], killed["was_ready"]) == (victim, True)
+        assert [(it["exit_status"], it["was_ready"]) for it in failed] == [(3, False)] * 3
+        assert stack.bridge_log.count("RuntimeError: half deployed") == 3
+        assert set(one_round(stack.url)) == {"one"}
+        write(tmp_path, "two", "import sys; sys.stderr.write('{\"event\": \"app: mended\"}\\n')")
+        stack.wait_for_event(event_with(event="app: mended"))
+        # All is well again: the next one that dies is replaced at once.
+        assert len(distinct_workers(stack, 2)) == 2
+        since = len(stack.log_events())
+        os.kill(other, signal.SIGKILL)
+        stack.wait_for_event(event_with(event="app: mended"), since=since)
+        assert "next worker" not in [it["event"] for it in stack.log_events(since=since)]
+
+
+def test_worker_with_a_blocked_loop_is_killed_and_its_stack_is_told(start):
+    stack = start("asgi", "--heartbeat-timeout-seconds", "1")
+    with Held(stack) as held:
+        victim = held.begin("/block", tells="blocks")
+        with Load(stack.url, threads=2) as load:
+            event = stack.wait_for_event(event_with(event="killing worker: it does not answer"))
+            report = stack.wait_for_event(event_with(event="worker ended"))
+            assert held.statuses() == {"/block": 502}
+    assert event["worker"] == report["worker"] == victim
+    assert "block_deliberately" in str(event["stack"])
+    assert (report["signal"], report["held"]) == ("SIGKILL", ["GET /block"])
+    assert set(load.seen) == {"alive"}
+    assert victim not in distinct_workers(stack, 2)
+
+
+# --- Hooks, and memory that is shared -------------------------------------------------------------
+
+
+@EVERY_INTERFACE
+@EVERY_WAY_TO_LOAD
+def test_hooks_are_called_once_in_each_worker(start, latch, interface, loading):
+    hooks = ("--on-fork", "worker_life:on_fork", "--on-worker-exit", "worker_life:on_exit")
+    stack = start(interface, *loading, *hooks)
+    assert len(distinct_workers(stack, 2)) == 2
+    with Held(stack) as held:
+        busy = held.begin("/hold/through-the-drain")
+        stack.bridge.signal(signal.SIGTERM)
+        stack.wait_for_event(drains(busy))
+        latch.open()
+        assert held.statuses() == {"/hold/through-the-drain": 200}
+    assert stack.bridge.wait_ended(10) == 0
+    assert stack.stop() == 0
+    told = defaultdict(list)
+    for event in stack.log_events():
+        if str(event["event"]).startswith("app: "):
+            told[pid_in(event)].append(event["event"])
+    assert told.pop(busy) == [
+        f"app: {it}" for it in ("on_fork", "first request", "holds", "goes on", "on_exit")
+    ]
+    assert list(told.values()) == [["app: on_fork", "app: first request", "app: on_exit"]]
+
+
+@EVERY_WAY_TO_LOAD
+def test_on_fork_that_fails_ends_the_start_and_is_said_once(loading):
+    with pytest.raises(StackError) as caught:
+        BridgeProcess(
+            *("worker_life:wsgi", "--app-dir", str(APPS), "--bind", "127.0.0.1:0"),
+            *("--workers", "2", "--on-fork", "worker_life:failing_hook", *loading),
+        ).start()
+    assert caught.value.exit_status == 3
+    assert caught.value.log.count("RuntimeError: no database today") == 1
+    assert "in failing_hook" in caught.value.log
+    # The application's own traceback, and none of ours.
+    assert "uwsgibridge/" not in caught.value.log
+
+
+def test_on_worker_exit_that_fails_is_told_and_the_end_is_an_ordinary_one(start):
+    stack = start("wsgi", "--on-worker-exit", "worker_life:failing_hook")
+    assert stack.stop() == 0
+    assert stack.bridge_log.count("RuntimeError: no database today") == 2
+    assert [it["exit_status"] for it in events_of(stack, "worker ended")] == [3, 3]
+
+
+def proportional_bytes(pid: int) -> int:
+    """Tell the memory of a process, with pages that several share counted in part (proc(5))."""
+    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    [line] = [it for it in rollup.splitlines() if it.startswith("Pss:")]
+    return int(line.split()[1]) * 1024
+
+
+@LINUX_ONLY
+def test_preloaded_memory_is_shared_for_good(start):
+    """Garbage collections, which write to all objects that they look at, leave it as it is."""
+    objects = 400_000  # some 45 MB
+    used = {}
+    for loading in ("--no-preload", "--preload"):
+        stack = start(
+            *("wsgi", loading, "--on-fork", "worker_life:collect"),
+            environment={"WORKER_LIFE_OBJECTS": str(objects)},
+        )
+        used[loading] = sum(map(proportional_bytes, distinct_workers(stack, 2)))
+        assert facts(stack)["frozen"] > objects
+    assert used["--preload"] < used["--no-preload"] / 2
+
+
+# --- Recycling ------------------------------------------------------------------------------------
+
+
+class Watch:
+    """Counts, again and again, the workers that the supervisor says to be ready.
+
+    Attributes:
+        counts: all that were seen.
+    """
+
+    def __init__(self, control_socket: Path) -> None:
+        self.counts: set[int] = set()
+        self._path = control_socket
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        with ControlConnection(self._path) as connection:
+            while not self._over.is_set():
+                told = connection.ask("status")["workers"]
+                self.counts.add(sum(it["state"] in {"ready", "busy"} for it in told))
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._over.set()
+        self._thread.join()
+
+
+@EVERY_INTERFACE
+def test_workers_are_recycled_one_at_a_time_and_a_successor_comes_first(
+    start, tmp_path, interface
+):
+    control = tmp_path / "control"
+    stack = start(
+        *(interface, "--max-requests", "20", "--on-fork", "worker_life:on_fork"),
+        *("--control-socket", str(control)),
+    )
+    with Load(stack.url, threads=4) as load, Watch(control) as watch:
+        wait_for_many(stack, 8, "recycling worker")
+    assert set(load.seen) == {"alive"}
+    assert min(watch.counts) == 2
+    assert stack.stop() == 0
+    steps = {
+        "app: on_fork": "born",
+        "recycling worker": "due",
+        "stopping: running requests may end": "drains",
+        "stopped": "ends",
+    }
+    seen = []
+    for event in stack.log_events():
+        if event["event"] in steps:
+            pid = event.get("pid", event.get("worker"))
+            if pid is None:
+                break  # the supervisor's own end
+            seen.append((steps[str(event["event"])], pid))
+    first = {pid for step, pid in seen[:2]}
+    assert [step for step, _ in seen[:2]] == ["born", "born"]
+    rounds = [seen[it : it + 4] for it in range(2, len(seen) - 3, 4)]
+    for due, born, drains, ends in rounds:
+        assert (due[0], born[0], drains[0], ends[0]) == ("due", "born", "drains", "ends")
+        assert due[1] == drains[1] == ends[1]
+    assert len(rounds) >= 7
+    assert first <= {round_[0][1] for round_ in rounds}
+
+
+def test_chance_spreads_the_number_of_requests(start):
+    """Hardly a worker in a thousand has had enough after the few that come here."""
+    stack = start("wsgi", "--max-requests", "1", "--max-requests-jitter", "1000000")
+    with Load(stack.url, threads=2):
+        assert len(distinct_workers(stack, 2)) == 2
+    assert stack.stop() == 0
+    assert events_of(stack, "recycling worker") == []
+
+
+def test_old_workers_are_recycled(start):
+    stack = start("wsgi", "--worker-lifetime-seconds", "0.1")
+    old = distinct_workers(stack, 2)
+    events = wait_for_many(stack, 2, "recycling worker")
+    assert {it["worker"] for it in events} == old
+    assert all("--worker-lifetime-seconds" in str(it["reason"]) for it in events)
+    assert all(wait_gone(pid, 10) for pid in old)
+    assert set(one_round(stack.url)) == {"alive"}
+
+
+@LINUX_ONLY
+def test_worker_with_much_memory_is_replaced_when_its_requests_have_ended(start, latch):
+    stack = start("wsgi", "--workers", "1", "--max-rss-bytes", str(150 * MEGABYTE))
+    with Held(stack) as held:
+        eater = held.begin("/hold/meanwhile")
+        fetch(f"{stack.url}/eat/{150 * MEGABYTE}")
+        event = stack.wait_for_event(event_with(event="recycling worker"))
+        stack.wait_for_event(drains(eater))
+        latch.open()
+        assert held.statuses() == {"/hold/meanwhile": 200}
+    assert event["worker"] == eater
+    assert "--max-rss-bytes" in str(event["reason"])
+    assert wait_gone(eater, 10)
+    assert fetch(stack.url)[1] != eater
+
+
+@LINUX_ONLY
+def test_worker_with_far_too_much_memory_is_killed(start):
+    stack = start("wsgi", "--workers", "1", "--max-rss-hard-bytes", str(150 * MEGABYTE))
+    with Held(stack) as held:
+        eater = held.begin("/hold/lost")
+        held.begin(f"/eat/{150 * MEGABYTE}", tells="eats")
+        event = stack.wait_for_event(event_with(event="killing worker"))
+        report = stack.wait_for_event(event_with(event="worker ended"))
+        assert held.statuses()["/hold/lost"] == 502
+    assert event["worker"] == report["worker"] == eater
+    assert "--max-rss-hard-bytes" in str(event["reason"])
+    assert report["signal"] == "SIGKILL"
+    assert "GET /hold/lost" in report["held"]
+    assert fetch(stack.url)[1] != eater
+
+
+# --- A number of workers that follows the load ----------------------------------------------------
+
+
+def test_number_of_workers_follows_the_load_within_its_bounds(start, latch):
+    stack = start(
+        *("wsgi", "--threads", "1", "--workers", "1", "--workers-min", "1", "--workers-max", "3"),
+        *("--scale-queue-seconds", "0.05", "--scale-up-seconds", "0.1"),
+        *("--scale-idle-seconds", "0.1"),
+    )
+    with Held(stack) as held:
+        held.begin("/hold/the-thread")
+        for number in range(5):
+            held.ask(f"/hold/{number}")
+        changes = wait_for_many(stack, 2, "number of workers changed")
+        assert [it["workers"] for it in changes] == [2, 3]
+        assert all("wait" in str(it["reason"]) for it in changes)
+        stack.bridge.signal(signal.SIGTTIN)  # there are as many as there may be
+        latch.open()
+        assert set(held.statuses().values()) == {200}
+    changes = wait_for_many(stack, 4, "number of workers changed")
+    assert [it["workers"] for it in changes] == [2, 3, 2, 1]
+    assert all(str(it["reason"]).startswith("idle") for it in changes[2:])
+    assert set(one_round(stack.url)) == {"alive"}
+
+
+# --- Signals --------------------------------------------------------------------------------------
+
+
+@EVERY_INTERFACE
+def test_second_interrupt_breaks_requests_off(start, interface):
+    stack = start(interface, graceful_timeout_seconds=60)
+    with Held(stack) as held:
+        worker = held.begin("/hold/for-ever")
+        stack.bridge.signal(signal.SIGINT)
+        stack.wait_for_event(drains(worker))
+        stack.bridge.signal(signal.SIGINT)
+        assert held.statuses()["/hold/for-ever"] in {502, 503}
+        assert stack.bridge.wait_ended(10) == 0
+    assert stack.bridge_log.count("Traceback") == 0
+
+
+def test_all_processes_open_the_log_file_anew(tmp_path):
+    log, renamed = tmp_path / "log", tmp_path / "log.1"
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listening,
+        subprocess.Popen(
+            (
+                *(sys.executable, "-m", "uwsgibridge", "serve", "worker_life:wsgi"),
+                *("--app-dir", str(APPS), "--bind", "fd://0", "--workers", "2"),
+                *("--log-format", "json", "--log-file", str(log)),
+            ),
+            stdin=listening,
+            env={**os.environ, "WORKER_LIFE_LATCH": ""},
+        ) as serving,
+        # From line to line of whatever file has the name.
+        subprocess.Popen(
+            ("tail", "-n", "+1", "-F", str(log)),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        ) as following,
+    ):
+        assert following.stdout is not None
+        lines = LogStream(following.stdout, source="the log file")
+        address = f"127.0.0.1:{listening.getsockname()[1]}"
+        try:
+            assert request(address, "/hold/before").status == 200
+            event = lines.wait_for_event(event_with(event="app: holds", path="/hold/before"))
+            log.rename(renamed)
+            serving.send_signal(signal.SIGUSR1)
+            lines.wait_for_event(event_with(event="log file opened anew"))
+            # A worker that was there, and, once it is killed, a new one of the same template.
+            for path in ("/hold/after", "/hold/much-later"):
+                assert request(address, path).status == 200
+                event = lines.wait_for_event(event_with(event="app: holds", path=path))
+                os.kill(pid_in(event), signal.SIGKILL)
+                lines.wait_for_event(event_with(event="worker ended", worker=event["pid"]))
+        finally:
+            serving.terminate()
+            serving.wait(20)
+            following.terminate()
+            assert lines.wait_ended(10)
+    assert serving.returncode == 0
+    before, after = renamed.read_text(), log.read_text()
+    assert "/hold/before" in before
+    for told in ("/hold/after", "/hold/much-later", "log file opened anew", '"worker ended"'):
+        assert told in after
+        assert told not in before
+
+
+@EVERY_INTERFACE
+def test_stacks_are_logged_and_all_goes_on(start, latch, interface):
+    stack = start(interface)
+    pids = distinct_workers(stack, 2)
+    with Held(stack) as held:
+        busy = held.begin("/hold/in-flight")
+        stack.bridge.signal(signal.SIGQUIT)
+        told = {it["pid"]: it for it in wait_for_many(stack, 3, "stacks")}
+        assert {pid: it["role"] for pid, it in told.items()} == {
+            stack.pid: "supervisor",
+            **dict.fromkeys(pids, "worker"),
+        }
+        assert "Request GET /hold/in-flight" in told[busy]["stack"]
+        assert "in hold" in told[busy]["stack"]
+        assert "secret" not in stack.bridge_log
+        latch.open()
+        assert held.statuses() == {"/hold/in-flight": 200}
+    assert distinct_workers(stack, 2) == pids
+
+
+def test_stacks_of_a_worker_that_does_not_answer_are_logged_too(start):
+    stack = start("asgi", graceful_timeout_seconds=0.2)
+    with Held(stack) as held:
+        blocked = held.begin("/block", tells="blocks")
+        stack.bridge.signal(signal.SIGQUIT)
+        told = {it["pid"]: str(it["stack"]) for it in wait_for_many(stack, 3, "stacks")}
+        assert "block_deliberately" in told[blocked]
+        os.kill(blocked, signal.SIGKILL)
+
+
+@EVERY_INTERFACE
+def test_signals_that_are_for_the_supervisor_do_no_harm_to_others(start, interface):
+    stack = start(interface)
+    pids = distinct_workers(stack, 2)
+    template = facts(stack)["template"]
+    for pid in pids:
+        os.kill(pid, signal.SIGHUP)
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGUSR1):
+        os.kill(template, number)
+    assert distinct_workers(stack, 2) == pids
+    stack.bridge.signal(signal.SIGTTIN)
+    stack.wait_for_event(event_with(workers=3))
+    assert distinct_workers(stack, 3) > pids
+    assert facts(stack)["template"] == template
+
+
+@EVERY_INTERFACE
+@pytest.mark.parametrize("name", ["SIGHUP", "SIGTERM"])
+def test_signals_to_a_bridge_that_serves_by_itself(start, latch, interface, name):
+    stack = start(interface, "--workers", "0")
+    with Held(stack) as held:
+        assert held.begin("/hold/through-the-drain") == stack.pid
+        stack.bridge.signal(signal.SIGQUIT)
+        stacks = str(stack.wait_for_event(event_with(event="stacks"))["stack"])
+        assert "Request GET /hold/through-the-drain" in stacks
+        assert "in hold" in stacks
+        stack.bridge.signal(getattr(signal, name))
+        stack.wait_for_event(event_with(signal=name))
+        latch.open()
+        assert held.statuses() == {"/hold/through-the-drain": 200}
+        assert stack.bridge.wait_ended(10) == 0
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_wsgi_application_is_told_of_other_processes(start, count):
+    assert facts(start("wsgi", "--workers", str(count)))["multiprocess"] == (count > 1)
+
+
+# --- When the others are gone ---------------------------------------------------------------------
+
+
+@LINUX_ONLY
+@EVERY_INTERFACE
+@pytest.mark.parametrize("ends", [True, False], ids=["request ends", "request does not"])
+def test_workers_of_a_killed_supervisor_drain_and_leave_the_socket_to_the_next(
+    latch, interface, ends
+):
+    bind = f"unix:{latch.path}.bridge"
+    seconds = 10.0 if ends else 0.5
+    with one_worker(bind, latch, interface, graceful_timeout_seconds=seconds) as first:
+        with closing(connect(first)) as connection:
+            connection.sendall(vars_for("/hold/through-the-drain"))
+            first.wait_for_event(event_with(event="app: holds"))
+            others = everybody(first.pid)
+            assert len(others) == 2
+            first.signal(signal.SIGKILL)
+            with one_worker(bind, latch, interface) as second:
+                assert request(second.address, "/").status == 200
+                if ends:
+                    latch.open()
+                answer = read_all(connection)
+                assert (b" 200 OK" in answer) == ends
+                assert all(wait_gone(pid, 5) for pid in others)
+                assert request(second.address, "/").status == 200
+        assert first.wait_ended(0) == -signal.SIGKILL
+
+
+@EVERY_INTERFACE
+def test_killed_template_is_followed_by_a_new_generation(start, latch, interface):
+    stack = start(interface)
+    old = distinct_workers(stack, 2)
+    template = facts(stack)["template"]
+    with Held(stack) as held, Load(stack.url) as load:
+        held.begin("/hold/meanwhile")
+        os.kill(template, signal.SIGKILL)
+        stack.wait_for_event(event_with(event="reloaded"))
+        latch.open()
+        assert held.statuses() == {"/hold/meanwhile": 200}
+    assert set(load.seen) == {"alive"}
+    assert all(wait_gone(pid, 10) for pid in old)
+    assert facts(stack)["template"] != template

@@ -1,4 +1,4 @@
-"""What a worker's life is tested with: it holds requests at a gate, blocks, crashes, and takes memory.
+"""What a worker's life is tested with: it holds requests, blocks, crashes, and takes memory.
 
 `wsgi` and `asgi` do the same, as the first part of the path says, and tell of it on standard error.
 Standard library alone, as all applications here that every interpreter runs.
@@ -18,8 +18,8 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-# A socket that the test listens at: a connection to it ends when the gate is opened.
-GATE = os.environ.get("WORKER_LIFE_GATE", "")
+# A socket that the test listens at: a connection to it ends when the latch is opened.
+LATCH = os.environ.get("WORKER_LIFE_LATCH", "")
 
 # Longer than any test.
 FOREVER_SECONDS = 600
@@ -42,6 +42,10 @@ def on_fork() -> None:
 
 def on_exit() -> None:
     tell("on_exit")
+
+
+def collect() -> None:
+    gc.collect()
 
 
 def failing_hook() -> None:
@@ -76,7 +80,7 @@ def begin(path: str) -> str:
 def hold(path: str) -> None:
     tell("holds", path=path)
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as waiting:
-        waiting.connect(GATE)
+        waiting.connect(LATCH)
         waiting.recv(1)
     tell("goes on", path=path)
 
@@ -84,7 +88,7 @@ def hold(path: str) -> None:
 async def hold_in_loop(path: str) -> None:
     tell("holds", path=path)
     with contextlib.suppress(OSError):
-        reader, writer = await asyncio.open_unix_connection(GATE)
+        reader, writer = await asyncio.open_unix_connection(LATCH)
         try:
             await reader.read(1)
         finally:
@@ -100,9 +104,8 @@ def act(path: str, **more: object) -> bytes:
         case "block":
             block_deliberately(path)
         case "eat":
+            tell("eats", path=path)
             eaten.append(b"x" * int(argument))
-        case "collect":
-            gc.collect()
         case "facts":
             facts = {"pid": os.getpid(), "template": os.getppid(), "frozen": gc.get_freeze_count()}
             return json.dumps(facts | more).encode()
