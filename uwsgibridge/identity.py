@@ -147,14 +147,15 @@ class PidFile:
 
     def __enter__(self) -> None:
         try:
-            # After an exec in place, the number is our own.
             pid = self._read()
             if pid is not None and pid != os.getpid() and _is_alive(pid):
                 raise PidFileError(
                     f"--pid-file {self._path}: process {pid} of that file is running; stop it, or remove "
                     "the file if it is about something else"
                 )
-            self._write()
+            # Our own after an exec in place, which may no longer be allowed to write there.
+            if pid != os.getpid():
+                self._write()
         except OSError as error:
             raise PidFileError(f"--pid-file {self._path}: {self._why(error)}") from None
         except ValueError:

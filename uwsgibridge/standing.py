@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -16,15 +17,18 @@ from uwsgibridge.identity import (
     set_title,
 )
 from uwsgibridge.listener.sockets import ListeningSocket
-from uwsgibridge.telemetry.log_file import open_log_file
+from uwsgibridge.telemetry.log_file import LogFileError, open_log_file
 
 
 @contextlib.contextmanager
-def take_standing(settings: Settings) -> Iterator[Callable[[Sequence[ListeningSocket]], None]]:
+def take_standing(
+    settings: Settings, *, upgraded: bool = False
+) -> Iterator[Callable[[Sequence[ListeningSocket]], None]]:
     """Set what comes before anything else: log file, umask, title, pid file.
 
     Args:
         settings: say which of them.
+        upgraded: whether this program has taken over a process that serves: nothing may end it then.
 
     Yields:
         What is to be called with the sockets once they are open; it gives up privileges.
@@ -37,9 +41,15 @@ def take_standing(settings: Settings) -> Iterator[Callable[[Sequence[ListeningSo
         os.umask(int(settings.umask, 8))
     if settings.log_file:
         path = Path(settings.log_file).absolute()
-        open_log_file(path)
-        if user is not None and os.geteuid() == 0:
-            os.chown(path, *user)  # who opens it anew, after logrotate
+        try:
+            open_log_file(path)
+        except LogFileError as error:
+            if not upgraded:
+                raise
+            print(f"Error: {error}", file=sys.stderr)  # noqa: T201 - to the old file, which stays
+        else:
+            if user is not None and os.geteuid() == 0:
+                os.chown(path, *user)  # who opens it anew, after logrotate
     set_title(settings.title, "supervisor" if settings.workers else "worker")
 
     def bound(sockets: Sequence[ListeningSocket]) -> None:
