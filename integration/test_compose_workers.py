@@ -41,12 +41,12 @@ def deployment(request, tmp_path_factory, compose_stack):
     running.wait_until_up()
 
 
-def held_by(report) -> int:
+def held_by(report):
     counts = report.get("held_more", 0), report.get("held_connections", 0)
     return len(report.get("held", ())) + sum(counts)
 
 
-def in_container(deployment, code: str) -> str:
+def in_container(deployment, code):
     result = deployment.bridge.exec_run(["python", "-c", code])
     assert result.exit_code == 0, result.output.decode()
     return result.output.decode()
@@ -104,7 +104,7 @@ def test_orphans_are_reaped(deployment):
 
 
 def test_workers_by_default_are_as_many_as_the_quota_of_the_container_allows(deployment):
-    def workers_with(cpus: float) -> str:
+    def workers_with(cpus):
         output = deployment.bridge.client.containers.run(
             deployment.bridge.attrs["Image"],
             ["-c", "from uwsgibridge.config.settings import Settings; print(Settings().workers)"],

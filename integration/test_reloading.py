@@ -34,12 +34,10 @@ VERSIONS = ["one", "two", "three", "four", "five"]
 
 RELOADED = event_with(event="reloaded")
 RELOAD_FAILED = event_with(event="reload failed: the old code goes on")
-UPGRADED = event_with(event="upgraded: new workers come up first")
+UPGRADED = event_with(event="upgraded")
 UPGRADE_FAILED = event_with(
     event="upgrade failed: the program that is installed now does not start"
 )
-# Said anew by a new supervisor when it has done what it begins with.
-LISTENING = event_with(event="listening")
 
 BROKEN = "raise RuntimeError('not today')\n"
 
@@ -55,27 +53,38 @@ def control(tmp_path: Path) -> Path:
 
 
 class Change:
-    """Sends a signal; what the log says from then on can be waited for."""
+    """Something that is to happen to a stack; what its log says from then on can be waited for.
 
-    def __init__(self, stack: LocalStack, number: int) -> None:
+    Args:
+        stack: that it happens to.
+        number: of the signal that it begins with.
+    """
+
+    def __init__(self, stack: LocalStack, number: int | None = None) -> None:
         self._stack = stack
         self._since = len(stack.log_events())
-        stack.bridge.signal(number)
+        self._old = everybody(stack.pid)
+        if number is not None:
+            stack.bridge.signal(number)
 
     def wait(self, predicate: Callable[[LogEvent], bool]) -> LogEvent:
+        """Wait for a log event."""
         return self._stack.wait_for_event(
             predicate, since=self._since, timeout_seconds=PATIENCE_SECONDS
         )
 
+    def wait_replaced(self) -> None:
+        """Wait until there are new workers, and none of the processes that there were."""
+        self.wait(RELOADED)
+        assert all(wait_gone(pid, PATIENCE_SECONDS) for pid in self._old)
 
-def reload(stack: LocalStack) -> None:
-    Change(stack, signal.SIGHUP).wait(RELOADED)
+
+def reload(stack: LocalStack) -> Change:
+    return Change(stack, signal.SIGHUP)
 
 
-def upgrade(stack: LocalStack) -> None:
-    change = Change(stack, signal.SIGUSR2)
-    change.wait(UPGRADED)
-    change.wait(LISTENING)
+def upgrade(stack: LocalStack) -> Change:
+    return Change(stack, signal.SIGUSR2)
 
 
 def ctl(control: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -111,14 +120,12 @@ def test_nothing_is_lost_under_load(tmp_path, control, kind_of_socket, interface
     with workers(tmp_path, kind_of_socket, interface, "--control-socket", str(control)) as stack:
         files, listening = settle(stack.pid, control, 2), socket_file(stack)
         changed_at: list[float] = []
-        with Load(stack.url, threads=32) as load:
+        with Load(stack.url, threads=32, pause_seconds=0.04) as load:
             for version, change in zip(
                 VERSIONS[1:], [reload, reload, reload, upgrade], strict=True
             ):
-                old = everybody(stack.pid)
                 write(tmp_path, version)
-                change(stack)
-                assert all(wait_gone(pid, PATIENCE_SECONDS) for pid in old)
+                change(stack).wait_replaced()
                 changed_at.append(monotonic())
         assert versions_now(stack) == {"five"}
         settle(stack.pid, control, 2, files)
@@ -151,7 +158,7 @@ def test_a_long_request_outlives_a_reload_an_upgrade_and_a_stop(tmp_path, interf
         gate.wait_arrival()
         for version, change in (("two", reload), ("three", upgrade)):
             write(tmp_path, version)
-            change(stack)
+            change(stack).wait(RELOADED)
         Change(stack, signal.SIGTERM).wait(event_with(event="stopping: running requests may end"))
         gate.open()
         version, pid = held.result(PATIENCE_SECONDS)
@@ -169,22 +176,25 @@ def test_a_reload_that_is_asked_for_during_a_reload_is_not_lost(tmp_path, contro
         workers(tmp_path, "unix", "wsgi", "--control-socket", str(control)) as stack,
     ):
         write(tmp_path, "two", gate.code)
-        first = Change(stack, signal.SIGHUP)
+        first = reload(stack)
         gate.wait_arrival()
         write(tmp_path, "three")
-        second = Change(stack, signal.SIGHUP)
+        second = reload(stack)
         assert ask(control, "status")["state"] == "reloading"
         gate.open()
         first.wait(event_with(event="reloaded", generation=2))
         second.wait(event_with(event="reloaded", generation=3))
+        second.wait_replaced()
         assert versions_now(stack) == {"three"}
 
 
 def test_ctl_reload_waits_for_what_comes_of_it(tmp_path, control):
     with workers(tmp_path, "unix", "wsgi", "--control-socket", str(control)) as stack:
         write(tmp_path, "two")
+        change = Change(stack)
         done = ctl(control, "reload")
         assert (done.returncode, done.stderr) == (0, "")
+        change.wait_replaced()
         assert versions_now(stack) == {"two"}
 
         write(tmp_path, "three", BROKEN)
@@ -196,7 +206,9 @@ def test_ctl_reload_waits_for_what_comes_of_it(tmp_path, control):
         assert set(load.seen) == {"two"}
 
         write(tmp_path, "four")
+        change = Change(stack)
         assert ctl(control, "reload").returncode == 0
+        change.wait_replaced()
         assert versions_now(stack) == {"four"}
 
 
@@ -207,9 +219,10 @@ def test_a_touched_file_reloads(tmp_path, control):
         *("unix", "wsgi", "--touch-reload", str(touched), "--control-socket", str(control)),
     ) as stack:
         ask(control, "status")  # all is watched
+        change = Change(stack)
         write(tmp_path, "two")
         touched.touch()
-        stack.wait_for_event(RELOADED, timeout_seconds=PATIENCE_SECONDS)
+        change.wait_replaced()
         assert versions_now(stack) == {"two"}
 
 
@@ -220,10 +233,11 @@ def test_changed_code_reloads_and_excluded_code_does_not(tmp_path, control):
         *("--control-socket", str(control)),
     ) as stack:
         ask(control, "status")  # all is watched
+        change = Change(stack)
         (tmp_path / "generated_code.py").touch()
         write(tmp_path, "two")
         (tmp_path / "generated_more.py").touch()
-        stack.wait_for_event(RELOADED, timeout_seconds=PATIENCE_SECONDS)
+        change.wait_replaced()
         assert versions_now(stack) == {"two"}
         reasons = [
             str(it["reason"])
@@ -259,7 +273,7 @@ def test_workers_that_there_are_at_once(tmp_path, mode, most):
         Load(stack.url) as load,
     ):
         write(tmp_path, "two")
-        reload(stack)
+        reload(stack).wait_replaced()
         load.stop()
         assert versions_now(stack) == {"two"}
     steps = [int(it) for it in (tmp_path / "census").read_text().split()]
@@ -273,7 +287,7 @@ def test_a_chain_whose_first_link_fails_takes_no_worker_away(tmp_path):
         [old] = family(stack.pid).values()
         write(tmp_path, "two", BROKEN)
         with Load(stack.url) as load:
-            Change(stack, signal.SIGHUP).wait(RELOAD_FAILED)
+            reload(stack).wait(RELOAD_FAILED)
         assert set(load.seen) == {"one"}
         assert stack.bridge_log.count("RuntimeError: not today") == 1
         assert distinct_workers(stack, 2) == old
@@ -287,7 +301,7 @@ def test_a_worker_that_is_killed_during_a_reload_is_replaced_meanwhile(tmp_path,
         workers(tmp_path, "unix", "wsgi", "--preload", "--reload-mode", mode) as stack,
     ):
         write(tmp_path, "two", gate.code)
-        change = Change(stack, signal.SIGHUP)
+        change = reload(stack)
         gate.wait_arrival()
         victim = fetch(stack.url)[1]
         os.kill(victim, signal.SIGKILL)
@@ -296,7 +310,7 @@ def test_a_worker_that_is_killed_during_a_reload_is_replaced_meanwhile(tmp_path,
         assert len(replaced) == 2
         assert victim not in replaced
         gate.open()
-        change.wait(RELOADED)
+        change.wait_replaced()
         assert all(wait_gone(pid, PATIENCE_SECONDS) for pid in replaced)
         assert versions_now(stack) == {"two"}
 
@@ -315,7 +329,7 @@ def test_a_new_worker_that_is_killed_during_a_reload_is_replaced(tmp_path, contr
             "two",
             f"try: open(__file__ + '.first', 'x').close()\nexcept FileExistsError: {gate.code}\n",
         )
-        change = Change(stack, signal.SIGHUP)
+        change = reload(stack)
         gate.wait_arrival()
         [victim] = (
             it["pid"]
@@ -325,7 +339,7 @@ def test_a_new_worker_that_is_killed_during_a_reload_is_replaced(tmp_path, contr
         os.kill(victim, signal.SIGKILL)
         change.wait(event_with(event="worker ended", worker=victim))
         gate.open()
-        change.wait(RELOADED)
+        change.wait_replaced()
         assert len(distinct_workers(stack, 2)) == 2
         assert versions_now(stack) == {"two"}
 
@@ -340,14 +354,14 @@ def test_upgrade_to_a_program_that_does_not_start_is_refused(tmp_path):
         everyone = everybody(stack.pid)
         options.write_text("workers_mni = 3\n")
         with Load(stack.url) as load:
-            event = Change(stack, signal.SIGUSR2).wait(UPGRADE_FAILED)
+            event = upgrade(stack).wait(UPGRADE_FAILED)
         assert event["exit_status"] == 2
         assert "there is no option 'workers_mni'" in str(event["output"])
         assert set(load.seen) == {"one"}
         assert everybody(stack.pid) == everyone
 
         options.write_text("workers_min = 3\nworkers_max = 3\n")
-        upgrade(stack)
+        upgrade(stack).wait_replaced()
         assert len(distinct_workers(stack, 3)) == 3
 
 
@@ -356,19 +370,45 @@ def test_upgrade_with_an_application_that_fails_keeps_the_old_workers(tmp_path, 
         [old] = family(stack.pid).values()
         write(tmp_path, "two", BROKEN)
         with Load(stack.url) as load:
-            change = Change(stack, signal.SIGUSR2)
+            change = upgrade(stack)
             change.wait(UPGRADED)
             change.wait(RELOAD_FAILED)
-            change.wait(LISTENING)
         assert set(load.seen) == {"one"}
         assert stack.bridge_log.count("RuntimeError: not today") == 1
         settle(stack.pid, control, 2)
         assert distinct_workers(stack, 2) == old
         # They are the new supervisor's in every way.
         write(tmp_path, "three")
-        reload(stack)
-        assert all(wait_gone(pid, PATIENCE_SECONDS) for pid in old)
+        reload(stack).wait_replaced()
         assert versions_now(stack) == {"three"}
+
+
+def test_an_upgrade_mends_what_can_not_fork_any_more(tmp_path):
+    with workers(tmp_path) as stack:
+        [(template, old)] = family(stack.pid).items()
+        write(tmp_path, "two", BROKEN)
+        since = len(stack.log_events())
+        os.kill(template, signal.SIGKILL)
+        stack.wait_for_event(RELOAD_FAILED, since=since, timeout_seconds=PATIENCE_SECONDS)
+        assert distinct_workers(stack, 2) == old
+        write(tmp_path, "three")
+        upgrade(stack).wait_replaced()
+        assert versions_now(stack) == {"three"}
+
+
+def test_a_worker_that_was_asked_for_before_an_upgrade_comes_after_it(tmp_path, control):
+    with workers(tmp_path, "unix", "wsgi", "--control-socket", str(control)) as stack:
+        files = settle(stack.pid, control, 2)
+        [template] = family(stack.pid)
+        os.kill(template, signal.SIGSTOP)
+        change = Change(stack, signal.SIGTTIN)
+        change.wait(event_with(event="number of workers changed", workers=3))
+        stack.bridge.signal(signal.SIGUSR2)
+        change.wait(UPGRADED)
+        os.kill(template, signal.SIGCONT)
+        change.wait(RELOADED)
+        # As many as the options say.
+        settle(stack.pid, control, 2, files)
 
 
 @EVERY_SOCKET
@@ -379,19 +419,52 @@ def test_an_upgrade_during_an_upgrade_comes_after_it(tmp_path, control, kind_of_
     ):
         files, listening = settle(stack.pid, control, 2), socket_file(stack)
         write(tmp_path, "two", gate.code)
-        first = Change(stack, signal.SIGUSR2)
+        first = upgrade(stack)
         gate.wait_arrival()
-        second = Change(stack, signal.SIGUSR2)
+        second = upgrade(stack)
         second.wait(lambda event: str(event["event"]).startswith("upgrad"))
         assert fetch(stack.url)[0] == "one"
         gate.open()
         first.wait(RELOADED)
         second.wait(UPGRADED)
         second.wait(event_with(event="reloaded", generation=3))
-        second.wait(LISTENING)
+        second.wait_replaced()
         assert versions_now(stack) == {"two"}
         settle(stack.pid, control, 2, files)
         assert socket_file(stack) == listening
+
+
+def test_where_no_process_can_be_started_the_old_ones_go_on(tmp_path, control):
+    python = tmp_path / "python"
+    # The program that new processes are made with, which goes when an upgrade has been tried out.
+    (tmp_path / "sitecustomize.py").write_text(
+        f"import os, sys\nsys.executable = {str(python)!r}\n"
+        f"if {REHEARSAL!r} in os.environ: os.unlink(sys.executable)\n"
+    )
+
+    def install() -> None:
+        python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+        python.chmod(0o700)
+
+    install()
+    with workers(
+        tmp_path,
+        *("unix", "wsgi", "--control-socket", str(control)),
+        environment={"PYTHONPATH": str(tmp_path)},
+    ) as stack:
+        files, everyone = settle(stack.pid, control, 2), everybody(stack.pid)
+        write(tmp_path, "two")
+        change = upgrade(stack)
+        change.wait(event_with(event="upgrade failed: nothing can be started"))
+        change.wait(event_with(event="reload failed: no process can be started"))
+        assert versions_now(stack) == {"one"}
+        settle(stack.pid, control, 2, files)
+        assert everybody(stack.pid) == everyone
+        install()
+        reload(stack).wait_replaced()
+        settle(stack.pid, control, 2, files)
+        assert versions_now(stack) == {"two"}
+        assert "Traceback" not in stack.bridge_log
 
 
 @pytest.mark.parametrize("moment", [REHEARSAL, HERITAGE, "new workers"])
@@ -407,7 +480,7 @@ def test_a_stop_during_an_upgrade_stops(tmp_path, moment):
             (tmp_path / "sitecustomize.py").write_text(
                 f"import os\nif {moment!r} in os.environ: {gate.code}\n"
             )
-        change = Change(stack, signal.SIGUSR2)
+        change = upgrade(stack)
         gate.wait_arrival()
         everyone = everybody(stack.pid)
         stack.bridge.signal(signal.SIGTERM)

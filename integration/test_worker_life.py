@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from integration.crash_report import count_held
 from integration.process_tree import everybody
 from integration.workers import (
     EVERY_INTERFACE,
@@ -176,14 +177,6 @@ def drains(worker: int) -> Callable[[LogEvent], bool]:
     return event_with(event="stopping: running requests may end", worker=worker)
 
 
-def accounted_for(report: LogEvent) -> int:
-    """Count what a crash report says to be lost."""
-    held, more, silent = (report.get(it, 0) for it in ("held", "held_more", "held_connections"))
-    assert isinstance(more, int)
-    assert isinstance(silent, int)
-    return (len(held) if isinstance(held, list) else 0) + more + silent
-
-
 # --- The report of a crash ------------------------------------------------------------------------
 
 
@@ -192,10 +185,11 @@ def accounted_for(report: LogEvent) -> int:
 def test_report_of_a_crash_says_what_was_held(start, latch, interface, cause):
     stack = start(interface)
     with Held(stack) as held:
-        fetch(f"{stack.url}/over?token=secret")
         victim = held.begin("/hold/first", "POST")
-        for number in range(4):
+        for number in range(3):
             held.begin(f"/hold/{number}")
+        distinct_workers(stack, 2)  # requests that are over
+        held.begin("/hold/last")
         if cause == "SIGKILL":
             os.kill(victim, signal.SIGKILL)
         else:
@@ -220,10 +214,10 @@ def bind(request: pytest.FixtureRequest, latch: Latch) -> str:
 
 
 @contextmanager
-def one_worker(bind, latch, interface, **options):
+def one_worker(bind, latch, interface, *arguments, **options):
     with BridgeProcess(
         *(f"worker_life:{interface}", "--app-dir", str(APPS), "--bind", bind),
-        *("--workers", "1", "--threads", "1", "--lifespan", "off"),
+        *("--workers", "1", "--threads", "1", "--lifespan", "off", *arguments),
         environment={"WORKER_LIFE_LATCH": latch.path},
         **options,
     ) as bridge:
@@ -232,13 +226,12 @@ def one_worker(bind, latch, interface, **options):
 
 
 def connect(bridge):
-    kind, _, path = bridge.address.rpartition("unix:")
-    if not _:
+    if not bridge.address.startswith("unix:"):
         host, _, port = bridge.address.rpartition(":")
         return socket.create_connection((host, int(port)), timeout=20)
     connection = socket.socket(socket.AF_UNIX)
     connection.settimeout(20)
-    connection.connect(path)
+    connection.connect(bridge.address.removeprefix("unix:"))
     return connection
 
 
@@ -274,9 +267,14 @@ def test_packet_that_came_in_pieces_is_reported_whole(bind, latch, interface):
 
 
 @EVERY_INTERFACE
-def test_packet_that_has_not_arrived_is_not_reported(bind, latch, interface):
+def test_packet_that_has_not_arrived_is_not_reported(bind, latch, interface, tmp_path):
     """Not even with the end of one that was over, which stood in the same memory before."""
-    with one_worker(bind, latch, interface) as bridge, ExitStack() as open_ones:
+    control = tmp_path / "control"
+    with (
+        one_worker(bind, latch, interface, "--control-socket", str(control)) as bridge,
+        ControlConnection(control) as operator,
+        ExitStack() as open_ones,
+    ):
         for path in ("/over/one", "/over/two"):
             with closing(connect(bridge)) as connection:
                 connection.sendall(vars_for(path))
@@ -284,7 +282,8 @@ def test_packet_that_has_not_arrived_is_not_reported(bind, latch, interface):
         for packet in (vars_for("/hold/now"), vars_for("/not/yet")[:-10]):
             connection = open_ones.enter_context(closing(connect(bridge)))
             connection.sendall(packet)
-            ping(bridge.address)
+            for _ in range(2):  # turns of the worker's loop; a ping would use the same memory
+                operator.ask("status")
         event = bridge.wait_for_event(event_with(event="app: holds"))
         os.kill(pid_in(event), signal.SIGKILL)
         report = bridge.wait_for_event(event_with(event="worker ended"))
@@ -305,7 +304,7 @@ def test_only_what_a_killed_worker_held_fails(start, kind_of_socket, interface):
             os.kill(victim, signal.SIGKILL)
             report = stack.wait_for_event(event_with(event="worker ended"), since=since)
             assert report["worker"] == victim
-            accounted += accounted_for(report)
+            accounted += count_held(report)
             stack.wait_for_event(event_with(event="app: first request"), since=since)
             assert monotonic() - killed_at < 1
     failed = load.seen - Counter({"alive": load.seen["alive"]})
@@ -319,7 +318,7 @@ def test_only_what_a_killed_worker_held_fails(start, kind_of_socket, interface):
 def test_workers_that_die_at_their_start_are_tried_again_after_longer_and_longer(tmp_path):
     with workers(tmp_path) as stack:
         victim, other = distinct_workers(stack, 2)
-        write(tmp_path, "two", "raise RuntimeError('half deployed')")
+        write(tmp_path, "two", "raise RuntimeError('half deployed')\n")
         os.kill(victim, signal.SIGKILL)
         stack.wait_for_event(event_with(event="next worker", in_seconds=0.4))
         assert [it["in_seconds"] for it in events_of(stack, "next worker")] == [0.1, 0.2, 0.4]
@@ -328,14 +327,15 @@ def test_workers_that_die_at_their_start_are_tried_again_after_longer_and_longer
         assert [(it["exit_status"], it["was_ready"]) for it in failed] == [(3, False)] * 3
         assert stack.bridge_log.count("RuntimeError: half deployed") == 3
         assert set(one_round(stack.url)) == {"one"}
-        write(tmp_path, "two", "import sys; sys.stderr.write('{\"event\": \"app: mended\"}\\n')")
+        write(tmp_path, "two", 'import sys; sys.stderr.write(\'{"event": "app: mended"}\\n\')')
         stack.wait_for_event(event_with(event="app: mended"))
-        # All is well again: the next one that dies is replaced at once.
+        # All is well again, and what comes later begins anew.
         assert len(distinct_workers(stack, 2)) == 2
+        write(tmp_path, "three", "raise RuntimeError('half deployed')\n")
         since = len(stack.log_events())
         os.kill(other, signal.SIGKILL)
-        stack.wait_for_event(event_with(event="app: mended"), since=since)
-        assert "next worker" not in [it["event"] for it in stack.log_events(since=since)]
+        event = stack.wait_for_event(lambda it: it["event"] == "next worker", since=since)
+        assert event["in_seconds"] == 0.1
 
 
 def test_worker_with_a_blocked_loop_is_killed_and_its_stack_is_told(start):
@@ -455,9 +455,7 @@ class Watch:
 
 
 @EVERY_INTERFACE
-def test_workers_are_recycled_one_at_a_time_and_a_successor_comes_first(
-    start, tmp_path, interface
-):
+def test_workers_are_recycled_one_at_a_time_and_a_successor_comes_first(start, tmp_path, interface):
     control = tmp_path / "control"
     stack = start(
         *(interface, "--max-requests", "20", "--on-fork", "worker_life:on_fork"),
@@ -481,14 +479,14 @@ def test_workers_are_recycled_one_at_a_time_and_a_successor_comes_first(
             if pid is None:
                 break  # the supervisor's own end
             seen.append((steps[str(event["event"])], pid))
-    first = {pid for step, pid in seen[:2]}
-    assert [step for step, _ in seen[:2]] == ["born", "born"]
-    rounds = [seen[it : it + 4] for it in range(2, len(seen) - 3, 4)]
-    for due, born, drains, ends in rounds:
-        assert (due[0], born[0], drains[0], ends[0]) == ("due", "born", "drains", "ends")
-        assert due[1] == drains[1] == ends[1]
+    began, rounds = seen[:2], [seen[it : it + 4] for it in range(2, len(seen) - 3, 4)]
+    assert [step for step, _ in began] == ["born", "born"]
     assert len(rounds) >= 7
-    assert first <= {round_[0][1] for round_ in rounds}
+    for round_ in rounds:
+        assert [step for step, _ in round_] == ["due", "born", "drains", "ends"], seen
+        due, _, drained, ended = (pid for _, pid in round_)
+        assert due == drained == ended
+    assert {pid for _, pid in began} <= {round_[0][1] for round_ in rounds}
 
 
 def test_chance_spreads_the_number_of_requests(start):
@@ -501,9 +499,9 @@ def test_chance_spreads_the_number_of_requests(start):
 
 
 def test_old_workers_are_recycled(start):
-    stack = start("wsgi", "--worker-lifetime-seconds", "0.1")
-    old = distinct_workers(stack, 2)
+    stack = start("wsgi", "--worker-lifetime-seconds", "0.1", "--on-fork", "worker_life:on_fork")
     events = wait_for_many(stack, 2, "recycling worker")
+    old = {pid_in(it) for it in wait_for_many(stack, 2, "app: on_fork")}
     assert {it["worker"] for it in events} == old
     assert all("--worker-lifetime-seconds" in str(it["reason"]) for it in events)
     assert all(wait_gone(pid, 10) for pid in old)
@@ -512,10 +510,10 @@ def test_old_workers_are_recycled(start):
 
 @LINUX_ONLY
 def test_worker_with_much_memory_is_replaced_when_its_requests_have_ended(start, latch):
-    stack = start("wsgi", "--workers", "1", "--max-rss-bytes", str(150 * MEGABYTE))
+    stack = start("wsgi", "--workers", "1", "--max-rss-bytes", str(120 * MEGABYTE))
     with Held(stack) as held:
         eater = held.begin("/hold/meanwhile")
-        fetch(f"{stack.url}/eat/{150 * MEGABYTE}")
+        fetch(f"{stack.url}/eat/{120 * MEGABYTE}")
         event = stack.wait_for_event(event_with(event="recycling worker"))
         stack.wait_for_event(drains(eater))
         latch.open()
@@ -528,10 +526,10 @@ def test_worker_with_much_memory_is_replaced_when_its_requests_have_ended(start,
 
 @LINUX_ONLY
 def test_worker_with_far_too_much_memory_is_killed(start):
-    stack = start("wsgi", "--workers", "1", "--max-rss-hard-bytes", str(150 * MEGABYTE))
+    stack = start("wsgi", "--workers", "1", "--max-rss-hard-bytes", str(120 * MEGABYTE))
     with Held(stack) as held:
         eater = held.begin("/hold/lost")
-        held.begin(f"/eat/{150 * MEGABYTE}", tells="eats")
+        held.begin(f"/eat/{120 * MEGABYTE}", tells="eats")
         event = stack.wait_for_event(event_with(event="killing worker"))
         report = stack.wait_for_event(event_with(event="worker ended"))
         assert held.statuses()["/hold/lost"] == 502
@@ -547,7 +545,7 @@ def test_worker_with_far_too_much_memory_is_killed(start):
 
 def test_number_of_workers_follows_the_load_within_its_bounds(start, latch):
     stack = start(
-        *("wsgi", "--threads", "1", "--workers", "1", "--workers-min", "1", "--workers-max", "3"),
+        *("wsgi", "--threads", "1", "--workers", "1", "--workers-min", "1", "--workers-max", "2"),
         *("--scale-queue-seconds", "0.05", "--scale-up-seconds", "0.1"),
         *("--scale-idle-seconds", "0.1"),
     )
@@ -555,16 +553,21 @@ def test_number_of_workers_follows_the_load_within_its_bounds(start, latch):
         held.begin("/hold/the-thread")
         for number in range(5):
             held.ask(f"/hold/{number}")
-        changes = wait_for_many(stack, 2, "number of workers changed")
-        assert [it["workers"] for it in changes] == [2, 3]
-        assert all("wait" in str(it["reason"]) for it in changes)
+        [grown] = wait_for_many(stack, 1, "number of workers changed")
+        assert grown["workers"] == 2
+        assert "wait" in str(grown["reason"])
         stack.bridge.signal(signal.SIGTTIN)  # there are as many as there may be
+        stack.bridge.signal(signal.SIGHUP)
+        stack.wait_for_event(event_with(event="reloaded", workers=2))
         latch.open()
         assert set(held.statuses().values()) == {200}
-    changes = wait_for_many(stack, 4, "number of workers changed")
-    assert [it["workers"] for it in changes] == [2, 3, 2, 1]
-    assert all(str(it["reason"]).startswith("idle") for it in changes[2:])
+    _, shrunk = wait_for_many(stack, 2, "number of workers changed")
+    assert shrunk["workers"] == 1
+    assert str(shrunk["reason"]).startswith("idle")
+    stack.bridge.signal(signal.SIGTTOU)  # and now, as few
     assert set(one_round(stack.url)) == {"alive"}
+    assert stack.stop() == 0
+    assert len(events_of(stack, "number of workers changed")) == 2
 
 
 # --- Signals --------------------------------------------------------------------------------------
@@ -579,56 +582,66 @@ def test_second_interrupt_breaks_requests_off(start, interface):
         stack.wait_for_event(drains(worker))
         stack.bridge.signal(signal.SIGINT)
         assert held.statuses()["/hold/for-ever"] in {502, 503}
-        assert stack.bridge.wait_ended(10) == 0
-    assert stack.bridge_log.count("Traceback") == 0
+        assert stack.bridge.wait_ended(20) == 0
+    assert stack.stop() == 0
+    assert "Traceback" not in stack.bridge_log
+    assert events_of(stack, "worker ended") == []  # none had to be killed
+
+
+@contextmanager
+def log_pipe(path: Path) -> Iterator[LogStream]:
+    """A pipe with a name in the place of a log file: what is written to it can be waited for."""
+    os.mkfifo(path)
+    reading = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    os.set_blocking(reading, True)
+    # While somebody may write it has no end.
+    writing = os.open(path, os.O_WRONLY)
+    file = os.fdopen(reading, "rb")
+    lines = LogStream(file, source=path.name)
+    try:
+        yield lines
+    finally:
+        os.close(writing)
+        assert lines.wait_ended(10)
+        file.close()
 
 
 def test_all_processes_open_the_log_file_anew(tmp_path):
-    log, renamed = tmp_path / "log", tmp_path / "log.1"
+    log = tmp_path / "log"
     with (
         socket.create_server(("127.0.0.1", 0)) as listening,
+        log_pipe(log) as old,
+        log_pipe(tmp_path / "next") as new,
         subprocess.Popen(
             (
                 *(sys.executable, "-m", "uwsgibridge", "serve", "worker_life:wsgi"),
                 *("--app-dir", str(APPS), "--bind", "fd://0", "--workers", "2"),
                 *("--log-format", "json", "--log-file", str(log)),
+                *("--on-fork", "worker_life:on_fork"),
             ),
-            stdin=listening,
-            env={**os.environ, "WORKER_LIFE_LATCH": ""},
+            stdin=listening.fileno(),
         ) as serving,
-        # From line to line of whatever file has the name.
-        subprocess.Popen(
-            ("tail", "-n", "+1", "-F", str(log)),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        ) as following,
     ):
-        assert following.stdout is not None
-        lines = LogStream(following.stdout, source="the log file")
-        address = f"127.0.0.1:{listening.getsockname()[1]}"
         try:
+            address = f"127.0.0.1:{listening.getsockname()[1]}"
             assert request(address, "/hold/before").status == 200
-            event = lines.wait_for_event(event_with(event="app: holds", path="/hold/before"))
-            log.rename(renamed)
+            old.wait_for_event(event_with(event="app: holds", path="/hold/before"))
+            log.rename(tmp_path / "log.1")
+            (tmp_path / "next").rename(log)
             serving.send_signal(signal.SIGUSR1)
-            lines.wait_for_event(event_with(event="log file opened anew"))
-            # A worker that was there, and, once it is killed, a new one of the same template.
-            for path in ("/hold/after", "/hold/much-later"):
-                assert request(address, path).status == 200
-                event = lines.wait_for_event(event_with(event="app: holds", path=path))
-                os.kill(pid_in(event), signal.SIGKILL)
-                lines.wait_for_event(event_with(event="worker ended", worker=event["pid"]))
-        finally:
+            # The supervisor; a worker that was there; and one that comes later.
+            new.wait_for_event(event_with(event="log file opened anew"))
+            assert request(address, "/hold/after").status == 200
+            event = new.wait_for_event(event_with(event="app: holds", path="/hold/after"))
+            os.kill(pid_in(event), signal.SIGKILL)
+            new.wait_for_event(event_with(event="worker ended", worker=event["pid"]))
+            new.wait_for_event(event_with(event="app: on_fork"))
             serving.terminate()
-            serving.wait(20)
-            following.terminate()
-            assert lines.wait_ended(10)
-    assert serving.returncode == 0
-    before, after = renamed.read_text(), log.read_text()
-    assert "/hold/before" in before
-    for told in ("/hold/after", "/hold/much-later", "log file opened anew", '"worker ended"'):
-        assert told in after
-        assert told not in before
+            assert serving.wait(20) == 0
+        finally:
+            serving.kill()
+    assert "/hold/after" not in old.text()
+    assert "worker ended" not in old.text()
 
 
 @EVERY_INTERFACE
@@ -638,27 +651,31 @@ def test_stacks_are_logged_and_all_goes_on(start, latch, interface):
     with Held(stack) as held:
         busy = held.begin("/hold/in-flight")
         stack.bridge.signal(signal.SIGQUIT)
-        told = {it["pid"]: it for it in wait_for_many(stack, 3, "stacks")}
-        assert {pid: it["role"] for pid, it in told.items()} == {
-            stack.pid: "supervisor",
-            **dict.fromkeys(pids, "worker"),
-        }
-        assert "Request GET /hold/in-flight" in told[busy]["stack"]
-        assert "in hold" in told[busy]["stack"]
+        told = wait_for_many(stack, 3, "stacks")
+        roles = {it["pid"]: it["role"] for it in told}
+        assert roles == {stack.pid: "supervisor", **dict.fromkeys(pids, "worker")}
+        [of_busy] = [str(it["stack"]) for it in told if it["pid"] == busy]
+        assert "Request GET /hold/in-flight" in of_busy
+        assert "in hold" in of_busy
         assert "secret" not in stack.bridge_log
         latch.open()
         assert held.statuses() == {"/hold/in-flight": 200}
     assert distinct_workers(stack, 2) == pids
 
 
-def test_stacks_of_a_worker_that_does_not_answer_are_logged_too(start):
-    stack = start("asgi", graceful_timeout_seconds=0.2)
+def test_stacks_of_a_worker_that_does_not_answer_are_told_to_all_who_ask(start, tmp_path):
+    control = tmp_path / "control"
+    stack = start("asgi", "--control-socket", str(control))
     with Held(stack) as held:
         blocked = held.begin("/block", tells="blocks")
-        stack.bridge.signal(signal.SIGQUIT)
-        told = {it["pid"]: str(it["stack"]) for it in wait_for_many(stack, 3, "stacks")}
-        assert "block_deliberately" in told[blocked]
+        with ControlConnection(control) as operator:
+            stack.bridge.signal(signal.SIGQUIT)
+            told = operator.ask("stacks")["processes"]
+            assert "block_deliberately" in {it["pid"]: it["stack"] for it in told}[blocked]
+        logged = {it["pid"]: it["stack"] for it in wait_for_many(stack, 3, "stacks")}
+        assert "block_deliberately" in str(logged[blocked])
         os.kill(blocked, signal.SIGKILL)
+    assert blocked not in distinct_workers(stack, 2)
 
 
 @EVERY_INTERFACE
@@ -675,6 +692,25 @@ def test_signals_that_are_for_the_supervisor_do_no_harm_to_others(start, interfa
     stack.wait_for_event(event_with(workers=3))
     assert distinct_workers(stack, 3) > pids
     assert facts(stack)["template"] == template
+
+
+@pytest.mark.parametrize("then", ["reload", "stop"])
+def test_worker_that_comes_when_it_is_not_wanted_any_more_does_not_stay(start, then):
+    stack = start("wsgi", graceful_timeout_seconds=60)
+    template = facts(stack)["template"]
+    os.kill(template, signal.SIGSTOP)
+    stack.bridge.signal(signal.SIGTTIN)
+    stack.wait_for_event(event_with(workers=3))
+    if then == "reload":
+        stack.bridge.signal(signal.SIGHUP)
+        stack.wait_for_event(event_with(event="reloaded"))
+    else:
+        stack.bridge.signal(signal.SIGTERM)
+        stack.wait_for_event(event_with(event="stopping: running requests may end"))
+    os.kill(template, signal.SIGCONT)
+    assert wait_gone(template, 10)
+    assert stack.stop() == 0
+    assert "the process that started this one is gone" not in stack.bridge_log
 
 
 @EVERY_INTERFACE

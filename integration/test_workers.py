@@ -10,13 +10,11 @@ import pytest
 from integration.workers import (
     EVERY_INTERFACE,
     EVERY_SOCKET,
-    Load,
     distinct_workers,
     fetch,
     one_round,
     wait_gone,
     workers,
-    write,
 )
 from uwsgibridge.testing import BridgeProcess, StackError, event_with
 
@@ -29,39 +27,6 @@ def test_several_processes_answer_and_none_of_them_is_the_supervisor(tmp_path, i
         assert stack.pid not in pids
         assert stack.stop() == 0
         assert all(wait_gone(pid, 5) for pid in pids)
-
-
-@EVERY_SOCKET
-@EVERY_INTERFACE
-def test_reloads_under_load_lose_no_request(tmp_path, kind_of_socket, interface):
-    versions = ["one", "two", "three", "four"]
-    with workers(tmp_path, kind_of_socket, interface) as stack, Load(stack.url) as load:
-        for version in versions[1:]:
-            write(tmp_path, version)
-            since = len(stack.log_events())
-            stack.bridge.signal(signal.SIGHUP)
-            stack.bridge.wait_for_event(
-                event_with(event="reloaded"), since=since, timeout_seconds=30
-            )
-            assert fetch(stack.url)[0] in {versions[versions.index(version) - 1], version}
-        load.stop()
-        assert fetch(stack.url)[0] == "four"
-    assert set(load.seen) <= set(versions)
-    assert load.seen["one"] > 0
-
-
-def test_reload_of_code_that_fails_leaves_the_old_in_service(tmp_path):
-    with workers(tmp_path) as stack:
-        (tmp_path / "versioned.py").write_text("raise RuntimeError('not today')\n")
-        with Load(stack.url) as load:
-            stack.bridge.signal(signal.SIGHUP)
-            stack.bridge.wait_for_event(
-                event_with(event="reload failed: the old code goes on"), timeout_seconds=30
-            )
-            load.stop()
-        assert set(load.seen) == {"one"}
-        assert "RuntimeError: not today" in stack.bridge_log
-        assert stack.bridge_log.count("RuntimeError: not today") == 1
 
 
 @EVERY_SOCKET

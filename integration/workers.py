@@ -104,11 +104,18 @@ class Outcome:
 
 
 class Load:
-    """Requests without a pause over some connections, one thread for each, and what came of them."""
+    """Requests over some connections, one after the other on each, and what came of them.
 
-    def __init__(self, url: str, threads: int = 8) -> None:
+    Args:
+        url: where Nginx answers.
+        threads: one for each connection.
+        pause_seconds: of a connection after each answer.
+    """
+
+    def __init__(self, url: str, threads: int = 8, pause_seconds: float = 0.0) -> None:
         self.outcomes: list[Outcome] = []
         self._url = urlsplit(url)
+        self._pause_seconds = pause_seconds
         self._stop = threading.Event()
         self._first = threading.Barrier(threads + 1)
         self._threads = [threading.Thread(target=self._run) for _ in range(threads)]
@@ -132,7 +139,7 @@ class Load:
         with contextlib.closing(connection):
             self._once(connection)
             self._first.wait(PATIENCE_SECONDS)
-            while not self._stop.is_set():
+            while not self._stop.wait(self._pause_seconds):
                 self._once(connection)
 
     def _once(self, connection: http.client.HTTPConnection) -> None:

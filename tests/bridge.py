@@ -240,7 +240,9 @@ def running(
             "bind": binds[family],
             "graceful_timeout_seconds": PATIENCE_SECONDS,
         }
-        bridge = Bridge(app, Settings(**{"workers": 0, **options, **settings}), loop=loop, mounts=mounts or {})
+        bridge = Bridge(
+            app, Settings(**{"workers": 0, **options, **settings}), loop=loop, mounts=mounts or {}
+        )
         bridge.start()
         try:
             yield bridge

@@ -72,7 +72,9 @@ class Serve:
 
         monkeypatch.setattr("uwsgibridge.process.run_process", run)
         monkeypatch.setattr("uwsgibridge.supervisor.supervisor.run_supervisor", run)
-        monkeypatch.setattr("uwsgibridge.standing.take_standing", contextlib.nullcontext)
+        monkeypatch.setattr(
+            "uwsgibridge.standing.take_standing", lambda *_, **__: contextlib.nullcontext()
+        )
 
     def invoke(self, *arguments: str, **environment: str) -> Result:
         return CliRunner().invoke(main, ["serve", *arguments], env=environment)

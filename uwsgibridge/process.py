@@ -214,10 +214,15 @@ async def _run_until_signal(worker: Worker, service: _Service) -> None:
     handled = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
     if service.companion is None:
         handled.append(signal.SIGQUIT)  # with a supervisor, it is faulthandler's
+    serving = trio.CancelScope()
 
-    async def stop_on_signal(
-        scope: trio.CancelScope, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-    ) -> None:
+    def is_in_a_hurry(number: int) -> bool:
+        if service.companion is None:
+            return serving.cancel_called
+        # A second SIGTERM may be systemd's, which tells all processes beside what the supervisor says.
+        return number == signal.SIGINT
+
+    async def stop_on_signal(task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         with trio.open_signal_receiver(*handled) as signals:
             task_status.started()
             async for number in signals:
@@ -226,28 +231,30 @@ async def _run_until_signal(worker: Worker, service: _Service) -> None:
                     logger.info("stacks", stack=worker.stacks())
                 elif number == signal.SIGHUP and service.companion is not None:
                     pass  # a terminal's, sent to all: the supervisor reloads, or ends
-                elif scope.cancel_called:
+                elif is_in_a_hurry(number):
                     logger.warning("stopping at once", signal=name)
                     worker.hurry()
-                else:
+                    serving.cancel()
+                elif not serving.cancel_called:
                     logger.info("stopping: running requests may end", signal=name)
-                    scope.cancel()
+                    serving.cancel()
 
     with single_error():
         async with trio.open_nursery() as nursery:
-            serving = trio.CancelScope()
-            await nursery.start(stop_on_signal, serving)
+            await nursery.start(stop_on_signal)
             if service.lifeline is not None:
-                nursery.start_soon(_stop_without_starter, service.lifeline, serving, logger)
+                nursery.start_soon(_stop_without_starter, worker, service, serving)
             with serving:
                 await worker.run(service.sockets, ready=service.ready)
             nursery.cancel_scope.cancel()
     logger.info("stopped")
 
 
-async def _stop_without_starter(lifeline: int, scope: trio.CancelScope, logger: Logger) -> None:
-    await trio.lowlevel.wait_readable(lifeline)
-    logger.info("stopping: the process that started this one is gone")
+async def _stop_without_starter(worker: Worker, service: _Service, scope: trio.CancelScope) -> None:
+    assert service.lifeline is not None
+    await trio.lowlevel.wait_readable(service.lifeline)
+    service.logger.info("stopping: the process that started this one is gone")
+    worker.is_last = True  # whoever shares the listening sockets stops as well
     scope.cancel()
 
 

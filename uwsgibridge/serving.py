@@ -87,6 +87,9 @@ class Companion:
     def attach(self, worker: Worker, loop: Loop) -> None:
         """Begin, as the worker begins to serve."""
 
+    def catch_up(self) -> None:
+        """Take in what has been said, as the worker begins to drain."""
+
     def detach(self) -> None:
         """End, when it has drained."""
 
@@ -192,6 +195,9 @@ class Worker:
         companion: what accompanies it.
         exit_now: called at the very end where requests were broken off and their threads go on; it
             is not to return. Without it, Python waits for those threads.
+
+    Attributes:
+        is_last: whether nobody accepts on its inherited sockets after it.
     """
 
     def __init__(
@@ -204,6 +210,7 @@ class Worker:
         companion: Companion | None = None,
         exit_now: Callable[[], None] | None = None,
     ) -> None:
+        self.is_last = False
         self._exit_now = exit_now
         self._companion = companion or Companion()
         self.counters = Counters()
@@ -317,7 +324,8 @@ class Worker:
             finally:
                 watchdog.stop()
                 with trio.CancelScope(shield=True):
-                    self._listener.close()
+                    self._companion.catch_up()
+                    self._listener.close(is_last=self.is_last)
                     await self._drain()
                     for host in reversed(started):
                         await host.stop()

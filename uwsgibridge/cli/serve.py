@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from typing import Any
@@ -33,14 +34,16 @@ def command(app: str | None, **values: Any) -> None:
     from uwsgibridge.exit_status import show_failure
     from uwsgibridge.process import run_process
     from uwsgibridge.standing import take_standing
-    from uwsgibridge.supervisor.heritage import REHEARSAL_VARIABLE
+    from uwsgibridge.supervisor.heritage import REHEARSAL_VARIABLE, check_takeover, is_upgrade
     from uwsgibridge.supervisor.supervisor import run_supervisor
     from uwsgibridge.telemetry.logs import make_logger
 
-    if os.environ.get(REHEARSAL_VARIABLE):
-        return  # a supervisor asks whether this program takes its arguments
-    with show_failure() as outcome, take_standing(settings) as bound:
-        logger = make_logger(settings.log_format, settings.log_level)
-        run = run_supervisor if settings.workers else run_process
-        run(app, settings, logger, bound=bound)
+    with show_failure() as outcome, contextlib.ExitStack() as stack:
+        if os.environ.get(REHEARSAL_VARIABLE):  # a supervisor asks
+            check_takeover(settings)
+        else:
+            bound = stack.enter_context(take_standing(settings, upgraded=is_upgrade()))
+            logger = make_logger(settings.log_format, settings.log_level)
+            run = run_supervisor if settings.workers else run_process
+            run(app, settings, logger, bound=bound)
     sys.exit(outcome.status)

@@ -109,15 +109,18 @@ class Listener:
         """Begin to accept on a socket."""
         self._acceptors.append(_Acceptor(self, self._loop, listening))
 
-    def close(self) -> None:
+    def close(self, *, is_last: bool = False) -> None:
         """Accept nothing any more but what waits in the backlog; what was accepted goes on.
 
         Sockets that are ours alone are gone then, so that Nginx is refused at once and tries another
         server; with inherited ones it goes on with those who share them.
+
+        Args:
+            is_last: whether nobody does, so that what waits in the backlog would be lost.
         """
         self._closed = True
         for acceptor in self._acceptors:
-            acceptor.end(self._max_waiting)
+            acceptor.end(self._max_waiting, is_last=is_last)
 
     def abandon(self) -> None:
         """Close what has sent no whole packet yet."""
@@ -312,14 +315,15 @@ class _Acceptor:
         watch = loop.watch(listening.socket, self._accept_batch)
         self.suspend, self.resume, self._close_watch = watch.suspend, watch.resume, watch.close
 
-    def end(self, most: int) -> None:
+    def end(self, most: int, *, is_last: bool) -> None:
         """Close the socket; where nobody shares it, take what waits in its backlog first.
 
         Args:
             most: so many connections at the most.
+            is_last: whether nobody shares an inherited one any more.
         """
         self._close_watch()
-        if self._listening.is_inherited:
+        if self._listening.is_inherited and not is_last:
             self._listening.close()
             return
         self._listening.remove_file()

@@ -12,12 +12,14 @@ import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from time import monotonic
 from typing import Any, Final
 
 import trio
 
 from uwsgibridge.config.settings import Settings
 from uwsgibridge.listener.sockets import ListeningSocket
+from uwsgibridge.supervisor.heritage import HANDED_ON
 from uwsgibridge.supervisor.messages import (
     FORK_DESCRIPTORS,
     MAX_BYTES,
@@ -30,11 +32,14 @@ from uwsgibridge.supervisor.recycling import RecyclingPolicy, WorkerLimits
 from uwsgibridge.supervisor.worker_process import WorkerProcess
 from uwsgibridge.telemetry.logs import Logger
 
-# Of the template, after its last worker.
+# Of the template, after its last worker; and again, after SIGKILL.
 _TEMPLATE_END_SECONDS: Final = 5.0
 
 # Of the requests that a worker held when it crashed.
 _NAMED_FLIGHTS: Final = 10
+
+# Else `exec` would hand a worker's descriptors on to any program. Linux; elsewhere `Popen` closes them.
+_CLOSE_ON_EXEC: Final[int] = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
 
 @dataclass(slots=True)
@@ -77,7 +82,6 @@ class Generation:
     Attributes:
         number: counted from 1.
         workers: by pid.
-        forked: how many there have been.
         has_ended: whether the template has.
         failed_status: of the first worker that ended before it was ready, or of the template.
     """
@@ -92,12 +96,14 @@ class Generation:
     ) -> None:
         self.number = number
         self.workers: dict[int, WorkerProcess] = {}
-        self.forked = 0
         self.has_ended = False
         self.failed_status: int | None = None
         self.template_pid = template_pid
+        self._is_stopping = False
         self._asked_for: deque[WorkerLimits] = deque()
+        self._asked_at = monotonic()  # or when the last answer came
         self._wait = wait
+        self._ended = trio.Event()
         self._control = control
         self._control.setblocking(False)
         self._context = context
@@ -123,19 +129,29 @@ class Generation:
             sockets: owned by the supervisor.
             lifeline: read end of a pipe whose other end the supervisor holds.
             context: what all generations share.
+
+        Raises:
+            OSError: no process can be started.
         """
         descriptors = [listening.socket.fileno() for listening in sockets]
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-        with theirs:
-            template = subprocess.Popen(  # noqa: S603 - our own module
-                (sys.executable, "-m", "uwsgibridge.supervisor.template", str(theirs.fileno())),
-                pass_fds=[*descriptors, theirs.fileno(), lifeline],
-                # Ctrl-C is for the supervisor, which tells the workers.
-                start_new_session=True,
-            )
         inherited = tuple(f"fd://{descriptor}" for descriptor in descriptors)
         blueprint = Blueprint(app_name, replace(settings, bind=inherited), lifeline)
-        ours.send(blueprint.encode())
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        with theirs, contextlib.ExitStack() as on_failure:
+            on_failure.callback(ours.close)
+            ours.send(blueprint.encode())
+            # The template inherits it, so that a signal waits until it has its handlers.
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, HANDED_ON)
+            try:
+                template = subprocess.Popen(  # noqa: S603 - our own module
+                    (*_python(), "-m", "uwsgibridge.supervisor.template", str(theirs.fileno())),
+                    pass_fds=[*descriptors, theirs.fileno(), lifeline],
+                    # Ctrl-C is for the supervisor, which tells the workers.
+                    start_new_session=True,
+                )
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            on_failure.pop_all()
         return Generation(number, template.pid, template.wait, ours, context)
 
     @staticmethod
@@ -144,10 +160,14 @@ class Generation:
         pid: int = heritage["template"]
 
         def wait() -> int:
-            return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            try:
+                return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            except ChildProcessError:  # it had ended before it was handed on
+                return 0
 
         control = socket.socket(fileno=heritage["control"])
         generation = Generation(heritage["number"], pid, wait, control, context)
+        generation._asked_for.extend(WorkerLimits(*one) for one in heritage.get("asked_for", ()))
         for one in heritage["workers"]:
             generation._add(
                 WorkerProcess(
@@ -163,35 +183,41 @@ class Generation:
         return generation
 
     def bequeath(self) -> tuple[dict[str, Any], list[int]]:
-        """Describe it for `adopt`.
+        """Describe it for `adopt`, and let go of it.
 
         Returns:
             The description, as JSON has it, and the descriptors that have to be inherited.
         """
-        workers = [
+        workers: list[dict[str, Any]] = [
             {
                 "pid": worker.pid,
                 "limits": dataclasses.astuple(worker.limits),
-                "descriptors": worker.descriptors,
+                "descriptors": worker.detach(),
                 "age_seconds": worker.age_seconds,
                 "is_ready": worker.is_ready,
                 "is_stopping": worker.is_stopping,
             }
             for worker in self.workers.values()
         ]
-        control = self._control.fileno()
-        descriptors = [control, *(it for one in self.workers.values() for it in one.descriptors)]
+        control = self._control.detach()
         return {
             "number": self.number,
             "template": self.template_pid,
             "control": control,
+            "asked_for": [dataclasses.astuple(one) for one in self._asked_for],
             "workers": workers,
-        }, descriptors
+        }, [control, *(it for one in workers for it in one["descriptors"])]
 
     @property
     def running(self) -> list[WorkerProcess]:
         """The workers that were not asked to end."""
-        return [it for it in self.workers.values() if not it.is_stopping and not it.is_doomed]
+        return [
+            it
+            for it in self.workers.values()
+            # One that has ended is known to have before the template reports it. Where it was not
+            # ready, the report is waited for: it says how soon to try again.
+            if not (it.is_stopping or it.is_doomed or (it.has_ended and it.is_ready))
+        ]
 
     @property
     def ready(self) -> list[WorkerProcess]:
@@ -199,22 +225,54 @@ class Generation:
         return [it for it in self.running if it.is_ready]
 
     @property
+    def expected(self) -> int:
+        """How many are running, or were asked for and are not there yet."""
+        return len(self.running) + len(self._asked_for)
+
+    @property
+    def owing_seconds(self) -> float:
+        """How long the template has not answered a request for a worker; 0 where none is open."""
+        return monotonic() - self._asked_at if self._asked_for else 0.0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is no worker, and none is to come."""
+        return not self.workers and not self._asked_for
+
+    @property
     def has_failed(self) -> bool:
         """Whether the template, or a worker before it was ready, has ended."""
         return self.has_ended or self.failed_status is not None
 
-    async def fork(self) -> None:
-        """Ask for one more worker."""
+    def fork(self) -> bool:
+        """Ask for one more worker; False where the template has to answer others first."""
         limits = self._context.policy.limits_for_new_worker()
-        with contextlib.suppress(OSError):  # a template that has ended is noticed elsewhere
-            await trio.lowlevel.wait_writable(self._control)
+        try:
             self._control.send(Fork(limits.requests).encode())
-            self._asked_for.append(limits)
+        except OSError:  # a template that has ended is noticed elsewhere
+            return False
+        if not self._asked_for:
+            self._asked_at = monotonic()
+        self._asked_for.append(limits)
+        return True
 
-    def stop_workers(self) -> None:
-        """Ask all workers to drain and end; a second time, to end at once."""
+    def stop_workers(self, *, is_last: bool = False) -> None:
+        """Ask all workers to drain and end, those that are still to come, too.
+
+        Args:
+            is_last: as for `WorkerProcess.stop`.
+        """
+        self._is_stopping = True
+        for worker in self.running:
+            worker.stop(is_last=is_last)
+        if self._asked_for and not self.workers:
+            # It may be loading the application for a long time yet, and nobody needs it.
+            self.signal_template(signal.SIGKILL)
+
+    def hurry_workers(self) -> None:
+        """Ask all workers to end at once."""
         for worker in self.workers.values():
-            worker.stop()
+            worker.hurry()
 
     def kill_workers(self) -> None:
         """End all workers that are left."""
@@ -236,11 +294,10 @@ class Generation:
         """End the template; its workers are to have ended before."""
         with contextlib.suppress(OSError):
             self._control.send(STOP)
-        with trio.move_on_after(_TEMPLATE_END_SECONDS):
-            await self._until_ended()
-        if not self.has_ended:
+        for _ in range(2):
+            with trio.move_on_after(_TEMPLATE_END_SECONDS):
+                await self._ended.wait()
             self.signal_template(signal.SIGKILL)
-            await self._until_ended()
         self.let_go()
 
     def let_go(self) -> None:
@@ -248,69 +305,116 @@ class Generation:
         if self._control.fileno() >= 0:
             trio.lowlevel.notify_closing(self._control)
             self._control.close()
-        for worker in self.workers.values():
-            worker.close()
-
-    async def _until_ended(self) -> None:
-        while not self.has_ended:
-            await self._ended.wait()
+        while self.workers:
+            self._bury(self.workers.popitem()[1])
+        self._asked_for.clear()
 
     async def _watch_template(self) -> None:
-        self._ended = trio.Event()
-        status = await trio.to_thread.run_sync(self._wait, abandon_on_cancel=True)
+        def wait() -> int:
+            # Signals are for the main thread, which has them wait while the process is handed on.
+            signal.pthread_sigmask(signal.SIG_BLOCK, HANDED_ON)
+            return self._wait()
+
+        # A limiter of its own: any number of templates may drain, and each holds a thread.
+        status = await trio.to_thread.run_sync(
+            wait, abandon_on_cancel=True, limiter=trio.CapacityLimiter(1)
+        )
+        self._receive()  # its last words
+        self._asked_for.clear()
         self.has_ended = True
         if status and self.failed_status is None:
             self.failed_status = status
+        self._note_unreported_exits()
         self._ended.set()
         self._context.changed()
 
     async def _listen(self) -> None:
-        while True:
+        while self._control.fileno() >= 0:
             try:
                 await trio.lowlevel.wait_readable(self._control)
-                data, descriptors, _, _ = socket.recv_fds(
-                    self._control, MAX_BYTES, FORK_DESCRIPTORS
-                )
-            except BlockingIOError:
-                continue
-            except (trio.ClosedResourceError, OSError):
+            except trio.ClosedResourceError:
                 return
-            self._take(Report.decode(data), descriptors)
+            self._receive()
             self._context.changed()
 
-    def _take(self, report: Report, descriptors: list[int]) -> None:
-        if report.event == "forked":
-            # The template does what it is asked in the order in which it is asked.
-            limits = self._asked_for.popleft()
-            self._add(WorkerProcess(report.pid, limits, descriptors, changed=self._context.changed))
-        elif report.pid not in self.workers:
+    def _receive(self) -> None:
+        with contextlib.suppress(OSError):  # BlockingIOError: that was all
+            while True:
+                data, descriptors, _, _ = socket.recv_fds(
+                    self._control, MAX_BYTES, FORK_DESCRIPTORS, _CLOSE_ON_EXEC
+                )
+                self._take(Report.decode(data), descriptors)
+
+    def _take(self, report: Report | None, descriptors: list[int]) -> None:
+        if report is not None and report.event == "forked":
+            self._take_in(report.pid, descriptors)
+        elif report is None or report.event not in {"ready", "exited"}:
             pass
-        elif report.event == "ready":
-            self.workers[report.pid].is_ready = True
         elif report.event == "exited":
-            self._note_exit(self.workers.pop(report.pid), report.status)
+            self._take_exit(report)
+        elif report.pid in self.workers:
+            self.workers[report.pid].is_ready = True
+
+    def _take_in(self, pid: int, descriptors: list[int]) -> None:
+        if len(descriptors) < FORK_DESCRIPTORS:
+            self._log.error("killing worker: there are too many open files to accompany it")
+            for descriptor in descriptors:
+                os.close(descriptor)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)  # its end comes as that of a fork that failed
+            return
+        self._add(
+            WorkerProcess(pid, self._take_request(), descriptors, changed=self._context.changed)
+        )
+
+    def _take_request(self) -> WorkerLimits:
+        """Take the first of the requests for a worker as answered."""
+        self._asked_at = monotonic()
+        # A worker that comes after its template has ended is not expected any more.
+        return self._asked_for.popleft() if self._asked_for else WorkerLimits(0, 0.0)
+
+    def _take_exit(self, report: Report) -> None:
+        worker = self.workers.pop(report.pid, None)
+        if worker is not None:
+            self._note_exit(worker, report.status)
+        else:  # before it could say that it is there
+            self._take_request()
+            self.failed_status = report.status
+            self._log.error("no worker came of a fork", **_describe_end(report.status))
 
     def _add(self, worker: WorkerProcess) -> None:
         self.workers[worker.pid] = worker
-        self.forked += 1
-        self._context.nursery.start_soon(worker.listen)
+        if self._is_stopping:
+            worker.stop()
+        self._context.nursery.start_soon(self._listen_to, worker)
 
-    def _note_exit(self, worker: WorkerProcess, status: int) -> None:
-        tally = self._context.tally
-        if worker.figures is not None:
-            tally.requests += worker.figures.requests
+    async def _listen_to(self, worker: WorkerProcess) -> None:
+        await worker.listen()
+        self._note_unreported_exits()
+        self._context.changed()
+
+    def _note_unreported_exits(self) -> None:
+        """Take leave of workers whose end no template reports, since it has ended itself."""
+        ended = [it for it in self.workers.values() if it.has_ended] if self.has_ended else []
+        for worker in ended:
+            self._note_exit(self.workers.pop(worker.pid), None)
+
+    def _note_exit(self, worker: WorkerProcess, status: int | None) -> None:
         # One that is asked to end before it listens for signals is ended by the signal itself.
-        if not worker.is_stopping or status not in {0, -signal.SIGTERM}:
+        if not worker.is_stopping or status not in {0, -signal.SIGTERM, None}:
             if not worker.is_ready:
                 self.failed_status = status
-            tally.crashed += 1
+            self._context.tally.crashed += 1
             self._report_crash(worker, status)
+        self._bury(worker)
+
+    def _bury(self, worker: WorkerProcess) -> None:
+        if worker.figures is not None:
+            self._context.tally.requests += worker.figures.requests
         worker.close()
 
-    def _report_crash(self, worker: WorkerProcess, status: int) -> None:
-        how: dict[str, Any] = (
-            {"signal": signal.Signals(-status).name} if status < 0 else {"exit_status": status}
-        )
+    def _report_crash(self, worker: WorkerProcess, status: int | None) -> None:
+        how = _describe_end(status)
         held = worker.held()
         if held.requests:
             how["held"] = [f"{it.method} {it.path}" for it in held.requests[:_NAMED_FLIGHTS]]
@@ -325,3 +429,21 @@ class Generation:
             age_seconds=round(worker.age_seconds, 3),
             **how,
         )
+
+
+def _describe_end(status: int | None) -> dict[str, Any]:
+    if status is None or status >= 0:
+        return {"exit_status": status}
+    try:
+        return {"signal": signal.Signals(-status).name}
+    except ValueError:  # most real-time signals have no name
+        return {"signal": -status}
+
+
+def _python() -> list[str]:
+    """Tell how to start Python as this process was started."""
+    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001 - multiprocessing takes them from there, too
+    # Else `-m` would put the current directory first on the import path: what an application calls its
+    # modules (random.py) would then stand in the place of the standard library's.
+    has_current_directory = sys.modules["__main__"].__spec__ is not None  # by `-m` itself
+    return [sys.executable, *flags, *(() if has_current_directory else ("-P",))]

@@ -10,17 +10,21 @@ import json
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn
 
 from uwsgibridge.config.address import parse_address
+from uwsgibridge.config.settings import Settings, SettingsError
 from uwsgibridge.listener.sockets import ListeningSocket, adopt_socket
 
 _DESCRIPTOR_VARIABLE: Final = "UWSGIBRIDGE_HERITAGE_FD"
 
-# Set for the run that tries the new program out: it is to check its options, and to leave.
+# Set to the form of what will be handed on, for the run that tries the new program out: it is to check
+# its options, and to leave.
 REHEARSAL_VARIABLE: Final = "UWSGIBRIDGE_REHEARSAL"
+FORM: Final = "1"
 
 _MAX_BYTES: Final = 16_777_216
 
@@ -50,7 +54,7 @@ class Heritage:
         """Become the program that is installed now, with the arguments of this one.
 
         Raises:
-            OSError: it can't be started; nothing has changed.
+            OSError: it can't be started. Signals wait for who takes them next.
         """
         sockets = {
             text: [
@@ -67,14 +71,13 @@ class Heritage:
             "tally": dict(self.tally),
             "started_at": self.started_at,
         }
-        memory = os.memfd_create("uwsgibridge-heritage")
-        os.write(memory, json.dumps(everything).encode())
+        memory = _store(json.dumps(everything).encode())
         listening = [one.socket.fileno() for all_ in self.sockets.values() for one in all_]
         inherited = [memory, *self.lifeline, *listening, *self.descriptors]
         _set_inheritable(inherited, True)
         sys.stdout.flush()
         sys.stderr.flush()
-        # Until the new program listens to them: the default of most is to end the process.
+        # The new program begins with the defaults, which end the process, until it listens to them.
         signal.pthread_sigmask(signal.SIG_BLOCK, HANDED_ON)
         try:
             os.execve(  # noqa: S606 - our own command line
@@ -83,7 +86,6 @@ class Heritage:
                 {**os.environ, _DESCRIPTOR_VARIABLE: str(memory)},
             )
         except OSError:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDED_ON)
             _set_inheritable(inherited, False)
             os.close(memory)
             raise
@@ -134,6 +136,46 @@ HANDED_ON: Final = frozenset(
         signal.SIGTTOU,
     }
 )
+
+
+def is_upgrade() -> bool:
+    """Tell whether this program is to take over what `Heritage.exec` has handed on."""
+    return _DESCRIPTOR_VARIABLE in os.environ
+
+
+def check_takeover(settings: Settings) -> None:
+    """Check, in a rehearsal, that this program can take over.
+
+    Raises:
+        SettingsError: it can't.
+    """
+    if not settings.workers:
+        raise SettingsError("--workers 0 takes nothing over from a supervisor: restart instead")
+    if os.environ.get(REHEARSAL_VARIABLE) != FORM:
+        raise SettingsError("this version can't take over from the one that runs: restart instead")
+
+
+def hold_signals() -> None:
+    """Have signals wait while nobody takes them: between a supervisor and the next, by exec or not."""
+
+    def hold(number: int, _frame: object) -> None:
+        # Blocked and raised anew it waits in this thread, and an exec lets it wait on.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+        signal.raise_signal(number)
+
+    for number in HANDED_ON:
+        signal.signal(number, hold)
+
+
+def _store(content: bytes) -> int:
+    """Put something where the next program in this process can read it; a descriptor."""
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("uwsgibridge-heritage")
+    else:
+        with tempfile.TemporaryFile() as file:
+            descriptor = os.dup(file.fileno())
+    os.write(descriptor, content)
+    return descriptor
 
 
 def _descriptors_of(generation: dict[str, Any]) -> Iterable[int]:

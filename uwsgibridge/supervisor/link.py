@@ -11,7 +11,7 @@ import socket
 
 from uwsgibridge.hosts.loops import Loop, Watch
 from uwsgibridge.serving import Companion, Worker
-from uwsgibridge.supervisor.messages import MAX_BYTES, PING, STACKS, WorkerMessage
+from uwsgibridge.supervisor.messages import LAST, MAX_BYTES, PING, STACKS, WorkerMessage
 from uwsgibridge.telemetry.flights import FlightRecorder
 
 
@@ -34,7 +34,12 @@ class WorkerLink(Companion):
     def attach(self, worker: Worker, loop: Loop) -> None:
         """Begin to answer."""
         self._worker = worker
-        self._watch = loop.watch(self._channel, self._answer)
+        self._watch = loop.watch(self._channel, self.catch_up)
+
+    def catch_up(self) -> None:
+        """Answer all that has been asked until now."""
+        while self._watch is not None and self._answer():
+            pass
 
     def detach(self) -> None:
         """End; the supervisor sees that the process ends."""
@@ -46,15 +51,19 @@ class WorkerLink(Companion):
         """Ask for being replaced; requests are served until that is done."""
         self._send(WorkerMessage(has_enough=True))
 
-    def _answer(self) -> None:
+    def _answer(self) -> bool:
+        """Answer a question; False where there is none."""
         try:
             question = self._channel.recv(MAX_BYTES)
         except OSError:  # taken already, or the supervisor is gone: its lifeline says so
-            return
+            return False
         if question == PING:
             self._send(WorkerMessage(figures=self._worker.figures()))
         elif question == STACKS:
             self._send(WorkerMessage(stacks=self._worker.stacks()))
+        elif question == LAST:
+            self._worker.is_last = True
+        return True
 
     def _send(self, message: WorkerMessage) -> None:
         # BlockingIOError: the supervisor has not read what it asked for before, and asks again.

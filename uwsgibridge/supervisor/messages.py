@@ -20,15 +20,16 @@ MAX_BYTES: Final = 65_536
 # To a template.
 STOP: Final = b"stop"
 
-# To a worker.
+# To a worker; the last one before a SIGTERM that ends all workers for good.
 PING: Final = b"ping"
 STACKS: Final = b"stacks"
+LAST: Final = b"last"
 
 # Descriptors that come with the report of a fork.
 FORK_DESCRIPTORS: Final = 3
 
-# JSON needs up to six bytes for a character.
-_MAX_STACK_CHARACTERS: Final = MAX_BYTES // 6 - 100
+# JSON needs up to twelve bytes for a character: one outside the basic plane is two escapes.
+_MAX_STACK_CHARACTERS: Final = MAX_BYTES // 12 - 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +92,12 @@ class Fork:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Something that happened to a worker, or to the template.
+    """Something that happened to a worker.
 
     Attributes:
-        event: ``forked`` (with the descriptors of the link, the flights and the stack pipe),
-            ``ready`` or ``exited``.
-        pid: of the worker.
+        event: ``forked`` (with the descriptors of the link, the flights and the stack pipe) and
+            ``ready``, which the worker says itself; ``exited``, which the template says.
+        pid: of the worker; 0 where it could not be forked.
         status: of `os.waitstatus_to_exitcode`, for ``exited``: negative is a signal.
     """
 
@@ -109,10 +110,13 @@ class Report:
         return json.dumps(dataclasses.asdict(self)).encode()
 
     @staticmethod
-    def decode(data: bytes) -> Report:
-        """Read what `encode` wrote."""
-        raw: dict[str, Any] = json.loads(data)
-        return Report(raw["event"], raw["pid"], raw.get("status", 0))
+    def decode(data: bytes) -> Report | None:
+        """Read what `encode` wrote; None for anything else."""
+        try:
+            raw: dict[str, Any] = json.loads(data)
+            return Report(raw["event"], raw["pid"], raw.get("status", 0))
+        except (ValueError, KeyError, TypeError):
+            return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,14 +143,15 @@ class WorkerMessage:
 
     @staticmethod
     def decode(data: bytes) -> WorkerMessage:
-        """Read what `encode` wrote."""
-        raw: dict[str, Any] = json.loads(data)
-        figures = raw.get("figures")
-        known = {one.name for one in dataclasses.fields(Figures)}
+        """Read what `encode` wrote; anything else says nothing."""
+        try:
+            raw: dict[str, Any] = json.loads(data)
+            figures = raw.get("figures")
+            known = {one.name for one in dataclasses.fields(Figures)} & set(figures or ())
+        except (ValueError, TypeError, AttributeError):
+            return WorkerMessage()
         return WorkerMessage(
-            Figures(**{name: figures[name] for name in known & figures.keys()})
-            if figures
-            else None,
+            Figures(**{name: figures[name] for name in known}) if figures else None,
             raw.get("stacks"),
             bool(raw.get("has_enough")),
         )

@@ -19,7 +19,7 @@ import trio
 from uwsgibridge._version import __version__
 from uwsgibridge.config.control_path import default_control_path, remove_control_directory
 from uwsgibridge.config.settings import DEFAULT_BIND, Settings, SettingsError
-from uwsgibridge.exit_status import EXIT_APPLICATION, StartFailed
+from uwsgibridge.exit_status import EXIT_APPLICATION, EXIT_FAILURE, StartFailed
 from uwsgibridge.hosts.loading import own_stack
 from uwsgibridge.listener.sockets import BindError, ListeningSocket, open_sockets
 from uwsgibridge.process import raise_descriptor_limit
@@ -27,7 +27,13 @@ from uwsgibridge.serving import names_of_threads, single_error
 from uwsgibridge.supervisor.backlog import connections_waiting
 from uwsgibridge.supervisor.control import MAX_WORKERS, CommandFailed, serve_control
 from uwsgibridge.supervisor.generation import Generation, GenerationContext, Tally
-from uwsgibridge.supervisor.heritage import HANDED_ON, REHEARSAL_VARIABLE, Heritage
+from uwsgibridge.supervisor.heritage import (
+    FORM,
+    HANDED_ON,
+    REHEARSAL_VARIABLE,
+    Heritage,
+    hold_signals,
+)
 from uwsgibridge.supervisor.process_figures import cpu_seconds, rss_bytes
 from uwsgibridge.supervisor.recycling import Candidate, RecyclingPolicy
 from uwsgibridge.supervisor.scaling import Load, ScalingPolicy
@@ -49,6 +55,9 @@ _END_MARGIN_SECONDS: Final = 5.0
 
 # For an answer to `status`, which does not wait for workers that are stuck.
 _STATUS_SECONDS: Final = 0.5
+
+# For a template to fork, which takes milliseconds.
+_FORK_SECONDS: Final = 30.0
 
 # For the trial run of a program that is to take over.
 _REHEARSAL_SECONDS: Final = 30.0
@@ -78,12 +87,15 @@ def run_supervisor(
         StartFailed: the first workers did not come up.
     """
     heritage = Heritage.from_environment()
+    if heritage is not None:
+        logger.info("upgraded", version=__version__)
+    hold_signals()
     notifier = Notifier.from_environment(os.environ)
     settings = _with_addresses(settings, heritage)
     if settings.reload:
         require_watchfiles()
     raise_descriptor_limit()
-    with _open_sockets(settings, heritage) as sockets, single_error():
+    with _open_sockets(settings, heritage, logger) as sockets, single_error():
         every = [one for all_ in sockets.values() for one in all_]
         bound(every)
         while True:
@@ -113,24 +125,35 @@ def _with_addresses(settings: Settings, heritage: Heritage | None) -> Settings:
 
 @contextlib.contextmanager
 def _open_sockets(
-    settings: Settings, heritage: Heritage | None
+    settings: Settings, heritage: Heritage | None, logger: Logger
 ) -> Iterator[dict[str, Sequence[ListeningSocket]]]:
     """Listen at each address, or take over what listens there already."""
     taken_over = dict(heritage.sockets) if heritage is not None else {}
     with contextlib.ExitStack() as stack:
+        for all_ in taken_over.values():
+            for one in all_:
+                stack.callback(one.close)
         sockets: dict[str, Sequence[ListeningSocket]] = {}
+        failed = False
         for address in settings.bind:
             if address in taken_over:
                 sockets[address] = taken_over.pop(address)
-                for one in sockets[address]:
-                    stack.callback(one.close)
-            else:
+                continue
+            try:
                 sockets[address] = stack.enter_context(
                     open_sockets((address,), mode=settings.socket_mode, backlog=settings.backlog)
                 )
-        for all_ in taken_over.values():  # no longer wanted; the old workers still drain them
-            for one in all_:
-                one.close()
+            except BindError as error:
+                if heritage is None:
+                    raise
+                logger.error("upgrade keeps the old addresses", reason=str(error))  # noqa: TRY400 - the reason says it
+                failed = True
+        if failed:
+            sockets |= taken_over
+        else:
+            for all_ in taken_over.values():  # no longer wanted; the old workers still drain them
+                for one in all_:
+                    one.close()
         yield sockets
 
 
@@ -165,7 +188,9 @@ class _Supervisor:
         self._wanted = min(max(settings.workers, self._least), self._most)
         self._changed = trio.Event()
         self._stopping = trio.Event()
+        self._is_hurried = False
         self._upgrading = False
+        self._is_rehearsing = False
         self._backoff_seconds = 0.0
         self._generations: list[Generation] = []
         self._current: Generation
@@ -175,9 +200,8 @@ class _Supervisor:
         self._reloads_done = 0
         self._reload_failed = False
         self._is_reloading = False
-        # Workers of the current generation that others stand in for, or that are there twice.
+        # Workers of the current generation that those of the next stand in for.
         self._taken_over = 0
-        self._extra = 0
         self._recycled: WorkerProcess | None = None
         self._policy = RecyclingPolicy(
             max_requests=settings.max_requests,
@@ -211,18 +235,22 @@ class _Supervisor:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDED_ON)
             nursery.start_soon(self._feed_watchdog)
             await self._begin()
-            for listening in self._sockets:
-                self._log.info("listening", address=str(listening.address))
-            nursery.start_soon(self._beat)
-            nursery.start_soon(self._reload_when_asked)
-            await self._open_doors(nursery)
-            self._notifier.ready(self._summary())
-            await self._keep_up()
+            if not self._ends():
+                nursery.start_soon(self._beat)
+                nursery.start_soon(self._reload_when_asked)
+                await self._open_doors(nursery)
+                for listening in self._sockets:
+                    self._log.info("listening", address=str(listening.address))
+                self._notifier.ready(self._summary())
+                await self._keep_up()
+            self._upgrading = self._upgrading and not self._stopping.is_set()
             if not self._upgrading:
                 self._notifier.stopping()
                 await self._drain(self._generations)
             nursery.cancel_scope.cancel()
         if self._upgrading:
+            if self._stopping.is_set():  # asked for in the last moment: the new program does it
+                signal.raise_signal(signal.SIGTERM)
             return self._bequeath()
         os.close(self._held)
         os.close(self._lifeline)
@@ -232,18 +260,25 @@ class _Supervisor:
         return None
 
     async def _begin(self) -> None:
-        """Bring up the first workers; after an upgrade, beside the old ones."""
+        """Bring up the first workers; after an upgrade, have the old ones replaced."""
         if self._heritage is not None:
             for one in self._heritage.generations:
                 self._generations.append(Generation.adopt(one, self._context))
             *left, self._current = self._generations
             if left:
                 self._nursery.start_soon(self._drain, left)
-            self._log.info("upgraded: new workers come up first", version=__version__)
-            await self._replace_generation()
+            self._ask_for_reload("upgrade")
             return
-        self._current = self._start_generation()
-        if not await self._bring_up(self._current):
+        try:
+            self._current = self._start_generation()
+        except OSError as error:
+            self._log.error("no process can be started", reason=str(error))
+            raise StartFailed(EXIT_FAILURE) from error
+        self._is_reloading = True
+        came_up = await self._bring_up(self._current)
+        self._is_reloading = False
+        self._note_change()
+        if not came_up:
             status = self._current.failed_status
             stopped = self._stopping.is_set()
             await self._drain([self._current])
@@ -264,7 +299,8 @@ class _Supervisor:
                         )
                     )
             except BindError as error:
-                if settings.control_socket:
+                # After an upgrade, nothing is to end what serves.
+                if settings.control_socket and self._heritage is None:
                     await self._drain(self._generations)
                     raise
                 self._log.warning("no control socket", reason=str(error), option="--control-socket")
@@ -282,7 +318,8 @@ class _Supervisor:
             )
 
     def _bequeath(self) -> Heritage:
-        described = [one.bequeath() for one in self._generations]
+        left = [one for one in self._generations if one is not self._current]
+        described = [one.bequeath() for one in (*left, self._current)]
         return Heritage(
             self._settings.bind,
             self._sockets_by_address,
@@ -322,8 +359,10 @@ class _Supervisor:
     def _take_stop(self, reason: str) -> None:
         if self._stopping.is_set():
             self._log.warning("stopping at once", reason=reason)
+            self._is_hurried = True
+            self._note_change()
             for generation in self._generations:
-                generation.stop_workers()
+                generation.hurry_workers()
         else:
             self._log.info("stopping: running requests may end", reason=reason)
             self._stopping.set()
@@ -337,6 +376,7 @@ class _Supervisor:
             open_log_file(Path(self._settings.log_file).absolute())
         except LogFileError as error:
             self._log.error("the log file stays as it is", reason=str(error))
+            return
         for generation in self._generations:
             generation.signal_template(signal.SIGUSR1)
             for worker in generation.workers.values():
@@ -349,15 +389,23 @@ class _Supervisor:
 
     async def _upgrade(self) -> None:
         """Hand the process on, if the program that is installed now takes these arguments."""
-        if self._upgrading or self._stopping.is_set():
+        if self._is_rehearsing or self._ends():
             return
+        self._is_rehearsing = True
         rehearsal = await trio.to_thread.run_sync(_rehearse)
+        self._is_rehearsing = False
         if rehearsal.returncode:
             self._log.error(
                 "upgrade failed: the program that is installed now does not start",
                 exit_status=rehearsal.returncode,
                 output=rehearsal.stdout.decode("utf-8", "replace")[-2000:],
             )
+            return
+        if self._is_reloading:
+            self._log.info("upgrade comes when the new workers are up")
+            # Half of the new workers are nothing to hand on.
+            await self._wait_for(lambda: not self._is_reloading or self._ends())
+        if self._ends():
             return
         self._log.info("upgrading: the program that is installed now takes over")
         self._upgrading = True
@@ -388,37 +436,35 @@ class _Supervisor:
         while not self._ends():
             changed = self._changed
             current = self._current
-            missing = self._wanted + self._extra - self._taken_over - len(current.running)
+            # One that is recycled is there beside its successor.
+            wanted = self._wanted + (self._recycled in current.running) - self._taken_over
+            missing = wanted - current.expected
+            if missing < 0 and current.running:
+                current.stop_one()
+                continue
             if current.has_ended:
                 if not self._is_reloading and not self._reload_reason:
                     self._ask_for_reload("the template has ended")
-                await changed.wait()
-            elif missing < 0:
-                current.stop_one()
             elif missing > 0:
-                await self._fork_missing(current, missing)
-            else:
-                if len(current.ready) == len(current.running):
-                    self._backoff_seconds = 0.0
-                await changed.wait()
+                if current.failed_status is not None:
+                    await self._back_off(current)
+                    continue
+                for _ in range(missing):
+                    if not current.fork():
+                        break
+            elif len(current.ready) == current.expected:
+                self._backoff_seconds = 0.0
+            await changed.wait()
 
-    async def _fork_missing(self, generation: Generation, missing: int) -> None:
-        if generation.failed_status is not None:
-            # Somebody ended before it was ready: the next one probably does, too.
-            generation.failed_status = None
-            self._backoff_seconds = min(
-                _MAX_BACKOFF_SECONDS, max(_FIRST_BACKOFF_SECONDS, 2 * self._backoff_seconds)
-            )
-            self._log.warning("next worker", in_seconds=self._backoff_seconds)
-            with trio.move_on_after(self._backoff_seconds):
-                await self._wait_for(self._ends)
-                return
-        known = generation.forked
-        for _ in range(missing):
-            await generation.fork()
-        await self._wait_for(
-            lambda: generation.forked >= known + missing or generation.has_ended or self._ends()
+    async def _back_off(self, generation: Generation) -> None:
+        """Wait: somebody ended before it was ready, and the next one probably does, too."""
+        generation.failed_status = None
+        self._backoff_seconds = min(
+            _MAX_BACKOFF_SECONDS, max(_FIRST_BACKOFF_SECONDS, 2 * self._backoff_seconds)
         )
+        self._log.warning("next worker", in_seconds=self._backoff_seconds)
+        with trio.move_on_after(self._backoff_seconds):
+            await self._wait_for(lambda: self._ends() or generation is not self._current)
 
     # Generations.
 
@@ -438,14 +484,18 @@ class _Supervisor:
         )
 
     async def _fork_until(self, generation: Generation, count: int) -> bool:
-        for _ in range(count - len(generation.running)):
-            await generation.fork()
         limit = self._settings.lifespan_timeout_seconds + _END_MARGIN_SECONDS
         with trio.move_on_after(limit):
-            await self._wait_for(
-                lambda: generation.has_failed or len(generation.ready) >= count or self._ends()
-            )
-            return not generation.has_failed and not self._ends()
+            while not generation.has_failed and not self._ends():
+                if len(generation.ready) >= count:
+                    return True
+                changed = self._changed
+                # Anew, too, for one that was killed when it was ready.
+                for _ in range(count - generation.expected):
+                    if not generation.fork():
+                        break
+                await changed.wait()
+            return False
         self._log.error("workers are not ready in time", option="--lifespan-timeout-seconds")
         return False
 
@@ -456,7 +506,7 @@ class _Supervisor:
 
     async def _reload_when_asked(self) -> None:
         while True:
-            await self._wait_for(lambda: bool(self._reload_reason))
+            await self._wait_for(lambda: bool(self._reload_reason) and not self._ends())
             reason, self._reload_reason = self._reload_reason, ""
             serves = self._reloads_asked
             self._log.info("reloading: new workers come up first", reason=reason)
@@ -473,7 +523,12 @@ class _Supervisor:
         """Bring up a new generation and drain the one before; False where that fails."""
         self._is_reloading = True
         try:
-            old, new = self._current, self._start_generation()
+            old = self._current
+            try:
+                new = self._start_generation()
+            except OSError as error:
+                self._log.error("reload failed: no process can be started", reason=str(error))
+                return False
             came_up = (
                 await self._chain(old, new)
                 if self._settings.reload_mode == "chain"
@@ -514,21 +569,33 @@ class _Supervisor:
 
     async def _drain(self, generations: Sequence[Generation]) -> None:
         """Ask all workers to end, wait for them, and end their templates."""
-        for generation in generations:
-            generation.stop_workers()
+        drained = list(generations)
+
+        def are_over() -> bool:
+            return all(it.is_over for it in drained)
+
+        # Those that somebody else has made are accepted from again by who comes next.
+        is_last = self._stopping.is_set() and not any(it.is_inherited for it in self._sockets)
+        for generation in drained:
+            generation.stop_workers(is_last=is_last)
         if self._stopping.is_set():
             for listening in self._sockets:
                 listening.close()  # Nginx is refused at once, and tries another server
-        for generation in list(generations):
-            with trio.move_on_after(self._end_seconds()):
-                await self._wait_for(
-                    lambda it=generation: not it.workers or it.has_ended  # type: ignore[misc]
-                )
+        with trio.move_on_after(self._end_seconds()):
+            await self._wait_for(lambda: are_over() or self._is_hurried)
+            with trio.move_on_after(_END_MARGIN_SECONDS):
+                await self._wait_for(are_over)
+        for generation in drained:
             generation.kill_workers()
+        with trio.move_on_after(_END_MARGIN_SECONDS):
+            await self._wait_for(are_over)  # what they held is reported
+        for generation in drained:
             await generation.end()
             if generation in self._generations:
                 self._generations.remove(generation)
-            self._note_change()
+            if not self._stopping.is_set():
+                self._log.info("generation has ended", generation=generation.number)
+        self._note_change()
 
     # Looks at the workers.
 
@@ -537,44 +604,71 @@ class _Supervisor:
             for generation in self._generations:
                 for worker in list(generation.workers.values()):
                     self._look_at(worker)
+            self._look_at_template(self._current)
             self._consider_recycling()
             self._consider_scaling()
-            if os.getpid() == 1:
+            if os.getpid() == 1 and not self._is_rehearsing:
                 self._reap_orphans()
             with trio.move_on_after(_BEAT_SECONDS):
                 await self._wait_for(self._somebody_has_enough)
 
     def _somebody_has_enough(self) -> bool:
-        return self._recycled is None and any(
-            it.has_enough and it.due_since is None for it in self._current.running
+        may_recycle = self._recycled is None and not self._is_reloading and not self._ends()
+        return may_recycle and any(
+            it.has_enough and self._reason_to_recycle(it) is not None for it in self._current.ready
         )
 
     def _look_at(self, worker: WorkerProcess) -> None:
-        if worker.is_doomed or not worker.is_ready:
+        if worker.is_doomed:
             return
-        if (reason := self._policy.reason_to_kill(rss_bytes(worker.pid))) is not None:
-            worker.is_doomed = True
-            self._log.error("killing worker", worker=worker.pid, reason=reason)
-            worker.signal(signal.SIGKILL)
-            return
-        if worker.is_stopping:
-            return  # it has its own deadline, and its link ends before it does
-        limit = self._settings.heartbeat_timeout_seconds
-        if 0 < limit < worker.silent_seconds:
+        settings = self._settings
+        start_seconds = settings.lifespan_timeout_seconds + _END_MARGIN_SECONDS
+        reason = self._policy.reason_to_kill(rss_bytes(worker.pid))
+        if reason is not None:
+            self._kill(worker, "killing worker", reason=reason)
+        elif worker.stopping_seconds > self._end_seconds():
+            self._kill(
+                worker,
+                "killing worker: it does not end",
+                option="--graceful-timeout-seconds",
+            )
+        elif not worker.is_ready and worker.age_seconds > start_seconds:
+            self._kill(
+                worker,
+                "killing worker: it is not ready in time",
+                option="--lifespan-timeout-seconds",
+            )
+        elif not worker.is_ready or worker.is_stopping:
+            pass
+        elif 0 < settings.heartbeat_timeout_seconds < worker.silent_seconds:
             worker.is_doomed = True
             self._nursery.start_soon(self._kill_stuck, worker)
         else:
             worker.ask()
 
-    async def _kill_stuck(self, worker: WorkerProcess) -> None:
-        self._log.error(
-            "killing worker: it does not answer",
-            worker=worker.pid,
-            seconds=round(worker.silent_seconds, 1),
-            option="--heartbeat-timeout-seconds",
-            stack=await worker.dump(),
-        )
+    def _kill(self, worker: WorkerProcess, event: str, **why: Any) -> None:
+        self._log.error(event, worker=worker.pid, **why)
+        worker.is_doomed = True
         worker.signal(signal.SIGKILL)
+
+    async def _kill_stuck(self, worker: WorkerProcess) -> None:
+        seconds = worker.silent_seconds
+        stack = await worker.dump()
+        if not worker.silent_seconds:
+            worker.is_doomed = False  # it was this process, or the machine, that stood still
+            return
+        self._kill(
+            worker,
+            "killing worker: it does not answer",
+            seconds=round(seconds, 1),
+            option="--heartbeat-timeout-seconds",
+            stack=stack,
+        )
+
+    def _look_at_template(self, generation: Generation) -> None:
+        if generation.owing_seconds > _FORK_SECONDS:
+            self._log.error("killing template: it does not fork", template=generation.template_pid)
+            generation.signal_template(signal.SIGKILL)
 
     def _consider_recycling(self) -> None:
         now = monotonic()
@@ -604,32 +698,26 @@ class _Supervisor:
         """Replace a worker: the new one comes first, then the old one drains."""
         reason = self._reason_to_recycle(worker)
         self._log.info("recycling worker", worker=worker.pid, reason=reason)
-        present = set(generation.workers)
-        self._extra = 1
         self._note_change()
 
         def is_moot() -> bool:
             return (
                 generation is not self._current
+                or self._is_reloading
                 or self._ends()
-                or worker.pid not in (generation.workers)
+                or generation.workers.get(worker.pid) is not worker
             )
 
         limit = self._settings.lifespan_timeout_seconds + _END_MARGIN_SECONDS
         with trio.move_on_after(limit) as waiting:
-            await self._wait_for(
-                lambda: any(it.pid not in present for it in generation.ready) or is_moot()
-            )
-        self._extra = 0
+            await self._wait_for(lambda: len(generation.ready) > self._wanted or is_moot())
         if waiting.cancelled_caught:
             self._log.error("worker goes on: no other comes up", worker=worker.pid)
         elif not is_moot():
             self._tally.recycled += 1
             worker.stop()
-            with trio.move_on_after(self._end_seconds()) as draining:
-                await self._wait_for(lambda: worker.pid not in generation.workers)
-            if draining.cancelled_caught:
-                worker.signal(signal.SIGKILL)
+            with trio.move_on_after(self._end_seconds() + _END_MARGIN_SECONDS):
+                await self._wait_for(lambda: generation.workers.get(worker.pid) is not worker)
         self._recycled = None
         self._note_change()
 
@@ -761,7 +849,7 @@ def _rehearse() -> subprocess.CompletedProcess[bytes]:
     try:
         return subprocess.run(  # noqa: S603 - our own command line
             command,
-            env={**os.environ, REHEARSAL_VARIABLE: "1"},
+            env={**os.environ, REHEARSAL_VARIABLE: FORM},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -14,12 +14,13 @@ import select
 import signal
 import socket
 import sys
-from dataclasses import dataclass
 
-from uwsgibridge.exit_status import show_failure
+from uwsgibridge.config.address import DescriptorAddress, parse_address
+from uwsgibridge.exit_status import EXIT_FAILURE, show_failure
 from uwsgibridge.identity import raise_oom_score, set_title
 from uwsgibridge.process import WorkerDuty, load_applications, reopen_log_at_signal, run_worker
 from uwsgibridge.serving import Application
+from uwsgibridge.supervisor.heritage import HANDED_ON
 from uwsgibridge.supervisor.link import WorkerLink
 from uwsgibridge.supervisor.messages import MAX_BYTES, STOP, Blueprint, Fork, Report
 from uwsgibridge.telemetry.flights import FlightRecorder, make_flight_file
@@ -32,12 +33,16 @@ def main(control_descriptor: int) -> int:
         The exit status of the template, or of the worker that this process has become.
     """
     control = socket.socket(fileno=control_descriptor)
-    blueprint = Blueprint.decode(control.recv(MAX_BYTES))
-    settings = blueprint.settings
-    set_title(settings.title, "template")
-    raise_oom_score(settings.worker_oom_score)
-    reopen_log_at_signal(settings)
     with show_failure() as outcome:
+        blueprint = Blueprint.decode(control.recv(MAX_BYTES))
+        settings = blueprint.settings
+        _keep_from_programs(control, blueprint)
+        set_title(settings.title, "template")
+        raise_oom_score(settings.worker_oom_score)
+        _disregard_signals()
+        reopen_log_at_signal(settings)
+        # Blocked by the supervisor as it started this.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDED_ON)
         applications = None
         if settings.preload:
             applications = load_applications(blueprint.app_name, settings)
@@ -50,24 +55,33 @@ def main(control_descriptor: int) -> int:
     return outcome.status
 
 
-@dataclass(frozen=True, slots=True)
-class _ForkedWorker:
-    """What a new worker has of its own."""
+def _keep_from_programs(control: socket.socket, blueprint: Blueprint) -> None:
+    """Have no program that the application starts inherit what the supervisor has handed over.
 
-    link: WorkerLink
-    dumps: int
+    It would hold the listening sockets open after the end of all workers.
+    """
+    addresses = [parse_address(it) for it in blueprint.settings.bind]
+    listening = [it.fd for it in addresses if isinstance(it, DescriptorAddress)]
+    for descriptor in (control.fileno(), blueprint.lifeline, *listening):
+        os.set_inheritable(descriptor, False)
 
 
-def _fork_on_demand(control: socket.socket, lifeline: int) -> _ForkedWorker | None:
+def _disregard_signals() -> None:
+    """Leave to the supervisor what a terminal, systemd or an operator sends to all processes."""
+    # A handler, and not SIG_IGN, which the programs that the application starts would inherit.
+    for number in HANDED_ON - {signal.SIGUSR1}:
+        signal.signal(number, lambda _number, _frame: None)
+
+
+def _fork_on_demand(control: socket.socket, lifeline: int) -> WorkerLink | None:
     """Fork at each request; a value in a new worker, None in the template at its end."""
     wakeup, written = socket.socketpair()
     wakeup.setblocking(False)
     written.setblocking(False)
     signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
-    # The supervisor says STOP; what a terminal or an operator sends to all is for the supervisor.
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
-        signal.signal(number, signal.SIG_IGN)
+    _disregard_signals()  # again: the application may have taken some of them
     signal.set_wakeup_fd(written.fileno(), warn_on_full_buffer=False)
+    workers: set[int] = set()
     poll = select.poll()
     for descriptor in (control.fileno(), lifeline, wakeup.fileno()):
         poll.register(descriptor, select.POLLIN)
@@ -77,7 +91,7 @@ def _fork_on_demand(control: socket.socket, lifeline: int) -> _ForkedWorker | No
             if wakeup.fileno() in ready:
                 with contextlib.suppress(BlockingIOError):
                     wakeup.recv(4096)
-                _reap(control)
+                _reap(control, workers)
             if lifeline in ready:
                 return None
             if control.fileno() in ready:
@@ -85,61 +99,88 @@ def _fork_on_demand(control: socket.socket, lifeline: int) -> _ForkedWorker | No
                 if message == STOP:
                     return None
                 fork = Fork.decode(message)
-                worker = _fork(control, fork) if fork is not None else None
+                worker = _fork(control, fork, workers) if fork is not None else None
                 if worker is not None:
-                    signal.set_wakeup_fd(-1)
                     return worker
 
 
-def _fork(control: socket.socket, fork: Fork) -> _ForkedWorker | None:
+def _fork(control: socket.socket, fork: Fork, workers: set[int]) -> WorkerLink | None:
     """Fork; a value in the worker, None in the template."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-    flights = make_flight_file()
-    dumps, dumped_to = os.pipe()
-    pid = os.fork()
+    # A signal waits until the worker takes it in its own way.
+    signal.pthread_sigmask(signal.SIG_BLOCK, HANDED_ON)
+    try:
+        pid = os.fork()
+    except OSError as error:  # too many processes, or too little memory
+        print(f"Error: no worker can be forked: {error.strerror}", file=sys.stderr)  # noqa: T201 - no logger is at hand
+        _report_exit(control, 0, EXIT_FAILURE)
+        pid = -1
     if pid == 0:
-        theirs.close()
-        os.close(dumps)
-        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGQUIT):
-            signal.signal(number, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        recorder = FlightRecorder(flights)
-        os.close(flights)
-        return _ForkedWorker(WorkerLink(ours, recorder, fork.max_requests), dumped_to)
-    report = Report("forked", pid).encode()
-    with ours, theirs:
-        socket.send_fds(control, [report], [theirs.fileno(), flights, dumps])
-    for descriptor in (flights, dumps, dumped_to):
-        os.close(descriptor)
+        return _introduce(control, fork)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDED_ON)
+    if pid > 0:
+        workers.add(pid)
     return None
 
 
-def _reap(control: socket.socket) -> None:
-    with contextlib.suppress(ChildProcessError):
-        while True:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-            if not pid:
-                return
-            with contextlib.suppress(OSError):  # the supervisor is gone
-                control.send(Report("exited", pid, os.waitstatus_to_exitcode(status)).encode())
+def _introduce(control: socket.socket, fork: Fork) -> WorkerLink:
+    """Tell the supervisor that there is a new worker, which is this process."""
+    # The worker does so itself: then the supervisor knows of it whatever becomes of the template.
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    flights = make_flight_file()
+    dumps, dumped_to = os.pipe()
+    with theirs, contextlib.suppress(ConnectionError):  # the supervisor is gone: see `_work`
+        report = Report("forked", os.getpid()).encode()
+        socket.send_fds(control, [report], [theirs.fileno(), flights, dumps])
+    recorder = FlightRecorder(flights)
+    os.close(flights)
+    os.close(dumps)
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGCHLD, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    # Before it serves, and when it has drained, there is nothing to break off.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # faulthandler puts this back as the interpreter ends; by default it would end as a crash.
+    signal.signal(signal.SIGQUIT, signal.SIG_IGN)
+    # A crash of the interpreter tells its stack in the log; a stuck worker tells its own to the supervisor.
+    faulthandler.enable()
+    faulthandler.register(signal.SIGQUIT, file=dumped_to, all_threads=True)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDED_ON)
+    return WorkerLink(ours, recorder, fork.max_requests)
+
+
+def _reap(control: socket.socket, workers: set[int]) -> None:
+    # One by one: what else has ended belongs to the application.
+    for pid in list(workers):
+        try:
+            ended, status = os.waitpid(pid, os.WNOHANG)
+        except ChildProcessError:  # the application has reaped it
+            ended, status = pid, 0
+        if ended:
+            workers.discard(pid)
+            _report_exit(control, pid, os.waitstatus_to_exitcode(status))
+
+
+def _report_exit(control: socket.socket, pid: int, status: int) -> None:
+    with contextlib.suppress(OSError):  # the supervisor is gone
+        control.send(Report("exited", pid, status).encode())
 
 
 def _work(
     control: socket.socket,
     blueprint: Blueprint,
     applications: list[Application] | None,
-    worker: _ForkedWorker,
+    link: WorkerLink,
 ) -> None:
     def ready() -> None:
-        with contextlib.suppress(OSError):
+        try:
             control.send(Report("ready", os.getpid()).encode())
+        except OSError:
+            # The supervisor is gone, or has let go of this generation before it knew of this worker.
+            signal.raise_signal(signal.SIGTERM)
 
     settings = blueprint.settings
     set_title(settings.title, "worker")
     reopen_log_at_signal(settings)
-    # A crash of the interpreter tells its stack in the log; a stuck worker tells its own to the supervisor.
-    faulthandler.enable()
-    faulthandler.register(signal.SIGQUIT, file=worker.dumps, all_threads=True)
     run_worker(
         blueprint.app_name,
         settings,
@@ -147,7 +188,7 @@ def _work(
             applications=applications,
             ready=ready,
             lifeline=blueprint.lifeline,
-            companion=worker.link,
+            companion=link,
         ),
     )
 

@@ -6,13 +6,14 @@ import contextlib
 import os
 import signal
 import socket
+import sys
 from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any, Final
 
 import trio
 
-from uwsgibridge.supervisor.messages import MAX_BYTES, PING, STACKS, WorkerMessage
+from uwsgibridge.supervisor.messages import LAST, MAX_BYTES, PING, STACKS, WorkerMessage
 from uwsgibridge.supervisor.recycling import WorkerLimits
 from uwsgibridge.telemetry.figures import Figures
 from uwsgibridge.telemetry.flights import Held, read_flights
@@ -20,6 +21,9 @@ from uwsgibridge.telemetry.flights import Held, read_flights
 # `faulthandler` writes a dump in one go; when nothing comes for so long, it is over.
 _DUMP_QUIET_SECONDS: Final = 0.2
 _DUMP_SECONDS: Final = 2.0
+
+# A hundred threads and a hundred frames of each, which is what it tells at the most.
+_MAX_DUMP_BYTES: Final = 1_048_576
 
 # A worker whose loop takes its turns answers at once; for the others there is `faulthandler`.
 _STACKS_SECONDS: Final = 1.0
@@ -38,6 +42,7 @@ class WorkerProcess:
     Attributes:
         is_ready: whether it accepts requests.
         is_stopping: whether it was asked to end.
+        has_ended: whether it has, as far as can be told from here: its end of the stack pipe is closed.
         is_doomed: whether it is being killed, with the reason said.
         has_enough: whether it has had its number of requests.
         due_since: when the reason to recycle it was first there.
@@ -59,7 +64,7 @@ class WorkerProcess:
         self.pid = pid
         self.limits = limits
         self.is_ready = is_ready
-        self.is_stopping = is_stopping
+        self.has_ended = False
         self.is_doomed = False
         self.has_enough = False
         self.due_since: float | None = None
@@ -67,9 +72,12 @@ class WorkerProcess:
         self.answer_seconds = 0.0
         self._changed = changed
         self._started_at = monotonic() - age_seconds
+        self._stopping_since = monotonic() if is_stopping else None
         self._heard_at: float | None = None
         self._asked_at: float | None = None
         self._stacks: str | None = None
+        self._dumped = bytearray()
+        self._dumping = trio.Lock()
         self._said_something = trio.Event()
         link, self._flights, self._dumps = descriptors
         self._link = socket.socket(fileno=link)
@@ -77,9 +85,14 @@ class WorkerProcess:
         os.set_blocking(self._dumps, False)
 
     @property
-    def descriptors(self) -> list[int]:
-        """Those that it came with, for who takes it over."""
-        return [self._link.fileno(), self._flights, self._dumps]
+    def is_stopping(self) -> bool:
+        """Whether it was asked to end."""
+        return self._stopping_since is not None
+
+    @property
+    def stopping_seconds(self) -> float:
+        """How long ago that was; 0 where it was not."""
+        return 0.0 if self._stopping_since is None else monotonic() - self._stopping_since
 
     @property
     def age_seconds(self) -> float:
@@ -108,8 +121,14 @@ class WorkerProcess:
             self._asked_at = monotonic()
 
     async def listen(self) -> None:
-        """Take what the worker says, until `close`."""
-        while True:
+        """Take what the worker says, until it ends or `close` is called."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._take_messages)
+            await self._take_dumps()
+            nursery.cancel_scope.cancel()
+
+    async def _take_messages(self) -> None:
+        while not self._is_closed:
             try:
                 await trio.lowlevel.wait_readable(self._link)
                 message = WorkerMessage.decode(self._link.recv(MAX_BYTES))
@@ -119,43 +138,83 @@ class WorkerProcess:
                 return
             self._take(message)
 
+    async def _take_dumps(self) -> None:
+        """Empty the stack pipe, whoever has asked for what comes: a full one would block the worker."""
+        while not self.has_ended:
+            try:
+                await trio.lowlevel.wait_readable(self._dumps)
+            except trio.ClosedResourceError:
+                return
+            if self._is_closed:
+                return  # the descriptor is another's by now
+            try:
+                piece = os.read(self._dumps, MAX_BYTES)
+            except BlockingIOError:
+                continue
+            self.has_ended = not piece
+            self._dumped += piece
+            del self._dumped[:-_MAX_DUMP_BYTES]
+            self._note_something()
+
     async def heartbeat(self, seconds: float) -> None:
         """Ask, and wait for the answer as long as that."""
         self.ask()
         with trio.move_on_after(seconds):
-            while self._asked_at is not None:
-                await self._said_something.wait()
+            await self._wait_for(lambda: self._asked_at is None)
 
     async def stacks(self) -> str:
         """Ask where its threads and requests are; from outside where it does not answer."""
         self._stacks = None
         if self.is_ready and self._send(STACKS):
             with trio.move_on_after(_STACKS_SECONDS):
-                while self._stacks is None:
-                    await self._said_something.wait()
+                await self._wait_for(lambda: self._stacks is not None)
         return self._stacks if self._stacks is not None else await self.dump()
 
     async def dump(self) -> str:
         """Have `faulthandler` tell where its threads are, whatever they do."""
-        dumped = bytearray()
-        if not self.signal(signal.SIGQUIT):
-            return ""
-        with trio.move_on_after(_DUMP_SECONDS):
-            while True:
-                with trio.move_on_after(_DUMP_QUIET_SECONDS if dumped else _DUMP_SECONDS) as quiet:
-                    await trio.lowlevel.wait_readable(self._dumps)
-                if quiet.cancelled_caught:
-                    break
-                piece = os.read(self._dumps, MAX_BYTES)
-                if not piece:
-                    break
-                dumped += piece
-        return dumped.decode("utf-8", "replace").rstrip("\n")
+        async with self._dumping:
+            self._dumped.clear()
+            if not self.signal(signal.SIGQUIT):
+                return ""
+            with trio.move_on_after(_DUMP_SECONDS):
+                await self._wait_for(lambda: bool(self._dumped))
+                known = 0
+                while known < len(self._dumped):
+                    known = len(self._dumped)
+                    await trio.sleep(_DUMP_QUIET_SECONDS)
+            return self._dumped.decode("utf-8", "replace").rstrip("\n")
 
-    def stop(self) -> None:
-        """Ask it to drain and end; a second time, to end at once."""
-        self.is_stopping = True
+    async def wait_ended(self) -> None:
+        """Wait for its end without being told of it; Linux, elsewhere for nothing."""
+        if sys.platform != "linux":
+            return
+        try:
+            descriptor = os.pidfd_open(self.pid)
+        except ProcessLookupError:
+            return
+        try:
+            await trio.lowlevel.wait_readable(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def stop(self, *, is_last: bool = False) -> None:
+        """Ask it to drain and end.
+
+        Args:
+            is_last: whether nobody else serves what waits in the sockets' backlogs.
+        """
+        if self._stopping_since is None:
+            self._stopping_since = monotonic()
+        if is_last:
+            self._send(LAST)
         self.signal(signal.SIGTERM)
+
+    def hurry(self) -> None:
+        """Ask it to end at once."""
+        if self._stopping_since is None:
+            self._stopping_since = monotonic()
+        # Before it listens for signals, SIGTERM ends it.
+        self.signal(signal.SIGINT if self.is_ready else signal.SIGTERM)
 
     def signal(self, number: signal.Signals) -> bool:
         """Send a signal; False where the process is gone."""
@@ -169,14 +228,23 @@ class WorkerProcess:
         """Tell what it held when it ended."""
         return read_flights(self._flights)
 
+    def detach(self) -> list[int]:
+        """Give up the descriptors that it came with, to who takes it over."""
+        return [self._link.detach(), self._flights, self._dumps]
+
     def close(self) -> None:
-        """Let go of what it came with; it has ended, or another takes it over."""
-        if self._link.fileno() >= 0:
+        """Close what it came with; it has ended."""
+        if not self._is_closed:
             trio.lowlevel.notify_closing(self._link)
             trio.lowlevel.notify_closing(self._dumps)
             self._link.close()
+            self._note_something()
             os.close(self._flights)
             os.close(self._dumps)
+
+    @property
+    def _is_closed(self) -> bool:
+        return self._link.fileno() < 0
 
     def describe(self) -> dict[str, Any]:
         """Tell how it does, for `status`."""
@@ -214,8 +282,16 @@ class WorkerProcess:
         if message.has_enough:
             self.has_enough = True
             self._changed()
+        self._note_something()
+
+    def _note_something(self) -> None:
         self._said_something.set()
         self._said_something = trio.Event()
+
+    async def _wait_for(self, is_so: Callable[[], bool]) -> None:
+        """Wait for something that it says, or until nothing more can come."""
+        while not (is_so() or self.has_ended or self._is_closed):
+            await self._said_something.wait()
 
     def _send(self, question: bytes) -> bool:
         with contextlib.suppress(OSError):  # it ends, or has not read the last ones
