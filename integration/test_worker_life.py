@@ -279,16 +279,27 @@ def test_packet_that_has_not_arrived_is_not_reported(bind, latch, interface, tmp
             with closing(connect(bridge)) as connection:
                 connection.sendall(vars_for(path))
                 assert b" 200 OK" in read_all(connection)
-        for packet in (vars_for("/hold/now"), vars_for("/not/yet")[:-10]):
+        held, pieces = vars_for("/hold/now"), vars_for("/not/yet")
+        for sent in ((held,), (pieces[:3], pieces[3:-10])):
             connection = open_ones.enter_context(closing(connect(bridge)))
-            connection.sendall(packet)
-            for _ in range(2):  # turns of the worker's loop; a ping would use the same memory
-                operator.ask("status")
+            for piece in sent:
+                connection.sendall(piece)
+                wait_until_read(operator)
         event = bridge.wait_for_event(event_with(event="app: holds"))
         os.kill(pid_in(event), signal.SIGKILL)
         report = bridge.wait_for_event(event_with(event="worker ended"))
     assert report["held"] == ["GET /hold/now"]
     assert report["held_connections"] == 1
+
+
+def wait_until_read(operator):
+    """Wait until a worker has read what was sent; a ping would go where the packets go."""
+    for _ in range(200):
+        [listening] = operator.ask("status")["listening"]
+        if not listening["waiting"]:
+            break
+    for _ in range(2):  # its loop has had its turns
+        operator.ask("status")
 
 
 @EVERY_SOCKET
@@ -483,10 +494,12 @@ def test_workers_are_recycled_one_at_a_time_and_a_successor_comes_first(start, t
     assert [step for step, _ in began] == ["born", "born"]
     assert len(rounds) >= 7
     for round_ in rounds:
-        assert [step for step, _ in round_] == ["due", "born", "drains", "ends"], seen
-        due, _, drained, ended = (pid for _, pid in round_)
+        # The supervisor may still be writing why when the successor, a process of its own, is there.
+        assert sorted(step for step, _ in round_[:2]) == ["born", "due"], seen
+        assert [step for step, _ in round_[2:]] == ["drains", "ends"], seen
+        due, drained, ended = (pid for step, pid in round_ if step != "born")
         assert due == drained == ended
-    assert {pid for _, pid in began} <= {round_[0][1] for round_ in rounds}
+    assert {pid for _, pid in began} <= {round_[-1][1] for round_ in rounds}
 
 
 def test_chance_spreads_the_number_of_requests(start):
@@ -709,7 +722,10 @@ def test_worker_that_comes_when_it_is_not_wanted_any_more_does_not_stay(start, t
         stack.wait_for_event(event_with(event="stopping: running requests may end"))
     os.kill(template, signal.SIGCONT)
     assert wait_gone(template, 10)
-    assert stack.stop() == 0
+    if then == "reload":
+        stack.bridge.signal(signal.SIGTERM)
+    assert stack.bridge.wait_ended(10) == 0
+    stack.stop()
     assert "the process that started this one is gone" not in stack.bridge_log
 
 

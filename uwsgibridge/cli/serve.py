@@ -32,10 +32,8 @@ def command(app: str | None, **values: Any) -> None:
     settings = make_settings(values)
     # Only here: --help should not wait for trio.
     from uwsgibridge.exit_status import show_failure
-    from uwsgibridge.process import run_process
     from uwsgibridge.standing import take_standing
     from uwsgibridge.supervisor.heritage import REHEARSAL_VARIABLE, check_takeover, is_upgrade
-    from uwsgibridge.supervisor.supervisor import run_supervisor
     from uwsgibridge.telemetry.logs import make_logger
 
     with show_failure() as outcome, contextlib.ExitStack() as stack:
@@ -44,6 +42,9 @@ def command(app: str | None, **values: Any) -> None:
         else:
             bound = stack.enter_context(take_standing(settings, upgraded=is_upgrade()))
             logger = make_logger(settings.log_format, settings.log_level)
-            run = run_supervisor if settings.workers else run_process
+            if settings.workers:
+                from uwsgibridge.supervisor.supervisor import run_supervisor as run
+            else:
+                from uwsgibridge.process import run_process as run
             run(app, settings, logger, bound=bound)
     sys.exit(outcome.status)

@@ -845,6 +845,8 @@ class _Supervisor:
 
 
 def _rehearse() -> subprocess.CompletedProcess[bytes]:
+    # This is a thread: signals are for the main one, which has them wait while the process is handed on.
+    signal.pthread_sigmask(signal.SIG_BLOCK, HANDED_ON)
     command = [sys.executable, *sys.orig_argv[1:]]
     try:
         return subprocess.run(  # noqa: S603 - our own command line

@@ -140,13 +140,13 @@ class WorkerProcess:
 
     async def _take_dumps(self) -> None:
         """Empty the stack pipe, whoever has asked for what comes: a full one would block the worker."""
-        while not self.has_ended:
+        while not (self.has_ended or self._is_closed):
             try:
                 await trio.lowlevel.wait_readable(self._dumps)
             except trio.ClosedResourceError:
                 return
             if self._is_closed:
-                return  # the descriptor is another's by now
+                return  # the number is another descriptor's by now
             try:
                 piece = os.read(self._dumps, MAX_BYTES)
             except BlockingIOError:

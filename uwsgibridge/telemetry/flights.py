@@ -17,10 +17,12 @@ from typing import Final, Protocol
 from uwsgibridge.protocol.errors import ProtocolError
 from uwsgibridge.protocol.packet import (
     MAX_PACKET_BYTES,
+    MAX_VARS_BYTES,
     MODIFIER_PING,
     PacketLimits,
     parse_packet,
 )
+from uwsgibridge.protocol.request import Request
 
 # One system call takes any packet whole, and what fits of the body behind it.
 SLOT_BYTES: Final = MAX_PACKET_BYTES
@@ -33,6 +35,9 @@ _STARTS: Final = range(0, SLOTS * SLOT_BYTES, SLOT_BYTES)
 # next packet is awaited in.
 FREE: Final = 255
 AWAITED: Final = 254
+
+# What a worker has refused is not recorded.
+_ANY_NUMBER: Final = PacketLimits(max_vars=MAX_VARS_BYTES)
 
 # Behind the slots: how many connections have sent no whole packet yet.
 _COUNT_BYTES: Final = 4
@@ -122,6 +127,8 @@ class FlightRecorder:
 
 def read_flights(descriptor: int) -> Held:
     """Tell what a worker held when it ended; closes nothing."""
+    if os.fstat(descriptor).st_size != _MEMORY_BYTES:
+        return Held([], 0)  # from before an upgrade to a version with another form
     with contextlib.closing(mmap.mmap(descriptor, _MEMORY_BYTES)) as memory:
         connections = int.from_bytes(memory[-_COUNT_BYTES:], "little")
         connections += sum(memory[start] == AWAITED for start in _STARTS)
@@ -135,11 +142,10 @@ def read_flights(descriptor: int) -> Held:
 
 def _read(slot: bytes) -> Flight | None:
     try:
-        packet = parse_packet(memoryview(slot), PacketLimits())
+        packet = parse_packet(memoryview(slot), _ANY_NUMBER)
+        if packet is None or not packet.vars:
+            return None
+        request = Request(packet)
     except ProtocolError:
         return None  # refused, or ended while it was written
-    if packet is None or not packet.vars:
-        return None
-    variables = packet.vars
-    path = variables.get("SCRIPT_NAME", "") + variables.get("PATH_INFO", "")
-    return Flight(variables.get("REQUEST_METHOD", "GET"), path or "/")
+    return Flight(request.method, request.path)
