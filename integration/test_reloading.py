@@ -347,16 +347,24 @@ def test_a_new_worker_that_is_killed_during_a_reload_is_replaced(tmp_path, contr
 # Upgrades in place.
 
 
-def test_upgrade_to_a_program_that_does_not_start_is_refused(tmp_path):
+@pytest.mark.parametrize(
+    ("wrong", "complaint"),
+    [
+        ("workers_mni = 3", "there is no option 'workers_mni'"),
+        ('user = "nobody-here"', "there is no such user"),
+        ('reload = true\nreload_dir = ["nowhere"]', "there is no directory"),
+    ],
+)
+def test_upgrade_to_options_that_are_wrong_is_refused(tmp_path, wrong, complaint):
     options = tmp_path / "options.toml"
     options.write_text("workers_min = 2\nworkers_max = 2\n")
     with workers(tmp_path, "unix", "wsgi", "--config", str(options)) as stack:
         everyone = everybody(stack.pid)
-        options.write_text("workers_mni = 3\n")
+        options.write_text(wrong)
         with Load(stack.url) as load:
             event = upgrade(stack).wait(UPGRADE_FAILED)
         assert event["exit_status"] == 2
-        assert "there is no option 'workers_mni'" in str(event["output"])
+        assert complaint in str(event["output"])
         assert set(load.seen) == {"one"}
         assert everybody(stack.pid) == everyone
 

@@ -46,6 +46,19 @@ def require_watchfiles() -> None:
         ) from None
 
 
+def require_directories(directories: Sequence[Path]) -> None:
+    """Check that what is to be watched is there.
+
+    Raises:
+        SettingsError: a directory is not.
+    """
+    for directory in directories:
+        if not directory.is_dir():
+            raise SettingsError(
+                f"--reload: there is no directory {str(directory.resolve())!r} (--reload-dir)"
+            )
+
+
 async def watch_code(
     directories: Sequence[Path],
     includes: Sequence[str],
@@ -72,10 +85,8 @@ async def watch_code(
     """
     from watchfiles._rust_notify import WatchfilesRustInternalError
 
+    require_directories(directories)
     roots = [directory.resolve() for directory in directories]
-    for root in roots:
-        if not root.is_dir():
-            raise SettingsError(f"--reload: there is no directory {str(root)!r} (--reload-dir)")
     wanted = _compile((*_CODE, *includes))
     unwanted = _compile((*_NEVER_CODE, *excludes))
 

@@ -13,11 +13,14 @@ import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from uwsgibridge.config.address import parse_address
 from uwsgibridge.config.settings import Settings, SettingsError
+from uwsgibridge.identity import resolve_user
 from uwsgibridge.listener.sockets import ListeningSocket, adopt_socket
+from uwsgibridge.watching import require_directories, require_watchfiles
 
 _DESCRIPTOR_VARIABLE: Final = "UWSGIBRIDGE_HERITAGE_FD"
 
@@ -153,6 +156,10 @@ def check_takeover(settings: Settings) -> None:
         raise SettingsError("--workers 0 takes nothing over from a supervisor: restart instead")
     if os.environ.get(REHEARSAL_VARIABLE) != FORM:
         raise SettingsError("this version can't take over from the one that runs: restart instead")
+    resolve_user(settings.user, settings.group)
+    if settings.reload:
+        require_watchfiles()
+        require_directories([Path(it) for it in settings.reload_dir or (settings.app_dir,)])
 
 
 def hold_signals() -> None:

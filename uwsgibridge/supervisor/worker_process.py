@@ -6,7 +6,6 @@ import contextlib
 import os
 import signal
 import socket
-import sys
 from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any, Final
@@ -128,7 +127,7 @@ class WorkerProcess:
             nursery.cancel_scope.cancel()
 
     async def _take_messages(self) -> None:
-        while not self._is_closed:
+        while not self._is_closed():
             try:
                 await trio.lowlevel.wait_readable(self._link)
                 message = WorkerMessage.decode(self._link.recv(MAX_BYTES))
@@ -140,12 +139,10 @@ class WorkerProcess:
 
     async def _take_dumps(self) -> None:
         """Empty the stack pipe, whoever has asked for what comes: a full one would block the worker."""
-        while not (self.has_ended or self._is_closed):
-            try:
+        while not (self.has_ended or self._is_closed()):
+            with contextlib.suppress(trio.ClosedResourceError):
                 await trio.lowlevel.wait_readable(self._dumps)
-            except trio.ClosedResourceError:
-                return
-            if self._is_closed:
+            if self._is_closed():
                 return  # the number is another descriptor's by now
             try:
                 piece = os.read(self._dumps, MAX_BYTES)
@@ -184,19 +181,6 @@ class WorkerProcess:
                     await trio.sleep(_DUMP_QUIET_SECONDS)
             return self._dumped.decode("utf-8", "replace").rstrip("\n")
 
-    async def wait_ended(self) -> None:
-        """Wait for its end without being told of it; Linux, elsewhere for nothing."""
-        if sys.platform != "linux":
-            return
-        try:
-            descriptor = os.pidfd_open(self.pid)
-        except ProcessLookupError:
-            return
-        try:
-            await trio.lowlevel.wait_readable(descriptor)
-        finally:
-            os.close(descriptor)
-
     def stop(self, *, is_last: bool = False) -> None:
         """Ask it to drain and end.
 
@@ -234,7 +218,7 @@ class WorkerProcess:
 
     def close(self) -> None:
         """Close what it came with; it has ended."""
-        if not self._is_closed:
+        if not self._is_closed():
             trio.lowlevel.notify_closing(self._link)
             trio.lowlevel.notify_closing(self._dumps)
             self._link.close()
@@ -242,7 +226,6 @@ class WorkerProcess:
             os.close(self._flights)
             os.close(self._dumps)
 
-    @property
     def _is_closed(self) -> bool:
         return self._link.fileno() < 0
 
@@ -290,7 +273,7 @@ class WorkerProcess:
 
     async def _wait_for(self, is_so: Callable[[], bool]) -> None:
         """Wait for something that it says, or until nothing more can come."""
-        while not (is_so() or self.has_ended or self._is_closed):
+        while not (is_so() or self.has_ended or self._is_closed()):
             await self._said_something.wait()
 
     def _send(self, question: bytes) -> bool:
