@@ -149,8 +149,10 @@ def _serve(service: _Service) -> None:
     on_fork()
 
     def exit_now() -> None:
-        on_exit()
-        _exit_now()
+        try:
+            on_exit()
+        finally:
+            _exit_now()
 
     # What was imported stays: without it, each full collection is quick.
     gc.collect()

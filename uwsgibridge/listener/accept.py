@@ -175,7 +175,6 @@ class Listener:
         """Begin with a connection that was just accepted."""
         self._is_short = False
         if not self._try_to_read(connection):
-            self.scratch[0] = FREE
             self._wait_for(connection)
             connection.task = self._loop.spawn(self._wait_for_packet, connection)
 
@@ -184,6 +183,7 @@ class Listener:
         try:
             modifier1 = connection.receive_packet(self.scratch, self._limits, self._max_body_bytes)
         except BlockingIOError:
+            self.scratch[0] = FREE
             return False
         except ProtocolError as error:
             self._refuse(connection, error)
@@ -194,6 +194,7 @@ class Listener:
             connection.force_close()
             return True
         if modifier1 is None:
+            self.scratch[0] = FREE  # of a packet that may never be whole
             return False
         if modifier1 == MODIFIER_PING:
             self._answer_ping(connection)
@@ -201,6 +202,8 @@ class Listener:
         if self._free_slots:
             # The packet stays where it is, and the next one is received somewhere else.
             connection.slot, self.scratch = self.scratch, self._free_slots.pop()
+        else:
+            self.scratch[0] = FREE
         counters = self._counters
         counters.requests += 1
         if counters.requests == self._max_requests:

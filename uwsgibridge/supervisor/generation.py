@@ -409,6 +409,7 @@ class Generation:
         self._bury(worker)
 
     def _bury(self, worker: WorkerProcess) -> None:
+        worker.hear_out()
         if worker.figures is not None:
             self._context.tally.requests += worker.figures.requests
         worker.close()

@@ -42,9 +42,10 @@ class WorkerLink(Companion):
             pass
 
     def detach(self) -> None:
-        """End; the supervisor sees that the process ends."""
+        """End, and leave the last figures behind; the supervisor sees that the process ends."""
         if self._watch is not None:
             self._watch.close()
+            self._send(WorkerMessage(figures=self._worker.figures()))
         self._channel.close()
 
     def enough(self) -> None:

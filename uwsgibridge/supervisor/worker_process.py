@@ -229,6 +229,12 @@ class WorkerProcess:
     def _is_closed(self) -> bool:
         return self._link.fileno() < 0
 
+    def hear_out(self) -> None:
+        """Take what it has said before it ended, and nobody has read yet."""
+        with contextlib.suppress(OSError):  # BlockingIOError: that was all
+            while True:
+                self._take(WorkerMessage.decode(self._link.recv(MAX_BYTES)))
+
     def describe(self) -> dict[str, Any]:
         """Tell how it does, for `status`."""
         figures = self.figures
