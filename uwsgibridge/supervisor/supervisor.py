@@ -41,7 +41,12 @@ from uwsgibridge.supervisor.systemd import Notifier, inherited_sockets
 from uwsgibridge.supervisor.worker_process import WorkerProcess
 from uwsgibridge.telemetry.log_file import LogFileError, open_log_file
 from uwsgibridge.telemetry.logs import Logger
-from uwsgibridge.watching import require_watchfiles, watch_code, watch_touch
+from uwsgibridge.watching import (
+    require_directories,
+    require_watchfiles,
+    watch_code,
+    watch_touch,
+)
 
 # Between two looks at the workers: a question to each, its memory, the backlog.
 _BEAT_SECONDS: Final = 1.0
@@ -94,6 +99,7 @@ def run_supervisor(
     settings = _with_addresses(settings, heritage)
     if settings.reload:
         require_watchfiles()
+        require_directories(_watched(settings))
     raise_descriptor_limit()
     with _open_sockets(settings, heritage, logger) as sockets, single_error():
         every = [one for all_ in sockets.values() for one in all_]
@@ -109,6 +115,10 @@ def run_supervisor(
             except OSError as error:
                 logger.error("upgrade failed: nothing can be started", reason=str(error))  # noqa: TRY400 - the reason says it
                 notifier = Notifier.from_environment(os.environ)
+
+
+def _watched(settings: Settings) -> list[Path]:
+    return [Path(it) for it in settings.reload_dir or (settings.app_dir,)]
 
 
 def _with_addresses(settings: Settings, heritage: Heritage | None) -> Settings:
@@ -309,13 +319,20 @@ class _Supervisor:
                 watch_touch, [Path(it) for it in settings.touch_reload], self._ask_for_reload
             )
         if settings.reload:
-            nursery.start_soon(
-                watch_code,
-                [Path(it) for it in settings.reload_dir or (settings.app_dir,)],
+            nursery.start_soon(self._watch_code)
+
+    async def _watch_code(self) -> None:
+        settings = self._settings
+        try:
+            await watch_code(
+                _watched(settings),
                 settings.reload_include,
                 settings.reload_exclude,
                 self._ask_for_reload,
             )
+        except (SettingsError, OSError) as error:
+            # No reason to stop serving.
+            self._log.error("code is not watched", reason=str(error), option="--reload")
 
     def _bequeath(self) -> Heritage:
         left = [one for one in self._generations if one is not self._current]
