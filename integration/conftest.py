@@ -176,6 +176,20 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("kind", kinds, ids=str, scope="session")
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # Containers stay up until the end, and their health checks would slow all other tests down.
+    items.sort(key=_needs_containers)
+
+
+def _needs_containers(item: pytest.Item) -> bool:
+    assert isinstance(item, pytest.Function)
+    kind = item.callspec.params.get("kind") if hasattr(item, "callspec") else None
+    if isinstance(kind, Kind):
+        return kind.place == "compose"
+    return "compose_stack" in item.fixturenames and "local_stack" not in item.fixturenames
+
+
 @pytest.fixture(scope="session")
 def start_stack(
     request: pytest.FixtureRequest, local_stack: Callable[..., LocalStack]

@@ -6,11 +6,10 @@ import contextlib
 import re
 from collections import Counter
 from pathlib import Path
-from typing import Final
+from time import monotonic
 
+from integration.workers import PATIENCE_SECONDS
 from uwsgibridge.control_client import ControlConnection
-
-_ROUNDS: Final = 200
 
 
 def family(supervisor: int) -> dict[int, set[int]]:
@@ -47,9 +46,10 @@ def settle(
     Returns:
         The supervisor's open files, one connection to its control socket among them.
     """
+    deadline = monotonic() + PATIENCE_SECONDS
     found: object = None
     with ControlConnection(control_socket) as connection:
-        for _ in range(_ROUNDS):
+        while monotonic() < deadline:
             # Its loop has had a turn: it has taken leave of who has ended meanwhile.
             told = {it["pid"] for it in connection.ask("status")["workers"]}
             found = templates, opened = family(supervisor), open_files(supervisor)
