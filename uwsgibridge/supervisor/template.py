@@ -32,8 +32,7 @@ def main(control_descriptor: int) -> int:
     Returns:
         The exit status of the template, or of the worker that this process has become.
     """
-    control = socket.socket(fileno=control_descriptor)
-    with show_failure() as outcome:
+    with socket.socket(fileno=control_descriptor) as control, show_failure() as outcome:
         blueprint = Blueprint.decode(control.recv(MAX_BYTES))
         settings = blueprint.settings
         _keep_from_programs(control, blueprint)

@@ -85,7 +85,7 @@ class ComposeStack:
         self._command = [
             *("serve", app, "--interface", interface, "--loop", loop),
             *("--graceful-timeout-seconds", str(graceful_timeout_seconds)),
-            *(() if "--workers" in serve_args else ("--workers", "0")),
+            *(() if "--workers" in serve_args else ("--workers", "1")),
             *serve_args,
         ]
         self._bridge_environment = dict(environment or {})
