@@ -276,6 +276,10 @@ def test_signals_to_all_are_for_the_supervisor(nest: Nest) -> None:
             everyone.append(worker.pid)
         await worker.heartbeat(PATIENCE_SECONDS)
         assert worker.figures is not None
+        # Its stacks can be told meanwhile, from outside as well.
+        for pid in everyone:
+            os.kill(pid, signal.SIGQUIT)
+        assert "Current thread" in await worker.dump()
         assert nest.tally.crashed == 0
 
     nest.run(whole)

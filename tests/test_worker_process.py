@@ -16,7 +16,14 @@ import trio
 import trio.testing
 
 from tests.log_events import PATIENCE_SECONDS
-from uwsgibridge.supervisor.messages import LAST, MAX_BYTES, PING, STACKS, WorkerMessage
+from uwsgibridge.supervisor.messages import (
+    DUMP_SIGNAL,
+    LAST,
+    MAX_BYTES,
+    PING,
+    STACKS,
+    WorkerMessage,
+)
 from uwsgibridge.supervisor.recycling import WorkerLimits
 from uwsgibridge.supervisor.worker_process import WorkerProcess
 from uwsgibridge.telemetry.figures import Figures
@@ -27,7 +34,7 @@ FIGURES = Figures(requests=7, in_flight=2, capacity=2, queue_seconds=0.25)
 # Says that it is there, then what signals it gets, in the order of their numbers; ends with its input.
 PROCESS = """
 import faulthandler, signal, sys
-faulthandler.register(signal.SIGQUIT, file=int(sys.argv[1]), all_threads=True)
+faulthandler.register(int(sys.argv[2]), file=int(sys.argv[1]), all_threads=True)
 def told(number, frame): print(signal.Signals(number).name, flush=True)
 for number in (signal.SIGINT, signal.SIGTERM): signal.signal(number, told)
 def where_it_waits():
@@ -46,7 +53,7 @@ class Peer:
         self.link.setblocking(False)
         dumps, self.dumped_to = os.pipe()
         self.process = subprocess.Popen(
-            [sys.executable, "-c", PROCESS, str(self.dumped_to)],
+            [sys.executable, "-c", PROCESS, str(self.dumped_to), str(int(DUMP_SIGNAL))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             pass_fds=[self.dumped_to],

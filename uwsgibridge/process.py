@@ -215,7 +215,7 @@ async def _run_until_signal(worker: Worker, service: _Service) -> None:
     logger = service.logger
     handled = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
     if service.companion is None:
-        handled.append(signal.SIGQUIT)  # with a supervisor, it is faulthandler's
+        handled.append(signal.SIGQUIT)  # a supervisor asks its workers itself
     serving = trio.CancelScope()
 
     def is_in_a_hurry(number: int) -> bool:

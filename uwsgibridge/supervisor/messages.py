@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import signal
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -24,6 +25,11 @@ STOP: Final = b"stop"
 PING: Final = b"ping"
 STACKS: Final = b"stacks"
 LAST: Final = b"last"
+
+# To a worker that does not answer: `faulthandler` tells where it is. A signal that nobody else sends, not
+# SIGQUIT, which an operator sends to all processes at once: in CPython the handler changes errno under the
+# code that it interrupts, and a second signal within it overflows the small stack that it runs on.
+DUMP_SIGNAL: Final = getattr(signal, "SIGRTMAX", signal.SIGQUIT)  # macOS has no real-time signals
 
 # Descriptors that come with the report of a fork.
 FORK_DESCRIPTORS: Final = 3

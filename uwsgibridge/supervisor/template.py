@@ -22,7 +22,14 @@ from uwsgibridge.process import WorkerDuty, load_applications, reopen_log_at_sig
 from uwsgibridge.serving import Application
 from uwsgibridge.supervisor.heritage import HANDED_ON
 from uwsgibridge.supervisor.link import WorkerLink
-from uwsgibridge.supervisor.messages import MAX_BYTES, STOP, Blueprint, Fork, Report
+from uwsgibridge.supervisor.messages import (
+    DUMP_SIGNAL,
+    MAX_BYTES,
+    STOP,
+    Blueprint,
+    Fork,
+    Report,
+)
 from uwsgibridge.telemetry.flights import FlightRecorder, make_flight_file
 
 
@@ -139,10 +146,10 @@ def _introduce(control: socket.socket, fork: Fork) -> WorkerLink:
     # Before it serves, and when it has drained, there is nothing to break off.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # faulthandler puts this back as the interpreter ends; by default it would end as a crash.
-    signal.signal(signal.SIGQUIT, signal.SIG_IGN)
+    signal.signal(DUMP_SIGNAL, signal.SIG_IGN)
     # A crash of the interpreter tells its stack in the log; a stuck worker tells its own to the supervisor.
     faulthandler.enable()
-    faulthandler.register(signal.SIGQUIT, file=dumped_to, all_threads=True)
+    faulthandler.register(DUMP_SIGNAL, file=dumped_to, all_threads=True)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDED_ON)
     return WorkerLink(ours, recorder, fork.max_requests)
 
@@ -190,6 +197,9 @@ def _work(
             companion=link,
         ),
     )
+    # By default they would end it as a crash, once the interpreter has put its own handlers away.
+    for number in HANDED_ON:
+        signal.signal(number, signal.SIG_IGN)
 
 
 if __name__ == "__main__":

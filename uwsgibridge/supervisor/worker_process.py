@@ -12,7 +12,14 @@ from typing import Any, Final
 
 import trio
 
-from uwsgibridge.supervisor.messages import LAST, MAX_BYTES, PING, STACKS, WorkerMessage
+from uwsgibridge.supervisor.messages import (
+    DUMP_SIGNAL,
+    LAST,
+    MAX_BYTES,
+    PING,
+    STACKS,
+    WorkerMessage,
+)
 from uwsgibridge.supervisor.recycling import WorkerLimits
 from uwsgibridge.telemetry.figures import Figures
 from uwsgibridge.telemetry.flights import Held, read_flights
@@ -171,7 +178,7 @@ class WorkerProcess:
         """Have `faulthandler` tell where its threads are, whatever they do."""
         async with self._dumping:
             self._dumped.clear()
-            if not self.signal(signal.SIGQUIT):
+            if not self.signal(DUMP_SIGNAL):
                 return ""
             with trio.move_on_after(_DUMP_SECONDS):
                 await self._wait_for(lambda: bool(self._dumped))
