@@ -7,13 +7,17 @@ ARG NGINX_IMAGE=nginx:stable
 FROM ${PYTHON_IMAGE} AS build
 # uvloop is what `--loop auto` prefers; demo brings the frameworks of the example applications.
 ARG EXTRAS=uvloop,demo
+# What your application needs besides: the lines of a requirements.txt.
+ARG REQUIREMENTS=
 WORKDIR /build
 RUN python3 -m venv --without-pip /opt/uwsgibridge
 # First without the code: what it depends on is installed again only when that has changed.
 COPY pyproject.toml README.md LICENSE ./
 COPY uwsgibridge/_version.py uwsgibridge/
 RUN --mount=type=cache,target=/root/.cache/pip \
-    python3 -m pip --python /opt/uwsgibridge/bin/python install ".[${EXTRAS}]"
+    printf '%s\n' "${REQUIREMENTS}" > requirements.txt \
+    && python3 -m pip --python /opt/uwsgibridge/bin/python install \
+        ".[${EXTRAS}]" --requirement requirements.txt
 COPY uwsgibridge uwsgibridge
 RUN --mount=type=cache,target=/root/.cache/pip \
     python3 -m pip --python /opt/uwsgibridge/bin/python install --no-deps --force-reinstall .

@@ -185,8 +185,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _needs_containers(item: pytest.Item) -> bool:
     assert isinstance(item, pytest.Function)
     kind = item.callspec.params.get("kind") if hasattr(item, "callspec") else None
-    if isinstance(kind, Kind):
-        return kind.place == "compose"
+    place = getattr(kind, "place", None)  # each directory has kinds of its own
+    if place is not None:
+        return str(place) == "compose"
     return "compose_stack" in item.fixturenames and "local_stack" not in item.fixturenames
 
 

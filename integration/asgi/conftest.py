@@ -1,16 +1,21 @@
-"""Stacks for the applications of this directory: on each event loop, over TCP and over a unix socket."""
+"""Stacks for the applications of this directory: on each event loop, over TCP and over a unix socket.
+
+They run as processes of this machine, and where a kind says so in the project's containers.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import pytest
 
 if TYPE_CHECKING:
-    from uwsgibridge.testing import LocalStack
+    from uwsgibridge.testing import ComposeStack, LocalStack
+
+    Stack: TypeAlias = LocalStack | ComposeStack
 
 REPOSITORY = Path(__file__).parents[2]
 APPS = "integration.asgi.apps"
@@ -61,9 +66,10 @@ class Kind:
 
     loop: Literal["asyncio", "uvloop", "trio"]
     socket: Literal["tcp", "unix"]
+    place: Literal["local", "compose"] = "local"
 
     def __str__(self) -> str:
-        return f"{self.loop}-{self.socket}"
+        return f"{self.place}-{self.loop}-{self.socket}"
 
 
 KINDS = [Kind(loop, socket) for loop in LOOPS for socket in ("tcp", "unix")]
@@ -89,14 +95,21 @@ def kind(request: pytest.FixtureRequest) -> Kind:
 
 
 @pytest.fixture(scope="session")
-def serve(local_stack: Callable[..., LocalStack]) -> Callable[..., LocalStack]:
+def serve(
+    request: pytest.FixtureRequest, local_stack: Callable[..., LocalStack]
+) -> Callable[..., Stack]:
     """Start a stack of a kind with an application of this directory."""
 
-    def serve(app: str, kind: Kind, **options: Any) -> LocalStack:
+    def serve(app: str, kind: Kind, **options: Any) -> Stack:
         environment = {"PYTHONWARNINGS": "always", **options.pop("environment", {})}
-        # Requests tell each other what to do, and one process is looked at.
-        serve_args = ("--workers", "0", *options.pop("serve_args", ()))
-        stack = local_stack(
+        make: Callable[..., Stack] = local_stack
+        # Requests tell each other what to do, and one process is looked at; a container has its supervisor.
+        workers = "0"
+        if kind.place == "compose":
+            make = request.getfixturevalue("compose_stack")
+            workers = "1"
+        serve_args = ("--workers", workers, *options.pop("serve_args", ()))
+        stack = make(
             f"{APPS}.{app}",
             serve_args=serve_args,
             app_dir=REPOSITORY,
@@ -105,7 +118,7 @@ def serve(local_stack: Callable[..., LocalStack]) -> Callable[..., LocalStack]:
             environment=environment,
             **options,
         )
-        if stack.bridge.log.wait_ended(0):
+        if stack.log.wait_ended(0):
             # A fixture has stopped it, to look at its end, and tests of the same kind come once more.
             stack.start()
         return stack
@@ -128,7 +141,7 @@ def behaviours(kind: Kind, serve: Callable[..., LocalStack]) -> Iterator[LocalSt
     assert_clean(stack)
 
 
-def assert_clean(stack: LocalStack, *, but: str = "") -> None:
+def assert_clean(stack: Stack, *, but: str = "") -> None:
     """Whatever applications did: nothing was left behind, and no code of ours has complained.
 
     Args:

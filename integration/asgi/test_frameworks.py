@@ -1,4 +1,7 @@
-"""Frameworks that people run, behind a real Nginx: side by side in one bridge, on each loop that they know."""
+"""Frameworks that people run, behind a real Nginx: side by side in one bridge, on each loop that they know.
+
+All of it runs as processes of this machine and once more in the project's containers.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,9 @@ import itertools
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
@@ -16,10 +20,10 @@ from websockets.sync.client import connect
 
 from integration.asgi.apps.frameworks.exercises import PIECES
 from integration.asgi.conftest import APPS, Kind, assert_clean
-from uwsgibridge.testing import event_with
+from uwsgibridge.testing import LocalStack, event_with
 
 if TYPE_CHECKING:
-    from uwsgibridge.testing import LocalStack
+    from integration.asgi.conftest import Stack
 
 UPLOAD = b"".join(number.to_bytes(4, "big") for number in range(750_000))
 
@@ -27,6 +31,9 @@ SITES = {
     "asyncio": ("fastapi", "starlette", "django", "quart", "litestar"),
     "trio": ("fastapi", "starlette", "quart-trio"),
 }
+# What the sites import; the bridge's image has FastAPI at most.
+PACKAGES = ("django", "fastapi", "litestar", "python-multipart", "quart", "quart-trio", "starlette")
+
 WITHOUT_LIFESPAN = {"django"}
 WITHOUT_WEBSOCKETS = {"django"}
 WITHOUT_BACKGROUND = {"django"}
@@ -37,7 +44,13 @@ RAISES_WHAT_IT_ANSWERED = {"fastapi", "starlette"}
 numbers = itertools.count()
 
 
-KINDS = [Kind("asyncio", "unix"), Kind("uvloop", "tcp"), Kind("trio", "unix")]
+KINDS = [
+    Kind("asyncio", "unix"),
+    Kind("uvloop", "tcp"),
+    Kind("trio", "unix"),
+    Kind("uvloop", "unix", place="compose"),
+    Kind("trio", "tcp", place="compose"),
+]
 
 
 def library_of(kind: Kind) -> str:
@@ -50,7 +63,7 @@ PLACES = [(kind, name) for kind in KINDS for name in SITES[library_of(kind)]]
 pytestmark = pytest.mark.parametrize(
     ("kind", "name"),
     PLACES,
-    ids=[f"{kind.loop}-{name}" for kind, name in PLACES],
+    ids=[f"{kind.place}-{kind.loop}-{name}" for kind, name in PLACES],
     indirect=["kind"],
     scope="session",
 )
@@ -60,7 +73,7 @@ pytestmark = pytest.mark.parametrize(
 class Site:
     """A site that is served."""
 
-    stack: LocalStack
+    stack: Stack
     name: str
     library: str
 
@@ -68,6 +81,15 @@ class Site:
     def url(self) -> str:
         """Where it is."""
         return f"{self.stack.url}/{self.name}"
+
+    @property
+    def client(self) -> str:
+        """Whom Nginx takes this machine for."""
+        if isinstance(self.stack, LocalStack):
+            return "127.0.0.1"
+        networks = self.stack.nginx.attrs["NetworkSettings"]["Networks"]
+        address: str = networks[f"{self.stack.project}_frontend"]["Gateway"]
+        return address
 
     def wait_told(self, what: str) -> None:
         """Wait until the site tells something."""
@@ -80,12 +102,16 @@ class Site:
 
 
 @pytest.fixture(scope="session")
-def sites(kind: Kind, serve: Callable[..., LocalStack]) -> Iterator[LocalStack]:
+def sites(kind: Kind, serve: Callable[..., Stack]) -> Iterator[Stack]:
     """All sites that a loop can run, side by side."""
     names = SITES[library_of(kind)]
     modules = {name: f"{APPS}.frameworks.{name.replace('-', '_')}_site" for name in names}
     mounts = [("--mount", f"/{name}={module}:app") for name, module in modules.items()]
-    stack = serve("behaviours:application", kind, serve_args=tuple(itertools.chain(*mounts)))
+    options: dict[str, Any] = {"serve_args": tuple(itertools.chain(*mounts))}
+    if kind.place == "compose":
+        # In the versions that run here.
+        options["requirements"] = [f"{name}=={metadata.version(name)}" for name in PACKAGES]
+    stack = serve("behaviours:application", kind, **options)
     yield stack
     assert stack.stop() == 0
     # Of trio's about generators that frameworks do not close.
@@ -99,7 +125,7 @@ def sites(kind: Kind, serve: Callable[..., LocalStack]) -> Iterator[LocalStack]:
 
 
 @pytest.fixture
-def site(kind: Kind, name: str, sites: LocalStack) -> Site:
+def site(kind: Kind, name: str, sites: Stack) -> Site:
     """The site in one framework."""
     return Site(sites, name, library_of(kind))
 
@@ -168,7 +194,7 @@ def test_websockets(site: Site) -> None:
         pytest.skip("the framework has none")
     url = f"{site.url}/echo".replace("http", "ws")
     with connect(url, proxy=None) as peer:
-        for message in ("", "caf\u00e9 \N{SNOWMAN}", "x" * 100_000):
+        for message in ("", "caf\u00e9 \N{SNOWMAN}", "x" * 1_000_000):
             peer.send(message)
             assert peer.recv() == message
         if site.name != "litestar":
@@ -213,14 +239,15 @@ def test_the_loop_is_seen_as_what_it_is(site: Site, browser: requests.Session) -
 
 def test_addresses(site: Site, browser: requests.Session) -> None:
     found = browser.get(f"{site.url}/where?a=%C3%A9").json()
-    assert found["client"] == "127.0.0.1"
+    assert found["client"] == site.client
     assert found["root"] == f"/{site.name}"
     assert found["url"].startswith(f"{site.url}/where?a=")
 
 
-def test_failures_are_told_once(site: Site, browser: requests.Session) -> None:
+def test_failures_are_told_once(site: Site, browser: requests.Session, key: str) -> None:
     assert browser.get(f"{site.url}/fail").status_code == 500
-    assert browser.get(f"{site.url}/libraries").status_code == 200
+    assert browser.post(f"{site.url}/signal/{key}").status_code == 204
+    site.wait_told(f"signal {key}")
     path = f"/{site.name}/fail"
     events = [event for event in site.stack.log_events() if event.get("path") == path]
     assert len(events) == (site.name in RAISES_WHAT_IT_ANSWERED)

@@ -59,6 +59,8 @@ class ComposeStack:
         graceful_timeout_seconds: how long running requests may take at the end.
         health_interval_seconds: how often the containers are asked; None leaves what the images say,
             with which a start takes longer.
+        requirements: what the application needs in the bridge's image, each as a line of a
+            requirements.txt, in place of what REQUIREMENTS names.
         nginx_image: base image of Nginx, in place of the one that NGINX_IMAGE names.
         project_dir: the directory with compose.yaml; by default the checkout that this file is in.
     """
@@ -76,6 +78,7 @@ class ComposeStack:
         nginx_directives: str = "",
         graceful_timeout_seconds: float = 5.0,
         health_interval_seconds: float | None = 1.0,
+        requirements: Sequence[str] = (),
         nginx_image: str | None = None,
         project_dir: str | Path = _REPOSITORY,
     ) -> None:
@@ -95,7 +98,12 @@ class ComposeStack:
             **os.environ,
             "APP_DIR": str(self._app_dir),
             "UWSGIBRIDGE_PORT": "127.0.0.1:0",
+            **({"REQUIREMENTS": "\n".join(requirements)} if requirements else {}),
             **({"NGINX_IMAGE": nginx_image} if nginx_image else {}),
+        }
+        self._images = {
+            "bridge": self._image("bridge", "REQUIREMENTS"),
+            "nginx": self._image(f"nginx-{socket}", "NGINX_IMAGE"),
         }
         self.project = f"uwsgibridge-test-{os.getpid()}-{next(_numbers)}-{secrets.token_hex(2)}"
         self._running: contextlib.ExitStack | None = None
@@ -255,11 +263,11 @@ class ComposeStack:
 
     def _write_files(self, directory: Path) -> tuple[Path, ...]:
         bridge: dict[str, Any] = {
-            "image": self._image("bridge"),
+            "image": self._images["bridge"],
             "command": self._command,
             "environment": self._bridge_environment,
         }
-        nginx: dict[str, Any] = {"image": self._image(f"nginx-{self._socket}")}
+        nginx: dict[str, Any] = {"image": self._images["nginx"]}
         if self._health_interval_seconds is not None:
             for service in (bridge, nginx):
                 service["healthcheck"] = {"interval": f"{self._health_interval_seconds:g}s"}
@@ -282,19 +290,19 @@ class ComposeStack:
             overrides,
         )
 
-    def _image(self, name: str) -> str:
-        # One for each base, and for this process alone: another run would change it under our feet.
-        base = self._environment.get("NGINX_IMAGE", "")
-        digest = hashlib.sha256(f"{self._project_dir}\0{base}".encode()).hexdigest()[:8]
+    def _image(self, name: str, variable: str) -> str:
+        # One for each value, and for this process alone: another run would change it under our feet.
+        made_of = f"{self._project_dir}\0{self._environment.get(variable, '')}"
+        digest = hashlib.sha256(made_of.encode()).hexdigest()[:8]
         return f"uwsgibridge-test-{name}:{digest}-{os.getpid()}"
 
     def _build(self) -> None:
-        images = {self._image("bridge"), self._image(f"nginx-{self._socket}")}
-        if not images <= _built:
-            self.compose("build", timeout_seconds=_BUILD_TIMEOUT_SECONDS)
+        missing = [service for service, image in self._images.items() if image not in _built]
+        if missing:
+            self.compose("build", *missing, timeout_seconds=_BUILD_TIMEOUT_SECONDS)
             if not _built:
                 atexit.register(_remove_images)
-            _built.update(images)
+            _built.update(self._images.values())
 
     def _container(self, service: str) -> Container:
         assert self._client is not None, "it was not started"

@@ -67,7 +67,7 @@ def plain_file(request: HttpRequest) -> FileResponse:
 
 
 async def signal(request: HttpRequest, key: str) -> HttpResponse:
-    exercises.set_signal(key)
+    exercises.set_signal(NAME, key)
     return HttpResponse(status=204)
 
 

@@ -65,6 +65,7 @@ def tell_of(name: str, what: str) -> None:
     tell({"path": f"/{name}"}, what)
 
 
-def set_signal(key: str) -> None:
-    """Let what waits for it go on."""
+def set_signal(name: str, key: str) -> None:
+    """Let what waits for it go on, and tell so: in the log, it comes after all that was before."""
     signals.set(key)
+    tell_of(name, f"signal {key}")

@@ -70,7 +70,7 @@ async def background(key: str, tasks: BackgroundTasks) -> dict[str, bool]:
 
 @app.post("/signal/{key}", status_code=204)
 async def signal(key: str) -> None:
-    exercises.set_signal(key)
+    exercises.set_signal(NAME, key)
 
 
 @app.get("/state")

@@ -63,7 +63,7 @@ async def background(key: FromPath[str]) -> Response[dict[str, bool]]:
 
 @post("/signal/{key:str}", status_code=204)
 async def signal(key: FromPath[str]) -> None:
-    exercises.set_signal(key)
+    exercises.set_signal(NAME, key)
 
 
 @get("/state")

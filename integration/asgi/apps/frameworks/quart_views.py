@@ -66,7 +66,7 @@ def add_views(app: Quart, name: str) -> None:
 
     @app.post("/signal/<key>")
     async def signal(key: str) -> Any:
-        exercises.set_signal(key)
+        exercises.set_signal(name, key)
         return "", 204
 
     @app.get("/state")

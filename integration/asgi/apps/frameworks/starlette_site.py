@@ -68,7 +68,7 @@ async def background(request: Request) -> Response:
 
 
 async def signal(request: Request) -> Response:
-    exercises.set_signal(request.path_params["key"])
+    exercises.set_signal(NAME, request.path_params["key"])
     return Response(status_code=204)
 
 
