@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from integration.crash_report import count_held
 from integration.workers import Load, fetch, write
 from uwsgibridge.testing import event_with
 
@@ -39,11 +40,6 @@ def deployment(request, tmp_path_factory, compose_stack):
     )
     yield running
     running.wait_until_up()
-
-
-def held_by(report):
-    counts = report.get("held_more", 0), report.get("held_connections", 0)
-    return len(report.get("held", ())) + sum(counts)
 
 
 def in_container(deployment, code):
@@ -79,7 +75,7 @@ def test_a_killed_worker_costs_what_it_held(deployment):
                 deployment.wait_for_event(event_with(event="worker ended"), since=before)
             )
     failures = failures_of(load)
-    assert len(failures) <= sum(map(held_by, reports))
+    assert len(failures) <= sum(map(count_held, reports))
     assert {it.what for it in failures} <= {"status 502"}
     assert (
         len([it for it in deployment.log_events(since=since) if it["event"] == "worker ended"]) == 3

@@ -27,7 +27,7 @@ from integration.workers import (
     workers,
     write,
 )
-from uwsgibridge.control_client import ask
+from uwsgibridge.control_client import ControlConnection, ask
 from uwsgibridge.testing import LocalStack, LogEvent, event_with
 
 VERSIONS = ["one", "two", "three", "four", "five"]
@@ -344,6 +344,53 @@ def test_a_new_worker_that_is_killed_during_a_reload_is_replaced(tmp_path, contr
         assert versions_now(stack) == {"two"}
 
 
+# The second worker that loads it waits.
+SECOND_WAITS = """
+for number in range(100):
+    try:
+        open(f"{__file__}.{number}", "x").close()
+        break
+    except FileExistsError:
+        pass
+if number == 1:
+    GATE
+"""
+
+
+def test_new_workers_that_crash_again_and_again_during_a_reload_come_after_longer(
+    tmp_path, control
+):
+    with (
+        Gate(tmp_path) as gate,
+        workers(tmp_path, "unix", "wsgi", "--control-socket", str(control)) as stack,
+    ):
+        write(tmp_path, "two", SECOND_WAITS.replace("GATE", gate.code))
+        change = reload(stack)
+        gate.wait_arrival()
+        for _ in range(6):
+            victim = wait_for_new_worker(control)
+            os.kill(victim, signal.SIGKILL)
+            change.wait(event_with(event="worker ended", worker=victim))
+        event = change.wait(lambda it: it["event"] == "next worker")
+        assert event["in_seconds"] == 0.1
+        assert str(event["reason"]).startswith("6 workers in a row")
+        gate.open()
+        change.wait_replaced()
+        assert versions_now(stack) == {"two"}
+
+
+def wait_for_new_worker(control: Path) -> int:
+    """Ask until a worker of the second generation is ready."""
+    deadline = monotonic() + PATIENCE_SECONDS
+    with ControlConnection(control) as operator:
+        while monotonic() < deadline:
+            for it in operator.ask("status")["workers"]:
+                if (it["generation"], it["state"]) == (2, "ready"):
+                    assert isinstance(it["pid"], int)
+                    return it["pid"]
+    raise AssertionError("no new worker is ready")
+
+
 # Upgrades in place.
 
 
@@ -498,6 +545,24 @@ def test_a_stop_during_an_upgrade_stops(tmp_path, moment):
         assert all(wait_gone(pid, 0) for pid in everyone)
         assert socket_file_is_gone(stack)
         assert "Traceback" not in stack.bridge_log
+
+
+def test_a_stop_does_not_wait_for_the_rehearsal_of_an_upgrade(tmp_path):
+    with (
+        Gate(tmp_path) as gate,
+        workers(tmp_path, environment={"PYTHONPATH": str(tmp_path)}) as stack,
+    ):
+        (tmp_path / "sitecustomize.py").write_text(
+            f"import os\nif {REHEARSAL!r} in os.environ: {gate.code}\n"
+        )
+        upgrade(stack)
+        gate.wait_arrival()  # and nobody opens it
+        everyone = everybody(stack.pid)
+        assert len(everyone) == 4
+        stack.bridge.signal(signal.SIGTERM)
+        assert stack.bridge.wait_ended(10) == 0
+        assert all(wait_gone(pid, 0) for pid in everyone)
+        assert "upgrade failed" not in stack.bridge_log
 
 
 def socket_file_is_gone(stack: LocalStack) -> bool:

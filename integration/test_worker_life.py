@@ -349,6 +349,20 @@ def test_workers_that_die_at_their_start_are_tried_again_after_longer_and_longer
         assert event["in_seconds"] == 0.1
 
 
+def test_workers_that_crash_as_soon_as_they_are_ready_are_replaced_after_longer_and_longer(start):
+    stack = start("wsgi", "--workers", "1")
+    for _ in range(8):
+        with Held(stack) as held:
+            held.ask("/abort")
+            assert held.statuses() == {"/abort": 502}
+    assert [(it["in_seconds"], it["reason"]) for it in wait_for_many(stack, 3, "next worker")] == [
+        (seconds, f"{count} workers in a row ended within 1 s of being ready")
+        for count, seconds in ((6, 0.1), (7, 0.2), (8, 0.4))
+    ]
+    assert set(one_round(stack.url)) == {"alive"}
+    assert len(events_of(stack, "worker ended")) == 8
+
+
 def test_worker_with_a_blocked_loop_is_killed_and_its_stack_is_told(start):
     stack = start("asgi", "--heartbeat-timeout-seconds", "1")
     with Held(stack) as held:
@@ -655,6 +669,65 @@ def test_all_processes_open_the_log_file_anew(tmp_path):
             serving.kill()
     assert "/hold/after" not in old.text()
     assert "worker ended" not in old.text()
+
+
+def test_a_reload_that_is_asked_for_during_a_stop_does_not_come(start, latch):
+    stack = start("wsgi")
+    with Held(stack) as held:
+        worker = held.begin("/hold/through-the-drain")
+        stack.bridge.signal(signal.SIGTERM)
+        stack.wait_for_event(drains(worker))
+        stack.bridge.signal(signal.SIGHUP)
+        stack.bridge.signal(signal.SIGQUIT)
+        stack.wait_for_event(event_with(event="stacks"))  # which is taken after it
+        latch.open()
+        assert held.statuses() == {"/hold/through-the-drain": 200}
+    assert stack.bridge.wait_ended(10) == 0
+    assert stack.stop() == 0
+    assert events_of(stack, "reloading: new workers come up first") == []
+
+
+@EVERY_INTERFACE
+def test_sigterm_to_all_processes_is_one_drain(start, latch, interface):
+    """As systemd sends it with `KillMode=control-group`."""
+    places = ("--threads", "1", "--accept-margin", "0", "--max-concurrency", "1")
+    stack = start(interface, *places)
+    with Held(stack) as held:
+        busy = {held.begin(path) for path in ("/hold/one", "/hold/other")}
+        assert len(busy) == 2
+        for pid in (*everybody(stack.pid), stack.pid):
+            os.kill(pid, signal.SIGTERM)
+        wait_for_many(stack, 3, "stopping: running requests may end")
+        latch.open()
+        assert held.statuses() == {"/hold/one": 200, "/hold/other": 200}
+    assert stack.bridge.wait_ended(10) == 0
+    assert stack.stop() == 0
+    drained = [it.get("worker") for it in events_of(stack, "stopping: running requests may end")]
+    assert Counter(drained) == Counter([None, *busy])
+    assert events_of(stack, "stopping at once") == events_of(stack, "worker ended") == []
+
+
+def test_connections_that_wait_in_the_backlog_at_a_stop_are_answered(bind, latch, tmp_path):
+    control = tmp_path / "control"
+    with (
+        one_worker(
+            *(bind, latch, "wsgi", "--accept-margin", "1", "--control-socket", str(control)),
+            graceful_timeout_seconds=20,
+        ) as bridge,
+        ControlConnection(control) as operator,
+        ExitStack() as open_ones,
+    ):
+        connections = [open_ones.enter_context(closing(connect(bridge))) for _ in range(8)]
+        for number, connection in enumerate(connections):
+            connection.sendall(vars_for(f"/hold/{number}"))
+        bridge.wait_for_event(event_with(event="app: holds"))
+        [listening] = operator.ask("status")["listening"]
+        assert listening["waiting"] >= 5
+        bridge.signal(signal.SIGTERM)
+        bridge.wait_for_event(lambda it: "worker" in it and str(it["event"]).startswith("stopping"))
+        latch.open()
+        assert all(b" 200 OK" in read_all(it) for it in connections)
+        assert bridge.wait_ended(10) == 0
 
 
 @EVERY_INTERFACE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import stat
@@ -11,7 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from uwsgibridge.config.control_path import default_control_path, find_control_sockets
+from uwsgibridge.config.control_path import (
+    default_control_path,
+    find_control_sockets,
+    remove_stale_sockets,
+)
 
 NOBODY = 65_534
 
@@ -135,6 +140,51 @@ def test_those_that_somebody_listens_on_are_found_and_others_removed(temporary: 
     assert stale is not None
     assert not stale.exists()
     assert (directory / "file.sock").exists()
+
+
+def test_what_dead_supervisors_have_left_is_removed_and_nothing_else(
+    runtime: Path, temporary: Path
+) -> None:
+    own_directory(temporary).mkdir(mode=0o700)
+    alive, dead = default_control_path(os.getpid()), default_control_path(42)
+    assert alive is not None
+    listen(dead).close()
+    # The number of a process that there is by now, and the other directory.
+    listen(alive.with_name("1.sock")).close()
+    listen(own_directory(temporary) / "43.sock").close()
+    # No process here has that number, but somebody listens.
+    elsewhere = alive.with_name("4194305.sock")
+    named = alive.with_name("mysite.sock")
+    listen(named).close()
+    file = alive.with_name("44.sock")
+    file.write_text("no socket")
+    with listen(alive), listen(elsewhere):
+        remove_stale_sockets()
+        assert set(alive.parent.iterdir()) == {alive, elsewhere, named, file}
+        assert list(own_directory(temporary).iterdir()) == []
+
+
+def test_nothing_is_removed_where_others_may_enter(temporary: Path) -> None:
+    stale = default_control_path(42)
+    assert stale is not None
+    listen(stale).close()
+    own_directory(temporary).chmod(0o701)
+    remove_stale_sockets()
+    assert stale.exists()
+
+
+def test_what_can_not_be_removed_stays(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unlink(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    stale = default_control_path(42)
+    assert stale is not None
+    listen(stale).close()
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", unlink)
+        remove_stale_sockets()
+    assert stale.exists()
+    assert stale.parent == own_directory(temporary)
 
 
 def test_one_that_is_too_busy_to_accept_is_found(temporary: Path) -> None:

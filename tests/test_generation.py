@@ -18,6 +18,7 @@ import trio
 from tests.log_events import PATIENCE_SECONDS, LogEvents
 from uwsgibridge.config.settings import Settings
 from uwsgibridge.listener.sockets import ListeningSocket, open_sockets
+from uwsgibridge.supervisor import backoff
 from uwsgibridge.supervisor.generation import Generation, GenerationContext, Tally
 from uwsgibridge.supervisor.recycling import RecyclingPolicy
 from uwsgibridge.supervisor.worker_process import WorkerProcess
@@ -29,6 +30,13 @@ APPLICATION = """
 def app(environ, start_response):
     start_response("200 OK", [])
     return []
+"""
+
+LIFESPAN = """
+async def lifespan(scope, receive, send):
+    for event in ("startup", "shutdown"):
+        await receive()
+        await send({"type": f"lifespan.{event}.complete"})
 """
 
 
@@ -187,7 +195,69 @@ def test_a_worker_that_never_was_ready_has_failed(nest: Nest, capfd: Any) -> Non
     assert "importing site_app failed" in capfd.readouterr().err
 
 
+def test_workers_that_crash_one_after_the_other_are_told_from_one_that_crashes(
+    nest: Nest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # However busy the machine is.
+    monkeypatch.setattr(backoff, "_SHORT_LIFE_SECONDS", PATIENCE_SECONDS)
+
+    async def whole(generation: Generation) -> None:
+        for crash in range(1, 9):
+            assert generation.backoff.reason == ""
+            [worker] = await nest.ready(generation)
+            if crash == 3:
+                worker.stop()  # which is no crash
+            else:
+                os.kill(worker.pid, signal.SIGKILL)
+            await nest.until(lambda: generation.is_over)
+            if generation.backoff.reason:
+                break
+        assert crash == 7
+        assert generation.backoff.reason.startswith("6 workers in a row")
+
+    nest.run(whole)
+
+
+def test_one_that_has_crashed_is_missed_when_it_is_known_how_soon_it_is_replaced(
+    nest: Nest,
+) -> None:
+    async def whole(generation: Generation) -> None:
+        [worker] = await nest.ready(generation)
+        os.kill(generation.template_pid, signal.SIGSTOP)
+        os.kill(worker.pid, signal.SIGKILL)
+        await nest.until(lambda: worker.has_ended)
+        assert (generation.ready, generation.expected) == ([], 1)
+        os.kill(generation.template_pid, signal.SIGCONT)
+        await nest.until(lambda: generation.expected == 0)
+
+    nest.run(whole)
+
+
 # Stopping.
+
+
+# What the end of a worker may take: 7 s for its requests, and 60 s for each shutdown.
+@pytest.mark.parametrize(
+    ("options", "seconds"),
+    [
+        ({"interface": "wsgi"}, 7),
+        ({"interface": "asgi"}, 67),
+        ({"interface": "asgi", "mount": ("/more=site_app:lifespan",)}, 127),
+        ({"interface": "asgi", "lifespan": "off"}, 7),
+        ({"mount": ("/more=site_app:lifespan",)}, 67),
+    ],
+)
+@pytest.mark.parametrize("preload", [False, True])
+def test_a_worker_tells_how_long_its_end_may_take(
+    nest: Nest, options: dict[str, Any], seconds: float, preload: bool
+) -> None:
+    nest.write(LIFESPAN)
+
+    async def whole(generation: Generation) -> None:
+        [worker] = await nest.ready(generation)
+        assert worker.end_seconds == seconds
+
+    nest.run(whole, preload=preload, graceful_timeout_seconds=7, **options)
 
 
 def test_what_is_forked_late_is_stopped_as_well(nest: Nest) -> None:

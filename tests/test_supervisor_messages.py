@@ -61,7 +61,8 @@ def test_fork_comes_back(max_requests: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "report", [Report("forked", 17), Report("ready", 17), Report("exited", 17, -9)]
+    "report",
+    [Report("forked", 17), Report("ready", 17, end_seconds=12.5), Report("exited", 17, -9)],
 )
 def test_report_comes_back(report: Report) -> None:
     assert Report.decode(report.encode()) == report

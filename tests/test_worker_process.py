@@ -324,6 +324,21 @@ def test_what_was_detached_stays_open(make_peer: Callable[..., Peer]) -> None:
     trio.run(run, make_peer())
 
 
+def test_it_is_ready_when_it_says_so(make_peer: Callable[..., Peer]) -> None:
+    async def run(peer: Peer) -> None:
+        assert (peer.known.is_ready, peer.known.ready_seconds, peer.known.end_seconds) == (
+            False,
+            0,
+            0,
+        )
+        peer.known.note_ready(42.5)
+        assert (peer.known.is_ready, peer.known.end_seconds) == (True, 42.5)
+        assert 0 < peer.known.ready_seconds < peer.known.age_seconds
+        peer.known.close()
+
+    trio.run(run, make_peer())
+
+
 # Signals.
 
 

@@ -91,23 +91,22 @@ class WorkerDuty:
     """What the supervisor wants of a worker.
 
     Attributes:
-        applications: where they were loaded before the fork.
+        applications: what it serves.
         ready: called when requests are accepted.
         lifeline: a descriptor whose end of file stops the worker.
         companion: what accompanies it.
     """
 
-    applications: list[Application] | None
+    applications: Sequence[Application]
     ready: Callable[[], None]
     lifeline: int
     companion: Companion
 
 
-def run_worker(app_name: str | None, settings: Settings, duty: WorkerDuty) -> None:
+def run_worker(settings: Settings, duty: WorkerDuty) -> None:
     """Be one of several workers, on inherited sockets.
 
     Args:
-        app_name: as for `run_process`.
         settings: with ``fd://`` addresses.
         duty: the rest.
 
@@ -115,14 +114,11 @@ def run_worker(app_name: str | None, settings: Settings, duty: WorkerDuty) -> No
         As `run_process`.
     """
     logger = make_logger(settings.log_format, settings.log_level).bind(worker=os.getpid())
-    applications = duty.applications
-    if applications is None:
-        applications = load_applications(app_name, settings)
     with open_sockets(
         settings.bind, mode=settings.socket_mode, backlog=settings.backlog
     ) as sockets:
         service = _Service(
-            applications, settings, logger, sockets, duty.ready, duty.lifeline, duty.companion
+            duty.applications, settings, logger, sockets, duty.ready, duty.lifeline, duty.companion
         )
         _serve(service)
 

@@ -51,6 +51,21 @@ def find_control_sockets() -> list[Path]:
     ]
 
 
+def remove_stale_sockets() -> None:
+    """Remove the default control sockets of this user that their supervisors have left behind.
+
+    Whether one is left behind, the kernel tells, which refuses connections to it: the number in its
+    name may be another process's by now, or one of another container that shares the directory.
+    """
+    for directory in _directories():
+        if _is_ours_alone(directory):
+            for path in directory.glob("*.sock"):
+                # What can't be removed is no reason not to start.
+                with contextlib.suppress(OSError):
+                    if path.stem.isdecimal():
+                        _is_answered(path)
+
+
 def remove_control_directory() -> None:
     """Remove the directory where nobody's socket is left in it."""
     for directory in _directories():

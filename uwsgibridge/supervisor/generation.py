@@ -19,6 +19,7 @@ import trio
 
 from uwsgibridge.config.settings import Settings
 from uwsgibridge.listener.sockets import ListeningSocket
+from uwsgibridge.supervisor.backoff import Backoff
 from uwsgibridge.supervisor.heritage import HANDED_ON
 from uwsgibridge.supervisor.messages import (
     FORK_DESCRIPTORS,
@@ -84,6 +85,7 @@ class Generation:
         workers: by pid.
         has_ended: whether the template has.
         failed_status: of the first worker that ended before it was ready, or of the template.
+        backoff: how soon workers that have ended are replaced.
     """
 
     def __init__(
@@ -98,6 +100,7 @@ class Generation:
         self.workers: dict[int, WorkerProcess] = {}
         self.has_ended = False
         self.failed_status: int | None = None
+        self.backoff = Backoff()
         self.template_pid = template_pid
         self._is_stopping = False
         self._asked_for: deque[WorkerLimits] = deque()
@@ -178,6 +181,7 @@ class Generation:
                     age_seconds=one["age_seconds"],
                     is_ready=one["is_ready"],
                     is_stopping=one["is_stopping"],
+                    end_seconds=one.get("end_seconds", 0.0),
                 )
             )
         return generation
@@ -196,6 +200,7 @@ class Generation:
                 "age_seconds": worker.age_seconds,
                 "is_ready": worker.is_ready,
                 "is_stopping": worker.is_stopping,
+                "end_seconds": worker.end_seconds,
             }
             for worker in self.workers.values()
         ]
@@ -214,15 +219,15 @@ class Generation:
         return [
             it
             for it in self.workers.values()
-            # One that has ended is known to have before the template reports it. Where it was not
-            # ready, the report is waited for: it says how soon to try again.
-            if not (it.is_stopping or it.is_doomed or (it.has_ended and it.is_ready))
+            # One that has ended is known to have before the template reports it. The report is waited
+            # for: `backoff` then knows how soon to try again.
+            if not (it.is_stopping or it.is_doomed)
         ]
 
     @property
     def ready(self) -> list[WorkerProcess]:
         """Those of them that accept requests."""
-        return [it for it in self.running if it.is_ready]
+        return [it for it in self.running if it.is_ready and not it.has_ended]
 
     @property
     def expected(self) -> int:
@@ -353,7 +358,7 @@ class Generation:
         elif report.event == "exited":
             self._take_exit(report)
         elif report.pid in self.workers:
-            self.workers[report.pid].is_ready = True
+            self.workers[report.pid].note_ready(report.end_seconds)
 
     def _take_in(self, pid: int, descriptors: list[int]) -> None:
         if len(descriptors) < FORK_DESCRIPTORS:
@@ -380,6 +385,7 @@ class Generation:
         else:  # before it could say that it is there
             self._take_request()
             self.failed_status = report.status
+            self.backoff.note_failed_start()
             self._log.error("no worker came of a fork", **_describe_end(report.status))
 
     def _add(self, worker: WorkerProcess) -> None:
@@ -404,6 +410,10 @@ class Generation:
         if not worker.is_stopping or status not in {0, -signal.SIGTERM, None}:
             if not worker.is_ready:
                 self.failed_status = status
+                self.backoff.note_failed_start()
+            elif not worker.is_stopping:
+                others = [it.ready_seconds for it in self.ready]
+                self.backoff.note_end(worker.ready_seconds, others, monotonic())
             self._context.tally.crashed += 1
             self._report_crash(worker, status)
         self._bury(worker)

@@ -10,7 +10,6 @@ import json
 import os
 import signal
 import sys
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +19,7 @@ from uwsgibridge.config.address import parse_address
 from uwsgibridge.config.settings import Settings, SettingsError
 from uwsgibridge.identity import resolve_user
 from uwsgibridge.listener.sockets import ListeningSocket, adopt_socket
+from uwsgibridge.telemetry.memory_file import make_memory_file
 from uwsgibridge.watching import require_directories, require_watchfiles
 
 _DESCRIPTOR_VARIABLE: Final = "UWSGIBRIDGE_HERITAGE_FD"
@@ -74,7 +74,8 @@ class Heritage:
             "tally": dict(self.tally),
             "started_at": self.started_at,
         }
-        memory = _store(json.dumps(everything).encode())
+        memory = make_memory_file("uwsgibridge-heritage")
+        os.write(memory, json.dumps(everything).encode())
         listening = [one.socket.fileno() for all_ in self.sockets.values() for one in all_]
         inherited = [memory, *self.lifeline, *listening, *self.descriptors]
         _set_inheritable(inherited, True)
@@ -172,17 +173,6 @@ def hold_signals() -> None:
 
     for number in HANDED_ON:
         signal.signal(number, hold)
-
-
-def _store(content: bytes) -> int:
-    """Put something where the next program in this process can read it; a descriptor."""
-    if hasattr(os, "memfd_create"):
-        descriptor = os.memfd_create("uwsgibridge-heritage")
-    else:
-        with tempfile.TemporaryFile() as file:
-            descriptor = os.dup(file.fileno())
-    os.write(descriptor, content)
-    return descriptor
 
 
 def _descriptors_of(generation: dict[str, Any]) -> Iterable[int]:

@@ -105,11 +105,13 @@ class Report:
             ``ready``, which the worker says itself; ``exited``, which the template says.
         pid: of the worker; 0 where it could not be forked.
         status: of `os.waitstatus_to_exitcode`, for ``exited``: negative is a signal.
+        end_seconds: for ``ready``: how long the worker's end may take at the most.
     """
 
     event: str
     pid: int
     status: int = 0
+    end_seconds: float = 0.0
 
     def encode(self) -> bytes:
         """Write it for `decode`."""
@@ -120,7 +122,9 @@ class Report:
         """Read what `encode` wrote; None for anything else."""
         try:
             raw: dict[str, Any] = json.loads(data)
-            return Report(raw["event"], raw["pid"], raw.get("status", 0))
+            return Report(
+                raw["event"], raw["pid"], raw.get("status", 0), raw.get("end_seconds", 0.0)
+            )
         except (ValueError, KeyError, TypeError):
             return None
 

@@ -6,7 +6,6 @@ import contextlib
 import os
 import random
 import signal
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
@@ -17,7 +16,11 @@ from typing import Any, Final
 import trio
 
 from uwsgibridge._version import __version__
-from uwsgibridge.config.control_path import default_control_path, remove_control_directory
+from uwsgibridge.config.control_path import (
+    default_control_path,
+    remove_control_directory,
+    remove_stale_sockets,
+)
 from uwsgibridge.config.settings import DEFAULT_BIND, Settings, SettingsError
 from uwsgibridge.exit_status import EXIT_APPLICATION, EXIT_FAILURE, StartFailed
 from uwsgibridge.hosts.loading import own_stack
@@ -28,14 +31,13 @@ from uwsgibridge.supervisor.backlog import connections_waiting
 from uwsgibridge.supervisor.control import MAX_WORKERS, CommandFailed, serve_control
 from uwsgibridge.supervisor.generation import Generation, GenerationContext, Tally
 from uwsgibridge.supervisor.heritage import (
-    FORM,
     HANDED_ON,
-    REHEARSAL_VARIABLE,
     Heritage,
     hold_signals,
 )
 from uwsgibridge.supervisor.process_figures import cpu_seconds, rss_bytes
 from uwsgibridge.supervisor.recycling import Candidate, RecyclingPolicy
+from uwsgibridge.supervisor.rehearsal import Rehearsal
 from uwsgibridge.supervisor.scaling import Load, ScalingPolicy
 from uwsgibridge.supervisor.systemd import Notifier, inherited_sockets
 from uwsgibridge.supervisor.worker_process import WorkerProcess
@@ -51,11 +53,10 @@ from uwsgibridge.watching import (
 # Between two looks at the workers: a question to each, its memory, the backlog.
 _BEAT_SECONDS: Final = 1.0
 
-# For workers that start again and again and are never ready.
-_FIRST_BACKOFF_SECONDS: Final = 0.1
-_MAX_BACKOFF_SECONDS: Final = 10.0
+# Before a template whose code does not come up is tried again by itself.
+_BROKEN_TEMPLATE_SECONDS: Final = 10.0
 
-# Beyond the graceful time: what the last cancellation and the exit of a worker take.
+# Beyond what a worker's end may take: its last cancellation, its exit.
 _END_MARGIN_SECONDS: Final = 5.0
 
 # For an answer to `status`, which does not wait for workers that are stuck.
@@ -63,9 +64,6 @@ _STATUS_SECONDS: Final = 0.5
 
 # For a template to fork, which takes milliseconds.
 _FORK_SECONDS: Final = 30.0
-
-# For the trial run of a program that is to take over.
-_REHEARSAL_SECONDS: Final = 30.0
 
 
 def run_supervisor(
@@ -200,8 +198,7 @@ class _Supervisor:
         self._stopping = trio.Event()
         self._is_hurried = False
         self._upgrading = False
-        self._is_rehearsing = False
-        self._backoff_seconds = 0.0
+        self._rehearsal: Rehearsal | None = None
         self._generations: list[Generation] = []
         self._current: Generation
         # Reloads are counted: one that is asked for while another runs is not lost.
@@ -300,7 +297,9 @@ class _Supervisor:
         settings = self._settings
         if settings.control_socket != "none":
             path = Path(settings.control_socket) if settings.control_socket else None
-            path = path or default_control_path(os.getpid())
+            if path is None:
+                remove_stale_sockets()
+                path = default_control_path(os.getpid())
             try:
                 if path is not None:
                     await nursery.start(
@@ -383,6 +382,8 @@ class _Supervisor:
         else:
             self._log.info("stopping: running requests may end", reason=reason)
             self._stopping.set()
+            if self._rehearsal is not None:
+                self._rehearsal.break_off()
             self._note_change()
 
     def _reopen_log(self) -> None:
@@ -406,16 +407,22 @@ class _Supervisor:
 
     async def _upgrade(self) -> None:
         """Hand the process on, if the program that is installed now takes these arguments."""
-        if self._is_rehearsing or self._ends():
+        if self._rehearsal is not None or self._ends():
             return
-        self._is_rehearsing = True
-        rehearsal = await trio.to_thread.run_sync(_rehearse)
-        self._is_rehearsing = False
-        if rehearsal.returncode:
+        try:
+            self._rehearsal = Rehearsal()
+            status, output = await self._rehearsal.wait()
+        except OSError as error:
+            status, output = EXIT_FAILURE, str(error)
+        finally:
+            self._rehearsal = None
+        if self._ends():
+            return
+        if status:
             self._log.error(
                 "upgrade failed: the program that is installed now does not start",
-                exit_status=rehearsal.returncode,
-                output=rehearsal.stdout.decode("utf-8", "replace")[-2000:],
+                exit_status=status,
+                output=output,
             )
             return
         if self._is_reloading:
@@ -463,25 +470,23 @@ class _Supervisor:
                 if not self._is_reloading and not self._reload_reason:
                     self._ask_for_reload("the template has ended")
             elif missing > 0:
-                if current.failed_status is not None:
+                if current.backoff.reason:
                     await self._back_off(current)
                     continue
                 for _ in range(missing):
                     if not current.fork():
                         break
             elif len(current.ready) == current.expected:
-                self._backoff_seconds = 0.0
+                current.backoff.note_all_ready()
             await changed.wait()
 
     async def _back_off(self, generation: Generation) -> None:
-        """Wait: somebody ended before it was ready, and the next one probably does, too."""
-        generation.failed_status = None
-        self._backoff_seconds = min(
-            _MAX_BACKOFF_SECONDS, max(_FIRST_BACKOFF_SECONDS, 2 * self._backoff_seconds)
-        )
-        self._log.warning("next worker", in_seconds=self._backoff_seconds)
-        with trio.move_on_after(self._backoff_seconds):
-            await self._wait_for(lambda: self._ends() or generation is not self._current)
+        """Wait: workers have ended right away, and the next one probably does, too."""
+        current, reason = self._current, generation.backoff.reason
+        seconds = generation.backoff.take_pause()
+        self._log.warning("next worker", in_seconds=seconds, reason=reason)
+        with trio.move_on_after(seconds):
+            await self._wait_for(lambda: self._ends() or self._current is not current)
 
     # Generations.
 
@@ -506,6 +511,9 @@ class _Supervisor:
             while not generation.has_failed and not self._ends():
                 if len(generation.ready) >= count:
                     return True
+                if generation.backoff.reason:
+                    await self._back_off(generation)
+                    continue
                 changed = self._changed
                 # Anew, too, for one that was killed when it was ready.
                 for _ in range(count - generation.expected):
@@ -534,7 +542,7 @@ class _Supervisor:
             self._note_change()
             if self._reload_failed and self._current.has_ended:
                 # Nothing can be forked any more, and what is loaded is broken: not too often.
-                await trio.sleep(_MAX_BACKOFF_SECONDS)
+                await trio.sleep(_BROKEN_TEMPLATE_SECONDS)
 
     async def _replace_generation(self) -> bool:
         """Bring up a new generation and drain the one before; False where that fails."""
@@ -557,7 +565,6 @@ class _Supervisor:
                     self._nursery.start_soon(self._drain, [new])
                 return False
             self._current = new
-            self._backoff_seconds = 0.0
             self._log.info("reloaded", workers=len(new.ready), generation=new.number)
             self._nursery.start_soon(self._drain, [old])
             return True
@@ -573,7 +580,7 @@ class _Supervisor:
                 return False
             self._taken_over = len(new.ready)
             self._note_change()  # the old generation keeps up with fewer
-            with trio.move_on_after(self._end_seconds()):
+            with trio.move_on_after(self._end_seconds(*old.workers.values())):
                 await self._wait_for(
                     lambda: (
                         len(old.workers) <= max(0, self._wanted - self._taken_over) or self._ends()
@@ -581,8 +588,15 @@ class _Supervisor:
                 )
         return True
 
-    def _end_seconds(self) -> float:
-        return self._settings.graceful_timeout_seconds + _END_MARGIN_SECONDS
+    def _end_seconds(self, *workers: WorkerProcess) -> float:
+        """How long the end of these workers may take, at the most."""
+        told = max((it.end_seconds for it in workers), default=0.0)
+        return max(told, self._settings.graceful_timeout_seconds) + _END_MARGIN_SECONDS
+
+    def _patience_seconds(self, worker: WorkerProcess) -> float:
+        """How long it may take to end; one whose loop stands still is not about to shut down."""
+        stands_still = worker.silent_seconds > _END_MARGIN_SECONDS
+        return self._end_seconds() if stands_still else self._end_seconds(worker)
 
     async def _drain(self, generations: Sequence[Generation]) -> None:
         """Ask all workers to end, wait for them, and end their templates."""
@@ -598,7 +612,8 @@ class _Supervisor:
         if self._stopping.is_set():
             for listening in self._sockets:
                 listening.close()  # Nginx is refused at once, and tries another server
-        with trio.move_on_after(self._end_seconds()):
+        workers = [worker for it in drained for worker in it.workers.values()]
+        with trio.move_on_after(self._end_seconds(*workers)):
             await self._wait_for(lambda: are_over() or self._is_hurried)
             with trio.move_on_after(_END_MARGIN_SECONDS):
                 await self._wait_for(are_over)
@@ -624,7 +639,7 @@ class _Supervisor:
             self._look_at_template(self._current)
             self._consider_recycling()
             self._consider_scaling()
-            if os.getpid() == 1 and not self._is_rehearsing:
+            if os.getpid() == 1 and self._rehearsal is None:
                 self._reap_orphans()
             with trio.move_on_after(_BEAT_SECONDS):
                 await self._wait_for(self._somebody_has_enough)
@@ -643,7 +658,7 @@ class _Supervisor:
         reason = self._policy.reason_to_kill(rss_bytes(worker.pid))
         if reason is not None:
             self._kill(worker, "killing worker", reason=reason)
-        elif worker.stopping_seconds > self._end_seconds():
+        elif worker.stopping_seconds > self._patience_seconds(worker):
             self._kill(
                 worker,
                 "killing worker: it does not end",
@@ -655,8 +670,10 @@ class _Supervisor:
                 "killing worker: it is not ready in time",
                 option="--lifespan-timeout-seconds",
             )
-        elif not worker.is_ready or worker.is_stopping:
+        elif not worker.is_ready:
             pass
+        elif worker.is_stopping:
+            worker.ask()
         elif 0 < settings.heartbeat_timeout_seconds < worker.silent_seconds:
             worker.is_doomed = True
             self._nursery.start_soon(self._kill_stuck, worker)
@@ -733,7 +750,7 @@ class _Supervisor:
         elif not is_moot():
             self._tally.recycled += 1
             worker.stop()
-            with trio.move_on_after(self._end_seconds() + _END_MARGIN_SECONDS):
+            with trio.move_on_after(self._end_seconds(worker) + _END_MARGIN_SECONDS):
                 await self._wait_for(lambda: generation.workers.get(worker.pid) is not worker)
         self._recycled = None
         self._note_change()
@@ -859,21 +876,3 @@ class _Supervisor:
                 for worker in list(generation.workers.values()):
                     nursery.start_soon(ask, worker)
         return {"processes": processes}
-
-
-def _rehearse() -> subprocess.CompletedProcess[bytes]:
-    # This is a thread: signals are for the main one, which has them wait while the process is handed on.
-    signal.pthread_sigmask(signal.SIG_BLOCK, HANDED_ON)
-    command = [sys.executable, *sys.orig_argv[1:]]
-    try:
-        return subprocess.run(  # noqa: S603 - our own command line
-            command,
-            env={**os.environ, REHEARSAL_VARIABLE: FORM},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=_REHEARSAL_SECONDS,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return subprocess.CompletedProcess(command, 1, str(error).encode())

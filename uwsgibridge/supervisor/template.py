@@ -14,8 +14,10 @@ import select
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 
 from uwsgibridge.config.address import DescriptorAddress, parse_address
+from uwsgibridge.config.settings import Settings
 from uwsgibridge.exit_status import EXIT_FAILURE, show_failure
 from uwsgibridge.identity import raise_oom_score, set_title
 from uwsgibridge.process import WorkerDuty, load_applications, reopen_log_at_signal, run_worker
@@ -177,18 +179,21 @@ def _work(
     applications: list[Application] | None,
     link: WorkerLink,
 ) -> None:
+    settings = blueprint.settings
+    set_title(settings.title, "worker")
+    reopen_log_at_signal(settings)
+    if applications is None:
+        applications = load_applications(blueprint.app_name, settings)
+    end_seconds = _end_seconds(applications, settings)
+
     def ready() -> None:
         try:
-            control.send(Report("ready", os.getpid()).encode())
+            control.send(Report("ready", os.getpid(), end_seconds=end_seconds).encode())
         except OSError:
             # The supervisor is gone, or has let go of this generation before it knew of this worker.
             signal.raise_signal(signal.SIGTERM)
 
-    settings = blueprint.settings
-    set_title(settings.title, "worker")
-    reopen_log_at_signal(settings)
     run_worker(
-        blueprint.app_name,
         settings,
         WorkerDuty(
             applications=applications,
@@ -200,6 +205,12 @@ def _work(
     # By default they would end it as a crash, once the interpreter has put its own handlers away.
     for number in HANDED_ON:
         signal.signal(number, signal.SIG_IGN)
+
+
+def _end_seconds(applications: Sequence[Application], settings: Settings) -> float:
+    """Tell how long a worker's end may take: its requests, then one shutdown after the other."""
+    has_shutdown = [it.interface == "asgi" and settings.lifespan != "off" for it in applications]
+    return settings.graceful_timeout_seconds + sum(has_shutdown) * settings.lifespan_timeout_seconds
 
 
 if __name__ == "__main__":

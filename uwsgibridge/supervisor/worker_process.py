@@ -44,13 +44,15 @@ class WorkerProcess:
         descriptors: of the link, the flights and the stack pipe; owned from now on.
         changed: called when it has said something that a decision may depend on.
         age_seconds: of one that is taken over.
+        is_ready: whether that one accepts requests.
+        is_stopping: whether that one was asked to end.
+        end_seconds: as that one has told.
 
     Attributes:
-        is_ready: whether it accepts requests.
-        is_stopping: whether it was asked to end.
         has_ended: whether it has, as far as can be told from here: its end of the stack pipe is closed.
         is_doomed: whether it is being killed, with the reason said.
         has_enough: whether it has had its number of requests.
+        end_seconds: how long its end may take at the most, as it has told when it was ready.
         due_since: when the reason to recycle it was first there.
         figures: as of its last answer.
         answer_seconds: how long that answer took.
@@ -66,18 +68,20 @@ class WorkerProcess:
         age_seconds: float = 0.0,
         is_ready: bool = False,
         is_stopping: bool = False,
+        end_seconds: float = 0.0,
     ) -> None:
         self.pid = pid
         self.limits = limits
-        self.is_ready = is_ready
         self.has_ended = False
         self.is_doomed = False
         self.has_enough = False
+        self.end_seconds = end_seconds
         self.due_since: float | None = None
         self.figures: Figures | None = None
         self.answer_seconds = 0.0
         self._changed = changed
         self._started_at = monotonic() - age_seconds
+        self._ready_since = self._started_at if is_ready else None
         self._stopping_since = monotonic() if is_stopping else None
         self._heard_at: float | None = None
         self._asked_at: float | None = None
@@ -89,6 +93,16 @@ class WorkerProcess:
         self._link = socket.socket(fileno=link)
         self._link.setblocking(False)
         os.set_blocking(self._dumps, False)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it accepts requests."""
+        return self._ready_since is not None
+
+    @property
+    def ready_seconds(self) -> float:
+        """How long it has done so; 0 where it does not."""
+        return 0.0 if self._ready_since is None else monotonic() - self._ready_since
 
     @property
     def is_stopping(self) -> bool:
@@ -120,6 +134,11 @@ class WorkerProcess:
         """How long a request waits in it, as far as can be told."""
         told = self.figures.queue_seconds if self.figures is not None else 0.0
         return max(told, self.answer_seconds, self.silent_seconds)
+
+    def note_ready(self, end_seconds: float) -> None:
+        """Take note that it accepts requests from now on, and of how long its end may take."""
+        self._ready_since = monotonic()
+        self.end_seconds = end_seconds
 
     def ask(self) -> None:
         """Send a ping, unless one is open; the answer comes to `listen`."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
-import tempfile
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -23,6 +22,7 @@ from uwsgibridge.protocol.packet import (
     parse_packet,
 )
 from uwsgibridge.protocol.request import Request
+from uwsgibridge.telemetry.memory_file import make_memory_file
 
 # One system call takes any packet whole, and what fits of the body behind it.
 SLOT_BYTES: Final = MAX_PACKET_BYTES
@@ -78,11 +78,7 @@ class Held:
 
 def make_flight_file() -> int:
     """Make the memory of one worker; a descriptor that goes on when the worker has ended."""
-    if hasattr(os, "memfd_create"):
-        descriptor = os.memfd_create("uwsgibridge-flights")
-    else:
-        with tempfile.TemporaryFile() as file:
-            descriptor = os.dup(file.fileno())
+    descriptor = make_memory_file("uwsgibridge-flights")
     os.ftruncate(descriptor, _MEMORY_BYTES)
     return descriptor
 
