@@ -29,9 +29,10 @@ async def app(scope, receive, send):
 
 # What Python runs first in each process: a supervisor with little patience.
 IMPATIENT = """
-from uwsgibridge.supervisor import supervisor
-supervisor._END_MARGIN_SECONDS = 0.2
-supervisor._BEAT_SECONDS = 0.1
+from uwsgibridge.supervisor import fleet
+fleet.END_MARGIN_SECONDS = 0.2
+from uwsgibridge.supervisor import caretaker
+caretaker._BEAT_SECONDS = 0.1
 """
 
 Start = Callable[..., AbstractContextManager[BridgeProcess]]
