@@ -284,6 +284,8 @@ GOOD_APP = (
     "def app(environ, start_response):\n    start_response('200 OK', [])\n    return [b'x']\n"
 )
 
+FACTORY = GOOD_APP + "def create(*arguments):\n    return app\n"
+
 
 @pytest.mark.parametrize(
     ("source", "name", "said"),
@@ -294,8 +296,25 @@ GOOD_APP = (
         ("app = 5\n", "site_app:app", "site_app:app is a int, which can't be called"),
         ("x = 5\n", "site_app", "site_app has no attribute 'application' or 'app'"),
         (GOOD_APP, "site_app.py", "write for example site_app:app"),
+        ("def app():\n    pass\n", "site_app:app", "site_app:app takes no arguments, so"),
+        ("class app:\n    pass\n", "site_app:app", "serve it with --factory"),
+        ("def app(scope):\n    pass\n", "site_app:app", "asgiref's guarantee_single_callable"),
+        ("def app(a, b, c, d):\n    pass\n", "site_app:app", "site_app:app fits neither interface"),
+        (FACTORY, "site_app:create('production')", "and name it with --factory"),
     ],
-    ids=["no-module", "typo", "no-attribute", "not-callable", "no-default", "a-file"],
+    ids=[
+        "no-module",
+        "typo",
+        "no-attribute",
+        "not-callable",
+        "no-default",
+        "a-file",
+        "a-factory",
+        "a-class",
+        "asgi-2",
+        "neither",
+        "arguments",
+    ],
 )
 def test_application_that_can_not_be_found_is_told_in_a_sentence(
     source: str, name: str, said: str, tmp_path: Path
@@ -350,6 +369,36 @@ def test_application_that_fails_shows_its_own_traceback_and_none_of_ours(
     assert "importlib" not in output
     # None for a SyntaxError: no frame of the application has run.
     assert output.count("Traceback (most recent call last)") == (error != "SyntaxError")
+
+
+def test_mounted_factory_with_arguments_is_refused(tmp_path: Path):
+    (tmp_path / "site_app.py").write_text(FACTORY)
+    status, output = ends(tmp_path, "--mount", "/a=site_app:create(debug=True)")
+
+    assert status == 3
+    assert output == (
+        "Error: 'site_app:create(debug=True)' is more than the call of a factory without "
+        "arguments; write a function without arguments that makes this call, and name it with "
+        "--factory"
+    )
+
+
+def test_async_factory_is_refused_without_a_warning(tmp_path: Path):
+    (tmp_path / "site_app.py").write_text("async def create():\n    return print\n")
+    status, output = ends(tmp_path, "site_app:create", "--factory")
+
+    assert (status, output) == (
+        3,
+        "Error: the factory site_app:create is an async function; it must be a plain one",
+    )
+
+
+def test_factory_as_gunicorn_has_it_is_served(tmp_path: Path):
+    (tmp_path / "site_app.py").write_text(FACTORY)
+    arguments = ["site_app:create()", "--mount", "/a=site_app:create()", "--bind", "127.0.0.1:0"]
+    with running_process("serve", *arguments, directory=tmp_path) as process:
+        assert ask(process.address).body == b"x"
+        assert ask(process.address, "/a/below").body == b"x"
 
 
 def test_startup_that_says_why_it_failed_is_told_in_a_sentence(tmp_path: Path):

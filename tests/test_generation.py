@@ -37,6 +37,9 @@ async def lifespan(scope, receive, send):
     for event in ("startup", "shutdown"):
         await receive()
         await send({"type": f"lifespan.{event}.complete"})
+
+def app(*arguments):
+    return lifespan(*arguments)
 """
 
 
@@ -59,7 +62,7 @@ class Nest:
         self._changed = trio.Event()
 
     def write(self, text: str) -> None:
-        (self.directory / "site_app.py").write_text(text + APPLICATION)
+        (self.directory / "site_app.py").write_text(APPLICATION + text)
 
     def run(self, test: Test, **options: Any) -> None:
         """Run a test with a generation."""

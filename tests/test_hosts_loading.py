@@ -16,6 +16,7 @@ from uwsgibridge.hosts.loading import (
     ApplicationError,
     await_stack,
     load_application,
+    load_hook,
     own_stack,
     own_traceback,
 )
@@ -109,6 +110,17 @@ class TestFinding:
         write_module("def make():\n    return lambda: 'made'\n")
         assert load_application("bridged_app:make", app_dir=str(tmp_path), factory=True)() == "made"
 
+    @pytest.mark.parametrize("call", ["()", "( )", " ()"])
+    @pytest.mark.parametrize("factory", [False, True])
+    def test_a_factory_as_gunicorn_has_it(
+        self, write_module: WriteModule, tmp_path: Path, call: str, factory: bool
+    ) -> None:
+        write_module(
+            "class site:\n    @staticmethod\n    def make():\n        return lambda: 'made'\n"
+        )
+        name = f"bridged_app:site.make{call}"
+        assert load_application(name, app_dir=str(tmp_path), factory=factory)() == "made"
+
 
 class TestTheCallersMistakes:
     @pytest.mark.parametrize(
@@ -187,6 +199,37 @@ class TestTheCallersMistakes:
         write_module("def make():\n    pass\n")
         error = refusal("bridged_app:make", tmp_path, factory=True)
         assert str(error) == "bridged_app:make is a NoneType, which can't be called"
+
+    @pytest.mark.parametrize(
+        "call",
+        ["make('production')", "make(debug=True)", "make(site.app)()", "make(", "make().app"],
+    )
+    def test_a_factory_with_arguments(
+        self, write_module: WriteModule, tmp_path: Path, call: str
+    ) -> None:
+        write_module("def make(*_, **__):\n    return print\n")
+        error = refusal(f"bridged_app:{call}", tmp_path)
+        name = f"bridged_app:{call}"
+        assert str(error) == (
+            f"{name!r} is more than the call of a factory without arguments; write a function "
+            "without arguments that makes this call, and name it with --factory"
+        )
+        assert not error.traceback_text
+
+    def test_an_async_factory(self, write_module: WriteModule, tmp_path: Path) -> None:
+        """And no warning that it was never awaited, which would fail this test."""
+        write_module("async def make():\n    return print\n")
+        error = refusal("bridged_app:make", tmp_path, factory=True)
+        assert str(error) == (
+            "the factory bridged_app:make is an async function; it must be a plain one"
+        )
+
+    def test_a_hook_is_named_without_parentheses(
+        self, write_module: WriteModule, tmp_path: Path
+    ) -> None:
+        write_module("def fork():\n    raise AssertionError('called while it is looked for')\n")
+        with pytest.raises(ApplicationError, match=r"'fork\(\)'; did you mean 'fork'\?"):
+            load_hook("bridged_app:fork()", app_dir=str(tmp_path))
 
 
 class TestTheApplicationsMistakes:

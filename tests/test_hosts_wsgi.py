@@ -194,6 +194,16 @@ def starts_again_with_an_error(environ, start_response, closing):
     return closing([b"an answer of its own"])
 
 
+@case(503, None)
+def starts_again_with_an_error_by_keyword(environ, start_response, closing):
+    start_response("200 OK", TEXT)
+    try:
+        raise ValueError
+    except ValueError:
+        start_response("503 Its Own", TEXT, exc_info=sys.exc_info())
+    return closing([b"an answer of its own"])
+
+
 @case("broken", FAILED, "ValueError: too late")
 def starts_again_with_an_error_too_late(environ, start_response, closing):
     def generate() -> Iterator[bytes]:
@@ -253,6 +263,12 @@ def header_value_with_lf(environ, start_response, closing):
 @case(500, BROKE_A_RULE, "CR, LF or NUL")
 def header_value_with_nul(environ, start_response, closing):
     start_response("200 OK", [("X-A", "b\0")])
+    return closing([b""])
+
+
+@case(500, BROKE_A_RULE, "another control character")
+def header_value_with_a_control_character(environ, start_response, closing):
+    start_response("200 OK", [("X-A", "b\x7f")])
     return closing([b""])
 
 
@@ -334,10 +350,16 @@ def second_item_is_str(environ, start_response, closing):
     return closing([b"bytes", "text"])
 
 
-@case("broken", BROKE_A_RULE, "of type NoneType, not bytes")
-def second_item_is_none(environ, start_response, closing):
-    start_response("200 OK", TEXT)
-    return closing([b"bytes", None])
+@case(500, BROKE_A_RULE, "of type NoneType, not bytes")
+def writes_none(environ, start_response, closing):
+    start_response("200 OK", TEXT)(None)
+    return closing([])
+
+
+@case(200, None)
+def length_with_space_around_it(environ, start_response, closing):
+    start_response("200 OK", [("Content-Length", " 1\t")])
+    return closing([b"x"])
 
 
 @case("broken", BROKE_A_RULE, "3 bytes, its Content-Length is 10")
@@ -524,6 +546,30 @@ def test_bytes_are_sent_as_they_are_and_told_once(family: str):
     (event,) = bridge.events.find(level="warning")
     assert event["event"].startswith("application returned bytes")
     assert event["hint"] == "return [body]"
+
+
+@on_each_socket
+@pytest.mark.parametrize(
+    "items",
+    [[None], [None, b"a", None, b"b", None], [b"a", b"b", None], (None, b"ab"), [None, None]],
+    ids=str,
+)
+def test_items_that_are_none_are_passed_over_and_told_once(family: str, items: list[bytes | None]):
+    """As uWSGI does; some applications yield it while they wait."""
+
+    def app(environ, start_response):
+        start_response("200 OK", TEXT)
+        return items
+
+    with running(app, family) as bridge:
+        answers = [bridge.ask() for _ in range(3)]
+
+    body = b"".join(item for item in items if item)
+    assert [(answer.seen, answer.body) for answer in answers] == [(200, body)] * 3
+    (event,) = bridge.events.find(level="warning")
+    assert event["event"] == "application yielded None, which WSGI does not know: it is passed over"
+    assert event["hint"] == "yield b''"
+    assert bridge.counters.app_errors == 0
 
 
 def test_traceback_begins_in_the_application():
@@ -964,6 +1010,29 @@ def test_head_answer_keeps_the_length():
         answer = bridge.ask(method="HEAD")
 
     assert (answer.seen, answer.headers["content-length"]) == (200, "1000")
+
+
+@pytest.mark.parametrize("status", ["200 OK", "404 Not Found"])
+def test_head_answer_has_the_length_that_get_has(status: str):
+    def app(environ, start_response):
+        start_response(status, TEXT)
+        return [b"a page"]
+
+    with running(app) as bridge:
+        head, get = bridge.ask(method="HEAD"), bridge.ask(method="GET")
+
+    assert (head.seen, head.body) == (get.seen, b"")
+    assert head.headers == get.headers
+    assert head.headers["content-length"] == "6"
+
+
+def test_head_answer_has_no_length_where_the_application_left_the_body_out():
+    def app(environ, start_response):
+        start_response("200 OK", TEXT)
+        return [b""]
+
+    with running(app) as bridge:
+        assert "content-length" not in bridge.ask(method="HEAD").headers
 
 
 @on_each_socket

@@ -36,6 +36,9 @@ Headers = Iterable[tuple[bytes, bytes]]
 
 PLAIN = (b"Content-Type", b"text/plain")
 
+# All of ASCII's, and without the tab (RFC 9110, section 5.5).
+CONTROLS = [*range(0x09), *range(0x0A, 0x20), 0x7F]
+
 
 def started(headers: Headers = (), *, status: int = 200, method: str = "GET") -> Response:
     response = Response(method)
@@ -212,14 +215,19 @@ class TestWhatMustNotLeave:
             b"a\r\n",
             b"\r\na",
             b"\r\n\r\n<script>",
+            *(pytest.param(b"a%cb" % code, id=f"{code:#04x}") for code in CONTROLS),
         ],
     )
-    def test_cr_lf_and_nul_in_a_value(self, name, value) -> None:
+    def test_a_control_character_in_a_value(self, name, value) -> None:
         response = Response("GET")
-        with pytest.raises(InvalidResponse, match="CR, LF or NUL") as caught:
+        with pytest.raises(InvalidResponse, match="control character") as caught:
             response.start(200, b"200 OK", [PLAIN, (name, value), (b"X-After", b"1")])
         assert name.decode() in str(caught.value)  # for the one who has to mend it
         assert response.status == 0
+
+    def test_a_tab_and_what_is_beyond_ascii_pass(self) -> None:
+        value = bytes([0x09, *range(0x20, 0x7F), *range(0x80, 0x100)])
+        assert header_lines([(b"X-A", value)]) == [b"X-A: " + value]
 
     def test_a_cr_and_an_lf_in_two_values_do_not_even_out(self) -> None:
         for values in ((b"\r", b"\n"), (b"\n", b"\r"), (b"\n\n", b"\r\r")):
@@ -428,8 +436,9 @@ class TestContentLength:
             b"",
             b"-1",
             b"+1",
-            b" 1",
-            b"1 ",
+            b" ",
+            b"1 2",
+            b"\v1",
             b"1_0",
             b"0x5",
             b"1.0",
@@ -443,6 +452,11 @@ class TestContentLength:
     def test_what_is_not_a_plain_number(self, value) -> None:
         with pytest.raises(InvalidResponse, match=r"Content-Length is .*, not a decimal number"):
             started([(b"Content-Length", value)])
+
+    @pytest.mark.parametrize("value", [b" 5", b"5 ", b"\t5\t", b" \t 5 \t "])
+    def test_space_around_it_is_none_of_it(self, value) -> None:
+        response = started([(b"Content-Length", value), (b"content-length", b"5")])
+        assert written(response, b"hello") == (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
 
     @pytest.mark.parametrize("digits", [19, 5000])
     def test_more_digits_than_any_size_has(self, digits) -> None:
@@ -465,10 +479,37 @@ class TestAnswersWithoutBody:
         assert response.finish() == (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n",)
         assert response.complete
 
-    @pytest.mark.parametrize("body", [b"", b"hello"])
-    def test_head_gets_no_length_of_ours(self, body) -> None:
-        """A GET might have had another one, or none."""
-        assert started(method="HEAD").send(body, last=True) == (b"HTTP/1.1 200 OK\r\n\r\n",)
+    @pytest.mark.parametrize("body", [b"hello", memoryview(b"hello"), b"x" * 100_000])
+    def test_head_gets_the_length_that_get_has(self, body) -> None:
+        """RFC 9110, section 9.3.2."""
+        response = started([PLAIN], method="HEAD")
+        (data,) = response.send(body, last=True)
+        in_full = b"".join(started([PLAIN]).send(body, last=True))
+        assert bytes(data) == in_full.removesuffix(bytes(body))
+        assert b"Content-Length" in data
+        assert response.complete
+        assert response.body_bytes == 0
+
+    def test_head_gets_no_length_of_ours_where_there_was_no_body(self) -> None:
+        """The application may have left it out, so that a GET might have had another length."""
+        assert started(method="HEAD").send(b"", last=True) == (b"HTTP/1.1 200 OK\r\n\r\n",)
+
+    def test_head_gets_no_length_of_a_streams_end(self) -> None:
+        response = started(method="HEAD")
+        assert response.send(b"he") == (b"HTTP/1.1 200 OK\r\n\r\n",)
+        assert response.send(b"llo", last=True) == ()
+
+    def test_head_gets_no_length_of_what_another_replaces(self) -> None:
+        response = started([(b"X-Accel-Redirect", b"/f")], method="HEAD")
+        response.leave_body_out()
+        assert response.send(b"ignored", last=True) == (
+            b"HTTP/1.1 200 OK\r\nX-Accel-Redirect: /f\r\n\r\n",
+        )
+
+    @pytest.mark.parametrize("status", [204, 304])
+    def test_head_gets_no_length_of_an_answer_without_a_body(self, status) -> None:
+        (data,) = started(method="HEAD", status=status).send(b"ignored", last=True)
+        assert data == b"HTTP/1.1 %b\r\n\r\n" % status_line(status)
 
     def test_only_the_exact_method_is_head(self) -> None:
         (data,) = started(method="head").send(b"x", last=True)

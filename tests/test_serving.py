@@ -249,4 +249,18 @@ def test_application_is_named_and_known_by_its_callable(app: Any, interface: str
 
     assert (application.interface, application.name) == (interface, name)
     assert describe(app, name="site:app", prefix="/x").name == "site:app"
+    assert describe(app, interface).interface == interface
+
+
+def test_interface_that_was_chosen_goes_before_what_the_callable_looks_like():
+    async def app(*_: Any) -> None:
+        pass
+
+    assert describe(app).interface == "asgi"
     assert describe(app, "wsgi").interface == "wsgi"
+
+
+@pytest.mark.parametrize(("app", "interface"), [(wsgi_app, "asgi"), (asgi_app, "wsgi")])
+def test_interface_that_was_chosen_must_fit(app: Any, interface: str):
+    with pytest.raises(ApplicationError, match=f"--interface {interface}"):
+        describe(app, interface)

@@ -23,7 +23,7 @@ from uwsgibridge.config.settings import (
 from uwsgibridge.hosts.access_log import AccessLog
 from uwsgibridge.hosts.asgi import AsgiHost
 from uwsgibridge.hosts.hangup import HangupWatcher
-from uwsgibridge.hosts.interface import Host, detect_interface
+from uwsgibridge.hosts.interface import Host, check_interface, detect_interface
 from uwsgibridge.hosts.lifespan import Lifespan
 from uwsgibridge.hosts.lingering import LingeringClose
 from uwsgibridge.hosts.loading import await_stack, own_stack
@@ -162,9 +162,14 @@ def describe(
         interface: ``auto`` to tell by the callable.
         name: for the log; by default its module and name.
         prefix: where it is mounted.
+
+    Raises:
+        ApplicationError: it can't be called as its interface has it.
     """
     if interface == "auto":
         interface = detect_interface(app)
+    else:
+        check_interface(app, interface)
     if not name:
         of = app if hasattr(app, "__qualname__") else type(app)
         name = f"{of.__module__}:{of.__qualname__}"

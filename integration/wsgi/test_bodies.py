@@ -60,6 +60,16 @@ def hasty(serve: Callable[..., LocalStack], large_file: Path) -> LocalStack:
     )
 
 
+# --- The same head for HEAD -----------------------------------------------------------------------
+
+
+def test_head_has_the_length_that_get_has(limited: LocalStack):
+    head, get = (fetch(f"{limited.url}/read", method=method) for method in ("HEAD", "GET"))
+
+    assert (head.seen, head.body) == (200, b"")
+    assert head.headers["Content-Length"] == get.headers["Content-Length"] == str(len(get.body))
+
+
 # --- Too large ------------------------------------------------------------------------------------
 
 

@@ -77,5 +77,18 @@ def test_bare_bytes_are_sent_and_told_once(serve: Callable[..., LocalStack]):
     assert event["hint"] == "return [body]"
 
 
+def test_items_that_are_none_are_told_once(misbehaving: LocalStack):
+    before = len(misbehaving.log_events())
+    for number in range(3):
+        fetch(f"{misbehaving.url}/has-none-second/{number}")
+    fetch(f"{misbehaving.url}/settled/none")
+    misbehaving.wait_for_event(event_with(line="/settled/none"), since=before)
+    told = [it for it in misbehaving.log_events() if "yielded None" in str(it["event"])]
+    (event,) = told
+    assert event["level"] == "warning"
+    assert event["app"] == "integration.wsgi.apps.misbehaving:application"
+    assert event["hint"] == "yield b''"
+
+
 def test_the_table_is_large_enough():
     assert len(ROWS) >= 40

@@ -19,7 +19,8 @@ def command(app: str | None, **values: Any) -> None:
     """Serve APP to Nginx's uwsgi_pass, in the foreground.
 
     APP is module:attribute, a WSGI or an ASGI application; module alone takes its "application" or
-    "app". It may be left out where --mount names what to serve.
+    "app", and "module:create_app()", in quotes, is the same as module:create_app with --factory. It
+    may be left out where --mount names what to serve.
 
     \b
     uwsgibridge serve mysite.wsgi:application --bind unix:/run/mysite.sock

@@ -87,7 +87,8 @@ class Settings:
     )
     factory: bool = _option(
         False,
-        "APP is a function without arguments that returns the application.",
+        "APP is a function without arguments that returns the application; module:function() says "
+        "the same.",
         section="Application",
     )
     mount: tuple[str, ...] = _option(

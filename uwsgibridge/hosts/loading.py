@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import itertools
 import os
 import sys
@@ -37,7 +38,8 @@ def load_application(name: str, *, app_dir: str = ".", factory: bool = False) ->
 
     Args:
         name: module and attribute; both may have dots. Without an attribute, ``application`` and
-            ``app`` are tried, as Django's and Flask's own names.
+            ``app`` are tried, as Django's and Flask's own names. With ``()`` at its end it is a
+            factory, as for gunicorn.
         app_dir: put first on the import path.
         factory: call what was found, without arguments, and take what it returns.
 
@@ -47,29 +49,11 @@ def load_application(name: str, *, app_dir: str = ".", factory: bool = False) ->
     Raises:
         ApplicationError: in one sentence, with the application's traceback where it has the fault.
     """
-    module_name, _, attribute = name.partition(":")
-    if not module_name or module_name.endswith(".py") or "/" in module_name:
-        dotted = module_name.removesuffix(".py").replace("/", ".").strip(".") or "module"
-        raise ApplicationError(
-            f"{name!r} is not of the form module:attribute; write for example {dotted}:app"
-        )
-    directory = str(Path(app_dir).resolve())
-    if sys.path[:1] != [directory]:
-        sys.path.insert(0, directory)
-    module = _import_module(module_name, directory)
-    app = _find_attribute(module, module_name, attribute)
-    if factory:
-        if not callable(app):
-            raise ApplicationError(f"{name} is not callable, so it can't be a factory (--factory)")
-        try:
-            app = app()
-        except (Exception, SystemExit) as error:
-            raise ApplicationError(
-                f"the factory {name} failed", traceback_text=own_traceback(error)
-            ) from error
-    if not callable(app):
-        raise ApplicationError(f"{name} is a {type(app).__name__}, which can't be called")
-    return app  # type: ignore[no-any-return] # callable() was the check
+    name, is_call = _split_call(name)
+    app = _load(name, app_dir)
+    if factory or is_call:
+        app = _call_factory(app, name)
+    return _checked(app, name)
 
 
 def load_hook(name: str, *, app_dir: str = ".") -> Callable[[], object]:
@@ -87,7 +71,7 @@ def load_hook(name: str, *, app_dir: str = ".") -> Callable[[], object]:
     """
     if not name:
         return lambda: None
-    hook = load_application(name, app_dir=app_dir)
+    hook = _checked(_load(name, app_dir), name)
 
     def call() -> object:
         try:
@@ -153,6 +137,54 @@ def await_stack(task: object) -> str:
 def _is_ours(filename: str) -> bool:
     # The bundled example applications are applications.
     return filename.startswith(_NOT_ITS_OWN) and not filename.startswith(_EXAMPLES)
+
+
+def _split_call(name: str) -> tuple[str, bool]:
+    """Take ``()`` off the end; the second value is whether it was there."""
+    callee, parenthesis, rest = name.partition("(")
+    if not parenthesis:
+        return name, False
+    if rest.strip() != ")":
+        raise ApplicationError(
+            f"{name!r} is more than the call of a factory without arguments; write a function "
+            "without arguments that makes this call, and name it with --factory"
+        )
+    return callee.rstrip(), True
+
+
+def _load(name: str, app_dir: str) -> Any:
+    module_name, _, attribute = name.partition(":")
+    if not module_name or module_name.endswith(".py") or "/" in module_name:
+        dotted = module_name.removesuffix(".py").replace("/", ".").strip(".") or "module"
+        raise ApplicationError(
+            f"{name!r} is not of the form module:attribute; write for example {dotted}:app"
+        )
+    directory = str(Path(app_dir).resolve())
+    if sys.path[:1] != [directory]:
+        sys.path.insert(0, directory)
+    module = _import_module(module_name, directory)
+    return _find_attribute(module, module_name, attribute)
+
+
+def _call_factory(factory: Any, name: str) -> Any:
+    if not callable(factory):
+        raise ApplicationError(f"{name} is not callable, so it can't be a factory (--factory)")
+    try:
+        app = factory()
+    except (Exception, SystemExit) as error:
+        raise ApplicationError(
+            f"the factory {name} failed", traceback_text=own_traceback(error)
+        ) from error
+    if inspect.iscoroutine(app):
+        app.close()  # else Python warns of it beside our own words
+        raise ApplicationError(f"the factory {name} is an async function; it must be a plain one")
+    return app
+
+
+def _checked(found: Any, name: str) -> Callable[..., Any]:
+    if not callable(found):
+        raise ApplicationError(f"{name} is a {type(found).__name__}, which can't be called")
+    return found  # type: ignore[no-any-return] # callable() was the check
 
 
 def _import_module(module_name: str, directory: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from time import monotonic
+from types import TracebackType
 from typing import Final
 
 from uwsgibridge.hosts.access_log import Access, AccessLog
@@ -20,6 +21,9 @@ _SENTENCES: Final = {
     503: "The server is stopping.",
     504: "The application did not answer in time.",
 }
+
+# Where it is found that an application broke a rule.
+_RULES: Final = ("uwsgibridge.hosts.", "uwsgibridge.protocol.")
 
 
 class Reporter:
@@ -47,6 +51,8 @@ class Reporter:
         self.logs_access = access_log is not None
         self._access_log = access_log
         self._warned_of_bare_bytes = False
+        self._warned_of_returned_value = False
+        self._warned_of_none = False
 
     def application_failed(
         self, request: Request, response: Response, error: BaseException
@@ -141,6 +147,25 @@ class Reporter:
                 hint="return [body]",
             )
 
+    def none_item(self) -> None:
+        """Say once that the application yields None, which is passed over."""
+        if not self._warned_of_none:
+            self._warned_of_none = True
+            self.log.warning(
+                "application yielded None, which WSGI does not know: it is passed over",
+                hint="yield b''",
+            )
+
+    def returned_value(self, value: object) -> None:
+        """Say once that the ASGI application returns something, which goes nowhere."""
+        if not self._warned_of_returned_value:
+            self._warned_of_returned_value = True
+            self.log.warning(
+                "application returned a value, which ASGI takes no notice of",
+                returned=type(value).__name__,
+                hint="await send(...) the answer, and return nothing",
+            )
+
     def over(
         self,
         request: Request,
@@ -199,8 +224,40 @@ class Reporter:
             **_about(request),
             outcome=outcome,
             detail=str(error) if broke_a_rule else type(error).__name__,
-            exception=own_traceback(error),
+            exception=application_traceback(error),
         )
+
+
+def application_traceback(error: BaseException) -> str:
+    """Format what an application raised, without our frames on either side of its own.
+
+    Args:
+        error: as it was raised. Where it is our word for a broken rule, or comes from that, its
+            traceback is cut behind the line of the application that broke it.
+    """
+    pending: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while pending:
+        one = pending.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        if isinstance(one, InvalidResponse):
+            _cut_behind_application(one.__traceback__)
+        pending += (one.__cause__, one.__context__)
+        if isinstance(one, BaseExceptionGroup):
+            pending += one.exceptions
+    return own_traceback(error)
+
+
+def _cut_behind_application(frame: TracebackType | None) -> None:
+    its_last = None
+    while frame is not None:
+        if not str(frame.tb_frame.f_globals.get("__name__")).startswith(_RULES):
+            its_last = frame
+        frame = frame.tb_next
+    if its_last is not None:
+        its_last.tb_next = None
 
 
 def failure_answer(request: Request, status: int) -> bytes:

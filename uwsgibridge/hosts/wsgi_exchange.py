@@ -153,8 +153,8 @@ class WsgiExchange(Exchange):
         self,
         status: str,
         headers: list[tuple[str, str]],
-        exc_info: OptExcInfo | None = None,
         /,
+        exc_info: OptExcInfo | None = None,
     ) -> Callable[[bytes], None]:
         """Take the head as PEP 3333 has it, which may be replaced until it has left."""
         response = self._response
@@ -198,7 +198,7 @@ class WsgiExchange(Exchange):
 
     def _send(self, iterable: Any) -> None:
         response = self._response
-        if type(iterable) is list and len(iterable) == 1:
+        if type(iterable) is list and len(iterable) == 1 and iterable[0] is not None:
             self._write(response.send(_checked(iterable[0]), last=True))
         elif isinstance(iterable, bytes):
             # By the letter a sequence of integers; nginx's own test applications return it.
@@ -212,6 +212,10 @@ class WsgiExchange(Exchange):
             self._send_file(file)
         else:
             for chunk in iterable:
+                if chunk is None:
+                    # uWSGI passes over it, so there are applications that yield it.
+                    self._context.reporter.none_item()
+                    continue
                 # An empty one keeps the head back, which may still be replaced (the PEP,
                 # "Handling the start_response callable").
                 if _checked(chunk):

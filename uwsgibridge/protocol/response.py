@@ -3,7 +3,7 @@
 The answer is HTTP/1.1 with the end marked by Content-Length or by closing. The rules are those of
 nginx's ``ngx_http_uwsgi_process_header``, of RFC 9110 and of PEP 3333:
 
-- no CR, LF or NUL leaves in a status or header;
+- no control character but the tab leaves in a status or header;
 - hop-by-hop headers are the frontend's affair and are dropped, Transfer-Encoding above all: nginx
   drops it as well, and the chunk marks would be taken for the body;
 - no interim status: a uwsgi frontend takes the first head for the final one;
@@ -32,6 +32,8 @@ _MAX_REMEMBERED: Final = 1024
 _TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _STATUS: Final = re.compile(r"[1-9][0-9]{2}(?: [^\x00-\x08\x0a-\x1f\x7f]*)?")
 
+# Those that a header's value must not have: all but the tab (RFC 9110, section 5.5).
+_CONTROLS: Final = bytes([*range(0x09), *range(0x0A, 0x20), 0x7F])
 
 # What a header's name means to us. Plain integers: an enum's costs show on the request path.
 _PLAIN: Final = 0
@@ -88,6 +90,7 @@ class Response:
     _sent = 0
     _is_head_request = False
     _no_body = False
+    _body_is_elsewhere = False
 
     def __init__(self, method: str) -> None:
         if method == "HEAD":
@@ -123,6 +126,8 @@ class Response:
                     if kind == _HOP_BY_HOP:
                         continue
                     if kind == _CONTENT_LENGTH:
+                        # Not part of it (RFC 9110, section 5.5), and nginx would stumble over a tab.
+                        value = value.strip(b" \t")  # noqa: PLW2901 - what is sent from here on
                         length = _parse_length(value)
                         if promised is not None:
                             if promised != length:
@@ -157,7 +162,8 @@ class Response:
         Args:
             chunk: bytes of the body, or another buffer of them; may be empty.
             last: whether nothing follows. Where no Content-Length was given and this is also the
-                first piece, it is added.
+                first piece, it is added; for HEAD only if the piece is not empty, since an
+                application may have left the body out.
 
         Returns:
             Buffers, none empty; the first one starts with the head where it had not left.
@@ -177,6 +183,8 @@ class Response:
         size = len(chunk)
         promised = self._promised
         if self._no_body:
+            if last and size and promised is None:
+                self._tell_head_request(size)
             chunk, size = b"", 0
         elif promised is not None and self._sent + size > promised:
             allowed = promised - self._sent
@@ -203,13 +211,15 @@ class Response:
         view = memoryview(chunk)
         return (head + view[:_JOIN_BYTES], view[_JOIN_BYTES:])
 
-    def allow(self, available_bytes: int) -> int:
-        """Ask how much of a body of known length may be sent by other means than `send`.
+    def allow(self, available_bytes: int, *, last: bool = True) -> int:
+        """Ask how much of a piece of known length may be sent by other means than `send`.
 
-        Where no Content-Length was given and the head has not left, this length becomes it.
+        Where nothing follows, no Content-Length was given and the head has not left, this length
+        becomes it.
 
         Args:
             available_bytes: what there is.
+            last: whether nothing follows.
 
         Raises:
             InvalidResponse: there is no head yet.
@@ -219,7 +229,7 @@ class Response:
         if self._no_body:
             return 0
         if self._promised is None:
-            if not self.head_sent:
+            if last and not self.head_sent:
                 self._promised = available_bytes
                 self._head += b"\r\nContent-Length: %d" % available_bytes
             return available_bytes
@@ -231,7 +241,7 @@ class Response:
 
     def leave_body_out(self) -> None:
         """Send no body, whatever the application gives: another takes care of it."""
-        self._no_body = True
+        self._no_body = self._body_is_elsewhere = True
 
     def finish(self) -> tuple[Buffer, ...]:
         """End the answer after streaming.
@@ -254,6 +264,12 @@ class Response:
         largest = max(lines[1:], key=len, default=b"")
         name = largest.partition(b":")[0].decode("latin-1")
         return len(self._head) + 4, name, len(largest)
+
+    def _tell_head_request(self, size_bytes: int) -> None:
+        """Give HEAD the length that the answer to GET has (RFC 9110, section 9.3.2)."""
+        has_length = self.status not in {204, 304} and not self._body_is_elsewhere
+        if self._is_head_request and has_length and not self.head_sent:
+            self._head += b"\r\nContent-Length: %d" % size_bytes
 
     @property
     def body_bytes(self) -> int:
@@ -362,8 +378,8 @@ def refusal(error: ProtocolError) -> bytes:
 
 def _join(lines: list[bytes]) -> bytes:
     head = b"\r\n".join(lines)
-    breaks = len(lines) - 1
-    if head.count(b"\n") != breaks or head.count(b"\r") != breaks or b"\0" in head:
+    # What is over the two characters of each break is an application's.
+    if len(head) - len(head.translate(None, _CONTROLS)) != 2 * (len(lines) - 1):
         raise _blame(lines)
     return head
 
@@ -396,7 +412,9 @@ def _first_odd_header(headers: object) -> str:
 
 def _blame(lines: list[bytes]) -> InvalidResponse:
     for line in lines:
-        if b"\r" in line or b"\n" in line or b"\0" in line:
+        if len(line.translate(None, _CONTROLS)) != len(line):
             name = line.partition(b":")[0].decode("latin-1")
-            return InvalidResponse(f"the value of {name[:80]!r} holds a CR, LF or NUL")
-    raise AssertionError("unreachable: counted a break that no line holds")
+            return InvalidResponse(
+                f"the value of {name[:80]!r} holds a CR, LF or NUL, or another control character"
+            )
+    raise AssertionError("unreachable: counted a character that no line holds")

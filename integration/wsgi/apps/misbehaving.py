@@ -438,10 +438,22 @@ def has_a_str_second(environ, start_response):
     return Closing([b"bytes", "text"])
 
 
-@row(BROKEN, BROKE_A_RULE, "of type NoneType, not bytes")
+@row(200, text=b"bytes")
 def has_none_second(environ, start_response):
     start_response("200 OK", TEXT)
     return Closing([b"bytes", None])
+
+
+@row(200, text=b"")
+def has_none_alone(environ, start_response):
+    start_response("200 OK", TEXT)
+    return [None]
+
+
+@row(500, BROKE_A_RULE, "of type NoneType, not bytes")
+def writes_none(environ, start_response):
+    start_response("200 OK", TEXT)(None)
+    return Closing([])
 
 
 @row(BROKEN, FAILED, "generator ignored GeneratorExit")
@@ -522,6 +534,16 @@ def starts_again_with_an_error(environ, start_response):
         raise ValueError
     except ValueError:
         start_response("503 Its Own", TEXT, sys.exc_info())
+    return Closing([b"an answer of its own"])
+
+
+@row(503, text=b"an answer of its own")
+def starts_again_with_an_error_by_keyword(environ, start_response):
+    start_response("200 OK", TEXT)
+    try:
+        raise ValueError
+    except ValueError:
+        start_response("503 Its Own", TEXT, exc_info=sys.exc_info())
     return Closing([b"an answer of its own"])
 
 
@@ -611,6 +633,12 @@ def header_value_with_nul(environ, start_response):
     return Closing([b""])
 
 
+@row(500, BROKE_A_RULE, "another control character")
+def header_value_with_a_control_character(environ, start_response):
+    start_response("200 OK", [("X-A", "b\x01")])
+    return Closing([b""])
+
+
 @row(500, BROKE_A_RULE, "is not a header name")
 def header_name_with_a_colon(environ, start_response):
     start_response("200 OK", [("X-Injected: yes", "b")])
@@ -681,6 +709,12 @@ def headers_are_none(environ, start_response):
 @row(500, BROKE_A_RULE, "two Content-Length headers")
 def has_two_lengths(environ, start_response):
     start_response("200 OK", [("Content-Length", "1"), ("content-length", "2")])
+    return Closing([b"x"])
+
+
+@row(200, text=b"x")
+def has_a_length_with_space_around_it(environ, start_response):
+    start_response("200 OK", [("Content-Length", " 1\t")])
     return Closing([b"x"])
 
 
