@@ -10,6 +10,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -475,6 +476,60 @@ def test_function_that_returns_nothing_to_await_is_answered_500(loop: str):
 
 
 @on_each_loop
+def test_what_an_application_returns_is_warned_of_once(loop: str):
+    def answering(returned: object) -> Callable[..., Any]:
+        async def app(scope, receive, send):
+            await send(START)
+            await send(body(b"answered"))
+            return returned
+
+        return app
+
+    mounts = {"/list": answering([]), "/none": answering(None)}
+    with running(answering(b"x"), loop=loop, lifespan="off", mounts=mounts) as bridge:
+        for path in ("/", "/list", "/none") * 2:
+            assert bridge.ask(path).body == b"answered"
+
+    told = bridge.events.find(level="warning")
+    assert [event["returned"] for event in told] == ["bytes", "list"]
+    assert {event["event"] for event in told} == {
+        "application returned a value, which ASGI takes no notice of"
+    }
+    assert bridge.counters.app_errors == 0
+
+
+@on_each_loop
+def test_an_application_that_returns_its_answer_is_told_both(loop: str):
+    async def app(scope, receive, send):
+        return {"status": 200}
+
+    with running(app, loop=loop, lifespan="off") as bridge:
+        assert bridge.ask().seen == 500
+
+    (warning,) = bridge.events.find(level="warning")
+    assert warning["returned"] == "dict"
+    (error,) = bridge.events.find(level="error")
+    assert "returned without sending a response" in error["exception"]
+
+
+@on_each_loop
+def test_traceback_of_a_broken_rule_has_none_of_our_frames(loop: str):
+    async def app(scope, receive, send):
+        try:
+            await send({"type": "http.response.start", "status": "no number"})
+        except RuntimeError as error:
+            raise ValueError from error
+
+    with running(app, loop=loop, lifespan="off") as bridge:
+        bridge.ask()
+
+    (event,) = bridge.events.find(event=FAILED)
+    lines = event["exception"].splitlines()
+    assert [__file__ in line for line in lines if line.startswith("  File ")] == [True, True]
+    assert any("InvalidResponse: " in line for line in lines)
+
+
+@on_each_loop
 def test_traceback_begins_in_the_application(loop: str):
     async def app(scope, receive, send):
         raise ValueError
@@ -518,6 +573,37 @@ def test_head_too_large_for_nginx_is_told_with_the_header_that_is_it(loop: str):
     assert event["largest_header_bytes"] == 5000 + len("X-Large: ")
 
 
+@on_each_loop
+@pytest.mark.parametrize(
+    ("method", "status", "length", "sent"),
+    [
+        ("GET", 200, None, 200_000),
+        ("GET", 200, 150_000, 150_000),
+        ("HEAD", 200, None, 0),
+        ("HEAD", 200, 200_000, 0),
+        ("GET", 204, None, 0),
+        ("GET", 304, None, 0),
+    ],
+)
+def test_piece_of_a_file_is_no_longer_than_the_body(
+    loop: str, tmp_path: Path, method: str, status: int, length: int | None, sent: int
+):
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * 200_000)
+    headers = [] if length is None else [(b"Content-Length", b"%d" % length)]
+
+    async def app(scope, receive, send):
+        await send(start(status, *headers))
+        with path.open("rb") as file:
+            message = {"type": "http.response.zerocopysend", "file": file, "offset": 0}
+            await send({**message, "more_body": True})
+            await send(body())
+
+    with running(app, loop=loop) as bridge:
+        answer = bridge.ask(method=method)
+        assert (answer.status, len(answer.body)) == (status, sent)
+
+
 # What an application sees.
 
 
@@ -559,6 +645,7 @@ def test_scope(loop: str):
     assert variables[b"REMOTE_USER"] == b"alice"
     assert variables[b"PATH_INFO"] == b"/caf\xc3\xa9"
     assert len(variables) == len(list(variables)) == len(dict(variables))
+    assert isinstance(variables, dict)
     assert b"REMOTE_USER" in variables
     assert b"NOT_THERE" not in variables
     assert variables.get(b"NOT_THERE") is None

@@ -232,17 +232,65 @@ def test_message_out_of_order_is_refused(loop: str):
     errors: list[Exception] = []
 
     async def lifespan(scope, receive, send):
-        for kind in ("lifespan.startup.complete", "lifespan.shutdown.complete", "http.oops"):
-            try:
-                await send({"type": kind})
-            except RuntimeError as error:
-                errors.append(error)
-        await well_behaved(scope, receive, send)
+        async def attempt(*kinds: str) -> None:
+            for kind in kinds:
+                try:
+                    await send({"type": kind})
+                except RuntimeError as error:
+                    errors.append(error)
+
+        await attempt("lifespan.shutdown.complete", "http.oops")
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await attempt("lifespan.startup.complete", "lifespan.startup.failed")
+        await receive()
+        await attempt("lifespan.startup.complete")
 
     with running(application(lifespan), loop=loop, lifespan="on") as bridge:
         assert bridge.ask().body == b"served"
 
-    assert ["is not expected here" in str(error) for error in errors] == [True] * 3
+    assert ["is not expected here" in str(error) for error in errors] == [True] * 5
+
+
+@on_each_loop
+@pytest.mark.parametrize("mode", ["auto", "on"])
+def test_answer_may_come_before_the_event_is_asked_for(loop: str, mode: str):
+    received: list[str] = []
+
+    async def lifespan(scope, receive, send):
+        scope["state"]["started"] = True
+        await send({"type": "lifespan.startup.complete"})
+        for _ in range(2):
+            received.append((await receive())["type"])
+        await send({"type": "lifespan.shutdown.complete"})
+        received.append("over")
+
+    with running(application(lifespan), loop=loop, lifespan=mode) as bridge:
+        assert bridge.ask().body == b"served"
+
+    assert received == ["lifespan.startup", "lifespan.shutdown", "over"]
+    assert bridge.events.find() == []
+
+
+@on_each_loop
+def test_failure_may_come_before_the_event_is_asked_for(loop: str):
+    async def lifespan(scope, receive, send):
+        await send({"type": "lifespan.startup.failed", "message": "no database"})
+
+    assert str(startup_error(lifespan, loop)).endswith("startup failed: no database")
+
+
+@on_each_loop
+def test_traceback_of_a_broken_rule_has_none_of_our_frames(loop: str):
+    async def lifespan(scope, receive, send):
+        await receive()
+        await send({"type": "http.oops"})
+
+    text = startup_error(lifespan, loop, lifespan="on").traceback_text
+
+    files = [line for line in text.splitlines() if line.startswith("  File ")]
+    assert [__file__ in line for line in files] == [True, True]
+    assert "'http.oops' is not expected here" in text
 
 
 @on_each_loop

@@ -417,6 +417,103 @@ def test_a_close_is_answered_behind_what_waits(family: str, loop: str) -> None:
         assert client.ends()
 
 
+# Pings.
+
+
+@on_each_loop
+@on_each_socket
+def test_a_client_that_answers_no_ping_is_told_before_the_end(family: str, loop: str) -> None:
+    messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    async def app(scope, receive, send):
+        await accept(receive, send)
+        messages.put(await receive())
+
+    with (
+        running(
+            app, family, loop=loop, lifespan="off", websocket_ping_seconds=SHORT_SECONDS
+        ) as bridge,
+        opened(bridge) as client,
+    ):
+        assert client.receive() == (PING, b"")
+        assert client.receive() == said(CLOSE, 1011, "no pong")
+        assert client.ends()
+
+    message = messages.get(timeout=0)
+    assert message == {"type": "websocket.disconnect", "code": 1006, "reason": "no pong"}
+    assert bridge.counters.client_gone == 1
+    assert bridge.events.find(level="error") == bridge.events.find(level="warning") == []
+
+
+@on_each_loop
+@on_each_socket
+def test_a_client_that_takes_nothing_is_ended_without_a_word(family: str, loop: str) -> None:
+    """A close frame has no room then, and is not waited for."""
+    messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    async def app(scope, receive, send):
+        await accept(receive, send)
+        with suppress(OSError):
+            await send({"type": "websocket.send", "bytes": bytes(ON_THE_WAY_BYTES)})
+        messages.put(await receive())
+
+    with (
+        running(
+            app, family, loop=loop, lifespan="off", websocket_ping_seconds=SHORT_SECONDS
+        ) as bridge,
+        connect(bridge.address) as connection,
+    ):
+        connection.sendall(packet(**HANDSHAKE))
+        assert messages.get(timeout=PATIENCE_SECONDS)["code"] == 1006
+        received = 0
+        with suppress(ConnectionResetError):
+            while piece := connection.recv(MIB):
+                received += len(piece)
+
+    assert received < ON_THE_WAY_BYTES
+    assert bridge.counters.client_gone == 1
+
+
+# What an application gets.
+
+
+@on_each_loop
+def test_a_message_has_one_of_the_two_keys_and_none_for_the_other(loop: str) -> None:
+    messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    async def app(scope, receive, send):
+        await accept(receive, send)
+        for _ in range(2):
+            messages.put(await receive())
+
+    with running(app, loop=loop, lifespan="off") as bridge, opened(bridge) as client:
+        client.send(TEXT, b"text")
+        client.send(BINARY, b"bytes")
+        text = messages.get(timeout=PATIENCE_SECONDS)
+        binary = messages.get(timeout=PATIENCE_SECONDS)
+
+    assert text == {"type": "websocket.receive", "text": "text"}
+    assert binary == {"type": "websocket.receive", "bytes": b"bytes"}
+    assert text["bytes"] is text.get("bytes") is binary["text"] is binary.get("text") is None
+    with pytest.raises(KeyError, match="code"):
+        text["code"]
+
+
+@on_each_loop
+def test_what_an_application_returns_is_warned_of_once(loop: str) -> None:
+    async def app(scope, receive, send):
+        await accept(receive, send)
+        return "done"
+
+    with running(app, loop=loop, lifespan="off") as bridge:
+        for _ in range(2):
+            with opened(bridge) as client:
+                assert client.receive() == said(CLOSE, 1000)
+
+    (event,) = bridge.events.find(level="warning")
+    assert event["returned"] == "str"
+
+
 # Several tasks, several WebSockets.
 
 

@@ -238,7 +238,10 @@ def test_a_client_that_answers_no_ping_is_closed(pinging: LocalStack, key: str) 
     path = f"/echo/{key}"
     with FrameClient(pinging.url, path) as client:
         assert client.receive() == Frame(PING, b"")
-        assert client.receive() is None
+        frame = client.receive()
+        assert frame is not None
+        assert (frame.opcode, Close.parse(frame.payload)) == (CLOSE, Close(1011, "no pong"))
+        assert client.ends()
         pinging.wait_for_event(event_with(event="app", path=path, told="disconnect 1006 no pong"))
 
 

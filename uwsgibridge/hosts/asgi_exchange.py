@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any, Final, TypeAlias
@@ -26,7 +26,7 @@ AsgiApplication: TypeAlias = Callable[
         Callable[[], Awaitable[Message]],
         Callable[[Message], Awaitable[None]],
     ],
-    Awaitable[None],
+    Awaitable[object],
 ]
 
 # The time to accept a piece is bounded, so the piece must be.
@@ -89,7 +89,9 @@ class AsgiExchange(Exchange):
     async def run(self) -> None:
         """Call the application and end the connection; only cancellation leaves here."""
         try:
-            await self._context.app(self._scope(), self.receive, self.send)
+            returned = await self._context.app(self._scope(), self.receive, self.send)
+            if returned is not None:
+                self._context.reporter.returned_value(returned)
             if not self._ended and not self._gone:
                 await self._after_return()
         except (asyncio.CancelledError, trio.Cancelled) as error:
@@ -177,29 +179,3 @@ class AsgiExchange(Exchange):
     def _leave(self) -> None:
         """Note that the client has gone."""
         self._gone = True
-
-
-class UwsgiVars(Mapping[bytes, bytes]):
-    """All vars of the packet as bytes, encoded when they are looked at.
-
-    Args:
-        variables: the vars as text in latin-1.
-    """
-
-    __slots__ = ("_vars",)
-
-    def __init__(self, variables: Mapping[str, str]) -> None:
-        self._vars = variables
-
-    def __getitem__(self, key: bytes) -> bytes:
-        return self._vars[key.decode("latin-1")].encode("latin-1")
-
-    def __iter__(self) -> Iterator[bytes]:
-        return (key.encode("latin-1") for key in self._vars)
-
-    def __len__(self) -> int:
-        return len(self._vars)
-
-    def __repr__(self) -> str:
-        # Not the values: a scope that is printed would show cookies.
-        return f"<{len(self)} uwsgi vars>"

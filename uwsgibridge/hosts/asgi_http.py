@@ -10,7 +10,8 @@ from typing import Any, Final
 import trio
 
 from uwsgibridge.connection import Connection, PeerGone, Task
-from uwsgibridge.hosts.asgi_exchange import AsgiContext, AsgiExchange, Message, UwsgiVars
+from uwsgibridge.hosts.asgi_exchange import AsgiContext, AsgiExchange, Message
+from uwsgibridge.hosts.asgi_vars import UwsgiVars
 from uwsgibridge.hosts.files import CANT_SEND_FILE
 from uwsgibridge.hosts.loading import await_stack
 from uwsgibridge.hosts.loops import Event
@@ -139,8 +140,7 @@ class HttpExchange(AsgiExchange):
         available = max(0, os.fstat(descriptor).st_size - offset)
         wanted = available if count is None else min(available, count)
         response = self._response
-        # Its length becomes the Content-Length where this is all of the body.
-        left = response.allow(wanted) if last else wanted
+        left = response.allow(wanted, last=last)
         if 0 < left < wanted:
             response.excess_bytes += wanted - left
         first = os.pread(descriptor, min(left, _FIRST_PIECE_BYTES), offset)

@@ -15,7 +15,8 @@ from typing import Any, Final
 import trio
 
 from uwsgibridge.connection import CHUNK_BYTES, Connection, PeerGone, Task
-from uwsgibridge.hosts.asgi_exchange import AsgiContext, AsgiExchange, Message, UwsgiVars
+from uwsgibridge.hosts.asgi_exchange import AsgiContext, AsgiExchange, Message
+from uwsgibridge.hosts.asgi_vars import UwsgiVars
 from uwsgibridge.hosts.loops import Event, Watch
 from uwsgibridge.hosts.reporting import failure_answer
 from uwsgibridge.hosts.tls import tls_extension
@@ -43,6 +44,8 @@ _MAX_OUTBOX_BYTES: Final = 65_536
 # After our close frame, for the client's. Then the connection goes without it.
 _CLOSE_SECONDS: Final = 5.0
 
+_NO_PONG: Final = "no pong"
+
 
 class _State(Enum):
     """ASGI specification, "WebSocket": what may be sent when."""
@@ -51,6 +54,20 @@ class _State(Enum):
     OPEN = auto()
     DENYING = auto()  # an HTTP answer in place of the handshake
     CLOSED = auto()
+
+
+class _Received(dict[str, Any]):
+    """A ``websocket.receive``: the key that has the data, and None for the other of the two.
+
+    The specification lets a server leave the other key out or send None. Some applications ask
+    which of the keys is there, and some read both.
+    """
+
+    __slots__ = ()
+
+    def __missing__(self, key: str) -> None:
+        if key not in {"bytes", "text"}:
+            raise KeyError(key)
 
 
 class WebSocketExchange(AsgiExchange):
@@ -107,9 +124,8 @@ class WebSocketExchange(AsgiExchange):
         self._queue.popleft()
         self._queued_bytes -= len(item.data)
         self._read_on()
-        if isinstance(item.data, str):
-            return {"type": "websocket.receive", "bytes": None, "text": item.data}
-        return {"type": "websocket.receive", "bytes": item.data, "text": None}
+        key = "text" if isinstance(item.data, str) else "bytes"
+        return _Received({"type": "websocket.receive", key: item.data})
 
     async def send(self, message: Message) -> None:
         """Take ``accept``, a message, ``close``, or an HTTP answer that denies the handshake."""
@@ -325,13 +341,21 @@ class WebSocketExchange(AsgiExchange):
         if self._pong_due and not self._is_suspended and not self._is_moving:
             # A whole interval without an answer, or anything else, either way: nobody is there.
             self._gone = True
-            self._finish(Closed(CLOSE_ABNORMAL, "no pong"), complete=False)
+            self._finish(Closed(CLOSE_ABNORMAL, _NO_PONG), complete=self._say_farewell())
             return
         self._pong_due = True
         self._outbox += self._websocket.ping()
         self._flush_soon()
         self._is_moving = False
         self._schedule_ping()
+
+    def _say_farewell(self) -> bool:
+        """Send the close frame to a client that does not answer; whether all of it could be sent."""
+        rest = bytes(self._outbox) + self._websocket.close(CLOSE_INTERNAL_ERROR, _NO_PONG)
+        try:
+            return self.connection.send(rest) == len(rest)
+        except OSError:
+            return False
 
     def _deny(self, status: int) -> None:
         self._status = status

@@ -11,8 +11,9 @@ from typing import Any
 
 import trio
 
-from uwsgibridge.hosts.loading import ApplicationError, own_traceback
+from uwsgibridge.hosts.loading import ApplicationError
 from uwsgibridge.hosts.loops import Loop
+from uwsgibridge.hosts.reporting import application_traceback
 from uwsgibridge.protocol.errors import InvalidResponse
 from uwsgibridge.telemetry.logs import Logger
 
@@ -51,7 +52,8 @@ class Lifespan:
         self._log = logger
         self._task: object = None
         self._running = False
-        self._stage = "new"
+        self._stage = "starting"
+        self._startup_given = False
         self._error: BaseException | None = None
         self._failure: str | None = None
         self._startup_over = trio.Event()
@@ -83,7 +85,7 @@ class Lifespan:
         if self._mode == "on":
             raise ApplicationError(
                 "the application's startup failed (--lifespan on)",
-                traceback_text=own_traceback(self._error) if self._error else "",
+                traceback_text=application_traceback(self._error) if self._error else "",
             )
         reason = repr(self._error) if self._error else "it returned at once"
         self._log.info("application has no lifespan events", reason=reason)
@@ -102,7 +104,9 @@ class Lifespan:
         elif self._failure is not None:
             self._log.error("application's shutdown failed", detail=self._failure)
         elif self._error is not None:
-            self._log.error("application's shutdown failed", traceback=own_traceback(self._error))
+            self._log.error(
+                "application's shutdown failed", traceback=application_traceback(self._error)
+            )
 
     async def _run(self) -> None:
         scope = {
@@ -118,7 +122,8 @@ class Lifespan:
             self._error = error
             if self._stage == "started":
                 self._log.error(
-                    "application's lifespan ended while serving", traceback=own_traceback(error)
+                    "application's lifespan ended while serving",
+                    traceback=application_traceback(error),
                 )
         finally:
             self._running = False
@@ -126,8 +131,9 @@ class Lifespan:
             self._shutdown_over.set()
 
     async def _receive(self) -> dict[str, Any]:
-        if self._stage == "new":
-            self._stage = "starting"
+        if not self._startup_given:
+            # Also after the answer, which an application may give before it asks for the event.
+            self._startup_given = True
             return {"type": "lifespan.startup"}
         await self._shutdown_wanted.wait()
         if self._stage == "stopping":

@@ -11,6 +11,7 @@ import tempfile
 from array import array
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from copy import deepcopy
 from http import HTTPStatus
 from typing import Any
 
@@ -402,6 +403,17 @@ async def injects_by_a_hint(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 # --- Right: the request ---------------------------------------------------------------------------
+
+
+@http(200, text=b"{'vars': {}}, then b'GET' and b'GET'")
+async def writes_its_scope_as_json(scope: Scope, receive: Receive, send: Send) -> None:
+    """As those do that want to see what they get."""
+    copied = deepcopy(scope)["extensions"]["uwsgi"]["vars"]
+    written = json.loads(json.dumps(scope, default=bytes.decode))["extensions"]["uwsgi"]
+    variables = scope["extensions"]["uwsgi"]["vars"]
+    seen = (written, variables[b"REQUEST_METHOD"], copied[b"REQUEST_METHOD"])
+    await begin(send)
+    await end(send, b"%a, then %a and %a" % seen)
 
 
 @http(200, method="POST", body=b"a body", text=b"a body")

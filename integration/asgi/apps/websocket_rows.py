@@ -68,6 +68,21 @@ async def repeats(scope: Scope, receive: Receive, send: Send) -> None:
         await send({**message, "type": "websocket.send"})
 
 
+@websocket("text", "bytes", NORMAL, says_first=("one", b"two"), told=("KeyError 'other'",) * 2)
+async def asks_which_key_is_there(scope: Scope, receive: Receive, send: Send) -> None:
+    await accept(receive, send)
+    for present, absent, data in (("text", "bytes", "one"), ("bytes", "text", b"two")):
+        message = await receive()
+        assert message == {"type": "websocket.receive", present: data}
+        assert absent not in message
+        assert message[absent] is message.get(absent) is None
+        try:
+            message["other"]
+        except KeyError as error:
+            tell(scope, f"KeyError {error}")
+        await say(send, present)
+
+
 @websocket(
     Close(4001, "so it is"),
     says_first=(Close(4001, "so it is"),),
