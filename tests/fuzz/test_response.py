@@ -38,9 +38,13 @@ names = st.one_of(
          b"Transfer-Encoding", b"CONNECTION", b"Keep-Alive", b"upgrade", b"TE", b"Status", b"Date"]
     ),
 )  # fmt: skip
-lengths = st.integers(0, 40).map(lambda number: b"%d" % number)
+spaces = st.sampled_from([b"", b"", b"", b" ", b"\t "])
+lengths = st.builds(
+    lambda before, number, after: b"%b%d%b" % (before, number, after),
+    *(spaces, st.integers(0, 40), spaces),
+)
 values = st.one_of(
-    st.binary(max_size=20).filter(lambda value: not has_break(value)),
+    st.binary(max_size=20).filter(lambda value: not has_control(value)),
     lengths,
     st.sampled_from([b"", b"chunked", b"close", b"text/event-stream", b"no", b"yes"]),
 )
@@ -57,8 +61,9 @@ large_bodies = st.lists(
 )
 
 
-def has_break(text: bytes) -> bool:
-    return any(byte in text for byte in (b"\r", b"\n", b"\0"))
+def has_control(text: bytes) -> bool:
+    """Whether it has a control character; a tab is none."""
+    return any((byte < 0x20 or byte == 0x7F) and byte != 0x09 for byte in text)
 
 
 def is_allowed(status: int, given_headers: Headers) -> bool:
@@ -70,10 +75,10 @@ def is_allowed(status: int, given_headers: Headers) -> bool:
         if name.lower() in HOP_BY_HOP:
             continue
         if name.lower() == b"content-length":
-            if not re.fullmatch(rb"[0-9]{1,18}", value):
+            if not re.fullmatch(rb"[ \t]*[0-9]{1,18}[ \t]*", value):
                 return False
             promised.add(int(value))
-        if has_break(value):
+        if has_control(value):
             return False
     return status >= 200 and len(promised) <= 1
 
@@ -94,6 +99,7 @@ def expected_headers(status: int, given_headers: Headers) -> Headers:
             if seen_length or status == 204:
                 continue
             seen_length = True
+            value = value.strip(b" \t")  # noqa: PLW2901 - that is what is expected
         found.append((name, value))
     types = [value for name, value in found if name.lower() == b"content-type"]
     names_found = {name.lower() for name, _ in found}
@@ -108,7 +114,7 @@ def split_answer(data: bytes) -> tuple[bytes, Headers, bytes]:
     first, *lines = head.split(b"\r\n")
     found: Headers = []
     for line in lines:
-        assert not has_break(line)
+        assert not has_control(line)
         name, colon, value = line.partition(b": ")
         assert colon
         found.append((name, value))
@@ -178,9 +184,13 @@ def test_a_body_is_as_long_as_it_says(
     assert all(written)
     _, found, body = split_answer(b"".join(written))
     expected = expected_headers(status, given_headers)
+    is_single = not chunks or (ends_with_a_piece and len(chunks) == 1)
+    length = [(b"Content-Length", b"%d" % len(whole))]
     if has_no_body:
         assert body == b""
-        assert found == expected
+        # An empty piece may have been left out for HEAD: its length is not known.
+        is_known = status not in {204, 304} and promised is None and is_single and len(whole) > 0
+        assert found == expected + length * is_known
     elif promised is not None:
         assert len(whole) >= promised
         assert body == whole[:promised]
@@ -188,8 +198,7 @@ def test_a_body_is_as_long_as_it_says(
         assert found == expected
     else:
         assert body == whole
-        is_single = not chunks or (ends_with_a_piece and len(chunks) == 1)
-        assert found == expected + [(b"Content-Length", b"%d" % len(whole))] * is_single
+        assert found == expected + length * is_single
 
 
 @given(methods, statuses, headers, bodies)
@@ -223,7 +232,7 @@ def test_any_status_text(text: str) -> None:
         return
     assert line.startswith(b"%d " % code)
     assert line.decode("latin-1").rstrip(" ") == text.rstrip(" ")
-    assert not has_break(line)
+    assert not has_control(line)
     assert 100 <= code <= 999
 
 

@@ -50,9 +50,7 @@ class Reporter:
         self._frontend_buffer_bytes = frontend_buffer_bytes
         self.logs_access = access_log is not None
         self._access_log = access_log
-        self._warned_of_bare_bytes = False
-        self._warned_of_returned_value = False
-        self._warned_of_none = False
+        self._warnings: set[str] = set()
 
     def application_failed(
         self, request: Request, response: Response, error: BaseException
@@ -140,31 +138,25 @@ class Reporter:
 
     def bare_bytes(self) -> None:
         """Say once that the application returns bytes instead of a list of them."""
-        if not self._warned_of_bare_bytes:
-            self._warned_of_bare_bytes = True
-            self.log.warning(
-                "application returned bytes, which WSGI takes for an iterable of integers",
-                hint="return [body]",
-            )
+        self._warn_once(
+            "application returned bytes, which WSGI takes for an iterable of integers",
+            hint="return [body]",
+        )
 
     def none_item(self) -> None:
         """Say once that the application yields None, which is passed over."""
-        if not self._warned_of_none:
-            self._warned_of_none = True
-            self.log.warning(
-                "application yielded None, which WSGI does not know: it is passed over",
-                hint="yield b''",
-            )
+        self._warn_once(
+            "application yielded None, which WSGI does not know: it is passed over",
+            hint="yield b''",
+        )
 
     def returned_value(self, value: object) -> None:
         """Say once that the ASGI application returns something, which goes nowhere."""
-        if not self._warned_of_returned_value:
-            self._warned_of_returned_value = True
-            self.log.warning(
-                "application returned a value, which ASGI takes no notice of",
-                returned=type(value).__name__,
-                hint="await send(...) the answer, and return nothing",
-            )
+        self._warn_once(
+            "application returned a value, which ASGI takes no notice of",
+            returned=type(value).__name__,
+            hint="await send(...) the answer, and return nothing",
+        )
 
     def over(
         self,
@@ -226,6 +218,11 @@ class Reporter:
             detail=str(error) if broke_a_rule else type(error).__name__,
             exception=application_traceback(error),
         )
+
+    def _warn_once(self, event: str, **facts: str) -> None:
+        if event not in self._warnings:
+            self._warnings.add(event)
+            self.log.warning(event, **facts)
 
 
 def application_traceback(error: BaseException) -> str:
