@@ -176,10 +176,21 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("kind", kinds, ids=str, scope="session")
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(_company(item)))
+    yield
     # Containers stay up until the end, and their health checks would slow all other tests down.
     items.sort(key=_needs_containers)
+
+
+def _company(item: pytest.Item) -> str:
+    """Name what runs in one process with this test: what shares its stacks, or else its file."""
+    params = item.callspec.params if hasattr(item, "callspec") else {}
+    if "kind" in params:
+        return str(params["kind"])
+    return f"{item.path.relative_to(item.config.rootpath)} {params.get('socket_kind', '')}"
 
 
 def _needs_containers(item: pytest.Item) -> bool:

@@ -46,12 +46,12 @@ def test_an_application_answers_behind_nginx(app_dir, kind):
         assert get(stack.url) == b"hello"
         assert request(stack.address).body == b"hello"
         assert stack.address.startswith("unix:" if kind == "unix" else "127.0.0.1:")
-        # What the application prints is there as well.
-        assert "asked for /\n" in stack.bridge_log
         assert Path(f"/proc/{stack.pid}").exists()
         assert stack.stop() == 0
         assert stack.stop() == 0
     assert stack.log_events()[-1]["event"] == "stopped"
+    # What the application prints is there as well.
+    assert "asked for /\n" in stack.bridge_log
     assert "start worker process" in stack.nginx_log
     if kind == "unix":
         assert not Path(stack.address.removeprefix("unix:")).parent.exists()
