@@ -23,7 +23,7 @@ from uwsgibridge.config.settings import (
 from uwsgibridge.hosts.access_log import AccessLog
 from uwsgibridge.hosts.asgi import AsgiHost
 from uwsgibridge.hosts.hangup import HangupWatcher
-from uwsgibridge.hosts.interface import Host, check_interface, detect_interface
+from uwsgibridge.hosts.interface import Host, check_interface, detect_interface, name_of
 from uwsgibridge.hosts.lifespan import Lifespan
 from uwsgibridge.hosts.lingering import LingeringClose
 from uwsgibridge.hosts.loading import await_stack, own_stack
@@ -170,10 +170,7 @@ def describe(
         interface = detect_interface(app)
     else:
         check_interface(app, interface)
-    if not name:
-        of = app if hasattr(app, "__qualname__") else type(app)
-        name = f"{of.__module__}:{of.__qualname__}"
-    return Application(app, interface, name, prefix)
+    return Application(app, interface, name or name_of(app), prefix)
 
 
 def check_prefixes(applications: Sequence[Application]) -> None:

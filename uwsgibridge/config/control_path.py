@@ -42,13 +42,7 @@ def find_control_sockets() -> list[Path]:
 
     Both directories count: a service often has no ``$XDG_RUNTIME_DIR`` where its user's shell has one.
     """
-    return [
-        path
-        for directory in _directories()
-        if _is_ours_alone(directory)
-        for path in sorted(directory.glob("*.sock"))
-        if _is_answered(path)
-    ]
+    return [path for path in _sockets() if _remove_unless_answered(path)]
 
 
 def remove_stale_sockets() -> None:
@@ -57,13 +51,11 @@ def remove_stale_sockets() -> None:
     Whether one is left behind, the kernel tells, which refuses connections to it: the number in its
     name may be another process's by now, or one of another container that shares the directory.
     """
-    for directory in _directories():
-        if _is_ours_alone(directory):
-            for path in directory.glob("*.sock"):
-                # What can't be removed is no reason not to start.
-                with contextlib.suppress(OSError):
-                    if path.stem.isdecimal():
-                        _is_answered(path)
+    for path in _sockets():
+        # What can't be removed is no reason not to start.
+        with contextlib.suppress(OSError):
+            if path.stem.isdecimal():
+                _remove_unless_answered(path)
 
 
 def remove_control_directory() -> None:
@@ -83,6 +75,12 @@ def _directories() -> Iterator[Path]:
     except FileNotFoundError:  # nothing is writable
         return
     yield temporary / f"uwsgibridge-{os.geteuid()}"
+
+
+def _sockets() -> Iterator[Path]:
+    for directory in _directories():
+        if _is_ours_alone(directory):
+            yield from sorted(directory.glob("*.sock"))
 
 
 def _is_ours_alone(directory: Path) -> bool:
@@ -105,7 +103,8 @@ def _fits(path: Path) -> bool:
     return True
 
 
-def _is_answered(path: Path) -> bool:
+def _remove_unless_answered(path: Path) -> bool:
+    """Remove a socket that nobody listens on; True where somebody does."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
         try:

@@ -108,6 +108,12 @@ def check_interface(app: Callable[..., Any], interface: str) -> None:
         raise _misfit(app, signature, words)
 
 
+def name_of(app: Callable[..., Any]) -> str:
+    """Write a callable as ``module:name``; of an object, its class."""
+    of = app if hasattr(app, "__qualname__") else type(app)
+    return f"{of.__module__}:{of.__qualname__}"
+
+
 def _own_signature(app: Callable[..., Any]) -> inspect.Signature | None:
     """Give what a callable takes; None where it takes any number, or does not tell."""
     # Not of what it wraps: a decorator may give that other arguments, as werkzeug's
@@ -162,5 +168,4 @@ def _misfit(app: Callable[..., Any], signature: inspect.Signature, words: str) -
             "takes one argument, as applications of ASGI 2 do, which is not served; wrap it with "
             "asgiref's guarantee_single_callable"
         )
-    of = app if hasattr(app, "__qualname__") else type(app)
-    return ApplicationError(f"{of.__module__}:{of.__qualname__} {words}")
+    return ApplicationError(f"{name_of(app)} {words}")

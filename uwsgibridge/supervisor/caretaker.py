@@ -76,10 +76,7 @@ class Caretaker:
                 await self._fleet.wait_for(self._somebody_has_enough)
 
     def _somebody_has_enough(self) -> bool:
-        may_recycle = (
-            self._fleet.recycled is None and not self._fleet.is_reloading and not self._fleet.ends()
-        )
-        return may_recycle and any(
+        return self._may_recycle() and any(
             it.has_enough and self._reason_to_recycle(it) is not None
             for it in self._fleet.current.ready
         )
@@ -104,14 +101,14 @@ class Caretaker:
                 "killing worker: it is not ready in time",
                 option="--lifespan-timeout-seconds",
             )
-        elif not worker.is_ready:
-            pass
-        elif worker.is_stopping:
-            worker.ask()
-        elif 0 < settings.heartbeat_timeout_seconds < worker.silent_seconds:
+        elif (
+            worker.is_ready
+            and not worker.is_stopping
+            and 0 < settings.heartbeat_timeout_seconds < worker.silent_seconds
+        ):
             worker.is_doomed = True
             self._nursery.start_soon(self._kill_stuck, worker)
-        else:
+        elif worker.is_ready:
             worker.ask()
 
     def _patience_seconds(self, worker: WorkerProcess) -> float:
@@ -152,11 +149,15 @@ class Caretaker:
                 candidates.append(Candidate(worker.pid, worker.due_since))
             else:
                 worker.due_since = None
-        if self._fleet.recycled is None and not self._fleet.is_reloading and not self._fleet.ends():
+        if self._may_recycle():
             chosen = self._policy.choose(candidates)
             if chosen is not None:
                 self._fleet.recycled = self._fleet.current.workers[chosen]
                 self._nursery.start_soon(self._recycle, self._fleet.current, self._fleet.recycled)
+
+    def _may_recycle(self) -> bool:
+        fleet = self._fleet
+        return fleet.recycled is None and not fleet.is_reloading and not fleet.ends()
 
     def _reason_to_recycle(self, worker: WorkerProcess) -> str | None:
         told = worker.figures.requests if worker.figures is not None else 0
