@@ -30,7 +30,7 @@ PATIENCE_SECONDS: Final = 60.0
 # A room is a package or a module at the top; each with the rooms that it may import.
 _WIRE: Final = {"protocol.errors", "protocol"}
 _HOSTING: Final = {*_WIRE, "config", "telemetry", "connection", "hosts"}
-_SERVING: Final = {*_HOSTING, "listener", "serving"}
+_SERVING: Final = {*_HOSTING, "listener", "error_groups", "exit_status", "serving"}
 BELOW: Final[dict[str, set[str]]] = {
     "_version": set(),
     "protocol.errors": set(),
@@ -40,13 +40,14 @@ BELOW: Final[dict[str, set[str]]] = {
     "connection": _WIRE,
     "hosts": _HOSTING - {"hosts"},
     "listener": _HOSTING,
-    "serving": {*_HOSTING, "listener"},
-    "process": _SERVING,
+    "error_groups": set(),
     "identity": {"config", "listener"},
     "standing": {"config", "telemetry", "listener", "identity"},
-    "exit_status": {*_SERVING, "identity"},
+    "exit_status": {"config", "telemetry", "hosts", "listener", "identity"},
+    "serving": {*_HOSTING, "listener", "error_groups", "exit_status"},
+    "process": _SERVING,
     "watching": {"config"},
-    "supervisor": {*_SERVING, "_version", "process", "identity", "exit_status", "watching"},
+    "supervisor": {*_SERVING, "_version", "process", "identity", "watching"},
     # Beside them: these speak to the bridge from outside, or generate what stands in front of it.
     "client": {*_WIRE, "config"},
     "control_client": {"config"},
@@ -56,7 +57,7 @@ BELOW: Final[dict[str, set[str]]] = {
     # Above all: what a person starts.
     "development": {*_SERVING, "process", "client", "frontend", "watching"},
     "cli": {
-        *_SERVING, "_version", "process", "standing", "exit_status", "supervisor", "client", "control_client",
+        *_SERVING, "_version", "process", "standing", "supervisor", "client", "control_client",
         "frontend", "demo", "development",
     },
     "__main__": {"cli"},
@@ -216,6 +217,13 @@ def test_importing_the_protocol_loads_no_io() -> None:
     assert {m.split(".")[1] for m in loaded if m.startswith(f"{PACKAGE}.")} <= {
         "protocol", "_version"
     }  # fmt: skip
+
+
+def test_a_supervisor_loads_nothing_that_serves() -> None:
+    """It stays small, and starts while its template loads the rest."""
+    loaded = newly_loaded("import uwsgibridge.supervisor.supervisor")
+    assert "uwsgibridge.supervisor.caretaker" in loaded
+    assert not loaded & {"uwsgibridge.serving", "uwsgibridge.hosts.wsgi", "wsproto"}
 
 
 def test_a_ping_loads_no_event_loop() -> None:

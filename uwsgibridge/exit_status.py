@@ -11,12 +11,15 @@ from uwsgibridge.config.settings import SettingsError
 from uwsgibridge.hosts.loading import ApplicationError
 from uwsgibridge.identity import PidFileError
 from uwsgibridge.listener.sockets import BindError
-from uwsgibridge.serving import WorkerUnfit
 from uwsgibridge.telemetry.log_file import LogFileError
 
 EXIT_FAILURE: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_APPLICATION: Final = 3
+
+
+class WorkerUnfit(Exception):
+    """A thread is lost, so the worker has drained; its process is to be started again."""
 
 
 class StartFailed(Exception):

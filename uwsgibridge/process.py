@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import gc
 import os
-import resource
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from uwsgibridge.config.settings import Settings, SettingsError, parse_mount
+from uwsgibridge.error_groups import single_error
 from uwsgibridge.hosts.loading import load_application, load_hook
 from uwsgibridge.listener.sockets import ListeningSocket, open_sockets
 from uwsgibridge.serving import (
@@ -25,7 +25,6 @@ from uwsgibridge.serving import (
     Worker,
     check_prefixes,
     describe,
-    single_error,
 )
 from uwsgibridge.telemetry.log_file import LogFileError, open_log_file
 from uwsgibridge.telemetry.logs import Logger, make_logger
@@ -61,7 +60,6 @@ def run_process(
         ApplicationError: an application can't be imported, or its startup failed.
         WorkerUnfit: a thread was lost; the process is to be started again.
     """
-    raise_descriptor_limit()
     with open_sockets(
         settings.bind, mode=settings.socket_mode, backlog=settings.backlog
     ) as sockets:
@@ -322,13 +320,3 @@ def _choose_loop(name: str) -> tuple[Any, bool]:
         else:
             return uvloop.new_event_loop, True
     return asyncio.new_event_loop, False
-
-
-def raise_descriptor_limit() -> None:
-    """Raise the soft limit on open files to the hard one."""
-    # The soft limit (1,024 on many systems) is a courtesy to select(2), which nobody here uses.
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = hard if hard != resource.RLIM_INFINITY else 1_048_576
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

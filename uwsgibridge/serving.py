@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -20,17 +19,19 @@ from uwsgibridge.config.settings import (
     parse_offload,
     parse_prefix,
 )
+from uwsgibridge.error_groups import single_error
+from uwsgibridge.exit_status import WorkerUnfit
 from uwsgibridge.hosts.access_log import AccessLog
 from uwsgibridge.hosts.asgi import AsgiHost
 from uwsgibridge.hosts.hangup import HangupWatcher
 from uwsgibridge.hosts.interface import Host, check_interface, detect_interface, name_of
 from uwsgibridge.hosts.lifespan import Lifespan
 from uwsgibridge.hosts.lingering import LingeringClose
-from uwsgibridge.hosts.loading import await_stack, own_stack
 from uwsgibridge.hosts.loops import AsyncioLoop, Loop, TrioLoop
 from uwsgibridge.hosts.mounts import Mounts
 from uwsgibridge.hosts.offload import Offload
 from uwsgibridge.hosts.reporting import Reporter
+from uwsgibridge.hosts.stacks import await_stack, names_of_threads, own_stack
 from uwsgibridge.hosts.watchdog import LoopWatchdog
 from uwsgibridge.hosts.wsgi import WsgiHost
 from uwsgibridge.listener.accept import Listener
@@ -48,10 +49,6 @@ _BREAK_OFF_SECONDS: Final = 1.0
 
 if TYPE_CHECKING:
     TaskStatus = trio.TaskStatus[list[str]]
-
-
-class WorkerUnfit(Exception):
-    """A thread is lost, so the worker has drained; its process is to be started again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -431,29 +428,10 @@ class Worker:
                 await self._wait_until(self._is_idle)
 
 
-def names_of_threads() -> dict[int | None, str]:
-    """Give the names by which `threading` knows the threads of this process."""
-    return {thread.ident: thread.name for thread in threading.enumerate()}
-
-
 def _threads_remain() -> bool:
     # Python waits for those that are no daemons: asyncio.to_thread's, FastAPI's for plain functions.
     here = threading.current_thread()
     return any(not it.daemon for it in threading.enumerate() if it is not here)
-
-
-@contextlib.contextmanager
-def single_error() -> Iterator[None]:
-    """Raise the one error out of the groups that nurseries wrap around it; several stay a group."""
-    try:
-        yield
-    except BaseExceptionGroup as group:
-        error: BaseException = group
-        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-            error = error.exceptions[0]
-        if isinstance(error, BaseExceptionGroup):
-            raise
-        raise error from error.__cause__
 
 
 async def _hold_shielded_nursery(

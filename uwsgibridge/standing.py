@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -24,7 +25,7 @@ from uwsgibridge.telemetry.log_file import LogFileError, open_log_file
 def take_standing(
     settings: Settings, *, upgraded: bool = False
 ) -> Iterator[Callable[[Sequence[ListeningSocket]], None]]:
-    """Set what comes before anything else: log file, umask, title, pid file.
+    """Set what comes before anything else: limit on descriptors, log file, umask, title, pid file.
 
     Args:
         settings: say which of them.
@@ -36,6 +37,7 @@ def take_standing(
     Raises:
         SettingsError, LogFileError, PidFileError: one of them can't be had.
     """
+    _raise_descriptor_limit()
     user = resolve_user(settings.user, settings.group)
     if settings.umask:
         os.umask(int(settings.umask, 8))
@@ -59,3 +61,12 @@ def take_standing(
 
     with PidFile(settings.pid_file) if settings.pid_file else contextlib.nullcontext():
         yield bound
+
+
+def _raise_descriptor_limit() -> None:
+    # The soft limit (1,024 on many systems) is a courtesy to select(2), which nobody here uses.
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = hard if hard != resource.RLIM_INFINITY else 1_048_576
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

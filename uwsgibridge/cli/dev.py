@@ -100,9 +100,9 @@ def run_behind_nginx(
     import trio
 
     from uwsgibridge import development
+    from uwsgibridge.error_groups import single_error
     from uwsgibridge.frontend.binary import NginxNotFoundError
     from uwsgibridge.frontend.private import NginxStartError
-    from uwsgibridge.serving import single_error
 
     def ready(url: str) -> None:
         for line in banner(url):

@@ -13,9 +13,9 @@ from uwsgibridge.connection import Connection, PeerGone, Task
 from uwsgibridge.hosts.asgi_exchange import AsgiContext, AsgiExchange, Message
 from uwsgibridge.hosts.asgi_vars import UwsgiVars
 from uwsgibridge.hosts.files import CANT_SEND_FILE
-from uwsgibridge.hosts.loading import await_stack
 from uwsgibridge.hosts.loops import Event
 from uwsgibridge.hosts.reporting import failure_answer
+from uwsgibridge.hosts.stacks import await_stack
 from uwsgibridge.hosts.tls import tls_extension
 from uwsgibridge.protocol.errors import IncompleteBody, InvalidResponse
 from uwsgibridge.protocol.response import Response, status_line

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Final
 
 from uwsgibridge.hosts.access_log import Access, AccessLog
-from uwsgibridge.hosts.loading import own_traceback
+from uwsgibridge.hosts.stacks import own_traceback
 from uwsgibridge.protocol.errors import InvalidResponse, ProtocolError
 from uwsgibridge.protocol.request import Request
 from uwsgibridge.protocol.response import Response, status_line

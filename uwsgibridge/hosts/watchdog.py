@@ -12,8 +12,8 @@ from time import monotonic
 from typing import Final
 
 from uwsgibridge.connection import Task
-from uwsgibridge.hosts.loading import own_stack
 from uwsgibridge.hosts.loops import Loop
+from uwsgibridge.hosts.stacks import own_stack
 from uwsgibridge.telemetry.logs import Logger
 
 # The loop says that it runs this often in the time after which it counts as blocked.

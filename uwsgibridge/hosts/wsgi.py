@@ -20,8 +20,8 @@ from uwsgibridge.connection import Connection
 from uwsgibridge.hosts.admission import Admission
 from uwsgibridge.hosts.error_stream import ErrorStream
 from uwsgibridge.hosts.files import FileWrapper
-from uwsgibridge.hosts.loading import own_stack
 from uwsgibridge.hosts.reporting import Reporter
+from uwsgibridge.hosts.stacks import own_stack
 from uwsgibridge.hosts.wsgi_exchange import ExchangeContext, WsgiExchange
 
 if TYPE_CHECKING:

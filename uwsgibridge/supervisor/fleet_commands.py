@@ -11,8 +11,7 @@ from typing import Any, Final
 import trio
 
 from uwsgibridge._version import __version__
-from uwsgibridge.hosts.loading import own_stack
-from uwsgibridge.serving import names_of_threads
+from uwsgibridge.hosts.stacks import names_of_threads, own_stack
 from uwsgibridge.supervisor.backlog import connections_waiting
 from uwsgibridge.supervisor.control import CommandFailed
 from uwsgibridge.supervisor.fleet import Fleet

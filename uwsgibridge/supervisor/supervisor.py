@@ -19,10 +19,9 @@ from uwsgibridge.config.control_path import (
     remove_stale_sockets,
 )
 from uwsgibridge.config.settings import DEFAULT_BIND, Settings, SettingsError
+from uwsgibridge.error_groups import single_error
 from uwsgibridge.exit_status import EXIT_APPLICATION, EXIT_FAILURE, StartFailed
 from uwsgibridge.listener.sockets import BindError, ListeningSocket, open_sockets
-from uwsgibridge.process import raise_descriptor_limit
-from uwsgibridge.serving import single_error
 from uwsgibridge.supervisor.caretaker import Caretaker
 from uwsgibridge.supervisor.control import serve_control
 from uwsgibridge.supervisor.fleet import Fleet
@@ -75,7 +74,6 @@ def run_supervisor(
     if settings.reload:
         require_watchfiles()
         require_directories(_watched(settings))
-    raise_descriptor_limit()
     with _open_sockets(settings, heritage, logger) as sockets, single_error():
         every = [one for all_ in sockets.values() for one in all_]
         bound(every)

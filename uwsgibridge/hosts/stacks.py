@@ -1,0 +1,78 @@
+"""Where an application is, and where it failed: stacks and tracebacks without our own frames."""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import os
+import threading
+import traceback
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+_PACKAGE: Final = str(Path(__file__).parent.parent) + os.sep
+_EXAMPLES: Final = f"{_PACKAGE}demo{os.sep}"
+
+# Frames before the application's first: ours, and the import system's.
+_NOT_ITS_OWN: Final = (_PACKAGE, "<frozen importlib", str(importlib.__file__))
+
+
+def own_traceback(error: BaseException) -> str:
+    """Format a traceback without the frames, ours and the import system's, that lead to it.
+
+    Args:
+        error: what the application raised; what it was raised from is treated alike.
+
+    Returns:
+        The application's traceback; only the error itself where the application has no frame in it.
+    """
+    whole = traceback.TracebackException.from_exception(error)
+    _leave_our_frames_out(whole)
+    return "".join(whole.format()).rstrip("\n")
+
+
+def _leave_our_frames_out(error: traceback.TracebackException) -> None:
+    frames = itertools.dropwhile(lambda frame: _is_ours(frame.filename), error.stack)
+    error.stack = traceback.StackSummary.from_list(list(frames))
+    for inner in (error.__cause__, error.__context__, *(error.exceptions or ())):
+        if inner is not None:
+            _leave_our_frames_out(inner)
+
+
+def own_stack(frame: FrameType) -> str:
+    """Format where a thread is, from the application's first frame on."""
+    stack = list(traceback.walk_stack(frame))[::-1]
+    ours = [number for number, (one, _) in enumerate(stack) if _is_ours(one.f_code.co_filename)]
+    # Everything up to the last frame of ours that leads to it; a thread in ours alone shows them all.
+    first = ours[-1] + 1 if ours and ours[-1] + 1 < len(stack) else 0
+    return "".join(traceback.StackSummary.extract(iter(stack[first:])).format()).rstrip("\n")
+
+
+def await_stack(task: object) -> str:
+    """Format where a task of asyncio's waits, from the application's first frame on.
+
+    Returns:
+        Empty for a task of another library, which does not tell.
+    """
+    get_coroutine = getattr(task, "get_coro", None)
+    coroutine = get_coroutine() if get_coroutine is not None else None
+    frames: list[tuple[FrameType, int]] = []
+    while coroutine is not None:
+        frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "gi_frame", None)
+        if frame is None:
+            break
+        if not _is_ours(frame.f_code.co_filename):
+            frames.append((frame, frame.f_lineno))
+        coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "gi_yieldfrom", None)
+    return "".join(traceback.StackSummary.extract(iter(frames)).format()).rstrip("\n")
+
+
+def names_of_threads() -> dict[int | None, str]:
+    """Give the names by which `threading` knows the threads of this process, by their ident."""
+    return {thread.ident: thread.name for thread in threading.enumerate()}
+
+
+def _is_ours(filename: str) -> bool:
+    # The bundled example applications are applications.
+    return filename.startswith(_NOT_ITS_OWN) and not filename.startswith(_EXAMPLES)
