@@ -72,6 +72,10 @@ def test_application_that_can_not_be_loaded_is_said_once(tmp_path, arguments):
     with pytest.raises(StackError) as caught:
         process.start()
     assert caught.value.exit_status == 3
+    # Nothing but the application's own traceback, and a sentence.
+    first, *_, failure, sentence = caught.value.log.splitlines()
+    assert first == "Traceback (most recent call last):"
+    assert (failure, sentence) == ("RuntimeError: never", "Error: importing broken failed")
     assert caught.value.log.count("RuntimeError: never") == 1
     assert not (tmp_path / "app.sock").exists()
 

@@ -18,6 +18,7 @@ from typing import Any, Final
 import trio
 
 from uwsgibridge.config.settings import Settings
+from uwsgibridge.exit_status import EXIT_APPLICATION, EXIT_USAGE
 from uwsgibridge.listener.sockets import ListeningSocket
 from uwsgibridge.supervisor.backoff import Backoff
 from uwsgibridge.supervisor.heritage import HANDED_ON
@@ -38,6 +39,9 @@ _TEMPLATE_END_SECONDS: Final = 5.0
 
 # Of the requests that a worker held when it crashed.
 _NAMED_FLIGHTS: Final = 10
+
+# With these, a worker has said in words why it can't start.
+_EXPLAINED: Final = frozenset({EXIT_USAGE, EXIT_APPLICATION})
 
 # Else `exec` would hand a worker's descriptors on to any program. Linux; elsewhere `Popen` closes them.
 _CLOSE_ON_EXEC: Final[int] = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
@@ -103,6 +107,7 @@ class Generation:
         self.backoff = Backoff()
         self.template_pid = template_pid
         self._is_stopping = False
+        self._has_been_ready = False  # any of its workers
         self._asked_for: deque[WorkerLimits] = deque()
         self._asked_at = monotonic()  # or when the last answer came
         self._wait = wait
@@ -359,6 +364,7 @@ class Generation:
             self._take_exit(report)
         elif report.pid in self.workers:
             self.workers[report.pid].note_ready(report.end_seconds)
+            self._has_been_ready = True
 
     def _take_in(self, pid: int, descriptors: list[int]) -> None:
         if len(descriptors) < FORK_DESCRIPTORS:
@@ -415,7 +421,10 @@ class Generation:
                 others = [it.ready_seconds for it in self.ready]
                 self.backoff.note_end(worker.ready_seconds, others, monotonic())
             self._context.tally.crashed += 1
-            self._report_crash(worker, status)
+            # At the very first start, the process ends with what that worker has said.
+            is_first_start = self.number == 1 and not self._has_been_ready
+            if not (is_first_start and status in _EXPLAINED):
+                self._report_crash(worker, status)
         self._bury(worker)
 
     def _bury(self, worker: WorkerProcess) -> None:

@@ -240,7 +240,7 @@ class _Supervisor:
         self._fleet.note_change()
         if not came_up:
             status = self._fleet.current.failed_status
-            stopped = self._fleet.is_stopping
+            stopped, self._fleet.is_stopping = self._fleet.is_stopping, True
             await self._succession.drain([self._fleet.current])
             if not stopped:
                 raise StartFailed(EXIT_APPLICATION if status is None else status)
