@@ -643,12 +643,23 @@ class TestBodyByOtherMeans:
         assert response.finish() == ()
         assert response.body_bytes == 15
 
-    @pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("GET", 204), ("GET", 304)])
+    @pytest.mark.parametrize(("method", "status"), [("HEAD", 204), ("GET", 204), ("GET", 304)])
     def test_none_where_there_is_no_body(self, method, status) -> None:
         response = started(method=method, status=status)
         assert response.allow(1000) == 0
         assert written(response) == b"HTTP/1.1 %b\r\n\r\n" % status_line(status)
         assert response.body_bytes == 0
+
+    def test_head_has_the_length_that_get_has(self) -> None:
+        response = started(method="HEAD")
+        assert response.allow(1000) == 0
+        assert written(response) == b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"
+        assert response.body_bytes == 0
+
+    def test_head_has_no_length_of_a_part(self) -> None:
+        response = started(method="HEAD")
+        assert response.allow(1000, last=False) == 0
+        assert written(response) == b"HTTP/1.1 200 OK\r\n\r\n"
 
     def test_not_before_the_head(self) -> None:
         with pytest.raises(InvalidResponse, match="before the head"):

@@ -166,7 +166,9 @@ async def test_cancel_breaks_off_what_takes_longer_than_the_graceful_timeout():
             assert await in_thread(started.wait, PATIENCE_SECONDS)
 
     with connection:
-        assert read_answer(connection).broken
+        answer = read_answer(connection)
+        assert (answer.status, answer.body) == (503, b"The server is stopping.\n")
+        assert answer.headers["retry-after"] == "1"
     go_on.set()
     (event,) = events.find(level="error")
     assert event["option"] == "--graceful-timeout-seconds"

@@ -37,6 +37,8 @@ CHUNK_BYTES: Final = 65_536
 
 _DONTWAIT: Final = socket.MSG_DONTWAIT
 _PEEK: Final = socket.MSG_DONTWAIT | socket.MSG_PEEK
+# Else a socket would take over a default timeout that an application has set for its own.
+_NONBLOCK: Final = getattr(socket, "SOCK_NONBLOCK", 0)
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
 # Only Linux is known to reset a unix socket that is closed with unread input.
@@ -85,8 +87,10 @@ class Connection:
     _pending = b""  # the start of a packet that came in pieces
     _seen_body = b""  # body bytes that came along with the packet
 
-    def __init__(self, accepted: socket.SocketType, *, is_unix: bool) -> None:
+    def __init__(self, accepted: socket.SocketType, *, is_unix: bool, held: int = 0) -> None:
         self._socket = accepted
+        if held:
+            self._held = held
         self._hold = is_unix and _UNIX_CLOSE_CAN_RESET
         self.accepted_at = monotonic()
 
@@ -212,6 +216,15 @@ class Connection:
             self.peer_gone = True
             raise PeerGone from None
 
+    def is_left(self) -> bool:
+        """Look whether the peer has closed the connection, as far as no input hides that."""
+        try:
+            return not self._socket.recv(1, _PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
     def begin_tunnel(self) -> None:
         """Take the request out of the kernel: what comes next belongs to the tunnel of a 101."""
         self._take(self._held)
@@ -252,7 +265,8 @@ class Connection:
             open, and is to be handed to the listener, which discards the rest within a bound.
         """
         if self._held:
-            self._take(self._held)
+            with contextlib.suppress(BlockingIOError):  # taken by the thread that it was taken from
+                self._take(self._held)
             self._held = 0
         if self.body_unseen:
             return False
@@ -297,27 +311,36 @@ class Connection:
         self._socket.close()
         return True
 
-    def sever(self, *, complete: bool = False) -> None:
-        """End the connection under a thread that is still using it.
+    def take_away(self) -> Connection:
+        """Take the peer away from a thread that is still using this connection.
 
         Closing would free the descriptor's number for the next connection while the thread goes on
         writing to it. So the number is given a socket whose peer is gone; the thread meets `PeerGone`
-        and closes it in its own time.
+        and closes it in its own time. Not to be called once the thread ends the connection itself.
 
-        Args:
-            complete: whether the peer has its whole answer; else it sees a broken connection.
+        Returns:
+            The connection to the peer, as far as it has come, for the caller to end.
+
+        Raises:
+            OSError: there are no descriptors left for that; the connection is hung up.
         """
-        with contextlib.suppress(OSError):  # the thread was quicker
-            if complete:
-                self._take(self._held)
-            elif self._socket.family != socket.AF_UNIX:
-                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        own = self._socket
+        try:
             dead, peer = socket.socketpair()
             with dead, peer:
                 peer.close()
-                # As its last reference goes, the old socket is closed.
-                os.dup2(dead.fileno(), self._socket.fileno(), inheritable=False)
-            self._held = self.body_unseen = 0
+                descriptor = os.dup(own.fileno())
+                os.dup2(dead.fileno(), own.fileno(), inheritable=False)
+        except OSError:
+            with contextlib.suppress(OSError):
+                own.shutdown(socket.SHUT_RDWR)
+            raise
+        accepted = socket.SocketType(own.family, own.type | _NONBLOCK, 0, descriptor)
+        taken = Connection(accepted, is_unix=self._hold, held=self._held)
+        taken.request, taken.accepted_at = self.request, self.accepted_at
+        taken.body_unseen = self.body_unseen
+        self._held = self.body_unseen = 0
+        return taken
 
     def force_close(self) -> None:
         """Close as it is; does nothing when closed."""
@@ -325,5 +348,5 @@ class Connection:
 
     def _take(self, count: int) -> None:
         """Take bytes that were peeked at out of the kernel; they are all there."""
-        while count:
-            count -= len(self._socket.recv(count, _DONTWAIT))
+        while count and (taken := self._socket.recv(count, _DONTWAIT)):
+            count -= len(taken)

@@ -93,6 +93,10 @@ class Companion:
     def enough(self) -> None:
         """Take note that `max_requests` have arrived."""
 
+    def unfit(self) -> bool:
+        """Have somebody replace the worker, which goes on until then; False where nobody does."""
+        return False
+
 
 async def serve(
     app: Callable[..., Any],
@@ -286,7 +290,12 @@ class Worker:
         loop = AsyncioLoop(self._asyncio_loop) if self._asyncio_loop else TrioLoop(tasks)
         hangups = HangupWatcher(loop)
         try:
-            lingering = LingeringClose(loop, self._settings.linger_seconds)
+            self._lingering = lingering = LingeringClose(
+                loop,
+                self._settings.linger_seconds,
+                most=self._settings.backlog,
+                idle=self._note_idle,
+            )
             by_prefix = {
                 application.prefix: self._make_host(application, loop, hangups, lingering)
                 for application in self._applications
@@ -361,7 +370,8 @@ class Worker:
                 lingering=lingering,
                 offload=offload,
                 wake=self._wake,
-                stuck=self._unfit.set,
+                stuck=self._note_stuck,
+                is_shared=sum(it.app is application.app for it in self._applications) > 1,
             )
         lifespan = Lifespan(
             application.app,
@@ -383,6 +393,18 @@ class Worker:
             wake=self._wake,
         )
 
+    def _note_idle(self) -> None:
+        self._drained.set()
+
+    def _note_stuck(self, can_go_on: bool) -> None:
+        """Take note that a thread is lost; from any thread."""
+
+        def decide() -> None:
+            if not (can_go_on and self._companion.unfit()):
+                self._unfit.set()
+
+        self._loop.run_threadsafe(decide)
+
     def _wake(self) -> None:
         """Have the listener, or the drain, look again; from any thread."""
         self._loop.run_threadsafe(self._look_again)
@@ -401,7 +423,7 @@ class Worker:
     def _is_idle(self) -> bool:
         # All of them are asked: each is to wake us.
         busy = [host.admission.wake_at(0) for host in self._hosts]
-        return not any(busy) and self._listener.is_idle
+        return not any(busy) and self._listener.is_idle and self._lingering.is_idle
 
     async def _drain(self) -> None:
         seconds = self._settings.graceful_timeout_seconds

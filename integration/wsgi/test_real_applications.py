@@ -284,6 +284,7 @@ def test_django_admin_login(django: LocalStack, browser: requests.Session, below
 
 def test_django_static_files_come_from_nginx(django: LocalStack, browser: requests.Session):
     page = browser.get(f"{django.url}/admin/login/")
+    assert page.status_code == 200, page.text
     (style,) = re.findall(r'href="(/static/admin/css/base\.css)"', page.text)
     answer = browser.get(django.url + style)
     assert answer.status_code == 200

@@ -154,27 +154,47 @@ class AsgiExchange(Exchange):
         if sent != len(data):
             await self._write_rest(memoryview(data)[sent:])
 
+    async def _write_all(self, buffers: tuple[Buffer, ...]) -> None:
+        """Write one after the other, and note what could not be written; raises as `_write`."""
+        try:
+            for data in buffers:
+                # As `_write` does; here without a coroutine for what fits at once.
+                sent = self._send_some(data)
+                if sent != len(data):
+                    await self._write_rest(memoryview(data)[sent:])
+        except PeerGone:
+            self._note_unsent(buffers, data)
+            raise
+
     def _send_some(self, data: Buffer) -> int:
         try:
-            return self.connection.send(data)
+            sent = self.connection.send(data)
         except BlockingIOError:
             return 0
         except OSError:
             self._leave()
             raise PeerGone("the client has gone away") from None
+        self._has_written = True
+        return sent
 
     async def _write_rest(self, rest: memoryview) -> None:
         context = self._context
-        for start in range(0, len(rest), _WRITE_PIECE_BYTES):
-            piece = rest[start : start + _WRITE_PIECE_BYTES]
-            deadline = monotonic() + context.write_timeout_seconds
-            while (sent := self._send_some(piece)) < len(piece):
-                piece = piece[sent:]
-                seconds = max(0.0, deadline - monotonic())
-                if not await context.loop.wait_writable(self.connection, seconds):
-                    context.reporter.reader_stalled(self.request)
-                    self._leave()
-                    raise PeerGone("the client does not take the answer")
+        left = len(rest)
+        try:
+            for start in range(0, len(rest), _WRITE_PIECE_BYTES):
+                piece = rest[start : start + _WRITE_PIECE_BYTES]
+                deadline = monotonic() + context.write_timeout_seconds
+                while (sent := self._send_some(piece)) < len(piece):
+                    piece, left = piece[sent:], left - sent
+                    seconds = max(0.0, deadline - monotonic())
+                    if not await context.loop.wait_writable(self.connection, seconds):
+                        context.reporter.reader_stalled(self.request)
+                        self._leave()
+                        raise PeerGone("the client does not take the answer")
+                left -= sent
+        except PeerGone:
+            self._unsent_bytes = left
+            raise
 
     def _leave(self) -> None:
         """Note that the client has gone."""

@@ -39,8 +39,6 @@ class HttpExchange(AsgiExchange):
     _timer: Task | None = None
     _overdue = False
     _early_links: Sequence[bytes] = ()
-    _failure_bytes = 0
-    _failure_status = 0  # of the answer that was sent in the application's place
 
     def __init__(self, context: AsgiContext, connection: Connection) -> None:
         super().__init__(context, connection)
@@ -81,11 +79,20 @@ class HttpExchange(AsgiExchange):
             body = message.get("body", b"")
             if not isinstance(body, _BODY_TYPES):
                 raise InvalidResponse(f"the body is of type {type(body).__name__}, not bytes")
-            for data in response.send(body, last=last):
-                # As `_write` does; here without a coroutine for what fits at once.
-                sent = self._send_some(data)
-                if sent != len(data):
-                    await self._write_rest(memoryview(data)[sent:])
+            buffers = response.send(body, last=last)
+            try:
+                for data in buffers:
+                    # As `_write_all` does; here without a coroutine for what fits at once.
+                    sent = self._send_some(data)
+                    if sent != len(data):
+                        await self._write_rest(memoryview(data)[sent:])
+            except PeerGone:
+                self._note_unsent(buffers, data)
+                raise
+            if not buffers and response.is_full and not last and self.connection.is_left():
+                # Nothing is written to a client that has all of it, and so nothing tells that it left.
+                self._leave()
+                raise PeerGone("the client has gone away")
             if last:
                 self._end(complete=True)
                 self._context.reporter.check_answer(self.request, response)
@@ -144,15 +151,13 @@ class HttpExchange(AsgiExchange):
         if 0 < left < wanted:
             response.excess_bytes += wanted - left
         first = os.pread(descriptor, min(left, _FIRST_PIECE_BYTES), offset)
-        for data in response.send(first):
-            await self._write(data)
+        await self._write_all(response.send(first))
         offset, left = offset + len(first), left - len(first)
         while left and (sent := await self._send_piece(descriptor, offset, left)):
             response.sent_elsewhere(sent)
             offset, left = offset + sent, left - sent
         if last:
-            for data in response.finish():
-                await self._write(data)
+            await self._write_all(response.finish())
             self._end(complete=True)
             self._context.reporter.check_answer(self.request, response)
         return offset
@@ -231,7 +236,7 @@ class HttpExchange(AsgiExchange):
             seconds=monotonic() - self._started_at,
             thread="event loop",
             stack=await_stack(self.connection.task),
-            head_sent=self._response.head_sent,
+            outcome="connection broken" if self._response.head_sent else "answered 504",
         )
         self.connection.task.cancel()
 
@@ -244,14 +249,7 @@ class HttpExchange(AsgiExchange):
                 self.request, self._response, failure_status=self._failure_status
             )
         if self._context.reporter.logs_access:
-            self._context.reporter.over(
-                self.request,
-                self._response,
-                failure_status=self._failure_status,
-                failure_bytes=self._failure_bytes,
-                accepted_at=self.connection.accepted_at,
-                started_at=self._started_at,
-            )
+            self._log_access(self._response, self._started_at)
 
     async def _wait_for_body(self) -> None:
         if self._body_wait is not None:
@@ -299,6 +297,9 @@ class HttpExchange(AsgiExchange):
             except OSError:
                 self._gone = True
         self._end(complete=answered)
+
+    def _is_seen_to_be_cut(self) -> bool:
+        return self._response.is_measured
 
     def _end(self, *, complete: bool) -> None:
         if self._disconnected is not None:

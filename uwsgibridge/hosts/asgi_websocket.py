@@ -147,8 +147,7 @@ class WebSocketExchange(AsgiExchange):
                 self._state = _State.DENYING
             case "websocket.http.response.body", _State.DENYING:
                 last = not message.get("more_body", False)
-                for data in self._denial.send(message.get("body", b""), last=last):
-                    await self._write(data)
+                await self._write_all(self._denial.send(message.get("body", b""), last=last))
                 if last:
                     self._status = self._denial.status
                     self._finish(Closed(CLOSE_ABNORMAL, ""), complete=True)
@@ -434,14 +433,14 @@ class WebSocketExchange(AsgiExchange):
         self._returned = True
 
     def _release_when_over(self) -> None:
-        if self._closed and self._returned and not self._is_logged:
+        if self._ended and self._returned and not self._is_logged:
             self._is_logged = True
             if self._context.reporter.logs_access:
                 self._context.reporter.over(
                     self.request,
-                    self._denial,
-                    failure_status=self._status,
-                    failure_bytes=0,
+                    status=self._status,
+                    body_bytes=self._denial.body_bytes,
+                    complete=self._status > 0,
                     accepted_at=self.connection.accepted_at,
                     started_at=self._started_at,
                 )
@@ -464,9 +463,9 @@ class WebSocketExchange(AsgiExchange):
             # Frames of the client's may still be arriving: to close over them would take our last
             # frame from Nginx, which has not passed it on yet.
             self._ended = True
-            self._context.lingering.discard(self.connection, self._connection_closed)
-            return
-        super()._end(complete=complete)
+            self._context.lingering.discard(self.connection)
+        else:
+            super()._end(complete=complete)
         self._release_when_over()
 
 
@@ -477,7 +476,6 @@ def refuse_handshake(context: AsgiContext, connection: Connection, error: Handsh
         connection.send(refusal(error))
     except OSError:
         connection.force_close()
-        context.release(connection)
-        return
-    if context.lingering.close(connection, context.release):
-        context.release(connection)
+    else:
+        context.lingering.close(connection)
+    context.release(connection)

@@ -1,4 +1,8 @@
-"""How one exchange with an application ends: its connection once, and its place in the table last."""
+"""How one exchange with an application ends: its connection once, and its place in the table last.
+
+The place is free when the application is done and its connection is somebody else's: one that can't be
+closed yet holds no place, or clients that stall would take all there are.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,8 @@ from typing import Protocol
 
 from uwsgibridge.connection import Connection
 from uwsgibridge.hosts.lingering import LingeringClose
+from uwsgibridge.hosts.reporting import Reporter
+from uwsgibridge.protocol.response import Buffer, Response
 
 
 class EndingContext(Protocol):
@@ -15,6 +21,10 @@ class EndingContext(Protocol):
     @property
     def lingering(self) -> LingeringClose:
         """Ends connections."""
+
+    @property
+    def reporter(self) -> Reporter:
+        """Writes the access log."""
 
     @property
     def release(self) -> Callable[[Connection], None]:
@@ -31,8 +41,12 @@ class Exchange:
 
     # On the class: what most requests never change costs them nothing.
     _ended = False  # the connection is not ours any more
-    _closed = False  # and is closed
     _returned = False  # the application is done
+    _has_written = False  # something of the answer
+    _is_cut = False  # and what came then could not be written
+    _unsent_bytes = 0  # of that
+    _failure_status = 0  # of the answer that was sent in the application's place
+    _failure_bytes = 0  # of its body
 
     def __init__(self, ending: EndingContext, connection: Connection) -> None:
         self.connection = connection
@@ -43,16 +57,41 @@ class Exchange:
         """Close the connection after a complete answer, break it after any other; once."""
         if not self._ended:
             self._ended = True
-            lingering = self._ending.lingering
-            end = lingering.close if complete else lingering.abort
-            if end(self.connection, self._connection_closed):
-                self._closed = True
+            self._hand_over(self.connection, complete=complete)
 
-    def _connection_closed(self, _: Connection) -> None:
-        self._closed = True
-        self._release_when_over()
+    def _hand_over(self, connection: Connection, *, complete: bool) -> None:
+        """Leave the connection to who ends it, now or when that is possible."""
+        lingering = self._ending.lingering
+        if complete:
+            lingering.close(connection)
+        else:
+            lingering.abort(connection, is_seen=self._is_seen_to_be_cut())
+
+    def _is_seen_to_be_cut(self) -> bool:
+        """Whether a plain close says already that the answer is incomplete."""
+        return False
 
     def _release_when_over(self) -> None:
         # An application may go on long after its answer (background tasks, close()): it still counts.
-        if self._closed and self._returned:
+        if self._ended and self._returned:
             self._ending.release(self.connection)
+
+    def _note_unsent(self, buffers: tuple[Buffer, ...], failed: Buffer) -> None:
+        """Take note of what could not be written: `failed`, if not counted yet, and what was behind it."""
+        self._is_cut = True
+        if not self._unsent_bytes:
+            self._unsent_bytes = len(failed)
+        if failed is buffers[0]:
+            self._unsent_bytes += sum(map(len, buffers[1:]))
+
+    def _log_access(self, response: Response, started_at: float) -> None:
+        """Write what has left, which may be less than the application gave."""
+        failure_status = self._failure_status
+        self._ending.reporter.over(
+            self.request,
+            status=failure_status or (response.status if self._has_written else 0),
+            body_bytes=self._failure_bytes or max(0, response.body_bytes - self._unsent_bytes),
+            complete=failure_status > 0 or (response.complete and not self._is_cut),
+            accepted_at=self.connection.accepted_at,
+            started_at=started_at,
+        )

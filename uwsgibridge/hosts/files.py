@@ -71,11 +71,14 @@ def regular_file(filelike: Any) -> OpenFile | None:
     if type(raw) is not io.FileIO:
         return None
     try:
+        if type(opened) is io.BufferedRandom:
+            opened.flush()  # what was written to it, and is not in the file yet
         status = os.fstat(raw.fileno())
         # Not lseek: the object may have read ahead.
         offset = opened.tell()
     except (OSError, ValueError):
         return None
-    if not stat.S_ISREG(status.st_mode):
+    # Of those in /proc and the like, the kernel knows no size before they are read.
+    if not stat.S_ISREG(status.st_mode) or not status.st_size:
         return None
     return OpenFile(raw.fileno(), offset, max(0, status.st_size - offset))

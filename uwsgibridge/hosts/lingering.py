@@ -18,8 +18,7 @@ from uwsgibridge.hosts.loops import Loop
 # where it is not set; this is only for a peer that never does.
 _ABORT_SECONDS: Final = 600.0
 
-_Closed: TypeAlias = Callable[[Connection], None]
-_End: TypeAlias = Callable[[Connection, _Closed], Awaitable[None]]
+_End: TypeAlias = Callable[[Connection], Awaitable[None]]
 
 
 class LingeringClose:
@@ -28,60 +27,93 @@ class LingeringClose:
     Args:
         loop: where the waiting happens.
         seconds: how long the input of one connection is discarded before it is cut off.
+        most: how many may be waited for at a time; those beyond are cut off at once.
+        idle: called, on the loop, when none is waited for any more.
     """
 
-    def __init__(self, loop: Loop, seconds: float) -> None:
+    def __init__(
+        self, loop: Loop, seconds: float, *, most: int, idle: Callable[[], None] = lambda: None
+    ) -> None:
         self._loop = loop
         self._seconds = seconds
+        self._most = most
+        self._idle = idle
+        # By any thread, under the interpreter's own lock.
+        self._closing: set[Connection] = set()
 
-    def close(self, connection: Connection, closed: _Closed) -> bool:
-        """Close so that the peer reads the whole answer.
+    @property
+    def is_idle(self) -> bool:
+        """Whether no connection is waited for."""
+        return not self._closing
 
-        Returns:
-            True when that is done; False when it takes longer, and `closed` is called at its end.
+    def close(self, connection: Connection) -> None:
+        """Close so that the peer reads the whole answer."""
+        if not connection.close():
+            self._spawn(self._discard, connection)
+
+    def abort(self, connection: Connection, *, is_seen: bool = False) -> None:
+        """Break the connection so that the peer sees it.
+
+        Args:
+            connection: of an answer that is not complete.
+            is_seen: whether the peer sees it by a plain close as well, as with a Content-Length that
+                was promised.
         """
-        if connection.close():
-            return True
+        if not connection.abort():
+            if is_seen:
+                connection.force_close()
+            else:
+                self._spawn(self._abort_later, connection)
+
+    def discard(
+        self, connection: Connection, closed: Callable[[Connection], None] | None = None
+    ) -> None:
+        """Close where it is not known how much input is to come, as after a refusal.
+
+        Args:
+            connection: whose answer was sent.
+            closed: called when that is done.
+        """
         self._spawn(self._discard, connection, closed)
-        return False
 
-    def abort(self, connection: Connection, closed: _Closed) -> bool:
-        """Break the connection so that the peer sees it; the rest as `close`."""
-        if connection.abort():
-            return True
-        self._spawn(self._abort_later, connection, closed)
-        return False
+    def _spawn(
+        self, end: _End, connection: Connection, closed: Callable[[Connection], None] | None = None
+    ) -> None:
+        if len(self._closing) >= self._most:
+            connection.force_close()
+            if closed is not None:
+                closed(connection)
+            return
+        self._closing.add(connection)
 
-    def discard(self, connection: Connection, closed: _Closed) -> None:
-        """Close after a refusal: how much input is to come is not known."""
-        self._spawn(self._discard, connection, closed)
+        async def run() -> None:
+            try:
+                await end(connection)
+            finally:
+                connection.force_close()
+                self._closing.discard(connection)
+                if closed is not None:
+                    closed(connection)
+                if not self._closing:
+                    self._idle()
 
-    def _spawn(self, end: _End, connection: Connection, closed: _Closed) -> None:
         def start() -> None:
-            connection.closing_task = self._loop.spawn(end, connection, closed)
+            connection.closing_task = self._loop.spawn(run)
 
         self._loop.run_threadsafe(start)
 
-    async def _discard(self, connection: Connection, closed: _Closed) -> None:
+    async def _discard(self, connection: Connection) -> None:
         deadline = monotonic() + self._seconds
         connection.shutdown_write()
-        try:
-            while (left := deadline - monotonic()) > 0:
-                try:
-                    if connection.discard_input():
-                        return
-                except BlockingIOError:
-                    await self._loop.wait_readable(connection, left)
-                else:
-                    await self._loop.checkpoint()
-        finally:
-            connection.force_close()
-            closed(connection)
+        while (left := deadline - monotonic()) > 0:
+            try:
+                if connection.discard_input():
+                    return
+            except BlockingIOError:
+                await self._loop.wait_readable(connection, left)
+            else:
+                await self._loop.checkpoint()
 
-    async def _abort_later(self, connection: Connection, closed: _Closed) -> None:
+    async def _abort_later(self, connection: Connection) -> None:
         # Until something arrives with which the close is a reset, or the peer itself gives up.
-        try:
-            await self._loop.wait_readable(connection, _ABORT_SECONDS)
-        finally:
-            connection.force_close()
-            closed(connection)
+        await self._loop.wait_readable(connection, _ABORT_SECONDS)

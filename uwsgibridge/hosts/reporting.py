@@ -122,19 +122,42 @@ class Reporter:
         )
 
     def request_overdue(
-        self, request: Request, *, seconds: float, thread: str, stack: str, head_sent: bool
+        self, request: Request, *, seconds: float, thread: str, stack: str, outcome: str
     ) -> None:
-        """Say that a request took too long, and where its thread is."""
+        """Say that a request took too long, where its thread is, and what its client sees."""
         self.counters.count_refusal("request_timeout")
         self.log.error(
             "request took too long",
             **_about(request),
             seconds=round(seconds, 3),
             option="--request-timeout-seconds",
-            outcome="connection broken" if head_sent else "answered 504",
+            outcome=outcome,
             thread=thread,
             stack=stack,
         )
+
+    def thread_interrupted(self, error: BaseException) -> None:
+        """Say that something was raised in a thread from outside, while it was in code of ours."""
+        self.counters.app_errors += 1
+        self.log.error(
+            "a thread was interrupted between two steps of its own",
+            detail=type(error).__name__,
+            hint="something in the application raises exceptions in other threads, such as a timeout",
+        )
+
+    def not_run(self, request: Request, answer: bytes, accepted_at: float) -> None:
+        """Count a request that was answered with 503 since nothing is left to run it."""
+        self.counters.count_refusal("stopping")
+        if self.logs_access:
+            now = monotonic()
+            self.over(
+                request,
+                status=503,
+                body_bytes=len(answer.partition(b"\r\n\r\n")[2]),
+                complete=True,
+                accepted_at=accepted_at,
+                started_at=now,
+            )
 
     def bare_bytes(self) -> None:
         """Say once that the application returns bytes instead of a list of them."""
@@ -161,10 +184,10 @@ class Reporter:
     def over(
         self,
         request: Request,
-        response: Response,
         *,
-        failure_status: int,
-        failure_bytes: int,
+        status: int,
+        body_bytes: int,
+        complete: bool,
         accepted_at: float,
         started_at: float,
     ) -> None:
@@ -172,9 +195,9 @@ class Reporter:
 
         Args:
             request: what was asked.
-            response: what the application answered.
-            failure_status: of the answer that was sent in its place, or 0.
-            failure_bytes: of that answer's body.
+            status: of the answer; 0 where none has left.
+            body_bytes: of its body, as far as it has left.
+            complete: whether all of it has.
             accepted_at: when the connection was accepted, of `time.monotonic()`.
             started_at: when the application was called.
         """
@@ -182,9 +205,9 @@ class Reporter:
             self._access_log.write(
                 Access(
                     request=request,
-                    status=failure_status or (response.status if response.head_sent else 0),
-                    body_bytes=failure_bytes or response.body_bytes,
-                    complete=response.complete or failure_status > 0,
+                    status=status,
+                    body_bytes=body_bytes,
+                    complete=complete,
                     queue_seconds=started_at - accepted_at,
                     application_seconds=monotonic() - started_at,
                 )
@@ -216,13 +239,21 @@ class Reporter:
             **_about(request),
             outcome=outcome,
             detail=str(error) if broke_a_rule else type(error).__name__,
-            exception=application_traceback(error),
+            exception=_application_traceback(error),
         )
 
     def _warn_once(self, event: str, **facts: str) -> None:
         if event not in self._warnings:
             self._warnings.add(event)
             self.log.warning(event, **facts)
+
+
+def _application_traceback(error: BaseException) -> str:
+    """Format it whatever it is: an exception's own class can make it one that can't be shown."""
+    try:
+        return application_traceback(error)
+    except Exception as why:  # noqa: BLE001 - of the application's code, which runs in formatting
+        return f"{error.__class__!r}, whose traceback can't be shown: {why!r}"
 
 
 def application_traceback(error: BaseException) -> str:
@@ -260,7 +291,10 @@ def _cut_behind_application(frame: TracebackType | None) -> None:
 def failure_answer(request: Request, status: int) -> bytes:
     """Build the answer of one sentence that a client gets when its request failed."""
     response = Response(request.method)
-    response.start(status, status_line(status), [(b"Content-Type", b"text/plain; charset=utf-8")])
+    headers = [(b"Content-Type", b"text/plain; charset=utf-8")]
+    if status == 503:
+        headers.append((b"Retry-After", b"1"))
+    response.start(status, status_line(status), headers)
     return b"".join(response.send(_SENTENCES[status].encode() + b"\n", last=True))
 
 

@@ -28,16 +28,15 @@ def own_traceback(error: BaseException) -> str:
         The application's traceback; only the error itself where the application has no frame in it.
     """
     whole = traceback.TracebackException.from_exception(error)
-    _leave_our_frames_out(whole)
+    # One by one: a chain may be longer than calls may be deep.
+    pending: list[traceback.TracebackException | None] = [whole]
+    while pending:
+        one = pending.pop()
+        if one is not None:
+            frames = itertools.dropwhile(lambda frame: _is_ours(frame.filename), one.stack)
+            one.stack = traceback.StackSummary.from_list(list(frames))
+            pending += (one.__cause__, one.__context__, *(one.exceptions or ()))
     return "".join(whole.format()).rstrip("\n")
-
-
-def _leave_our_frames_out(error: traceback.TracebackException) -> None:
-    frames = itertools.dropwhile(lambda frame: _is_ours(frame.filename), error.stack)
-    error.stack = traceback.StackSummary.from_list(list(frames))
-    for inner in (error.__cause__, error.__context__, *(error.exceptions or ())):
-        if inner is not None:
-            _leave_our_frames_out(inner)
 
 
 def own_stack(frame: FrameType) -> str:

@@ -6,6 +6,7 @@ answer to it and ends it, and nothing goes back but the release in the table of 
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import queue
 import sys
@@ -20,7 +21,7 @@ from uwsgibridge.connection import Connection
 from uwsgibridge.hosts.admission import Admission
 from uwsgibridge.hosts.error_stream import ErrorStream
 from uwsgibridge.hosts.files import FileWrapper
-from uwsgibridge.hosts.reporting import Reporter
+from uwsgibridge.hosts.reporting import Reporter, failure_answer
 from uwsgibridge.hosts.stacks import own_stack
 from uwsgibridge.hosts.wsgi_exchange import ExchangeContext, WsgiExchange
 
@@ -44,7 +45,9 @@ class WsgiHost:
         lingering: ends connections.
         offload: leaves files to Nginx; None where no directory is mapped.
         wake: called when there is room again for a listener that paused.
-        stuck: called when a thread is lost to a request that took too long.
+        stuck: called when a thread is lost to a request that took too long, or was interrupted; with
+            whether requests can still be served, by a thread in its place.
+        is_shared: whether another host has the same application.
     """
 
     def __init__(
@@ -57,7 +60,8 @@ class WsgiHost:
         lingering: LingeringClose,
         offload: Offload | None,
         wake: Callable[[], None],
-        stuck: Callable[[], None],
+        stuck: Callable[[bool], None],
+        is_shared: bool = False,
     ) -> None:
         limit = settings.threads + settings.accept_margin
         self.admission: Admission[Connection] = Admission(
@@ -70,8 +74,9 @@ class WsgiHost:
                 "wsgi.version": (1, 0),
                 "wsgi.errors": errors,
                 "wsgi.file_wrapper": FileWrapper,
-                "wsgi.multithread": settings.threads > 1,
-                "wsgi.multiprocess": max(settings.workers, settings.workers_max) > 1,
+                "wsgi.multithread": settings.threads > 1 or is_shared,
+                # One supervised worker has a second beside it at a reload, and as soon as it is scaled.
+                "wsgi.multiprocess": settings.workers > 0,
                 "wsgi.run_once": False,
                 # Not in the PEP, but known to the frameworks: the input ends by itself.
                 "wsgi.input_terminated": True,
@@ -83,24 +88,16 @@ class WsgiHost:
             release=self._release,
             body_timeout_seconds=settings.body_timeout_seconds,
             write_timeout_seconds=settings.write_timeout_seconds,
-            has_deadline=settings.request_timeout_seconds > 0,
+            request_timeout_seconds=settings.request_timeout_seconds,
         )
         self._flights = flights
         self._request_timeout_seconds = settings.request_timeout_seconds
         self._stuck = stuck
         self._running: dict[threading.Thread, WsgiExchange] = {}
         self._queue: queue.SimpleQueue[Connection | None] = queue.SimpleQueue()
-        self.submit = self._queue.put
-        self._threads = [
-            # Daemons: an application that never returns must not keep the process from exiting.
-            threading.Thread(target=self._work, name=f"wsgi-{number}", daemon=True)
-            for number in range(1, settings.threads + 1)
-        ]
-
-    @property
-    def capacity(self) -> int:
-        """Tell how many threads there are."""
-        return len(self._threads)
+        self.submit: Callable[[Connection], None] = self._queue.put
+        self.capacity = settings.threads
+        self._lost_threads = 0
 
     def queue_seconds(self, now: float) -> float:
         """Tell how long the oldest request waits for a thread."""
@@ -114,8 +111,8 @@ class WsgiHost:
         Args:
             nursery: for that watch.
         """
-        for thread in self._threads:
-            thread.start()
+        for number in range(1, self.capacity + 1):
+            self._start_thread(f"wsgi-{number}")
         if self._request_timeout_seconds:
             nursery.start_soon(self._watch_deadlines)
 
@@ -123,53 +120,96 @@ class WsgiHost:
         """Do nothing: requests end by themselves."""
 
     def break_off(self) -> None:
-        """Break the connections under the threads that did not end; a thread can't be stopped."""
-        for connection in list(self.admission.in_flight):
-            connection.sever()
-            self._release(connection)
+        """Answer 503 for what waits, and in the place of threads that did not end: they can't be stopped."""
+        self._refuse_what_waits()
+        for exchange in list(self._running.values()):
+            if not exchange.given_up:
+                exchange.give_up(503)
+                self._release(exchange.connection)
 
     async def stop(self) -> None:
         """Let the threads end; one that is stuck in the application ends with the process."""
-        for _ in self._threads:
+        for _ in range(self.capacity + self._lost_threads):
             self._queue.put(None)
 
     def _release(self, connection: Connection) -> None:
         self._flights.end(connection)
         self.admission.release(connection)
 
+    def _refuse_what_waits(self) -> None:
+        with contextlib.suppress(queue.Empty):
+            while (connection := self._queue.get_nowait()) is not None:
+                self._refuse(connection)
+
+    def _refuse(self, connection: Connection) -> None:
+        """Answer 503: no thread is left that could run it."""
+        answer = failure_answer(connection.request, 503)
+        with contextlib.suppress(OSError):  # nobody is there any more
+            connection.send(answer)
+        self._context.lingering.close(connection)
+        self._context.reporter.not_run(connection.request, answer, connection.accepted_at)
+        self._release(connection)
+
+    def _start_thread(self, name: str) -> None:
+        # A daemon: an application that never returns must not keep the process from exiting.
+        threading.Thread(target=self._work, name=name, daemon=True).start()
+
     def _work(self) -> None:
         take = self._queue.get
         context = self._context
         running, me = self._running, threading.current_thread()
-        while (connection := take()) is not None:
-            running[me] = exchange = WsgiExchange(context, connection)
-            # A new and empty context: nothing that one request sets is seen by the next.
-            contextvars.Context().run(exchange.run)
-            # Else the last request would live until the next one comes.
-            del running[me], exchange, connection
+        while True:
+            try:
+                while (connection := take()) is not None:
+                    running[me] = exchange = WsgiExchange(context, connection)
+                    # A new and empty context: nothing that one request sets is seen by the next.
+                    contextvars.Context().run(exchange.run)
+                    # Else the last request would live until the next one comes.
+                    del running[me], exchange, connection
+            except BaseException as error:  # noqa: BLE001 - by libraries that interrupt threads from others
+                self._recover(running.pop(me, None), error)
+            else:
+                return
+
+    def _recover(self, exchange: WsgiExchange | None, error: BaseException) -> None:
+        """Go on after an exception that came from outside, at any point of our own code."""
+        self._context.reporter.thread_interrupted(error)
+        if exchange is not None:
+            exchange.abandon()
+        else:
+            # What was just taken out of the queue may be lost: at a drain, that is seen.
+            self._stuck(True)
 
     async def _watch_deadlines(self) -> None:
         limit = self._request_timeout_seconds
         while True:
             now = monotonic()
-            running = [item for item in list(self._running.items()) if not item[1].overdue]
+            running = [item for item in list(self._running.items()) if not item[1].given_up]
             for thread, exchange in running:
                 if now - exchange.started_at >= limit:
                     self._give_up(thread, exchange, now)
             # What begins after this look is not over its limit before the next one.
-            earliest = min((e.started_at for _, e in running if not e.overdue), default=now)
+            earliest = min((e.started_at for _, e in running if not e.given_up), default=now)
             await trio.sleep(max(0.001, earliest + limit - now))
 
     def _give_up(self, thread: threading.Thread, exchange: WsgiExchange, now: float) -> None:
         frame = sys._current_frames().get(thread.ident or 0)  # noqa: SLF001 - documented for this
         stack = own_stack(frame) if frame else ""
-        head_sent = exchange.give_up()
+        outcome = exchange.give_up(504)
         self._context.reporter.request_overdue(
             exchange.request,
             seconds=now - exchange.started_at,
             thread=thread.name,
             stack=stack,
-            head_sent=head_sent,
+            outcome=outcome,
         )
         self._release(exchange.connection)
-        self._stuck()
+        self._lost_threads += 1
+        # Where there is one thread alone, its application may rely on that; and all things have an end.
+        can_go_on = 1 < self.capacity >= self._lost_threads
+        if can_go_on:
+            self._start_thread(thread.name)
+        elif self._lost_threads >= self.capacity:
+            self.submit = self._refuse
+            self._refuse_what_waits()
+        self._stuck(can_go_on)

@@ -17,7 +17,7 @@ from uwsgibridge.hosts.files import CANT_SEND_FILE, FileWrapper, OpenFile, regul
 from uwsgibridge.hosts.lingering import LingeringClose
 from uwsgibridge.hosts.offload import Offload
 from uwsgibridge.hosts.reporting import Reporter, failure_answer
-from uwsgibridge.hosts.wsgi_input import BodyStalled, open_input, wait_for
+from uwsgibridge.hosts.wsgi_input import BodyStalled, open_input
 from uwsgibridge.protocol.errors import InvalidResponse
 from uwsgibridge.protocol.response import Buffer, Response, parse_status, refusal
 from uwsgibridge.protocol.websocket import HandshakeRefused, wants_websocket
@@ -31,6 +31,12 @@ _WRITE_PIECE_BYTES: Final = 262_144
 
 # Of a file: sent together with the head. What is larger goes on by sendfile.
 _FIRST_PIECE_BYTES: Final = 65_536
+
+# After its deadline, until a request has been given up at the latest.
+_GIVE_UP_SECONDS: Final = 0.05
+
+# Of what an exception comes from; longer ones are made by mistake.
+_MAX_CHAIN: Final = 100
 
 
 class _ReaderStalled(TimeoutError):
@@ -51,8 +57,8 @@ class ExchangeContext:
         release: called when a request is over.
         body_timeout_seconds: how long the next piece of a body may take to arrive.
         write_timeout_seconds: how long the next piece of an answer may take to be accepted.
-        has_deadline: whether a request may be given up under its thread.
-        answer_lock: decides who answers a request: its thread, or its deadline.
+        request_timeout_seconds: after how long a request is given up under its thread; 0 is never.
+        answer_lock: decides who answers a request and ends it: its thread, or who gives it up.
     """
 
     app: WSGIApplication
@@ -64,17 +70,16 @@ class ExchangeContext:
     release: Callable[[Connection], None]
     body_timeout_seconds: float
     write_timeout_seconds: float
-    has_deadline: bool
+    request_timeout_seconds: float
     answer_lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 class WsgiExchange(Exchange):
     """One request in a thread: environ in, answer out."""
 
-    _failure_status = 0  # of the answer that was sent in the application's place
-    _failure_bytes = 0  # of its body
+    given_up = False  # somebody else has taken the connection away, and ended it
     _answering = False  # the head has left, or is about to
-    overdue = False  # the listener has ended the connection under us
+    _reader_stalled = False
 
     def __init__(self, context: ExchangeContext, connection: Connection) -> None:
         super().__init__(context, connection)
@@ -83,71 +88,87 @@ class WsgiExchange(Exchange):
         self._response = Response(self.request.vars["REQUEST_METHOD"])
 
     def run(self) -> None:
-        """Call the application and answer; raises nothing."""
+        """Call the application and answer; raises nothing of the application's."""
         context = self._context
         try:
             self._call_application()
         except HandshakeRefused as error:
             context.reporter.refused(self.request, error)
             self._answer(refusal(error), 400)
-        except BodyStalled:
-            self._fail(408)
-        except _ReaderStalled:
-            context.reporter.reader_stalled(self.request)
-            self._end(complete=False)
         except BaseException as error:  # noqa: BLE001 - SystemExit of an application ends its request only
-            if self.overdue:
-                pass  # said already
-            elif self.connection.input_stalled:
-                self._fail(408)
-            elif self.connection.peer_gone:
-                # What an application raises because its client left is no news.
-                context.reporter.client_gone()
-            else:
-                context.reporter.application_failed(self.request, self._response, error)
-            self._fail(500)
+            self._take_failure(error)
         if self.connection.input_stalled:
             context.reporter.body_stalled(
                 self.request, self._response, failure_status=self._failure_status
             )
+        if self._reader_stalled:
+            context.reporter.reader_stalled(self.request)
         if context.errors.has_unfinished:
             context.errors.flush()
         self._returned = True
         self._release_when_over()
-        if context.reporter.logs_access and not self.overdue:
-            self._log_access()
+        if context.reporter.logs_access and not self.given_up:
+            self._log_access(self._response, self.started_at)
 
-    def give_up(self) -> bool:
-        """End the connection under the thread, which goes on without it; from another thread.
+    def give_up(self, status: int) -> str:
+        """Take the connection away from the thread, which goes on without it; from another thread.
+
+        Args:
+            status: of the answer that the client gets if none has begun.
 
         Returns:
-            Whether the head had left, so that the connection was broken; else the client gets a 504.
+            What the client sees, in words.
         """
-        with self._context.answer_lock:
-            self.overdue = True
+        context = self._context
+        with context.answer_lock:
+            was_ended, self.given_up = self._ended, True
             answering = self._answering
-        if answering:
-            self.connection.sever()
+            connection: Connection | None = None
+            if not was_ended:
+                with contextlib.suppress(OSError):  # it is hung up, which is seen as well
+                    connection = self.connection.take_away()
+        if was_ended:
+            outcome = "the answer was complete" if self._response.complete else "connection broken"
+        elif answering or connection is None:
+            outcome = "connection broken"
+            if connection is not None:
+                self._hand_over(connection, complete=False)
         else:
+            outcome = f"answered {status}"
+            answer = failure_answer(self.request, status)
             with contextlib.suppress(OSError):  # nobody is there any more
-                answer = failure_answer(self.request, 504)
-                self.connection.send(answer)
-                self._failure_status = 504
+                connection.send(answer)
+                self._failure_status = status
                 self._failure_bytes = len(answer.partition(b"\r\n\r\n")[2])
-            self.connection.sever(complete=True)
-        if self._context.reporter.logs_access:
-            self._log_access()  # the thread may never come to it
-        return answering
+            self._hand_over(connection, complete=True)
+        if context.reporter.logs_access:
+            self._log_access(self._response, self.started_at)  # the thread may never come to it
+        return outcome
 
-    def _log_access(self) -> None:
-        self._context.reporter.over(
-            self.request,
-            self._response,
-            failure_status=self._failure_status,
-            failure_bytes=self._failure_bytes,
-            accepted_at=self.connection.accepted_at,
-            started_at=self.started_at,
-        )
+    def abandon(self) -> None:
+        """End what `run` has left open, as something has been raised into it from outside."""
+        with contextlib.suppress(OSError):
+            self.connection.abort()
+        self.connection.force_close()
+        self._ended = True
+        self._context.release(self.connection)
+
+    def _take_failure(self, error: BaseException) -> None:
+        """Report what the application has raised, and have its client see it."""
+        context = self._context
+        if self.given_up or (self._reader_stalled and _comes_from(error, _ReaderStalled)):
+            self._fail(500)
+        elif self.connection.input_stalled and _comes_from(error, BodyStalled):
+            self._fail(408)
+        elif self.connection.peer_gone:
+            # What an application raises because its client left is no news.
+            context.reporter.client_gone()
+            self._fail(500)
+        else:
+            if self._response.is_full and not self._is_cut:
+                self._response.finish()  # whatever it has raised, its client has the whole answer
+            context.reporter.application_failed(self.request, self._response, error)
+            self._fail(500)
 
     def start_response(
         self,
@@ -193,7 +214,7 @@ class WsgiExchange(Exchange):
         # A copy: the application may do with it what it likes, and the request stays what it was.
         environ: dict[str, Any] = self.request.vars | context.base_environ
         environ["wsgi.url_scheme"] = self.request.scheme
-        environ["wsgi.input"] = open_input(self.connection, context.body_timeout_seconds)
+        environ["wsgi.input"] = open_input(self.connection, self._wait_for_body)
         return environ
 
     def _send(self, iterable: Any) -> None:
@@ -208,7 +229,7 @@ class WsgiExchange(Exchange):
             raise InvalidResponse(
                 f"the application returned {iterable!r}, not an iterable of bytes"
             )
-        elif isinstance(iterable, FileWrapper) and (file := regular_file(iterable.filelike)):
+        elif type(iterable) is FileWrapper and (file := regular_file(iterable.filelike)):
             self._send_file(file)
         else:
             for chunk in iterable:
@@ -219,18 +240,27 @@ class WsgiExchange(Exchange):
                 # An empty one keeps the head back, which may still be replaced (the PEP,
                 # "Handling the start_response callable").
                 if _checked(chunk):
+                    is_full = response.is_full
                     self._write(response.send(chunk))
+                    if is_full:
+                        break  # nothing of it is sent (the PEP, "Handling the Content-Length Header")
             self._write(response.finish())
         self._context.reporter.check_answer(self.request, response)
 
     def _write_from_application(self, data: bytes) -> None:
         """Serve the `write` callable, which the PEP keeps for old frameworks."""
-        self._write(self._response.send(_checked(data)))
+        response = self._response
+        if _checked(data) and response.is_full and response.excess_bytes:
+            raise InvalidResponse("write() goes on behind the end of the body, its Content-Length")
+        self._write(response.send(data))
 
     def _send_file(self, file: OpenFile) -> None:
         response = self._response
-        left = response.allow(file.size_bytes)
-        first = file.read(file.offset, min(left, _FIRST_PIECE_BYTES))
+        first = file.read(file.offset, min(file.size_bytes, _FIRST_PIECE_BYTES))
+        # Some files (in /sys) have less than they say.
+        has_all = len(first) < min(file.size_bytes, _FIRST_PIECE_BYTES)
+        left = response.allow(len(first) if has_all else file.size_bytes)
+        first = first[:left]
         self._write(response.send(first))
         offset, left = file.offset + len(first), left - len(first)
         while left and (sent := self._send_piece(file, offset, min(left, _WRITE_PIECE_BYTES))):
@@ -245,8 +275,9 @@ class WsgiExchange(Exchange):
             try:
                 return self.connection.send_file(file.descriptor, offset, size_bytes)
             except BlockingIOError:
-                if not wait_for(self.connection, select.POLLOUT, deadline - monotonic()):
-                    raise _ReaderStalled from None
+                self._wait_to_write(deadline)
+            except PeerGone:
+                raise
             except OSError as error:
                 if error.errno not in CANT_SEND_FILE:
                     raise
@@ -255,40 +286,99 @@ class WsgiExchange(Exchange):
                 return len(piece)
 
     def _write(self, buffers: tuple[Buffer, ...]) -> None:
-        if self._context.has_deadline and not self._answering:
+        if not self._answering:
             self._begin_answer()
-        for data in buffers:
-            try:
-                sent = self.connection.send(data)
-            except BlockingIOError:
-                sent = 0
-            if sent != len(data):
-                self._write_slowly(memoryview(data)[sent:])
+        if self._is_cut:
+            # Again, to an application that has caught it: else its answer would have a hole.
+            raise _ReaderStalled if self._reader_stalled else PeerGone
+        try:
+            for data in buffers:
+                try:
+                    sent = self.connection.send(data)
+                except BlockingIOError:
+                    sent = 0
+                if sent:
+                    self._has_written = True
+                if sent != len(data):
+                    self._write_slowly(memoryview(data)[sent:])
+        except (PeerGone, _ReaderStalled):
+            self._note_unsent(buffers, data)
+            raise
 
     def _begin_answer(self) -> None:
-        # Either the answer is the application's, or the 504 of `give_up`; never both.
+        # Either the answer is the application's, or that of `give_up`; never both.
         with self._context.answer_lock:
-            if self.overdue:
-                raise PeerGone("the request took too long, and was refused")
+            if self.given_up:
+                raise PeerGone("the request was given up")
             self._answering = True
+        # What is sent first to a TCP peer that has gone is accepted by the kernel all the same.
+        if self._context.reporter.logs_access and self.connection.is_left():
+            self.connection.peer_gone = True
+            self._is_cut = True
+            raise PeerGone("the client has gone away")
 
     def _write_slowly(self, rest: memoryview) -> None:
-        for start in range(0, len(rest), _WRITE_PIECE_BYTES):
-            piece = rest[start : start + _WRITE_PIECE_BYTES]
-            deadline = monotonic() + self._context.write_timeout_seconds
-            while piece:
-                try:
-                    piece = piece[self.connection.send(piece) :]
-                except BlockingIOError:
-                    if not wait_for(self.connection, select.POLLOUT, deadline - monotonic()):
-                        raise _ReaderStalled from None
+        left = len(rest)
+        try:
+            for start in range(0, len(rest), _WRITE_PIECE_BYTES):
+                piece = rest[start : start + _WRITE_PIECE_BYTES]
+                deadline = monotonic() + self._context.write_timeout_seconds
+                while piece:
+                    try:
+                        sent = self.connection.send(piece)
+                    except BlockingIOError:
+                        self._wait_to_write(deadline)
+                    else:
+                        self._has_written = True
+                        piece, left = piece[sent:], left - sent
+        except (PeerGone, _ReaderStalled):
+            self._unsent_bytes = left
+            raise
+
+    def _wait_to_write(self, deadline: float) -> None:
+        if not self._wait(select.POLLOUT, deadline):
+            self._reader_stalled = self._is_cut = True
+            raise _ReaderStalled
+
+    def _wait_for_body(self) -> bool:
+        return self._wait(select.POLLIN, monotonic() + self._context.body_timeout_seconds)
+
+    def _wait(self, event: int, deadline: float) -> bool:
+        """Block this thread until the connection is ready; False when the deadline has passed."""
+        poll = select.poll()
+        poll.register(self.connection.fileno(), event)
+        limit = self._context.request_timeout_seconds
+        while True:
+            now = monotonic()
+            seconds = max(0.0, deadline - now)
+            if limit:
+                # Nothing wakes a thread whose connection is taken away: it has to look by itself.
+                given_up_seconds = max(0.0, self.started_at + limit - now) + _GIVE_UP_SECONDS
+                seconds = min(seconds, given_up_seconds)
+            if poll.poll(seconds * 1000):
+                return True
+            if monotonic() >= deadline:
+                return False
+
+    def _end(self, *, complete: bool) -> None:
+        with self._context.answer_lock:
+            if self._ended:
+                return
+            self._ended = True
+        if self.given_up:
+            self.connection.force_close()  # it leads nowhere any more
+        else:
+            self._hand_over(self.connection, complete=complete)
+
+    def _is_seen_to_be_cut(self) -> bool:
+        return self._response.is_measured
 
     def _fail(self, status: int) -> None:
         """Answer with a failure where that is still possible; else break the connection."""
         if self._ended:
             return
-        if self._response.head_sent or self.connection.peer_gone:
-            self._end(complete=False)
+        if self._response.head_sent or self.connection.peer_gone or self.given_up:
+            self._end(complete=self._response.complete and not self._is_cut)
         else:
             self._answer(failure_answer(self.request, status), status)
 
@@ -321,3 +411,15 @@ def _encode_headers(headers: list[tuple[str, str]]) -> list[tuple[bytes, bytes]]
             ):
                 raise InvalidResponse(f"{item!r} is not a header: a pair of str") from None
         raise InvalidResponse("a header has characters beyond latin-1") from None
+
+
+def _comes_from(error: BaseException, kind: type[BaseException]) -> bool:
+    """Whether an exception is of a kind, or was raised because of one that is."""
+    one: BaseException | None = error
+    for _ in range(_MAX_CHAIN):
+        if one is None:
+            return False
+        if isinstance(one, kind):
+            return True
+        one = one.__cause__ or one.__context__
+    return False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-import select
+from collections.abc import Callable
 from typing import Any, BinaryIO, Final
 
 from uwsgibridge.connection import Connection
@@ -15,12 +15,12 @@ class BodyStalled(TimeoutError):
     """The client stopped sending its body; frameworks see an OSError from `wsgi.input`."""
 
 
-def open_input(connection: Connection, timeout_seconds: float) -> BinaryIO:
+def open_input(connection: Connection, wait: Callable[[], bool]) -> BinaryIO:
     """Make the input of a request.
 
     Args:
         connection: with the body, or what has arrived of it.
-        timeout_seconds: how long the next piece may take to arrive.
+        wait: blocks until more has arrived; False where that takes too long.
 
     Returns:
         A file that ends where the body does (``wsgi.input_terminated``). Reading it may raise
@@ -29,7 +29,7 @@ def open_input(connection: Connection, timeout_seconds: float) -> BinaryIO:
     body = connection.take_whole_body()
     if body is not None:
         return io.BytesIO(body)
-    reader = _BufferedBody(_BodyReader(connection, timeout_seconds), _BUFFER_BYTES)
+    reader = _BufferedBody(_BodyReader(connection, wait), _BUFFER_BYTES)
     reader.most_bytes = connection.request.content_length
     return reader
 
@@ -39,40 +39,37 @@ class _BufferedBody(io.BufferedReader):
 
     most_bytes = 0
 
+    # Any negative size is -1, as for a body that has arrived whole (`io.BytesIO`).
+
     def read(self, size: int | None = -1, /) -> bytes:
-        return super().read(size if size is None else min(size, self.most_bytes))
+        return super().read(None if size is None else max(-1, min(size, self.most_bytes)))
 
     def read1(self, size: int = -1, /) -> bytes:
-        return super().read1(min(size, self.most_bytes))
+        return super().read1(max(-1, min(size, self.most_bytes)))
 
 
 class _BodyReader(io.RawIOBase):
     """What `io.BufferedReader` reads the body from."""
 
-    def __init__(self, connection: Connection, timeout_seconds: float) -> None:
+    def __init__(self, connection: Connection, wait: Callable[[], bool]) -> None:
         self._connection = connection
-        self._timeout_seconds = timeout_seconds
+        self._wait = wait
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any, /) -> int:
         view = memoryview(buffer)
+        connection = self._connection
         while True:
+            if connection.input_stalled:
+                raise BodyStalled  # again, to who has caught it: else the body had a hole
             try:
-                chunk = self._connection.receive_body(len(view))
+                chunk = connection.receive_body(len(view))
             except BlockingIOError:
-                if not wait_for(self._connection, select.POLLIN, self._timeout_seconds):
+                if not self._wait():
                     # Kept: frameworks make an answer of their own of the exception.
-                    self._connection.input_stalled = True
-                    raise BodyStalled from None
+                    connection.input_stalled = True
             else:
                 view[: len(chunk)] = chunk
                 return len(chunk)
-
-
-def wait_for(connection: Connection, event: int, seconds: float) -> bool:
-    """Block this thread until `event` of `select.poll` comes; False when `seconds` have passed."""
-    poll = select.poll()
-    poll.register(connection.fileno(), event)
-    return bool(poll.poll(max(0.0, seconds) * 1000))

@@ -227,6 +227,8 @@ class Response:
         if not self.status:
             raise InvalidResponse("the body began before the head")
         if self._no_body:
+            if last and self._promised is None:
+                self._tell_head_request(available_bytes)
             return 0
         if self._promised is None:
             if last and not self.head_sent:
@@ -270,6 +272,16 @@ class Response:
         has_length = self.status not in {204, 304} and not self._body_is_elsewhere
         if self._is_head_request and has_length and not self.head_sent:
             self._head += b"\r\nContent-Length: %d" % size_bytes
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the head has left, and all of the body that may follow it."""
+        return self.head_sent and (self._no_body or self._sent == self._promised)
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether the frontend can tell by itself that the body is not complete."""
+        return not self.head_sent or self._promised is not None
 
     @property
     def body_bytes(self) -> int:

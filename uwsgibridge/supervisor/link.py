@@ -52,6 +52,10 @@ class WorkerLink(Companion):
         """Ask for being replaced; requests are served until that is done."""
         self._send(WorkerMessage(has_enough=True))
 
+    def unfit(self) -> bool:
+        """Say that a thread is lost, as `enough` does; False where the supervisor is gone."""
+        return self._send(WorkerMessage(is_unfit=True))
+
     def _answer(self) -> bool:
         """Answer a question; False where there is none."""
         try:
@@ -66,7 +70,9 @@ class WorkerLink(Companion):
             self._worker.is_last = True
         return True
 
-    def _send(self, message: WorkerMessage) -> None:
+    def _send(self, message: WorkerMessage) -> bool:
         # BlockingIOError: the supervisor has not read what it asked for before, and asks again.
         with contextlib.suppress(OSError):
             self._channel.send(message.encode())
+            return True
+        return False

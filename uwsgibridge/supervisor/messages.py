@@ -137,18 +137,25 @@ class WorkerMessage:
         figures: the answer to a ping.
         stacks: the answer to a request for stacks.
         has_enough: whether the worker has had all the requests that it was forked for.
+        is_unfit: whether the worker has lost a thread, and serves on with another in its place.
     """
 
     figures: Figures | None = None
     stacks: str | None = None
     has_enough: bool = False
+    is_unfit: bool = False
 
     def encode(self) -> bytes:
         """Write it for `decode`."""
         figures = dataclasses.asdict(self.figures) if self.figures is not None else None
         stacks = self.stacks[:_MAX_STACK_CHARACTERS] if self.stacks is not None else None
         return json.dumps(
-            {"figures": figures, "stacks": stacks, "has_enough": self.has_enough}
+            {
+                "figures": figures,
+                "stacks": stacks,
+                "has_enough": self.has_enough,
+                "is_unfit": self.is_unfit,
+            }
         ).encode()
 
     @staticmethod
@@ -164,4 +171,5 @@ class WorkerMessage:
             Figures(**{name: figures[name] for name in known}) if figures else None,
             raw.get("stacks"),
             bool(raw.get("has_enough")),
+            bool(raw.get("is_unfit")),
         )

@@ -195,7 +195,7 @@ def raises_midway_with_its_body_read(environ, start_response):
     return Closing(first_half_then(throw(ValueError("half-way"))))
 
 
-@row(200, FAILED, "ValueError: after all", fields={"outcome": "connection broken"})
+@row(200, FAILED, "ValueError: after all", fields={"outcome": "the answer was complete"})
 def raises_after_its_whole_length(environ, start_response):
     start_response("200 OK", [*TEXT, ("Content-Length", "14")])
     return Closing(first_half_then(throw(ValueError("after all"))))
