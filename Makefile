@@ -13,7 +13,7 @@ demo: $(VENV)/.demo ## the demo page behind a private Nginx: http://127.0.0.1:80
 	$(BIN)/uwsgibridge demo --port $(PORT)
 
 test: $(VENV)/.test ## all tests; the Docker Compose half where an engine answers
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadgroup
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadscope --no-loadscope-reorder
 
 check: $(VENV)/.check ## ruff, its formatter, and mypy --strict
 	$(BIN)/ruff check .

@@ -176,21 +176,31 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("kind", kinds, ids=str, scope="session")
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_company(item)))
-    yield
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # Containers stay up until the end, and their health checks would slow all other tests down.
     items.sort(key=_needs_containers)
 
 
-def _company(item: pytest.Item) -> str:
-    """Name what runs in one process with this test: what shares its stacks, or else its file."""
-    params = item.callspec.params if hasattr(item, "callspec") else {}
-    if "kind" in params:
-        return str(params["kind"])
-    return f"{item.path.relative_to(item.config.rootpath)} {params.get('socket_kind', '')}"
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep together what shares its stacks, where tests run in several processes."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):  # type: ignore[misc] # it has no types
+        def _split_scope(self, nodeid: str) -> str:
+            return _company(nodeid)
+
+    return Scheduling(config, log)
+
+
+def _company(nodeid: str) -> str:
+    """Name what runs in one process with a test: its kind, over all files, or else its file."""
+    file, _, test = nodeid.partition("::")
+    first, *more = test.partition("[")[2].rstrip("]").split("-")
+    if first in {"local", "compose"}:
+        return "-".join((first, *more[:2]))
+    return f"{file}-{first}" if first in {"tcp", "unix"} else file
 
 
 def _needs_containers(item: pytest.Item) -> bool:
