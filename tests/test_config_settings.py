@@ -189,6 +189,38 @@ class TestMounts:
     def test_a_prefix(self, text: str, prefix: str) -> None:
         assert parse_prefix(text) == prefix
 
+    @pytest.mark.parametrize(
+        "prefix",
+        ["/.well-known", "/a.b", "/...", "/a..", "/100%", "/a%b", "/a b", "/a:b", "/büro/é"],
+    )
+    def test_a_prefix_that_looks_odd(self, prefix: str) -> None:
+        assert parse_prefix(prefix) == prefix
+
+    @pytest.mark.parametrize(
+        ("text", "meant"),
+        [
+            ("//a", "/a"),
+            ("/a//b", "/a/b"),
+            ("/a/./b", "/a/b"),
+            ("/a/../b", "/b"),
+            ("/a/..", "/"),
+            ("/.", "/"),
+            ("/..", "/"),
+            ("/a?x", "/a"),
+            ("/a?x#y", "/a"),
+            ("/a#x", "/a"),
+            ("/caf%C3%A9", "/café"),
+            ("/caf%c3%a9/", "/café"),
+            ("/%2e%2E/a", "/a"),
+        ],
+    )
+    def test_what_no_path_begins_with(self, text: str, meant: str) -> None:
+        with pytest.raises(SettingsError, match="--mount") as caught:
+            parse_mount(f"{text}=api:app")
+        assert repr(text) in str(caught.value)
+        assert f"write the prefix as {meant!r}" in str(caught.value)
+        assert parse_prefix(meant) == meant.rstrip("/")
+
     @pytest.mark.parametrize("text", ["", "api", "api/", " /api"])
     def test_what_is_no_prefix(self, text: str) -> None:
         with pytest.raises(SettingsError, match="does not begin with a slash"):

@@ -137,13 +137,13 @@ def test_what_is_not_known_is_a_dash_or_null():
 
 
 def test_request_without_an_answer():
-    """499 is what Nginx writes of a client that left; JSON can say that there was no status."""
+    """499 is what Nginx writes of a client that left."""
     it = access(status=0, body_bytes=0, complete=False)
 
     found = combined(it)
     assert (found["status"], found["bytes"], found["broken"]) == ("499", "-", " broken")
     record = as_json(it)
-    assert (record["status"], record["bytes"], record["complete"]) == (None, 0, False)
+    assert (record["status"], record["bytes"], record["complete"]) == (499, 0, False)
 
 
 def test_broken_answer_keeps_its_status():
@@ -156,7 +156,18 @@ def test_broken_answer_keeps_its_status():
 
 @pytest.mark.parametrize("form", ["combined", "json"])
 def test_query_is_nowhere(form: str):
-    assert "secret" not in line_of(form, access())
+    request = request_with(HTTP_REFERER="https://example.org/from?token=secret")
+    line = line_of(form, access(request))
+    assert "secret" not in line
+    assert '"https://example.org/from"' in line
+
+
+def test_question_mark_of_a_path_begins_no_query():
+    request = request_with(PATH_INFO="/why?", REQUEST_URI="/why%3F?token=secret")
+    assert as_json(access(request))["path"] == "/why?"
+    assert combined(access(request))["request"] == "GET /why%3F HTTP/1.1"
+    del request.vars["REQUEST_URI"]
+    assert combined(access(request))["request"] == "GET /why? HTTP/1.1"
 
 
 def test_path_below_a_mount_is_the_whole_path():
@@ -245,6 +256,87 @@ def test_json_has_what_the_client_said(odd: str):
 def test_lone_bytes_in_the_path_are_no_error():
     request = request_with(PATH_INFO="/\xff\xfe", REQUEST_URI="/%FF%FE")
     assert as_json(access(request))["path"] == "/\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}"
+
+
+# Long values: a line is never longer than what a pipe takes as one piece.
+
+MAX_LINE_BYTES = 4096
+TEXTS = {
+    "REMOTE_ADDR": "client",
+    "REMOTE_USER": "user",
+    "REQUEST_METHOD": "method",
+    "REQUEST_URI": "path",
+    "SERVER_PROTOCOL": "protocol",
+    "HTTP_REFERER": "referer",
+    "HTTP_USER_AGENT": "user_agent",
+}
+# One byte in a line, four, six, twelve.
+CHARACTERS = ["x", '"', "\\", " ", "\n", "\xff", "\x00", "\xf0\x9f\x98\x80"]
+
+
+def long_path(text: str) -> dict[str, str]:
+    return {"REQUEST_URI": "/" + text, "PATH_INFO": "/" + text}
+
+
+@pytest.mark.parametrize("form", ["combined", "json"])
+@pytest.mark.parametrize("character", CHARACTERS, ids=ascii)
+def test_line_fits_a_pipe_whatever_is_in_it(form: str, character: str):
+    text = character * 8000
+    request = request_with()
+    request.vars.update(dict.fromkeys(TEXTS, text), **long_path(text))
+    it = access(
+        request,
+        status=0,
+        body_bytes=2**63,
+        complete=False,
+        queue_seconds=123456.123456,
+        application_seconds=1e-6,
+    )
+    line = line_of(form, it)
+    assert len(line) <= MAX_LINE_BYTES
+    if form == "combined":
+        found = combined(it)
+        shown = [found[name] for name in ("client", "user", "referer", "agent")]
+        assert found["request"].count("...") == 3
+    else:
+        record = as_json(it)
+        shown = [record[name] for name in TEXTS.values()]
+    assert all(text.endswith("...") for text in shown)
+    # What there is room for is used, but for the last character.
+    assert len(line) > 3000
+
+
+@pytest.mark.parametrize("form", ["combined", "json"])
+@pytest.mark.parametrize(("variable", "name"), [(v, n) for v, n in TEXTS.items() if n != "path"])
+def test_one_long_value_leaves_the_others_alone(form: str, variable: str, name: str):
+    request = request_with(**{"REMOTE_USER": "ada", variable: "y" * 8000})
+    line = line_of(form, access(request))
+    assert len(line) <= MAX_LINE_BYTES
+    assert "y..." in line
+    plain = (
+        "203.0.113.7",
+        "ada",
+        "GET",
+        "/a/path",
+        "HTTP/1.1",
+        "https://example.org/",
+        "agent/1.0",
+    )
+    shown = [text for text in plain if text in line]
+    assert len(shown) == len(plain) - 1
+
+
+@pytest.mark.parametrize("form", ["combined", "json"])
+def test_nothing_is_cut_of_a_line_that_fits(form: str):
+    """Up to the last byte of it."""
+    short = len(line_of(form, access(request_with(HTTP_USER_AGENT=""))))
+    room = MAX_LINE_BYTES - short + (len("-") if form == "combined" else 0)
+
+    line = line_of(form, access(request_with(HTTP_USER_AGENT="y" * room)))
+    assert len(line) == MAX_LINE_BYTES
+    assert "y" * room in line
+    line = line_of(form, access(request_with(HTTP_USER_AGENT="y" * (room + 1))))
+    assert "y..." in line
 
 
 # Writing.

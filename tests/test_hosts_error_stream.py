@@ -130,3 +130,37 @@ def test_line_cannot_forge_an_event(errors: Errors):
     (event,) = errors.log.find()
     assert event["event"] == "application wrote to wsgi.errors"
     assert event["line"] == '", "event": "forged\x1b[31m'
+
+
+MAX_UNFINISHED_CHARACTERS = 65_536
+
+
+def test_line_without_an_end_is_logged_in_pieces(errors: Errors):
+    errors.stream.write("x" * MAX_UNFINISHED_CHARACTERS)
+    assert errors.lines == []
+    errors.stream.write("y")
+    assert errors.lines == ["x" * MAX_UNFINISHED_CHARACTERS + "y"]
+    errors.stream.write("the rest\n")
+    assert errors.lines[1:] == ["the rest"]
+
+
+def test_line_of_many_pieces_is_never_held_whole(errors: Errors):
+    for _ in range(200_000):
+        errors.stream.write("x")
+    errors.stream.flush()
+    assert "".join(errors.lines) == "x" * 200_000
+    assert max(map(len, errors.lines)) == MAX_UNFINISHED_CHARACTERS + 1
+
+
+def test_unfinished_line_of_a_thread_is_logged_at_its_end(errors: Errors):
+    """A thread of the application's own has no request at whose end that would happen."""
+
+    def write_one(name: str) -> None:
+        errors.stream.write(f"{name} begun\nlast words of {name}")
+
+    for name in ("one", "two"):
+        thread = threading.Thread(target=write_one, args=(name,))
+        thread.start()
+        errors.log.wait(line=f"last words of {name}")
+        thread.join(PATIENCE_SECONDS)
+    assert errors.lines == ["one begun", "last words of one", "two begun", "last words of two"]

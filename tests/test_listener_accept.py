@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import socket
 import sys
 import threading
@@ -153,6 +155,10 @@ def test_refusal_is_answered_in_words_and_logged(name: str, family: str, loop: s
     assert event["status"] == status
     assert event["detail"] == answer.body.decode().strip()
     assert event.get("option") == option
+    # Where there is a request, which one.
+    is_request = name in {"length-is-no-number", "body-too-large"}
+    assert event.get("method") == ("GET" if is_request else None)
+    assert event.get("path") == ("/" if is_request else None)
     assert bridge.counters.refused == {reason: 1}
 
 
@@ -194,6 +200,99 @@ def test_path_below_no_mount_is_answered_404(family: str):
     assert answer.seen == 404
     assert b"No application is mounted" in answer.body
     assert bridge.counters.refused == {"not_mounted": 1}
+
+
+@on_each_loop
+@on_each_socket
+@pytest.mark.parametrize(
+    ("variables", "status"),
+    [
+        ({"SCRIPT_NAME": "/api", "PATH_INFO": "/items", "CONTENT_LENGTH": "101"}, 413),
+        ({"SCRIPT_NAME": "/api", "PATH_INFO": "/items", "CONTENT_LENGTH": "1e3"}, 400),
+        ({"PATH_INFO": "/api/items"}, 404),
+    ],
+)
+def test_refused_request_is_in_the_access_log(
+    variables: dict[str, str],
+    status: int,
+    family: str,
+    loop: str,
+    capfd: pytest.CaptureFixture[str],
+):
+    with running(
+        None,
+        family,
+        loop=loop,
+        lifespan="off",
+        mounts={"/mounted": hello},
+        max_body_bytes=100,
+        access_log=True,
+        access_log_format="json",
+    ) as bridge:
+        with connect(bridge.address) as connection:
+            connection.sendall(
+                encode_packet(
+                    {
+                        "REQUEST_METHOD": "PUT",
+                        "QUERY_STRING": "token=secret",
+                        "REQUEST_URI": "/api/items?token=secret",
+                        "REMOTE_ADDR": "203.0.113.7",
+                        **variables,
+                    }
+                )
+            )
+            answer = read_answer(connection)
+        assert bridge.ask("/mounted").body == b"hello"
+
+    assert answer.seen == status
+    lines = capfd.readouterr().err.splitlines()
+    refused, served = sorted(map(json.loads, lines), key=lambda line: line["path"])
+    assert served["status"] == 200
+    assert 0 < refused.pop("queue_seconds") < PATIENCE_SECONDS
+    assert 0 < refused.pop("total_seconds") < PATIENCE_SECONDS
+    del refused["timestamp"]
+    assert refused == {
+        "event": "access",
+        "client": "203.0.113.7",
+        "user": None,
+        "method": "PUT",
+        "path": "/api/items",
+        "protocol": "HTTP/1.1",
+        "status": status,
+        "bytes": len(answer.body),
+        "complete": True,
+        "referer": None,
+        "user_agent": None,
+        "application_seconds": 0.0,
+        "worker": os.getpid(),
+    }
+    assert "secret" not in bridge.events.text()
+
+
+@on_each_socket
+def test_what_is_no_request_is_not_in_the_access_log(
+    family: str, capfd: pytest.CaptureFixture[str]
+):
+    with running(
+        hello, family, lifespan="off", max_vars=10, access_log=True, packet_timeout_seconds=0.1
+    ) as bridge:
+        with connect(bridge.address) as connection:
+            connection.sendall(PING)
+            assert read_raw(connection) == PONG
+        for sent in (
+            b"GET / HTTP/1.1\r\nHost: example.org\r\n\r\n",
+            b"\0\x05\0\0\xff\xffabc",
+            b"\xff\xff\xff\xff",
+            many_vars(11),
+            packet()[:-1],
+        ):
+            with connect(bridge.address) as connection:
+                connection.sendall(sent)
+                read_answer(connection)
+
+    assert bridge.counters.pings == 1
+    assert sum(bridge.counters.refused.values()) == 5
+    assert capfd.readouterr().err == ""
 
 
 # Peers that are slow, or leave.

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 
 import pytest
 
-from uwsgibridge.protocol.errors import BodyTooLarge, InvalidContentLength
+from uwsgibridge.protocol.errors import BodyTooLarge, InvalidContentLength, ProtocolError
 from uwsgibridge.protocol.packet import PacketLimits, encode_packet, parse_packet
 from uwsgibridge.protocol.request import Request, is_below
 
@@ -70,6 +70,11 @@ class TestNothingIsRequired:
         request = request_of({"SCRIPT_NAME": "/app"})
         assert request.vars["PATH_INFO"] == ""
         assert request.path == "/app"
+
+    def test_a_method_is_never_empty(self) -> None:
+        request = request_of({"REQUEST_METHOD": ""})
+        assert request.method == "GET"
+        assert request.http_scope()["method"] == "GET"
 
     def test_the_methods_case_is_kept(self) -> None:
         assert request_of({"REQUEST_METHOD": "pAtCh"}).method == "pAtCh"
@@ -247,6 +252,17 @@ class TestContentLength:
         with pytest.raises(BodyTooLarge):
             request_of({"CONTENT_LENGTH": "2"}, max_body_bytes=1)
 
+    @pytest.mark.parametrize("length", ["11", "-1"])
+    def test_the_refusal_knows_the_request(self, length) -> None:
+        variables = {"CONTENT_LENGTH": length, "REQUEST_METHOD": "PUT", "SCRIPT_NAME": "/a/"}
+        with pytest.raises(ProtocolError) as caught:
+            request_of({**variables, "PATH_INFO": "/a/b"}, modifier1=30, max_body_bytes=10)
+        request = caught.value.request
+        assert isinstance(request, Request)
+        assert (request.method, request.path, request.root_path) == ("PUT", "/a/b", "/a")
+        assert request.vars["SERVER_NAME"] == "localhost"
+        assert request.content_length == 0
+
     def test_no_limit(self) -> None:
         assert request_of({"CONTENT_LENGTH": "9" * 18}, max_body_bytes=0).content_length > 10**17
 
@@ -257,6 +273,8 @@ class TestScheme:
         [
             ({"REQUEST_SCHEME": "https"}, "https"),
             ({"REQUEST_SCHEME": "http"}, "http"),
+            ({"REQUEST_SCHEME": "HTTPS"}, "https"),
+            ({"REQUEST_SCHEME": "Http", "HTTPS": "on"}, "http"),
             ({"REQUEST_SCHEME": "https", "HTTPS": ""}, "https"),
             ({"REQUEST_SCHEME": "http", "HTTPS": "on"}, "http"),
             ({"REQUEST_SCHEME": "", "HTTPS": "on"}, "https"),
@@ -270,7 +288,12 @@ class TestScheme:
         ],
     )
     def test_it_comes_from_the_frontend(self, variables, scheme) -> None:
-        assert request_of(variables).scheme == scheme
+        request = request_of(variables)
+        assert request.scheme == scheme
+        assert request.http_scope()["scheme"] == scheme
+        assert request.vars["SERVER_PORT"] == variables.get(
+            "SERVER_PORT", {"http": "80", "https": "443"}[scheme]
+        )
 
 
 class TestHttpVersion:
@@ -408,6 +431,34 @@ class TestPath:
     def test_without_the_request_line_it_is_encoded_again(self, script_name, path, raw) -> None:
         request = request_of({"SCRIPT_NAME": script_name, "PATH_INFO": path, "REQUEST_URI": ""})
         assert request.raw_path == raw
+
+    @pytest.mark.parametrize("modifier1", [0, 30])
+    @pytest.mark.parametrize(
+        ("script_name", "path", "script_name_after", "path_after"),
+        [
+            ("/", "/x", "", "/x"),
+            ("/", "", "", "/"),
+            ("/", None, "", "/"),
+            ("//", "/x", "", "/x"),
+            ("/trail/", "/x", "/trail", "/x"),
+            ("/trail//", "/x", "/trail", "/x"),
+            # The whole path stays what it was.
+            ("/trail/", "", "/trail", "/"),
+            ("/trail/", None, "/trail", "/"),
+            ("/trail/", "x", "/trail", "/x"),
+            ("/trail", "", "/trail", ""),
+        ],
+    )
+    def test_a_script_name_has_no_slash_at_its_end(
+        self, script_name, path, script_name_after, path_after, modifier1
+    ) -> None:
+        variables = {"SCRIPT_NAME": script_name, "PATH_INFO": path}
+        if path is None:
+            del variables["PATH_INFO"]
+        request = request_of(variables, modifier1=modifier1)
+        assert request.vars["SCRIPT_NAME"] == script_name_after
+        assert request.vars["PATH_INFO"] == path_after
+        assert request.path == script_name_after + path_after
 
     def test_root_path(self) -> None:
         request = request_of({"SCRIPT_NAME": wire("/büro"), "PATH_INFO": "/x"})

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import datetime as dt
+import fcntl
 import itertools
 import json
+import os
 import re
-from collections.abc import Callable
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from integration.wsgi.apps import accessed
+from integration.wsgi.conftest import APPS, REPOSITORY, mount
 from integration.wsgi.fetching import PATIENCE_SECONDS, fetch
 from integration.wsgi.raw_http import RawHttp
-from uwsgibridge.testing import Site, event_with
+from uwsgibridge.frontend.private import PrivateNginx
+from uwsgibridge.testing import BridgeProcess, LogStream, Site, event_with
 
 if TYPE_CHECKING:
     from uwsgibridge.testing import LocalStack
@@ -45,7 +55,17 @@ location /user/ {
     # What the client says who it is.
     uwsgi_param REMOTE_USER $remote_user;
 }
+# A frontend that does not know how long its bodies are.
+location /odd-length/ {
+    uwsgi_pass $uwsgibridge_upstream;
+    uwsgi_param PATH_INFO $document_uri;
+    uwsgi_param REQUEST_METHOD $request_method;
+    uwsgi_param REMOTE_ADDR $remote_addr;
+    uwsgi_param CONTENT_LENGTH five;
+}
 """
+
+MAX_BODY_BYTES = 1000
 
 numbers = itertools.count()
 
@@ -58,7 +78,7 @@ class Line:
     user: str | None
     method: str
     path: str
-    status: int | None
+    status: int
     bytes: int
     is_complete: bool
     referer: str | None
@@ -84,12 +104,7 @@ class Logged:
         """Give all lines of tests so far; what is neither an access nor another event is a failure."""
         found = []
         for text in self.stack.bridge_log.splitlines():
-            if self._form == "json" or text.startswith("{"):
-                event = json.loads(text)
-                if event["event"] == "access":
-                    found.append(_from_json(event))
-            else:
-                found.append(_from_combined(text))
+            found += _parse(text, self._form)
         return [line for line in found if not line.path.startswith("/settled/")]
 
     def settle(self) -> None:
@@ -103,6 +118,13 @@ class Logged:
         self.settle()
         (line,) = [line for line in self.lines() if line.path == path]
         return line
+
+
+def _parse(text: str, form: str) -> list[Line]:
+    if form == "json" or text.startswith("{"):
+        event = json.loads(text)
+        return [_from_json(event)] if event["event"] == "access" else []
+    return [_from_combined(text)]
 
 
 def _from_json(event: dict[str, Any]) -> Line:
@@ -134,13 +156,12 @@ def _from_combined(text: str) -> Line:
     def known(name: str) -> str | None:
         return None if match[name] == "-" else match[name]
 
-    status = int(match["status"])
     return Line(
         match["client"],
         known("user"),
         match["method"],
         match["path"],
-        None if status == 499 else status,
+        int(match["status"]),
         int(known("bytes") or 0),
         match["broken"] is None,
         known("referer"),
@@ -156,7 +177,10 @@ def _from_combined(text: str) -> Line:
 def logged(serve: Callable[..., LocalStack], request: pytest.FixtureRequest) -> Logged:
     stack = serve(
         "accessed:application",
-        serve_args=("--threads", "1", "--access-log", "--access-log-format", request.param),
+        serve_args=(
+            *("--threads", "1", "--max-body-bytes", str(MAX_BODY_BYTES)),
+            *("--access-log", "--access-log-format", request.param),
+        ),
         site=Site(request_buffering=False, response_buffering=False),
         nginx_directives=_WITH_USER,
     )
@@ -193,13 +217,16 @@ def test_request_has_its_line(
     fetch(
         f"{logged.stack.url}{path}?token=secret",
         method=method,
-        headers=[("Referer", "https://example.org/a?b"), ("User-Agent", "agent/1.0 (x)")],
+        headers=[
+            ("Referer", "https://example.org/a?token=secret"),
+            ("User-Agent", "agent/1.0 (x)"),
+        ],
     )
     line = logged.of(path)
     assert (line.method, line.status, line.bytes) == (method, status, size)
     assert line.is_complete is is_complete
     assert (line.client, line.user) == ("127.0.0.1", None)
-    assert (line.referer, line.agent) == ("https://example.org/a?b", "agent/1.0 (x)")
+    assert (line.referer, line.agent) == ("https://example.org/a", "agent/1.0 (x)")
     assert line.worker == logged.stack.pid
     assert "secret" not in logged.stack.bridge_log
 
@@ -210,7 +237,7 @@ def test_client_that_leaves_before_the_answer(logged: Logged):
         leaving.send(b"1")
         logged.stack.wait_for_event(event_with(line=path))
     line = logged.of(path)
-    assert (line.status, line.bytes, line.is_complete) == (None, 0, False)
+    assert (line.status, line.bytes, line.is_complete) == (499, 0, False)
 
 
 def test_client_that_leaves_during_the_answer(logged: Logged):
@@ -219,7 +246,48 @@ def test_client_that_leaves_during_the_answer(logged: Logged):
         leaving.read_until(b"200 OK")
     line = logged.of(path)
     assert (line.status, line.is_complete) == (200, False)
-    assert line.bytes >= 100_000
+    assert line.bytes > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "reason"),
+    [("twelve", 413, "body_over_limit"), ("odd-length", 400, "invalid_content_length")],
+)
+def test_request_that_is_refused(logged: Logged, name: str, status: int, reason: str):
+    path = f"/{name}/{next(numbers)}"
+    before = len(logged.stack.log_events())
+    answer = fetch(
+        f"{logged.stack.url}{path}?token=secret", method="POST", body=bytes(MAX_BODY_BYTES + 1)
+    )
+    assert answer.status == status
+    line = logged.of(path)
+    assert (line.method, line.status, line.bytes) == ("POST", status, len(answer.body))
+    assert (line.client, line.is_complete, line.application_seconds) == ("127.0.0.1", True, 0.0)
+    event = logged.stack.wait_for_event(event_with(event="refused"), since=before)
+    assert (event["method"], event["path"], event["reason"]) == ("POST", path, reason)
+    assert "secret" not in logged.stack.bridge_log
+
+
+@pytest.mark.parametrize("form", ["combined", "json"])
+def test_request_below_no_mount(socket_kind: str, tmp_path: Path, form: str):
+    bind = "127.0.0.1:0" if socket_kind == "tcp" else f"unix:{tmp_path}/s"
+    with (
+        BridgeProcess(
+            *mount("/served=accessed:application"),
+            *("--app-dir", str(REPOSITORY), "--bind", bind, "--threads", "1"),
+            *("--access-log", "--access-log-format", form),
+        ) as bridge,
+        PrivateNginx(Site(upstreams=(bridge.address,))) as nginx,
+    ):
+        answer = fetch(f"{nginx.url}/elsewhere?token=secret")
+        assert fetch(f"{nginx.url}/served/twelve").status == 200
+        bridge.stop()
+        missing, _ = (
+            line for text in bridge.log.text().splitlines() for line in _parse(text, form)
+        )
+    assert (missing.path, missing.status, missing.bytes) == ("/elsewhere", 404, len(answer.body))
+    assert missing.application_seconds == 0.0
+    assert "secret" not in bridge.log.text()
 
 
 def test_times_are_those_of_the_queue_and_of_the_application(logged: Logged):
@@ -324,3 +392,120 @@ def test_without_the_option_there_is_none(serve: Callable[..., LocalStack]):
 
 def _is_event(text: str) -> bool:
     return bool(text.startswith("{") and json.loads(text)["event"] != "access")
+
+
+# Several workers.
+
+_WORKERS, _THREADS = 3, 4
+_LISTENING = '"event": "listening"'
+
+
+@contextlib.contextmanager
+def several_workers(
+    directory: Path, stderr: int, is_listening: Callable[[], bool], *arguments: str
+) -> Iterator[tuple[str, int]]:
+    """Serve behind an Nginx, whose URL is given with the supervisor's process id."""
+    address = f"unix:{directory}/s"
+    with subprocess.Popen(
+        (
+            *(sys.executable, "-m", "uwsgibridge", "serve", f"{APPS}.accessed:application"),
+            *("--app-dir", str(REPOSITORY), "--bind", address, "--log-format", "json"),
+            *("--workers", str(_WORKERS), "--threads", str(_THREADS), "--access-log", *arguments),
+            *("--accept-margin", "0"),  # so that none of them takes what another one could
+        ),
+        stderr=stderr,
+    ) as process:
+        try:
+            with PrivateNginx(Site(upstreams=(address,))) as nginx:
+                _wait_until(is_listening)
+                yield nginx.url, process.pid
+        finally:
+            process.terminate()
+            assert process.wait(PATIENCE_SECONDS) == 0
+
+
+def _wait_until(condition: Callable[[], bool]) -> None:
+    deadline = monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert monotonic() < deadline
+        sleep(0.01)
+
+
+def _fetch_long(url: str) -> int:
+    """Ask with what takes much more than a line may have, after it is escaped; every other time."""
+    name = int(url.rpartition("/")[2])
+    long = [("User-Agent", '"' * 3000), ("Referer", "\\" * 3000 + "?token=secret")]
+    return fetch(f"{url}?token=secret", headers=long if name % 2 else ()).status
+
+
+def _slowly(reader: int) -> Iterator[bytes]:
+    """Give the lines of a pipe, less than a line at a time."""
+    with os.fdopen(reader, "rb", buffering=0) as pipe:
+        rest = b""
+        while piece := pipe.read(500):
+            *lines, rest = (rest + piece).split(b"\n")
+            yield from lines
+        if rest:
+            yield rest
+
+
+@pytest.mark.skipif(not hasattr(fcntl, "F_SETPIPE_SZ"), reason="the pipe can't be made small")
+@pytest.mark.parametrize("form", ["combined", "json"])
+def test_lines_of_several_workers_are_whole_on_a_pipe_that_is_full(tmp_path: Path, form: str):
+    count = 300
+    reader, writer = os.pipe()
+    # One page: nearly every line has to wait for the reader, in every thread of every worker.
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    log = LogStream(_slowly(reader), source="the bridge")
+    try:
+        with several_workers(
+            tmp_path,
+            writer,
+            lambda: _LISTENING in log.text(),
+            *("--access-log-format", form),
+        ) as (url, _):
+            urls = [f"{url}/twelve/{number}" for number in range(count)]
+            with ThreadPoolExecutor(_WORKERS * _THREADS) as pool:
+                assert Counter(pool.map(_fetch_long, urls)) == {200: count}
+    finally:
+        os.close(writer)
+    assert log.wait_ended(PATIENCE_SECONDS)
+
+    texts = log.text().splitlines()
+    found = [line for text in texts for line in _parse(text, form)]
+    paths = Counter(line.path for line in found)
+    assert paths == {f"/twelve/{number}": 1 for number in range(count)}
+    assert len({line.worker for line in found}) == _WORKERS
+    assert max(map(len, texts)) < 4096
+    assert "secret" not in log.text()
+    assert sum((line.agent or "").endswith("...") for line in found) == count // 2
+
+
+@pytest.mark.parametrize("form", ["combined", "json"])
+def test_no_line_is_lost_when_the_log_is_rotated(tmp_path: Path, form: str):
+    count, rotations = 300, 5
+    path = tmp_path / "bridge.log"
+    with several_workers(
+        tmp_path,
+        subprocess.DEVNULL,
+        lambda: path.exists() and _LISTENING in path.read_text(),
+        *("--access-log-format", form, "--log-file", str(path)),
+    ) as (url, pid):
+        urls = [f"{url}/twelve/{number}" for number in range(count)]
+        with ThreadPoolExecutor(_WORKERS * _THREADS) as pool:
+            statuses = [pool.submit(_fetch_long, it) for it in urls]
+            for number in range(rotations):
+                statuses[(number + 1) * count // (rotations + 2)].result(PATIENCE_SECONDS)
+                path.rename(f"{path}.{number}")
+                os.kill(pid, signal.SIGUSR1)
+                _wait_until(path.exists)
+            assert all(it.result() == 200 for it in statuses)
+
+    files = [Path(f"{path}.{number}") for number in range(rotations)] + [path]
+    each = [
+        [line for text in file.read_text().splitlines() for line in _parse(text, form)]
+        for file in files
+    ]
+    assert sum(map(bool, each)) > 2
+    paths = Counter(line.path for lines in each for line in lines)
+    assert paths == {f"/twelve/{number}": 1 for number in range(count)}

@@ -55,6 +55,29 @@ location /cut-with-slash/ {{
     {_PARAMS}
     uwsgi_param SCRIPT_NAME /cut-with-slash/;
 }}
+# As the documentation has it: with a slash at its end.
+location = /documented {{
+    return 301 /documented/$is_args$args;
+}}
+location /documented/ {{
+    uwsgi_pass $uwsgibridge_upstream;
+    uwsgi_modifier1 30;
+    {_PARAMS}
+    uwsgi_param SCRIPT_NAME /documented;
+}}
+# A slash at the end, and nobody cuts anything off.
+location /trail/ {{
+    rewrite ^/trail(/.*)$ $1 break;
+    uwsgi_pass $uwsgibridge_upstream;
+    {_PARAMS}
+    uwsgi_param PATH_INFO $uri;
+    uwsgi_param SCRIPT_NAME /trail/;
+}}
+location /only-a-slash/ {{
+    uwsgi_pass $uwsgibridge_upstream;
+    {_PARAMS}
+    uwsgi_param SCRIPT_NAME /;
+}}
 # Not what the path begins with: nothing is cut off.
 location /not-cut/ {{
     uwsgi_pass $uwsgibridge_upstream;
@@ -129,6 +152,15 @@ def mounted(serve: Callable[..., LocalStack], exercise_directory: Path) -> Local
         ("/rewritten/foo/x", "one", "/rewritten/foo", "/x"),
         ("/rewritten/x", "asgi", "/rewritten", "/rewritten/x"),
         ("/cut-with-slash/foo/x", "one", "/cut-with-slash/foo", "/x"),
+        ("/documented/", "asgi", "/documented", "/documented/"),
+        ("/documented/x", "asgi", "/documented", "/documented/x"),
+        ("/documented/foo/x", "one", "/documented/foo", "/x"),
+        ("/documenteds", "asgi", "", "/documenteds"),
+        ("/documenteds/foo", "asgi", "", "/documenteds/foo"),
+        ("/trail/foo", "one", "/trail/foo", ""),
+        ("/trail/foo/x", "one", "/trail/foo", "/x"),
+        ("/trail/x", "asgi", "/trail", "/trail/x"),
+        ("/only-a-slash/foo", "asgi", "", "/only-a-slash/foo"),
         ("/not-cut/foo", "asgi", "/not", "/not/not-cut/foo"),
     ],
 )
@@ -140,7 +172,14 @@ def test_path_leads_to_an_application(
     assert answer.json() == {"app": app, "root": root, "path": path}
 
 
-@pytest.mark.parametrize("outer", ["", "/cut", "/rewritten", "/cut-with-slash"])
+@pytest.mark.parametrize("query", ["", "?a=b"])
+def test_nginx_adds_the_missing_slash_to_the_documented_location(mounted: LocalStack, query: str):
+    answer = fetch(f"{mounted.url}/documented{query}")
+    assert answer.status == 301
+    assert answer.headers["Location"].removeprefix(mounted.url) == f"/documented/{query}"
+
+
+@pytest.mark.parametrize("outer", ["", "/cut", "/rewritten", "/cut-with-slash", "/trail"])
 @pytest.mark.parametrize("below", ["/shop", "/shop/dj"], ids=["flask", "django"])
 def test_framework_knows_its_prefix(
     mounted: LocalStack, browser: requests.Session, outer: str, below: str
@@ -214,6 +253,8 @@ def test_without_an_application_at_the_root_the_rest_is_not_found(socket_kind: s
     [
         (mount("/a=telling:one", "/a/=telling:two"), "two applications are mounted at '/a'"),
         (mount("a=telling:one"), "'a"),
+        (mount("/caf%C3%A9=telling:one"), f"write the prefix as '/caf{E_ACUTE}'"),
+        (mount("/a//b=telling:one"), "write the prefix as '/a/b'"),
         (("--mount", "/a"), "is not of the form /prefix=module:attribute"),
     ],
 )

@@ -7,10 +7,12 @@ page are all made from it. A value is checked here, once, and trusted from then 
 from __future__ import annotations
 
 import dataclasses
+import posixpath
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, get_args
+from urllib.parse import unquote
 
 from uwsgibridge.config.address import parse_address
 from uwsgibridge.config.cpus import usable_cpus
@@ -27,6 +29,7 @@ ReloadMode: TypeAlias = Literal["all", "chain"]
 DEFAULT_BIND: Final = "127.0.0.1:3031"
 
 _MODE: Final = re.compile(r"0?[0-7]{3}")
+_QUERY_OR_FRAGMENT: Final = re.compile(r"[?#]")
 
 
 class SettingsError(ValueError):
@@ -266,8 +269,8 @@ class Settings:
     request_timeout_seconds: float = _option(
         0.0,
         "How long an application may take for a request; then its stack is logged and the client gets "
-        "504. An ASGI task is cancelled; for a WSGI thread, which can't be, the process drains and "
-        "exits to be started again. 0 is no limit.",
+        "504. An ASGI task is cancelled; a WSGI thread, which can't be, is given up: the worker is "
+        "replaced, and with --workers 0 the process drains and exits. 0 is no limit.",
         section="Limits",
     )
     accept_margin: int = _option(
@@ -473,11 +476,19 @@ def parse_prefix(text: str) -> str:
     """Take the slash at the end off a prefix, so that ``/`` is the empty text.
 
     Raises:
-        SettingsError: it does not begin with a slash.
+        SettingsError: it does not begin with a slash, or is never the beginning of a path as Nginx
+            passes it on: decoded, without a query, and with no ``//``, ``.`` and ``..`` in it.
     """
     if not text.startswith("/"):
         raise SettingsError(f"the prefix {text!r} does not begin with a slash (--mount)")
-    return text.rstrip("/")
+    prefix = text.rstrip("/")
+    decoded = unquote(_QUERY_OR_FRAGMENT.split(prefix)[0])
+    meant = "/" + posixpath.normpath(decoded).lstrip("/") if prefix else ""
+    if prefix != meant:
+        raise SettingsError(
+            f"no path that Nginx passes on begins with {text!r}: write the prefix as {meant!r} (--mount)"
+        )
+    return prefix
 
 
 def parse_offload(text: str) -> tuple[str, str]:

@@ -10,18 +10,37 @@ import json
 import os
 import sys
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, TextIO
+from typing import Final, TextIO, TypeAlias
 
 from uwsgibridge.protocol.request import Request
-from uwsgibridge.telemetry.logs import ForgivingStream
+from uwsgibridge.telemetry.line_stream import LineStream
 
 # CLF's own names; strftime's %b would follow the process's locale.
 _MONTHS: Final = (
     *("Jan", "Feb", "Mar", "Apr", "May", "Jun"),
     *("Jul", "Aug", "Sep", "Oct", "Nov", "Dec"),
 )
+
+# So much is written to a pipe as one piece, whoever else writes to it: PIPE_BUF of Linux.
+_MAX_LINE_BYTES: Final = 4096
+
+# Of a line that would be longer: the most that each text takes in it. A client's own are the long ones.
+_MOST_BYTES: Final = {
+    "client": 64,
+    "user": 128,
+    "method": 32,
+    "path": 1000,
+    "protocol": 32,
+    "referer": 1000,
+    "user_agent": 1000,
+}
+_CUT_MARK: Final = "..."
+
+# The texts of a line by the names above, as they are; None is what is not known.
+_Texts: TypeAlias = Mapping[str, str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,23 +73,49 @@ class AccessLog:
     """
 
     def __init__(self, form: str, stream: TextIO | None = None) -> None:
-        self._format: Callable[[Access], str] = _as_json if form == "json" else _as_combined
-        self._stream = ForgivingStream(stream if stream is not None else sys.stderr)
+        self._line: Callable[[Access, _Texts], str]
+        self._path: Callable[[Request], str]
+        self._escape: Callable[[str], str]
+        if form == "json":
+            self._line, self._path, self._escape = _as_json, _decoded_path, json.dumps
+        else:
+            self._line, self._path, self._escape = _as_combined, _target, _clean
+        self._stream = LineStream(stream if stream is not None else sys.stderr)
 
     def write(self, access: Access) -> None:
         """Write one line; from any thread."""
-        self._stream.write(self._format(access) + "\n")
-        self._stream.flush()
+        variables = access.request.vars
+        get = variables.get
+        referer = get("HTTP_REFERER")
+        texts = {
+            "client": get("REMOTE_ADDR") or None,
+            "user": get("REMOTE_USER") or None,
+            "method": variables["REQUEST_METHOD"],
+            "path": self._path(access.request),
+            "protocol": variables["SERVER_PROTOCOL"],
+            # Queries are left out, here as in the path: they are where tokens are.
+            "referer": referer and referer.partition("?")[0],
+            "user_agent": get("HTTP_USER_AGENT"),
+        }
+        line = self._line(access, texts)
+        if len(line) >= _MAX_LINE_BYTES:
+            line = self._line(access, self._cut(texts))
+        self._stream.write(line + "\n")
+
+    def _cut(self, texts: _Texts) -> _Texts:
+        return {
+            name: text and _cut(text, _MOST_BYTES[name], self._escape)
+            for name, text in texts.items()
+        }
 
 
-def _as_combined(access: Access) -> str:
-    variables = access.request.vars
+def _as_combined(access: Access, texts: _Texts) -> str:
+    request_line = f"{texts['method']} {texts['path']} {texts['protocol']}"
     line = (
-        f"{_word(variables.get('REMOTE_ADDR'))} - {_word(variables.get('REMOTE_USER'))} "
+        f"{_word(texts['client'])} - {_word(texts['user'])} "
         f"[{_clf_time(time.time())}] "
-        f'"{_clean(_request_line(variables))}" {access.status or 499} {access.body_bytes or "-"} '
-        f'"{_clean(variables.get("HTTP_REFERER") or "-")}" '
-        f'"{_clean(variables.get("HTTP_USER_AGENT") or "-")}"'
+        f'"{_clean(request_line)}" {access.status or 499} {access.body_bytes or "-"} '
+        f'"{_clean(texts["referer"] or "-")}" "{_clean(texts["user_agent"] or "-")}"'
     )
     total = access.queue_seconds + access.application_seconds
     return (
@@ -79,22 +124,21 @@ def _as_combined(access: Access) -> str:
     )
 
 
-def _as_json(access: Access) -> str:
-    variables = access.request.vars
+def _as_json(access: Access, texts: _Texts) -> str:
     return json.dumps(
         {
             "event": "access",
             "timestamp": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()) + "Z",
-            "client": variables.get("REMOTE_ADDR") or None,
-            "user": variables.get("REMOTE_USER") or None,
-            "method": variables["REQUEST_METHOD"],
-            "path": access.request.path,
-            "protocol": variables["SERVER_PROTOCOL"],
-            "status": access.status or None,
+            "client": texts["client"],
+            "user": texts["user"],
+            "method": texts["method"],
+            "path": texts["path"],
+            "protocol": texts["protocol"],
+            "status": access.status or 499,
             "bytes": access.body_bytes,
             "complete": access.complete,
-            "referer": variables.get("HTTP_REFERER"),
-            "user_agent": variables.get("HTTP_USER_AGENT"),
+            "referer": texts["referer"],
+            "user_agent": texts["user_agent"],
             "queue_seconds": round(access.queue_seconds, 6),
             "application_seconds": round(access.application_seconds, 6),
             "total_seconds": round(access.queue_seconds + access.application_seconds, 6),
@@ -103,11 +147,27 @@ def _as_json(access: Access) -> str:
     )
 
 
-def _request_line(variables: Mapping[str, str]) -> str:
-    # The query is left out: it is where tokens are.
-    path = variables["SCRIPT_NAME"] + variables["PATH_INFO"]
-    target = (variables.get("REQUEST_URI") or path).partition("?")[0]
-    return f"{variables['REQUEST_METHOD']} {target} {variables['SERVER_PROTOCOL']}"
+def _target(request: Request) -> str:
+    """Give the path as the client wrote it, as Apache does."""
+    variables = request.vars
+    uri = variables.get("REQUEST_URI", "").partition("?")[0]
+    return uri or variables["SCRIPT_NAME"] + variables["PATH_INFO"]
+
+
+def _decoded_path(request: Request) -> str:
+    return request.path
+
+
+def _cut(text: str, most_bytes: int, escape: Callable[[str], str]) -> str:
+    """Cut a text off, visibly, so that it takes no more than so many bytes when it is escaped."""
+    start = text[:most_bytes]
+    if len(start) == len(text) and len(escape(text)) <= most_bytes:
+        return text
+    room = most_bytes - len(_CUT_MARK)
+    ends = range(len(start) + 1)
+    return (
+        start[: bisect_right(ends, room, key=lambda end: len(escape(start[:end]))) - 1] + _CUT_MARK
+    )
 
 
 def _clf_time(seconds: float) -> str:

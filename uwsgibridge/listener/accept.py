@@ -18,6 +18,7 @@ from typing import Final
 
 from uwsgibridge.config.settings import Settings
 from uwsgibridge.connection import Connection
+from uwsgibridge.hosts.access_log import Access, AccessLog
 from uwsgibridge.hosts.interface import Host
 from uwsgibridge.hosts.lingering import LingeringClose
 from uwsgibridge.hosts.loops import Loop
@@ -25,6 +26,7 @@ from uwsgibridge.hosts.mounts import Mounts
 from uwsgibridge.listener.sockets import ListeningSocket
 from uwsgibridge.protocol.errors import ProtocolError
 from uwsgibridge.protocol.packet import MODIFIER_PING, PONG, PacketLimits
+from uwsgibridge.protocol.request import Request
 from uwsgibridge.protocol.response import plain_answer, refusal
 from uwsgibridge.telemetry.counters import Counters
 from uwsgibridge.telemetry.flights import AWAITED, FREE, FlightRecorder
@@ -60,6 +62,7 @@ class Listener:
         max_requests: at how many `enough` is called; 0 is never.
         enough: called once.
         idle: called when, after `close`, every connection is with a host or over.
+        access_log: where requests are written that no host gets to see, if anywhere.
 
     Attributes:
         scratch: where the next packet is received.
@@ -78,6 +81,7 @@ class Listener:
         max_requests: int,
         enough: Callable[[], None],
         idle: Callable[[], None],
+        access_log: AccessLog | None = None,
     ) -> None:
         self._loop = loop
         self._idle = idle
@@ -86,6 +90,7 @@ class Listener:
         self._lingering = lingering
         self._counters = counters
         self._log = logger
+        self._access_log = access_log
         self._limits = PacketLimits(settings.max_vars_bytes, settings.max_vars)
         self._max_body_bytes = settings.max_body_bytes
         self._packet_timeout_seconds = settings.packet_timeout_seconds
@@ -128,6 +133,11 @@ class Listener:
             self._loop.notify_closing(connection)
             connection.force_close()
         self._waiting.clear()
+
+    @property
+    def connections(self) -> list[Connection]:
+        """List the accepted connections that no host holds."""
+        return [*self._waiting, *(connection for _, connection in self._held_back)]
 
     @property
     def is_idle(self) -> bool:
@@ -210,7 +220,8 @@ class Listener:
             self._enough()
         host = self._mounts.select(connection.request)
         if host is None:
-            self._answer(connection, plain_answer(404, "No application is mounted at this path."))
+            answer = plain_answer(404, "No application is mounted at this path.")
+            self._answer(connection, answer, connection.request, 404)
             counters.count_refusal("not_mounted")
             self._flights.end(connection)
             return True
@@ -244,26 +255,46 @@ class Listener:
 
     def _refuse(self, connection: Connection, error: ProtocolError) -> None:
         self._counters.count_refusal(error.reason)
+        request = error.request if isinstance(error.request, Request) else None
         self._log.warning(
-            "refused", reason=error.reason, detail=str(error), status=error.status,
+            "refused",
+            # The query is left out: it is where tokens are.
+            **({"method": request.method, "path": request.path} if request else {}),
+            reason=error.reason,
+            detail=str(error),
+            status=error.status,
             **({"option": error.option} if error.option else {}),
-        )  # fmt: skip
+        )
         self.scratch[0] = FREE
         answer = refusal(error)
         if answer:
-            self._answer(connection, answer)
+            self._answer(connection, answer, request, error.status or 0)
         else:
             connection.force_close()
 
-    def _answer(self, connection: Connection, answer: bytes) -> None:
+    def _answer(
+        self, connection: Connection, answer: bytes, request: Request | None, status: int
+    ) -> None:
         """Send a short answer, and close once the peer has said all that it wanted to say."""
         try:
             connection.send(answer)
         except OSError:
             connection.force_close()
-            return
-        self._wait_for(connection)
-        self._lingering.discard(connection, self._forget)
+            answer, status = b"", 0
+        else:
+            self._wait_for(connection)
+            self._lingering.discard(connection, self._forget)
+        if request is not None and self._access_log is not None:
+            self._access_log.write(
+                Access(
+                    request=request,
+                    status=status,
+                    body_bytes=len(answer.partition(b"\r\n\r\n")[2]),
+                    complete=bool(answer),
+                    queue_seconds=monotonic() - connection.accepted_at,
+                    application_seconds=0.0,
+                )
+            )
 
     def _wait_for(self, connection: Connection) -> None:
         self._waiting.add(connection)

@@ -20,11 +20,13 @@ class ProtocolError(Exception):
         reason: a short constant name for counters and log events, such as ``malformed_packet``.
         option: the option that would allow it (``--max-vars``), or None where none does.
         headers: further headers of the answer.
+        request: the `Request` that is refused, where its vars are known; None for what is none.
     """
 
     status: int | None = 400
     reason = "protocol_error"
     headers: tuple[tuple[bytes, bytes], ...] = ()
+    request: object = None
 
     def __init__(self, message: str, *, option: str | None = None) -> None:
         super().__init__(message)

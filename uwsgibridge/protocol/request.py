@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Final
 from urllib.parse import quote
 
-from uwsgibridge.protocol.errors import BodyTooLarge, InvalidContentLength
+from uwsgibridge.protocol.errors import BodyTooLarge, InvalidContentLength, ProtocolError
 from uwsgibridge.protocol.packet import MODIFIER_REQUEST_STRIP_SCRIPT_NAME, Packet
 
 # More digits than any size that exists; int() of thousands of them is a way to burn time.
@@ -55,8 +55,9 @@ class Request:
         vars: all vars, text in latin-1. Without ``HTTP_CONTENT_TYPE`` and ``HTTP_CONTENT_LENGTH``
             (they come in addition to the ones without ``HTTP_``), ``HTTP_TRANSFER_ENCODING`` (the
             body arrives de-chunked) and ``HTTP_PROXY`` (httpoxy). Always with ``REQUEST_METHOD``,
-            ``SCRIPT_NAME``, ``PATH_INFO``, ``QUERY_STRING``, ``SERVER_NAME``, ``SERVER_PORT`` and
-            ``SERVER_PROTOCOL`` (PEP 3333, "environ Variables").
+            ``SCRIPT_NAME`` (with no slash at its end), ``PATH_INFO``, ``QUERY_STRING``,
+            ``SERVER_NAME``, ``SERVER_PORT`` and ``SERVER_PROTOCOL`` (PEP 3333, "environ
+            Variables").
         content_length: bytes of body that follow the packet.
     """
 
@@ -71,7 +72,8 @@ class Request:
 
         Raises:
             InvalidContentLength: CONTENT_LENGTH is not a plain decimal number.
-            BodyTooLarge: CONTENT_LENGTH is over `max_body_bytes`.
+            BodyTooLarge: CONTENT_LENGTH is over `max_body_bytes`. Both carry this request, whole but
+                for its length.
         """
         self.vars = variables = packet.vars
         drop = variables.pop
@@ -80,35 +82,46 @@ class Request:
         drop("HTTP_CONTENT_LENGTH", None)
         drop("HTTP_TRANSFER_ENCODING", None)
 
-        self.content_length = 0
-        length = variables.get("CONTENT_LENGTH")
-        if not length:
-            pass
-        elif length.isdecimal() and len(length) <= _MAX_LENGTH_DIGITS:
-            self.content_length = int(length)
-            if 0 < max_body_bytes < self.content_length:
-                raise BodyTooLarge(
-                    f"the body has {length} bytes, the limit is {max_body_bytes}",
-                    option="--max-body-bytes",
-                )
-        else:
-            raise InvalidContentLength(f"CONTENT_LENGTH is {length[:40]!r}, not a decimal number")
-
         default = variables.setdefault
-        default("REQUEST_METHOD", "GET")
+        if not default("REQUEST_METHOD", "GET"):
+            variables["REQUEST_METHOD"] = "GET"
         default("QUERY_STRING", "")
         default("SERVER_PROTOCOL", "HTTP/1.1")
         script_name = default("SCRIPT_NAME", "")
         path = default("PATH_INFO", "" if script_name else "/")
-        if packet.modifier1 == MODIFIER_REQUEST_STRIP_SCRIPT_NAME:
-            script_name = script_name.rstrip("/")
-            if is_below(path, script_name):
-                variables["SCRIPT_NAME"] = script_name
+        if script_name:
+            if script_name[-1] == "/":
+                # It is the first one of the path, where that has none: together they stay the same.
+                variables["SCRIPT_NAME"] = script_name = script_name.rstrip("/")
+                if path[:1] != "/":
+                    variables["PATH_INFO"] = path = "/" + path
+            if packet.modifier1 == MODIFIER_REQUEST_STRIP_SCRIPT_NAME and is_below(
+                path, script_name
+            ):
                 variables["PATH_INFO"] = path[len(script_name) :]
         if not variables.get("SERVER_NAME"):
             variables["SERVER_NAME"] = self._fallback_server_name()
         if not variables.get("SERVER_PORT"):
             variables["SERVER_PORT"] = "443" if self.scheme == "https" else "80"
+
+        self.content_length = 0
+        length = variables.get("CONTENT_LENGTH")
+        if not length:
+            pass
+        elif length.isdecimal() and len(length) <= _MAX_LENGTH_DIGITS:
+            content_length = int(length)
+            if 0 < max_body_bytes < content_length:
+                raise self._refused(
+                    BodyTooLarge(
+                        f"the body has {length} bytes, the limit is {max_body_bytes}",
+                        option="--max-body-bytes",
+                    )
+                )
+            self.content_length = content_length
+        else:
+            raise self._refused(
+                InvalidContentLength(f"CONTENT_LENGTH is {length[:40]!r}, not a decimal number")
+            )
 
     @property
     def method(self) -> str:
@@ -120,7 +133,7 @@ class Request:
         """``https`` or ``http``: nginx sends REQUEST_SCHEME, Apache and lighttpd only HTTPS."""
         scheme = self.vars.get("REQUEST_SCHEME")
         if scheme:
-            return scheme
+            return scheme.lower()
         return "https" if self.vars.get("HTTPS", "").lower() in {"on", "1", "true"} else "http"
 
     @property
@@ -185,7 +198,7 @@ class Request:
             "asgi": {"version": "3.0", "spec_version": "2.5"},
             "http_version": _HTTP_VERSIONS.get(variables["SERVER_PROTOCOL"], "1.1"),
             "method": variables["REQUEST_METHOD"].upper(),
-            "scheme": variables.get("REQUEST_SCHEME") or self.scheme,
+            "scheme": (variables.get("REQUEST_SCHEME") or self.scheme).lower(),
             "path": path if path.isascii() else _as_utf8(path),
             "raw_path": self.raw_path,
             "query_string": variables["QUERY_STRING"].encode("latin-1"),
@@ -216,6 +229,10 @@ class Request:
         if content_length:
             pairs.append((b"content-length", content_length.encode("latin-1")))
         return pairs
+
+    def _refused(self, error: ProtocolError) -> ProtocolError:
+        error.request = self
+        return error
 
     def _fallback_server_name(self) -> str:
         # nginx sends an empty SERVER_NAME where no server_name is configured; PEP 3333 wants one.

@@ -6,13 +6,14 @@ belongs to the application.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import re
 import sys
 from typing import Final, TextIO
 
 import structlog
+
+from uwsgibridge.telemetry.line_stream import LineStream
 
 Logger = structlog.typing.FilteringBoundLogger
 
@@ -53,7 +54,7 @@ def make_logger(
     else:
         processors += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     logger: Logger = structlog.wrap_logger(
-        structlog.WriteLogger(ForgivingStream(out)),  # type: ignore[arg-type] # it only writes and flushes
+        _LineLogger(out),
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[log_level]),
         cache_logger_on_first_use=True,
@@ -61,25 +62,19 @@ def make_logger(
     return logger
 
 
-class ForgivingStream:
-    """A stream that can't fail: a full disk or a reader that has gone must not end a request.
+class _LineLogger:
+    """What structlog hands a finished line to.
 
-    Args:
-        stream: where to write, as long as that works.
+    Its own ones have a lock that a forked process may find locked for ever.
     """
 
     def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+        self._write = LineStream(stream).write
 
-    def write(self, text: str) -> None:
-        """Write, or do nothing."""
-        with contextlib.suppress(OSError, ValueError):  # ValueError: closed
-            self._stream.write(text)
+    def msg(self, line: str) -> None:
+        self._write(line + "\n")
 
-    def flush(self) -> None:
-        """Flush, or do nothing."""
-        with contextlib.suppress(OSError, ValueError):
-            self._stream.flush()
+    debug = info = warning = error = critical = exception = msg
 
 
 def _escape_control_characters(
