@@ -379,7 +379,7 @@ def test_mounted_factory_with_arguments_is_refused(tmp_path: Path):
     assert output == (
         "Error: 'site_app:create(debug=True)' is more than the call of a factory without "
         "arguments; write a function without arguments that makes this call, and name it with "
-        "--factory"
+        "--factory (mounted at /a)"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -300,3 +301,68 @@ class TestTheApplicationsMistakes:
         text = refusal("bridged_app:app", tmp_path).traceback_text
         assert text.index("ZeroDivisionError: division by zero") < text.index("direct cause of")
         assert text.endswith("RuntimeError: wrapped")
+
+
+GREEN_LIBRARIES = {
+    "gevent": ("gevent.monkey", "is_module_patched", "threading"),
+    "eventlet": ("eventlet.patcher", "is_monkey_patched", "thread"),
+}
+
+
+class TestPatchedModules:
+    """Green threads in the place of those that serve; the libraries themselves are not needed."""
+
+    @pytest.fixture(params=sorted(GREEN_LIBRARIES))
+    def library(self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+        module, function, _ = GREEN_LIBRARIES[request.param]
+        made = types.ModuleType(module)
+        patched: set[str] = set()
+        setattr(made, function, patched.__contains__)
+        made.patch = patched.update  # type: ignore[attr-defined] # by the application below
+        monkeypatch.setitem(sys.modules, module, made)
+        return str(request.param)
+
+    def source(self, library: str, *modules: str) -> str:
+        return f"import sys\nsys.modules[{GREEN_LIBRARIES[library][0]!r}].patch({modules!r})\n"
+
+    @pytest.mark.parametrize("which", ["threads", "select", "both"])
+    def test_is_refused(
+        self, write_module: WriteModule, tmp_path: Path, library: str, which: str
+    ) -> None:
+        threads = GREEN_LIBRARIES[library][2]
+        modules = {"threads": (threads,), "select": ("select",), "both": (threads, "select")}[which]
+        write_module(self.source(library, "socket", *modules) + APP)
+        error = refusal("bridged_app:app", tmp_path)
+        assert f"{library} replace {' and '.join(modules)} " in str(error)
+        assert "(thread=False, select=False)" in str(error)
+        assert 'async_mode="threading"' in str(error)
+        assert error.traceback_text == ""
+
+    def test_is_refused_in_a_factory(
+        self, write_module: WriteModule, tmp_path: Path, library: str
+    ) -> None:
+        patch = self.source(library, "select").replace("\n", "\n    ")
+        write_module(f"def make():\n    {patch}return lambda: None\n")
+        error = refusal("bridged_app:make", tmp_path, factory=True)
+        assert f"bridged_app:make has {library} replace select" in str(error)
+
+    def test_is_told_before_what_else_is_wrong(
+        self, write_module: WriteModule, tmp_path: Path, library: str
+    ) -> None:
+        write_module(self.source(library, "select"))
+        assert f"{library} replace select" in str(refusal("bridged_app:app", tmp_path))
+
+    @pytest.mark.parametrize("modules", [(), ("socket", "time", "queue", "os")])
+    def test_other_modules_are_the_applications_affair(
+        self, write_module: WriteModule, tmp_path: Path, library: str, modules: tuple[str, ...]
+    ) -> None:
+        write_module(self.source(library, *modules) + APP)
+        assert callable(load_application("bridged_app:app", app_dir=str(tmp_path)))
+
+    def test_library_of_another_version_is_not_asked(
+        self, write_module: WriteModule, tmp_path: Path, library: str
+    ) -> None:
+        module, function, _ = GREEN_LIBRARIES[library]
+        delattr(sys.modules[module], function)
+        write_module(APP)
+        assert callable(load_application("bridged_app:app", app_dir=str(tmp_path)))

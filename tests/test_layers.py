@@ -45,9 +45,10 @@ BELOW: Final[dict[str, set[str]]] = {
     "standing": {"config", "telemetry", "listener", "identity"},
     "exit_status": {"config", "telemetry", "hosts", "listener", "identity"},
     "serving": {*_HOSTING, "listener", "error_groups", "exit_status"},
-    "process": _SERVING,
+    "process_end": {"config", "telemetry", "hosts", "exit_status"},
+    "process": {*_SERVING, "process_end"},
     "watching": {"config"},
-    "supervisor": {*_SERVING, "_version", "process", "identity", "watching"},
+    "supervisor": {*_SERVING, "_version", "process", "process_end", "identity", "watching"},
     # Beside them: these speak to the bridge from outside, or generate what stands in front of it.
     "client": {*_WIRE, "config"},
     "control_client": {"config"},

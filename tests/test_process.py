@@ -14,11 +14,16 @@ from pathlib import Path
 import pytest
 
 from tests.bridge import LOOPS
-from tests.bridge_process import running_process
+from tests.bridge_process import run_to_its_end, running_process
 from tests.log_events import PATIENCE_SECONDS
 from tests.raw_client import Answer, ask, connect, packet, read_answer, read_until
 
 APPS = '''
+import atexit
+import concurrent.futures
+import json
+import os
+import subprocess
 import sys
 import threading
 
@@ -98,6 +103,58 @@ async def asgi_download(scope, receive, send):
     await send({"type": "http.response.body", "body": b""})
 
 
+FINDS_IGNORED = """
+import signal
+names = [it.name for it in signal.Signals if signal.getsignal(it) == signal.SIG_IGN]
+print(*sorted(set(names) - {"SIGPIPE", "SIGXFSZ", "SIGXFZ"}))  # Python's own
+"""
+
+
+def tell_ignored(when):
+    program = (sys.executable, "-c", FINDS_IGNORED)
+    names = subprocess.run(program, capture_output=True, text=True, check=True).stdout.split()
+    tell("ignored", when=when, names=names)
+
+
+def tell(event, **values):
+    sys.stderr.write(json.dumps({"event": event, **values}) + "\\n")
+
+
+executor = concurrent.futures.ThreadPoolExecutor(1, "slow")
+
+
+def lasting(environ, start_response):
+    """Do what `what` has, and answer."""
+    what = environ["PATH_INFO"]
+    if what == "/print":
+        print('{"event": "printed"}')
+    elif what == "/print_to_nobody":
+        reader, writer = os.pipe()
+        os.dup2(writer, 1)
+        os.close(reader)
+        sys.stdout.write("part of a line")
+    elif what == "/ignored":
+        tell_ignored("in a request")
+    elif what == "/thread":
+        executor.submit(threading.Event().wait)
+    elif what == "/argv":
+        tell("argv", argv=sys.argv)
+    elif what == "/hangs":
+        tell("hangs")
+        threading.Event().wait()
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"done"]
+
+
+def tell_ignored_at_exit():
+    tell_ignored("in the hook")
+    atexit.register(tell_ignored, "at the very end")
+
+
+def hanging_hook():
+    threading.Event().wait()
+
+
 async def hangs_in_startup(scope, receive, send):
     await receive()
     print('{"event": "in startup"}', file=sys.stderr, flush=True)
@@ -117,6 +174,9 @@ HOSTS = [
 
 BINDS = ("--bind", "127.0.0.1:0", "--bind", "unix:app.sock", "--log-format", "json")
 
+# By itself, and with a supervisor.
+EVERY_COUNT = pytest.mark.parametrize("workers", ["0", "1"])
+
 # For a deadline that is meant to pass.
 SHORT_SECONDS = "0.1"
 
@@ -125,6 +185,14 @@ SHORT_SECONDS = "0.1"
 def directory(tmp_path: Path) -> Path:
     (tmp_path / "apps.py").write_text(APPS)
     return tmp_path
+
+
+def lasting(directory: Path, workers: str, *options: str, app: str = "apps:lasting"):
+    """Run what `lasting` is, as it is where nobody asks Python not to buffer."""
+    return running_process(
+        "serve", app, *BINDS, *options,
+        directory=directory, environment={"UWSGIBRIDGE_WORKERS": workers, "PYTHONUNBUFFERED": ""},
+    )  # fmt: skip
 
 
 def addresses(process, directory: Path) -> list[str]:
@@ -222,6 +290,86 @@ def test_thread_of_the_application_that_never_ends_does_not_keep_the_process(
         read_until(connection, b"begun ")
         process.signal(signal.SIGTERM)
         process.wait()
+
+
+@EVERY_COUNT
+def test_thread_that_python_waits_for_does_not_keep_the_process(workers: str, directory: Path):
+    options = ("--graceful-timeout-seconds", SHORT_SECONDS)
+    with lasting(directory, workers, *options) as process:
+        assert ask(addresses(process, directory)[0], "/thread").status == 200
+        assert process.stop() == 0
+
+    (event,) = process.events.find(level="warning")
+    assert event["event"] == "exiting without waiting for the application's threads"
+    assert event["threads"] == ["slow_0"]
+    assert process.events.find(level="error") == []
+    assert process.events.other_text() == ""
+
+
+@EVERY_COUNT
+def test_second_signal_shortens_the_wait_for_threads(workers: str, directory: Path):
+    with lasting(directory, workers, "--graceful-timeout-seconds", "600") as process:
+        tcp = addresses(process, directory)[0]
+        assert ask(tcp, "/thread").status == 200
+        with connect(tcp) as connection:
+            connection.sendall(packet("/hangs"))
+            process.events.wait(event="hangs")
+            process.signal(signal.SIGTERM)
+            process.events.wait(event="stopping: running requests may end")
+            process.signal(signal.SIGINT)
+            assert process.wait() == 0
+
+
+@EVERY_COUNT
+def test_hook_that_never_ends_does_not_keep_the_process(workers: str, directory: Path):
+    options = ("--graceful-timeout-seconds", SHORT_SECONDS, "--on-worker-exit", "apps:hanging_hook")
+    with lasting(directory, workers, *options) as process:
+        addresses(process, directory)
+        assert process.stop() == 0
+
+    (event,) = process.events.find(level="warning")
+    assert event["event"] == "exiting without waiting for the application's threads"
+    assert process.events.find(level="error") == []
+
+
+def test_lost_thread_is_told_by_the_status_whatever_else_goes_on(directory: Path):
+    options = ("--request-timeout-seconds", "0.2", "--graceful-timeout-seconds", SHORT_SECONDS)
+    mount = ("--mount", "/wsgi=apps:lasting")
+    with (
+        lasting(directory, "0", *options, *mount, app="apps:asgi") as process,
+        ExitStack() as stack,
+    ):
+        tcp, unix = (stack.enter_context(connect(it)) for it in addresses(process, directory))
+        tcp.sendall(packet("/thread"))
+        read_until(tcp, b"begun ")
+        unix.sendall(packet("/wsgi/hangs"))
+        assert process.wait() == 1
+
+    assert process.events.find(event="exiting without waiting for the application's threads")
+
+
+@EVERY_COUNT
+def test_output_that_nobody_reads_any_more_is_no_failure(workers: str, directory: Path):
+    with lasting(directory, workers) as process:
+        assert ask(addresses(process, directory)[0], "/print_to_nobody").status == 200
+        assert process.stop() == 0
+
+    assert process.events.find(level="error") == []
+    assert process.events.other_text() == ""
+
+
+def test_output_that_nobody_reads_does_not_keep_a_process_that_breaks_off(directory: Path):
+    options = ("--graceful-timeout-seconds", SHORT_SECONDS)
+    with lasting(directory, "0", *options) as process, ExitStack() as stack:
+        tcp, unix = addresses(process, directory)
+        assert ask(tcp, "/print_to_nobody").status == 200
+        connection = stack.enter_context(connect(unix))
+        connection.sendall(packet("/hangs"))
+        process.events.wait(event="hangs")
+        assert process.stop() == 0
+
+    assert process.events.find(event="requests were broken off: they did not end in time")
+    assert process.events.other_text() == ""
 
 
 def test_idle_process_stops_at_once(directory: Path):
@@ -356,6 +504,109 @@ def test_soft_limit_on_descriptors_is_raised(directory: Path):
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
     assert seen == [str(hard), str(hard)]
+
+
+# What the application sees of its process.
+
+
+@EVERY_COUNT
+def test_what_is_printed_is_seen_at_once(workers: str, directory: Path):
+    with lasting(directory, workers) as process:
+        assert ask(addresses(process, directory)[0], "/print").status == 200
+        process.events.wait(event="printed")
+        assert process.stop() == 0
+
+    assert len(process.events.find(event="printed")) == 1
+
+
+@EVERY_COUNT
+@pytest.mark.parametrize("stream", ["None", "io.StringIO()", "open(os.devnull)"])
+def test_output_that_the_application_has_replaced(stream: str, workers: str, directory: Path):
+    (directory / "first.py").write_text(
+        f"import io, os, sys\nsys.stdout = {stream}\nfrom apps import *"
+    )
+    with lasting(directory, workers, "--mount", "/second=apps:wsgi", app="first:wsgi") as process:
+        assert ask(addresses(process, directory)[0], "/second").status == 200
+        assert process.stop() == 0
+
+    assert process.events.find(level="error") == []
+
+
+@EVERY_COUNT
+def test_arguments_are_those_of_the_command_line(workers: str, directory: Path):
+    with lasting(directory, workers, "--title", "") as process:
+        assert ask(addresses(process, directory)[0], "/argv").status == 200
+        argv = process.events.wait(event="argv")["argv"]
+        assert process.stop() == 0
+
+    assert argv[0].endswith("__main__.py")
+    assert argv[1:] == ["serve", "apps:lasting", *BINDS, "--title", ""]
+
+
+@pytest.mark.parametrize(
+    ("workers", "loading"),
+    [("0", ()), ("1", ()), ("1", ("--preload",))],
+    ids=["alone", "supervised", "preloaded"],
+)
+def test_programs_that_the_application_starts_ignore_no_signal(
+    loading: tuple[str, ...], workers: str, directory: Path
+):
+    (directory / "first.py").write_text(
+        "from apps import *\ntell_ignored('as it is loaded')\n"
+        "def on_fork():\n    tell_ignored('before it serves')\n"
+    )
+    hooks = ("--on-fork", "first:on_fork", "--on-worker-exit", "first:tell_ignored_at_exit")
+    with lasting(directory, workers, *hooks, *loading, app="first:lasting") as process:
+        assert ask(addresses(process, directory)[0], "/ignored").status == 200
+        assert process.stop() == 0
+
+    told = {event["when"]: event["names"] for event in process.events.find(event="ignored")}
+    assert told == {
+        "as it is loaded": [],
+        "before it serves": [],
+        "in a request": [],
+        "in the hook": [],
+        "at the very end": [],
+    }
+
+
+# Applications that are not served.
+
+
+@EVERY_COUNT
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("apps:wsgi", "--mount", "/foo=absent:app"), "(mounted at /foo)"),
+        (("--mount", "/foo=apps:wsgi", "--mount", "/=absent:app"), "(mounted at /)"),
+        (("--mount", "/foo=apps:CHUNK"), "which can't be called (mounted at /foo)"),
+    ],
+)
+def test_mounted_application_that_does_not_load_is_told_by_its_prefix(
+    arguments: tuple[str, ...], told: str, workers: str, directory: Path
+):
+    status, text = run_to_its_end(
+        "serve", *arguments, *BINDS,
+        directory=directory, environment={"UWSGIBRIDGE_WORKERS": workers},
+    )  # fmt: skip
+    assert status == 3
+    assert told in text
+    assert "Traceback" not in text
+
+
+@EVERY_COUNT
+def test_application_on_green_threads_is_refused(workers: str, directory: Path):
+    (directory / "gevent").mkdir()
+    (directory / "gevent/__init__.py").write_text("")
+    (directory / "gevent/monkey.py").write_text("is_module_patched = ['select'].__contains__\n")
+    (directory / "green.py").write_text("import gevent.monkey\nfrom apps import wsgi\n")
+    status, text = run_to_its_end(
+        "serve", "green:wsgi", *BINDS,
+        directory=directory, environment={"UWSGIBRIDGE_WORKERS": workers},
+    )  # fmt: skip
+    assert status == 3
+    assert "green:wsgi has gevent replace select" in text
+    assert "Traceback" not in text
 
 
 # Memory: what streams is not gathered.

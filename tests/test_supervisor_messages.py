@@ -44,8 +44,20 @@ def test_blueprint_comes_back() -> None:
         bind=("fd://5", "fd://6"), workers=3, threads=2, mount=("/a=one:app", "/b=two:app")
     )
     for app_name in ("site:app", None):
-        blueprint = Blueprint(app_name, settings, 4)
-        assert Blueprint.decode(blueprint.encode()) == blueprint
+        for arguments in ((), ("uwsgibridge", "serve", "--title", "caf\udce9 \n\x00 ü")):
+            blueprint = Blueprint(app_name, settings, 4, arguments)
+            assert Blueprint.decode(blueprint.encode()) == blueprint
+
+
+def test_blueprint_of_another_version_is_taken_as_far_as_it_is_known() -> None:
+    settings = Settings(threads=2)
+    raw: dict[str, Any] = json.loads(Blueprint("site:app", settings, 4, ("serve",)).encode())
+    raw["mood"] = raw["settings"]["mood"] = "good"
+    assert Blueprint.decode(json.dumps(raw).encode()) == Blueprint(
+        "site:app", settings, 4, ("serve",)
+    )
+    del raw["arguments"], raw["settings"]["threads"]
+    assert Blueprint.decode(json.dumps(raw).encode()) == Blueprint("site:app", Settings(), 4)
 
 
 def test_blueprint_is_checked_where_it_arrives() -> None:

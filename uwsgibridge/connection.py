@@ -217,8 +217,11 @@ class Connection:
             raise PeerGone from None
 
     def is_left(self) -> bool:
-        """Look whether the peer has closed the connection, as far as no input hides that."""
+        """Look whether the peer has closed the connection; on TCP, as far as no input hides that."""
         try:
+            if self._hold:  # the packet would hide it, but nothing can be sent then
+                self._socket.send(b"", _DONTWAIT)
+                return False
             return not self._socket.recv(1, _PEEK)
         except BlockingIOError:
             return False

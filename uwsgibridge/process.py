@@ -17,8 +17,11 @@ import trio
 
 from uwsgibridge.config.settings import Settings, SettingsError, parse_mount
 from uwsgibridge.error_groups import single_error
-from uwsgibridge.hosts.loading import load_application, load_hook
+from uwsgibridge.exit_status import show_failure
+from uwsgibridge.hosts.forked_copy import kept_from_copies, leave_if_copy
+from uwsgibridge.hosts.loading import ApplicationError, load_application, load_hook
 from uwsgibridge.listener.sockets import ListeningSocket, open_sockets
+from uwsgibridge.process_end import ProcessEnd, status_after
 from uwsgibridge.serving import (
     Application,
     Companion,
@@ -27,7 +30,7 @@ from uwsgibridge.serving import (
     describe,
 )
 from uwsgibridge.telemetry.log_file import LogFileError, open_log_file
-from uwsgibridge.telemetry.logs import Logger, make_logger
+from uwsgibridge.telemetry.logs import Logger
 
 if TYPE_CHECKING:
     import outcome
@@ -60,9 +63,10 @@ def run_process(
         ApplicationError: an application can't be imported, or its startup failed.
         WorkerUnfit: a thread was lost; the process is to be started again.
     """
-    with open_sockets(
-        settings.bind, mode=settings.socket_mode, backlog=settings.backlog
-    ) as sockets:
+    with (
+        ProcessEnd(settings, logger) as end,
+        open_sockets(settings.bind, mode=settings.socket_mode, backlog=settings.backlog) as sockets,
+    ):
         bound(sockets)
         reopen_log_at_signal(settings)
         applications = load_applications(app_name, settings)
@@ -79,6 +83,7 @@ def run_process(
                 logger,
                 sockets,
                 ready,
+                end,
                 int(lifeline) if lifeline.isdecimal() else None,
             )
         )
@@ -90,13 +95,17 @@ class WorkerDuty:
 
     Attributes:
         applications: what it serves.
+        logger: where log events go.
         ready: called when requests are accepted.
+        end: of its process.
         lifeline: a descriptor whose end of file stops the worker.
         companion: what accompanies it.
     """
 
     applications: Sequence[Application]
+    logger: Logger
     ready: Callable[[], None]
+    end: ProcessEnd
     lifeline: int
     companion: Companion
 
@@ -111,14 +120,21 @@ def run_worker(settings: Settings, duty: WorkerDuty) -> None:
     Raises:
         As `run_process`.
     """
-    logger = make_logger(settings.log_format, settings.log_level).bind(worker=os.getpid())
     with open_sockets(
         settings.bind, mode=settings.socket_mode, backlog=settings.backlog
     ) as sockets:
-        service = _Service(
-            duty.applications, settings, logger, sockets, duty.ready, duty.lifeline, duty.companion
+        _serve(
+            _Service(
+                duty.applications,
+                settings,
+                duty.logger,
+                sockets,
+                duty.ready,
+                duty.end,
+                duty.lifeline,
+                duty.companion,
+            )
         )
-        _serve(service)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,23 +146,40 @@ class _Service:
     logger: Logger
     sockets: Sequence[ListeningSocket]
     ready: Callable[[], None]
+    end: ProcessEnd
     lifeline: int | None
     companion: Companion | None = None
 
 
+def end_seconds(applications: Sequence[Application], settings: Settings) -> float:
+    """Tell how long a worker's end may take: its requests, then one shutdown after the other."""
+    has_shutdown = [it.interface == "asgi" and settings.lifespan != "off" for it in applications]
+    return settings.graceful_timeout_seconds + sum(has_shutdown) * settings.lifespan_timeout_seconds
+
+
+def disregard(_number: int, _frame: object) -> None:
+    """Do nothing at a signal: programs that the application starts would inherit SIG_IGN."""
+
+
 def _serve(service: _Service) -> None:
+    with kept_from_copies(lambda: [it.socket for it in service.sockets]):
+        _serve_between_hooks(service)
+
+
+def _serve_between_hooks(service: _Service) -> None:
     settings = service.settings
     on_fork, on_exit = (
         load_hook(name, app_dir=settings.app_dir)
         for name in (settings.on_fork, settings.on_worker_exit)
     )
     on_fork()
+    leave_if_copy()
 
     def exit_now() -> None:
-        try:
+        status = status_after(sys.exception())  # with which the worker comes to its end
+        with show_failure() as outcome:
             on_exit()
-        finally:
-            _exit_now()
+        service.end.now(outcome.status or status)
 
     # What was imported stays: without it, each full collection is quick.
     gc.collect()
@@ -168,7 +201,7 @@ def _serve(service: _Service) -> None:
 
 
 def reopen_log_at_signal(settings: Settings) -> None:
-    """Open the log file anew at SIGUSR1, or ignore that signal where there is none."""
+    """Open the log file anew at SIGUSR1, or do nothing then where there is none."""
     path = Path(settings.log_file).absolute()
 
     def reopen(_number: int, _frame: object) -> None:
@@ -178,7 +211,7 @@ def reopen_log_at_signal(settings: Settings) -> None:
             # Standard error still is the old file, which is better than none.
             print(f"Error: {error}", file=sys.stderr)  # noqa: T201 - no logger is at hand
 
-    signal.signal(signal.SIGUSR1, reopen if settings.log_file else signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, reopen if settings.log_file else disregard)
 
 
 def load_applications(app_name: str | None, settings: Settings) -> list[Application]:
@@ -188,21 +221,31 @@ def load_applications(app_name: str | None, settings: Settings) -> list[Applicat
         SettingsError: there is none, or two have the same prefix.
         ApplicationError: one can't be imported.
     """
-    names = [("", app_name)] if app_name else []
-    names += [parse_mount(mount) for mount in settings.mount]
-    if not names:
+    if not app_name and not settings.mount:
         raise SettingsError("name an application to serve: uwsgibridge serve module:attribute")
-    applications = [
-        describe(
-            load_application(name, app_dir=settings.app_dir, factory=settings.factory),
-            settings.interface,
-            name=name,
-            prefix=prefix,
-        )
-        for prefix, name in names
-    ]
+    _show_prints_at_once()
+    applications = [_load("", app_name, settings)] if app_name else []
+    for prefix, name in map(parse_mount, settings.mount):
+        try:
+            applications.append(_load(prefix, name, settings))
+        except ApplicationError as error:
+            raise ApplicationError(
+                f"{error} (mounted at {prefix or '/'})", traceback_text=error.traceback_text
+            ) from error
     check_prefixes(applications)
     return applications
+
+
+def _load(prefix: str, name: str, settings: Settings) -> Application:
+    app = load_application(name, app_dir=settings.app_dir, factory=settings.factory)
+    return describe(app, settings.interface, name=name, prefix=prefix)
+
+
+def _show_prints_at_once() -> None:
+    """Have what the application prints leave at each line's end, as its log events do."""
+    # To a pipe or a file, Python writes in large blocks.
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, replaced, or None
+        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr] # see above
 
 
 async def _run_until_signal(worker: Worker, service: _Service) -> None:
@@ -211,6 +254,8 @@ async def _run_until_signal(worker: Worker, service: _Service) -> None:
     if service.companion is None:
         handled.append(signal.SIGQUIT)  # a supervisor asks its workers itself
     serving = trio.CancelScope()
+
+    drain_seconds = end_seconds(service.applications, service.settings)
 
     def is_in_a_hurry(number: int) -> bool:
         if service.companion is None:
@@ -229,10 +274,13 @@ async def _run_until_signal(worker: Worker, service: _Service) -> None:
                     pass  # a terminal's, sent to all: the supervisor reloads, or ends
                 elif is_in_a_hurry(number):
                     logger.warning("stopping at once", signal=name)
+                    service.end.begin(drain_seconds)
+                    service.end.hurry()
                     worker.hurry()
                     serving.cancel()
                 elif not serving.cancel_called:
                     logger.info("stopping: running requests may end", signal=name)
+                    service.end.begin(drain_seconds)
                     serving.cancel()
 
     with single_error():
@@ -240,7 +288,7 @@ async def _run_until_signal(worker: Worker, service: _Service) -> None:
             await nursery.start(stop_on_signal)
             if service.lifeline is not None:
                 nursery.start_soon(_stop_without_starter, worker, service, serving)
-            with serving:
+            with service.end, serving:
                 await worker.run(service.sockets, ready=service.ready)
             nursery.cancel_scope.cancel()
     logger.info("stopped")
@@ -250,15 +298,9 @@ async def _stop_without_starter(worker: Worker, service: _Service, scope: trio.C
     assert service.lifeline is not None
     await trio.lowlevel.wait_readable(service.lifeline)
     service.logger.info("stopping: the process that started this one is gone")
+    service.end.begin(end_seconds(service.applications, service.settings))
     worker.is_last = True  # whoever shares the listening sockets stops as well
     scope.cancel()
-
-
-def _exit_now() -> None:
-    # Leaving in the ordinary way would wait for the application's threads, which may never end.
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)
 
 
 def _needs_asyncio(applications: Sequence[Application], settings: Settings) -> bool:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import socket
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -19,10 +20,12 @@ from uwsgibridge.config.settings import (
     parse_offload,
     parse_prefix,
 )
+from uwsgibridge.connection import Connection
 from uwsgibridge.error_groups import single_error
 from uwsgibridge.exit_status import WorkerUnfit
 from uwsgibridge.hosts.access_log import AccessLog
 from uwsgibridge.hosts.asgi import AsgiHost
+from uwsgibridge.hosts.forked_copy import kept_from_copies
 from uwsgibridge.hosts.hangup import HangupWatcher
 from uwsgibridge.hosts.interface import Host, check_interface, detect_interface, name_of
 from uwsgibridge.hosts.lifespan import Lifespan
@@ -93,7 +96,7 @@ class Companion:
     def enough(self) -> None:
         """Take note that `max_requests` have arrived."""
 
-    def unfit(self) -> bool:
+    def unfit(self, reason: str) -> bool:  # noqa: ARG002 - for those who tell
         """Have somebody replace the worker, which goes on until then; False where nobody does."""
         return False
 
@@ -224,6 +227,7 @@ class Worker:
         self._hosts: list[Host] = []
         self._drained = trio.Event()
         self._unfit = trio.Event()
+        self._unfit_reason = ""
         self._broke_off = False
         self._hurry = trio.CancelScope()
 
@@ -290,6 +294,9 @@ class Worker:
         loop = AsyncioLoop(self._asyncio_loop) if self._asyncio_loop else TrioLoop(tasks)
         hangups = HangupWatcher(loop)
         try:
+            access_log = (
+                AccessLog(self._settings.access_log_format) if self._settings.access_log else None
+            )
             self._lingering = lingering = LingeringClose(
                 loop,
                 self._settings.linger_seconds,
@@ -297,7 +304,9 @@ class Worker:
                 idle=self._note_idle,
             )
             by_prefix = {
-                application.prefix: self._make_host(application, loop, hangups, lingering)
+                application.prefix: self._make_host(
+                    application, loop, hangups, lingering, access_log
+                )
                 for application in self._applications
             }
             self._hosts = list(by_prefix.values())
@@ -312,38 +321,47 @@ class Worker:
                 max_requests=self._companion.max_requests,
                 enough=self._companion.enough,
                 idle=self._wake,
+                access_log=access_log,
             )
             self._loop = loop
             watchdog = LoopWatchdog(loop, self._settings.loop_block_warning_seconds, self._log)
             started: list[Host] = []
-            try:
-                for host in self._hosts:
-                    await host.start(tasks)
-                    started.append(host)
-                if self._settings.loop_block_warning_seconds and self._has_asgi:
-                    watchdog.start()
-                for listening in sockets:
-                    self._listener.listen(listening)
-                self._companion.attach(self, loop)
-                ready()
-                await self._unfit.wait()
-                self._log.error("stopping to be started again: a thread is lost")
-                raise WorkerUnfit("a thread is lost to a request that took too long")
-            finally:
-                watchdog.stop()
-                with trio.CancelScope(shield=True):
-                    self._companion.catch_up()
-                    self._listener.close(is_last=self.is_last)
-                    await self._drain()
-                    for host in reversed(started):
-                        await host.stop()
-                    self._companion.detach()
-                    holds = not self._is_idle() or _threads_remain()
-                    if self._broke_off and self._exit_now is not None and holds:
-                        self._log.warning("exiting without waiting for the application's threads")
-                        self._exit_now()
+            with kept_from_copies(lambda: self._owned(sockets)):
+                try:
+                    for host in self._hosts:
+                        await host.start(tasks)
+                        started.append(host)
+                    if self._settings.loop_block_warning_seconds and self._has_asgi:
+                        watchdog.start()
+                    for listening in sockets:
+                        self._listener.listen(listening)
+                    self._companion.attach(self, loop)
+                    ready()
+                    await self._unfit.wait()
+                    self._log.error("stopping to be started again", reason=self._unfit_reason)
+                    raise WorkerUnfit(self._unfit_reason)
+                finally:
+                    watchdog.stop()
+                    with trio.CancelScope(shield=True):
+                        self._companion.catch_up()
+                        self._listener.close(is_last=self.is_last)
+                        await self._drain()
+                        for host in reversed(started):
+                            await host.stop()
+                        self._companion.detach()
+                        holds = not self._is_idle() or _threads_remain()
+                        if self._broke_off and self._exit_now is not None and holds:
+                            self._exit_now()
         finally:
             hangups.close()
+
+    def _owned(self, sockets: Sequence[ListeningSocket]) -> Iterator[socket.socket | Connection]:
+        """List what is open at this moment and nobody else is to have."""
+        yield from (listening.socket for listening in sockets)
+        for host in self._hosts:
+            yield from list(host.admission.in_flight)
+        yield from self._listener.connections
+        yield from self._lingering.connections
 
     def _make_host(
         self,
@@ -351,6 +369,7 @@ class Worker:
         loop: Loop,
         hangups: HangupWatcher,
         lingering: LingeringClose,
+        access_log: AccessLog | None,
     ) -> Host:
         settings = self._settings
         reporter = Reporter(
@@ -358,7 +377,7 @@ class Worker:
             self._log,
             self.counters,
             settings.frontend_buffer_bytes,
-            AccessLog(settings.access_log_format) if settings.access_log else None,
+            access_log,
         )
         offload = Offload(map(parse_offload, settings.offload)) if settings.offload else None
         if application.interface == "wsgi":
@@ -370,7 +389,7 @@ class Worker:
                 lingering=lingering,
                 offload=offload,
                 wake=self._wake,
-                stuck=self._note_stuck,
+                unfit=self._note_unfit,
                 is_shared=sum(it.app is application.app for it in self._applications) > 1,
             )
         lifespan = Lifespan(
@@ -396,11 +415,12 @@ class Worker:
     def _note_idle(self) -> None:
         self._drained.set()
 
-    def _note_stuck(self, can_go_on: bool) -> None:
-        """Take note that a thread is lost; from any thread."""
+    def _note_unfit(self, reason: str, can_go_on: bool) -> None:
+        """Take note that this worker is to be replaced; from any thread."""
 
         def decide() -> None:
-            if not (can_go_on and self._companion.unfit()):
+            if not (can_go_on and self._companion.unfit(reason)):
+                self._unfit_reason = reason
                 self._unfit.set()
 
         self._loop.run_threadsafe(decide)

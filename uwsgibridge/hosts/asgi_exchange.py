@@ -12,6 +12,7 @@ import trio
 
 from uwsgibridge.connection import Connection, PeerGone
 from uwsgibridge.hosts.exchange import Exchange
+from uwsgibridge.hosts.forked_copy import leave_if_copy, leave_if_copy_raised
 from uwsgibridge.hosts.hangup import HangupWatcher
 from uwsgibridge.hosts.lingering import LingeringClose
 from uwsgibridge.hosts.loops import Loop
@@ -108,6 +109,7 @@ class AsgiExchange(Exchange):
                 self._was_cancelled(cancelled)
                 raise cancelled from None
         except BaseException as error:  # noqa: BLE001 - SystemExit of an application ends its request only
+            leave_if_copy_raised(error)
             self._application_failed(error)
         finally:
             self._over()
@@ -136,6 +138,7 @@ class AsgiExchange(Exchange):
         raise NotImplementedError
 
     def _over(self) -> None:
+        leave_if_copy()
         if not self._ended:
             self._end(complete=False)
         if self._gone:

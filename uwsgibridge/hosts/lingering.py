@@ -42,6 +42,11 @@ class LingeringClose:
         self._closing: set[Connection] = set()
 
     @property
+    def connections(self) -> list[Connection]:
+        """List what is waited for."""
+        return list(self._closing)
+
+    @property
     def is_idle(self) -> bool:
         """Whether no connection is waited for."""
         return not self._closing

@@ -8,9 +8,28 @@ import sys
 from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from uwsgibridge.hosts.stacks import own_traceback
+
+# A library, whom to ask what it has replaced of the standard library, what the server needs of that,
+# and how to have the rest replaced.
+_PATCHES: Final = (
+    (
+        "gevent",
+        "gevent.monkey",
+        "is_module_patched",
+        ("threading", "select"),
+        "monkey.patch_all(thread=False, select=False)",
+    ),
+    (
+        "eventlet",
+        "eventlet.patcher",
+        "is_monkey_patched",
+        ("thread", "select"),
+        "eventlet.monkey_patch(thread=False, select=False)",
+    ),
+)
 
 
 class ApplicationError(Exception):
@@ -45,6 +64,7 @@ def load_application(name: str, *, app_dir: str = ".", factory: bool = False) ->
     app = _load(name, app_dir)
     if factory or is_call:
         app = _call_factory(app, name)
+        _refuse_patches(name)
     return _checked(app, name)
 
 
@@ -100,6 +120,7 @@ def _load(name: str, app_dir: str) -> Any:
     if sys.path[:1] != [directory]:
         sys.path.insert(0, directory)
     module = _import_module(module_name, directory)
+    _refuse_patches(name)
     return _find_attribute(module, module_name, attribute)
 
 
@@ -141,6 +162,24 @@ def _import_module(module_name: str, directory: str) -> Any:
         raise ApplicationError(
             f"importing {module_name} failed", traceback_text=own_traceback(error)
         ) from error
+
+
+def _refuse_patches(name: str) -> None:
+    """Refuse what has put green threads in the place of the threads that serve it.
+
+    Raises:
+        ApplicationError: it has.
+    """
+    for library, module, function, modules, instead in _PATCHES:
+        # Looked at only where the application has imported it.
+        is_patched = getattr(sys.modules.get(module), function, lambda _name: False)
+        patched = [it for it in modules if is_patched(it)]
+        if patched:
+            raise ApplicationError(
+                f"{name} has {library} replace {' and '.join(patched)} (monkey patching), which this "
+                "server itself runs on; leave that out, since requests run in threads (with "
+                f'Flask-SocketIO, async_mode="threading"), or write {instead}'
+            )
 
 
 def _find_attribute(module: Any, module_name: str, attribute: str) -> Any:

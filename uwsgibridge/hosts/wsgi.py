@@ -45,8 +45,8 @@ class WsgiHost:
         lingering: ends connections.
         offload: leaves files to Nginx; None where no directory is mapped.
         wake: called when there is room again for a listener that paused.
-        stuck: called when a thread is lost to a request that took too long, or was interrupted; with
-            whether requests can still be served, by a thread in its place.
+        unfit: called when the worker is to be replaced; with the reason, and with whether it can serve
+            until then.
         is_shared: whether another host has the same application.
     """
 
@@ -60,7 +60,7 @@ class WsgiHost:
         lingering: LingeringClose,
         offload: Offload | None,
         wake: Callable[[], None],
-        stuck: Callable[[bool], None],
+        unfit: Callable[[str, bool], None],
         is_shared: bool = False,
     ) -> None:
         limit = settings.threads + settings.accept_margin
@@ -92,7 +92,7 @@ class WsgiHost:
         )
         self._flights = flights
         self._request_timeout_seconds = settings.request_timeout_seconds
-        self._stuck = stuck
+        self._unfit = unfit
         self._running: dict[threading.Thread, WsgiExchange] = {}
         self._queue: queue.SimpleQueue[Connection | None] = queue.SimpleQueue()
         self.submit: Callable[[Connection], None] = self._queue.put
@@ -178,7 +178,7 @@ class WsgiHost:
             exchange.abandon()
         else:
             # What was just taken out of the queue may be lost: at a drain, that is seen.
-            self._stuck(True)
+            self._unfit("a thread was interrupted", True)
 
     async def _watch_deadlines(self) -> None:
         limit = self._request_timeout_seconds
@@ -212,4 +212,5 @@ class WsgiHost:
         elif self._lost_threads >= self.capacity:
             self.submit = self._refuse
             self._refuse_what_waits()
-        self._stuck(can_go_on)
+        reason = "a thread is lost to a request that took too long (--request-timeout-seconds)"
+        self._unfit(reason, can_go_on)

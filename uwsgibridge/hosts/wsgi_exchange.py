@@ -14,6 +14,7 @@ from uwsgibridge.connection import Connection, PeerGone
 from uwsgibridge.hosts.error_stream import ErrorStream
 from uwsgibridge.hosts.exchange import Exchange
 from uwsgibridge.hosts.files import CANT_SEND_FILE, FileWrapper, OpenFile, regular_file
+from uwsgibridge.hosts.forked_copy import leave_if_copy, leave_if_copy_raised
 from uwsgibridge.hosts.lingering import LingeringClose
 from uwsgibridge.hosts.offload import Offload
 from uwsgibridge.hosts.reporting import Reporter, failure_answer
@@ -97,6 +98,7 @@ class WsgiExchange(Exchange):
             self._answer(refusal(error), 400)
         except BaseException as error:  # noqa: BLE001 - SystemExit of an application ends its request only
             self._take_failure(error)
+        leave_if_copy()
         if self.connection.input_stalled:
             context.reporter.body_stalled(
                 self.request, self._response, failure_status=self._failure_status
@@ -155,6 +157,7 @@ class WsgiExchange(Exchange):
 
     def _take_failure(self, error: BaseException) -> None:
         """Report what the application has raised, and have its client see it."""
+        leave_if_copy_raised(error)
         context = self._context
         if self.given_up or (self._reader_stalled and _comes_from(error, _ReaderStalled)):
             self._fail(500)
@@ -286,6 +289,7 @@ class WsgiExchange(Exchange):
                 return len(piece)
 
     def _write(self, buffers: tuple[Buffer, ...]) -> None:
+        leave_if_copy()
         if not self._answering:
             self._begin_answer()
         if self._is_cut:
@@ -361,6 +365,7 @@ class WsgiExchange(Exchange):
                 return False
 
     def _end(self, *, complete: bool) -> None:
+        leave_if_copy()
         with self._context.answer_lock:
             if self._ended:
                 return

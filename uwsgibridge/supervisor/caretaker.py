@@ -77,7 +77,7 @@ class Caretaker:
 
     def _somebody_has_enough(self) -> bool:
         return self._may_recycle() and any(
-            (it.has_enough or it.is_unfit) and self._reason_to_recycle(it) is not None
+            (it.has_enough or it.unfit) and self._reason_to_recycle(it) is not None
             for it in self._fleet.current.ready
         )
 
@@ -160,8 +160,8 @@ class Caretaker:
         return fleet.recycled is None and not fleet.is_reloading and not fleet.ends()
 
     def _reason_to_recycle(self, worker: WorkerProcess) -> str | None:
-        if worker.is_unfit:
-            return "a thread is lost to a request that took too long (--request-timeout-seconds)"
+        if worker.unfit:
+            return worker.unfit
         told = worker.figures.requests if worker.figures is not None else 0
         return self._policy.reason_to_recycle(
             worker.limits,

@@ -143,7 +143,9 @@ class Generation:
         """
         descriptors = [listening.socket.fileno() for listening in sockets]
         inherited = tuple(f"fd://{descriptor}" for descriptor in descriptors)
-        blueprint = Blueprint(app_name, replace(settings, bind=inherited), lifeline)
+        blueprint = Blueprint(
+            app_name, replace(settings, bind=inherited), lifeline, tuple(sys.argv)
+        )
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         with theirs, contextlib.ExitStack() as on_failure:
             on_failure.callback(ours.close)

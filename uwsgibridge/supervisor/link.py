@@ -52,9 +52,9 @@ class WorkerLink(Companion):
         """Ask for being replaced; requests are served until that is done."""
         self._send(WorkerMessage(has_enough=True))
 
-    def unfit(self) -> bool:
-        """Say that a thread is lost, as `enough` does; False where the supervisor is gone."""
-        return self._send(WorkerMessage(is_unfit=True))
+    def unfit(self, reason: str) -> bool:
+        """Ask for being replaced, as `enough` does; False where the supervisor is gone."""
+        return self._send(WorkerMessage(unfit=reason))
 
     def _answer(self) -> bool:
         """Answer a question; False where there is none."""

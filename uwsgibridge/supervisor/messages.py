@@ -46,11 +46,13 @@ class Blueprint:
         app_name: the application as ``module:attribute``, if any beside the mounts.
         settings: with ``fd://`` addresses, which the template inherits.
         lifeline: a descriptor whose end of file says that the supervisor is gone.
+        arguments: the command line, as `sys.argv` has it; an older supervisor does not tell.
     """
 
     app_name: str | None
     settings: Settings
     lifeline: int
+    arguments: tuple[str, ...] = ()
 
     def encode(self) -> bytes:
         """Write it for `decode`."""
@@ -59,6 +61,7 @@ class Blueprint:
                 "app_name": self.app_name,
                 "settings": dataclasses.asdict(self.settings),
                 "lifeline": self.lifeline,
+                "arguments": self.arguments,
             }
         ).encode()
 
@@ -66,11 +69,14 @@ class Blueprint:
     def decode(data: bytes) -> Blueprint:
         """Read what `encode` wrote."""
         raw = json.loads(data)
+        known = {one.name for one in dataclasses.fields(Settings)}
         values: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in raw["settings"].items()
+            if name in known
         }
-        return Blueprint(raw["app_name"], Settings(**values), raw["lifeline"])
+        arguments = tuple(raw.get("arguments", ()))
+        return Blueprint(raw["app_name"], Settings(**values), raw["lifeline"], arguments)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,13 +143,13 @@ class WorkerMessage:
         figures: the answer to a ping.
         stacks: the answer to a request for stacks.
         has_enough: whether the worker has had all the requests that it was forked for.
-        is_unfit: whether the worker has lost a thread, and serves on with another in its place.
+        unfit: why the worker is to be replaced, which serves on until then.
     """
 
     figures: Figures | None = None
     stacks: str | None = None
     has_enough: bool = False
-    is_unfit: bool = False
+    unfit: str | None = None
 
     def encode(self) -> bytes:
         """Write it for `decode`."""
@@ -154,7 +160,7 @@ class WorkerMessage:
                 "figures": figures,
                 "stacks": stacks,
                 "has_enough": self.has_enough,
-                "is_unfit": self.is_unfit,
+                "unfit": self.unfit,
             }
         ).encode()
 
@@ -171,5 +177,5 @@ class WorkerMessage:
             Figures(**{name: figures[name] for name in known}) if figures else None,
             raw.get("stacks"),
             bool(raw.get("has_enough")),
-            bool(raw.get("is_unfit")),
+            raw.get("unfit"),
         )

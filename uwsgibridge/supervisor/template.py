@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import faulthandler
 import gc
@@ -14,13 +15,21 @@ import select
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 from uwsgibridge.config.address import DescriptorAddress, parse_address
-from uwsgibridge.config.settings import Settings
 from uwsgibridge.exit_status import EXIT_FAILURE, show_failure
+from uwsgibridge.hosts.forked_copy import kept_from_copies
 from uwsgibridge.identity import raise_oom_score, set_title
-from uwsgibridge.process import WorkerDuty, load_applications, reopen_log_at_signal, run_worker
+from uwsgibridge.process import (
+    WorkerDuty,
+    disregard,
+    end_seconds,
+    load_applications,
+    reopen_log_at_signal,
+    run_worker,
+)
+from uwsgibridge.process_end import ProcessEnd, flush_output
 from uwsgibridge.serving import Application
 from uwsgibridge.supervisor.heritage import HANDED_ON
 from uwsgibridge.supervisor.link import WorkerLink
@@ -33,6 +42,7 @@ from uwsgibridge.supervisor.messages import (
     Report,
 )
 from uwsgibridge.telemetry.flights import FlightRecorder, make_flight_file
+from uwsgibridge.telemetry.logs import make_logger
 
 
 def main(control_descriptor: int) -> int:
@@ -44,10 +54,14 @@ def main(control_descriptor: int) -> int:
     with socket.socket(fileno=control_descriptor) as control, show_failure() as outcome:
         blueprint = Blueprint.decode(control.recv(MAX_BYTES))
         settings = blueprint.settings
+        if blueprint.arguments:
+            sys.argv[:] = blueprint.arguments
         _keep_from_programs(control, blueprint)
         set_title(settings.title, "template")
         raise_oom_score(settings.worker_oom_score)
         _disregard_signals()
+        # Before anything of the application's, so that it is done after all that is.
+        atexit.register(_ignore_signals)
         reopen_log_at_signal(settings)
         # Blocked by the supervisor as it started this.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDED_ON)
@@ -57,10 +71,28 @@ def main(control_descriptor: int) -> int:
             # What is frozen is not written to by collections, so its pages stay shared.
             gc.collect()
             gc.freeze()
-        link = _fork_on_demand(control, blueprint.lifeline)
-        if link is not None:
-            _work(control, blueprint, applications, link)
+        place = _fork_on_demand(control, blueprint.lifeline)
+        if place is not None:
+            _work(control, blueprint, applications, place)
+    flush_output()
     return outcome.status
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """What a new worker has of its supervisor.
+
+    Attributes:
+        channel: its end of the link.
+        flights: that the supervisor reads when the worker has crashed.
+        dumped_to: the stack pipe, by whose end the supervisor knows the worker's.
+        max_requests: after how many it asks for being replaced.
+    """
+
+    channel: socket.socket
+    flights: FlightRecorder
+    dumped_to: int
+    max_requests: int
 
 
 def _keep_from_programs(control: socket.socket, blueprint: Blueprint) -> None:
@@ -76,17 +108,22 @@ def _keep_from_programs(control: socket.socket, blueprint: Blueprint) -> None:
 
 def _disregard_signals() -> None:
     """Leave to the supervisor what a terminal, systemd or an operator sends to all processes."""
-    # A handler, and not SIG_IGN, which the programs that the application starts would inherit.
     for number in HANDED_ON - {signal.SIGUSR1}:
-        signal.signal(number, lambda _number, _frame: None)
+        signal.signal(number, disregard)
 
 
-def _fork_on_demand(control: socket.socket, lifeline: int) -> WorkerLink | None:
+def _ignore_signals() -> None:
+    """Have a signal do nothing to an end, once the interpreter has put its own handlers away."""
+    for number in HANDED_ON:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _fork_on_demand(control: socket.socket, lifeline: int) -> _Place | None:
     """Fork at each request; a value in a new worker, None in the template at its end."""
     wakeup, written = socket.socketpair()
     wakeup.setblocking(False)
     written.setblocking(False)
-    signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+    signal.signal(signal.SIGCHLD, disregard)
     _disregard_signals()  # again: the application may have taken some of them
     signal.set_wakeup_fd(written.fileno(), warn_on_full_buffer=False)
     workers: set[int] = set()
@@ -112,7 +149,7 @@ def _fork_on_demand(control: socket.socket, lifeline: int) -> WorkerLink | None:
                     return worker
 
 
-def _fork(control: socket.socket, fork: Fork, workers: set[int]) -> WorkerLink | None:
+def _fork(control: socket.socket, fork: Fork, workers: set[int]) -> _Place | None:
     """Fork; a value in the worker, None in the template."""
     # A signal waits until the worker takes it in its own way.
     signal.pthread_sigmask(signal.SIG_BLOCK, HANDED_ON)
@@ -130,7 +167,7 @@ def _fork(control: socket.socket, fork: Fork, workers: set[int]) -> WorkerLink |
     return None
 
 
-def _introduce(control: socket.socket, fork: Fork) -> WorkerLink:
+def _introduce(control: socket.socket, fork: Fork) -> _Place:
     """Tell the supervisor that there is a new worker, which is this process."""
     # The worker does so itself: then the supervisor knows of it whatever becomes of the template.
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -146,14 +183,14 @@ def _introduce(control: socket.socket, fork: Fork) -> WorkerLink:
     for number in (signal.SIGCHLD, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
     # Before it serves, and when it has drained, there is nothing to break off.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, disregard)
     # faulthandler puts this back as the interpreter ends; by default it would end as a crash.
     signal.signal(DUMP_SIGNAL, signal.SIG_IGN)
     # A crash of the interpreter tells its stack in the log; a stuck worker tells its own to the supervisor.
     faulthandler.enable()
     faulthandler.register(DUMP_SIGNAL, file=dumped_to, all_threads=True)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDED_ON)
-    return WorkerLink(ours, recorder, fork.max_requests)
+    return _Place(ours, recorder, dumped_to, fork.max_requests)
 
 
 def _reap(control: socket.socket, workers: set[int]) -> None:
@@ -177,40 +214,43 @@ def _work(
     control: socket.socket,
     blueprint: Blueprint,
     applications: list[Application] | None,
-    link: WorkerLink,
+    place: _Place,
 ) -> None:
     settings = blueprint.settings
     set_title(settings.title, "worker")
     reopen_log_at_signal(settings)
-    if applications is None:
-        applications = load_applications(blueprint.app_name, settings)
-    end_seconds = _end_seconds(applications, settings)
+    logger = make_logger(settings.log_format, settings.log_level).bind(worker=os.getpid())
+    with (
+        ProcessEnd(settings, logger) as end,
+        kept_from_copies(lambda: (control, place.channel, place.dumped_to)),
+    ):
+        if applications is None:
+            applications = load_applications(blueprint.app_name, settings)
+        seconds = end_seconds(applications, settings)
 
-    def ready() -> None:
+        def ready() -> None:
+            try:
+                control.send(Report("ready", os.getpid(), end_seconds=seconds).encode())
+            except OSError:
+                # The supervisor is gone, or has let go of this generation before it knew of this worker.
+                signal.raise_signal(signal.SIGTERM)
+
         try:
-            control.send(Report("ready", os.getpid(), end_seconds=end_seconds).encode())
-        except OSError:
-            # The supervisor is gone, or has let go of this generation before it knew of this worker.
-            signal.raise_signal(signal.SIGTERM)
-
-    run_worker(
-        settings,
-        WorkerDuty(
-            applications=applications,
-            ready=ready,
-            lifeline=blueprint.lifeline,
-            companion=link,
-        ),
-    )
-    # By default they would end it as a crash, once the interpreter has put its own handlers away.
-    for number in HANDED_ON:
-        signal.signal(number, signal.SIG_IGN)
-
-
-def _end_seconds(applications: Sequence[Application], settings: Settings) -> float:
-    """Tell how long a worker's end may take: its requests, then one shutdown after the other."""
-    has_shutdown = [it.interface == "asgi" and settings.lifespan != "off" for it in applications]
-    return settings.graceful_timeout_seconds + sum(has_shutdown) * settings.lifespan_timeout_seconds
+            run_worker(
+                settings,
+                WorkerDuty(
+                    applications=applications,
+                    logger=logger,
+                    ready=ready,
+                    end=end,
+                    lifeline=blueprint.lifeline,
+                    companion=WorkerLink(place.channel, place.flights, place.max_requests),
+                ),
+            )
+        finally:
+            # By default they would end it as a crash, while Python waits for the application's threads.
+            _disregard_signals()
+            reopen_log_at_signal(settings)
 
 
 if __name__ == "__main__":

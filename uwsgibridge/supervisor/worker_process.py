@@ -52,7 +52,7 @@ class WorkerProcess:
         has_ended: whether it has, as far as can be told from here: its end of the stack pipe is closed.
         is_doomed: whether it is being killed, with the reason said.
         has_enough: whether it has had its number of requests.
-        is_unfit: whether it has lost a thread.
+        unfit: why it is to be replaced, as it has said.
         end_seconds: how long its end may take at the most, as it has told when it was ready.
         due_since: when the reason to recycle it was first there.
         figures: as of its last answer.
@@ -76,7 +76,7 @@ class WorkerProcess:
         self.has_ended = False
         self.is_doomed = False
         self.has_enough = False
-        self.is_unfit = False
+        self.unfit: str | None = None
         self.end_seconds = end_seconds
         self.due_since: float | None = None
         self.figures: Figures | None = None
@@ -296,9 +296,9 @@ class WorkerProcess:
             self._asked_at = None
         if message.stacks is not None:
             self._stacks = message.stacks
-        if message.has_enough or message.is_unfit:
+        if message.has_enough or message.unfit:
             self.has_enough |= message.has_enough
-            self.is_unfit |= message.is_unfit
+            self.unfit = self.unfit or message.unfit
             self._changed()
         self._note_something()
 

@@ -1,0 +1,131 @@
+"""The end of a process: in time, and with its own status, whatever the application has left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+from time import monotonic
+from types import TracebackType
+from typing import Final, Self
+
+import trio
+
+from uwsgibridge.config.settings import Settings, SettingsError
+from uwsgibridge.exit_status import EXIT_APPLICATION, EXIT_FAILURE, EXIT_USAGE
+from uwsgibridge.hosts.loading import ApplicationError
+from uwsgibridge.telemetry.logs import Logger
+
+# Of hooks, threads and Python itself, when all that is ours has ended; less than a supervisor waits.
+_END_SECONDS: Final = 4.0
+
+# Somebody who does not read the log, or what the application prints, must not hold an end up.
+_LAST_WORDS_SECONDS: Final = 0.5
+_NAMED_THREADS: Final = 10
+_TIMER_NAME: Final = "end of the process"
+
+
+class ProcessEnd:
+    """Sees to it that a process ends in time and with its own status, whatever the application does.
+
+    Python waits for threads that are no daemons, and for what libraries have it wait for.
+
+    A context manager, around all that the process does and once more around what it serves: an event
+    loop's own end waits for threads as well. As it is first left, all else has what remains of
+    ``settings.graceful_timeout_seconds``, or some seconds.
+    """
+
+    def __init__(self, settings: Settings, logger: Logger) -> None:
+        self._graceful_timeout_seconds = settings.graceful_timeout_seconds
+        self._log = logger
+        self._status = 0
+        self._stopping_since: float | None = None
+        self._is_over = False
+
+    def begin(self, seconds: float) -> None:
+        """Take note that the process was asked to end.
+
+        Args:
+            seconds: that the worker may take for it.
+        """
+        if self._stopping_since is None:
+            self._stopping_since = monotonic()
+            self._leave_after(seconds + _END_SECONDS)
+
+    def hurry(self) -> None:
+        """Take note that nothing is to be waited for any longer."""
+        self._graceful_timeout_seconds = 0.0
+
+    def now(self, status: int) -> None:
+        """End the process without waiting for anything."""
+        self._status = status
+        self._leave_after(0)
+        threading.Event().wait()  # this thread is not to go on
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        self._status = status_after(error)
+        if not self._is_over:
+            self._is_over = True
+            left = 0.0
+            if self._stopping_since is not None:
+                left = self._stopping_since + self._graceful_timeout_seconds - monotonic()
+            self._leave_after(max(left, _END_SECONDS))
+        flush_output()
+
+    def _leave_after(self, seconds: float) -> None:
+        for later, leave in ((0.0, self._leave), (_LAST_WORDS_SECONDS, self._leave_silently)):
+            timer = threading.Timer(seconds + later, leave)
+            timer.name = _TIMER_NAME
+            timer.daemon = True
+            timer.start()
+
+    def _leave(self) -> None:
+        # Daemons, too: Python waits for those of a ThreadPoolExecutor, whatever they are.
+        names = [it.name for it in threading.enumerate() if it is not threading.main_thread()]
+        self._log.warning(
+            "exiting without waiting for the application's threads",
+            threads=[it for it in names if it != _TIMER_NAME][:_NAMED_THREADS],
+        )
+        flush_output()
+        self._leave_silently()
+
+    def _leave_silently(self) -> None:
+        os._exit(self._status)
+
+
+def flush_output() -> None:
+    """Write what was printed, or forget it where nobody reads it any more.
+
+    Python would try again at its end, and have status 120 for that.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        # The application may have closed it, or have put another one in its place; or it is None.
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            try:
+                stream.flush()
+            except OSError:
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, stream.fileno())
+                os.close(nowhere)
+
+
+def status_after(error: BaseException | None) -> int:
+    """Tell the exit status that `show_failure` will come to."""
+    match error:
+        case None | trio.Cancelled():
+            return 0
+        case SettingsError():
+            return EXIT_USAGE
+        case ApplicationError():
+            return EXIT_APPLICATION
+        case _:
+            return EXIT_FAILURE
