@@ -337,6 +337,50 @@ def test_discard_ends_with_the_peer(family: str, leave: Callable[[Any], None]):
         assert when_ready(connection, connection.discard_input) is True
 
 
+# Taking the peer away from who still uses the connection.
+
+
+@on_each_socket
+@pytest.mark.parametrize("state", [it for it in STATES if it != "with-late-bytes-beyond"])
+def test_who_uses_it_meets_nobody_when_the_peer_is_taken_away(family: str, state: str):
+    with in_state(family, state) as (connection, peer):
+        number = connection.fileno()
+        taken = connection.take_away()
+
+        assert connection.fileno() == number != taken.fileno()
+        with pytest.raises(PeerGone):
+            connection.send(b"late")
+        assert connection.close()
+        assert taken.request is connection.request
+        assert taken.send(b"answer") == 6
+        if not taken.close():
+            taken.shutdown_write()
+            assert receive_to_the_end(peer) == (b"answer", False)
+            taken.force_close()
+        else:
+            assert receive_to_the_end(peer) == (b"answer", False)
+
+
+@on_each_socket
+@pytest.mark.parametrize("state", STATES)
+def test_what_was_taken_away_can_be_broken(family: str, state: str):
+    with in_state(family, state) as (connection, peer):
+        taken = connection.take_away()
+        taken.send(b"half an ans")
+
+        assert taken.abort()
+        assert receive_to_the_end(peer)[1]
+        connection.force_close()
+
+
+def test_body_is_not_read_on_when_the_peer_is_taken_away():
+    with in_state("unix", "late-body-half-read") as (connection, _):
+        taken = connection.take_away()
+        assert connection.body_over
+        assert not taken.body_over
+        taken.force_close()
+
+
 # Writing.
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from types import FrameType
+
+import pytest
 
 import uwsgibridge
 from uwsgibridge.hosts.stacks import await_stack, own_stack, own_traceback
@@ -21,6 +24,18 @@ def test_a_traceback_of_nothing_but_others_frames_is_only_the_error() -> None:
         raise error
     except ValueError:
         assert own_traceback(error).startswith("Traceback (most recent call last):\n  File")
+
+
+@pytest.mark.parametrize("link", ["__cause__", "__context__"])
+def test_a_chain_may_be_longer_than_calls_may_be_deep(link: str) -> None:
+    error = ValueError("first")
+    for number in range(sys.getrecursionlimit() + 200):
+        following = ValueError(number)
+        setattr(following, link, error)
+        error = following
+    text = own_traceback(error)
+    assert text.startswith("ValueError: first\n")
+    assert text.endswith(f"ValueError: {number}")
 
 
 def call_through_our_package(function: Callable[[], FrameType | None]) -> FrameType | None:

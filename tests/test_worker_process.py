@@ -210,6 +210,19 @@ def test_having_enough_is_a_change_and_junk_is_none(make_peer: Callable[..., Pee
     trio.run(several_words, make_peer())
 
 
+async def unfit(peer: Peer) -> None:
+    async with listening(peer) as worker:
+        peer.say(WorkerMessage(unfit="the first reason"))
+        peer.say(WorkerMessage(unfit="another reason"))
+        await until(lambda: peer.changes == 2)
+        assert worker.unfit == "the first reason"
+        assert not worker.has_enough
+
+
+def test_being_unfit_is_a_change_with_a_reason(make_peer: Callable[..., Peer]) -> None:
+    trio.run(unfit, make_peer())
+
+
 # Its stacks.
 
 

@@ -458,14 +458,14 @@ class Worker:
         self._listener.abandon()
         left = sum(len(host.admission.in_flight) for host in self._hosts)
         if left:
+            self._broke_off = True
+            for host in self._hosts:
+                host.break_off()
             self._log.error(
                 "requests were broken off: they did not end in time",
                 requests=left,
                 option="--graceful-timeout-seconds",
             )
-            self._broke_off = True
-            for host in self._hosts:
-                host.break_off()
             with trio.move_on_after(_BREAK_OFF_SECONDS):
                 await self._wait_until(self._is_idle)
 

@@ -282,6 +282,23 @@ def test_a_slow_reader_is_not_taken_for_a_dead_one(pinging: LocalStack, key: str
                 time.sleep(max(0, started + 0.003 * pieces - time.monotonic()))
 
 
+# --- A stream without an end ----------------------------------------------------------------------
+
+
+@on_each_loop
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_an_endless_stream_ends_when_its_client_has_gone(
+    pinging: LocalStack, key: str, method: str
+) -> None:
+    """For HEAD nothing of it is sent, and so nothing tells but a look."""
+    path = f"/endless/{key}"
+    where = urlsplit(pinging.url)
+    with socket.create_connection((where.hostname, where.port), PATIENCE_SECONDS) as client:
+        client.sendall(f"{method} {path} HTTP/1.1\r\nHost: {where.netloc}\r\n\r\n".encode())
+        assert client.recv(15) == b"HTTP/1.1 200 OK"
+    pinging.wait_for_event(event_with(event="app", path=path, told="ended"))
+
+
 # --- Deadlines of HTTP ----------------------------------------------------------------------------
 
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 
+from integration.wsgi.apps.checked import COMPLAINTS
+
 if TYPE_CHECKING:
     from uwsgibridge.testing import LocalStack
 
@@ -26,6 +28,14 @@ def mount(*applications: str) -> tuple[str, ...]:
         prefix, _, app = one.partition("=")
         arguments += ["--mount", f"{prefix}={APPS}.{app}"]
     return tuple(arguments)
+
+
+def assert_no_complaints(stack: LocalStack) -> None:
+    """Neither of the linters around an application has anything to say (see `apps.checked`)."""
+    complaints = [
+        line for line in stack.bridge_log.splitlines() if any(text in line for text in COMPLAINTS)
+    ]
+    assert complaints == []
 
 
 @pytest.fixture(scope="session", params=["tcp", "unix"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
-from collections.abc import Iterable
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -45,7 +45,7 @@ def fetch(
     url: str,
     *,
     method: str = "GET",
-    headers: Iterable[tuple[str, str]] = (),
+    headers: Sequence[tuple[str, str]] = (),
     body: bytes | None = None,
 ) -> Fetched:
     """Send one request exactly as it is written, on a connection of its own."""
@@ -54,7 +54,8 @@ def fetch(
     target = url.partition(where.netloc)[2] or "/"
     connection = http.client.HTTPConnection(where.hostname, where.port, timeout=PATIENCE_SECONDS)
     with closing(connection):
-        connection.putrequest(method, target, skip_accept_encoding=True)
+        has_host = any(name == "Host" for name, _ in headers)
+        connection.putrequest(method, target, skip_host=has_host, skip_accept_encoding=True)
         for name, value in headers:
             connection.putheader(name, value)
         if body is not None:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from integration.wsgi.apps import accessed
-from integration.wsgi.conftest import APPS, REPOSITORY, mount
+from integration.wsgi.conftest import APPS, REPOSITORY, assert_no_complaints, mount
 from integration.wsgi.fetching import PATIENCE_SECONDS, fetch
 from integration.wsgi.raw_http import RawHttp
 from uwsgibridge.frontend.private import PrivateNginx
@@ -174,7 +174,7 @@ def _from_combined(text: str) -> Line:
 
 
 @pytest.fixture(scope="module", params=["combined", "json"])
-def logged(serve: Callable[..., LocalStack], request: pytest.FixtureRequest) -> Logged:
+def logged(serve: Callable[..., LocalStack], request: pytest.FixtureRequest) -> Iterator[Logged]:
     stack = serve(
         "accessed:application",
         serve_args=(
@@ -184,7 +184,8 @@ def logged(serve: Callable[..., LocalStack], request: pytest.FixtureRequest) -> 
         site=Site(request_buffering=False, response_buffering=False),
         nginx_directives=_WITH_USER,
     )
-    return Logged(stack, request.param)
+    yield Logged(stack, request.param)
+    assert_no_complaints(stack)
 
 
 FAILURE = b"The application failed. The server's log says why.\n"

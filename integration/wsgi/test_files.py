@@ -6,14 +6,15 @@ import gzip
 import hashlib
 import os
 import socket
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode, urlsplit
 
 import pytest
 
-from integration.wsgi.conftest import PATTERN, mount
+from integration.wsgi.conftest import PATTERN, assert_no_complaints, mount
 from integration.wsgi.fetching import BROKEN, PATIENCE_SECONDS, Fetched, fetch
 from uwsgibridge.frontend.options import StaticDirectory
 from uwsgibridge.testing import Site, event_with
@@ -44,9 +45,9 @@ def directory(exercise_directory: Path) -> Path:
 @pytest.fixture(scope="module")
 def files(
     serve: Callable[..., LocalStack], directory: Path, exercise_directory: Path
-) -> LocalStack:
+) -> Iterator[LocalStack]:
     """One thread, so that a request has been closed when the next one is answered."""
-    return serve(
+    stack = serve(
         "files:application",
         environment={"EXERCISE_DIRECTORY": str(exercise_directory)},
         serve_args=(
@@ -58,6 +59,8 @@ def files(
         ),
         site=Site(offload=(StaticDirectory("/protected/", str(directory)),)),
     )
+    yield stack
+    assert_no_complaints(stack)
 
 
 @pytest.fixture
@@ -78,7 +81,7 @@ def wrapped(files: LocalStack) -> Callable[..., tuple[Fetched, int]]:
 # --- wsgi.file_wrapper ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["file", "unbuffered"])
+@pytest.mark.parametrize("kind", ["file", "unbuffered", "temporary", "named-temporary"])
 def test_regular_file_is_sent_by_the_kernel(wrapped, kind: str):
     answer, by_kernel = wrapped(name="pattern", kind=kind)
     assert answer.body == PATTERN
@@ -99,6 +102,27 @@ def test_what_has_a_descriptor_of_other_bytes_is_read(wrapped, kind: str):
     answer, by_kernel = wrapped(name="pattern.gz", kind=kind)
     assert (answer.seen, by_kernel) == (200, 0)
     assert answer.body == PATTERN
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="of the kernel of Linux")
+@pytest.mark.parametrize("name", ["/proc/cpuinfo", "/sys/class/net/lo/mtu"])
+def test_file_of_the_kernel_arrives_whole(wrapped, name: str):
+    """One says that it is empty, the other that it has a page."""
+    content = Path(name).read_bytes()
+    assert Path(name).stat().st_size != len(content)
+    answer, _ = wrapped(name=name)
+    assert answer.seen == 200
+    # The clock of a processor may have changed meanwhile.
+    assert answer.body.splitlines()[:1] == content.splitlines()[:1]
+    assert len(answer.body) == pytest.approx(len(content), rel=0.01)
+
+
+@pytest.mark.parametrize("kind", ["file", "memory"])
+def test_wrapper_of_a_class_of_its_own_is_iterated_over(wrapped, directory: Path, kind: str):
+    """What it gives need not be what is in the file."""
+    (directory / "letters").write_bytes(b"abc" * 50_000)
+    answer, by_kernel = wrapped(name="letters", kind=kind, upper=1)
+    assert (answer.seen, answer.body, by_kernel) == (200, b"ABC" * 50_000, 0)
 
 
 @pytest.mark.parametrize("name", ["small", "empty"])
@@ -147,6 +171,13 @@ def test_head_sends_nothing_of_it(wrapped, kind: str):
     answer, by_kernel = wrapped(name="pattern", kind=kind, method="HEAD", length=len(PATTERN))
     assert (answer.seen, answer.body, by_kernel) == (200, b"", 0)
     assert answer.headers["Content-Length"] == str(len(PATTERN))
+
+
+@pytest.mark.parametrize("name", ["small", "pattern"])
+def test_head_of_a_file_has_the_length_that_get_has(wrapped, directory: Path, name: str):
+    answer, by_kernel = wrapped(name=name, method="HEAD")
+    assert (answer.seen, answer.body, by_kernel) == (200, b"", 0)
+    assert answer.headers["Content-Length"] == str((directory / name).stat().st_size)
 
 
 @pytest.mark.parametrize("status", ["204 No Content", "304 Not Modified"])
@@ -209,6 +240,32 @@ def test_file_that_shrinks_while_it_is_sent_is_seen(files: LocalStack, directory
     assert f"its Content-Length is {64 * MIB}" in str(event["detail"])
     assert event["outcome"] == "connection broken"
     assert fetch(f"{files.url}/state").json()["closed"] == ["shrinking"]
+
+
+def test_file_that_grows_while_it_is_sent_has_the_length_that_it_had(
+    files: LocalStack, directory: Path
+):
+    path = directory / "growing"
+    with path.open("wb") as file:
+        file.truncate(64 * MIB)
+    before = len(files.log_events())
+    with open_stream(f"{files.url}/wrapped?name=growing") as connection:
+        with path.open("ab") as file:
+            file.write(b"more")
+        head_and_body = bytearray()
+        while len(head_and_body) < 64 * MIB:
+            head_and_body += connection.recv(MIB)
+        head, _, body = bytes(head_and_body).partition(b"\r\n\r\n")
+        while len(body) < 64 * MIB:
+            body += connection.recv(64 * MIB - len(body))
+        # Were there more, it would come before the answer to what is asked next.
+        connection.sendall(b"GET /state HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert connection.recv(15) == b"HTTP/1.1 200 OK"
+
+    assert b"Content-Length: %d\r\n" % (64 * MIB) in head
+    assert body.count(0) == 64 * MIB
+    assert files.log_events(since=before) == []
+    path.unlink()
 
 
 def test_client_that_leaves_half_way_is_no_error(files: LocalStack, directory: Path):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import requests
 
-from integration.wsgi.conftest import REPOSITORY, mount
+from integration.wsgi.conftest import REPOSITORY, assert_no_complaints, mount
 from integration.wsgi.fetching import fetch
 from uwsgibridge.client import request
 from uwsgibridge.testing import BridgeProcess, StackError, event_with
@@ -91,9 +91,9 @@ E_ACUTE = "\N{LATIN SMALL LETTER E WITH ACUTE}"
 
 
 @pytest.fixture(scope="module")
-def mounted(serve: Callable[..., LocalStack], exercise_directory: Path) -> LocalStack:
+def mounted(serve: Callable[..., LocalStack], exercise_directory: Path) -> Iterator[LocalStack]:
     """An ASGI application at the root, WSGI ones below prefixes."""
-    return serve(
+    stack = serve(
         "telling:asgi",
         environment={"EXERCISE_DIRECTORY": str(exercise_directory)},
         serve_args=mount(
@@ -106,6 +106,8 @@ def mounted(serve: Callable[..., LocalStack], exercise_directory: Path) -> Local
         ),
         nginx_directives=_DIRECTIVES,
     )
+    yield stack
+    assert_no_complaints(stack)
 
 
 @pytest.mark.parametrize(

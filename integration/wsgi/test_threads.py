@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import http.client
 import socket
-import statistics
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from urllib.parse import urlsplit
 
 import pytest
 
+from integration.wsgi.conftest import assert_no_complaints
 from integration.wsgi.fetching import PATIENCE_SECONDS, fetch
 from integration.wsgi.raw_http import RawHttp
 from uwsgibridge.client import ping
@@ -27,17 +27,21 @@ UNBUFFERED = Site(request_buffering=False, response_buffering=False)
 
 
 @pytest.fixture(scope="module")
-def eight(serve: Serve) -> LocalStack:
-    return serve("threads:application", serve_args=("--threads", "8"), site=UNBUFFERED)
+def eight(serve: Serve) -> Iterator[LocalStack]:
+    stack = serve("threads:application", serve_args=("--threads", "8"), site=UNBUFFERED)
+    yield stack
+    assert_no_complaints(stack)
 
 
 @pytest.fixture(scope="module")
-def single(serve: Serve) -> LocalStack:
-    return serve(
+def single(serve: Serve) -> Iterator[LocalStack]:
+    stack = serve(
         "threads:application",
         serve_args=("--threads", "1", "--body-timeout-seconds", "0.2"),
         site=UNBUFFERED,
     )
+    yield stack
+    assert_no_complaints(stack)
 
 
 # --- How many at once -----------------------------------------------------------------------------
@@ -58,7 +62,7 @@ def measure(stack: LocalStack) -> tuple[float, float]:
     """Ask on 16 connections.
 
     Returns:
-        Requests a second, and the median of the pings meanwhile, in seconds.
+        Requests a second, and the slowest of the pings meanwhile, in seconds.
     """
     connections, each = 16, 10
     pings = []
@@ -72,7 +76,7 @@ def measure(stack: LocalStack) -> tuple[float, float]:
         for one in asking:
             one.result()
         elapsed = time.perf_counter() - began
-    return connections * each / elapsed, statistics.median(pings)
+    return connections * each / elapsed, max(pings)
 
 
 def test_eight_threads_serve_75_requests_a_second_and_pings_meanwhile(eight: LocalStack):
@@ -83,7 +87,7 @@ def test_eight_threads_serve_75_requests_a_second_and_pings_meanwhile(eight: Loc
         seen.append(measure(eight))
         if seen[-1][0] >= 75 and seen[-1][1] < 0.01:
             return
-    raise AssertionError(f"requests a second, and seconds of a ping: {seen}")
+    raise AssertionError(f"requests a second, and seconds of the slowest ping: {seen}")
 
 
 def test_pings_are_answered_while_every_thread_is_busy(eight: LocalStack):
@@ -97,10 +101,11 @@ def test_pings_are_answered_while_every_thread_is_busy(eight: LocalStack):
         for number in range(8):
             eight.wait_for_event(event_with(line="reading"), since=before + number)
         waiting = undo.enter_context(RawHttp(f"{eight.url}/thread"))
-        assert statistics.median(ping(eight.address) for _ in range(20)) < 0.01
+        # Others may use this machine at the same time: one of three rounds counts.
+        assert min(max(ping(eight.address) for _ in range(20)) for _ in range(3)) < 0.01
         for one in busy:
             one.send(b"x")
-            assert one.read_to_end().endswith(b"read 1")
+            assert b"read 1\r\n" in one.read_to_end()
         waiting.read_until(b'"name": "wsgi-')
 
 
@@ -228,11 +233,9 @@ def test_stuck_request_is_given_up_and_the_worker_replaced(
                 event = stack.wait_for_event(event_with(event="request took too long"))
                 seen = answer.result(PATIENCE_SECONDS)
                 # Nobody is let in any more, what runs is let out.
-                stack.wait_for_event(
-                    event_with(event="stopping to be started again: a thread is lost")
-                )
+                stack.wait_for_event(event_with(event="stopping to be started again"))
                 other.send(b"2")
-                assert other.read_to_end().endswith(b"read 2")
+                assert b"read 2\r\n" in other.read_to_end()
         assert stack.bridge.wait_ended(PATIENCE_SECONDS) == 1
         log = stack.bridge_log
 

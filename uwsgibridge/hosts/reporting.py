@@ -233,12 +233,12 @@ class Reporter:
             )
 
     def _failed(self, request: Request, error: BaseException, outcome: str) -> None:
-        broke_a_rule = isinstance(error, InvalidResponse)
+        broke_a_rule = issubclass(type(error), InvalidResponse)  # isinstance() asks the exception
         self.log.error(
             "application broke a rule" if broke_a_rule else "application failed",
             **_about(request),
             outcome=outcome,
-            detail=str(error) if broke_a_rule else type(error).__name__,
+            detail=str(error) if broke_a_rule else _class_name(error),
             exception=_application_traceback(error),
         )
 
@@ -253,7 +253,13 @@ def _application_traceback(error: BaseException) -> str:
     try:
         return application_traceback(error)
     except Exception as why:  # noqa: BLE001 - of the application's code, which runs in formatting
-        return f"{error.__class__!r}, whose traceback can't be shown: {why!r}"
+        return f"{_class_name(error)}, whose traceback can't be shown: {_class_name(why)}"
+
+
+def _class_name(error: BaseException) -> str:
+    # As it was defined: a metaclass may have a __name__ that fails.
+    name: str = type.__dict__["__name__"].__get__(type(error))
+    return name
 
 
 def application_traceback(error: BaseException) -> str:

@@ -421,10 +421,10 @@ def _encode_headers(headers: list[tuple[str, str]]) -> list[tuple[bytes, bytes]]
 def _comes_from(error: BaseException, kind: type[BaseException]) -> bool:
     """Whether an exception is of a kind, or was raised because of one that is."""
     one: BaseException | None = error
-    for _ in range(_MAX_CHAIN):
-        if one is None:
-            return False
-        if isinstance(one, kind):
-            return True
-        one = one.__cause__ or one.__context__
+    with contextlib.suppress(Exception):  # of the application's code, which attributes may run
+        for _ in range(_MAX_CHAIN):
+            if one is None or isinstance(one, kind):
+                break
+            one = one.__cause__ or one.__context__
+        return isinstance(one, kind)
     return False

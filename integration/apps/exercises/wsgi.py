@@ -8,6 +8,7 @@ import queue
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
+from wsgiref.validate import validator
 
 from .telling import (
     PIECE_BYTES,
@@ -21,15 +22,17 @@ from .telling import (
 )
 
 Environ = dict[str, Any]
-StartResponse = Callable[[str, list[tuple[str, str]]], Any]
+StartResponse = Callable[..., Any]
 
 BINARY = ("Content-Type", "application/octet-stream")
 JSON = ("Content-Type", "application/json")
 
+METHODS = {"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"}
+
 channels: defaultdict[str, queue.SimpleQueue[str]] = defaultdict(queue.SimpleQueue)
 
 
-def application(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+def _handle(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
     served.append(f"{environ['REQUEST_METHOD']} {environ['SCRIPT_NAME']}{environ['PATH_INFO']}")
     name = environ["PATH_INFO"].strip("/").partition("/")[0]
     handler = HANDLERS.get(name)
@@ -40,7 +43,7 @@ def application(environ: Environ, start_response: StartResponse) -> Iterable[byt
 
 
 def arrived(environ: Environ, start_response: StartResponse, _query: Query) -> Iterable[bytes]:
-    body = environ["wsgi.input"].read()
+    body = b"".join(iter(lambda: environ["wsgi.input"].read(PIECE_BYTES), b""))
     headers = [
         [name[5:].replace("_", "-").lower(), value]
         for name, value in environ.items()
@@ -180,3 +183,15 @@ HANDLERS: dict[str, Callable[[Environ, StartResponse, Query], Iterable[bytes]]] 
     "served": list_served,
     "surroundings": show_surroundings,
 }
+
+_checked = validator(_handle)
+
+
+def application(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    """Have the reference validator between the bridge and the application, where it has nothing against it.
+
+    Of an answer that was told it might; and of a method that it does not know it warns.
+    """
+    is_told = environ["PATH_INFO"].startswith("/as-told")
+    app = _handle if is_told or environ["REQUEST_METHOD"] not in METHODS else _checked
+    return app(environ, start_response)

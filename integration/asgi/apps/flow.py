@@ -168,6 +168,17 @@ async def answers_and_goes_on(scope: Scope, receive: Receive, send: Send, key: s
     tell(scope, "went on")
 
 
+async def endless(scope: Scope, receive: Receive, send: Send, key: str) -> None:
+    """Send for ever, and listen to nothing."""
+    await begin(send)
+    try:
+        while True:
+            await more(send, b"once more\n")
+            await anyio.sleep(0.005)
+    finally:
+        tell(scope, "ended")
+
+
 async def block(scope: Scope, receive: Receive, send: Send, key: str) -> None:
     """Keep the event loop from doing anything else."""
     await receive()
@@ -195,5 +206,6 @@ HANDLERS = {
     ("http", "until-closed"): until_closed,
     ("http", "dawdle"): dawdle,
     ("http", "answers-and-goes-on"): answers_and_goes_on,
+    ("http", "endless"): endless,
     ("http", "block"): block,
 }

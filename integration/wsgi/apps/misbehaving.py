@@ -7,6 +7,7 @@ so what one of them has left behind would be met by the next.
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import json
 import queue
 import sys
@@ -906,6 +907,81 @@ def close_can_not_be_looked_up(environ, start_response):
 
     start_response("200 OK", TEXT)
     return Hidden()
+
+
+# --- It raises what can hardly be shown -----------------------------------------------------------
+
+
+@row(500, FAILED, "ValueError: ")
+def raises_a_long_chain_of_contexts(environ, start_response):
+    """As a retry does within the handler of what it retries after."""
+    error = ValueError(0)
+    for number in range(1, 1200):
+        following = ValueError(number)
+        following.__context__ = error
+        error = following
+    raise error
+
+
+@row(500, FAILED, "ValueError: ")
+def raises_a_long_chain_of_causes(environ, start_response):
+    error = ValueError(0)
+    for number in range(1, 1200):
+        following = ValueError(number)
+        following.__cause__ = error
+        error = following
+    raise error
+
+
+@row(500, FAILED, "StrFailsError")
+def raises_what_has_no_text(environ, start_response):
+    class StrFailsError(Exception):
+        def __str__(self) -> str:
+            raise ValueError("no text")
+
+    raise StrFailsError
+
+
+@row(500, FAILED, "CauseFailsError")
+def raises_what_has_no_cause(environ, start_response):
+    class CauseFailsError(Exception):
+        @property
+        def __cause__(self) -> BaseException:  # type: ignore[override] # the case
+            raise ValueError("no cause")
+
+    raise CauseFailsError
+
+
+@row(500, FAILED, "AttributesFailError")
+def raises_what_has_no_attributes(environ, start_response):
+    class AttributesFailError(Exception):
+        def __getattribute__(self, name: str) -> Any:
+            raise ValueError(f"no {name}")
+
+    raise AttributesFailError
+
+
+@row(500, FAILED)
+def raises_what_has_no_name(environ, start_response):
+    class Nameless(type):
+        @property
+        def __name__(cls) -> str:  # type: ignore[override] # the case
+            raise ValueError("no name")
+
+    class NamelessError(Exception, metaclass=Nameless):
+        pass
+
+    raise NamelessError
+
+
+@row(500, FAILED, "TimeoutError")
+def is_interrupted_from_outside(environ, start_response):
+    """As libraries do that end what takes too long in other threads."""
+    ident = ctypes.c_ulong(threading.get_ident())
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, ctypes.py_object(TimeoutError))
+    threading.Event().wait(10)
+    start_response("200 OK", TEXT)
+    return [b"never"]
 
 
 # --- What it was given ----------------------------------------------------------------------------

@@ -6,6 +6,8 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
+from .checked import checked
+
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
@@ -16,7 +18,7 @@ def _named(name: str) -> WSGIApplication:
         said = {"app": name, "root": environ["SCRIPT_NAME"], "path": environ["PATH_INFO"]}
         return [json.dumps(said).encode()]
 
-    return application
+    return checked(application)
 
 
 one = _named("one")

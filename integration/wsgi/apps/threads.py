@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 from urllib.parse import parse_qs
 
+from .checked import checked
+
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
 
@@ -27,7 +29,7 @@ eight = threading.Barrier(8)
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
 
 
-def application(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+def _handle(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
     name = environ["PATH_INFO"].strip("/").replace("-", "_")
     return HANDLERS[name](environ, start_response)
 
@@ -76,7 +78,7 @@ def interrupt(environ: Environ, start_response: StartResponse) -> Iterable[bytes
 def read(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
     """Hold the thread until the whole body has come."""
     environ["wsgi.errors"].write("reading\n")
-    body = environ["wsgi.input"].read()
+    body = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
     start_response("200 OK", TEXT)
     return [b"read %d" % len(body)]
 
@@ -143,3 +145,5 @@ HANDLERS: Final[dict[str, Callable[[Environ, StartResponse], Iterable[bytes]]]] 
     "open_gate_when_read": open_gate_when_read,
     "set_default_timeout": set_default_timeout,
 }
+
+application = checked(_handle)
