@@ -13,18 +13,14 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final, NoReturn, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
 
 from uwsgibridge.hosts.stacks import own_traceback
 
+if TYPE_CHECKING:
+    from uwsgibridge.hosts.loops import HasFileno
 
-class HasFileno(Protocol):
-    """Something with a descriptor, negative once it is closed."""
-
-    def fileno(self) -> int: ...
-
-
-Owned: TypeAlias = Callable[[], Iterable[HasFileno | int]]
+Owned: TypeAlias = "Callable[[], Iterable[HasFileno | int]]"
 
 # What a server, its supervisor's template and their event loop take.
 _TAKEN: Final = (

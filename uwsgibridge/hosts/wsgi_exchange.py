@@ -261,8 +261,8 @@ class WsgiExchange(Exchange):
         response = self._response
         first = file.read(file.offset, min(file.size_bytes, _FIRST_PIECE_BYTES))
         # Some files (in /sys) have less than they say.
-        has_all = len(first) < min(file.size_bytes, _FIRST_PIECE_BYTES)
-        left = response.allow(len(first) if has_all else file.size_bytes)
+        is_over = len(first) < min(file.size_bytes, _FIRST_PIECE_BYTES)
+        left = response.allow(len(first) if is_over else file.size_bytes)
         first = first[:left]
         self._write(response.send(first))
         offset, left = file.offset + len(first), left - len(first)
