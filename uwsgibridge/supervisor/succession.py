@@ -121,11 +121,13 @@ class Succession:
 
         # Those that somebody else has made are accepted from again by who comes next.
         is_last = self._fleet.is_stopping and not any(it.is_inherited for it in self._fleet.sockets)
+        if self._fleet.is_stopping:
+            # Nginx is refused at once, and tries another server. Before the workers look into the backlog
+            # for the last time: what came into it after that would be lost.
+            for listening in self._fleet.sockets:
+                listening.close()
         for generation in drained:
             generation.stop_workers(is_last=is_last)
-        if self._fleet.is_stopping:
-            for listening in self._fleet.sockets:
-                listening.close()  # Nginx is refused at once, and tries another server
         workers = [worker for it in drained for worker in it.workers.values()]
         with trio.move_on_after(self._fleet.end_seconds(*workers)):
             await self._fleet.wait_for(lambda: are_over() or self._fleet.is_hurried)
