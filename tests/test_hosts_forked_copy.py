@@ -60,7 +60,8 @@ def test_what_belongs_to_the_server_is_closed_by_the_server_alone():
         gone = socket.socket()
         gone.close()
         waiting, go_on = os.pipe()
-        with kept_from_copies(lambda: [gone, ours, number]), kept_from_copies(lambda: [listening]):
+        # The end of the pipe, which is waited for, comes last.
+        with kept_from_copies(lambda: [listening]), kept_from_copies(lambda: [gone, ours, number]):
             pid = os.fork()
             if not pid:
                 os.close(go_on)

@@ -87,10 +87,8 @@ class Connection:
     _pending = b""  # the start of a packet that came in pieces
     _seen_body = b""  # body bytes that came along with the packet
 
-    def __init__(self, accepted: socket.SocketType, *, is_unix: bool, held: int = 0) -> None:
+    def __init__(self, accepted: socket.SocketType, *, is_unix: bool) -> None:
         self._socket = accepted
-        if held:
-            self._held = held
         self._hold = is_unix and _UNIX_CLOSE_CAN_RESET
         self.accepted_at = monotonic()
 
@@ -339,9 +337,9 @@ class Connection:
                 own.shutdown(socket.SHUT_RDWR)
             raise
         accepted = socket.SocketType(own.family, own.type | _NONBLOCK, 0, descriptor)
-        taken = Connection(accepted, is_unix=self._hold, held=self._held)
+        taken = Connection(accepted, is_unix=self._hold)
         taken.request, taken.accepted_at = self.request, self.accepted_at
-        taken.body_unseen = self.body_unseen
+        taken.body_unseen, taken._held = self.body_unseen, self._held
         self._held = self.body_unseen = 0
         return taken
 

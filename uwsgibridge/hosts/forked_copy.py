@@ -8,6 +8,7 @@ the application comes back, there would be two to answer one request.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import sys
@@ -54,6 +55,8 @@ def leave_if_copy_raised(error: BaseException) -> None:
     """
     if not _is_copy:
         return
+    if isinstance(error, OSError) and error.errno == errno.ENOTSOCK:
+        _leave(0)  # it was about to answer: that is what its connection has become
     if not isinstance(error, SystemExit):
         _say(f"{own_traceback(error)}\n")
         _leave(1)

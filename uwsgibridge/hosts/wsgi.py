@@ -89,6 +89,7 @@ class WsgiHost:
             body_timeout_seconds=settings.body_timeout_seconds,
             write_timeout_seconds=settings.write_timeout_seconds,
             request_timeout_seconds=settings.request_timeout_seconds,
+            logs_access=reporter.logs_access,
         )
         self._flights = flights
         self._request_timeout_seconds = settings.request_timeout_seconds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import select
 import threading
 from collections.abc import Callable
@@ -59,7 +60,8 @@ class ExchangeContext:
         body_timeout_seconds: how long the next piece of a body may take to arrive.
         write_timeout_seconds: how long the next piece of an answer may take to be accepted.
         request_timeout_seconds: after how long a request is given up under its thread; 0 is never.
-        answer_lock: decides who answers a request and ends it: its thread, or who gives it up.
+        logs_access: whether there is an access log.
+        end_lock: decides who ends a connection: its thread, or who gives the request up.
     """
 
     app: WSGIApplication
@@ -72,14 +74,15 @@ class ExchangeContext:
     body_timeout_seconds: float
     write_timeout_seconds: float
     request_timeout_seconds: float
-    answer_lock: threading.Lock = field(default_factory=threading.Lock)
+    logs_access: bool
+    end_lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 class WsgiExchange(Exchange):
     """One request in a thread: environ in, answer out."""
 
     given_up = False  # somebody else has taken the connection away, and ended it
-    _answering = False  # the head has left, or is about to
+    _has_failed = False  # and is answered, or is about to be, in the application's place
     _reader_stalled = False
 
     def __init__(self, context: ExchangeContext, connection: Connection) -> None:
@@ -109,7 +112,7 @@ class WsgiExchange(Exchange):
             context.errors.flush()
         self._returned = True
         self._release_when_over()
-        if context.reporter.logs_access and not self.given_up:
+        if context.logs_access and not self.given_up:
             self._log_access(self._response, self.started_at)
 
     def give_up(self, status: int) -> str:
@@ -122,16 +125,17 @@ class WsgiExchange(Exchange):
             What the client sees, in words.
         """
         context = self._context
-        with context.answer_lock:
+        with context.end_lock:
             was_ended, self.given_up = self._ended, True
-            answering = self._answering
             connection: Connection | None = None
             if not was_ended:
                 with contextlib.suppress(OSError):  # it is hung up, which is seen as well
                     connection = self.connection.take_away()
+        # Asked only now: from here on, the thread can't write to the client.
+        has_begun = self._response.head_sent or self._has_failed
         if was_ended:
             outcome = "the answer was complete" if self._response.complete else "connection broken"
-        elif answering or connection is None:
+        elif has_begun or connection is None:
             outcome = "connection broken"
             if connection is not None:
                 self._hand_over(connection, complete=False)
@@ -143,7 +147,7 @@ class WsgiExchange(Exchange):
                 self._failure_status = status
                 self._failure_bytes = len(answer.partition(b"\r\n\r\n")[2])
             self._hand_over(connection, complete=True)
-        if context.reporter.logs_access:
+        if context.logs_access:
             self._log_access(self._response, self.started_at)  # the thread may never come to it
         return outcome
 
@@ -217,7 +221,10 @@ class WsgiExchange(Exchange):
         # A copy: the application may do with it what it likes, and the request stays what it was.
         environ: dict[str, Any] = self.request.vars | context.base_environ
         environ["wsgi.url_scheme"] = self.request.scheme
-        environ["wsgi.input"] = open_input(self.connection, self._wait_for_body)
+        body = self.connection.take_whole_body()
+        environ["wsgi.input"] = (
+            open_input(self.connection, self._wait_for_body) if body is None else io.BytesIO(body)
+        )
         return environ
 
     def _send(self, iterable: Any) -> None:
@@ -289,12 +296,11 @@ class WsgiExchange(Exchange):
                 return len(piece)
 
     def _write(self, buffers: tuple[Buffer, ...]) -> None:
-        leave_if_copy()
-        if not self._answering:
-            self._begin_answer()
         if self._is_cut:
             # Again, to an application that has caught it: else its answer would have a hole.
             raise _ReaderStalled if self._reader_stalled else PeerGone
+        if self._context.logs_access and not self._has_written:
+            self._look_for_client()
         try:
             for data in buffers:
                 try:
@@ -309,14 +315,9 @@ class WsgiExchange(Exchange):
             self._note_unsent(buffers, data)
             raise
 
-    def _begin_answer(self) -> None:
-        # Either the answer is the application's, or that of `give_up`; never both.
-        with self._context.answer_lock:
-            if self.given_up:
-                raise PeerGone("the request was given up")
-            self._answering = True
+    def _look_for_client(self) -> None:
         # What is sent first to a TCP peer that has gone is accepted by the kernel all the same.
-        if self._context.reporter.logs_access and self.connection.is_left():
+        if self.connection.is_left():
             self.connection.peer_gone = True
             self._is_cut = True
             raise PeerGone("the client has gone away")
@@ -365,15 +366,16 @@ class WsgiExchange(Exchange):
                 return False
 
     def _end(self, *, complete: bool) -> None:
-        leave_if_copy()
-        with self._context.answer_lock:
+        with self._context.end_lock:
             if self._ended:
                 return
             self._ended = True
         if self.given_up:
             self.connection.force_close()  # it leads nowhere any more
+        elif complete:
+            self._context.lingering.close(self.connection)  # as `_hand_over`, with a call less
         else:
-            self._hand_over(self.connection, complete=complete)
+            self._hand_over(self.connection, complete=False)
 
     def _is_seen_to_be_cut(self) -> bool:
         return self._response.is_measured
@@ -389,6 +391,7 @@ class WsgiExchange(Exchange):
 
     def _answer(self, answer: bytes, status: int) -> None:
         """Answer in the application's place."""
+        self._has_failed = True
         answered = False
         with contextlib.suppress(OSError):  # nobody is there any more, or nobody reads
             self._write((answer,))

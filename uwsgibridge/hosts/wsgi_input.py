@@ -16,19 +16,16 @@ class BodyStalled(TimeoutError):
 
 
 def open_input(connection: Connection, wait: Callable[[], bool]) -> BinaryIO:
-    """Make the input of a request.
+    """Make the input of a request whose body has not arrived as a whole.
 
     Args:
-        connection: with the body, or what has arrived of it.
+        connection: with what has arrived of it.
         wait: blocks until more has arrived; False where that takes too long.
 
     Returns:
         A file that ends where the body does (``wsgi.input_terminated``). Reading it may raise
         `BodyStalled`, or `PeerGone` where the client left before the body's end.
     """
-    body = connection.take_whole_body()
-    if body is not None:
-        return io.BytesIO(body)
     reader = _BufferedBody(_BodyReader(connection, wait), _BUFFER_BYTES)
     reader.most_bytes = connection.request.content_length
     return reader
