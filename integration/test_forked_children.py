@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from integration.connecting import connect
 from integration.workers import wait_gone
 from uwsgibridge.client import request
 from uwsgibridge.protocol.packet import encode_packet
@@ -158,16 +159,6 @@ def test_answer_to_another_request_ends_while_the_child_lives(tmp_path, bind, wo
             while piece := connection.recv(65_536):
                 received += piece
         assert received.startswith(b"HTTP/1.1 200 ")
-
-
-def connect(address: str) -> socket.socket:
-    if address.startswith("unix:"):
-        connection = socket.socket(socket.AF_UNIX)
-        connection.settimeout(20)
-        connection.connect(address.removeprefix("unix:"))
-        return connection
-    host, _, port = address.rpartition(":")
-    return socket.create_connection((host, int(port)), timeout=20)
 
 
 @EVERY_COUNT

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from integration.connecting import connect
 from uwsgibridge.client import TruncatedAnswerError, request
 from uwsgibridge.protocol.packet import encode_packet
 from uwsgibridge.testing import Site, event_with
@@ -66,7 +67,7 @@ def test_a_larger_body_than_allowed(stack, exchange, client):
 def test_a_packet_that_does_not_arrive(stack):
     for start in (b"\0", encode_packet({"PATH_INFO": "/arrived"})[:-1]):
         before = len(stack.log_events())
-        with closing(connect(stack)) as connection:
+        with closing(connect(stack.address)) as connection:
             connection.sendall(start)
             assert connection.recv(100) == b""
         event = stack.wait_for_event(event_with(option="--packet-timeout-seconds"), since=before)
@@ -76,7 +77,7 @@ def test_a_packet_that_does_not_arrive(stack):
 def test_a_packet_that_trickles_has_one_deadline_as_a_whole(stack):
     packet = encode_packet({"PATH_INFO": "/arrived", "HTTP_X": "x" * 1000})
     before = len(stack.log_events())
-    with closing(connect(stack)) as connection:
+    with closing(connect(stack.address)) as connection:
         for at in range(len(packet) - 1):
             connection.sendall(packet[at : at + 1])
         stack.wait_for_event(event_with(option="--packet-timeout-seconds"), since=before)
@@ -107,7 +108,7 @@ def test_a_body_that_stops_after_the_answer_began(stack, token):
 
 def test_a_client_that_does_not_read(stack, token):
     before = len(stack.log_events())
-    with closing(connect(stack)) as connection:
+    with closing(connect(stack.address)) as connection:
         connection.sendall(
             encode_packet({"PATH_INFO": f"/endless/{token}", "REQUEST_METHOD": "GET"})
         )
@@ -124,17 +125,6 @@ def test_it_serves_on(stack):
         assert request(stack.address, "/arrived", timeout_seconds=10).status == 200
     with pytest.raises(TruncatedAnswerError):
         request(stack.address, "/body?bytes=10&fail=1", timeout_seconds=10)
-
-
-def connect(stack):
-    address = stack.address
-    if address.startswith("unix:"):
-        connection = socket.socket(socket.AF_UNIX)
-        connection.settimeout(20)
-        connection.connect(address.removeprefix("unix:"))
-        return connection
-    host, _, port = address.rpartition(":")
-    return socket.create_connection((host, int(port)), timeout=20)
 
 
 def open_upload(stack, target, length):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import selectors
-import socket
 import struct
 import time
 from contextlib import closing
 
 import pytest
 
+from integration.connecting import connect
 from uwsgibridge.client import ping, request
 from uwsgibridge.protocol.packet import encode_packet
 from uwsgibridge.testing import event_with
@@ -19,17 +19,6 @@ from uwsgibridge.testing import event_with
 pytestmark = [pytest.mark.every_loop, pytest.mark.only(place="local")]
 
 PONG = b"d\0\0\1"
-
-
-def connect(stack):
-    address = stack.address
-    if address.startswith("unix:"):
-        connection = socket.socket(socket.AF_UNIX)
-        connection.settimeout(20)
-        connection.connect(address.removeprefix("unix:"))
-        return connection
-    host, _, port = address.rpartition(":")
-    return socket.create_connection((host, int(port)), timeout=20)
 
 
 def read_all(connection):
@@ -47,7 +36,7 @@ def read_to_the_end(connection):
 
 def speak(stack, *pieces):
     """Send pieces one by one; give all that is answered."""
-    with closing(connect(stack)) as connection:
+    with closing(connect(stack.address)) as connection:
         for piece in pieces:
             connection.sendall(piece)
         return read_all(connection)
@@ -104,7 +93,7 @@ def test_a_packet_is_answered_with_http_and_nothing_of_nginxs(stack):
 
 
 def test_head_and_first_bytes_come_at_once(stack):
-    with closing(connect(stack)) as connection:
+    with closing(connect(stack.address)) as connection:
         connection.sendall(encode_packet(vars_for("/unread", QUERY_STRING="bytes=1000")))
         first = connection.recv(65_536)
     assert first.partition(b"\r\n\r\n")[2]
@@ -148,7 +137,7 @@ def test_a_ping_is_answered(stack):
 
 def test_a_ping_is_answered_while_every_thread_is_busy(stack):
     """The stack has four threads; an application on an event loop is busy in no such way."""
-    busy = [connect(stack) for _ in range(8)]
+    busy = [connect(stack.address) for _ in range(8)]
     try:
         packet = encode_packet(vars_for("/answer-first", CONTENT_LENGTH="10"))
         for connection in busy:
@@ -170,7 +159,7 @@ def test_a_command_is_refused_and_never_carried_out(stack, modifier1):
     before = len(stack.log_events())
     variables = {"UWSGI_FILE": "/tmp/intruder.py", "PATH_INFO": "/arrived"}
     code = b"import os; os._exit(1)"
-    with closing(connect(stack)) as connection:
+    with closing(connect(stack.address)) as connection:
         connection.sendall(encode_packet(variables, modifier1=modifier1) + code)
         assert not read_to_the_end(connection)
     event = stack.wait_for_event(
@@ -232,7 +221,7 @@ def test_http_is_told_in_words_what_is_wrong(stack, text):
 def test_tls_is_refused(stack):
     before = len(stack.log_events())
     hello = b"\x16\x03\x01\x00\xa5\x01\x00\x00\xa1\x03\x03" + bytes(100)
-    with closing(connect(stack)) as connection:
+    with closing(connect(stack.address)) as connection:
         connection.sendall(hello)
         assert not read_to_the_end(connection)
     stack.wait_for_event(event_with(event="refused", reason="tls_not_uwsgi"), since=before)
@@ -243,7 +232,7 @@ def test_a_second_packet_is_never_a_request(stack, token, declared):
     second = encode_packet(vars_for(f"/arrived/{token}"))
     length = str(len(second)) if declared == "whole" else declared
     first = encode_packet(vars_for("/unread", QUERY_STRING="bytes=5", CONTENT_LENGTH=length))
-    with closing(connect(stack)) as connection:
+    with closing(connect(stack.address)) as connection:
         connection.sendall(first + second)
         answer = read_to_the_end(connection)
     assert answer.count(b"HTTP/1.1") == 1
@@ -256,7 +245,7 @@ def test_a_second_packet_is_never_a_request(stack, token, declared):
 
 def test_one_connection_carries_one_request(stack):
     packet = encode_packet(vars_for("/unread", QUERY_STRING="bytes=3"))
-    with closing(connect(stack)) as connection:
+    with closing(connect(stack.address)) as connection:
         connection.sendall(packet)
         first = read_all(connection)
         assert first.endswith(b"\0\1\2")
@@ -362,7 +351,7 @@ def test_the_version_is_what_the_client_spoke(stack, version):
 @pytest.mark.parametrize("length", [b"", b"&length=100000"])
 def test_a_broken_answer_is_reset(stack, length):
     packet = encode_packet(vars_for("/body", QUERY_STRING=f"bytes=70000&fail=1{length.decode()}"))
-    with closing(connect(stack)) as connection:
+    with closing(connect(stack.address)) as connection:
         connection.sendall(packet)
         with pytest.raises(ConnectionResetError):
             read_all(connection)
@@ -377,7 +366,7 @@ def test_an_interim_status_never_leaves(stack, status):
 
 def test_an_unread_body_does_not_cost_the_answer(stack):
     packet = encode_packet(vars_for("/unread", QUERY_STRING="bytes=1000", CONTENT_LENGTH="100000"))
-    with closing(connect(stack)) as connection:
+    with closing(connect(stack.address)) as connection:
         connection.sendall(packet + bytes(60_000))
         # The end is announced while the rest of the body is still to come.
         answer = read_all(connection)

@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from integration.connecting import connect
 from integration.crash_report import count_held
 from integration.process_tree import everybody
 from integration.workers import (
@@ -225,16 +226,6 @@ def one_worker(bind, latch, interface, *arguments, **options):
         latch.open()
 
 
-def connect(bridge):
-    if not bridge.address.startswith("unix:"):
-        host, _, port = bridge.address.rpartition(":")
-        return socket.create_connection((host, int(port)), timeout=20)
-    connection = socket.socket(socket.AF_UNIX)
-    connection.settimeout(20)
-    connection.connect(bridge.address.removeprefix("unix:"))
-    return connection
-
-
 def vars_for(path):
     return encode_packet(
         {"REQUEST_METHOD": "GET", "PATH_INFO": path, "QUERY_STRING": "token=secret"}
@@ -255,7 +246,10 @@ def read_all(connection):
 @EVERY_INTERFACE
 def test_packet_that_came_in_pieces_is_reported_whole(bind, latch, interface):
     packet = vars_for("/hold/in-pieces")
-    with one_worker(bind, latch, interface) as bridge, closing(connect(bridge)) as connection:
+    with (
+        one_worker(bind, latch, interface) as bridge,
+        closing(connect(bridge.address)) as connection,
+    ):
         for begin, end in ((0, 3), (3, 20), (20, len(packet))):
             connection.sendall(packet[begin:end])
             ping(bridge.address)  # what came before has been read
@@ -276,12 +270,12 @@ def test_packet_that_has_not_arrived_is_not_reported(bind, latch, interface, tmp
         ExitStack() as open_ones,
     ):
         for path in ("/over/one", "/over/two"):
-            with closing(connect(bridge)) as connection:
+            with closing(connect(bridge.address)) as connection:
                 connection.sendall(vars_for(path))
                 assert b" 200 OK" in read_all(connection)
         held, pieces = vars_for("/hold/now"), vars_for("/not/yet")
         for sent in ((held,), (pieces[:3], pieces[3:-10])):
-            connection = open_ones.enter_context(closing(connect(bridge)))
+            connection = open_ones.enter_context(closing(connect(bridge.address)))
             for piece in sent:
                 connection.sendall(piece)
                 wait_until_read(operator)
@@ -717,7 +711,7 @@ def test_connections_that_wait_in_the_backlog_at_a_stop_are_answered(bind, latch
         ControlConnection(control) as operator,
         ExitStack() as open_ones,
     ):
-        connections = [open_ones.enter_context(closing(connect(bridge))) for _ in range(8)]
+        connections = [open_ones.enter_context(closing(connect(bridge.address))) for _ in range(8)]
         for number, connection in enumerate(connections):
             connection.sendall(vars_for(f"/hold/{number}"))
         bridge.wait_for_event(event_with(event="app: holds"))
@@ -836,7 +830,7 @@ def test_workers_of_a_killed_supervisor_drain_and_leave_the_socket_to_the_next(
     bind = f"unix:{latch.path}.bridge"
     seconds = 10.0 if ends else 0.5
     with one_worker(bind, latch, interface, graceful_timeout_seconds=seconds) as first:
-        with closing(connect(first)) as connection:
+        with closing(connect(first.address)) as connection:
             connection.sendall(vars_for("/hold/through-the-drain"))
             first.wait_for_event(event_with(event="app: holds"))
             others = everybody(first.pid)

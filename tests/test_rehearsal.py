@@ -10,8 +10,9 @@ import trio
 import trio.testing
 
 from tests.log_events import PATIENCE_SECONDS
+from uwsgibridge.server_signals import SERVER_SIGNALS
 from uwsgibridge.supervisor import rehearsal
-from uwsgibridge.supervisor.heritage import FORM, HANDED_ON
+from uwsgibridge.supervisor.heritage import FORM
 from uwsgibridge.supervisor.rehearsal import Rehearsal
 
 
@@ -42,7 +43,7 @@ def test_signals_to_all_are_not_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     _, output = run(
         monkeypatch, "import signal; print(*map(int, signal.pthread_sigmask(signal.SIG_BLOCK, [])))"
     )
-    assert {int(it) for it in output.split()} >= HANDED_ON
+    assert {int(it) for it in output.split()} >= SERVER_SIGNALS
     assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
 
 

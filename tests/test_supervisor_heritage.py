@@ -31,7 +31,7 @@ VARIABLE = "UWSGIBRIDGE_HERITAGE_FD"
 PROGRAM = """
 import json, os, signal, socket, sys
 from uwsgibridge.listener.sockets import open_sockets
-from uwsgibridge.supervisor.heritage import HANDED_ON, Heritage, hold_signals, is_upgrade
+from uwsgibridge.supervisor.heritage import Heritage, hold_signals, is_upgrade
 
 upgraded = is_upgrade()
 heritage = Heritage.from_environment()
@@ -72,7 +72,7 @@ print(json.dumps({
     "inheritable": [it for it in descriptors if os.get_inheritable(it)],
     "open": sorted(int(it) for it in os.listdir("/proc/self/fd")),
     "expected": sorted(descriptors),
-    "all_blocked": signal.pthread_sigmask(signal.SIG_BLOCK, []) >= HANDED_ON,
+    "all_blocked": signal.pthread_sigmask(signal.SIG_BLOCK, []) >= SERVER_SIGNALS,
     "pending": sorted(signal.sigpending()),
     "arguments": sys.argv[1:],
 }))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,11 +12,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from integration.connecting import connect
 from integration.wsgi.conftest import assert_no_complaints
 from integration.wsgi.fetching import PATIENCE_SECONDS, fetch
 from integration.wsgi.raw_http import RawHttp
 from uwsgibridge.client import ping
-from uwsgibridge.config.address import TcpAddress, UnixAddress, parse_address
 from uwsgibridge.testing import LocalStack, Site, event_with
 
 Serve = Callable[..., LocalStack]
@@ -188,19 +187,6 @@ def test_default_timeout_of_the_application_is_not_the_bridges(serve: Serve):
         )
     # And what an application sends is sent.
     assert len(fetch(f"{stack.url}/large").body) == 5_000_000
-
-
-def connect(address: str) -> socket.socket:
-    match parse_address(address):
-        case TcpAddress(host, port):
-            return socket.create_connection((host, port), PATIENCE_SECONDS)
-        case UnixAddress(path):
-            connection = socket.socket(socket.AF_UNIX)
-            connection.settimeout(PATIENCE_SECONDS)
-            connection.connect(path)
-            return connection
-        case other:
-            raise AssertionError(other)
 
 
 # --- A request over its time ----------------------------------------------------------------------

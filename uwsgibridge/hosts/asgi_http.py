@@ -292,8 +292,7 @@ class HttpExchange(AsgiExchange):
             try:
                 # Nothing was sent yet, so a short answer fits without a wait.
                 answered = self.connection.send(answer) == len(answer)
-                self._failure_status = status
-                self._failure_bytes = len(answer.partition(b"\r\n\r\n")[2])
+                self._note_failure(status, answer)
             except OSError:
                 self._gone = True
         self._end(complete=answered)

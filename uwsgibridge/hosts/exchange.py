@@ -12,7 +12,7 @@ from typing import Protocol
 from uwsgibridge.connection import Connection
 from uwsgibridge.hosts.lingering import LingeringClose
 from uwsgibridge.hosts.reporting import Reporter
-from uwsgibridge.protocol.response import Buffer, Response
+from uwsgibridge.protocol.response import Buffer, Response, body_size
 
 
 class EndingContext(Protocol):
@@ -83,6 +83,11 @@ class Exchange:
             self._unsent_bytes = len(failed)
         if failed is buffers[0]:
             self._unsent_bytes += sum(map(len, buffers[1:]))
+
+    def _note_failure(self, status: int, answer: bytes) -> None:
+        """Take note of what was sent in the application's place."""
+        self._failure_status = status
+        self._failure_bytes = body_size(answer)
 
     def _log_access(self, response: Response, started_at: float) -> None:
         """Write what has left, which may be less than the application gave."""

@@ -17,23 +17,13 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
 
 from uwsgibridge.hosts.stacks import own_traceback
+from uwsgibridge.server_signals import SERVER_SIGNALS
 
 if TYPE_CHECKING:
     from uwsgibridge.hosts.loops import HasFileno
 
 Owned: TypeAlias = "Callable[[], Iterable[HasFileno | int]]"
 
-# What a server, its supervisor's template and their event loop take.
-_TAKEN: Final = (
-    signal.SIGTERM,
-    signal.SIGINT,
-    signal.SIGHUP,
-    signal.SIGQUIT,
-    signal.SIGUSR1,
-    signal.SIGUSR2,
-    signal.SIGTTIN,
-    signal.SIGTTOU,
-)
 _WHO_TAKES_THEM: Final = frozenset({"uwsgibridge", "trio"})
 
 _owners: list[Owned] = []
@@ -88,7 +78,7 @@ def kept_from_copies(owned: Owned) -> Iterator[None]:
 def _hold_signals() -> None:
     """Have a signal wait until the child takes it in its own way: a Pool ends its workers very soon."""
     if _owners:
-        _mask.before = signal.pthread_sigmask(signal.SIG_BLOCK, _TAKEN)
+        _mask.before = signal.pthread_sigmask(signal.SIG_BLOCK, SERVER_SIGNALS)
 
 
 def _let_signals_through() -> None:
@@ -113,7 +103,7 @@ def _become_copy() -> None:
 def _reset_signals() -> None:
     # Else each signal to the child would wake its parent's loop, by the socket that they share.
     signal.set_wakeup_fd(-1)
-    for number in _TAKEN:
+    for number in SERVER_SIGNALS:
         if _is_ours(signal.getsignal(number)):
             default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
             signal.signal(number, default)

@@ -10,7 +10,7 @@ from uwsgibridge.hosts.access_log import Access, AccessLog
 from uwsgibridge.hosts.stacks import own_traceback
 from uwsgibridge.protocol.errors import InvalidResponse, ProtocolError
 from uwsgibridge.protocol.request import Request
-from uwsgibridge.protocol.response import Response, status_line
+from uwsgibridge.protocol.response import Response, body_size, status_line
 from uwsgibridge.telemetry.counters import Counters
 from uwsgibridge.telemetry.logs import Logger
 
@@ -141,7 +141,7 @@ class Reporter:
         self.counters.app_errors += 1
         self.log.error(
             "a thread was interrupted between two steps of its own",
-            detail=type(error).__name__,
+            detail=_class_name(error),
             hint="something in the application raises exceptions in other threads, such as a timeout",
         )
 
@@ -153,7 +153,7 @@ class Reporter:
             self.over(
                 request,
                 status=503,
-                body_bytes=len(answer.partition(b"\r\n\r\n")[2]),
+                body_bytes=body_size(answer),
                 complete=True,
                 accepted_at=accepted_at,
                 started_at=now,
@@ -239,7 +239,7 @@ class Reporter:
             **_about(request),
             outcome=outcome,
             detail=str(error) if broke_a_rule else _class_name(error),
-            exception=_application_traceback(error),
+            exception=application_traceback(error),
         )
 
     def _warn_once(self, event: str, **facts: str) -> None:
@@ -248,27 +248,22 @@ class Reporter:
             self.log.warning(event, **facts)
 
 
-def _application_traceback(error: BaseException) -> str:
-    """Format it whatever it is: an exception's own class can make it one that can't be shown."""
-    try:
-        return application_traceback(error)
-    except Exception as why:  # noqa: BLE001 - of the application's code, which runs in formatting
-        return f"{_class_name(error)}, whose traceback can't be shown: {_class_name(why)}"
-
-
-def _class_name(error: BaseException) -> str:
-    # As it was defined: a metaclass may have a __name__ that fails.
-    name: str = type.__dict__["__name__"].__get__(type(error))
-    return name
-
-
 def application_traceback(error: BaseException) -> str:
     """Format what an application raised, without our frames on either side of its own.
 
     Args:
         error: as it was raised. Where it is our word for a broken rule, or comes from that, its
-            traceback is cut behind the line of the application that broke it.
+            traceback is cut behind the line of the application that broke it. Its own class can make
+            it one that can't be shown, which is said in its place.
     """
+    try:
+        _cut_at_rules(error)
+        return own_traceback(error)
+    except Exception as why:  # noqa: BLE001 - of the application's code, which runs in formatting
+        return f"{_class_name(error)}, whose traceback can't be shown: {_class_name(why)}"
+
+
+def _cut_at_rules(error: BaseException) -> None:
     pending: list[BaseException | None] = [error]
     seen: set[int] = set()
     while pending:
@@ -281,7 +276,6 @@ def application_traceback(error: BaseException) -> str:
         pending += (one.__cause__, one.__context__)
         if isinstance(one, BaseExceptionGroup):
             pending += one.exceptions
-    return own_traceback(error)
 
 
 def _cut_behind_application(frame: TracebackType | None) -> None:
@@ -292,6 +286,12 @@ def _cut_behind_application(frame: TracebackType | None) -> None:
         frame = frame.tb_next
     if its_last is not None:
         its_last.tb_next = None
+
+
+def _class_name(error: BaseException) -> str:
+    # As it was defined: a metaclass may have a __name__ that fails.
+    name: str = type.__dict__["__name__"].__get__(type(error))
+    return name
 
 
 def failure_answer(request: Request, status: int) -> bytes:

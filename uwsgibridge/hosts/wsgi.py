@@ -92,7 +92,6 @@ class WsgiHost:
             logs_access=reporter.logs_access,
         )
         self._flights = flights
-        self._request_timeout_seconds = settings.request_timeout_seconds
         self._unfit = unfit
         self._running: dict[threading.Thread, WsgiExchange] = {}
         self._queue: queue.SimpleQueue[Connection | None] = queue.SimpleQueue()
@@ -114,7 +113,7 @@ class WsgiHost:
         """
         for number in range(1, self.capacity + 1):
             self._start_thread(f"wsgi-{number}")
-        if self._request_timeout_seconds:
+        if self._context.request_timeout_seconds:
             nursery.start_soon(self._watch_deadlines)
 
     def drain(self) -> None:
@@ -182,7 +181,7 @@ class WsgiHost:
             self._unfit("a thread was interrupted", True)
 
     async def _watch_deadlines(self) -> None:
-        limit = self._request_timeout_seconds
+        limit = self._context.request_timeout_seconds
         while True:
             now = monotonic()
             running = [item for item in list(self._running.items()) if not item[1].given_up]

@@ -144,8 +144,7 @@ class WsgiExchange(Exchange):
             answer = failure_answer(self.request, status)
             with contextlib.suppress(OSError):  # nobody is there any more
                 connection.send(answer)
-                self._failure_status = status
-                self._failure_bytes = len(answer.partition(b"\r\n\r\n")[2])
+                self._note_failure(status, answer)
             self._hand_over(connection, complete=True)
         if context.logs_access:
             self._log_access(self._response, self.started_at)  # the thread may never come to it
@@ -286,9 +285,7 @@ class WsgiExchange(Exchange):
                 return self.connection.send_file(file.descriptor, offset, size_bytes)
             except BlockingIOError:
                 self._wait_to_write(deadline)
-            except PeerGone:
-                raise
-            except OSError as error:
+            except OSError as error:  # `PeerGone` has no number
                 if error.errno not in CANT_SEND_FILE:
                     raise
                 piece = file.read(offset, size_bytes)
@@ -396,8 +393,7 @@ class WsgiExchange(Exchange):
         with contextlib.suppress(OSError):  # nobody is there any more, or nobody reads
             self._write((answer,))
             answered = True
-            self._failure_status = status
-            self._failure_bytes = len(answer.partition(b"\r\n\r\n")[2])
+            self._note_failure(status, answer)
         self._end(complete=answered)
 
 

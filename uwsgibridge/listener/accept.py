@@ -27,7 +27,7 @@ from uwsgibridge.listener.sockets import ListeningSocket
 from uwsgibridge.protocol.errors import ProtocolError
 from uwsgibridge.protocol.packet import MODIFIER_PING, PONG, PacketLimits
 from uwsgibridge.protocol.request import Request
-from uwsgibridge.protocol.response import plain_answer, refusal
+from uwsgibridge.protocol.response import body_size, plain_answer, refusal
 from uwsgibridge.telemetry.counters import Counters
 from uwsgibridge.telemetry.flights import AWAITED, FREE, FlightRecorder
 from uwsgibridge.telemetry.logs import Logger
@@ -289,7 +289,7 @@ class Listener:
                 Access(
                     request=request,
                     status=status,
-                    body_bytes=len(answer.partition(b"\r\n\r\n")[2]),
+                    body_bytes=body_size(answer),
                     complete=bool(answer),
                     queue_seconds=monotonic() - connection.accepted_at,
                     application_seconds=0.0,

@@ -381,6 +381,11 @@ def plain_answer(status: int, text: str, headers: Iterable[tuple[bytes, bytes]] 
     return b"".join(response.send(body, last=True))
 
 
+def body_size(answer: bytes) -> int:
+    """Count the bytes of body of a whole answer, such as `plain_answer` builds."""
+    return len(answer.partition(b"\r\n\r\n")[2])
+
+
 def refusal(error: ProtocolError) -> bytes:
     """Build the answer to what is refused; empty where no answer would be understood."""
     if error.status is None:

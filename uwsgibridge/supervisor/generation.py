@@ -20,8 +20,8 @@ import trio
 from uwsgibridge.config.settings import Settings
 from uwsgibridge.exit_status import EXIT_APPLICATION, EXIT_USAGE
 from uwsgibridge.listener.sockets import ListeningSocket
+from uwsgibridge.server_signals import SERVER_SIGNALS
 from uwsgibridge.supervisor.backoff import Backoff
-from uwsgibridge.supervisor.heritage import HANDED_ON
 from uwsgibridge.supervisor.messages import (
     FORK_DESCRIPTORS,
     MAX_BYTES,
@@ -151,7 +151,7 @@ class Generation:
             on_failure.callback(ours.close)
             ours.send(blueprint.encode())
             # The template inherits it, so that a signal waits until it has its handlers.
-            before = signal.pthread_sigmask(signal.SIG_BLOCK, HANDED_ON)
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, SERVER_SIGNALS)
             try:
                 template = subprocess.Popen(  # noqa: S603 - our own module
                     (*_python(), "-m", "uwsgibridge.supervisor.template", str(theirs.fileno())),
@@ -324,7 +324,7 @@ class Generation:
     async def _watch_template(self) -> None:
         def wait() -> int:
             # Signals are for the main thread, which has them wait while the process is handed on.
-            signal.pthread_sigmask(signal.SIG_BLOCK, HANDED_ON)
+            signal.pthread_sigmask(signal.SIG_BLOCK, SERVER_SIGNALS)
             return self._wait()
 
         # A limiter of its own: any number of templates may drain, and each holds a thread.

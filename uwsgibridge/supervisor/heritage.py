@@ -19,6 +19,7 @@ from uwsgibridge.config.address import parse_address
 from uwsgibridge.config.settings import Settings, SettingsError
 from uwsgibridge.identity import resolve_user
 from uwsgibridge.listener.sockets import ListeningSocket, adopt_socket
+from uwsgibridge.server_signals import SERVER_SIGNALS
 from uwsgibridge.telemetry.memory_file import make_memory_file
 from uwsgibridge.watching import require_directories, require_watchfiles
 
@@ -82,7 +83,7 @@ class Heritage:
         sys.stdout.flush()
         sys.stderr.flush()
         # The new program begins with the defaults, which end the process, until it listens to them.
-        signal.pthread_sigmask(signal.SIG_BLOCK, HANDED_ON)
+        signal.pthread_sigmask(signal.SIG_BLOCK, SERVER_SIGNALS)
         try:
             os.execve(  # noqa: S606 - our own command line
                 sys.executable,
@@ -127,21 +128,6 @@ class Heritage:
         return heritage
 
 
-# What a supervisor takes; blocked while nobody does.
-HANDED_ON: Final = frozenset(
-    {
-        signal.SIGTERM,
-        signal.SIGINT,
-        signal.SIGHUP,
-        signal.SIGQUIT,
-        signal.SIGUSR1,
-        signal.SIGUSR2,
-        signal.SIGTTIN,
-        signal.SIGTTOU,
-    }
-)
-
-
 def is_upgrade() -> bool:
     """Tell whether this program is to take over what `Heritage.exec` has handed on."""
     return _DESCRIPTOR_VARIABLE in os.environ
@@ -171,7 +157,7 @@ def hold_signals() -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, {number})
         signal.raise_signal(number)
 
-    for number in HANDED_ON:
+    for number in SERVER_SIGNALS:
         signal.signal(number, hold)
 
 

@@ -10,7 +10,8 @@ from typing import Final
 
 import trio
 
-from uwsgibridge.supervisor.heritage import FORM, HANDED_ON, REHEARSAL_VARIABLE
+from uwsgibridge.server_signals import SERVER_SIGNALS
+from uwsgibridge.supervisor.heritage import FORM, REHEARSAL_VARIABLE
 
 # For a Python to start and to check its options.
 _REHEARSAL_SECONDS: Final = 30.0
@@ -28,7 +29,7 @@ class Rehearsal:
 
     def __init__(self) -> None:
         # It inherits the mask: a signal to all processes is not for this one.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, HANDED_ON)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, SERVER_SIGNALS)
         try:
             self._process = subprocess.Popen(  # noqa: S603 - our own command line
                 [sys.executable, *sys.orig_argv[1:]],
@@ -50,7 +51,7 @@ class Rehearsal:
 
     def _communicate(self) -> tuple[int, str]:
         # This is a thread: signals are for the main one, which has them wait while the process is handed on.
-        signal.pthread_sigmask(signal.SIG_BLOCK, HANDED_ON)
+        signal.pthread_sigmask(signal.SIG_BLOCK, SERVER_SIGNALS)
         with self._process as process:
             try:
                 output, _ = process.communicate(timeout=_REHEARSAL_SECONDS)

@@ -22,12 +22,13 @@ from uwsgibridge.config.settings import DEFAULT_BIND, Settings, SettingsError
 from uwsgibridge.error_groups import single_error
 from uwsgibridge.exit_status import EXIT_APPLICATION, EXIT_FAILURE, StartFailed
 from uwsgibridge.listener.sockets import BindError, ListeningSocket, open_sockets
+from uwsgibridge.server_signals import SERVER_SIGNALS
 from uwsgibridge.supervisor.caretaker import Caretaker
 from uwsgibridge.supervisor.control import serve_control
 from uwsgibridge.supervisor.fleet import Fleet
 from uwsgibridge.supervisor.fleet_commands import FleetCommands
 from uwsgibridge.supervisor.generation import Generation, GenerationContext, Tally
-from uwsgibridge.supervisor.heritage import HANDED_ON, Heritage, hold_signals
+from uwsgibridge.supervisor.heritage import Heritage, hold_signals
 from uwsgibridge.supervisor.recycling import RecyclingPolicy
 from uwsgibridge.supervisor.rehearsal import Rehearsal
 from uwsgibridge.supervisor.succession import Succession
@@ -191,7 +192,7 @@ class _Supervisor:
                 self._app_name, fleet, self._lifeline, self._context, nursery
             )
             await nursery.start(self._take_signals)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDED_ON)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SERVER_SIGNALS)
             nursery.start_soon(self._feed_watchdog)
             await self._begin()
             if not fleet.ends():
@@ -304,7 +305,7 @@ class _Supervisor:
     async def _take_signals(
         self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
-        with trio.open_signal_receiver(*HANDED_ON) as signals:
+        with trio.open_signal_receiver(*SERVER_SIGNALS) as signals:
             task_status.started()
             async for number in signals:
                 self._take_signal(signal.Signals(number))

@@ -30,8 +30,8 @@ from uwsgibridge.process import (
     run_worker,
 )
 from uwsgibridge.process_end import ProcessEnd, flush_output
+from uwsgibridge.server_signals import SERVER_SIGNALS
 from uwsgibridge.serving import Application
-from uwsgibridge.supervisor.heritage import HANDED_ON
 from uwsgibridge.supervisor.link import WorkerLink
 from uwsgibridge.supervisor.messages import (
     DUMP_SIGNAL,
@@ -64,7 +64,7 @@ def main(control_descriptor: int) -> int:
         atexit.register(_ignore_signals)
         reopen_log_at_signal(settings)
         # Blocked by the supervisor as it started this.
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDED_ON)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SERVER_SIGNALS)
         applications = None
         if settings.preload:
             applications = load_applications(blueprint.app_name, settings)
@@ -108,13 +108,13 @@ def _keep_from_programs(control: socket.socket, blueprint: Blueprint) -> None:
 
 def _disregard_signals() -> None:
     """Leave to the supervisor what a terminal, systemd or an operator sends to all processes."""
-    for number in HANDED_ON - {signal.SIGUSR1}:
+    for number in SERVER_SIGNALS - {signal.SIGUSR1}:
         signal.signal(number, disregard)
 
 
 def _ignore_signals() -> None:
     """Have a signal do nothing to an end, once the interpreter has put its own handlers away."""
-    for number in HANDED_ON:
+    for number in SERVER_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
@@ -152,7 +152,7 @@ def _fork_on_demand(control: socket.socket, lifeline: int) -> _Place | None:
 def _fork(control: socket.socket, fork: Fork, workers: set[int]) -> _Place | None:
     """Fork; a value in the worker, None in the template."""
     # A signal waits until the worker takes it in its own way.
-    signal.pthread_sigmask(signal.SIG_BLOCK, HANDED_ON)
+    signal.pthread_sigmask(signal.SIG_BLOCK, SERVER_SIGNALS)
     try:
         pid = os.fork()
     except OSError as error:  # too many processes, or too little memory
@@ -161,7 +161,7 @@ def _fork(control: socket.socket, fork: Fork, workers: set[int]) -> _Place | Non
         pid = -1
     if pid == 0:
         return _introduce(control, fork)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDED_ON)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SERVER_SIGNALS)
     if pid > 0:
         workers.add(pid)
     return None
@@ -189,7 +189,7 @@ def _introduce(control: socket.socket, fork: Fork) -> _Place:
     # A crash of the interpreter tells its stack in the log; a stuck worker tells its own to the supervisor.
     faulthandler.enable()
     faulthandler.register(DUMP_SIGNAL, file=dumped_to, all_threads=True)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDED_ON)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SERVER_SIGNALS)
     return _Place(ours, recorder, dumped_to, fork.max_requests)
 
 
