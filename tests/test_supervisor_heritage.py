@@ -31,6 +31,7 @@ VARIABLE = "UWSGIBRIDGE_HERITAGE_FD"
 PROGRAM = """
 import json, os, signal, socket, sys
 from uwsgibridge.listener.sockets import open_sockets
+from uwsgibridge.server_signals import SERVER_SIGNALS
 from uwsgibridge.supervisor.heritage import Heritage, hold_signals, is_upgrade
 
 upgraded = is_upgrade()
