@@ -22,7 +22,15 @@ from benchmarks.measuring import Bench, free_port, take_turn
 from benchmarks.nginx_config import READY_TEXT, Upstream, find_nginx, nginx_argv, render
 from benchmarks.placement import choose_placement
 from benchmarks.processes import running
-from benchmarks.servers import PAIRS, SERVERS, choose, missing_packages, require_installed
+from benchmarks.servers import (
+    PAIRS,
+    SERVERS,
+    choose,
+    missing_packages,
+    pairs_with_before,
+    require_installed,
+    with_before,
+)
 from benchmarks.summary import compare, summarise
 from benchmarks.table import format_results, format_table
 
@@ -49,6 +57,7 @@ class Options:
     rounds: int
     seconds: int
     warm_up_seconds: int
+    before: str | None
 
 
 def _parse_connections(
@@ -117,6 +126,12 @@ def _parse_names(
     help="Between Nginx and the servers.",
 )
 @click.option(
+    "--before",
+    metavar="DIRECTORY",
+    type=click.Path(exists=True, file_okay=False, resolve_path=True),
+    help="Another checkout of the project: its bridge is run beside this one.",
+)
+@click.option(
     "--json",
     "json_file",
     metavar="FILE",
@@ -132,6 +147,7 @@ def main(
     only: tuple[str, ...],
     app: App,
     sockets: Literal["unix", "tcp"],
+    before: str | None,
     json_file: TextIO | None,
     list_servers: bool,
 ) -> None:
@@ -139,9 +155,11 @@ def main(
     if list_servers:
         click.echo(_listing())
         return
-    options = Options(app, sockets, connections, rounds, seconds, warm_up_seconds)
+    options = Options(app, sockets, connections, rounds, seconds, warm_up_seconds, before)
     try:
         servers = choose(app, only)
+        if before:
+            servers = with_before(servers, Path(before))
         flawed = _measure_and_report(options, servers, json_file)
     except BenchmarkError as error:
         raise click.ClickException(str(error)) from error
@@ -215,7 +233,7 @@ def _measure_and_report(
                     click.echo(nginx_process.log_tail, err=True)
 
     summaries = summarise(runs)
-    comparisons = compare(runs, PAIRS)
+    comparisons = compare(runs, [*PAIRS, *pairs_with_before(servers)])
     click.echo("\n" + format_results({s.name: s for s in servers}, summaries, comparisons))
     if json_file is not None:
         everything = {

@@ -74,7 +74,8 @@ def take_turn(
     with running(
         server.name,
         argv,
-        cwd=bench.root,
+        # Python takes modules from the directory that it is started in.
+        cwd=server.checkout or bench.root,
         ready_text=server.ready_text,
         cpus=bench.placement.server,
         env=server_environment(os.environ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import sysconfig
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -21,6 +21,9 @@ THREADS = 8
 """Threads of every server that has them: the bridge's default, and what peers' documents suggest."""
 
 
+_BEFORE = "-before"
+
+
 @dataclass(frozen=True, slots=True)
 class Server:
     """One row of the comparison.
@@ -28,6 +31,7 @@ class Server:
     `argv` makes the command line from the application ("module:attribute"), the endpoint ("unix:/path" or
     "127.0.0.1:port") and the length of the listen queue. `ready_text` is in the line that the server logs once
     its socket listens. `packages` are distributions, by the names under which their versions are found.
+    `checkout` is the directory that the server is started in, where that is another than the benchmark's own.
     """
 
     name: str
@@ -38,6 +42,7 @@ class Server:
     ready_text: str
     argv: Callable[[str, str, int], list[str]]
     default: bool = True
+    checkout: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +113,57 @@ def require_installed(servers: Collection[Server]) -> None:
             f"{', '.join(missing)} can't run without {', '.join(packages)}: install the extra with"
             " pip install --editable '.[bench]', or name other servers with --only."
         )
+
+
+def with_before(servers: Sequence[Server], checkout: Path) -> list[Server]:
+    """Return the servers, each of the bridge's followed by the same of another checkout.
+
+    Args:
+        servers: of the run.
+        checkout: a directory with the project and the environment that `make bench` or `make test` makes there.
+
+    Raises:
+        BenchmarkError: there is no such environment, or none of the servers is the bridge's.
+    """
+    python = checkout / ".venv" / "bin" / "python"
+    if not python.exists():
+        raise BenchmarkError(
+            f"--before {checkout}: there is no .venv/bin/python; run `make test` there once."
+        )
+    if not any(_is_bridge(server) for server in servers):
+        raise BenchmarkError("--before is for the bridge's own servers: name one with --only.")
+    found = []
+    for server in servers:
+        found.append(server)
+        if _is_bridge(server):
+            found.append(_of_checkout(server, checkout, python))
+    return found
+
+
+def pairs_with_before(servers: Sequence[Server]) -> list[Pair]:
+    """Return a pair for each server that `with_before` has added one to."""
+    return [
+        Pair(server.name.removesuffix(_BEFORE), server.name)
+        for server in servers
+        if server.checkout
+    ]
+
+
+def _is_bridge(server: Server) -> bool:
+    return "uwsgibridge" in server.packages
+
+
+def _of_checkout(server: Server, checkout: Path, python: Path) -> Server:
+    def argv(app: str, endpoint: str, backlog: int) -> list[str]:
+        return [str(python), *server.argv(app, endpoint, backlog)[1:]]
+
+    return replace(
+        server,
+        name=server.name + _BEFORE,
+        summary=f"{server.summary}, of another checkout",
+        argv=argv,
+        checkout=checkout,
+    )
 
 
 def missing_packages(server: Server) -> list[str]:

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from benchmarks.errors import BenchmarkError
-from benchmarks.servers import PAIRS, SERVERS, application, choose, require_installed, version
+from benchmarks.servers import (
+    PAIRS,
+    SERVERS,
+    Pair,
+    application,
+    choose,
+    pairs_with_before,
+    require_installed,
+    version,
+    with_before,
+)
 
 if TYPE_CHECKING:
     from benchmarks.servers import App, Server
@@ -97,3 +108,29 @@ def test_the_bridge_is_run_by_the_interpreter_of_the_benchmark() -> None:
     assert argv[:4] == [sys.executable, "-m", "uwsgibridge", "serve"]
     assert " --threads 8" in " ".join(argv)
     assert " --workers 1" in " ".join(argv)
+
+
+def test_before_adds_the_bridge_of_another_checkout_and_the_ratio_to_it(tmp_path: Path) -> None:
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.touch()
+    servers = with_before(choose("hello", ["bridge-wsgi", "uwsgi"]), tmp_path)
+    assert [server.name for server in servers] == ["bridge-wsgi", "bridge-wsgi-before", "uwsgi"]
+    added = servers[1]
+    assert added.checkout == tmp_path
+    argv = added.argv("module:app", "unix:/run/x.sock", 128)
+    assert argv[:4] == [str(python), "-m", "uwsgibridge", "serve"]
+    assert pairs_with_before(servers) == [Pair("bridge-wsgi", "bridge-wsgi-before")]
+
+
+def test_before_needs_an_environment_in_the_checkout(tmp_path: Path) -> None:
+    with pytest.raises(BenchmarkError, match=r"--before .*no .venv/bin/python; run `make test`"):
+        with_before(choose("hello"), tmp_path)
+
+
+def test_before_needs_a_server_of_the_bridge(tmp_path: Path) -> None:
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.touch()
+    with pytest.raises(BenchmarkError, match=r"--before .*--only"):
+        with_before(choose("hello", ["uwsgi"]), tmp_path)
