@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import outcome
 import pytest
 import trio
 import trio.testing
@@ -22,6 +21,7 @@ import trio.testing
 from tests.log_events import PATIENCE_SECONDS, LogEvents
 from tests.raw_client import Answer, ask
 from uwsgibridge import Settings
+from uwsgibridge.hosts.loops import AsyncioLoop
 from uwsgibridge.listener.sockets import open_sockets
 from uwsgibridge.serving import Worker, describe
 from uwsgibridge.telemetry.counters import Counters
@@ -57,8 +57,15 @@ class Bridge:
     """
 
     def __init__(
-        self, app: App | None, settings: Settings, *, loop: str, mounts: Mapping[str, App]
+        self,
+        app: App | None,
+        settings: Settings,
+        *,
+        loop: str,
+        mounts: Mapping[str, App],
+        before: Callable[[], object] = lambda: None,
     ) -> None:
+        self._before = before
         self.events = LogEvents()
         self.settings = settings
         prefixed = {**({"": app} if app else {}), **mounts}
@@ -116,6 +123,10 @@ class Bridge:
         finally:
             release.set()
 
+    def stop_accepting(self) -> None:
+        """Leave what comes from now on in the backlog, for the last look into it at a stop."""
+        trio.from_thread.run_sync(self._worker._listener._pause, trio_token=self._token)
+
     def settle(self) -> None:
         """Wait until the bridge has done all that it can without further input."""
         trio.from_thread.run(trio.testing.wait_all_tasks_blocked, trio_token=self._token)
@@ -146,6 +157,7 @@ class Bridge:
 
     def _run(self) -> None:
         try:
+            self._before()
             if self._loop_name == "trio":
                 trio.run(self._serve, None)
             else:
@@ -165,29 +177,18 @@ class Bridge:
         with asyncio.Runner(loop_factory=factory) as runner:
             loop = runner.get_loop()
 
-            async def host() -> None:
-                done: asyncio.Future[outcome.Outcome[None]] = loop.create_future()
-                trio.lowlevel.start_guest_run(
-                    self._serve,
-                    loop,
-                    run_sync_soon_threadsafe=loop.call_soon_threadsafe,
-                    run_sync_soon_not_threadsafe=loop.call_soon,
-                    done_callback=done.set_result,
-                    host_uses_signal_set_wakeup_fd=True,
-                )
-                (await done).unwrap()
+            self._asyncio_loop = loop
+            host_loop = AsyncioLoop(loop)
+            runner.run(host_loop.run_guest(self._serve, host_loop, has_wakeup_descriptor=True))
 
-            runner.run(host())
-
-    async def _serve(self, asyncio_loop: asyncio.AbstractEventLoop | None) -> None:
-        self._asyncio_loop = asyncio_loop
+    async def _serve(self, host_loop: AsyncioLoop | None) -> None:
         self._token = trio.lowlevel.current_trio_token()
         settings = self.settings
         self._worker = Worker(
             self._applications,
             settings,
             make_logger("json", "debug", self.events),
-            asyncio_loop=asyncio_loop,
+            host_loop=host_loop,
         )
         with open_sockets(
             settings.bind, mode=settings.socket_mode, backlog=settings.backlog
@@ -217,6 +218,7 @@ def running(
     *,
     loop: str = "trio",
     mounts: Mapping[str, App] | None = None,
+    before: Callable[[], object] = lambda: None,
     **settings: Any,
 ) -> Iterator[Bridge]:
     """Run a bridge, and drain it at the end.
@@ -226,6 +228,7 @@ def running(
         family: ``tcp``, ``tcp6`` or ``unix``; or ``both`` for TCP and then unix.
         loop: ``trio``, ``asyncio`` or ``uvloop``.
         mounts: further applications by prefix.
+        before: called in the bridge's thread before its loop runs.
         settings: fields of `Settings`.
     """
     with tempfile.TemporaryDirectory() as directory:
@@ -241,7 +244,11 @@ def running(
             "graceful_timeout_seconds": PATIENCE_SECONDS,
         }
         bridge = Bridge(
-            app, Settings(**{"workers": 0, **options, **settings}), loop=loop, mounts=mounts or {}
+            app,
+            Settings(**{"workers": 0, **options, **settings}),
+            loop=loop,
+            mounts=mounts or {},
+            before=before,
         )
         bridge.start()
         try:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import trio
 
@@ -20,6 +20,7 @@ from uwsgibridge.error_groups import single_error
 from uwsgibridge.exit_status import show_failure
 from uwsgibridge.hosts.forked_copy import kept_from_copies, leave_if_copy
 from uwsgibridge.hosts.loading import ApplicationError, load_application, load_hook
+from uwsgibridge.hosts.loops import AsyncioLoop
 from uwsgibridge.listener.sockets import ListeningSocket, open_sockets
 from uwsgibridge.process_end import ProcessEnd, status_after
 from uwsgibridge.serving import (
@@ -31,9 +32,6 @@ from uwsgibridge.serving import (
 )
 from uwsgibridge.telemetry.log_file import LogFileError, open_log_file
 from uwsgibridge.telemetry.logs import Logger
-
-if TYPE_CHECKING:
-    import outcome
 
 # Names a descriptor in the environment: at its end of file the process stops as at a SIGTERM. Whoever
 # started it holds the other end, and the kernel closes that however the starter ends.
@@ -311,32 +309,21 @@ def _run_as_guest(service: _Service, exit_now: Callable[[], None]) -> None:
     """Run asyncio or uvloop in this thread, with trio as its guest."""
     factory, has_wakeup_descriptor = _choose_loop(service.settings.loop)
     with asyncio.Runner(loop_factory=factory) as runner:
-        loop = runner.get_loop()
+        loop = AsyncioLoop(runner.get_loop())
         worker = Worker(
             service.applications,
             service.settings,
             service.logger,
-            asyncio_loop=loop,
+            host_loop=loop,
             companion=service.companion,
             exit_now=exit_now,
         )
-
-        async def host() -> None:
-            done: asyncio.Future[outcome.Outcome[None]] = loop.create_future()
-            trio.lowlevel.start_guest_run(
-                _run_until_signal,
-                worker,
-                service,
-                run_sync_soon_threadsafe=loop.call_soon_threadsafe,
-                run_sync_soon_not_threadsafe=loop.call_soon,
-                done_callback=done.set_result,
-                host_uses_signal_set_wakeup_fd=has_wakeup_descriptor,
-            )
-            (await done).unwrap()
-
+        guest = loop.run_guest(
+            _run_until_signal, worker, service, has_wakeup_descriptor=has_wakeup_descriptor
+        )
         # Runner.run() would take SIGINT for itself; the guest has it.
         with _without_sigint_handling():
-            runner.run(host())
+            runner.run(guest)
 
 
 @contextlib.contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import socket
 import sys
@@ -196,8 +195,8 @@ class Worker:
         applications: what is served, one for each prefix.
         settings: everything else.
         logger: where log events go.
-        asyncio_loop: the loop that runs this thread, where trio is its guest; without one the
-            ASGI applications run as trio tasks.
+        host_loop: the loop that runs this thread, where trio is its guest; without one the ASGI
+            applications run as trio tasks.
         companion: what accompanies it.
         exit_now: called at the very end where requests were broken off and their threads go on; it
             is not to return. Without it, Python waits for those threads.
@@ -212,7 +211,7 @@ class Worker:
         settings: Settings,
         logger: Logger,
         *,
-        asyncio_loop: asyncio.AbstractEventLoop | None = None,
+        host_loop: AsyncioLoop | None = None,
         companion: Companion | None = None,
         exit_now: Callable[[], None] | None = None,
     ) -> None:
@@ -223,7 +222,7 @@ class Worker:
         self._applications = applications
         self._settings = settings
         self._log = logger
-        self._asyncio_loop = asyncio_loop
+        self._host_loop = host_loop
         self._hosts: list[Host] = []
         self._drained = trio.Event()
         self._unfit = trio.Event()
@@ -291,7 +290,7 @@ class Worker:
     async def _serve(
         self, tasks: trio.Nursery, sockets: Sequence[ListeningSocket], ready: Callable[[], None]
     ) -> None:
-        loop = AsyncioLoop(self._asyncio_loop) if self._asyncio_loop else TrioLoop(tasks)
+        loop = self._host_loop or TrioLoop(tasks)
         hangups = HangupWatcher(loop)
         try:
             access_log = (

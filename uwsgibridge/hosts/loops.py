@@ -4,23 +4,33 @@ With ``--loop trio`` everything is a trio task. With asyncio or uvloop, that loo
 trio is its guest: trio keeps what is rare (start, stop, signals, deadlines of shutdown), and what
 every request needs stays with the loop that runs the application. A guest's waiting goes through a
 helper thread, so keeping the request path out of it is what makes one connection at a time quick.
+
+Nothing of an application runs while trio has its turn as a guest. There, libraries would take the loop
+for trio (sniffio and anyio ask trio's own mark), asyncio has no current task, and trio has one that is
+not the application's. So `AsyncioLoop` knows whose turn it is; what calls it need not.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import sys
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, Protocol, TypeVarTuple
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVarTuple
 
 import trio
 
 from uwsgibridge.connection import Task
 
+if TYPE_CHECKING:
+    import outcome
+
 Ts = TypeVarTuple("Ts")
 
-_EAGERLY: Final[dict[str, Any]] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
+# How asyncio starts a task: at once where Python can (3.12), or in a turn of the loop's own.
+_AT_ONCE: Final[dict[str, Any]] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
+_IN_A_TURN: Final[dict[str, Any]] = {}
 
 
 class Event(Protocol):
@@ -57,6 +67,9 @@ class Loop(Protocol):
 
     def spawn(self, function: Callable[[*Ts], Awaitable[None]], *args: *Ts) -> Task:
         """Run a coroutine function as a task, in a context of its own.
+
+        With asyncio, the context is a copy of the one that the loop was made in: what one request has
+        set is not seen by another, whichever of them made room for the other.
 
         Returns:
             What keeps the task alive; asyncio itself holds tasks only weakly.
@@ -204,12 +217,51 @@ class AsyncioLoop:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._waiting: dict[int, dict[asyncio.Future[bool], Callable[[int], object]]] = {}
+        self._context = contextvars.copy_context()
+        self._start = _AT_ONCE
+
+    async def run_guest(
+        self,
+        function: Callable[[*Ts], Awaitable[None]],
+        *args: *Ts,
+        has_wakeup_descriptor: bool,
+    ) -> None:
+        """Run a coroutine function under trio, as a guest of this loop, to its end.
+
+        Tasks that are spawned in one of its turns begin in a later turn of this loop.
+
+        Args:
+            function: the main function of the trio run.
+            args: for it.
+            has_wakeup_descriptor: whether this loop sets the wake-up descriptor for signals itself.
+
+        Raises:
+            As the function.
+        """
+        loop = self._loop
+        done: asyncio.Future[outcome.Outcome[None]] = loop.create_future()
+        trio.lowlevel.start_guest_run(
+            function,
+            *args,
+            run_sync_soon_threadsafe=lambda turn: loop.call_soon_threadsafe(self._give_turn, turn),
+            run_sync_soon_not_threadsafe=lambda turn: loop.call_soon(self._give_turn, turn),
+            done_callback=done.set_result,
+            host_uses_signal_set_wakeup_fd=has_wakeup_descriptor,
+        )
+        (await done).unwrap()
+
+    def _give_turn(self, turn: Callable[[], object]) -> None:
+        self._start = _IN_A_TURN
+        try:
+            turn()
+        finally:
+            self._start = _AT_ONCE
 
     def spawn(self, function: Callable[[*Ts], Awaitable[None]], *args: *Ts) -> Task:
-        # Not loop.create_task: naming a task costs as much as making it. Started at once where
-        # Python can (3.12), which saves the loop a round for each request.
+        # Not loop.create_task: naming a task costs as much as making it. Started at once where that is
+        # possible, which saves the loop a round for each request.
         coroutine: Any = function(*args)
-        return asyncio.Task(coroutine, loop=self._loop, **_EAGERLY)
+        return asyncio.Task(coroutine, loop=self._loop, context=self._context.copy(), **self._start)
 
     def watch(self, source: HasFileno, callback: Callable[[], None]) -> Watch:
         return _AsyncioWatch(self._loop, source, callback)
@@ -241,7 +293,8 @@ class AsyncioLoop:
     def run_threadsafe(self, function: Callable[[], object]) -> None:
         # RuntimeError: the loop is closed, and so is whoever wanted to know.
         with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(function)
+            # What it registers with the loop is not to keep the caller's context.
+            self._loop.call_soon_threadsafe(function, context=self._context)
 
     async def _wait(
         self,
