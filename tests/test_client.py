@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import io
 import json
 import os
@@ -659,6 +660,18 @@ def test_an_answer_cut_by_a_close(serve: Serve, answer: bytes, received_bytes: i
     ):
         request(address)
     assert raised.value.received_bytes == received_bytes
+
+
+@pytest.mark.parametrize("answer", [OK + b"\r\nbody", OK + b"Content-Le", b"HTTP/1.1 x"])
+def test_nothing_is_left_open_for_the_collector_to_complain_of(
+    serve: Serve, answer: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    complaints: list[object] = []
+    with serve(answering(answer)) as address, suppress(RequestError, TruncatedAnswerError):
+        request(address)
+    monkeypatch.setattr(sys, "unraisablehook", complaints.append)
+    gc.collect()
+    assert not complaints
 
 
 @pytest.mark.parametrize("length", [b"", b"Content-Length: 10\r\n"])

@@ -349,7 +349,10 @@ def _read_head(
     parsed = HTTPResponse(cast("socket.socket", lines), method=method)
     problem: HTTPException | OSError | None = None
     try:
-        parsed.begin()
+        # Closed as soon as it has read the head, which it keeps: one that is left open complains when it is
+        # collected, from Python 3.13 on.
+        with parsed:
+            parsed.begin()
     except TimeoutError as error:
         raise RequestError(
             f"{target} sent no head of an answer within {deadline.seconds:g} s: the application "

@@ -134,8 +134,8 @@ class Answered:
 @contextmanager
 def read_by_http_client(data: bytes, method: str) -> Iterator[HTTPResponse]:
     response = HTTPResponse(cast("socket.socket", Answered(data)), method=method)
-    response.begin()
     with response:
+        response.begin()
         yield response
 
 
