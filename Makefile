@@ -36,24 +36,33 @@ bench: $(VENV)/.bench ## side by side with uWSGI, gunicorn and uvicorn behind on
 clean: ## remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
+# What is installed is said first: it takes about a minute, in which pip is silent.
+INSTALLING = @echo "Installing into $(VENV), which is done once and takes about a minute:"
+
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "uwsgibridge needs Python 3.11 or later; name one with: make PYTHON=python3.13 ..." >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
+	@echo "Making a virtual environment in $(VENV) with $$($(PYTHON) --version) ..."
+	@# Half of one is removed, for the next try would take it for a whole one. What is missing, venv says.
+	@$(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet --upgrade pip || \
+	  { rm -rf $(VENV); exit 1; }
 
 $(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --editable '.[demo,nginx,uvloop,dev]'
+	$(INSTALLING) "uwsgibridge, Nginx, and what the example applications need ..."
+	@$(BIN)/python -m pip install --quiet --editable '.[demo,nginx,uvloop,dev]'
 	@touch $@
 
 $(VENV)/.test: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	$(INSTALLING) "uwsgibridge, Nginx, pytest and web frameworks ..."
+	@$(BIN)/python -m pip install --quiet --editable '.[test]'
 	@touch $@
 
 $(VENV)/.check: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --editable '.[test,check]'
+	$(INSTALLING) "uwsgibridge, ruff, mypy, and what the tests import ..."
+	@$(BIN)/python -m pip install --quiet --editable '.[test,check]'
 	@touch $@
 
 $(VENV)/.bench: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	$(INSTALLING) "uwsgibridge, and the servers that it is compared with ..."
+	@$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	@touch $@

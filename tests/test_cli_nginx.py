@@ -28,6 +28,7 @@ def test_every_option_has_its_place() -> None:
         *("--listen", "8080", "--listen", "[::]:8080", "--server-name", "example.org"),
         *("--static", "/static/=/srv/www", "--client-max-body-bytes", "0"),
         *("--read-timeout-seconds", "3600", "--no-gzip", "--rate-limit", "5", "--tls", "--http2"),
+        *("--nginx-version", "1.22"),
         *("--tls-certificate", "/c.pem", "--tls-certificate-key", "/k.pem", "--tls-listen", "8443"),
         *("--name", "shop"),
     )
@@ -50,6 +51,7 @@ def test_every_option_has_its_place() -> None:
                 certificate_key="/k.pem",
                 http2=True,
             ),
+            nginx_version=(1, 22, 0),
         )
     )
 
@@ -67,6 +69,7 @@ def test_a_resolver_is_for_a_name() -> None:
         (("--static", "/static/=relative"), "--static"),
         (("--listen", "http"), "--listen"),
         (("--rate-limit", "0"), "--rate-limit"),
+        (("--nginx-version", "stable"), "--nginx-version"),
         (("--compose",), "--output"),
         (("--compose", "--output", "x", "--tls"), "--tls"),
         (("--force",), "--output"),

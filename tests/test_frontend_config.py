@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from uwsgibridge.frontend.binary import find_nginx
+from uwsgibridge.frontend.binary import choose_nginx
 from uwsgibridge.frontend.config import (
     PrivateFiles,
     render_compose_files,
@@ -15,7 +15,7 @@ from uwsgibridge.frontend.config import (
     render_site,
     render_site_files,
 )
-from uwsgibridge.frontend.options import RateLimit, Site, StaticDirectory
+from uwsgibridge.frontend.options import RateLimit, Site, StaticDirectory, Tls
 
 DEPLOYED = Path(__file__).parent.parent / "nginx"
 
@@ -44,7 +44,7 @@ def complaints(tmp_path: Path, text: str) -> list[str]:
     path = tmp_path / "nginx.conf"
     path.write_text(text)
     done = subprocess.run(
-        [find_nginx(), "-t", "-q", "-e", "stderr", "-p", tmp_path, "-c", path],
+        [choose_nginx().path, "-t", "-q", "-e", "stderr", "-p", tmp_path, "-c", path],
         capture_output=True,
         text=True,
         check=False,
@@ -86,6 +86,30 @@ def test_nginx_accepts_a_site_as_files(site: Site, tmp_path: Path) -> None:
 def test_nginx_accepts_a_site_of_a_private_one(site: Site, tmp_path: Path) -> None:
     files = PrivateFiles(directory=tmp_path, ready_socket=tmp_path / "ready.sock")
     assert not complaints(tmp_path, on_sockets(render_private(site, files), tmp_path, "80"))
+
+
+@pytest.mark.parametrize(
+    ("version", "lines"),
+    [
+        (None, {"listen 443 ssl;", "http2 on;"}),
+        ((1, 25, 1), {"listen 443 ssl;", "http2 on;"}),
+        ((1, 25, 0), {"listen 443 ssl http2;"}),
+        ((1, 22, 1), {"listen 443 ssl http2;"}),
+    ],
+)
+def test_http_2_is_written_as_a_version_understands_it(
+    version: tuple[int, int, int] | None, lines: set[str]
+) -> None:
+    text = render_site(Site(tls=Tls(enabled=True, http2=True), nginx_version=version))
+    said = {line.strip() for line in text.splitlines() if "443" in line or "http2" in line}
+    said = {line for line in said if not line.startswith(("return", "#"))}
+    assert said == lines
+    without = render_site(Site(tls=Tls(enabled=True), nginx_version=version))
+    assert not [
+        line
+        for line in without.splitlines()
+        if "http2" in line and not line.strip().startswith("#")
+    ]
 
 
 def test_two_sites_live_in_one_nginx(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import pytest
 import requests
 import trio
 
+from uwsgibridge.frontend.binary import NginxNotFoundError
 from uwsgibridge.frontend.options import Site, StaticDirectory, Tls
 from uwsgibridge.frontend.private import NginxStartError, PrivateNginx
 
@@ -54,7 +56,8 @@ def connects(port: int) -> bool:
 
 def script(tmp_path: Path, text: str) -> Path:
     path = tmp_path / "nginx"
-    path.write_text(f"#!/bin/sh\n{text}\n")
+    # Asked for its version, it says nothing.
+    path.write_text(f'#!/bin/sh\n[ "$1" = -V ] && exit 0\n{text}\n')
     path.chmod(0o755)
     return path
 
@@ -132,6 +135,26 @@ def test_its_errors_can_go_to_a_file_too(backend: socket.socket, tmp_path: Path)
             backend.close()
             requests.get(nginx.url, timeout=PATIENCE_SECONDS)
         assert "Connection refused" in (tmp_path / "errors").read_text()
+
+
+def test_an_upload_larger_than_its_buffer_is_no_error(
+    backend: socket.socket, tmp_path: Path
+) -> None:
+    with (tmp_path / "errors").open("w") as errors:
+        with (
+            PrivateNginx(site_of(backend), errors_to=errors) as nginx,
+            ThreadPoolExecutor() as pool,
+        ):
+            answer = pool.submit(
+                requests.post, nginx.url, data=bytes(1_000_000), timeout=PATIENCE_SECONDS
+            )
+            # Nginx has all of the body before it connects.
+            with take_request(backend) as taken:
+                taken.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+                assert answer.result().status_code == 204
+        # It is in the log of its own, which is read when something is wrong.
+        assert "buffered to a temporary file" in nginx.error_log()
+    assert not (tmp_path / "errors").read_text()
 
 
 def test_it_outlives_the_thread_that_started_it(backend: socket.socket) -> None:
@@ -243,7 +266,7 @@ def test_a_file_that_is_no_program_is_told(tmp_path: Path, temporary: Path) -> N
     binary = tmp_path / "nginx"
     binary.write_bytes(b"\0")
     binary.chmod(0o755)
-    with pytest.raises(NginxStartError, match="cannot be run: Exec format error"):
+    with pytest.raises(NginxNotFoundError, match="cannot be run: Exec format error"):
         PrivateNginx(Site(), binary=binary).start()
     assert not list(temporary.iterdir())
 
@@ -262,6 +285,7 @@ def test_a_directory_too_deep_for_a_socket_names_the_variable(
 ORPHANED = """
 import sys, tempfile
 from uwsgibridge.frontend.options import Site
+from uwsgibridge.frontend.binary import NginxNotFoundError
 from uwsgibridge.frontend.private import PrivateNginx
 
 tempfile.tempdir = sys.argv[1]
@@ -293,6 +317,7 @@ def test_nothing_is_left_when_its_parent_is_killed(temporary: Path, number: int)
 INTERRUPTED = """
 import select
 from uwsgibridge.frontend.options import Site
+from uwsgibridge.frontend.binary import NginxNotFoundError
 from uwsgibridge.frontend.private import PrivateNginx
 
 with PrivateNginx(Site()) as nginx:

@@ -61,6 +61,7 @@ class Development:
     Attributes:
         arguments: for ``uwsgibridge serve``, without an address.
         port: of the private Nginx; 0 takes a free one.
+        nginx: which one to run, as for `choose_nginx`.
         watch: what restarts the bridge when it changes; None for nothing.
         ready: called with the URL when the first request can be answered.
         say: writes a line for the person at the terminal.
@@ -68,6 +69,7 @@ class Development:
 
     arguments: Sequence[str]
     port: int
+    nginx: str | None
     watch: Watched | None
     ready: Callable[[str], None]
     say: Callable[[str], None]
@@ -87,9 +89,14 @@ async def run(development: Development) -> int:
         socket_path = f"{directory}/bridge.sock"
         with open_sockets([f"unix:{socket_path}"], mode="0666", backlog=511) as sockets:
             nginx = PrivateNginx(
-                Site(upstreams=(f"unix:{socket_path}",)), port=development.port, errors_to=2
+                Site(upstreams=(f"unix:{socket_path}",)),
+                port=development.port,
+                binary=development.nginx,
+                errors_to=2,
             )
             async with nginx:
+                if nginx.program.note:
+                    development.say(nginx.program.note)
                 return await _until_signal(_Runner(development, sockets[0], nginx.url))
 
 

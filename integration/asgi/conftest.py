@@ -5,12 +5,15 @@ They run as processes of this machine, and where a kind says so in the project's
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import pytest
+
+from uwsgibridge.frontend.binary import choose_nginx
 
 if TYPE_CHECKING:
     from uwsgibridge.testing import ComposeStack, LocalStack
@@ -25,7 +28,6 @@ LOOPS: tuple[Literal["asyncio", "uvloop", "trio"], ...] = ("asyncio", "uvloop", 
 # Two more ways to the bridge: SCRIPT_NAME is cut off, as uWSGI's users have it; and what Nginx says of
 # TLS, without a name of its own and without the client's address.
 DIRECTIVES = """
-http2 on;
 location /cut/ {
     uwsgi_pass $uwsgibridge_upstream;
     uwsgi_modifier1 30;
@@ -127,13 +129,34 @@ def serve(
 
 
 @pytest.fixture(scope="session")
-def behaviours(kind: Kind, serve: Callable[..., LocalStack]) -> Iterator[LocalStack]:
+def http2_port(kind: Kind) -> Iterator[int]:
+    """Where the Nginx of `behaviours` speaks HTTP/2 without TLS: a port for each kind."""
+    with socket.socket() as held:
+        # Bound, but not listening: Nginx can have this port, and nobody else gets it by chance.
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]
+
+
+def _http2_directives(port: int) -> str:
+    address = f"127.0.0.1:{port}"
+    version = choose_nginx().version
+    if version is not None and version < (1, 25, 1):
+        # A port that speaks HTTP/2 alone; the directive is of 1.25.1.
+        return f"listen {address} http2;"
+    return f"listen {address};\nhttp2 on;"
+
+
+@pytest.fixture(scope="session")
+def behaviours(
+    kind: Kind, serve: Callable[..., LocalStack], http2_port: int
+) -> Iterator[LocalStack]:
     """The stack that the tests of one kind share; it must outlive them, and end well."""
     stack = serve(
         "behaviours:application",
         kind,
         serve_args=("--websocket-deflate", "--mount", f"/wsgi={APPS}.plain_wsgi:application"),
-        nginx_directives=DIRECTIVES,
+        nginx_directives=DIRECTIVES + _http2_directives(http2_port),
     )
     yield stack
     assert stack.bridge.log.wait_ended(0) is False, "the bridge has ended"

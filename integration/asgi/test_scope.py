@@ -206,9 +206,12 @@ def test_http_1_0(behaviours: LocalStack) -> None:
     assert [name for name, _ in scope["headers"] if name != b"host"] == []
 
 
-def test_http_2(behaviours: LocalStack) -> None:
+@pytest.mark.usefixtures("behaviours")
+def test_http_2(http2_port: int) -> None:
     with httpx.Client(http1=False, http2=True, trust_env=False) as client:
-        answer = client.post(f"{behaviours.url}/scope/2?x", content=b"body", headers={"X-Y": "z"})
+        answer = client.post(
+            f"http://127.0.0.1:{http2_port}/scope/2?x", content=b"body", headers={"X-Y": "z"}
+        )
     assert answer.http_version == "HTTP/2"
     scope = read(answer.text)
     assert scope["http_version"] == "2"

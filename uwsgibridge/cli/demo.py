@@ -6,7 +6,7 @@ from typing import Final
 
 import click
 
-from uwsgibridge.cli.dev import port_option, require, run_behind_nginx
+from uwsgibridge.cli.dev import nginx_option, port_option, require, run_behind_nginx
 
 _MOUNTS: Final = (
     "/=uwsgibridge.demo.page:app",
@@ -17,6 +17,7 @@ _MOUNTS: Final = (
 
 @click.command(short_help="The bundled example applications.")
 @port_option
+@nginx_option
 @click.option(
     "--loop",
     type=click.Choice(["auto", "asyncio", "uvloop", "trio"]),
@@ -24,7 +25,7 @@ _MOUNTS: Final = (
     show_default=True,
     help="Event loop of the ASGI applications.",
 )
-def command(port: int, loop: str) -> None:
+def command(port: int, nginx: str | None, loop: str) -> None:
     """Serve the example applications behind a private Nginx: the thing to try first.
 
     A page that shows what arrives, an upload, streams, server-sent events and a chat by WebSockets;
@@ -42,6 +43,7 @@ def command(port: int, loop: str) -> None:
         # One process: who is in the chat is known to it alone.
         [*mounts, "--loop", loop, "--workers", "0"],
         port=port,
+        nginx=nginx,
         watch=None,
         banner=lambda url: [
             "",

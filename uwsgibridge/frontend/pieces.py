@@ -25,6 +25,9 @@ _SECURITY_HEADERS: Final = (
     ("Referrer-Policy", "referrer_policy", "strict-origin-when-cross-origin"),
 )
 
+# Before it, HTTP/2 is a parameter of `listen` (ngx_http_v2_module).
+_HTTP2_DIRECTIVE_SINCE: Final = (1, 25, 1)
+
 # TLS 1.2 with forward secrecy and AEAD only; the suites of TLS 1.3 are not chosen by this list.
 _CIPHERS: Final = (
     "ECDHE-ECDSA-AES128-GCM-SHA256",
@@ -199,8 +202,7 @@ def _tls(site: Site) -> list[str]:
     tls = site.tls
     return [
         "# TLS; plain HTTP is redirected to it.",
-        *(f"listen {address} ssl;" for address in tls.listen),
-        *(["http2 on;"] if tls.http2 else ["# http2 on;  # a directive of nginx 1.25.1 and later"]),
+        *_tls_listeners(site),
         f"ssl_certificate {quote(tls.certificate)};",
         f"ssl_certificate_key {quote(tls.certificate_key)};",
         "ssl_protocols TLSv1.2 TLSv1.3;",
@@ -218,6 +220,21 @@ def _tls(site: Site) -> list[str]:
         "uwsgi_param SSL_CLIENT_S_DN $ssl_client_s_dn if_not_empty;",
         "uwsgi_param SSL_CLIENT_CERT $ssl_client_escaped_cert if_not_empty;",
         *_client_certificates(tls.client_ca),
+    ]
+
+
+def _tls_listeners(site: Site) -> list[str]:
+    tls = site.tls
+    if site.nginx_version is None or site.nginx_version >= _HTTP2_DIRECTIVE_SINCE:
+        return [
+            *(f"listen {address} ssl;" for address in tls.listen),
+            "http2 on;" if tls.http2 else "# http2 on;  # a directive of nginx 1.25.1 and later",
+        ]
+    if tls.http2:
+        return [f"listen {address} ssl http2;" for address in tls.listen]
+    return [
+        *(f"listen {address} ssl;" for address in tls.listen),
+        f"# listen {tls.listen[0]} ssl http2;  # in its place, for HTTP/2",
     ]
 
 

@@ -27,7 +27,7 @@ from typing import IO, TYPE_CHECKING, Final, Self
 import trio
 
 from uwsgibridge.frontend import guard
-from uwsgibridge.frontend.binary import find_nginx
+from uwsgibridge.frontend.binary import Nginx, choose_nginx
 from uwsgibridge.frontend.config import PrivateFiles, render_private
 
 if TYPE_CHECKING:
@@ -60,9 +60,9 @@ class PrivateNginx:
         site: what it serves; its `listen` is replaced by the address below.
         host: where it listens, a name or an address of this machine.
         port: 0 takes a free one.
-        binary: this Nginx instead of the one that `find_nginx` finds.
+        binary: this Nginx, as for `choose_nginx`.
         worker_processes: how many workers.
-        errors_to: where Nginx's warnings and errors go beside `error_log`, as for `subprocess.Popen`;
+        errors_to: where Nginx's errors go beside `error_log`, as for `subprocess.Popen`;
             None is nowhere.
         start_timeout_seconds: how long it may take until it serves.
         grace_seconds: how long running requests may take at the end, and then, how long closing may.
@@ -92,6 +92,7 @@ class PrivateNginx:
         self._guard: subprocess.Popen[bytes] | None = None
         self._address: tuple[str, int] = (host, port)
         self._error_log = ""
+        self._program: Nginx | None = None
         self.directory: Path | None = None
 
     @property
@@ -106,6 +107,12 @@ class PrivateNginx:
         here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - a name, not a bind
         return f"http://{_bracketed(here)}:{port}"
 
+    @property
+    def program(self) -> Nginx:
+        """The Nginx that was chosen at the start."""
+        assert self._program is not None, "it was not started"
+        return self._program
+
     def error_log(self) -> str:
         """Read Nginx's error log, of level info; after the end, what it was."""
         if self.directory is not None:
@@ -118,12 +125,13 @@ class PrivateNginx:
         """Start Nginx, and return as soon as it serves requests.
 
         Raises:
-            NginxNotFoundError: there is no Nginx to run.
+            NginxNotFoundError: there is no Nginx that can be used.
             NginxStartError: the address cannot be had, the configuration is refused, or Nginx ends or
                 is silent at its start. Nothing is left behind.
         """
         assert self._running is None, "it runs already"
-        binary = find_nginx(self._binary)
+        self._program = choose_nginx(self._binary)
+        binary = self._program.path
         with contextlib.ExitStack() as undo:
             public = undo.enter_context(_listen_tcp(self._host, self._port))
             self._address = public.getsockname()[:2]
@@ -180,7 +188,11 @@ class PrivateNginx:
 
     def _write_configuration(self, directory: Path, ready_socket: Path) -> Path:
         host, port = self._address
-        site = replace(self._site, listen=(f"{_bracketed(host)}:{port}",))
+        site = replace(
+            self._site,
+            listen=(f"{_bracketed(host)}:{port}",),
+            nginx_version=self.program.version,
+        )
         private = PrivateFiles(
             directory=directory,
             ready_socket=ready_socket,
