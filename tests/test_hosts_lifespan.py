@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import queue
 import sys
 import threading
+import traceback
 from collections.abc import Callable
+from time import monotonic
 from typing import Any
 
+import anyio
+import anyio.lowlevel
 import pytest
 
 from tests.bridge import on_each_loop, running
@@ -127,11 +132,8 @@ def test_each_request_gets_a_shallow_copy_of_the_state(loop: str):
 
 
 @on_each_loop
-@pytest.mark.parametrize("after_receive", [False, True], ids=["at-once", "after-receive"])
-def test_application_without_lifespan_is_served_in_auto_and_told(loop: str, after_receive: bool):
+def test_application_that_raises_before_the_event_has_no_lifespan_and_this_is_told(loop: str):
     async def lifespan(scope, receive, send):
-        if after_receive:
-            await receive()
         raise ValueError("only http")
 
     with running(application(lifespan), loop=loop) as bridge:
@@ -141,6 +143,55 @@ def test_application_without_lifespan_is_served_in_auto_and_told(loop: str, afte
     assert event["level"] == "info"
     assert "only http" in event["reason"]
     assert bridge.events.find(level="error") == []
+
+
+@on_each_loop
+def test_application_that_takes_everything_for_a_request_has_no_lifespan(loop: str):
+    """It does not look at the scope's type, receives, and answers."""
+
+    async def app(scope, receive, send):
+        assert (await receive()).get("body", b"") == b""
+        await answer(send)
+
+    with running(app, loop=loop) as bridge:
+        assert bridge.ask().body == b"served"
+
+    (event,) = bridge.events.find(event="application has no lifespan events")
+    assert "'http.response.start' is not expected here" in event["reason"]
+    assert bridge.events.find(level="error") == []
+
+
+@on_each_loop
+@pytest.mark.parametrize("is_late", [False, True], ids=["at-once", "later"])
+def test_startup_that_raises_after_the_event_is_an_error(loop: str, is_late: bool):
+    async def lifespan(scope, receive, send):
+        await receive()
+        if is_late:
+            await anyio.lowlevel.checkpoint()
+        raise ConnectionRefusedError("no database")
+
+    error = startup_error(lifespan, loop)
+
+    assert "it raised when it had received lifespan.startup" in str(error)
+    assert "--lifespan off" in str(error)
+    assert error.traceback_text.startswith("Traceback")
+    assert "ConnectionRefusedError: no database" in error.traceback_text
+    files = [line for line in error.traceback_text.splitlines() if line.startswith("  File ")]
+    assert all("/uwsgibridge/" not in line for line in files)
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("mode", ["auto", "on"])
+def test_startup_that_awaits_something_cancelled_is_an_error(loop: str, mode: str):
+    async def lifespan(scope, receive, send):
+        await receive()
+        task = asyncio.ensure_future(asyncio.sleep(1))
+        task.cancel()
+        await task
+
+    error = startup_error(lifespan, loop, lifespan=mode)
+
+    assert "CancelledError" in error.traceback_text
 
 
 @on_each_loop
@@ -196,13 +247,62 @@ def test_startup_that_failed_is_an_error_in_each_mode(
 
 
 @on_each_loop
-def test_startup_that_failed_and_raised_is_told_once(loop: str):
+@pytest.mark.parametrize("is_late", [False, True], ids=["at-once", "later"])
+def test_what_is_raised_after_the_word_of_failure_is_told(loop: str, is_late: bool):
     async def lifespan(scope, receive, send):
         await receive()
         await send({"type": "lifespan.startup.failed", "message": "no database"})
-        raise ValueError
+        if is_late:
+            await anyio.sleep(SHORT_SECONDS)
+        raise ConnectionRefusedError("at 127.0.0.1:5432")
 
-    assert "no database" in str(startup_error(lifespan, loop))
+    error = startup_error(lifespan, loop)
+
+    assert str(error) == "the application's startup failed: no database"
+    assert "ConnectionRefusedError: at 127.0.0.1:5432" in error.traceback_text
+
+
+@on_each_loop
+def test_traceback_that_is_a_message_is_told_once(loop: str):
+    """As Starlette has it."""
+
+    async def lifespan(scope, receive, send):
+        await receive()
+        try:
+            raise ConnectionRefusedError("no database")
+        except ConnectionRefusedError:
+            message = traceback.format_exc()
+            await send({"type": "lifespan.startup.failed", "message": message})
+            raise
+
+    error = startup_error(lifespan, loop)
+
+    assert str(error) == "the application's startup failed"
+    assert error.traceback_text.count("ConnectionRefusedError: no database") == 1
+
+
+@on_each_loop
+def test_application_that_goes_on_after_its_word_of_failure_is_not_waited_for(loop: str):
+    async def lifespan(scope, receive, send):
+        await receive()
+        await send({"type": "lifespan.startup.failed", "message": "no database"})
+        await receive()
+
+    begin = monotonic()
+    assert str(startup_error(lifespan, loop)).endswith("startup failed: no database")
+    assert monotonic() - begin < PATIENCE_SECONDS
+
+
+@on_each_loop
+def test_failure_is_told_where_its_end_takes_too_long(loop: str):
+    async def lifespan(scope, receive, send):
+        await receive()
+        await send({"type": "lifespan.startup.failed", "message": "no database"})
+        await anyio.sleep_forever()
+
+    error = startup_error(lifespan, loop, lifespan_timeout_seconds=SHORT_SECONDS)
+
+    assert str(error).endswith("startup failed: no database")
 
 
 @on_each_loop
@@ -345,6 +445,27 @@ def test_shutdown_that_failed_is_logged(loop: str):
     (event,) = bridge.events.find(level="error")
     assert event["event"] == "application's shutdown failed"
     assert event["detail"] == "still connected"
+
+
+@on_each_loop
+@pytest.mark.parametrize("is_late", [False, True], ids=["at-once", "later"])
+def test_shutdown_that_failed_and_raised_is_logged_once_with_both(loop: str, is_late: bool):
+    async def lifespan(scope, receive, send):
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await send({"type": "lifespan.shutdown.failed", "message": "still connected"})
+        if is_late:
+            await anyio.sleep(SHORT_SECONDS)
+        raise ValueError("by two")
+
+    with running(application(lifespan), loop=loop) as bridge:
+        pass
+
+    (event,) = bridge.events.find(level="error")
+    assert event["event"] == "application's shutdown failed"
+    assert event["detail"] == "still connected"
+    assert "ValueError: by two" in event["traceback"]
 
 
 @on_each_loop
