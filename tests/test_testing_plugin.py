@@ -99,3 +99,11 @@ def test_where_docker_is_required_that_is_a_failure(project, monkeypatch):
     result = run(project)
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["*UWSGIBRIDGE_REQUIRE_DOCKER is set, but*"])
+
+
+def test_docker_can_be_left_out_whether_it_is_there_or_not(project, monkeypatch):
+    monkeypatch.setenv("UWSGIBRIDGE_REQUIRE_DOCKER", "0")
+    project.makepyfile(COMPOSE_TEST)
+    result = run(project, "-rs")
+    result.assert_outcomes(skipped=1)
+    result.stdout.fnmatch_lines(["*UWSGIBRIDGE_REQUIRE_DOCKER=0 leaves it out*"])
