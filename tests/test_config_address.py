@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from uwsgibridge.config.address import (
@@ -14,7 +16,9 @@ from uwsgibridge.config.address import (
     parse_address,
 )
 
-LONGEST_PATH = "/" + "x" * 102  # 103 bytes and a NUL are what every system's sockaddr_un holds
+# struct sockaddr_un holds one byte more, for the NUL: unix(7).
+LONGEST = 107 if sys.platform == "linux" else 103
+LONGEST_PATH = "/" + "x" * (LONGEST - 1)
 
 
 @pytest.mark.parametrize(
@@ -109,10 +113,11 @@ def test_a_unix_address_names_a_file(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("path", "size"),
-    [(LONGEST_PATH + "x", 104), ("/" + "é" * 52, 105), ("/" + "x" * 1000, 1001)],
+    [(LONGEST_PATH + "x", LONGEST + 1), ("/" + "é" * 54, 109), ("/" + "x" * 1000, 1001)],
 )
 def test_a_path_that_no_socket_can_have(path: str, size: int) -> None:
-    with pytest.raises(AddressError, match=f"too long for a unix socket: {size} bytes, 103 fit"):
+    said = f"too long for a unix socket: {size} bytes, {LONGEST} fit"
+    with pytest.raises(AddressError, match=said):
         parse_address(f"unix:{path}")
 
 

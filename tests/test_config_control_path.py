@@ -69,6 +69,14 @@ def test_a_runtime_directory_that_is_none(
     assert default_control_path(42) == own_directory(temporary) / "42.sock"
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
+def test_the_runtime_directory_of_another_user_is_not_used(runtime: Path, temporary: Path) -> None:
+    """As root has it after sudo -E: the user could put a link in the way."""
+    os.chown(runtime, 65_534, 65_534)
+    assert default_control_path(42) == own_directory(temporary) / "42.sock"
+    assert list(runtime.iterdir()) == []
+
+
 @pytest.mark.parametrize("mode", [0o701, 0o750, 0o777, 0o500])
 def test_a_directory_with_another_mode_is_not_used(mode: int, temporary: Path) -> None:
     own_directory(temporary).mkdir()

@@ -6,7 +6,6 @@ import contextlib
 import grp
 import os
 import pwd
-import socket
 import stat
 import subprocess
 import sys
@@ -16,16 +15,15 @@ from pathlib import Path
 
 import pytest
 
-from uwsgibridge.config.address import DescriptorAddress, UnixAddress
-from uwsgibridge.config.settings import SettingsError
+from uwsgibridge.config.settings import Settings, SettingsError
 from uwsgibridge.identity import (
     PidFile,
     PidFileError,
     drop_privileges,
-    give_sockets,
     resolve_user,
+    socket_files,
 )
-from uwsgibridge.listener.sockets import BindError, ListeningSocket, open_sockets
+from uwsgibridge.listener.sockets import BindError, SocketFiles, open_sockets
 
 NOBODY = 65_534
 # No user has it, and no group.
@@ -255,47 +253,119 @@ def test_privileges_that_outlast_the_change_are_noticed():
 # The socket files.
 
 
+def files_of(**options: str) -> SocketFiles:
+    return socket_files(Settings(**options))  # type: ignore[arg-type] # all of these are texts
+
+
 @need_root
-def test_socket_files_of_ours_are_given(directory: Path):
-    ours, replaced = f"unix:{directory}/ours.sock", f"unix:{directory}/replaced.sock"
-    with open_sockets([ours, replaced, "127.0.0.1:0"], mode="0660", backlog=1) as sockets:
-        (directory / "replaced.sock").unlink()
-        (directory / "replaced.sock").symlink_to("/etc/passwd")
-        give_sockets(sockets, NOBODY, UNNAMED)
-        found = (directory / "ours.sock").stat()
+def test_socket_files_are_given_before_anybody_can_meet_them(directory: Path):
+    files = files_of(user=str(NOBODY), group=str(UNNAMED))
+    assert files == SocketFiles(0o660, (NOBODY, UNNAMED), NOBODY, UNNAMED)
+    with open_sockets([f"unix:{directory}/s", "127.0.0.1:0"], mode=files, backlog=1):
+        found = (directory / "s").stat()
         assert (found.st_uid, found.st_gid) == (NOBODY, UNNAMED)
         assert stat.S_IMODE(found.st_mode) == 0o660
-        assert (directory / "replaced.sock").lstat().st_uid == 0
-        assert Path("/etc/passwd").stat().st_uid == 0
 
 
 @need_root
-def test_socket_files_of_others_are_left_alone(directory: Path):
-    path = directory / "theirs.sock"
-    with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(str(path))
-        for address in (UnixAddress(str(path)), DescriptorAddress(listening.fileno())):
-            give_sockets([ListeningSocket(listening, address)], NOBODY, NOBODY)
-    assert path.stat().st_uid == 0
+@pytest.mark.parametrize(
+    ("options", "owner"),
+    [
+        ({}, (0, 0)),
+        ({"group": "1"}, (0, 1)),
+        ({"socket_owner": str(NOBODY)}, (NOBODY, 0)),
+        ({"socket_owner": ":2"}, (0, 2)),
+        ({"socket_owner": f"{NOBODY}:2"}, (NOBODY, 2)),
+        ({"socket_owner": f"{UNNAMED}:2", "user": str(NOBODY), "group": "1"}, (UNNAMED, 2)),
+        ({"socket_owner": ":2", "user": str(NOBODY), "group": "1"}, (NOBODY, 2)),
+    ],
+)
+@pytest.mark.parametrize("directory_owner", [0, NOBODY])
+def test_socket_owner(
+    directory: Path, options: dict[str, str], owner: tuple[int, int], directory_owner: int
+):
+    os.chown(directory, directory_owner, directory_owner)
+    with open_sockets([f"unix:{directory}/s"], mode=files_of(**options), backlog=1):
+        found = (directory / "s").stat()
+        assert (found.st_uid, found.st_gid) == owner
+    assert names_in(directory) == []
 
 
-def test_socket_file_that_is_gone_is_no_error(directory: Path):
-    with open_sockets([f"unix:{directory}/s"], mode="0660", backlog=1) as sockets:
-        (directory / "s").unlink()
-        give_sockets(sockets, os.geteuid(), os.getegid())
+@pytest.mark.parametrize(
+    ("owner", "said"),
+    [
+        ("no-such-one", "--socket-owner 'no-such-one': there is no such user"),
+        (":no-such-one", "--socket-owner 'no-such-one': there is no such group"),
+    ],
+)
+def test_unknown_socket_owner_is_refused(owner: str, said: str):
+    with pytest.raises(SettingsError, match=said):
+        files_of(socket_owner=owner)
 
 
+AS_A_MEMBER = """
+if os.geteuid() == 0:
+    os.setgroups([int(sys.argv[3])])
+    os.setgid(int(sys.argv[2]))
+    os.setuid(int(sys.argv[2]))
+from uwsgibridge.config.settings import Settings
+os.chdir(sys.argv[1])
+try:
+    settings = Settings(**eval(sys.argv[4]))
+    user = identity.resolve_user(settings.user, settings.group)
+    with open_sockets(["unix:s"], mode=identity.socket_files(settings), backlog=1):
+        print(os.stat("s").st_uid, os.stat("s").st_gid, user)
+except SettingsError as error:
+    print(error)
+"""
+
+
+@need_root
+@pytest.mark.parametrize("options", [{"group": "4"}, {"socket_owner": ":4"}])
+def test_without_root_sockets_can_have_a_group_that_the_user_is_a_member_of(
+    directory: Path, options: dict[str, str]
+):
+    os.chown(directory, NOBODY, NOBODY)
+    said = run(AS_A_MEMBER, str(directory), str(NOBODY), "4", repr(options))
+    # The process stays what it is.
+    user = (NOBODY, NOBODY) if "group" in options else None
+    assert said == f"{NOBODY} 4 {user}\n"
+
+
+@need_root
+@pytest.mark.parametrize(
+    ("owner", "reason"),
+    [
+        (
+            ":6",
+            "--socket-owner :6: nobody is no member of this group; take one of adm, nogroup, or",
+        ),
+        ("0", "--socket-owner 0: only root can give a socket to another user; start as root"),
+    ],
+)
+def test_without_root_nothing_else_is_given(directory: Path, owner: str, reason: str):
+    os.chown(directory, NOBODY, NOBODY)
+    said = run(AS_A_MEMBER, str(directory), str(NOBODY), "4", repr({"socket_owner": owner}))
+    assert said.startswith(reason)
+
+
+@need_root
 def test_socket_file_that_can_not_be_given_is_told(directory: Path):
+    """As in a container that was started without the capability."""
+    os.chown(directory, NOBODY, NOBODY)
     with (
-        open_sockets([f"unix:{directory}/s"], mode="0660", backlog=1) as sockets,
         as_nobody(),
         pytest.raises(BindError) as raised,
+        open_sockets(
+            [f"unix:{directory}/s"], mode=SocketFiles(0o660, None, UNNAMED, UNNAMED), backlog=1
+        ),
     ):
-        give_sockets(sockets, UNNAMED, UNNAMED)
+        raise AssertionError("it was given")
     assert str(raised.value).startswith(
-        f"unix:{directory}/s: the file can't be given to user {UNNAMED}"
+        f"unix:{directory}/s: the socket can't be given to user {UNNAMED} with group {UNNAMED}"
     )
-    assert "--user" in str(raised.value)
+    assert "--socket-owner" in str(raised.value)
+    assert names_in(directory) == []
 
 
 @need_root
@@ -308,8 +378,9 @@ def test_socket_file_after_the_drop(directory: Path, owner: int, mode: int, is_r
     directory.chmod(mode)
     os.chown(directory, owner, owner)
     run(
-        "with open_sockets([sys.argv[1]], mode='0660', backlog=1) as sockets:\n"
-        "    identity.give_sockets(sockets, int(sys.argv[2]), int(sys.argv[2]))\n"
+        "from uwsgibridge.config.settings import Settings\n"
+        "files = identity.socket_files(Settings(user=sys.argv[2], group=sys.argv[2]))\n"
+        "with open_sockets([sys.argv[1]], mode=files, backlog=1) as sockets:\n"
         "    identity.drop_privileges(int(sys.argv[2]), int(sys.argv[2]))\n",
         f"unix:{directory}/s",
         str(NOBODY),

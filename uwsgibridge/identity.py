@@ -9,13 +9,12 @@ import os
 import pwd
 import sys
 import tempfile
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from uwsgibridge.config.address import UnixAddress
-from uwsgibridge.config.settings import SettingsError
-from uwsgibridge.listener.sockets import BindError, ListeningSocket
+from uwsgibridge.config.settings import Settings, SettingsError
+from uwsgibridge.listener.sockets import SocketFiles
+from uwsgibridge.system.safe_path import name_user, set_groups
 
 # (uid_t) -1 means "leave it as it is": setreuid(2).
 _MAX_ID: Final = 2**32 - 2
@@ -40,7 +39,8 @@ def resolve_user(user: str, group: str) -> tuple[int, int] | None:
             where it runs as that user already.
 
     Returns:
-        The numbers of user and group; None where neither is given.
+        The numbers of user and group to become; None where neither is given. Without root, a group that
+        the user is a member of is fine: then it is the group of the sockets alone.
 
     Raises:
         SettingsError: there is no such user or group, or it takes root to become them.
@@ -55,6 +55,8 @@ def resolve_user(user: str, group: str) -> tuple[int, int] | None:
         gid = own[1]
     else:
         gid = _primary_group_id(user, uid)
+    if own[0] != 0 and uid == own[0] and gid in _own_groups():
+        return own  # the group is for the sockets: see `socket_files`
     if own[0] != 0 and (uid, gid) != own:
         option = f"--user {user}" if uid != own[0] else f"--group {group}"
         raise SettingsError(f"{option}: only root can become another; start as root, or without it")
@@ -78,7 +80,7 @@ def drop_privileges(uid: int, gid: int) -> None:
         return
     try:
         # In this order: once the user is another, groups are out of reach.
-        _set_groups(uid, gid)
+        set_groups(uid, gid)
         os.setgid(gid)
         os.setuid(uid)
     except OSError as error:
@@ -93,37 +95,43 @@ def drop_privileges(uid: int, gid: int) -> None:
         )
 
 
-def give_sockets(sockets: Iterable[ListeningSocket], uid: int, gid: int) -> None:
-    """Make user and group own the socket files that we made; to be called before `drop_privileges`.
+def socket_files(settings: Settings) -> SocketFiles:
+    """Find out whose the files of unix sockets are to be.
 
-    The group is what usually lets Nginx in (``--socket-mode 0660``). At the end, the user can remove a
-    file only if they may write in its directory: one of their own, as systemd's ``RuntimeDirectory=``
-    makes it, or one that is everybody's, such as /tmp, where they have to own the file as well. In
-    any other, such as /run itself, the file stays behind, and the next start replaces it.
+    They are ``--socket-owner``'s, else those of ``--user`` and ``--group``, else whoever makes them. The
+    group is what usually lets Nginx in (``--socket-mode 0660``). At the end, the user can remove a file
+    only if they may write in its directory: one of their own, as systemd's ``RuntimeDirectory=`` makes
+    it, or one that is everybody's, such as /tmp, where they have to own the file as well. In any other,
+    such as /run itself, the file stays behind, and the next start replaces it.
 
     Args:
-        sockets: all of them; those that have no file of ours are left alone.
-        uid: of `resolve_user`.
-        gid: of `resolve_user`.
+        settings: say it in ``user``, ``group``, ``socket_owner`` and ``socket_mode``.
 
     Raises:
-        BindError: the system refuses it.
+        SettingsError: there is no such user or group, or it takes root to give files to them.
     """
-    for listening in sockets:
-        if not isinstance(listening.address, UnixAddress):
-            continue
-        path = listening.address.path
-        try:
-            found = os.lstat(path)
-            if (found.st_dev, found.st_ino) == listening.owned_file:
-                os.chown(path, uid, gid, follow_symlinks=False)
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            raise BindError(
-                f"{listening.address}: the file can't be given to user {uid} and group {gid} of "
-                f"--user: {error.strerror}"
-            ) from None
+    user = resolve_user(settings.user, settings.group)
+    uid, gid = user if user is not None else (-1, -1)
+    if settings.group:
+        gid = _group_id(settings.group)
+    name, _, group = settings.socket_owner.partition(":")
+    option = f"--socket-owner {settings.socket_owner}"
+    if name:
+        uid = _user_id(name, "--socket-owner")
+    if group:
+        gid = _group_id(group, "--socket-owner")
+    if os.geteuid() != 0:
+        if uid not in {-1, os.geteuid()}:
+            raise SettingsError(
+                f"{option}: only root can give a socket to another user; start as root"
+            )
+        if gid not in {-1, *_own_groups()}:
+            raise SettingsError(
+                f"{option}: {name_user(os.geteuid())} is no member of this group; take one of "
+                f"{_named_groups()}, or start as root"
+            )
+    maker = user if os.geteuid() == 0 and user is not None and user[0] != 0 else None
+    return SocketFiles(int(settings.socket_mode, 8), maker, uid, gid)
 
 
 class PidFile:
@@ -243,24 +251,38 @@ def raise_oom_score(by: int) -> None:
         _OOM_SCORE.write_bytes(b"%d" % min(score, _MAX_OOM_SCORE))
 
 
-def _user_id(user: str) -> int:
+def _own_groups() -> set[int]:
+    return {os.getegid(), *os.getgroups()}
+
+
+def _named_groups() -> str:
+    names = []
+    for gid in sorted(_own_groups()):
+        try:
+            names.append(grp.getgrgid(gid).gr_name)
+        except KeyError:
+            names.append(str(gid))
+    return ", ".join(names)
+
+
+def _user_id(user: str, option: str = "--user") -> int:
     number = _number(user)
     if number is not None:
         return number
     try:
         return pwd.getpwnam(user).pw_uid
     except (KeyError, ValueError):  # ValueError: no name that the system's list could have
-        raise SettingsError(f"--user {user!r}: there is no such user") from None
+        raise SettingsError(f"{option} {user!r}: there is no such user") from None
 
 
-def _group_id(group: str) -> int:
+def _group_id(group: str, option: str = "--group") -> int:
     number = _number(group)
     if number is not None:
         return number
     try:
         return grp.getgrnam(group).gr_gid
     except (KeyError, ValueError):
-        raise SettingsError(f"--group {group!r}: there is no such group") from None
+        raise SettingsError(f"{option} {group!r}: there is no such group") from None
 
 
 def _primary_group_id(user: str, uid: int) -> int:
@@ -277,15 +299,6 @@ def _number(text: str) -> int | None:
         number = int(text)
         return number if number <= _MAX_ID else None
     return None
-
-
-def _set_groups(uid: int, gid: int) -> None:
-    try:
-        name = pwd.getpwuid(uid).pw_name
-    except KeyError:
-        os.setgroups([gid])
-    else:
-        os.initgroups(name, gid)
 
 
 def _can_become_root() -> bool:

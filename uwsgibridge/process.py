@@ -21,6 +21,7 @@ from uwsgibridge.exit_status import show_failure
 from uwsgibridge.hosts.forked_copy import kept_from_copies, leave_if_copy
 from uwsgibridge.hosts.loading import ApplicationError, load_application, load_hook
 from uwsgibridge.hosts.loops import AsyncioLoop
+from uwsgibridge.identity import socket_files
 from uwsgibridge.listener.sockets import ListeningSocket, open_sockets
 from uwsgibridge.process_end import ProcessEnd, status_after
 from uwsgibridge.serving import (
@@ -43,7 +44,7 @@ def run_process(
     settings: Settings,
     logger: Logger,
     *,
-    bound: Callable[[Sequence[ListeningSocket]], None],
+    bound: Callable[[], None],
 ) -> None:
     """Serve in the foreground until SIGTERM, SIGINT or SIGHUP, then drain and return.
 
@@ -53,7 +54,7 @@ def run_process(
         app_name: the application as ``module:attribute``; may be None where mounts are given.
         settings: everything else.
         logger: where log events go.
-        bound: called with the sockets before anything of the application is.
+        bound: called when the sockets are open, before anything of the application is.
 
     Raises:
         SettingsError: nothing to serve, or a loop that is not installed.
@@ -63,9 +64,11 @@ def run_process(
     """
     with (
         ProcessEnd(settings, logger) as end,
-        open_sockets(settings.bind, mode=settings.socket_mode, backlog=settings.backlog) as sockets,
+        open_sockets(
+            settings.bind, mode=socket_files(settings), backlog=settings.backlog
+        ) as sockets,
     ):
-        bound(sockets)
+        bound()
         reopen_log_at_signal(settings)
         applications = load_applications(app_name, settings)
         lifeline = os.environ.get(LIFELINE_VARIABLE, "")

@@ -6,25 +6,21 @@ import contextlib
 import os
 import resource
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from uwsgibridge.config.settings import Settings
 from uwsgibridge.identity import (
     PidFile,
     drop_privileges,
-    give_sockets,
     resolve_user,
     set_title,
 )
-from uwsgibridge.listener.sockets import ListeningSocket
 from uwsgibridge.telemetry.log_file import LogFileError, open_log_file
 
 
 @contextlib.contextmanager
-def take_standing(
-    settings: Settings, *, upgraded: bool = False
-) -> Iterator[Callable[[Sequence[ListeningSocket]], None]]:
+def take_standing(settings: Settings, *, upgraded: bool = False) -> Iterator[Callable[[], None]]:
     """Set what comes before anything else: limit on descriptors, log file, umask, title, pid file.
 
     Args:
@@ -32,7 +28,7 @@ def take_standing(
         upgraded: whether this program has taken over a process that serves: nothing may end it then.
 
     Yields:
-        What is to be called with the sockets once they are open; it gives up privileges.
+        What is to be called once the sockets are open; it gives up privileges.
 
     Raises:
         SettingsError, LogFileError, PidFileError: one of them can't be had.
@@ -44,19 +40,15 @@ def take_standing(
     if settings.log_file:
         path = Path(settings.log_file).absolute()
         try:
-            open_log_file(path)
+            open_log_file(path, user)
         except LogFileError as error:
             if not upgraded:
                 raise
             print(f"Error: {error}", file=sys.stderr)  # noqa: T201 - to the old file, which stays
-        else:
-            if user is not None and os.geteuid() == 0:
-                os.chown(path, *user)  # who opens it anew, after logrotate
     set_title(settings.title, "supervisor" if settings.workers else "worker")
 
-    def bound(sockets: Sequence[ListeningSocket]) -> None:
+    def bound() -> None:
         if user is not None:
-            give_sockets(sockets, *user)
             drop_privileges(*user)
 
     with PidFile(settings.pid_file) if settings.pid_file else contextlib.nullcontext():

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 # struct sockaddr_un holds 108 bytes with the final NUL on Linux, 104 on macOS.
-_MAX_UNIX_PATH_BYTES: Final = 103
+MAX_UNIX_PATH_BYTES: Final = 107 if sys.platform == "linux" else 103
 
 _MAX_FD_DIGITS: Final = 9
 
@@ -79,10 +80,10 @@ def parse_address(text: str) -> Address:
             size = len(os.fsencode(path))
         except UnicodeEncodeError:
             raise AddressError(f"{text!r} is no path that a file can have") from None
-        if size > _MAX_UNIX_PATH_BYTES:
+        if size > MAX_UNIX_PATH_BYTES:
             raise AddressError(
                 f"the path of {text!r} is too long for a unix socket: "
-                f"{size} bytes, {_MAX_UNIX_PATH_BYTES} fit"
+                f"{size} bytes, {MAX_UNIX_PATH_BYTES} fit"
             )
         return UnixAddress(path)
     if text.startswith("fd://"):

@@ -68,7 +68,9 @@ def remove_control_directory() -> None:
 
 def _directories() -> Iterator[Path]:
     runtime = Path(os.environ.get("XDG_RUNTIME_DIR", ""))
-    if runtime.is_absolute():  # any other is to be ignored: XDG Base Directory Specification
+    # Any other is to be ignored: XDG Base Directory Specification. Root may have that of the user who
+    # has become root (sudo -E), and that user could put a link in the way.
+    if runtime.is_absolute() and _is_ours(runtime):
         yield runtime / "uwsgibridge"
     try:
         temporary = Path(tempfile.gettempdir())
@@ -81,6 +83,13 @@ def _sockets() -> Iterator[Path]:
     for directory in _directories():
         if _is_ours_alone(directory):
             yield from sorted(directory.glob("*.sock"))
+
+
+def _is_ours(directory: Path) -> bool:
+    try:
+        return directory.stat().st_uid == os.geteuid()
+    except OSError:
+        return False
 
 
 def _is_ours_alone(directory: Path) -> bool:

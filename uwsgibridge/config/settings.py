@@ -80,6 +80,13 @@ class Settings:
         section="Listening",
         metavar="MODE",
     )
+    socket_owner: str = _option(
+        "",
+        "Owner of a unix socket; by default --user and --group. Without root, :GROUP with one that the "
+        "user is a member of.",
+        section="Listening",
+        metavar="USER:GROUP",
+    )
     backlog: int = _option(
         2048,
         "Connections that wait in the kernel; Linux caps it at net.core.somaxconn.",
@@ -250,7 +257,12 @@ class Settings:
         "The user to become when the sockets are open; by name or number. Needs root.",
         section="System",
     )
-    group: str = _option("", "The group to become; by default the user's.", section="System")
+    group: str = _option(
+        "",
+        "The group to become, and that of unix sockets; by default the user's. Without root, one that the "
+        "user is a member of: sockets have it.",
+        section="System",
+    )
     umask: str = _option(
         "", "Permissions that new files do not get, in octal.", section="System", metavar="MODE"
     )

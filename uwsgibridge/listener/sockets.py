@@ -8,17 +8,26 @@ import os
 import socket
 import stat
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from uwsgibridge.config.address import (
+    MAX_UNIX_PATH_BYTES,
     Address,
     DescriptorAddress,
     TcpAddress,
     UnixAddress,
     parse_address,
+)
+from uwsgibridge.system.safe_path import (
+    Place,
+    UnsafePathError,
+    acting_as,
+    give_held,
+    hold_place,
+    name_user,
 )
 
 # How long the kernel holds a TCP connection back that has sent nothing yet. nginx sends right after
@@ -28,6 +37,23 @@ _DEFER_ACCEPT_SECONDS: Final = 1
 
 class BindError(Exception):
     """An address can't be listened at; the message says why, and what would help."""
+
+
+@dataclass(frozen=True, slots=True)
+class SocketFiles:
+    """Whose the files of unix sockets are, and what they permit.
+
+    Attributes:
+        mode: permissions.
+        maker: user and group as whom root makes them where that user may; None for this process's.
+        uid: the owner that they are given; -1 leaves who made them.
+        gid: the group that they are given; -1 leaves that of who made them.
+    """
+
+    mode: int
+    maker: tuple[int, int] | None = None
+    uid: int = -1
+    gid: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,29 +88,33 @@ class ListeningSocket:
     def remove_file(self) -> None:
         """Remove the socket file if it is still the one that we made."""
         if self.owned_file is not None and isinstance(self.address, UnixAddress):
-            with contextlib.suppress(OSError):
-                if _identity(self.address.path) == self.owned_file:
-                    Path(self.address.path).unlink()
+            with (
+                contextlib.suppress(OSError, UnsafePathError),
+                hold_place(self.address.path) as place,
+            ):
+                if _identity(place.name, place) == self.owned_file:
+                    os.unlink(place.name, dir_fd=place.directory)
 
 
 @contextlib.contextmanager
 def open_sockets(
-    addresses: Iterable[str], *, mode: str, backlog: int
+    addresses: Iterable[str], *, mode: str | SocketFiles, backlog: int
 ) -> Iterator[list[ListeningSocket]]:
     """Listen at all addresses, and close them at the end.
 
     Args:
         addresses: as `parse_address` takes them.
-        mode: permissions of unix sockets, octal.
+        mode: permissions of unix sockets, octal; or those and their owner.
         backlog: of each.
 
     Raises:
         BindError: one of them can't be had; none stays open.
     """
+    files = SocketFiles(int(mode, 8)) if isinstance(mode, str) else mode
     with contextlib.ExitStack() as stack:
         opened: list[ListeningSocket] = []
         for text in addresses:
-            for listening in _listen(parse_address(text), int(mode, 8), backlog):
+            for listening in _listen(parse_address(text), files, backlog):
                 stack.callback(listening.close)
                 opened.append(listening)
         yield opened
@@ -105,10 +135,10 @@ def adopt_socket(
     return ListeningSocket(listening, address, owned_file)
 
 
-def _listen(address: Address, mode: int, backlog: int) -> list[ListeningSocket]:
+def _listen(address: Address, files: SocketFiles, backlog: int) -> list[ListeningSocket]:
     match address:
         case UnixAddress():
-            return [_listen_unix(address, mode, backlog)]
+            return [_listen_unix(address, files, backlog)]
         case TcpAddress():
             return _listen_tcp(address, backlog)
         case DescriptorAddress():
@@ -152,29 +182,109 @@ def _listen_tcp(address: TcpAddress, backlog: int) -> list[ListeningSocket]:
     return opened
 
 
-def _listen_unix(address: UnixAddress, mode: int, backlog: int) -> ListeningSocket:
-    path = address.path
-    _refuse_live_socket(path)
+def _listen_unix(address: UnixAddress, files: SocketFiles, backlog: int) -> ListeningSocket:
+    _refuse_live_socket(address.path)
+    try:
+        if os.geteuid() == 0 and files.maker is not None and files.maker[0] != 0:
+            # In a directory of the user's own, everything is done with the user's rights: a link that
+            # the user has put there leads nowhere that the user may not go.
+            maker = files.maker
+            with contextlib.suppress(PermissionError):
+                return _make_socket_file(address, files, backlog, lambda: acting_as(*maker))
+        return _make_socket_file(address, files, backlog, contextlib.nullcontext)
+    except UnsafePathError as error:
+        raise BindError(f"{address}: {error}") from None
+    except OSError as error:
+        raise BindError(_why_unix(address, error)) from None
+
+
+def _make_socket_file(
+    address: UnixAddress,
+    files: SocketFiles,
+    backlog: int,
+    rights: Callable[[], contextlib.AbstractContextManager[None]],
+) -> ListeningSocket:
     # Bound under another name, made accessible, and then moved: nobody ever meets a socket that
-    # refuses them, and a stale one is replaced in one step. Short, for sun_path is.
-    temporary = f"{path}.{os.getpid() % 1000}"
+    # refuses them, and a stale one is replaced in one step.
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    with contextlib.ExitStack() as on_failure:
+    with contextlib.ExitStack() as stack, contextlib.ExitStack() as on_failure:
         on_failure.callback(listening.close)
-        try:
-            if Path(temporary).is_socket():
-                Path(temporary).unlink()  # of a process with such a number that was killed here
-            listening.bind(temporary)
-            on_failure.callback(Path(temporary).unlink, missing_ok=True)
-            Path(temporary).chmod(mode)
-            listening.listen(backlog)
-            identity = _identity(temporary)
-            Path(temporary).rename(path)
-        except OSError as error:
-            raise BindError(_why_unix(address, error)) from None
+        with rights():
+            place = stack.enter_context(hold_place(address.path))
+            temporary = _temporary_name(address.path, place.name)
+
+            def remove_temporary() -> None:
+                with contextlib.suppress(FileNotFoundError), rights():
+                    os.unlink(temporary, dir_fd=place.directory)
+
+            if _is_socket(temporary, place):
+                remove_temporary()  # of a process with such a number that was killed here
+            _bind(listening, address, place, temporary, files.mode)
+            on_failure.callback(remove_temporary)
+        identity = _give(place, temporary, files)
+        listening.listen(backlog)
+        with rights():
+            os.rename(temporary, place.name, src_dir_fd=place.directory, dst_dir_fd=place.directory)
         listening.setblocking(False)
         on_failure.pop_all()
     return ListeningSocket(listening, address, identity)
+
+
+def _temporary_name(path: str, name: str) -> str:
+    suffix = f".{os.getpid() % 1000}"
+    is_short = len(os.fsencode(path + suffix)) <= MAX_UNIX_PATH_BYTES
+    return name + suffix if is_short else suffix
+
+
+def _bind(
+    listening: socket.socket, address: UnixAddress, place: Place, name: str, mode: int
+) -> None:
+    """Bind to a name in a directory, with these permissions from the first moment."""
+    # For Linux, bind(2) takes them from the socket itself (unix_bind in net/unix/af_unix.c), also where
+    # the directory has an access control list, which has the umask ignored.
+    with contextlib.suppress(OSError):
+        os.fchmod(listening.fileno(), mode)
+    path = os.path.join(os.path.dirname(address.path), name)  # noqa: PTH118, PTH120 - as it was written
+    if place.exposed is not None or len(os.fsencode(path)) > MAX_UNIX_PATH_BYTES:
+        path = place.through_descriptor(name)
+    before = os.umask(0o777 & ~mode)
+    try:
+        listening.bind(path)
+    finally:
+        os.umask(before)
+
+
+def _give(place: Place, name: str, files: SocketFiles) -> tuple[int, int]:
+    """Give the new socket file its owner; tell its device and inode."""
+    if not hasattr(os, "O_PATH"):  # macOS
+        if (files.uid, files.gid) != (-1, -1):
+            os.chown(name, files.uid, files.gid, dir_fd=place.directory, follow_symlinks=False)
+        return _identity(name, place)
+    held = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place.directory)
+    try:
+        found = os.fstat(held)
+        # Whoever else can write here may have put something else in its place: that is not given away.
+        makers = {os.geteuid(), files.maker[0] if files.maker is not None else os.geteuid()}
+        if not stat.S_ISSOCK(found.st_mode) or found.st_nlink != 1 or found.st_uid not in makers:
+            raise UnsafePathError(
+                f"another user has replaced the socket in {place.path} while it was made; take a "
+                "directory that nobody else can write"
+            )
+        wanted = (
+            found.st_uid if files.uid == -1 else files.uid,
+            found.st_gid if files.gid == -1 else files.gid,
+        )
+        if wanted != (found.st_uid, found.st_gid):
+            try:
+                give_held(held, *wanted)
+            except OSError as error:
+                raise UnsafePathError(
+                    f"the socket can't be given to {name_user(wanted[0])} with group {wanted[1]} "
+                    f"(--socket-owner, --user, --group): {error.strerror}"
+                ) from None
+    finally:
+        os.close(held)
+    return found.st_dev, found.st_ino
 
 
 def _inherit(address: DescriptorAddress) -> ListeningSocket:
@@ -222,9 +332,17 @@ def _refuse_live_socket(path: str) -> None:
     raise BindError(f"unix:{path}: another process listens there; stop it, or use another path")
 
 
-def _identity(path: str) -> tuple[int, int]:
-    found = os.lstat(path)
+def _identity(name: str, place: Place) -> tuple[int, int]:
+    found = os.stat(name, dir_fd=place.directory, follow_symlinks=False)
     return found.st_dev, found.st_ino
+
+
+def _is_socket(name: str, place: Place) -> bool:
+    try:
+        found = os.stat(name, dir_fd=place.directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return stat.S_ISSOCK(found.st_mode)
 
 
 def _why_tcp(address: TcpAddress, error: OSError) -> str:

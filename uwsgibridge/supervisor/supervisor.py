@@ -21,6 +21,7 @@ from uwsgibridge.config.control_path import (
 from uwsgibridge.config.settings import DEFAULT_BIND, Settings, SettingsError
 from uwsgibridge.error_groups import single_error
 from uwsgibridge.exit_status import EXIT_APPLICATION, EXIT_FAILURE, StartFailed
+from uwsgibridge.identity import socket_files
 from uwsgibridge.listener.sockets import BindError, ListeningSocket, open_sockets
 from uwsgibridge.server_signals import SERVER_SIGNALS
 from uwsgibridge.supervisor.caretaker import Caretaker
@@ -48,7 +49,7 @@ def run_supervisor(
     settings: Settings,
     logger: Logger,
     *,
-    bound: Callable[[Sequence[ListeningSocket]], None],
+    bound: Callable[[], None],
 ) -> None:
     """Serve with workers until SIGTERM or SIGINT, then drain and return.
 
@@ -59,7 +60,7 @@ def run_supervisor(
         app_name: as for `uwsgibridge.process.run_process`.
         settings: `settings.workers` of them.
         logger: where log events go.
-        bound: called with the sockets, before anything of the application is.
+        bound: called when the sockets are open, before anything of the application is.
 
     Raises:
         SettingsError: what systemd handed over, or what is to be watched, can't be used.
@@ -76,8 +77,7 @@ def run_supervisor(
         require_watchfiles()
         require_directories(_watched(settings))
     with _open_sockets(settings, heritage, logger) as sockets, single_error():
-        every = [one for all_ in sockets.values() for one in all_]
-        bound(every)
+        bound()
         while True:
             supervisor = _Supervisor(app_name, settings, logger, sockets, notifier, heritage)
             heritage = trio.run(supervisor.run)
@@ -125,7 +125,7 @@ def _open_sockets(
                 continue
             try:
                 sockets[address] = stack.enter_context(
-                    open_sockets((address,), mode=settings.socket_mode, backlog=settings.backlog)
+                    open_sockets((address,), mode=socket_files(settings), backlog=settings.backlog)
                 )
             except BindError as error:
                 if heritage is None:

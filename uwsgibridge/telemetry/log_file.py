@@ -8,20 +8,32 @@ and processes that are started later inherit it.
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 from typing import Final
+
+from uwsgibridge.system.safe_path import (
+    Place,
+    UnsafePathError,
+    acting_as,
+    hold_place,
+    name_user,
+)
 
 _STANDARD_ERROR: Final = 2
 
 # The group may read, for what collects logs; the umask may take that away.
 _MODE: Final = 0o640
 
+# Without O_NONBLOCK, opening a FIFO that nobody reads would wait for a reader.
+_FLAGS: Final = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC
+
 
 class LogFileError(Exception):
     """The log file can't be opened; the message names ``--log-file``."""
 
 
-def open_log_file(path: Path) -> None:
+def open_log_file(path: Path, owner: tuple[int, int] | None = None) -> None:
     """Send all that this process writes to standard error to the end of a file.
 
     Call it before `make_logger`, so that ``auto`` sees the file and not the terminal. Call it again
@@ -29,25 +41,66 @@ def open_log_file(path: Path) -> None:
     outside. No log event is lost or cut in two: other threads may write meanwhile, and what is still in
     the stream's buffer goes to the new file. Safe in a signal handler.
 
+    Root opens it as the owner where the owner may. Where not, root makes it and gives it away only in a
+    directory that nobody else can write: elsewhere the owner could have put a link to another file there.
+
     Args:
         path: absolute, for the application may change the directory; made where it is missing.
+        owner: user and group that are to open it anew; None for those of this process.
 
     Raises:
         LogFileError: standard error stays what it was.
     """
     try:
-        # Without O_NONBLOCK, opening a FIFO that nobody reads would wait for a reader.
-        descriptor = os.open(
-            path,
-            os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOCTTY | os.O_NONBLOCK,
-            _MODE,
-        )
+        descriptor = _open(path, owner)
     except FileNotFoundError:
         raise LogFileError(
             f"--log-file {path}: there is no directory {path.resolve().parent}"
         ) from None
+    except UnsafePathError as error:
+        raise LogFileError(f"--log-file {path}: {error}") from None
     except OSError as error:
         raise LogFileError(f"--log-file {path} can't be opened: {error.strerror}") from None
     os.set_blocking(descriptor, True)
     os.dup2(descriptor, _STANDARD_ERROR)
     os.close(descriptor)
+
+
+def _open(path: Path, owner: tuple[int, int] | None) -> int:
+    if os.geteuid() != 0:
+        return os.open(path, _FLAGS, _MODE)
+    if owner is not None and owner[0] != 0:
+        try:
+            with acting_as(*owner):
+                return os.open(path, _FLAGS, _MODE)
+        except PermissionError:
+            pass
+    with hold_place(path) as place:
+        return _open_as_root(place, owner)
+
+
+def _open_as_root(place: Place, owner: tuple[int, int] | None) -> int:
+    is_alone = place.is_roots_alone or place.is_kernels
+    if owner is not None and owner[0] != 0 and not is_alone:
+        name = name_user(owner[0])
+        exposed = place.exposed or f"everybody can make files in {place.path}"
+        raise UnsafePathError(
+            f"{name} may not open it, and root does not since {exposed}: give the file to {name} "
+            "(chown), or put it in a directory that only root can write"
+        )
+    flags = _FLAGS if place.is_kernels else _FLAGS | os.O_NOFOLLOW
+    descriptor = os.open(place.name, flags, _MODE, dir_fd=place.directory)
+    try:
+        found = os.fstat(descriptor)
+        if stat.S_ISREG(found.st_mode):
+            if found.st_nlink > 1 and not is_alone:
+                raise UnsafePathError(
+                    "the file has a second name (a hard link), which another user may have given it: "
+                    f"remove it, since {place.exposed or f'everybody can make files in {place.path}'}"
+                )
+            if owner is not None and is_alone:
+                os.fchown(descriptor, *owner)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor

@@ -1,0 +1,355 @@
+"""What a user can do to root who starts a service for them: links at each place, files that are swapped."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from time import monotonic, sleep
+
+import pytest
+
+from tests.bridge_process import run_to_its_end, running_process
+from uwsgibridge.client import PingError, ping
+from uwsgibridge.listener.sockets import BindError, SocketFiles, open_sockets
+from uwsgibridge.telemetry.log_file import LogFileError, open_log_file
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="it takes root to have something to lose")
+
+NOBODY = 65_534
+ANOTHER = 54_321
+PATIENCE_SECONDS = 60.0
+
+APPLICATION = """
+def app(environ, start_response):
+    start_response("200 OK", [])
+    return []
+"""
+
+
+@pytest.fixture
+def ground() -> Iterator[Path]:
+    """A directory of root's that all may enter, with a short path."""
+    with tempfile.TemporaryDirectory() as path:
+        Path(path).chmod(0o755)
+        yield Path(path)
+
+
+@pytest.fixture
+def theirs(ground: Path) -> Path:
+    """A directory of the user's."""
+    directory = ground / "theirs"
+    directory.mkdir()
+    os.chown(directory, NOBODY, NOBODY)
+    return directory
+
+
+@pytest.fixture
+def victim(ground: Path) -> Iterator[Path]:
+    """A file in a directory of root's, both of which nobody may touch: it is as it was afterwards."""
+    directory = ground / "roots"
+    directory.mkdir(mode=0o755)
+    file = directory / "shadow"
+    file.write_text("precious\n")
+    file.chmod(0o600)
+    before = [(it.st_uid, it.st_gid, it.st_mode) for it in (file.stat(), directory.stat())]
+    yield file
+    after = [(it.st_uid, it.st_gid, it.st_mode) for it in (file.stat(), directory.stat())]
+    assert after == before
+    assert file.read_text() == "precious\n"
+    assert [it.name for it in directory.iterdir()] == ["shadow"]
+
+
+@contextlib.contextmanager
+def as_the_user() -> Iterator[None]:
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.fixture
+def application(ground: Path) -> Path:
+    directory = ground / "code"
+    directory.mkdir()
+    (directory / "site_.py").write_text(APPLICATION)
+    return directory
+
+
+def refusal(application: Path, *options: str) -> str:
+    """Give what `serve` says, which must refuse to start."""
+    status, said = run_to_its_end(
+        "serve", "site_:app", "--bind", "127.0.0.1:0", "--user", str(NOBODY), *options,
+        directory=application,
+    )  # fmt: skip
+    assert status == 1, said
+    assert "Traceback" not in said
+    return said
+
+
+BECOME_THE_USER = f"""
+import contextlib, ctypes, os, sys
+os.setgroups([])
+os.setgid({NOBODY})
+os.setuid({NOBODY})
+print("begun", flush=True)
+"""
+
+
+# renameat2(AT_FDCWD, one, AT_FDCWD, another, RENAME_EXCHANGE), again and again.
+EXCHANGE = """
+one, another = map(os.fsencode, sys.argv[1:])
+exchange = ctypes.CDLL(None).renameat2
+while True:
+    exchange(-100, one, -100, another, 2)
+"""
+
+
+@contextlib.contextmanager
+def swapping(script: str, *arguments: str) -> Iterator[None]:
+    """Run the user's program, which swaps files until it is killed."""
+    process = subprocess.Popen(
+        # It becomes the user itself, who may not be able to start this Python.
+        [sys.executable, "-c", f"{BECOME_THE_USER}\n{script}", *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
+        try:
+            yield
+        finally:
+            process.kill()
+
+
+# The log file.
+
+
+def test_log_file_that_is_a_link_to_a_file_of_root_is_refused(
+    application: Path, theirs: Path, victim: Path
+):
+    with as_the_user():
+        (theirs / "log").symlink_to(victim)
+    said = refusal(application, "--log-file", f"{theirs}/log")
+    assert f"--log-file {theirs}/log: " in said
+    assert f"can change {theirs}, so root does not follow the link {theirs}/log" in said
+    assert "only root can write" in said
+
+
+def test_log_file_below_a_link_to_a_directory_of_root_is_refused(
+    application: Path, theirs: Path, victim: Path
+):
+    with as_the_user():
+        (theirs / "log").symlink_to(victim.parent)
+    assert "does not follow the link" in refusal(application, "--log-file", f"{theirs}/log/new")
+
+
+def test_log_file_that_is_a_hard_link_to_a_file_of_root_is_refused(
+    application: Path, theirs: Path, victim: Path
+):
+    # Where fs.protected_hardlinks is 0, the user can do so.
+    os.link(victim, theirs / "log")
+    said = refusal(application, "--log-file", f"{theirs}/log")
+    assert f"may not open it, and root does not since nobody can change {theirs}" in said
+    assert "give the file to nobody (chown)" in said
+    # And where root stays root.
+    before = os.dup(2)
+    try:
+        with pytest.raises(LogFileError, match=r"second name \(a hard link\).*remove it"):
+            open_log_file(theirs / "log")
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
+
+
+def test_log_file_of_root_in_a_directory_of_the_user_is_not_given_away(
+    application: Path, theirs: Path
+):
+    log = theirs / "log"
+    log.write_text("of root\n")
+    log.chmod(0o600)
+    assert "may not open it" in refusal(application, "--log-file", str(log))
+    assert (log.stat().st_uid, log.read_text()) == (0, "of root\n")
+
+
+def test_log_file_in_a_directory_that_everybody_can_write_is_refused(
+    application: Path, ground: Path
+):
+    everybodys = ground / "tmp"
+    everybodys.mkdir()
+    everybodys.chmod(0o1777)
+    log = everybodys / "log"
+    log.write_text("of root\n")
+    log.chmod(0o600)
+    said = refusal(application, "--log-file", str(log))
+    assert f"everybody can make files in {everybodys}" in said
+    assert log.stat().st_uid == 0
+
+
+def test_log_file_in_a_directory_that_a_group_can_write_is_refused(application: Path, ground: Path):
+    groups = ground / "log"
+    groups.mkdir()
+    os.chown(groups, 0, ANOTHER)
+    groups.chmod(0o775)
+    said = refusal(application, "--log-file", f"{groups}/log")
+    assert f"the group {ANOTHER} can change {groups}" in said
+
+
+@pytest.mark.parametrize("whose", ["root", "user"])
+def test_log_file_in_a_safe_place(application: Path, ground: Path, theirs: Path, whose: str):
+    """A link of root's own on the way is fine, as /var/run is one."""
+    directory = theirs if whose == "user" else ground / "log"
+    directory.mkdir(exist_ok=True)
+    (ground / "link").symlink_to(directory)
+    log = ground / "link" / "mysite.log"
+    with running_process(
+        "serve", "site_:app", "--bind", f"unix:{ground}/s", "--user", str(NOBODY),
+        "--log-file", str(log),
+        directory=application,
+    ) as process:  # fmt: skip
+        wait_for_bridge(ground / "s")
+        assert (log.stat().st_uid, stat.S_IMODE(log.stat().st_mode)) == (NOBODY, 0o640)
+        process.signal(signal.SIGTERM)
+        assert process.wait() == 0
+    assert "listening" in log.read_text()
+
+
+def test_log_file_that_is_a_device_is_not_given_away(application: Path, ground: Path):
+    with running_process(
+        "serve", "site_:app", "--bind", f"unix:{ground}/s", "--user", str(NOBODY),
+        "--log-file", "/dev/null",
+        directory=application,
+    ) as process:  # fmt: skip
+        wait_for_bridge(ground / "s")
+        process.signal(signal.SIGTERM)
+        assert process.wait() == 0
+    assert Path("/dev/null").stat().st_uid == 0
+
+
+def test_log_file_that_is_a_stream_of_the_process(application: Path):
+    """Containers name /dev/stdout, which is a link into /proc."""
+    with running_process(
+        "serve", "site_:app", "--bind", "127.0.0.1:0", "--user", str(NOBODY),
+        "--log-file", "/dev/stdout",
+        directory=application,
+    ) as process:  # fmt: skip
+        assert process.address
+        assert process.stop() == 0
+
+
+def test_log_file_that_is_swapped_for_a_link_again_and_again(theirs: Path, victim: Path):
+    before = os.dup(2)
+    with as_the_user():
+        (theirs / "log").write_text("")
+        (theirs / "link").symlink_to(victim)
+    try:
+        with swapping(EXCHANGE, f"{theirs}/log", f"{theirs}/link"):
+            for _ in range(500):
+                for owner in ((NOBODY, NOBODY), None):
+                    with contextlib.suppress(LogFileError):
+                        open_log_file(theirs / "log", owner)
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
+
+
+# Sockets.
+
+
+def wait_for_bridge(path: Path) -> None:
+    """Wait until a bridge answers there."""
+    deadline = monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            ping(f"unix:{path}")
+        except PingError:
+            assert monotonic() < deadline
+            sleep(0.01)
+        else:
+            return
+
+
+FILES = [
+    pytest.param(SocketFiles(0o666, (NOBODY, NOBODY), NOBODY, NOBODY), id="made-by-the-user"),
+    pytest.param(SocketFiles(0o666, None, NOBODY, NOBODY), id="made-by-root-and-given"),
+    pytest.param(SocketFiles(0o666), id="made-by-root"),
+]
+
+
+@pytest.mark.parametrize("files", FILES)
+def test_socket_that_is_swapped_for_a_link_again_and_again(
+    theirs: Path, victim: Path, files: SocketFiles
+):
+    swap = """
+directory, victim, name = sys.argv[1:]
+os.chdir(directory)
+while True:
+    os.symlink(victim, "link")
+    while not os.path.lexists(name):
+        pass
+    os.rename("link", name)
+"""
+    # The name under which a socket is bound, before it is moved to its place.
+    with swapping(swap, str(theirs), str(victim), f"s.{os.getpid() % 1000}"):
+        for _ in range(300):
+            with (
+                contextlib.suppress(BindError),
+                open_sockets([f"unix:{theirs}/s"], mode=files, backlog=1),
+            ):
+                pass
+
+
+@pytest.mark.parametrize("files", FILES)
+def test_socket_below_a_directory_that_is_swapped_again_and_again(
+    theirs: Path, victim: Path, files: SocketFiles
+):
+    with as_the_user():
+        (theirs / "run").mkdir()
+        (theirs / "link").symlink_to(victim.parent)
+    with swapping(EXCHANGE, f"{theirs}/run", f"{theirs}/link"):
+        for _ in range(500):
+            with (
+                contextlib.suppress(BindError),
+                open_sockets([f"unix:{theirs}/run/s"], mode=files, backlog=1),
+            ):
+                pass
+
+
+def test_socket_below_a_link_of_another_user_is_refused(theirs: Path, victim: Path):
+    with as_the_user():
+        (theirs / "run").symlink_to(victim.parent)
+    with (
+        pytest.raises(BindError) as raised,
+        open_sockets([f"unix:{theirs}/run/s"], mode="0660", backlog=1),
+    ):
+        raise AssertionError("it was opened")
+    assert f"unix:{theirs}/run/s: nobody can change {theirs}, so root does not follow" in str(
+        raised.value
+    )
+
+
+def test_socket_in_a_directory_of_another_user_is_made_there(theirs: Path):
+    """As in a container that runs as root and has a directory of the host's mounted."""
+    with open_sockets([f"unix:{theirs}/s"], mode="0600", backlog=1):
+        found = (theirs / "s").stat()
+        assert (found.st_uid, stat.S_IMODE(found.st_mode)) == (0, 0o600)
+    assert list(theirs.iterdir()) == []
+
+
+def test_link_of_the_user_leads_where_the_user_may_go(theirs: Path):
+    """Deployments have links of their own, such as current."""
+    with as_the_user():
+        (theirs / "release").mkdir()
+        (theirs / "current").symlink_to("release")
+    files = SocketFiles(0o660, (NOBODY, NOBODY), NOBODY, NOBODY)
+    with open_sockets([f"unix:{theirs}/current/s"], mode=files, backlog=1):
+        found = (theirs / "release" / "s").stat()
+        assert (found.st_uid, found.st_gid) == (NOBODY, NOBODY)

@@ -1,0 +1,1 @@
+"""What a process has of its system: files that root reaches safely."""
