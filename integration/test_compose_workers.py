@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -61,6 +62,30 @@ def test_a_stop_under_load_lets_requests_end(deployment):
     assert len(load.outcomes) > len(failures)
     state = deployment.bridge.attrs["State"]
     assert (state["ExitCode"], state["OOMKilled"]) == (0, False)
+
+
+@pytest.mark.parametrize("preload", [(), ("--preload",)], ids=["workers", "preload"])
+def test_a_stop_of_one_of_two_containers_loses_nothing(tmp_path_factory, compose_stack, preload):
+    directory = tmp_path_factory.mktemp("two")
+    directory.chmod(0o755)
+    write(directory, "one")
+    stack = compose_stack(
+        "versioned:wsgi", app_dir=directory, serve_args=("--workers", "2", *preload)
+    )
+    stack.compose("up", "--detach", "--no-build", "--wait", "--scale", "bridge=2")
+    first = stack.bridge
+    with Load(stack.url, threads=16, body=b"x" * 100) as load:
+        wait_both(stack)
+        first.stop()
+    stack.stop()
+    assert load.seen == {"one": len(load.outcomes)}
+
+
+def wait_both(stack):
+    """Wait until Nginx has sent requests to both: it asks again after some seconds where they are."""
+    deadline = time.monotonic() + 30
+    while len(set(re.findall(r" (\S+:3031) ", stack.nginx_log))) < 2:
+        assert time.monotonic() < deadline
 
 
 def test_a_killed_worker_costs_what_it_held(deployment):

@@ -110,12 +110,20 @@ class Load:
         url: where Nginx answers.
         threads: one for each connection.
         pause_seconds: of a connection after each answer.
+        body: what each request sends by POST; None is a GET.
     """
 
-    def __init__(self, url: str, threads: int = 8, pause_seconds: float = 0.0) -> None:
+    def __init__(
+        self,
+        url: str,
+        threads: int = 8,
+        pause_seconds: float = 0.0,
+        body: bytes | None = None,
+    ) -> None:
         self.outcomes: list[Outcome] = []
         self._url = urlsplit(url)
         self._pause_seconds = pause_seconds
+        self._body = body
         self._stop = threading.Event()
         self._first = threading.Barrier(threads + 1)
         self._threads = [threading.Thread(target=self._run) for _ in range(threads)]
@@ -145,7 +153,7 @@ class Load:
     def _once(self, connection: http.client.HTTPConnection) -> None:
         begun_at = monotonic()
         try:
-            connection.request("GET", "/")
+            connection.request("GET" if self._body is None else "POST", "/", self._body)
             answer = connection.getresponse()
             body = answer.read().decode()
             what = body.split()[0] if answer.status == 200 else f"status {answer.status}"

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -31,6 +32,12 @@ needs_proc = pytest.mark.skipif(
 async def hello(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": b"hello"})
+
+
+def connect_until(address: str, deadline: float) -> None:
+    """Connect again and again, until that raises or it is too late."""
+    while monotonic() < deadline:
+        connect(address).close()
 
 
 def read_raw(connection: socket.socket) -> bytes:
@@ -431,9 +438,8 @@ def test_new_connections_are_refused_while_it_drains(family: str, loop: str):
         connection.sendall(packet(method="POST", content_length=1))
         bridge.settle()
         bridge.begin_stop()
-        bridge.settle()
         with pytest.raises((ConnectionRefusedError, FileNotFoundError)):
-            connect(bridge.address).close()
+            connect_until(bridge.address, monotonic() + PATIENCE_SECONDS)
         connection.sendall(b"x")
         assert read_answer(connection).body == b"hello"
         bridge.wait_stopped()

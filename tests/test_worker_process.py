@@ -370,7 +370,8 @@ def test_stop_is_a_sigterm(make_peer: Callable[..., Peer]) -> None:
 
 def test_last_one_is_told_so_before_the_signal(make_peer: Callable[..., Peer]) -> None:
     async def run(peer: Peer) -> None:
-        peer.known.stop(is_last=True)
+        peer.known.tell_last()
+        peer.known.stop()
         assert peer.line() == "SIGTERM"
         assert peer.questions() == [LAST]
         peer.known.close()
@@ -396,7 +397,8 @@ def test_signal_to_nobody_is_no_error(make_peer: Callable[..., Peer]) -> None:
         assert peer.known.signal(signal.SIGTERM)
         peer.end()
         assert not peer.known.signal(signal.SIGTERM)
-        peer.known.stop(is_last=True)
+        peer.known.tell_last()
+        peer.known.stop()
         peer.known.close()
 
     trio.run(run, make_peer())

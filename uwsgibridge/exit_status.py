@@ -19,7 +19,7 @@ EXIT_APPLICATION: Final = 3
 
 
 class WorkerUnfit(Exception):
-    """A thread is lost, so the worker has drained; its process is to be started again."""
+    """A thread or a socket is lost, so the worker has drained; its process is to be started again."""
 
 
 class StartFailed(Exception):

@@ -60,7 +60,7 @@ def run_process(
         SettingsError: nothing to serve, or a loop that is not installed.
         BindError: an address can't be listened at.
         ApplicationError: an application can't be imported, or its startup failed.
-        WorkerUnfit: a thread was lost; the process is to be started again.
+        WorkerUnfit: a thread or a listening socket was lost; the process is to be started again.
     """
     with (
         ProcessEnd(settings, logger) as end,
@@ -101,6 +101,7 @@ class WorkerDuty:
         end: of its process.
         lifeline: a descriptor whose end of file stops the worker.
         companion: what accompanies it.
+        keeps_sockets: whether the listening sockets outlive the supervisor: somebody else has them, too.
     """
 
     applications: Sequence[Application]
@@ -109,6 +110,7 @@ class WorkerDuty:
     end: ProcessEnd
     lifeline: int
     companion: Companion
+    keeps_sockets: bool
 
 
 def run_worker(settings: Settings, duty: WorkerDuty) -> None:
@@ -134,6 +136,7 @@ def run_worker(settings: Settings, duty: WorkerDuty) -> None:
                 duty.end,
                 duty.lifeline,
                 duty.companion,
+                duty.keeps_sockets,
             )
         )
 
@@ -150,6 +153,7 @@ class _Service:
     end: ProcessEnd
     lifeline: int | None
     companion: Companion | None = None
+    keeps_sockets: bool = False
 
 
 def end_seconds(applications: Sequence[Application], settings: Settings) -> float:
@@ -300,7 +304,8 @@ async def _stop_without_starter(worker: Worker, service: _Service, scope: trio.C
     await trio.lowlevel.wait_readable(service.lifeline)
     service.logger.info("stopping: the process that started this one is gone")
     service.end.begin(end_seconds(service.applications, service.settings))
-    worker.is_last = True  # whoever shares the listening sockets stops as well
+    # Whoever shares the listening sockets stops as well.
+    worker.is_last = not service.keeps_sockets
     scope.cancel()
 
 

@@ -129,7 +129,7 @@ async def serve(
         ApplicationError: the ASGI application's startup failed.
         SettingsError: an address or a prefix is not one.
         WorkerUnfit: a WSGI request took longer than ``settings.request_timeout_seconds``, and its
-            thread can't be had back.
+            thread can't be had back; or something has closed a listening socket.
     """
     settings = dataclasses.replace(settings or Settings(), workers=0)
     if bind is not None:
@@ -244,7 +244,7 @@ class Worker:
 
         Raises:
             ApplicationError: an application's startup failed.
-            WorkerUnfit: a thread was lost; raised after the drain.
+            WorkerUnfit: a thread or a listening socket was lost; raised after the drain.
         """
         with single_error():
             async with trio.open_nursery() as nursery:
@@ -268,6 +268,10 @@ class Worker:
             capacity=sum(host.capacity for host in self._hosts),
             queue_seconds=max((host.queue_seconds(now) for host in self._hosts), default=0.0),
         )
+
+    def check(self) -> None:
+        """Look whether it can still accept connections; where it can't, it ends."""
+        self._listener.check()
 
     def stacks(self) -> str:
         """Tell where each thread is, and where each request in flight waits."""
@@ -320,6 +324,7 @@ class Worker:
                 max_requests=self._companion.max_requests,
                 enough=self._companion.enough,
                 idle=self._wake,
+                lost=self._note_lost_socket,
                 access_log=access_log,
             )
             self._loop = loop
@@ -343,6 +348,7 @@ class Worker:
                     watchdog.stop()
                     with trio.CancelScope(shield=True):
                         self._companion.catch_up()
+                        await self._listener.refuse_new(is_last=self.is_last)
                         self._listener.close(is_last=self.is_last)
                         await self._drain()
                         for host in reversed(started):
@@ -423,6 +429,13 @@ class Worker:
                 self._unfit.set()
 
         self._loop.run_threadsafe(decide)
+
+    def _note_lost_socket(self, reason: str) -> None:
+        """Take note that nothing can be accepted any more: this worker serves nobody."""
+        self._companion.catch_up()
+        # Of all that stop, the first one that is ready for it refuses for all.
+        if not self.is_last:
+            self._note_unfit(f"{reason}; has the application closed it?", can_go_on=False)
 
     def _wake(self) -> None:
         """Have the listener, or the drain, look again; from any thread."""

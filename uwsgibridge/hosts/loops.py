@@ -189,7 +189,8 @@ class _TrioWatch:
                     await trio.lowlevel.wait_readable(descriptor)
                 except trio.ClosedResourceError:
                     return
-                if self._running.is_set():
+                # Closed meanwhile, in the same turn of the loop: the cancellation comes with the next wait.
+                if self._running.is_set() and not self._scope.cancel_called:
                     self._callback()
 
     def suspend(self) -> None:

@@ -16,6 +16,9 @@ from socket import SocketType
 from time import monotonic
 from typing import Final
 
+import trio
+
+from uwsgibridge.config.address import Address
 from uwsgibridge.config.settings import Settings
 from uwsgibridge.connection import Connection
 from uwsgibridge.hosts.access_log import Access, AccessLog
@@ -23,6 +26,7 @@ from uwsgibridge.hosts.interface import Host
 from uwsgibridge.hosts.lingering import LingeringClose
 from uwsgibridge.hosts.loops import Loop
 from uwsgibridge.hosts.mounts import Mounts
+from uwsgibridge.listener import refusing
 from uwsgibridge.listener.sockets import ListeningSocket
 from uwsgibridge.protocol.errors import ProtocolError
 from uwsgibridge.protocol.packet import MODIFIER_PING, PONG, PacketLimits
@@ -41,6 +45,15 @@ _FULL_BATCHES_TO_GROW: Final = 4
 
 # Out of descriptors or memory: the next try, unless a request that ends makes room before.
 _RETRY_SECONDS: Final = 0.1
+
+# The descriptor is no listening socket: something in this process has closed it, and the number may be another
+# file's by now. Or who shares the socket has refused for all, at a stop.
+_LOST_SOCKET: Final = frozenset(
+    {errno.EBADF, errno.ENOTSOCK, errno.EINVAL, errno.EOPNOTSUPP, errno.EFAULT}
+)
+
+# Running out of these is what a limit is raised for.
+_SHORT_OF_DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE})
 
 # These concern one connection, which is gone before it was accepted (accept(2), "Error handling").
 _LOST_CONNECTION: Final = frozenset(
@@ -62,6 +75,7 @@ class Listener:
         max_requests: at how many `enough` is called; 0 is never.
         enough: called once.
         idle: called when, after `close`, every connection is with a host or over.
+        lost: called where nothing can be accepted on a socket any more, with the reason.
         access_log: where requests are written that no host gets to see, if anywhere.
 
     Attributes:
@@ -81,10 +95,12 @@ class Listener:
         max_requests: int,
         enough: Callable[[], None],
         idle: Callable[[], None],
+        lost: Callable[[str], None],
         access_log: AccessLog | None = None,
     ) -> None:
         self._loop = loop
         self._idle = idle
+        self._lost = lost
         self._mounts = mounts
         self._admissions = [host.admission for host in mounts.hosts]
         self._lingering = lingering
@@ -114,6 +130,21 @@ class Listener:
         """Begin to accept on a socket."""
         self._acceptors.append(_Acceptor(self, self._loop, listening))
 
+    async def refuse_new(self, *, is_last: bool = False) -> None:
+        """Let no new connection into the backlogs that nobody shares, before `close` looks into them.
+
+        Args:
+            is_last: as for `close`.
+        """
+        ending = [
+            it.listening for it in self._acceptors if is_last or not it.listening.is_inherited
+        ]
+        # Meanwhile all are served as ever.
+        for step in (refusing.admit_at_once, refusing.refuse_new):
+            seconds = max((step(it) for it in ending), default=0.0)
+            if seconds:
+                await trio.sleep(seconds)
+
     def close(self, *, is_last: bool = False) -> None:
         """Accept nothing any more but what waits in the backlog; what was accepted goes on.
 
@@ -121,7 +152,8 @@ class Listener:
         server; with inherited ones it goes on with those who share them.
 
         Args:
-            is_last: whether nobody does, so that what waits in the backlog would be lost.
+            is_last: whether nobody does but who ends as well, so that what waits in the backlog would be
+                lost. Nobody listens on the socket any more then, whoever has a descriptor of it.
         """
         self._closed = True
         for acceptor in self._acceptors:
@@ -176,10 +208,33 @@ class Listener:
             self._log.error(
                 "can't accept connections: waiting for some to end",
                 reason=os.strerror(error.errno or 0),
-                hint="raise the limit on open files (ulimit -n)",
+                **(
+                    {"hint": "raise the limit on open files (ulimit -n)"}
+                    if error.errno in _SHORT_OF_DESCRIPTORS
+                    else {}
+                ),
             )
         self._pause()
         self._loop.call_later(_RETRY_SECONDS, self.resume)
+
+    def check(self) -> None:
+        """Look whether all sockets still listen: one that was closed here may never be reported again."""
+        for acceptor in list(self._acceptors):
+            acceptor.check()
+
+    def give_up(self, acceptor: _Acceptor, error: OSError) -> None:
+        """Accept no more on a socket that is none any more."""
+        if acceptor in self._acceptors:
+            self._acceptors.remove(acceptor)
+            where = acceptor.abandon()
+            self._lost(
+                f"nothing can be accepted at {where} any more: {os.strerror(error.errno or 0)}"
+            )
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
 
     def take(self, connection: Connection) -> None:
         """Begin with a connection that was just accepted."""
@@ -336,7 +391,7 @@ class _Acceptor:
 
     def __init__(self, listener: Listener, loop: Loop, listening: ListeningSocket) -> None:
         self._listener = listener
-        self._listening = listening
+        self.listening = listening
         self._socket = listening.socket
         self._is_unix = listening.is_unix
         # Plain integers: the enums of the socket module cost more than the call that they go to.
@@ -357,20 +412,40 @@ class _Acceptor:
             is_last: whether nobody shares an inherited one any more.
         """
         self._close_watch()
-        if self._listening.is_inherited and not is_last:
-            self._listening.close()
+        if self.listening.is_inherited and not is_last:
+            self.listening.close()
             return
-        self._listening.remove_file()
+        self.listening.remove_file()
         for _ in range(most):
             try:
                 self._accept()
-            except OSError:
+            except OSError as error:
                 self._listener.scratch[0] = FREE
-                break
-        self._listening.close()
+                if error.errno not in _LOST_CONNECTION:
+                    break
+        refusing.refuse_all(self.listening)
+        self.listening.close()
+
+    def check(self) -> None:
+        """Give the socket up where it does not listen any more."""
+        try:
+            if self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                return
+            error = OSError(errno.EINVAL, "")
+        except OSError as other:
+            error = other
+        self._listener.give_up(self, error)
+
+    def abandon(self) -> Address:
+        """Forget the socket, without closing its number, which may be another file's; tell where it was."""
+        self._close_watch()
+        self.listening.socket.detach()
+        return self.listening.address
 
     def _accept_batch(self) -> None:
         listener = self._listener
+        if listener.is_closed:
+            return  # the loop had seen something before the watch was closed
         for taken in range(min(self._batch, listener.room())):
             try:
                 self._accept()
@@ -383,7 +458,10 @@ class _Acceptor:
                 listener.scratch[0] = FREE
                 if error.errno in _LOST_CONNECTION:
                     continue
-                listener.pause_for_resources(error)
+                if error.errno in _LOST_SOCKET:
+                    listener.give_up(self, error)
+                else:
+                    listener.pause_for_resources(error)
                 return
         # What was left is reported again: the loops watch by level, not by edge.
         self._full_batches += 1

@@ -23,6 +23,7 @@ from uwsgibridge.listener.sockets import ListeningSocket
 from uwsgibridge.server_signals import SERVER_SIGNALS
 from uwsgibridge.supervisor.backoff import Backoff
 from uwsgibridge.supervisor.messages import (
+    CLOSE,
     FORK_DESCRIPTORS,
     MAX_BYTES,
     STOP,
@@ -36,6 +37,9 @@ from uwsgibridge.telemetry.logs import Logger
 
 # Of the template, after its last worker; and again, after SIGKILL.
 _TEMPLATE_END_SECONDS: Final = 5.0
+
+# For a template to close its sockets, which takes microseconds.
+_CLOSE_SECONDS: Final = 1.0
 
 # Of the requests that a worker held when it crashed.
 _NAMED_FLIGHTS: Final = 10
@@ -112,6 +116,7 @@ class Generation:
         self._asked_at = monotonic()  # or when the last answer came
         self._wait = wait
         self._ended = trio.Event()
+        self._closed = trio.Event()  # the template's listening sockets
         self._control = control
         self._control.setblocking(False)
         self._context = context
@@ -144,7 +149,11 @@ class Generation:
         descriptors = [listening.socket.fileno() for listening in sockets]
         inherited = tuple(f"fd://{descriptor}" for descriptor in descriptors)
         blueprint = Blueprint(
-            app_name, replace(settings, bind=inherited), lifeline, tuple(sys.argv)
+            app_name,
+            replace(settings, bind=inherited),
+            lifeline,
+            tuple(sys.argv),
+            any(it.is_inherited for it in sockets),
         )
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         with theirs, contextlib.ExitStack() as on_failure:
@@ -258,6 +267,8 @@ class Generation:
 
     def fork(self) -> bool:
         """Ask for one more worker; False where the template has to answer others first."""
+        if self._is_stopping:
+            return False
         limits = self._context.policy.limits_for_new_worker()
         try:
             self._control.send(Fork(limits.requests).encode())
@@ -268,15 +279,37 @@ class Generation:
         self._asked_for.append(limits)
         return True
 
-    def stop_workers(self, *, is_last: bool = False) -> None:
-        """Ask all workers to drain and end, those that are still to come, too.
+    async def close_sockets(self) -> None:
+        """Have the template close the listening sockets, and fork nobody any more.
 
-        Args:
-            is_last: as for `WorkerProcess.stop`.
+        It has closed them at the return, or it is being killed.
         """
-        self._is_stopping = True
+        self._forget_what_is_to_come()
+        with contextlib.suppress(OSError):
+            self._control.send(CLOSE)
+        with trio.move_on_after(_CLOSE_SECONDS) as waiting:
+            await self._closed.wait()
+        if waiting.cancelled_caught:
+            self._log.error(
+                "killing template: it does not close its sockets", template=self.template_pid
+            )
+            self.signal_template(signal.SIGKILL)
+            with trio.move_on_after(_CLOSE_SECONDS):
+                await self._ended.wait()
+
+    def tell_last(self) -> None:
+        """Tell all workers, before they are asked to end, that nobody accepts after them."""
         for worker in self.running:
-            worker.stop(is_last=is_last)
+            worker.tell_last()
+
+    def stop_workers(self) -> None:
+        """Ask all workers to drain and end, those that are still to come, too."""
+        self._forget_what_is_to_come()
+        for worker in self.running:
+            worker.stop()
+
+    def _forget_what_is_to_come(self) -> None:
+        self._is_stopping = True
         if self._asked_for and not self.workers:
             # It may be loading the application for a long time yet, and nobody needs it.
             self.signal_template(signal.SIGKILL)
@@ -338,6 +371,7 @@ class Generation:
             self.failed_status = status
         self._note_unreported_exits()
         self._ended.set()
+        self._closed.set()
         self._context.changed()
 
     async def _listen(self) -> None:
@@ -360,8 +394,10 @@ class Generation:
     def _take(self, report: Report | None, descriptors: list[int]) -> None:
         if report is not None and report.event == "forked":
             self._take_in(report.pid, descriptors)
-        elif report is None or report.event not in {"ready", "exited"}:
+        elif report is None or report.event not in {"ready", "exited", "closed"}:
             pass
+        elif report.event == "closed":
+            self._closed.set()
         elif report.event == "exited":
             self._take_exit(report)
         elif report.pid in self.workers:

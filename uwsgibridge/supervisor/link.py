@@ -63,6 +63,7 @@ class WorkerLink(Companion):
         except OSError:  # taken already, or the supervisor is gone: its lifeline says so
             return False
         if question == PING:
+            self._worker.check()
             self._send(WorkerMessage(figures=self._worker.figures()))
         elif question == STACKS:
             self._send(WorkerMessage(stacks=self._worker.stacks()))

@@ -18,8 +18,9 @@ from uwsgibridge.telemetry.figures import Figures
 # A traceback fits; what is longer is cut by the sender.
 MAX_BYTES: Final = 65_536
 
-# To a template.
+# To a template: to end; and before that, to close the listening sockets and say so.
 STOP: Final = b"stop"
+CLOSE: Final = b"close"
 
 # To a worker; the last one before a SIGTERM that ends all workers for good.
 PING: Final = b"ping"
@@ -47,12 +48,14 @@ class Blueprint:
         settings: with ``fd://`` addresses, which the template inherits.
         lifeline: a descriptor whose end of file says that the supervisor is gone.
         arguments: the command line, as `sys.argv` has it; an older supervisor does not tell.
+        keeps_sockets: whether somebody else has the listening sockets, too, such as systemd.
     """
 
     app_name: str | None
     settings: Settings
     lifeline: int
     arguments: tuple[str, ...] = ()
+    keeps_sockets: bool = False
 
     def encode(self) -> bytes:
         """Write it for `decode`."""
@@ -62,6 +65,7 @@ class Blueprint:
                 "settings": dataclasses.asdict(self.settings),
                 "lifeline": self.lifeline,
                 "arguments": self.arguments,
+                "keeps_sockets": self.keeps_sockets,
             }
         ).encode()
 
@@ -76,7 +80,13 @@ class Blueprint:
             if name in known
         }
         arguments = tuple(raw.get("arguments", ()))
-        return Blueprint(raw["app_name"], Settings(**values), raw["lifeline"], arguments)
+        return Blueprint(
+            raw["app_name"],
+            Settings(**values),
+            raw["lifeline"],
+            arguments,
+            bool(raw.get("keeps_sockets")),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +118,9 @@ class Report:
 
     Attributes:
         event: ``forked`` (with the descriptors of the link, the flights and the stack pipe) and
-            ``ready``, which the worker says itself; ``exited``, which the template says.
-        pid: of the worker; 0 where it could not be forked.
+            ``ready``, which the worker says itself; ``exited``, which the template says; ``closed``,
+            which it answers to `CLOSE`.
+        pid: of the worker; 0 where it could not be forked, and with ``closed``.
         status: of `os.waitstatus_to_exitcode`, for ``exited``: negative is a signal.
         end_seconds: for ``ready``: how long the worker's end may take at the most.
     """

@@ -124,10 +124,17 @@ class Succession:
         if self._fleet.is_stopping:
             # Nginx is refused at once, and tries another server. Before the workers look into the backlog
             # for the last time: what came into it after that would be lost.
+            async with trio.open_nursery() as closing:
+                for generation in drained:
+                    closing.start_soon(generation.close_sockets)
             for listening in self._fleet.sockets:
                 listening.close()
+        if is_last:
+            # All of them, before the first one refuses for all: the others then know why.
+            for generation in drained:
+                generation.tell_last()
         for generation in drained:
-            generation.stop_workers(is_last=is_last)
+            generation.stop_workers()
         workers = [worker for it in drained for worker in it.workers.values()]
         with trio.move_on_after(self._fleet.end_seconds(*workers)):
             await self._fleet.wait_for(lambda: are_over() or self._fleet.is_hurried)

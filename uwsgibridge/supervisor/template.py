@@ -34,6 +34,7 @@ from uwsgibridge.server_signals import SERVER_SIGNALS
 from uwsgibridge.serving import Application
 from uwsgibridge.supervisor.link import WorkerLink
 from uwsgibridge.supervisor.messages import (
+    CLOSE,
     DUMP_SIGNAL,
     MAX_BYTES,
     STOP,
@@ -71,7 +72,7 @@ def main(control_descriptor: int) -> int:
             # What is frozen is not written to by collections, so its pages stay shared.
             gc.collect()
             gc.freeze()
-        place = _fork_on_demand(control, blueprint.lifeline)
+        place = _fork_on_demand(control, blueprint.lifeline, _listening(blueprint))
         if place is not None:
             _work(control, blueprint, applications, place)
     flush_output()
@@ -100,10 +101,13 @@ def _keep_from_programs(control: socket.socket, blueprint: Blueprint) -> None:
 
     It would hold the listening sockets open after the end of all workers.
     """
-    addresses = [parse_address(it) for it in blueprint.settings.bind]
-    listening = [it.fd for it in addresses if isinstance(it, DescriptorAddress)]
-    for descriptor in (control.fileno(), blueprint.lifeline, *listening):
+    for descriptor in (control.fileno(), blueprint.lifeline, *_listening(blueprint)):
         os.set_inheritable(descriptor, False)
+
+
+def _listening(blueprint: Blueprint) -> list[int]:
+    addresses = [parse_address(it) for it in blueprint.settings.bind]
+    return [it.fd for it in addresses if isinstance(it, DescriptorAddress)]
 
 
 def _disregard_signals() -> None:
@@ -118,7 +122,7 @@ def _ignore_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _fork_on_demand(control: socket.socket, lifeline: int) -> _Place | None:
+def _fork_on_demand(control: socket.socket, lifeline: int, listening: list[int]) -> _Place | None:
     """Fork at each request; a value in a new worker, None in the template at its end."""
     wakeup, written = socket.socketpair()
     wakeup.setblocking(False)
@@ -143,10 +147,22 @@ def _fork_on_demand(control: socket.socket, lifeline: int) -> _Place | None:
                 message = control.recv(MAX_BYTES)
                 if message == STOP:
                     return None
+                if message == CLOSE:
+                    _close(control, listening)
+                    continue
                 fork = Fork.decode(message)
                 worker = _fork(control, fork, workers) if fork is not None else None
                 if worker is not None:
                     return worker
+
+
+def _close(control: socket.socket, listening: list[int]) -> None:
+    """Close the listening sockets: nobody is forked any more, and nobody is to wait in their backlog."""
+    while listening:
+        with contextlib.suppress(OSError):  # the application has closed it
+            os.close(listening.pop())
+    with contextlib.suppress(OSError):  # the supervisor is gone
+        control.send(Report("closed", 0).encode())
 
 
 def _fork(control: socket.socket, fork: Fork, workers: set[int]) -> _Place | None:
@@ -245,6 +261,7 @@ def _work(
                     end=end,
                     lifeline=blueprint.lifeline,
                     companion=WorkerLink(place.channel, place.flights, place.max_requests),
+                    keeps_sockets=blueprint.keeps_sockets,
                 ),
             )
         finally:

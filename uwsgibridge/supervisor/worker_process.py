@@ -209,16 +209,14 @@ class WorkerProcess:
                     await trio.sleep(_DUMP_QUIET_SECONDS)
             return self._dumped.decode("utf-8", "replace").rstrip("\n")
 
-    def stop(self, *, is_last: bool = False) -> None:
-        """Ask it to drain and end.
+    def tell_last(self) -> None:
+        """Tell it, before `stop`, that nobody serves after it what waits in the sockets' backlogs."""
+        self._send(LAST)
 
-        Args:
-            is_last: whether nobody else serves what waits in the sockets' backlogs.
-        """
+    def stop(self) -> None:
+        """Ask it to drain and end."""
         if self._stopping_since is None:
             self._stopping_since = monotonic()
-        if is_last:
-            self._send(LAST)
         self.signal(signal.SIGTERM)
 
     def hurry(self) -> None:
