@@ -108,6 +108,8 @@ def test_what_has_a_descriptor_of_other_bytes_is_read(wrapped, kind: str):
 @pytest.mark.parametrize("name", ["/proc/cpuinfo", "/sys/class/net/lo/mtu"])
 def test_file_of_the_kernel_arrives_whole(wrapped, name: str):
     """One says that it is empty, the other that it has a page."""
+    if not Path(name).exists():
+        pytest.skip("not mounted here")
     content = Path(name).read_bytes()
     assert Path(name).stat().st_size != len(content)
     answer, _ = wrapped(name=name)
