@@ -50,7 +50,7 @@ BELOW: Final[dict[str, set[str]]] = {
     "process_end": {"config", "telemetry", "hosts", "exit_status"},
     "process": {*_SERVING, "process_end", "identity"},
     "watching": {"config"},
-    "supervisor": {*_SERVING, "_version", "process", "process_end", "server_signals", "identity", "watching"},
+    "supervisor": {*_SERVING, "_version", "process", "process_end", "server_signals", "identity", "watching", "system"},
     # Beside them: these speak to the bridge from outside, or generate what stands in front of it.
     "client": {*_WIRE, "config"},
     "control_client": {"config"},

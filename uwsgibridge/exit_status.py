@@ -9,8 +9,8 @@ from typing import Final
 
 from uwsgibridge.config.settings import SettingsError
 from uwsgibridge.hosts.loading import ApplicationError
-from uwsgibridge.identity import PidFileError
 from uwsgibridge.listener.sockets import BindError
+from uwsgibridge.system.pid_file import PidFileError
 from uwsgibridge.telemetry.log_file import LogFileError
 
 EXIT_FAILURE: Final = 1

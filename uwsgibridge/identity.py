@@ -1,14 +1,12 @@
-"""Who the processes are to the system: user and group, pid file, title, and rank for the OOM killer."""
+"""Who the processes are to the system: user and group, title, and rank for the OOM killer."""
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import grp
 import os
 import pwd
 import sys
-import tempfile
 from pathlib import Path
 from typing import Final
 
@@ -19,15 +17,9 @@ from uwsgibridge.system.safe_path import name_user, set_groups
 # (uid_t) -1 means "leave it as it is": setreuid(2).
 _MAX_ID: Final = 2**32 - 2
 
-_MAX_PID_FILE_BYTES: Final = 32
-
 # proc_pid_oom_score_adj(5).
 _OOM_SCORE: Final = Path("/proc/self/oom_score_adj")
 _MAX_OOM_SCORE: Final = 1000
-
-
-class PidFileError(Exception):
-    """The pid file can't be ours; the message says why, and what would help."""
 
 
 def resolve_user(user: str, group: str) -> tuple[int, int] | None:
@@ -134,88 +126,6 @@ def socket_files(settings: Settings) -> SocketFiles:
     return SocketFiles(int(settings.socket_mode, 8), maker, uid, gid)
 
 
-class PidFile:
-    """Keeps the number of this process in a file while the context lasts.
-
-    The file is readable by all (0644), complete from the first moment, and at the end removed if it
-    still holds our number. It belongs to whoever makes it: what root reads and then signals is not to
-    be written by the user of ``--user``. Who can't remove it in the end, since the privileges were
-    dropped, leaves it behind; the next start replaces it.
-
-    Args:
-        path: of the file.
-
-    Raises:
-        PidFileError: on entering: another process that lives has the file, it holds something else, or
-            it can't be written.
-    """
-
-    def __init__(self, path: str) -> None:
-        self._path = Path(path).absolute()
-
-    def __enter__(self) -> None:
-        try:
-            pid = self._read()
-            if pid is not None and pid != os.getpid() and _is_alive(pid):
-                raise PidFileError(
-                    f"--pid-file {self._path}: process {pid} of that file is running; stop it, or remove "
-                    "the file if it is about something else"
-                )
-            # Our own after an exec in place, which may no longer be allowed to write there.
-            if pid != os.getpid():
-                self._write()
-        except OSError as error:
-            raise PidFileError(f"--pid-file {self._path}: {self._why(error)}") from None
-        except ValueError:
-            raise PidFileError(
-                f"--pid-file {str(self._path)!r} is no path that a file can have"
-            ) from None
-
-    def __exit__(self, *_exception: object) -> None:
-        with contextlib.suppress(OSError, PidFileError):
-            if self._read() == os.getpid():  # not so in a forked child
-                self._path.unlink()
-
-    def _read(self) -> int | None:
-        """Give the number in the file; None where there is no file, or nothing in it."""
-        if self._path.exists() and not self._path.is_file():
-            raise PidFileError(f"--pid-file {self._path}: it is no ordinary file; name another")
-        try:
-            with self._path.open("rb") as file:
-                content = file.read(_MAX_PID_FILE_BYTES).strip()
-        except FileNotFoundError:
-            return None
-        if content and not content.isdigit():
-            raise PidFileError(
-                f"--pid-file {self._path}: the file holds no process number; remove it, or name another"
-            )
-        return int(content or b"0") or None
-
-    def _write(self) -> None:
-        descriptor, temporary = tempfile.mkstemp(
-            prefix=f".{self._path.name}.", dir=self._path.parent
-        )
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                os.fchmod(descriptor, 0o644)
-                file.write(b"%d\n" % os.getpid())
-            Path(temporary).replace(self._path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-
-    def _why(self, error: OSError) -> str:
-        match error.errno:
-            case errno.ENOENT:
-                return f"there is no directory {self._path.parent}; create it first"
-            case errno.EACCES | errno.EPERM:
-                return f"no permission to create or replace it in {self._path.parent}"
-            case errno.EROFS:
-                return f"{self._path.parent} is on a read-only file system"
-            case _:
-                return str(error.strerror)
-
-
 def set_title(name: str, role: str) -> None:
     """Show the process as ``name: role`` in ps and top.
 
@@ -305,15 +215,5 @@ def _can_become_root() -> bool:
     try:
         os.setuid(0)
     except PermissionError:
-        return False
-    return True
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except PermissionError:
-        return True
-    except (ProcessLookupError, OverflowError):
         return False
     return True

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from uwsgibridge.config.settings import Settings
 from uwsgibridge.identity import (
-    PidFile,
     drop_privileges,
     resolve_user,
     set_title,
 )
+from uwsgibridge.system.pid_file import PidFile
 from uwsgibridge.telemetry.log_file import LogFileError, open_log_file
 
 

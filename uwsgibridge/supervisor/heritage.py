@@ -20,6 +20,7 @@ from uwsgibridge.config.settings import Settings, SettingsError
 from uwsgibridge.identity import resolve_user
 from uwsgibridge.listener.sockets import ListeningSocket, adopt_socket
 from uwsgibridge.server_signals import SERVER_SIGNALS
+from uwsgibridge.system import pid_file
 from uwsgibridge.telemetry.memory_file import make_memory_file
 from uwsgibridge.watching import require_directories, require_watchfiles
 
@@ -88,9 +89,10 @@ class Heritage:
             os.execve(  # noqa: S606 - our own command line
                 sys.executable,
                 [sys.executable, *sys.orig_argv[1:]],
-                {**os.environ, _DESCRIPTOR_VARIABLE: str(memory)},
+                {**os.environ, _DESCRIPTOR_VARIABLE: str(memory), **pid_file.hand_on()},
             )
         except OSError:
+            pid_file.keep()
             _set_inheritable(inherited, False)
             os.close(memory)
             raise

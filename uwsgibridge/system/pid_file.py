@@ -1,0 +1,289 @@
+"""The file that holds the number of the process to signal, and is a lock while that process runs.
+
+The number says nothing about who is running: after a crash or a boot, it may be anybody's. The lock
+(flock(2)) does: the kernel takes it away with the process, however that ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from uwsgibridge.system.safe_path import Place, UnsafePathError, hold_place
+
+_MAX_BYTES: Final = 32
+
+# Names the descriptor for the program that takes this process over by exec: the lock is never let go.
+_DESCRIPTOR_VARIABLE: Final = "UWSGIBRIDGE_PID_FILE_FD"
+
+# Others may remove and make the file while it is looked at.
+_ATTEMPTS: Final = 20
+
+# What a file system answers that knows no locks; EBADF where it takes a file open for writing (NFS).
+_NO_LOCKS: Final = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF})
+
+_held: set[int] = set()
+
+
+class PidFileError(Exception):
+    """The pid file can't be ours; the message says why, and what would help."""
+
+
+class PidFile:
+    """Keeps the number of this process in a file, and the file locked, while the context lasts.
+
+    The file is readable by all (0644), complete from the first moment, and at the end removed if it is
+    still ours. It belongs to whoever makes it: what root reads and then signals is not to be written by
+    the user of ``--user``. Who can't remove it in the end, since the privileges were dropped, empties it.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        PidFileError: on entering: another process that runs has the file, it holds something else, it
+            can't be written, or another user could replace what root has written.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = Path(path).absolute()
+        self._descriptor = -1
+        self._pid = -1
+
+    def __enter__(self) -> None:
+        try:
+            with hold_place(self._path) as place:
+                taken_over = self._take_over(place)
+                self._descriptor = self._take(place) if taken_over is None else taken_over
+        except UnsafePathError as error:
+            raise PidFileError(f"--pid-file {self._path}: {error}") from None
+        except OSError as error:
+            raise PidFileError(f"--pid-file {self._path}: {self._why(error)}") from None
+        except ValueError:
+            raise PidFileError(
+                f"--pid-file {str(self._path)!r} is no path that a file can have"
+            ) from None
+        self._pid = os.getpid()
+        _held.add(self._descriptor)
+
+    def __exit__(self, *_exception: object) -> None:
+        if self._pid != os.getpid():  # a forked child, which has let go of it already
+            return
+        with contextlib.suppress(OSError, UnsafePathError, PidFileError):
+            self._remove()
+        _held.discard(self._descriptor)
+        os.close(self._descriptor)
+
+    def _remove(self) -> None:
+        if _read(self._descriptor) != b"%d" % self._pid:
+            return
+        with hold_place(self._path) as place:
+            if _is_at(self._descriptor, place):
+                try:
+                    os.unlink(place.name, dir_fd=place.directory)
+                except OSError:
+                    os.ftruncate(self._descriptor, 0)
+
+    def _take_over(self, place: Place) -> int | None:
+        """Give the descriptor that the program before this one has handed on, if it is of this file."""
+        text = os.environ.pop(_DESCRIPTOR_VARIABLE, "")
+        if not text.isdecimal():
+            return None
+        descriptor = int(text)
+        os.set_inheritable(descriptor, False)
+        if _is_at(descriptor, place) and _read(descriptor) == b"%d" % os.getpid():
+            return descriptor
+        os.close(descriptor)
+        return None
+
+    def _take(self, place: Place) -> int:
+        if place.exposed is not None:
+            raise PidFileError(
+                f"--pid-file {self._path}: {place.exposed}, and with it which process root signals; put it "
+                "in a directory that only root can write, such as /run"
+            )
+        for _ in range(_ATTEMPTS):
+            with self._stale(place) as stale:
+                if stale is not None and _read(stale) == b"%d" % os.getpid():
+                    # Of a program before this one in the same process. What privileges it had to write
+                    # the file may be gone.
+                    return os.dup(stale)
+                with contextlib.suppress(FileExistsError):
+                    return _make(place, replace=stale is not None)
+        raise PidFileError(f"--pid-file {self._path}: others make and remove it all the time")
+
+    @contextlib.contextmanager
+    def _stale(self, place: Place) -> Iterator[int | None]:
+        """Lock the file that is there, which keeps others who start now from replacing it, too."""
+        descriptor = self._open(place)
+        while descriptor is not None:
+            try:
+                self._lock(descriptor)
+                if _is_at(descriptor, place):
+                    break
+            except BaseException:
+                os.close(descriptor)
+                raise
+            os.close(descriptor)
+            descriptor = self._open(place)
+        try:
+            yield descriptor
+        finally:
+            if descriptor is not None:
+                os.close(descriptor)
+
+    def _open(self, place: Place) -> int | None:
+        flags = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+        try:
+            try:
+                descriptor = os.open(place.name, flags | os.O_RDWR, dir_fd=place.directory)
+            except OSError as error:
+                if error.errno not in {errno.EACCES, errno.EPERM, errno.EROFS}:
+                    raise
+                descriptor = os.open(place.name, flags | os.O_RDONLY, dir_fd=place.directory)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            if error.errno in {errno.ELOOP, errno.EISDIR, errno.ENXIO}:
+                raise self._no_file() from None
+            raise
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise self._no_file()
+        return descriptor
+
+    def _no_file(self) -> PidFileError:
+        return PidFileError(f"--pid-file {self._path}: it is no ordinary file; name another")
+
+    def _lock(self, descriptor: int) -> None:
+        content = _read(descriptor)
+        if content and not content.isdigit():
+            raise PidFileError(
+                f"--pid-file {self._path}: the file holds no process number; remove it, or name another"
+            )
+        pid = int(content or b"0")
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            who = f"process {pid} of that file is running" if pid else "another start has it"
+            raise PidFileError(
+                f"--pid-file {self._path}: {who}; stop it, or name another file"
+            ) from None
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            if pid not in {0, os.getpid()} and _is_alive(pid):
+                raise PidFileError(
+                    f"--pid-file {self._path}: process {pid} of that file is running; stop it, or remove "
+                    "the file if it is about something else (this file system knows no locks)"
+                ) from None
+
+    def _why(self, error: OSError) -> str:
+        match error.errno:
+            case errno.ENOENT:
+                return f"there is no directory {self._path.parent}; create it first"
+            case errno.EACCES | errno.EPERM:
+                return f"no permission to create or replace it in {self._path.parent}"
+            case errno.EROFS:
+                return f"{self._path.parent} is on a read-only file system"
+            case _:
+                return str(error.strerror)
+
+
+def hand_on() -> dict[str, str]:
+    """Have the program that takes this process over by exec inherit the pid file, and its lock.
+
+    Returns:
+        What has to be in that program's environment.
+    """
+    for descriptor in _held:
+        os.set_inheritable(descriptor, True)
+    return {_DESCRIPTOR_VARIABLE: str(max(_held))} if _held else {}
+
+
+def keep() -> None:
+    """Take `hand_on` back: there was no exec."""
+    for descriptor in _held:
+        os.set_inheritable(descriptor, False)
+
+
+def _make(place: Place, *, replace: bool) -> int:
+    """Make the file under another name, complete and locked, and give it its own.
+
+    Raises:
+        FileExistsError: somebody else has just made one; not with `replace`.
+    """
+    temporary = f".{place.name[:200]}.{secrets.token_hex(4)}"
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(temporary, flags, 0o600, dir_fd=place.directory)
+    names = (temporary, place.name)
+    try:
+        try:
+            os.write(descriptor, b"%d\n" % os.getpid())
+            os.fchmod(descriptor, 0o644)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno not in _NO_LOCKS:
+                    raise
+            if replace or not _link(*names, place):
+                os.rename(*names, src_dir_fd=place.directory, dst_dir_fd=place.directory)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary, dir_fd=place.directory)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _link(temporary: str, name: str, place: Place) -> bool:
+    """Give a file its name if nobody has it; False where the file system has no links."""
+    try:
+        os.link(temporary, name, src_dir_fd=place.directory, dst_dir_fd=place.directory)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        if error.errno not in {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}:
+            raise
+        return False
+    return True
+
+
+def _read(descriptor: int) -> bytes:
+    return os.pread(descriptor, _MAX_BYTES, 0).strip()
+
+
+def _is_at(descriptor: int, place: Place) -> bool:
+    try:
+        named = os.stat(place.name, dir_fd=place.directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(os.fstat(descriptor), named)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (ProcessLookupError, OverflowError):
+        return False
+    return True
+
+
+def _let_go() -> None:
+    """Have a forked child give up the lock, which it shares: it may outlive this process."""
+    for descriptor in _held:
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_let_go)
