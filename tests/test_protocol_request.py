@@ -487,7 +487,7 @@ class TestHttpScope:
         )
         assert request.http_scope() == {
             "type": "http",
-            "asgi": {"version": "3.0", "spec_version": "2.5"},
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
             "http_version": "2",
             "method": "POST",
             "scheme": "https",

@@ -313,6 +313,12 @@ class Settings:
     write_timeout_seconds: float = _option(
         60.0, "How long Nginx may take to accept the next 256 KiB of an answer.", section="Limits"
     )
+    gone_client_send_seconds: float = _option(
+        1.0,
+        "How long an ASGI application may go on sending to a client that has left; then send raises an "
+        "OSError, and after as long again the task is cancelled.",
+        section="Limits",
+    )
     linger_seconds: float = _option(
         5.0, "How long the body that an application left unread is discarded.", section="Limits"
     )

@@ -71,6 +71,7 @@ class AsgiHost:
             release=self._release,
             body_timeout_seconds=settings.body_timeout_seconds,
             write_timeout_seconds=settings.write_timeout_seconds,
+            gone_client_send_seconds=settings.gone_client_send_seconds,
             request_timeout_seconds=settings.request_timeout_seconds,
             websocket_max_message_bytes=settings.websocket_max_message_bytes,
             websocket_ping_seconds=settings.websocket_ping_seconds,

@@ -30,6 +30,10 @@ AsgiApplication: TypeAlias = Callable[
     Awaitable[object],
 ]
 
+# So often an application may ask what came after the end, and be told that it has ended, before it is
+# taken for one that does nothing else. In a tight loop that is less than a second.
+_MOST_DISCONNECTS: Final = 10_000
+
 # The time to accept a piece is bounded, so the piece must be.
 _WRITE_PIECE_BYTES: Final = 262_144
 
@@ -49,6 +53,7 @@ class AsgiContext:
         release: called when an exchange is over.
         body_timeout_seconds: how long the next piece of a body may take to arrive.
         write_timeout_seconds: how long the next piece of an answer may take to be accepted.
+        gone_client_send_seconds: how long `send` takes what a client that has left does not hear.
         request_timeout_seconds: how long an HTTP request may take; 0 is without end.
         websocket_max_message_bytes: the longest message that a client may send.
         websocket_ping_seconds: between two pings; 0 for none.
@@ -66,6 +71,7 @@ class AsgiContext:
     release: Callable[[Connection], None]
     body_timeout_seconds: float
     write_timeout_seconds: float
+    gone_client_send_seconds: float
     request_timeout_seconds: float
     websocket_max_message_bytes: int
     websocket_ping_seconds: float
@@ -82,6 +88,8 @@ class AsgiExchange(Exchange):
     """
 
     _gone = False
+    _is_cancelled = False  # by ourselves, this exchange alone
+    _disconnects = 0  # that the application was told of
 
     def __init__(self, context: AsgiContext, connection: Connection) -> None:
         super().__init__(context, connection)
@@ -146,12 +154,22 @@ class AsgiExchange(Exchange):
         self._returned = True
         self._release_when_over()
 
+    async def _tell_disconnect_again(self) -> None:
+        """Let others run before an application is told what it knows; cancel one that only asks."""
+        await self._context.loop.checkpoint()
+        if self._disconnects == _MOST_DISCONNECTS:
+            self._context.reporter.keeps_receiving(self.request, times=_MOST_DISCONNECTS)
+            self._cancel()
+
+    def _cancel(self) -> None:
+        self._is_cancelled = True
+        self.connection.task.cancel()
+
     async def _write(self, data: Buffer) -> None:
         """Write all of it, with backpressure.
 
         Raises:
-            PeerGone: there is nobody to read it, or nobody reads. An OSError, so that applications
-                which stream for ever come to an end (ASGI HTTP 2.4, "Disconnected Client").
+            PeerGone: there is nobody to read it, or nobody reads.
         """
         sent = self._send_some(data)
         if sent != len(data):

@@ -1,4 +1,4 @@
-"""One HTTP request of an ASGI application (ASGI 3, HTTP 2.5)."""
+"""One HTTP request of an ASGI application (ASGI 3, HTTP 2.3)."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import trio
 
 from uwsgibridge.connection import Connection, PeerGone, Task
 from uwsgibridge.hosts.asgi_exchange import AsgiContext, AsgiExchange, Message
+from uwsgibridge.hosts.asgi_unheard import Unheard
 from uwsgibridge.hosts.asgi_vars import UwsgiVars
 from uwsgibridge.hosts.files import CANT_SEND_FILE
 from uwsgibridge.hosts.loops import Event
@@ -28,6 +29,11 @@ _CLOCK_SECONDS: Final = 0.002
 
 _BODY_TYPES: Final = (bytes, bytearray, memoryview)
 
+# Those that may be the last one of an answer.
+_BODY_MESSAGES: Final = frozenset(
+    {"http.response.body", "http.response.pathsend", "http.response.zerocopysend"}
+)
+
 
 class HttpExchange(AsgiExchange):
     """One request: scope, `receive` and `send`."""
@@ -39,6 +45,7 @@ class HttpExchange(AsgiExchange):
     _timer: Task | None = None
     _overdue = False
     _early_links: Sequence[bytes] = ()
+    _unheard: Unheard | None = None
 
     def __init__(self, context: AsgiContext, connection: Connection) -> None:
         super().__init__(context, connection)
@@ -66,41 +73,53 @@ class HttpExchange(AsgiExchange):
             return {"type": "http.request", "body": chunk, "more_body": not self._body_over}
         if not (self._gone or self._ended or self._stalled):
             await self._wait_for_hangup()
+        self._disconnects += 1
+        if self._disconnects > 1:
+            await self._tell_disconnect_again()
         return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
-        """Take the head or a piece of the body."""
+        """Take the head or a piece of the body; what nobody hears is dropped, see `Unheard`."""
         if self._gone:
-            raise PeerGone("the client has gone away")
+            await self._send_to_nobody(message)
+            return
         response = self._response
-        kind = message["type"]
-        if kind == "http.response.body":
-            last = not message.get("more_body", False)
-            body = message.get("body", b"")
-            if not isinstance(body, _BODY_TYPES):
-                raise InvalidResponse(f"the body is of type {type(body).__name__}, not bytes")
-            buffers = response.send(body, last=last)
-            try:
-                for data in buffers:
-                    # As `_write_all` does; here without a coroutine for what fits at once.
-                    sent = self._send_some(data)
-                    if sent != len(data):
-                        await self._write_rest(memoryview(data)[sent:])
-            except PeerGone:
-                self._note_unsent(buffers, data)
-                raise
-            if not buffers and response.is_full and not last and self.connection.is_left():
-                # Nothing is written to a client that has all of it, and so nothing tells that it left.
-                self._leave()
-                raise PeerGone("the client has gone away")
-            if last:
-                self._end(complete=True)
-                self._context.reporter.check_answer(self.request, response)
+        try:
+            kind = message["type"]
+            if kind == "http.response.body":
+                last = not message.get("more_body", False)
+                body = message.get("body", b"")
+                if not isinstance(body, _BODY_TYPES):
+                    raise InvalidResponse(f"the body is of type {type(body).__name__}, not bytes")
+                buffers = response.send(body, last=last)
+                try:
+                    for data in buffers:
+                        # As `_write_all` does; here without a coroutine for what fits at once.
+                        sent = self._send_some(data)
+                        if sent != len(data):
+                            await self._write_rest(memoryview(data)[sent:])
+                except PeerGone:
+                    self._note_unsent(buffers, data)
+                    raise
+                if not buffers and response.is_full and not last and self.connection.is_left():
+                    # Nothing is written to a client that has all of it, and so nothing tells that it left.
+                    self._leave()
+                    raise PeerGone("the client has gone away")
+                if last:
+                    self._end(complete=True)
+                    self._context.reporter.check_answer(self.request, response)
+                else:
+                    await self._context.loop.checkpoint()  # one stream does not keep others waiting
+            elif kind == "http.response.start":
+                self._start(message)
             else:
-                await self._context.loop.checkpoint()  # one stream does not keep others waiting
-        elif kind == "http.response.start":
-            self._start(message)
-        elif kind == "http.response.pathsend":
+                await self._send_otherwise(kind, message)
+        except PeerGone:
+            await self._send_to_nobody(message)
+
+    async def _send_otherwise(self, kind: str, message: Message) -> None:
+        """Take a message of an extension of the specification."""
+        if kind == "http.response.pathsend":
             with open(message["path"], "rb") as file:  # noqa: ASYNC230, PTH123 - sendfile reads as much
                 await self._send_file(file.fileno(), 0, None, last=True)
         elif kind == "http.response.zerocopysend":
@@ -114,12 +133,20 @@ class HttpExchange(AsgiExchange):
             if message.get("offset") is None:
                 os.lseek(descriptor, offset, os.SEEK_SET)  # as os.sendfile leaves it
         elif kind == "http.response.early_hint":
-            if response.status:
+            if self._response.status:
                 raise InvalidResponse("http.response.early_hint comes before the head")
             # No interim answer passes a uwsgi frontend: the final head says it.
             self._early_links = [*self._early_links, *message["links"]]
         else:
             raise InvalidResponse(f"{kind!r} is not a message for an HTTP response")
+
+    async def _send_to_nobody(self, message: Message) -> None:
+        if self._unheard is None:
+            context = self._context
+            self._unheard = Unheard(context.loop, context.gone_client_send_seconds, self._cancel)
+        if message["type"] in _BODY_MESSAGES and not message.get("more_body", False):
+            self._end(complete=False)  # what comes now is work after the answer
+        await self._unheard.take()
 
     def _start(self, message: Message) -> None:
         response = self._response
@@ -221,6 +248,8 @@ class HttpExchange(AsgiExchange):
     def _was_cancelled(self, error: BaseException) -> bool:
         if self._overdue:
             self._fail(504)
+        elif self._is_cancelled:
+            self._fail(408)  # where the body stalled; else the exchange has ended
         elif self._context.breaks_off or isinstance(error, trio.Cancelled | BaseExceptionGroup):
             self._fail(503)
         else:

@@ -120,6 +120,9 @@ class WebSocketExchange(AsgiExchange):
         item = self._queue[0]
         if isinstance(item, Closed):
             # It stays: who asks again gets the same.
+            self._disconnects += 1
+            if self._disconnects > 1:
+                await self._tell_disconnect_again()
             return {"type": "websocket.disconnect", "code": item.code, "reason": item.reason}
         self._queue.popleft()
         self._queued_bytes -= len(item.data)
@@ -130,6 +133,7 @@ class WebSocketExchange(AsgiExchange):
     async def send(self, message: Message) -> None:
         """Take ``accept``, a message, ``close``, or an HTTP answer that denies the handshake."""
         if self._gone:
+            await self._context.loop.checkpoint()  # an application that swallows this blocks nobody
             raise PeerGone("the client has gone away")
         match message["type"], self._state:
             case "websocket.accept", _State.CONNECTING:
@@ -152,6 +156,7 @@ class WebSocketExchange(AsgiExchange):
                     self._status = self._denial.status
                     self._finish(Closed(CLOSE_ABNORMAL, ""), complete=True)
             case (("websocket.send" | "websocket.close"), _State.CLOSED):
+                await self._context.loop.checkpoint()
                 raise PeerGone("the WebSocket is closed")
             case kind, state:
                 raise InvalidResponse(f"{kind!r} is not expected while {state.name.lower()}")
@@ -167,6 +172,7 @@ class WebSocketExchange(AsgiExchange):
         scope = request.http_scope()
         del scope["method"]
         scope["type"] = "websocket"
+        scope["asgi"]["spec_version"] = "2.5"  # the end has a reason, `send` after it raises
         scope["scheme"] = "wss" if scope["scheme"] == "https" else "ws"
         scope["subprotocols"] = list(self._websocket.subprotocols)
         scope["state"] = self._context.state.copy()
@@ -411,6 +417,8 @@ class WebSocketExchange(AsgiExchange):
         }[self._state]
 
     def _was_cancelled(self, error: BaseException) -> bool:
+        if self._is_cancelled:
+            return True
         if not self._context.breaks_off and not isinstance(
             error, trio.Cancelled | BaseExceptionGroup
         ):

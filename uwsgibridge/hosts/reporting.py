@@ -136,6 +136,16 @@ class Reporter:
             stack=stack,
         )
 
+    def keeps_receiving(self, request: Request, *, times: int) -> None:
+        """Say that an application does nothing but ask what comes, after the end."""
+        self.counters.app_errors += 1
+        self.log.error(
+            "application receives for ever: the end was told to it, and its task is cancelled",
+            **_about(request),
+            times=times,
+            hint="end at a message of type http.disconnect or websocket.disconnect",
+        )
+
     def thread_interrupted(self, error: BaseException) -> None:
         """Say that something was raised in a thread from outside, while it was in code of ours."""
         self.counters.app_errors += 1

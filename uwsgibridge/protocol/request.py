@@ -195,7 +195,9 @@ class Request:
         path = script_name + variables["PATH_INFO"]
         return {
             "type": "http",
-            "asgi": {"version": "3.0", "spec_version": "2.5"},
+            # From 2.4 on, frameworks leave it to `send` to raise once the client has left, and wait
+            # for `http.disconnect` no more: a stream that is silent would stay for ever.
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
             "http_version": _HTTP_VERSIONS.get(variables["SERVER_PROTOCOL"], "1.1"),
             "method": variables["REQUEST_METHOD"].upper(),
             "scheme": (variables.get("REQUEST_SCHEME") or self.scheme).lower(),

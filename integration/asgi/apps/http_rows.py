@@ -577,7 +577,7 @@ async def receives_the_disconnect(scope: Scope, receive: Receive, send: Send) ->
         tell(scope, (await receive())["type"])
 
 
-@http(None, leaves_at="waiting", told=("waiting", "http.disconnect", "OSError", "OSError"))
+@http(None, leaves_at="waiting", told=("waiting", "http.disconnect", "taken", "taken"))
 async def sends_after_the_disconnect(scope: Scope, receive: Receive, send: Send) -> None:
     await whole_body(receive)
     tell(scope, "waiting")

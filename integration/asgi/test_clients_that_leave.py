@@ -1,0 +1,149 @@
+"""Clients that leave while a framework answers: the request ends soon, and its work at the end is done.
+
+What a framework does is its own affair as far as it is told the same as everywhere: an ASGI server
+before version 2.4 of the specification, which they are all written for (docs/asgi.md, "Messages").
+"""
+
+from __future__ import annotations
+
+import itertools
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import pytest
+import requests
+
+from integration.asgi.conftest import APPS, Kind, assert_clean
+from uwsgibridge.testing import event_with
+
+if TYPE_CHECKING:
+    from uwsgibridge.testing import LocalStack
+
+PATIENCE_SECONDS = 10.0
+
+# From the client's leaving to the end of the call of the application.
+SOON_SECONDS = 2.0
+
+SITES = {
+    "asyncio": ("starlette", "fastapi", "django", "quart", "litestar"),
+    "trio": ("starlette", "fastapi", "quart-trio"),
+}
+KINDS = [Kind("asyncio", "unix"), Kind("uvloop", "tcp"), Kind("trio", "unix")]
+PLACES = [
+    (kind, name) for kind in KINDS for name in SITES["trio" if kind.loop == "trio" else "asyncio"]
+]
+
+# Where the body of a request is passed on as it arrives.
+UNBUFFERED = """
+location ~ /upload/ {
+    uwsgi_request_buffering off;
+    uwsgi_pass $uwsgibridge_upstream;
+}
+"""
+
+numbers = itertools.count()
+
+pytestmark = pytest.mark.parametrize(
+    ("kind", "name"),
+    PLACES,
+    ids=[f"{kind.loop}-{name}" for kind, name in PLACES],
+    indirect=["kind"],
+    scope="session",
+)
+
+
+@pytest.fixture(scope="session")
+def sites(kind: Kind, serve: Callable[..., LocalStack]) -> Iterator[LocalStack]:
+    """All sites that a loop can run, side by side."""
+    names = SITES["trio" if kind.loop == "trio" else "asyncio"]
+    modules = {name: f"{APPS}.leaving.{name.replace('-', '_')}_site" for name in names}
+    mounts = [("--mount", f"/{name}={module}:app") for name, module in modules.items()]
+    stack = serve(
+        "behaviours:application",
+        kind,
+        serve_args=tuple(itertools.chain(*mounts)),
+        nginx_directives=UNBUFFERED,
+    )
+    yield stack
+    assert stack.stop() == 0
+    # Of trio's about generators that frameworks do not close.
+    assert_clean(stack, but="ResourceWarning")
+    assert [event for event in stack.log_events() if event.get("level") == "error"] == []
+
+
+@pytest.fixture
+def key() -> str:
+    """What no other test has in its paths."""
+    return f"key-{next(numbers)}"
+
+
+@contextmanager
+def client_of(stack: LocalStack, path: str, *, body_bytes: int = 0) -> Iterator[socket.socket]:
+    """Ask for something, with the head of a request that has so many bytes of body."""
+    where = urlsplit(stack.url)
+    method = "POST" if body_bytes else "GET"
+    head = (
+        f"{method} {path} HTTP/1.1\r\nHost: {where.netloc}\r\nContent-Length: {body_bytes}\r\n\r\n"
+    )
+    with socket.create_connection((where.hostname, where.port), PATIENCE_SECONDS) as client:
+        client.sendall(head.encode())
+        yield client
+
+
+def wait_over(stack: LocalStack, path: str) -> None:
+    stack.wait_for_event(event_with(event="app", path=path, told="over"))
+
+
+def assert_ends_soon(stack: LocalStack, path: str, *works: str) -> None:
+    left_at = time.monotonic()
+    wait_over(stack, path)
+    assert time.monotonic() - left_at < SOON_SECONDS
+    told = [event["told"] for event in stack.log_events() if event.get("path") == path]
+    assert [told.count(work) for work in works] == [1] * len(works), told
+
+
+def release(stack: LocalStack, name: str, key: str) -> None:
+    """Let what waits in a site go on, and have Python collect what nobody refers to."""
+    answer = requests.get(f"{stack.url}/{name}/release/{key}", timeout=PATIENCE_SECONDS)
+    assert answer.status_code == 204
+
+
+def works_of(name: str) -> tuple[str, ...]:
+    return ("work done", "dependency ended") if name == "fastapi" else ("work done",)
+
+
+@pytest.mark.parametrize("case", ["idle", "busy"])
+def test_a_stream(sites: LocalStack, name: str, key: str, case: str) -> None:
+    path = f"/{name}/{case}/{key}"
+    with client_of(sites, path) as client:
+        received = b""
+        while b"data: " not in received:
+            received += client.recv(65_536)
+    assert_ends_soon(sites, path, *works_of(name))
+    # A generator that was not waited for at that moment is left to Python, which closes what it collects.
+    release(sites, name, key)
+    sites.wait_for_event(event_with(event="app", path=path, told="closed"))
+
+
+def test_an_upload(sites: LocalStack, name: str, key: str) -> None:
+    path = f"/{name}/upload/{key}"
+    with client_of(sites, path, body_bytes=1_000_000) as client:
+        client.sendall(bytes(100_000))
+        sites.wait_for_event(event_with(event="app", path=path, told="called"))
+    # It reads the body before it calls anything of the site.
+    works = () if name == "django" else works_of(name)
+    assert_ends_soon(sites, path, *works)
+
+
+def test_an_answer_that_comes_too_late(sites: LocalStack, name: str, key: str) -> None:
+    """What belongs to an answer is done, although nobody hears the answer."""
+    path = f"/{name}/late/{key}"
+    with client_of(sites, path):
+        sites.wait_for_event(event_with(event="app", path=path, told="begun"))
+    if name not in {"django", "quart", "quart-trio"}:  # these cancel the view
+        release(sites, name, key)
+    assert_ends_soon(sites, path, *works_of(name))

@@ -1,0 +1,248 @@
+"""ASGI applications whose client has left: all of them end, and their work at the end is done."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+import trio
+
+from tests.bridge import on_each_loop, on_each_socket, running
+from tests.log_events import PATIENCE_SECONDS
+from tests.raw_client import connect, packet, read_until, reset
+
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[Any], Awaitable[None]]
+
+QUIET_SECONDS = 0.2
+
+START = {"type": "http.response.start", "status": 200, "headers": []}
+
+HANDSHAKE: dict[str, Any] = {
+    "HTTP_UPGRADE": "websocket",
+    "HTTP_CONNECTION": "Upgrade",
+    "HTTP_SEC_WEBSOCKET_KEY": "dGhlIHNhbXBsZSBub25jZQ==",
+    "HTTP_SEC_WEBSOCKET_VERSION": "13",
+}
+
+
+def body(chunk: bytes = b"", *, more: bool = False) -> dict[str, Any]:
+    return {"type": "http.response.body", "body": chunk, "more_body": more}
+
+
+async def wait_for_disconnect(receive: Receive) -> None:
+    while (await receive())["type"] not in {"http.disconnect", "websocket.disconnect"}:
+        pass
+
+
+def leave_at_once(address: str, path: str = "/") -> None:
+    connection = connect(address)
+    connection.sendall(packet(path))
+    reset(connection)
+
+
+@on_each_loop
+@on_each_socket
+def test_what_nobody_hears_is_dropped_without_a_word(family: str, loop: str) -> None:
+    """ASGI before HTTP 2.4: frameworks end by `http.disconnect`, and do not expect that `send` raises."""
+    over = threading.Event()
+
+    async def app(scope, receive, send):
+        await wait_for_disconnect(receive)
+        await send(START)
+        for _ in range(100):
+            await send(body(b"x", more=True))
+        await send(body())
+        over.set()
+
+    with running(app, family, loop=loop, lifespan="off") as bridge:
+        leave_at_once(bridge.address)
+        assert over.wait(PATIENCE_SECONDS)
+
+    assert bridge.counters.client_gone == 1
+    assert bridge.counters.app_errors == 0
+    assert bridge.events.find(level="error") == []
+
+
+@on_each_loop
+@on_each_socket
+@pytest.mark.parametrize("path", ["/pathsend", "/zerocopysend", "/hint"])
+def test_extensions_are_dropped_likewise(family: str, loop: str, path: str) -> None:
+    over = threading.Event()
+
+    async def app(scope, receive, send):
+        await wait_for_disconnect(receive)
+        if scope["path"] == "/hint":
+            await send({"type": "http.response.early_hint", "links": [b"</a>"]})
+        await send(START)
+        if scope["path"] == "/pathsend":
+            await send({"type": "http.response.pathsend", "path": __file__})
+        else:
+            with Path(__file__).open("rb") as file:  # noqa: ASYNC230 - a short file
+                await send({"type": "http.response.zerocopysend", "file": file})
+        over.set()
+
+    with running(app, family, loop=loop, lifespan="off") as bridge:
+        leave_at_once(bridge.address, path)
+        assert over.wait(PATIENCE_SECONDS)
+
+
+@on_each_loop
+@on_each_socket
+def test_who_sends_for_ever_gets_an_oserror_after_a_while(family: str, loop: str) -> None:
+    """It waits for nothing, and blocks nobody."""
+    errors: queue.SimpleQueue[BaseException] = queue.SimpleQueue()
+
+    async def app(scope, receive, send):
+        await send(START)
+        if scope["path"] != "/endless":
+            await send(body(b"quick"))
+            return
+        try:
+            while True:
+                await send(body(bytes(10_000), more=True))
+        except OSError as error:
+            errors.put(error)
+            raise
+
+    with running(
+        app, family, loop=loop, lifespan="off", gone_client_send_seconds=QUIET_SECONDS
+    ) as bridge:
+        connection = connect(bridge.address)
+        connection.sendall(packet("/endless"))
+        assert connection.recv(10)
+        left_at = time.monotonic()
+        reset(connection)
+        assert bridge.ask("/quick").body == b"quick"
+        errors.get(timeout=PATIENCE_SECONDS)
+        assert time.monotonic() - left_at >= QUIET_SECONDS
+
+    assert bridge.counters.client_gone == 1
+    assert bridge.counters.app_errors == 0
+    assert bridge.events.find(level="error") == []
+
+
+@on_each_loop
+@on_each_socket
+def test_who_swallows_that_is_cancelled_in_the_end(family: str, loop: str) -> None:
+    ends: queue.SimpleQueue[BaseException] = queue.SimpleQueue()
+
+    async def app(scope, receive, send):
+        await send(START)
+        if scope["path"] != "/endless":
+            await send(body(b"quick"))
+            return
+        try:
+            while True:
+                with suppress(OSError):
+                    await send(body(bytes(10_000), more=True))
+        except (asyncio.CancelledError, trio.Cancelled) as error:
+            ends.put(error)
+            raise
+
+    with running(
+        app, family, loop=loop, lifespan="off", gone_client_send_seconds=QUIET_SECONDS
+    ) as bridge:
+        connection = connect(bridge.address)
+        connection.sendall(packet("/endless"))
+        assert connection.recv(10)
+        reset(connection)
+        ends.get(timeout=PATIENCE_SECONDS)
+        assert bridge.ask("/quick").body == b"quick"
+
+    assert bridge.counters.client_gone == 1
+    assert bridge.counters.app_errors == 0
+    assert bridge.events.find(level="error") == []
+
+
+@on_each_loop
+@on_each_socket
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+def test_who_receives_for_ever_blocks_nobody_and_is_cancelled(
+    family: str, loop: str, kind: str
+) -> None:
+    ends: queue.SimpleQueue[BaseException] = queue.SimpleQueue()
+    spinning = threading.Event()
+
+    async def app(scope, receive, send):
+        if scope["path"] != "/endless":
+            await send(START)
+            await send(body(b"quick"))
+            return
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.accept"})
+        try:
+            while True:
+                await receive()
+                spinning.set()
+        except (asyncio.CancelledError, trio.Cancelled) as error:
+            ends.put(error)
+            raise
+
+    variables = HANDSHAKE if kind == "websocket" else {}
+    with running(app, family, loop=loop, lifespan="off") as bridge:
+        connection = connect(bridge.address)
+        connection.sendall(packet("/endless", **variables))
+        assert spinning.wait(PATIENCE_SECONDS)
+        reset(connection)
+        assert bridge.ask("/quick").body == b"quick"
+        ends.get(timeout=PATIENCE_SECONDS)
+
+    (event,) = bridge.events.find(level="error")
+    assert event["event"].startswith("application receives for ever")
+    assert event["path"] == "/endless"
+    assert "disconnect" in event["hint"]
+    assert bridge.counters.app_errors == 1
+
+
+@on_each_loop
+@on_each_socket
+def test_a_websocket_that_sends_to_nobody_blocks_nobody(family: str, loop: str) -> None:
+    stop = threading.Event()
+
+    async def app(scope, receive, send):
+        if scope["type"] == "http":
+            await send(START)
+            await send(body(b"quick"))
+            return
+        await receive()
+        await send({"type": "websocket.accept"})
+        await wait_for_disconnect(receive)
+        while not stop.is_set():
+            with suppress(OSError):
+                await send({"type": "websocket.send", "text": "to nobody"})
+
+    with running(app, family, loop=loop, lifespan="off") as bridge:
+        connection = connect(bridge.address)
+        connection.sendall(packet(**HANDSHAKE))
+        read_until(connection, b"\r\n\r\n")
+        reset(connection)
+        assert bridge.ask("/quick").body == b"quick"
+        stop.set()
+
+
+@on_each_loop
+def test_work_after_an_answer_that_nobody_heard_has_no_deadline(loop: str) -> None:
+    """As work after any other answer."""
+    over = threading.Event()
+
+    async def app(scope, receive, send):
+        await wait_for_disconnect(receive)
+        await send(START)
+        await send(body(b"for nobody"))
+        await anyio.sleep(4 * QUIET_SECONDS)
+        over.set()
+
+    with running(app, loop=loop, lifespan="off", request_timeout_seconds=QUIET_SECONDS) as bridge:
+        leave_at_once(bridge.address)
+        assert over.wait(PATIENCE_SECONDS)
+
+    assert bridge.events.find(level="error") == []
