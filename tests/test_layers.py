@@ -63,7 +63,7 @@ BELOW: Final[dict[str, set[str]]] = {
         *_SERVING, "_version", "process", "standing", "supervisor", "client", "control_client",
         "frontend", "demo", "development",
     },
-    "__main__": {"cli"},
+    "__main__": {"cli", "system"},
 }  # fmt: skip
 
 # What does or waits for I/O; sans-I/O code has no use for any of it.

@@ -1,6 +1,12 @@
-"""``python -m uwsgibridge``: the command line."""
+"""``python -m uwsgibridge`` and ``uwsgibridge``: the command line."""
 
-from uwsgibridge.cli import main
+from uwsgibridge.system.standard_streams import open_standard_streams
+
+open_standard_streams()  # before anything is imported that could open a file
+
+from uwsgibridge.cli import main  # noqa: E402 - see above
+
+__all__ = ["main"]
 
 if __name__ == "__main__":
     main()
