@@ -297,16 +297,19 @@ def test_headers_that_an_older_nginx_sends_twice_are_joined(stack):
     assert headers_named(stack, pairs, "cookie") == ["a=1; b=2"]
 
 
-def test_a_later_duplicate_of_a_var_is_not_more_trusted(stack):
+def test_of_a_var_that_comes_twice_the_last_stands(stack):
     pairs = [
-        *vars_for("/arrived", REMOTE_ADDR="192.0.2.1", REQUEST_SCHEME="https").items(),
+        *vars_for("/surroundings", REMOTE_ADDR="192.0.2.1", REQUEST_SCHEME="https").items(),
         ("REMOTE_ADDR", "203.0.113.9"),
         ("REQUEST_SCHEME", "http"),
-        ("PATH_INFO", "/surroundings"),
+        ("PATH_INFO", "/arrived"),
+        ("HTTP_HOST", "first.example"),
+        ("HTTP_HOST", "last.example:8080"),
     ]
     answer = speak(stack, encode_packet(pairs))
-    assert b'"client": "192.0.2.1"' in answer
-    assert b'"scheme": "https"' in answer
+    assert b'"client": "203.0.113.9"' in answer
+    assert b'"scheme": "http"' in answer
+    assert b'["host", "last.example:8080"]' in answer
 
 
 def test_lengths_and_types_with_http_are_dropped(stack):
@@ -329,6 +332,9 @@ def test_lengths_and_types_with_http_are_dropped(stack):
         ({"REQUEST_SCHEME": "http", "HTTPS": ""}, b"http"),
         ({"HTTPS": "on"}, b"https"),
         ({"HTTPS": ""}, b"http"),
+        ({"HTTPS": "on", "REQUEST_SCHEME": "http"}, b"https"),
+        ({"HTTPS": "off", "REQUEST_SCHEME": "https"}, b"http"),
+        ({"UWSGI_SCHEME": "https", "HTTPS": "off", "REQUEST_SCHEME": "http"}, b"https"),
         ({}, b"http"),
         ({"HTTP_X_FORWARDED_PROTO": "https"}, b"http"),
     ],

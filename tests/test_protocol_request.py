@@ -83,20 +83,20 @@ class TestNothingIsRequired:
 class TestTrust:
     """Vars without HTTP_ are the frontend's own words; a client can't set them."""
 
-    def test_of_the_frontends_words_the_first_one_stands(self) -> None:
+    def test_of_the_frontends_words_the_last_one_stands(self) -> None:
         request = request_of(
             [
                 ("REMOTE_ADDR", "192.0.2.1"),
                 ("REQUEST_SCHEME", "https"),
-                ("CONTENT_LENGTH", "1"),
+                ("CONTENT_LENGTH", "1000"),
                 ("REMOTE_ADDR", "203.0.113.9"),
                 ("REQUEST_SCHEME", "http"),
-                ("CONTENT_LENGTH", "1000"),
+                ("CONTENT_LENGTH", ""),
             ]
         )
-        assert request.client == ("192.0.2.1", 0)
-        assert request.scheme == "https"
-        assert request.content_length == 1
+        assert request.client == ("203.0.113.9", 0)
+        assert request.scheme == "http"
+        assert request.content_length == 0
 
     def test_no_header_speaks_for_the_frontend(self) -> None:
         request = request_of(
@@ -274,16 +274,22 @@ class TestScheme:
             ({"REQUEST_SCHEME": "https"}, "https"),
             ({"REQUEST_SCHEME": "http"}, "http"),
             ({"REQUEST_SCHEME": "HTTPS"}, "https"),
-            ({"REQUEST_SCHEME": "Http", "HTTPS": "on"}, "http"),
+            # A line behind `include uwsgi_params;`, which always sends REQUEST_SCHEME.
+            ({"REQUEST_SCHEME": "http", "HTTPS": "on"}, "https"),
+            ({"REQUEST_SCHEME": "Http", "HTTPS": "1"}, "https"),
+            ({"REQUEST_SCHEME": "https", "HTTPS": "off"}, "http"),
             ({"REQUEST_SCHEME": "https", "HTTPS": ""}, "https"),
-            ({"REQUEST_SCHEME": "http", "HTTPS": "on"}, "http"),
             ({"REQUEST_SCHEME": "", "HTTPS": "on"}, "https"),
-            ({"HTTPS": "on"}, "https"),  # Apache and lighttpd send only this
-            ({"HTTPS": "ON"}, "https"),
-            ({"HTTPS": "1"}, "https"),
-            ({"HTTPS": "true"}, "https"),
-            ({"HTTPS": "off"}, "http"),
-            ({"HTTPS": ""}, "http"),
+            ({"HTTPS": "on"}, "https"),  # Apache and lighttpd send it
+            *(({"HTTPS": word}, "https") for word in ("ON", "On", "1", "true", "yes", "https")),
+            *(({"HTTPS": word}, "http") for word in ("", "off", "OFF", "0", "no", "http", "maybe")),
+            ({"UWSGI_SCHEME": "https"}, "https"),
+            ({"UWSGI_SCHEME": "HTTPS", "HTTPS": "off", "REQUEST_SCHEME": "http"}, "https"),
+            ({"UWSGI_SCHEME": "http", "HTTPS": "on", "REQUEST_SCHEME": "https"}, "http"),
+            ({"UWSGI_SCHEME": "", "HTTPS": "on", "REQUEST_SCHEME": "http"}, "https"),
+            # What a client says of itself.
+            ({"HTTP_HTTPS": "on", "HTTP_UWSGI_SCHEME": "https"}, "http"),
+            ({"HTTP_REQUEST_SCHEME": "https", "HTTP_X_FORWARDED_PROTO": "https"}, "http"),
             ({"SERVER_PORT": "443"}, "http"),  # a port proves nothing
         ],
     )
@@ -576,7 +582,7 @@ class TestHeaders:
             (b"empty", b""),
         ]
 
-    def test_repeated_ones_are_joined(self) -> None:
+    def test_those_that_the_client_repeated_are_joined(self) -> None:
         pairs = [("HTTP_X", "1"), ("HTTP_COOKIE", "a=1"), ("HTTP_X", "2"), ("HTTP_COOKIE", "b=2")]
         request = request_of(pairs)
         assert request.header_pairs() == [(b"x", b"1, 2"), (b"cookie", b"a=1; b=2")]

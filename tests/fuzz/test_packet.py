@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
 from typing import TypeAlias
 
@@ -19,6 +20,7 @@ from uwsgibridge.protocol.packet import (
     encode_packet,
     parse_packet,
 )
+from uwsgibridge.protocol.repeated_vars import SINGLE_VALUED
 from uwsgibridge.protocol.request import Request
 from uwsgibridge.protocol.response import refusal
 
@@ -37,13 +39,14 @@ KNOWN_NAMES = (
     "REQUEST_METHOD", "REQUEST_URI", "PATH_INFO", "SCRIPT_NAME", "QUERY_STRING", "CONTENT_TYPE",
     "CONTENT_LENGTH", "SERVER_NAME", "SERVER_PORT", "SERVER_PROTOCOL", "SERVER_ADDR",
     "REMOTE_ADDR", "REMOTE_PORT", "REQUEST_SCHEME", "HTTPS", "HTTP_HOST", "HTTP_COOKIE", "HTTP_X",
+    "SERVER_SOFTWARE", "UWSGI_SCHEME", "HTTP_REFERER", "HTTP_X_REAL_IP",
     "HTTP_PROXY", "HTTP_CONTENT_TYPE", "HTTP_CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING",
     "UWSGI_FILE",
 )  # fmt: skip
 KNOWN_VALUES = (
     "", "GET", "HEAD", "/", "/app", "/app/x", "/caf\xc3\xa9", "/caf\xe9?x=1", "*", "0", "5", "05",
     "-1", "+1", " 1", "1_0", "\xb2", "9" * 18, "9" * 19, "443", "on", "https", "HTTP/2.0",
-    "[::1]:80", "[::1", "example.com:80", "unix:", "192.0.2.1",
+    "[::1]:80", "[::1", "example.com:80", "unix:", "192.0.2.1", "lighttpd/1.4.69", "?x=1", "off",
 )  # fmt: skip
 
 latin_1 = st.characters(max_codepoint=255)
@@ -178,14 +181,14 @@ def test_the_vars_are_those_of_a_plain_decoder(data: bytes) -> None:
     elif len(pairs) > DEFAULT_LIMITS.max_vars:
         assert outcome is TooManyVars
     else:
-        assert outcome == Packet(data[0], joined(pairs), end)
+        assert outcome == Packet(data[0], told_once(pairs), end)
 
 
 @given(vars_of_a_packet, modifiers, st.binary(max_size=40))
 def test_what_is_encoded_is_what_is_parsed(pairs: Pairs, modifier1: int, behind: bytes) -> None:
     data = encode_packet(pairs, modifier1=modifier1)
     outcome = parse(data + behind)
-    assert outcome == Packet(modifier1, joined(pairs), len(data))
+    assert outcome == Packet(modifier1, told_once(pairs), len(data))
     assert isinstance(outcome, Packet)
     assert list(outcome.vars) == list(dict(pairs))
 
@@ -219,16 +222,24 @@ def decode_plainly(payload: bytes) -> Pairs | None:
     return list(zip(texts[::2], texts[1::2], strict=True))
 
 
-def joined(pairs: Pairs) -> dict[str, str]:
-    """Repeated headers as nginx joins them; of other vars the first."""
-    together: dict[str, list[str]] = {}
-    for name, value in pairs:
-        together.setdefault(name, []).append(value)
-    return {
-        name: (
-            ("; " if name == "HTTP_COOKIE" else ", ").join(values)
-            if name.startswith("HTTP_")
-            else values[0]
+def told_once(pairs: Pairs) -> dict[str, str]:
+    """The rule for repeated vars in other words: a name's values in the parts of a packet."""
+    if any(name == "SERVER_SOFTWARE" and it.startswith("lighttpd/") for name, it in pairs):
+        return dict(pairs)
+    last_first = pairs[::-1]
+    params = [*itertools.dropwhile(lambda pair: pair[0].startswith("HTTP_"), last_first)]
+    of_a_client = [
+        *itertools.takewhile(
+            lambda pair: pair[0].startswith("HTTP_") and pair[0] != "HTTP_HOST", last_first
         )
-        for name, values in together.items()
-    }
+    ][::-1]
+    told = {}
+    for name, _ in pairs:
+        values = [value for other, value in pairs if other == name]
+        repeated = [value for other, value in of_a_client if other == name]
+        if name in SINGLE_VALUED or name in dict(params) or not repeated:
+            told[name] = values[-1]
+        else:
+            before = values[: len(values) - len(repeated)][-1:]
+            told[name] = ("; " if name == "HTTP_COOKIE" else ", ").join(before + repeated)
+    return told

@@ -133,6 +133,8 @@ def _limits(site: Site) -> list[str]:
         "# packet holds, so that the client gets 400 for more, and not 500.",
         "client_header_buffer_size 1k;",
         "large_client_header_buffers 4 8k;",
+        "# A name with an underscore is no header: X_User would be the same var as X-User, HTTP_X_USER.",
+        "underscores_in_headers off;",
         "# Redirects name no port: the published one is not known here.",
         "absolute_redirect off;",
     ]

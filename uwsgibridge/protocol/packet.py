@@ -21,6 +21,7 @@ from uwsgibridge.protocol.errors import (
     TooManyVars,
     UnsupportedModifier,
 )
+from uwsgibridge.protocol.repeated_vars import settle_repeated
 
 HEADER_BYTES: Final = 4
 MAX_VARS_BYTES: Final = 65_535  # datasize is a u16
@@ -45,7 +46,6 @@ _TLS_HANDSHAKE_START: Final = re.compile(rb"\x16\x03[\x00-\x04]?")
 
 _header = struct.Struct("<BHB")
 _unpack_header = _header.unpack_from
-_unpack_size = struct.Struct("<H").unpack_from
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,8 @@ def parse_packet(buffer: memoryview, limits: PacketLimits) -> Packet | None:
 
     Returns:
         The packet, or None where more bytes are needed. The vars are text in latin-1, one code
-        point for each byte, as PEP 3333 wants them.
+        point for each byte, as PEP 3333 wants them. What a var says that comes twice:
+        `uwsgibridge.protocol.repeated_vars`.
 
     Raises:
         ProtocolError: it will never be a packet that we serve; said as early as can be known.
@@ -173,30 +174,22 @@ def _decode_vars(payload: bytes, max_vars: int) -> dict[str, str]:
             f"the packet holds {count} vars, the limit is {max_vars}", option="--max-vars"
         )
     if count != len(variables):
-        return _join_repeated(payload, text)
+        return settle_repeated(_pairs(payload, text))
     return variables
 
 
-def _join_repeated(payload: bytes, text: str) -> dict[str, str]:
-    """Join headers that came more than once, as nginx >= 1.23 does itself.
-
-    A var without ``HTTP_`` is the frontend's word; the first one configured stands, since what comes
-    later on the wire is not more trusted.
-    """
-    variables: dict[str, str] = {}
-    position = 0
-    while position < len(payload):
-        key_end = position + 2 + _unpack_size(payload, position)[0]
+def _pairs(payload: bytes, text: str) -> list[tuple[str, str]]:
+    """List the vars of a payload that is known to be well-formed, repeated ones too."""
+    # A site with a line behind `include uwsgi_params;` comes here for each request: as above.
+    pairs = []
+    position, end = 0, len(payload)
+    while position < end:
+        key_start = position + 2
+        key_end = key_start + payload[position] + (payload[position + 1] << 8)
         value_start = key_end + 2
-        value_end = value_start + _unpack_size(payload, key_end)[0]
-        key, value = text[position + 2 : key_end], text[value_start:value_end]
-        position = value_end
-        if key not in variables:
-            variables[key] = value
-        elif key.startswith("HTTP_"):
-            separator = "; " if key == "HTTP_COOKIE" else ", "
-            variables[key] = f"{variables[key]}{separator}{value}"
-    return variables
+        position = value_start + payload[key_end] + (payload[key_end + 1] << 8)
+        pairs.append((text[key_start:key_end], text[value_start:position]))
+    return pairs
 
 
 def _refuse_modifier(buffer: memoryview, *, need_more: bool) -> None:

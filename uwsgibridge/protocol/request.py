@@ -38,6 +38,10 @@ class _HeaderNames(dict[str, bytes | None]):
 
 _header_names: Final = _HeaderNames()
 
+# Of the var HTTPS. uWSGI takes the first two, CGI's servers and wsgiref the others; "https" is what
+# `uwsgi_param HTTPS $scheme` sends.
+_HTTPS_WORDS: Final = frozenset({"on", "1", "true", "yes", "https"})
+
 _HTTP_VERSIONS: Final = {
     "HTTP/1.0": "1.0",
     "HTTP/1.1": "1.1",
@@ -130,11 +134,19 @@ class Request:
 
     @property
     def scheme(self) -> str:
-        """``https`` or ``http``: nginx sends REQUEST_SCHEME, Apache and lighttpd only HTTPS."""
-        scheme = self.vars.get("REQUEST_SCHEME")
-        if scheme:
-            return scheme.lower()
-        return "https" if self.vars.get("HTTPS", "").lower() in {"on", "1", "true"} else "http"
+        """``https`` or ``http``, from vars alone.
+
+        ``UWSGI_SCHEME``, then ``HTTPS``, as in uWSGI's ``uwsgi_request_wsgi``; then ``REQUEST_SCHEME``,
+        which the stock uwsgi_params always send, so that it must not overrule a line behind them.
+        """
+        variables = self.vars
+        scheme = variables.get("UWSGI_SCHEME")
+        if not scheme:
+            https = variables.get("HTTPS")
+            if https:
+                return "https" if https.lower() in _HTTPS_WORDS else "http"
+            scheme = variables.get("REQUEST_SCHEME") or "http"
+        return scheme.lower()
 
     @property
     def http_version(self) -> str:
@@ -200,7 +212,7 @@ class Request:
             "asgi": {"version": "3.0", "spec_version": "2.3"},
             "http_version": _HTTP_VERSIONS.get(variables["SERVER_PROTOCOL"], "1.1"),
             "method": variables["REQUEST_METHOD"].upper(),
-            "scheme": (variables.get("REQUEST_SCHEME") or self.scheme).lower(),
+            "scheme": self.scheme,
             "path": path if path.isascii() else _as_utf8(path),
             "raw_path": self.raw_path,
             "query_string": variables["QUERY_STRING"].encode("latin-1"),
