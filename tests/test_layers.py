@@ -178,7 +178,7 @@ def test_the_statements_are_found() -> None:
 @pytest.mark.parametrize("module", sorted(m for m in MODULES if room_of(m) in _WIRE))
 def test_the_protocol_is_sans_io(module: str) -> None:
     tops = {name.partition(".")[0] for name in imported_names(module)}
-    foreign = tops - sys.stdlib_module_names - {PACKAGE, "wsproto"}
+    foreign = tops - sys.stdlib_module_names - {PACKAGE, "websockets"}
     assert not foreign
     assert not tops & IO_MODULES
 
@@ -226,7 +226,7 @@ def test_a_supervisor_loads_nothing_that_serves() -> None:
     """It stays small, and starts while its template loads the rest."""
     loaded = newly_loaded("import uwsgibridge.supervisor.supervisor")
     assert "uwsgibridge.supervisor.caretaker" in loaded
-    assert not loaded & {"uwsgibridge.serving", "uwsgibridge.hosts.wsgi", "wsproto"}
+    assert not loaded & {"uwsgibridge.serving", "uwsgibridge.hosts.wsgi", "websockets"}
 
 
 def test_a_ping_loads_no_event_loop() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import sys
 import tracemalloc
 import zlib
 from collections.abc import Callable, Iterable, Mapping
@@ -24,6 +25,7 @@ from tests.websocket_frames import (
     frame,
     split_frames,
 )
+from uwsgibridge.protocol import websocket_frames
 from uwsgibridge.protocol.errors import InvalidResponse
 from uwsgibridge.protocol.packet import PacketLimits, encode_packet, parse_packet
 from uwsgibridge.protocol.request import Request
@@ -31,11 +33,11 @@ from uwsgibridge.protocol.websocket import (
     Closed,
     Event,
     HandshakeRefused,
-    Message,
     PongReceived,
     WebSocket,
     wants_websocket,
 )
+from uwsgibridge.protocol.websocket import Message as MessageOfBytes
 
 # RFC 6455, section 1.3: a key, and what it leads to.
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
@@ -57,6 +59,12 @@ LIMIT_BYTES = 1000
 
 RSV1 = 4
 COMPRESSED_TEXT = 0x80 | 0x40 | TEXT
+
+
+def Message(data: str | bytes) -> MessageOfBytes:
+    """Make a message as it is when it has arrived."""
+    is_text = isinstance(data, str)
+    return MessageOfBytes(data.encode() if isinstance(data, str) else data, is_text)
 
 
 def handshake(
@@ -272,6 +280,14 @@ STREAMS: dict[str, tuple[bytes, list[Event], list[tuple[int, bytes]]]] = {
         [Message("before"), Closed(4000, "why")],
         [(0x80 | CLOSE, close_payload(4000, "why"))],
     ),
+    **{
+        f"a-close-with-{code}": (
+            frame(CLOSE, close_payload(code)),
+            [Closed(code, "")],
+            [(0x80 | CLOSE, close_payload(code))],
+        )
+        for code in (1000, 1003, 1007, 1012, 1013, 1014, 3000, 4999)
+    },
     "a-close-without-a-code": (frame(CLOSE), [Closed(1005, "")], [(0x80 | CLOSE, b"")]),
 }
 
@@ -306,7 +322,18 @@ BROKEN_RULES = {
     "no-utf-8-before-the-end": (1007, frame(TEXT, b"\xff", fin=False)),
     "half-a-character": (1007, frame(TEXT, SNOWMAN[:2])),
     "a-close-of-one-byte": (1002, frame(CLOSE, b"\x03")),
-    "a-close-with-a-reserved-code": (1002, frame(CLOSE, close_payload(1005))),
+    **{
+        f"a-close-with-{code}": (1002, frame(CLOSE, close_payload(code)))
+        for code in (0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65_535)
+    },
+    "a-length-that-could-be-shorter": (1002, b"\x82\xfe\x00\x7d" + bytes(4 + 125)),
+    "a-length-that-could-be-much-shorter": (
+        1002,
+        b"\x82\xff" + (65_535).to_bytes(8, "big") + bytes(4 + 65_535),
+    ),
+    "a-length-of-64-bits": (1002, b"\x82\xff\x80" + bytes(7 + 4)),
+    "no-utf-8-before-the-end-of-a-frame": (1007, b"\x81\xfe\x03\xe8" + bytes(4) + b"a\xff"),
+    "text-in-a-reserved-bit": (1002, frame(TEXT, rsv=4)),
     "a-close-with-no-utf-8": (1007, frame(CLOSE, close_payload(1000) + b"\xff")),
 }
 
@@ -342,7 +369,7 @@ def test_broken_rules(cut: Callable[[bytes], list[bytes]], code: int, data: byte
 )
 def test_a_message_of_the_limit(data: bytes) -> None:
     (message,), answers = collect(opened(), [data, frame(PING)])
-    assert isinstance(message, Message)
+    assert isinstance(message, MessageOfBytes)
     assert split_frames(answers) == [(0x80 | PONG, b"")]
 
 
@@ -402,7 +429,7 @@ def test_a_ping() -> None:
     assert split_frames(opened().ping()) == [(0x80 | PING, b"")]
 
 
-@pytest.mark.parametrize("code", [1000, 1001, 1003, 1007, 1011, 1012, 3000, 4999])
+@pytest.mark.parametrize("code", [1000, 1001, 1003, 1007, 1011, 1012, 1014, 3000, 4999])
 def test_a_close(code: int) -> None:
     websocket = opened()
     assert split_frames(websocket.close(code, "why")) == [
@@ -434,7 +461,25 @@ def test_a_long_reason_is_cut_between_characters(reason: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "code", [-1, 0, 999, 1004, 1005, 1006, 1015, 5000, 70_000, "1000", 1000.5, None]
+    "code",
+    [
+        -1,
+        0,
+        999,
+        1004,
+        1005,
+        1006,
+        1015,
+        1016,
+        1100,
+        2999,
+        5000,
+        70_000,
+        "1000",
+        1000.5,
+        True,
+        None,
+    ],
 )
 def test_a_code_that_can_not_be_sent(code: Any) -> None:
     websocket = opened()
@@ -537,7 +582,7 @@ def test_control_frames_within_a_compressed_message(
         + frame(opcode, b"plain")
     )
     events, _ = collect(opened(deflate=True), cut(data))
-    messages = [event.data for event in events if isinstance(event, Message)]
+    messages = [event.data for event in events if isinstance(event, MessageOfBytes)]
     assert messages == (
         ["0123456789" * 10, "plain"] if opcode == TEXT else [b"0123456789" * 10, b"plain"]
     )
@@ -573,6 +618,137 @@ def test_rules_of_compression(cut: Callable[[bytes], list[bytes]], code: int, da
     assert split_frames(answers)[-1][1][:2] == close_payload(code)
 
 
+def traced_peak(websocket: WebSocket, data: bytes) -> tuple[list[Event], int]:
+    """Give what came of it, and how much memory that took at most."""
+    tracemalloc.start()
+    try:
+        events, _ = collect(websocket, [data[i : i + 65_536] for i in range(0, len(data), 65_536)])
+        return events, tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("opcode", [TEXT, BINARY])
+@pytest.mark.parametrize("cuts", [(), (50,), tuple(range(0, 500, 5))], ids=len)
+def test_the_limit_is_applied_while_a_message_is_inflated(opcode: int, cuts: Any) -> None:
+    limit_bytes = 1_000_000
+    payload = squeeze(b" " * 50 * limit_bytes)
+    pieces = [payload[a:b] for a, b in itertools.pairwise([0, *cuts, len(payload)])]
+    data = b"".join(
+        frame(
+            CONTINUATION if number else opcode,
+            piece,
+            fin=number == len(pieces) - 1,
+            rsv=0 if number else RSV1,
+        )
+        for number, piece in enumerate(pieces)
+    )
+    websocket = opened(max_message_bytes=limit_bytes, deflate=True)
+    (closed,), peak = traced_peak(websocket, data)
+    assert isinstance(closed, Closed)
+    assert closed.code == 1009
+    assert peak < limit_bytes * 9 / 8 + 8 * 65_536
+    assert websocket.unfinished_bytes == 0
+
+
+def test_each_message_is_inflated_when_it_is_asked_for() -> None:
+    size = 1_000_000
+    data = frame(BINARY, squeeze(bytes(size)), rsv=RSV1)
+    assert len(data) < 1100
+    websocket = opened(max_message_bytes=size, deflate=True)
+    tracemalloc.start()
+    try:
+        for event in websocket.receive(data * 50):
+            assert event == (Message(bytes(size)), b"")
+            break
+        _, peak = tracemalloc.get_traced_memory()
+        assert peak < 4 * size
+    finally:
+        tracemalloc.stop()
+    # Whoever stopped goes on where that was, and what arrives meanwhile comes behind it.
+    assert sum(1 for _ in websocket.receive_more()) == 49
+    assert collect(websocket, [data]) == ([Message(bytes(size))], b"")
+
+
+def test_a_message_of_the_limit_that_can_not_be_compressed() -> None:
+    payload = zlib.compress(b"".join(b"%d" % number for number in range(400)))[:LIMIT_BYTES]
+    payload = (payload * 2)[:LIMIT_BYTES]
+    stored = zlib.compressobj(0, wbits=-15)
+    data = (stored.compress(payload) + stored.flush(zlib.Z_SYNC_FLUSH))[:-4]
+    assert len(data) > len(payload) == LIMIT_BYTES
+    assert collect(opened(deflate=True), [frame(BINARY, data, rsv=RSV1)])[0] == [Message(payload)]
+
+
+LAST_BLOCK = bytes.fromhex("f3 48 cd c9 c9 07 00")  # RFC 7692, section 7.2.3.4: "Hello"
+
+
+@in_each_chunking
+@pytest.mark.parametrize("tail", [b"", b"\x00"])
+def test_a_last_block_ends_the_data(cut: Callable[[bytes], list[bytes]], tail: bytes) -> None:
+    data = frame(TEXT, LAST_BLOCK + tail, rsv=RSV1) + frame(TEXT, b"plain")
+    assert collect(opened(deflate=True), cut(data))[0] == [Message("Hello"), Message("plain")]
+
+
+@in_each_chunking
+@pytest.mark.parametrize("more", [LAST_BLOCK, b"\x00\x00", b"x" * 500])
+def test_nothing_is_kept_of_what_follows_a_last_block(
+    cut: Callable[[bytes], list[bytes]], more: bytes
+) -> None:
+    data = frame(TEXT, LAST_BLOCK, fin=False, rsv=RSV1) + frame(CONTINUATION, more)
+    events, _ = collect(opened(deflate=True), cut(data))
+    assert events == [Closed(1007, "more follows the last block of deflated data")]
+
+
+@pytest.mark.parametrize("end", ["client", "rule", "tunnel"])
+def test_nothing_is_held_of_a_message_when_it_is_over(end: str) -> None:
+    websocket = opened(max_message_bytes=10_000_000)
+    ends = {"client": frame(CLOSE), "rule": frame(TEXT), "tunnel": b""}
+    tracemalloc.start()
+    try:
+        collect(websocket, [frame(BINARY, bytes(5_000_000), fin=False), ends[end]])
+        held_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held_bytes < 100_000
+
+
+def test_text_is_held_as_its_bytes() -> None:
+    """Decoded, one character beyond the BMP makes four bytes of each."""
+    websocket = opened(max_message_bytes=2_000_000)
+    data = frame(TEXT, b"x" * 1_000_000 + "\U0001f30d".encode())
+    ((message,), peak) = traced_peak(websocket, data)
+    assert peak < 3_500_000
+    assert isinstance(message, MessageOfBytes)
+    assert message.data == "x" * 1_000_000 + "\U0001f30d"
+
+
+def test_masks_are_undone_with_and_without_the_routine_in_c(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for size in (0, 1, 2, 3, 4, 5, 1000, 70_000):
+        payload = bytes(range(256)) * (size // 256 + 1)
+        for mask in (b"\x00\x00\x00\x00", b"\x01\x80\xfe\x37"):
+            data = payload[:size]
+            expected = bytes(byte ^ mask[i % 4] for i, byte in enumerate(data))
+            assert websocket_frames._unmask_in_python(data, mask) == expected
+            assert bytes(websocket_frames._unmasking()(data, mask)) == expected
+    websocket_frames._unmasking.cache_clear()
+    monkeypatch.setitem(sys.modules, "websockets.speedups", None)
+    try:
+        assert websocket_frames._unmasking() is websocket_frames._unmask_in_python
+    finally:
+        websocket_frames._unmasking.cache_clear()
+
+
+@in_each_chunking
+def test_a_frame_with_a_mask(cut: Callable[[bytes], list[bytes]]) -> None:
+    mask = b"\x01\x80\xfe\x37"
+    payload = bytes(range(256)) * 10
+    masked = bytes(byte ^ mask[i % 4] for i, byte in enumerate(payload))
+    data = bytes([0x80 | BINARY, 0x80 | 126]) + len(payload).to_bytes(2, "big") + mask + masked
+    assert collect(opened(max_message_bytes=5000), cut(data))[0] == [Message(payload)]
+
+
 # --- Whatever comes -------------------------------------------------------------------------------
 
 _OPCODES = st.sampled_from([CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG])
@@ -590,8 +766,8 @@ def test_whatever_comes_is_an_event(chunks: list[bytes], *, deflate: bool) -> No
     events, answers = collect(websocket, chunks)
     split_frames(answers)
     for event in events:
-        assert isinstance(event, Message | PongReceived | Closed)
-        if isinstance(event, Message):
+        assert isinstance(event, MessageOfBytes | PongReceived | Closed)
+        if isinstance(event, MessageOfBytes):
             data = event.data.encode() if isinstance(event.data, str) else event.data
             assert len(data) <= LIMIT_BYTES
         if isinstance(event, Closed):

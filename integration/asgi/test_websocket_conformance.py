@@ -333,7 +333,24 @@ def test_the_close_frame_arrives_whatever_else_is_on_its_way(
 
 @pytest.mark.parametrize(
     "code",
-    [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 3000, 3999, 4000, 4999],
+    [
+        1000,
+        1001,
+        1002,
+        1003,
+        1007,
+        1008,
+        1009,
+        1010,
+        1011,
+        1012,
+        1013,
+        1014,
+        3000,
+        3999,
+        4000,
+        4999,
+    ],
 )
 def test_a_valid_code_comes_back(
     behaviours: LocalStack, talk: FrameClient, path: str, code: int

@@ -7,7 +7,7 @@ be answered, and a close noticed. While the queue is full nothing is read, and t
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import MutableMapping
+from collections.abc import Iterator, MutableMapping
 from enum import Enum, auto
 from time import monotonic
 from typing import Any, Final
@@ -32,9 +32,11 @@ from uwsgibridge.protocol.websocket import (
     PongReceived,
     WebSocket,
 )
+from uwsgibridge.protocol.websocket import Event as WebSocketEvent
 from uwsgibridge.protocol.websocket import Message as WebSocketMessage
 
-# What waits for the application before the client has to; one larger message passes.
+# What waits for the application before the client has to, with what has come of the next message. One
+# larger message passes.
 _MAX_QUEUED: Final = 16
 _MAX_QUEUED_BYTES: Final = 1_048_576
 
@@ -113,6 +115,9 @@ class WebSocketExchange(AsgiExchange):
         if self._watch is None and not self._queue and self._state is _State.CONNECTING:
             # Before the handshake is answered there is nothing but the client's leaving to wait for.
             self._context.hangups.add(self.connection, self._leave)
+        if self._is_suspended:
+            # To inflate what waits takes time, and the queue is never empty: others have their turn.
+            await self._context.loop.checkpoint()
         while not self._queue:
             if self._message_came is None or self._message_came.is_set():
                 self._message_came = self._context.loop.event()
@@ -125,9 +130,9 @@ class WebSocketExchange(AsgiExchange):
                 await self._tell_disconnect_again()
             return {"type": "websocket.disconnect", "code": item.code, "reason": item.reason}
         self._queue.popleft()
-        self._queued_bytes -= len(item.data)
+        self._queued_bytes -= len(item.payload)
         self._read_on()
-        key = "text" if isinstance(item.data, str) else "bytes"
+        key = "text" if item.is_text else "bytes"
         return _Received({"type": "websocket.receive", key: item.data})
 
     async def send(self, message: Message) -> None:
@@ -219,11 +224,13 @@ class WebSocketExchange(AsgiExchange):
         self._outbox += self._websocket.close(code, reason)
         self._state = _State.CLOSED
         self._push(Closed(code, reason))
-        if self._is_suspended and self._watch is not None:
-            self._is_suspended = False
-            self._watch.resume()  # for the client's close, which is behind what it sent before
         self._close_timer = self._context.loop.call_later(_CLOSE_SECONDS, self._end_tunnel)
         self._flush_soon()
+        if self._is_suspended and self._watch is not None:
+            # For the client's close, which is behind what it sent before.
+            self._is_suspended = False
+            self._watch.resume()
+            self._take(self._websocket.receive_more())
 
     def _read(self) -> None:
         """Take what has arrived in the tunnel; called by the event loop."""
@@ -234,7 +241,15 @@ class WebSocketExchange(AsgiExchange):
         except OSError:
             data = b""
         self._is_moving = True
-        for event, answer in self._websocket.receive(data):
+        self._take(self._websocket.receive(data))
+
+    def _take(self, events: Iterator[tuple[WebSocketEvent | None, bytes]]) -> None:
+        """Take what the client said, for as long as there is room for it.
+
+        A few bytes may be the compressed form of many large messages: each of them is inflated when
+        there is room for it, and not before.
+        """
+        for event, answer in events:
             self._outbox += answer
             if isinstance(event, Closed):
                 self._finish_by_client(event)
@@ -243,27 +258,34 @@ class WebSocketExchange(AsgiExchange):
                 self._pong_due = False
             elif event is not None and self._state is _State.OPEN:
                 self._push(event)
+            if self._is_full and self._state is _State.OPEN:
+                break
         self._flush_soon()
-        if self._is_full and self._state is _State.OPEN:
+        if self._is_full and self._state is _State.OPEN and not self._is_suspended:
             assert self._watch is not None
             self._is_suspended = True
             self._watch.suspend()
 
     @property
     def _is_full(self) -> bool:
+        held_bytes = self._queued_bytes + self._websocket.unfinished_bytes
         return (
             len(self._queue) >= _MAX_QUEUED
-            or self._queued_bytes >= _MAX_QUEUED_BYTES
+            # A message that nothing waits in front of may be as large as the limit lets it.
+            or (held_bytes >= _MAX_QUEUED_BYTES and len(self._queue) > 0)
             or len(self._outbox) >= _MAX_OUTBOX_BYTES
         )
 
     def _read_on(self) -> None:
+        if self._is_suspended and not self._is_full and not self._ended:
+            self._take(self._websocket.receive_more())
         if self._is_suspended and not self._is_full and not self._ended:
             assert self._watch is not None
             self._is_suspended = False
             self._watch.resume()
 
     def _finish_by_client(self, closed: Closed) -> None:
+        self._is_suspended = False  # nothing is to be read any more
         if closed.code == CLOSE_ABNORMAL and self._state is _State.OPEN:
             self._gone = True
         if self._state is not _State.CLOSED:
@@ -283,7 +305,7 @@ class WebSocketExchange(AsgiExchange):
     def _push(self, item: WebSocketMessage | Closed) -> None:
         self._queue.append(item)
         if isinstance(item, WebSocketMessage):
-            self._queued_bytes += len(item.data)
+            self._queued_bytes += len(item.payload)
         if self._message_came is not None:
             self._message_came.set()
 

@@ -1,34 +1,38 @@
-"""WebSockets: the handshake from vars, and messages from and to frames (RFC 6455, RFC 7692).
+"""WebSockets: the handshake from vars, and messages from and to frames (RFC 6455).
 
 nginx turns a 101 into a tunnel (``ngx_http_upstream_process_upgraded``), so a plain ``uwsgi_pass``
-carries WebSockets. The frames are wsproto's; here are the handshake, the limits and the words.
+carries WebSockets.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import re
+import codecs
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from enum import Enum, auto
+from hashlib import sha1
 from typing import Final
-
-from wsproto.connection import Connection, ConnectionState, ConnectionType
-from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessage
-from wsproto.extensions import Extension, PerMessageDeflate
-from wsproto.frame_protocol import (
-    CloseReason,
-    FrameDecoder,
-    FrameProtocol,
-    Opcode,
-    RsvBits,
-)
-from wsproto.handshake import server_extensions_handshake
-from wsproto.utilities import LocalProtocolError, generate_accept_token
 
 from uwsgibridge.protocol.errors import InvalidResponse, ProtocolError
 from uwsgibridge.protocol.request import Request
 from uwsgibridge.protocol.response import encode_lines
+from uwsgibridge.protocol.websocket_deflate import (
+    CLOSE_INVALID_DATA,
+    INFLATED_PIECE_BYTES,
+    Deflate,
+    Inflation,
+    agree,
+)
+from uwsgibridge.protocol.websocket_frames import (
+    CLOSE_PROTOCOL_ERROR,
+    BrokenRule,
+    FrameReader,
+    Opcode,
+    Piece,
+    encode_frame,
+)
 
 CLOSE_NORMAL: Final = 1000
 CLOSE_NO_STATUS: Final = 1005
@@ -37,14 +41,13 @@ CLOSE_TOO_BIG: Final = 1009
 CLOSE_INTERNAL_ERROR: Final = 1011
 CLOSE_SERVICE_RESTART: Final = 1012
 
+# RFC 6455, section 7.4, and IANA's registry: what a close frame may carry of what is below 3000. 1004
+# has no meaning, and 1005, 1006 and 1015 are for those who got no close frame.
+_PROTOCOL_CODES: Final = frozenset({*range(1000, 1015)} - {1004, CLOSE_NO_STATUS, CLOSE_ABNORMAL})
+
 _MAX_REASON_BYTES: Final = 123  # a control frame holds 125 bytes, two of them the code
 
-# RFC 7692, section 7.1; a window of 8 bits is one that zlib can't make.
-_DEFLATE_PARAMETER: Final = re.compile(
-    r"(?:server|client)_no_context_takeover"
-    r"|server_max_window_bits\s*=\s*(?:9|1[0-5])"
-    r"|client_max_window_bits(?:\s*=\s*(?:9|1[0-5]))?"
-)
+_ACCEPT_SALT: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, section 4.2.2
 
 # The handshake's own headers; an application names its subprotocol by the message's key.
 _OWN_HEADERS: Final = frozenset(
@@ -66,9 +69,20 @@ class HandshakeRefused(ProtocolError):
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A whole message from the client."""
+    """A whole message from the client.
 
-    data: str | bytes
+    Attributes:
+        payload: its bytes; text is valid UTF-8. Decoded, it may take four times as much.
+        is_text: whether it is text.
+    """
+
+    payload: bytes
+    is_text: bool
+
+    @property
+    def data(self) -> str | bytes:
+        """The message as applications get it."""
+        return self.payload.decode() if self.is_text else self.payload
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +111,22 @@ def wants_websocket(variables: Mapping[str, str]) -> bool:
     return variables.get("HTTP_UPGRADE", "").lower() == "websocket"
 
 
+class _Stage(Enum):
+    """Who may still say what (RFC 6455, section 7.1)."""
+
+    CONNECTING = auto()  # the handshake is not answered
+    OPEN = auto()
+    CLOSING = auto()  # our close frame is sent, the client's is awaited
+    OVER = auto()  # the client has closed, or broken a rule
+
+
 class WebSocket:
     """The server's side of one WebSocket.
 
     Args:
         request: that asks for it.
         max_message_bytes: a longer message of the client's ends it with 1009.
-        deflate: whether to agree to permessage-deflate. Without context takeover in either direction:
-            the price of a window (up to 300 KiB for a connection) is then paid only during a message.
+        deflate: whether to agree to permessage-deflate.
 
     Raises:
         HandshakeRefused: the request is not a valid handshake.
@@ -114,11 +136,19 @@ class WebSocket:
         variables = request.vars
         self.subprotocols = _split(variables.get("HTTP_SEC_WEBSOCKET_PROTOCOL", ""))
         self._key = _check_handshake(request.method, variables)
-        self._offers = _split(variables.get("HTTP_SEC_WEBSOCKET_EXTENSIONS", ""))
-        self._deflate = deflate
+        self._deflate: Deflate | None = None
+        if deflate:
+            self._deflate = agree(_split(variables.get("HTTP_SEC_WEBSOCKET_EXTENSIONS", "")))
+        self._stage = _Stage.CONNECTING
+        self._reader = FrameReader(may_compress=self._deflate is not None)
         self._max_message_bytes = max_message_bytes
-        self._connection: Connection | None = None
+        # The message that is under way. In one buffer: however small its fragments are, it takes no
+        # more memory than its bytes.
+        self._kind: Opcode | None = None
         self._buffer = bytearray()
+        self._whole = b""  # a message that came in one piece
+        self._inflation: Inflation | None = None
+        self._utf8: codecs.IncrementalDecoder | None = None
 
     def accept(self, subprotocol: str | None, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
         """Agree to the WebSocket.
@@ -136,21 +166,14 @@ class WebSocket:
         lines = [
             (b"Upgrade", b"websocket"),
             (b"Connection", b"Upgrade"),
-            (b"Sec-WebSocket-Accept", generate_accept_token(self._key)),
+            (b"Sec-WebSocket-Accept", _accept_token(self._key)),
         ]
         if subprotocol is not None:
             if subprotocol not in self.subprotocols:
                 raise InvalidResponse(f"the client did not offer the subprotocol {subprotocol!r}")
             lines.append((b"Sec-WebSocket-Protocol", subprotocol.encode("latin-1")))
-        extensions: list[Extension] = []
-        if self._deflate:
-            offer = next(filter(_is_deflate_offer, self._offers), None)
-            if offer is not None:
-                deflate = _Deflate(client_no_context_takeover=True, server_no_context_takeover=True)
-                agreed = server_extensions_handshake([offer], [deflate])
-                if agreed is not None:
-                    extensions = [deflate]
-                    lines.append((b"Sec-WebSocket-Extensions", agreed))
+        if self._deflate is not None:
+            lines.append((b"Sec-WebSocket-Extensions", self._deflate.answer))
         try:
             for name, value in headers:
                 if name.lower() in _OWN_HEADERS:
@@ -159,13 +182,18 @@ class WebSocket:
         except (TypeError, ValueError, AttributeError):
             raise InvalidResponse(f"headers must be pairs of bytes, not {headers!r}") from None
         head = encode_lines(b"101 Switching Protocols", lines)
-        self._connection = Connection(ConnectionType.SERVER, extensions)
+        self._stage = _Stage.OPEN
         return head
 
     @property
     def is_open(self) -> bool:
         """Whether messages may still be sent."""
-        return self._connection is not None and self._connection.state is ConnectionState.OPEN
+        return self._stage is _Stage.OPEN
+
+    @property
+    def unfinished_bytes(self) -> int:
+        """How much is held of a message that has not ended."""
+        return len(self._buffer)
 
     def receive(self, data: bytes) -> Iterator[tuple[Event | None, bytes]]:
         """Take what arrived.
@@ -176,48 +204,52 @@ class WebSocket:
         Returns:
             Pairs, in order: what it means for the application, if anything, and what is to be sent
             in answer, if anything. After a `Closed`, and its answer, the tunnel is to be closed.
+            Whoever stops in between goes on with `receive_more`, before the next `receive`.
         """
-        connection = self._open_connection()
+        assert self._stage is not _Stage.CONNECTING, "the handshake is not over"
         if not data:
+            self._end()
             yield Closed(CLOSE_ABNORMAL, ""), b""
             return
-        connection.receive_data(data)
-        for event in connection.events():
-            if isinstance(event, TextMessage | BytesMessage):
-                # In one buffer, text as UTF-8: however small its fragments are, a message takes no
-                # more memory than its bytes.
-                part: str | bytes | bytearray = event.data
-                self._buffer += part.encode() if isinstance(part, str) else part
-                if len(self._buffer) > self._max_message_bytes:
-                    reason = f"a message is over {self._max_message_bytes} bytes"
-                    yield Closed(CLOSE_TOO_BIG, reason), self.close(CLOSE_TOO_BIG, reason)
-                    return
-                if event.message_finished:
-                    whole, self._buffer = self._buffer, bytearray()
-                    is_text = isinstance(event, TextMessage)
-                    yield Message(whole.decode() if is_text else bytes(whole)), b""
-            elif isinstance(event, Ping):
-                yield None, connection.send(event.response()) if self.is_open else b""
-            elif isinstance(event, Pong):
-                yield PongReceived(), b""
-            elif isinstance(event, CloseConnection):
-                # wsproto's for a frame that breaks a rule, too; then its code is to be sent.
-                answer = b""
-                if connection.state in {ConnectionState.OPEN, ConnectionState.REMOTE_CLOSING}:
-                    answer = connection.send(event.response())
-                yield Closed(int(event.code), event.reason or ""), answer
-                return
+        self._reader.feed(data)
+        yield from self.receive_more()
+
+    def receive_more(self) -> Iterator[tuple[Event | None, bytes]]:
+        """Go on with what `receive` took; returns as that does."""
+        try:
+            while self._stage is not _Stage.OVER and (piece := self._reader.next()) is not None:
+                if piece.opcode < Opcode.CLOSE:
+                    message = self._take_piece(piece)
+                    if message is not None:
+                        yield message, b""
+                elif piece.opcode is Opcode.PING:
+                    # Nothing follows a close frame (section 5.5.1).
+                    yield None, encode_frame(Opcode.PONG, piece.payload) if self.is_open else b""
+                elif piece.opcode is Opcode.PONG:
+                    yield PongReceived(), b""
+                else:
+                    closed = _read_close(piece.payload)
+                    answer = encode_frame(Opcode.CLOSE, piece.payload) if self.is_open else b""
+                    self._end()
+                    yield closed, answer
+        except BrokenRule as error:
+            answer = self.close(error.code, error.reason)
+            self._end()
+            yield Closed(error.code, error.reason), answer
 
     def send(self, data: str | bytes) -> bytes:
         """Turn a message into a frame; the WebSocket must be open."""
-        connection = self._open_connection()
+        assert self.is_open
+        opcode = Opcode.BINARY
         if isinstance(data, str):
-            return connection.send(TextMessage(data=data))
-        return connection.send(BytesMessage(data=data))
+            opcode, data = Opcode.TEXT, data.encode()
+        if self._deflate is None:
+            return encode_frame(opcode, data)
+        return encode_frame(opcode, self._deflate.compress(data), compressed=True)
 
     def ping(self) -> bytes:
         """Make a ping; empty where the WebSocket is closing."""
-        return self._open_connection().send(Ping()) if self.is_open else b""
+        return encode_frame(Opcode.PING, b"") if self.is_open else b""
 
     def close(self, code: int, reason: str = "") -> bytes:
         """Begin the closing handshake; empty where it has begun already.
@@ -225,55 +257,112 @@ class WebSocket:
         Raises:
             InvalidResponse: the code may not be sent (RFC 6455, section 7.4).
         """
-        if (
-            type(code) is not int
-            or not (1000 <= code <= 4999)
-            or code in {1004, CLOSE_NO_STATUS, CLOSE_ABNORMAL, 1015}
-        ):
-            raise InvalidResponse(f"{code!r} is not a code that a close frame may carry")
-        short = reason.encode()[:_MAX_REASON_BYTES].decode("utf-8", "ignore")
-        try:
-            return self._open_connection().send(CloseConnection(code=code, reason=short))
-        except LocalProtocolError:
+        if type(code) is not int or not _may_be_sent(code):
+            raise InvalidResponse(
+                f"{code!r} is not a code that a close frame may carry: 1000 to 1003, 1007 to 1014, "
+                "or 3000 to 4999"
+            )
+        if not self.is_open:
             return b""
+        self._stage = _Stage.CLOSING
+        short = reason.encode()[:_MAX_REASON_BYTES].decode("utf-8", "ignore").encode()
+        return encode_frame(Opcode.CLOSE, code.to_bytes(2, "big") + short)
 
-    def _open_connection(self) -> Connection:
-        assert self._connection is not None, "the handshake is not over"
-        return self._connection
-
-
-class _Deflate(PerMessageDeflate):
-    """Permessage-deflate that keeps its place in a message when a control frame comes in between."""
-
-    def frame_inbound_header(
-        self,
-        proto: FrameDecoder | FrameProtocol,
-        opcode: Opcode,
-        rsv: RsvBits,
-        payload_length: int,
-    ) -> CloseReason | RsvBits:
-        """Begin a frame; a control frame says nothing of the message around it."""
-        if opcode.iscontrol() and not rsv.rsv1:
-            self._inbound_is_compressible = False
-            return RsvBits(rsv1=True, rsv2=False, rsv3=False)
-        return super().frame_inbound_header(proto, opcode, rsv, payload_length)
-
-    def frame_inbound_complete(
-        self, proto: FrameDecoder | FrameProtocol, fin: bool
-    ) -> bytes | CloseReason | None:
-        """End a frame; a control frame is no part of the compressed message around it."""
-        if not self._inbound_is_compressible:
+    def _take_piece(self, piece: Piece) -> Message | None:
+        """Take a part of a message; the message, where it ends with it."""
+        if piece.starts:
+            self._begin_frame(piece)
+        ends = piece.ends and piece.fin
+        if self._inflation is None:
+            self._take(piece.payload, ends=ends)
+        else:
+            for inflated in self._inflation.pieces(piece.payload, last=ends):
+                self._take(inflated, ends=False)
+            if ends:
+                self._take(b"", ends=True)
+        if not ends:
             return None
-        return super().frame_inbound_complete(proto, fin)
+        message = Message(self._whole or bytes(self._buffer), self._kind is Opcode.TEXT)
+        self._forget_message()
+        return message
+
+    def _begin_frame(self, piece: Piece) -> None:
+        """Check that the frame may come now (section 5.4)."""
+        if piece.opcode is Opcode.CONTINUATION:
+            if self._kind is None:
+                raise BrokenRule(CLOSE_PROTOCOL_ERROR, "a continuation frame of no message")
+            return
+        if self._kind is not None:
+            raise BrokenRule(CLOSE_PROTOCOL_ERROR, "a new message amid another one")
+        self._kind = piece.opcode
+        if piece.compressed:
+            assert self._deflate is not None
+            self._inflation = Inflation(self._deflate)
+
+    def _take(self, payload: bytes, *, ends: bool) -> None:
+        """Add to the message, which obeys the limit and the rules of UTF-8 at every moment."""
+        if len(self._buffer) + len(payload) > self._max_message_bytes:
+            reason = f"a message is over {self._max_message_bytes} bytes"
+            raise BrokenRule(CLOSE_TOO_BIG, reason)
+        if self._kind is Opcode.TEXT:
+            try:
+                if self._utf8 is not None or not ends or len(payload) > INFLATED_PIECE_BYTES:
+                    self._check_utf8(payload, ends=ends)
+                else:
+                    payload.decode()
+            except UnicodeDecodeError as error:
+                reason = f"a text is not UTF-8: {error.reason}"
+                raise BrokenRule(CLOSE_INVALID_DATA, reason) from None
+        if ends and not self._buffer:
+            self._whole = payload
+        else:
+            self._buffer += payload
+
+    def _check_utf8(self, payload: bytes, *, ends: bool) -> None:
+        """Check a part of a text; in steps, as the text may be larger than its bytes."""
+        if self._utf8 is None:
+            self._utf8 = codecs.getincrementaldecoder("utf-8")()
+        for start in range(0, len(payload), INFLATED_PIECE_BYTES):
+            self._utf8.decode(payload[start : start + INFLATED_PIECE_BYTES])
+        if ends:
+            self._utf8.decode(b"", final=True)
+
+    def _forget_message(self) -> None:
+        self._kind = None
+        self._whole = b""
+        if self._buffer:
+            self._buffer = bytearray()
+        self._inflation = self._utf8 = None
+
+    def _end(self) -> None:
+        """Look at nothing more that comes, and hold nothing of what came."""
+        self._stage = _Stage.OVER
+        self._forget_message()
+        self._reader = FrameReader(may_compress=False)
 
 
-def _is_deflate_offer(offer: str) -> bool:
-    """Whether an offer is one that may be agreed to; any other has to be declined (RFC 7692, 7.1)."""
-    name, *parameters = (part.strip() for part in offer.split(";"))
-    if name != PerMessageDeflate.name:
-        return False
-    names = [parameter.partition("=")[0].strip() for parameter in parameters]
-    return len(set(names)) == len(names) and all(map(_DEFLATE_PARAMETER.fullmatch, parameters))
+def _may_be_sent(code: int) -> bool:
+    return code in _PROTOCOL_CODES or 3000 <= code <= 4999
+
+
+def _read_close(payload: bytes) -> Closed:
+    """Read a close frame (sections 5.5.1 and 7.4)."""
+    if not payload:
+        return Closed(CLOSE_NO_STATUS, "")
+    if len(payload) == 1:
+        raise BrokenRule(CLOSE_PROTOCOL_ERROR, "a close frame of one byte")
+    code = int.from_bytes(payload[:2], "big")
+    if not _may_be_sent(code):
+        raise BrokenRule(CLOSE_PROTOCOL_ERROR, f"{code} is not a code that a close frame may carry")
+    try:
+        return Closed(code, payload[2:].decode())
+    except UnicodeDecodeError:
+        raise BrokenRule(CLOSE_INVALID_DATA, "a close frame's reason is not UTF-8") from None
+
+
+def _accept_token(key: bytes) -> bytes:
+    """Answer the client's key (section 4.2.2)."""
+    return base64.b64encode(sha1(key + _ACCEPT_SALT, usedforsecurity=False).digest())
 
 
 def _check_handshake(method: str, variables: Mapping[str, str]) -> bytes:
