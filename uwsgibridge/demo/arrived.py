@@ -54,7 +54,7 @@ def vars_as_json(scope: Mapping[str, Any]) -> dict[str, JsonValue] | None:
     uwsgi_vars = _uwsgi_vars(scope)
     if uwsgi_vars is None:
         return None
-    return {_text(name): _as_json(value, _text(name)) for name, value in uwsgi_vars.items()}
+    return {name: _as_json(value.encode("latin-1"), name) for name, value in uwsgi_vars.items()}
 
 
 def packet_size_bytes(scope: Mapping[str, Any]) -> int | None:
@@ -65,9 +65,10 @@ def packet_size_bytes(scope: Mapping[str, Any]) -> int | None:
     return 4 + sum(2 + len(name) + 2 + len(value) for name, value in uwsgi_vars.items())
 
 
-def _uwsgi_vars(scope: Mapping[str, Any]) -> Mapping[bytes, bytes] | None:
+def _uwsgi_vars(scope: Mapping[str, Any]) -> Mapping[str, str] | None:
+    # Text with a character for each byte, so that its length is that of the bytes.
     extension = (scope.get("extensions") or {}).get("uwsgi") or {}
-    uwsgi_vars: Mapping[bytes, bytes] | None = extension.get("vars")
+    uwsgi_vars: Mapping[str, str] | None = extension.get("vars")
     return uwsgi_vars
 
 

@@ -12,7 +12,6 @@ import trio
 from uwsgibridge.connection import Connection, PeerGone, Task
 from uwsgibridge.hosts.asgi_exchange import AsgiContext, AsgiExchange, Message
 from uwsgibridge.hosts.asgi_unheard import Unheard
-from uwsgibridge.hosts.asgi_vars import UwsgiVars
 from uwsgibridge.hosts.files import CANT_SEND_FILE
 from uwsgibridge.hosts.loops import Event
 from uwsgibridge.hosts.reporting import failure_answer
@@ -218,7 +217,8 @@ class HttpExchange(AsgiExchange):
             "http.response.pathsend": {},
             "http.response.zerocopysend": {},
             "http.response.early_hint": {},
-            "uwsgi": {"vars": UwsgiVars(request.vars)},
+            # A copy: the application may do with it what it likes, and the request stays what it was.
+            "uwsgi": {"vars": request.vars.copy()},
         }
         if "SSL_PROTOCOL" in request.vars:
             extensions["tls"] = tls_extension(request.vars)

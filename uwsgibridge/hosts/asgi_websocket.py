@@ -16,7 +16,6 @@ import trio
 
 from uwsgibridge.connection import CHUNK_BYTES, Connection, PeerGone, Task
 from uwsgibridge.hosts.asgi_exchange import AsgiContext, AsgiExchange, Message
-from uwsgibridge.hosts.asgi_vars import UwsgiVars
 from uwsgibridge.hosts.loops import Event, Watch
 from uwsgibridge.hosts.reporting import failure_answer
 from uwsgibridge.hosts.tls import tls_extension
@@ -183,7 +182,8 @@ class WebSocketExchange(AsgiExchange):
         scope["state"] = self._context.state.copy()
         scope["extensions"] = extensions = {
             "websocket.http.response": {},
-            "uwsgi": {"vars": UwsgiVars(request.vars)},
+            # A copy: the application may do with it what it likes, and the request stays what it was.
+            "uwsgi": {"vars": request.vars.copy()},
         }
         if "SSL_PROTOCOL" in request.vars:
             extensions["tls"] = tls_extension(request.vars)

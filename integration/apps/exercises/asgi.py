@@ -137,10 +137,7 @@ async def arrived(scope: Scope, receive: Receive, send: Send, query: Query) -> N
             [name.decode("latin-1"), value.decode("latin-1")] for name, value in scope["headers"]
         ],
         "body": body.decode("latin-1"),
-        "vars": {
-            name.decode("latin-1"): value.decode("latin-1")
-            for name, value in scope["extensions"]["uwsgi"]["vars"].items()
-        },
+        "vars": scope["extensions"]["uwsgi"]["vars"],
     }
     await answer(send, 200, [JSON], to_json(found))
 

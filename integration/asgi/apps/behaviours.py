@@ -75,8 +75,7 @@ async def show_websocket_scope(scope: Scope, receive: Receive, send: Send) -> No
 
 
 def _written(scope: Scope) -> str:
-    variables = dict(scope["extensions"]["uwsgi"]["vars"])
-    return repr({**scope, "extensions": {**scope["extensions"], "uwsgi": {"vars": variables}}})
+    return repr(dict(scope))
 
 
 async def echo(scope: Scope, receive: Receive, send: Send) -> None:
