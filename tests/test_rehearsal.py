@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 
@@ -11,17 +12,18 @@ import trio.testing
 
 from tests.log_events import PATIENCE_SECONDS
 from uwsgibridge.server_signals import SERVER_SIGNALS
-from uwsgibridge.supervisor import rehearsal
 from uwsgibridge.supervisor.heritage import FORM
 from uwsgibridge.supervisor.rehearsal import Rehearsal
 
 
-def run(monkeypatch: pytest.MonkeyPatch, code: str) -> tuple[int, str]:
+def run(
+    monkeypatch: pytest.MonkeyPatch, code: str, seconds: float = PATIENCE_SECONDS
+) -> tuple[int, str]:
     monkeypatch.setattr(sys, "orig_argv", ["python", "-c", code])
 
     async def whole() -> tuple[int, str]:
         with trio.fail_after(PATIENCE_SECONDS):
-            return await Rehearsal().wait()
+            return await Rehearsal({}, seconds).wait()
 
     return trio.run(whole)
 
@@ -35,7 +37,24 @@ def test_its_end_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert status == 1
     assert len(output) == 2000
     assert output.endswith(f"x\nno: {FORM}\n")
-    assert run(monkeypatch, "") == (0, "")
+
+
+def test_a_program_that_does_nothing_has_not_passed(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run(monkeypatch, "") == (1, "it ended without having done anything")
+    word = (
+        "import os; "
+        "from uwsgibridge.supervisor.rehearsal import Part; "
+        "Part.from_environment().say_done(); "
+        "print(sorted(it for it in os.environ if 'REHEARSAL' in it))"
+    )
+    assert run(monkeypatch, word) == (0, "[]\n")
+
+
+def test_what_it_leaves_running_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    leaving = "import subprocess, sys; print(subprocess.Popen(['sleep', '60']).pid); sys.exit(3)"
+    status, output = run(monkeypatch, leaving)
+    os.kill(int(output), signal.SIGKILL)
+    assert status == 3
 
 
 def test_signals_to_all_are_not_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,7 +62,7 @@ def test_signals_to_all_are_not_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     _, output = run(
         monkeypatch, "import signal; print(*map(int, signal.pthread_sigmask(signal.SIG_BLOCK, [])))"
     )
-    assert {int(it) for it in output.split()} >= SERVER_SIGNALS
+    assert {int(it) for it in output.splitlines()[0].split()} >= SERVER_SIGNALS
     assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
 
 
@@ -52,7 +71,7 @@ def test_it_is_ended_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def whole() -> None:
         with trio.fail_after(PATIENCE_SECONDS):
-            trial = Rehearsal()
+            trial = Rehearsal({}, PATIENCE_SECONDS)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(trial.wait)
                 await trio.testing.wait_all_tasks_blocked()
@@ -63,8 +82,7 @@ def test_it_is_ended_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_it_may_not_take_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rehearsal, "_REHEARSAL_SECONDS", 0.01)
-    status, output = run(monkeypatch, "import time; time.sleep(600)")
+    status, output = run(monkeypatch, "import time; time.sleep(600)", 0.01)
     assert status == 1
     assert "timed out" in output
 
@@ -72,6 +90,10 @@ def test_it_may_not_take_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_no_python_is_there_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+    async def whole() -> None:
+        Rehearsal({}, PATIENCE_SECONDS)
+
     with pytest.raises(FileNotFoundError):
-        Rehearsal()
+        trio.run(whole)
     assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before

@@ -102,6 +102,7 @@ class WorkerDuty:
         lifeline: a descriptor whose end of file stops the worker.
         companion: what accompanies it.
         keeps_sockets: whether the listening sockets outlive the supervisor: somebody else has them, too.
+        is_rehearsal: whether it accepts nothing.
     """
 
     applications: Sequence[Application]
@@ -111,6 +112,7 @@ class WorkerDuty:
     lifeline: int
     companion: Companion
     keeps_sockets: bool
+    is_rehearsal: bool
 
 
 def run_worker(settings: Settings, duty: WorkerDuty) -> None:
@@ -131,7 +133,7 @@ def run_worker(settings: Settings, duty: WorkerDuty) -> None:
                 duty.applications,
                 settings,
                 duty.logger,
-                sockets,
+                () if duty.is_rehearsal else sockets,
                 duty.ready,
                 duty.end,
                 duty.lifeline,

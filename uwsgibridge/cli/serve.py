@@ -40,6 +40,10 @@ def command(app: str | None, **values: Any) -> None:
     with show_failure() as outcome, contextlib.ExitStack() as stack:
         if os.environ.get(REHEARSAL_VARIABLE):  # a supervisor asks
             check_takeover(settings)
+            from uwsgibridge.supervisor.supervisor import rehearse_takeover
+
+            logger = make_logger(settings.log_format, settings.log_level)
+            rehearse_takeover(app, settings, logger)
         else:
             bound = stack.enter_context(take_standing(settings, upgraded=is_upgrade()))
             logger = make_logger(settings.log_format, settings.log_level)

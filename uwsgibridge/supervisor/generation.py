@@ -76,6 +76,7 @@ class GenerationContext:
         tally: where it is counted.
         changed: called after each change of the account.
         nursery: for tasks that listen to workers.
+        is_rehearsal: whether workers are to accept nothing.
     """
 
     policy: RecyclingPolicy
@@ -83,6 +84,7 @@ class GenerationContext:
     tally: Tally
     changed: Callable[[], None]
     nursery: trio.Nursery
+    is_rehearsal: bool = False
 
 
 class Generation:
@@ -154,6 +156,7 @@ class Generation:
             lifeline,
             tuple(sys.argv),
             any(it.is_inherited for it in sockets),
+            context.is_rehearsal,
         )
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         with theirs, contextlib.ExitStack() as on_failure:

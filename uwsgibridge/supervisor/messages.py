@@ -49,6 +49,7 @@ class Blueprint:
         lifeline: a descriptor whose end of file says that the supervisor is gone.
         arguments: the command line, as `sys.argv` has it; an older supervisor does not tell.
         keeps_sockets: whether somebody else has the listening sockets, too, such as systemd.
+        is_rehearsal: whether workers are to come up and to accept nothing.
     """
 
     app_name: str | None
@@ -56,6 +57,7 @@ class Blueprint:
     lifeline: int
     arguments: tuple[str, ...] = ()
     keeps_sockets: bool = False
+    is_rehearsal: bool = False
 
     def encode(self) -> bytes:
         """Write it for `decode`."""
@@ -66,6 +68,7 @@ class Blueprint:
                 "lifeline": self.lifeline,
                 "arguments": self.arguments,
                 "keeps_sockets": self.keeps_sockets,
+                "is_rehearsal": self.is_rehearsal,
             }
         ).encode()
 
@@ -86,6 +89,7 @@ class Blueprint:
             raw["lifeline"],
             arguments,
             bool(raw.get("keeps_sockets")),
+            bool(raw.get("is_rehearsal")),
         )
 
 

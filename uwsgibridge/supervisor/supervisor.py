@@ -26,12 +26,12 @@ from uwsgibridge.listener.sockets import BindError, ListeningSocket, open_socket
 from uwsgibridge.server_signals import SERVER_SIGNALS
 from uwsgibridge.supervisor.caretaker import Caretaker
 from uwsgibridge.supervisor.control import serve_control
-from uwsgibridge.supervisor.fleet import Fleet
+from uwsgibridge.supervisor.fleet import END_MARGIN_SECONDS, Fleet
 from uwsgibridge.supervisor.fleet_commands import FleetCommands
 from uwsgibridge.supervisor.generation import Generation, GenerationContext, Tally
 from uwsgibridge.supervisor.heritage import Heritage, hold_signals
 from uwsgibridge.supervisor.recycling import RecyclingPolicy
-from uwsgibridge.supervisor.rehearsal import Rehearsal
+from uwsgibridge.supervisor.rehearsal import REHEARSAL_SECONDS, Part, Rehearsal
 from uwsgibridge.supervisor.succession import Succession
 from uwsgibridge.supervisor.systemd import Notifier, inherited_sockets
 from uwsgibridge.telemetry.log_file import LogFileError, open_log_file
@@ -89,6 +89,25 @@ def run_supervisor(
             except OSError as error:
                 logger.error("upgrade failed: nothing can be started", reason=str(error))  # noqa: TRY400 - the reason says it
                 notifier = Notifier.from_environment(os.environ)
+
+
+def rehearse_takeover(app_name: str | None, settings: Settings, logger: Logger) -> None:
+    """Bring one worker up on the sockets of the supervisor that asks for it, have it answer, and end it.
+
+    Args:
+        app_name: as for `run_supervisor`.
+        settings: as for `run_supervisor`.
+        logger: as for `run_supervisor`.
+
+    Raises:
+        StartFailed: it did not come up, or did not answer.
+    """
+    part = Part.from_environment()
+    settings = replace(settings, workers=1, workers_min=0, workers_max=0)
+    supervisor = _Supervisor(app_name, settings, logger, part.sockets, Notifier(), None)
+    with single_error():
+        trio.run(supervisor.rehearse)
+    part.say_done()
 
 
 def _watched(settings: Settings) -> list[Path]:
@@ -183,14 +202,8 @@ class _Supervisor:
         """Run; a value where the process is to be handed on."""
         fleet = self._fleet
         async with trio.open_nursery() as nursery:
-            self._nursery = nursery
             policy = _recycling_policy(fleet.settings)
-            self._context = GenerationContext(
-                policy, self._log, fleet.tally, fleet.note_change, nursery
-            )
-            self._succession = Succession(
-                self._app_name, fleet, self._lifeline, self._context, nursery
-            )
+            self._prepare(nursery, policy)
             await nursery.start(self._take_signals)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SERVER_SIGNALS)
             nursery.start_soon(self._feed_watchdog)
@@ -219,6 +232,44 @@ class _Supervisor:
             remove_control_directory()
         self._log.info("stopped")
         return None
+
+    async def rehearse(self) -> None:
+        """Bring up a worker that accepts nothing, have it answer, and end it.
+
+        Raises:
+            StartFailed: it did not, or SIGTERM came.
+        """
+        fleet = self._fleet
+        answered = False
+        async with trio.open_nursery() as nursery:
+            self._prepare(nursery, _recycling_policy(fleet.settings), is_rehearsal=True)
+            await nursery.start(self._take_signals)
+            # Of the signals to all processes, none is for this one.
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+            try:
+                fleet.current = self._succession.start()
+            except OSError as error:
+                self._log.error("no process can be started", reason=str(error))
+                raise StartFailed(EXIT_FAILURE) from error
+            if await self._succession.bring_up(fleet.current):
+                for worker in fleet.current.ready:
+                    await worker.heartbeat(END_MARGIN_SECONDS)
+                    answered = worker.figures is not None
+            status = fleet.current.failed_status
+            await self._succession.drain([fleet.current])
+            nursery.cancel_scope.cancel()
+        if not answered:
+            raise StartFailed(EXIT_FAILURE if status is None else status)
+
+    def _prepare(
+        self, nursery: trio.Nursery, policy: RecyclingPolicy, *, is_rehearsal: bool = False
+    ) -> None:
+        fleet = self._fleet
+        self._nursery = nursery
+        self._context = GenerationContext(
+            policy, self._log, fleet.tally, fleet.note_change, nursery, is_rehearsal
+        )
+        self._succession = Succession(self._app_name, fleet, self._lifeline, self._context, nursery)
 
     async def _begin(self) -> None:
         """Bring up the first workers; after an upgrade, have the old ones replaced."""
@@ -367,7 +418,10 @@ class _Supervisor:
         if self._rehearsal is not None or self._fleet.ends():
             return
         try:
-            self._rehearsal = Rehearsal()
+            settings = self._fleet.settings
+            # A start and an end of the application, and of all that is ours.
+            seconds = REHEARSAL_SECONDS + 2 * settings.lifespan_timeout_seconds
+            self._rehearsal = Rehearsal(self._sockets_by_address, seconds)
             status, output = await self._rehearsal.wait()
         except OSError as error:
             status, output = EXIT_FAILURE, str(error)

@@ -262,6 +262,7 @@ def _work(
                     lifeline=blueprint.lifeline,
                     companion=WorkerLink(place.channel, place.flights, place.max_requests),
                     keeps_sockets=blueprint.keeps_sockets,
+                    is_rehearsal=blueprint.is_rehearsal,
                 ),
             )
         finally:
