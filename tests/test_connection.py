@@ -414,3 +414,28 @@ def test_send_to_a_peer_that_has_gone(family: str):
 
         with pytest.raises(PeerGone):
             send_until_full(connection, memoryview(bytes(50_000_000)))
+
+
+# Whether the peer is still there.
+
+
+@on_each_socket
+@pytest.mark.parametrize("leave", [reset, socket.socket.close], ids=["reset", "close"])
+@pytest.mark.parametrize("unread", [b"", b"12345"], ids=["no-body", "unread-body"])
+def test_peer_that_has_left_is_seen(family: str, leave: Callable[[Any], None], unread: bytes):
+    with pair(family) as (connection, peer):
+        peer.sendall(packet(method="POST", content_length=10))
+        receive_packet(connection)
+        peer.sendall(unread)
+        assert not connection.is_left()
+
+        leave(peer)
+
+        assert connection.is_left()
+
+
+@on_each_socket
+def test_connection_that_is_closed_has_no_peer(family: str):
+    with pair(family) as (connection, _):
+        connection.force_close()
+        assert connection.is_left()

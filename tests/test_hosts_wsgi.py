@@ -8,6 +8,7 @@ import queue
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ import pytest
 from tests.bridge import on_each_socket, running
 from tests.log_events import PATIENCE_SECONDS
 from tests.raw_client import ask, connect, packet, read_answer, read_until, reset
+from uwsgibridge.hosts import wsgi_exchange
 
 StartResponse = Callable[..., Callable[[bytes], object]]
 Environ = dict[str, Any]
@@ -1141,6 +1143,103 @@ def test_client_gone_during_the_answer_ends_it(family: str, leave: Callable[[Any
     assert bridge.counters.app_errors == 0
     assert bridge.events.find() == []
     assert closings.get(timeout=0).closed == 1
+
+
+@on_each_socket
+@pytest.mark.parametrize("unread", [b"", b"12345"], ids=["no-body", "unread-body"])
+@pytest.mark.parametrize("leave", [reset, socket.socket.close], ids=["reset", "close"])
+@pytest.mark.parametrize("item", [b"", None, b"x"], ids=["empty", "none", "not-empty"])
+@pytest.mark.parametrize("begun", [False, True], ids=["before", "midway"])
+def test_client_gone_is_noticed_at_the_next_item(
+    monkeypatch: pytest.MonkeyPatch,
+    family: str,
+    unread: bytes,
+    leave: Callable[[Any], None],
+    item: bytes | None,
+    begun: bool,
+):
+    """Also at one that sends nothing: else idle streams hold their threads for ever."""
+    # However soon it comes.
+    monkeypatch.setattr(wsgi_exchange, "_LOOK_SECONDS", 0.0)
+    waiting, gone = threading.Event(), threading.Event()
+    asked: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    def items() -> Iterator[Any]:
+        if begun:
+            yield b"first"
+        waiting.set()
+        assert gone.wait(PATIENCE_SECONDS)
+        yield item
+        asked.put("for more")
+
+    closing = Closing(items())
+
+    def app(environ, start_response):
+        start_response("200 OK", TEXT)
+        return closing
+
+    with running(app, family, threads=1) as bridge:
+        connection = connect(bridge.address)
+        # Of a body, all but one byte has come.
+        length = len(unread) + 1 if unread else None
+        connection.sendall(packet(method="POST", content_length=length) + unread)
+        assert waiting.wait(PATIENCE_SECONDS)
+        leave(connection)
+        gone.set()
+
+    assert asked.empty()
+    assert closing.closed == 1
+    assert bridge.counters.client_gone == 1
+    assert bridge.counters.app_errors == 0
+    assert bridge.events.find(level="error") == []
+
+
+@on_each_socket
+def test_client_gone_is_noticed_at_an_empty_write(family: str):
+    waiting, gone = threading.Event(), threading.Event()
+    errors: queue.SimpleQueue[BaseException] = queue.SimpleQueue()
+
+    def app(environ, start_response):
+        write = start_response("200 OK", TEXT)
+        waiting.set()
+        assert gone.wait(PATIENCE_SECONDS)
+        try:
+            write(b"")
+        except OSError as error:
+            errors.put(error)
+            raise
+        return []
+
+    with running(app, family) as bridge:
+        connection = connect(bridge.address)
+        connection.sendall(packet())
+        assert waiting.wait(PATIENCE_SECONDS)
+        reset(connection)
+        gone.set()
+        errors.get(timeout=PATIENCE_SECONDS)
+
+    assert bridge.counters.client_gone == 1
+
+
+def test_streams_of_clients_that_left_hold_no_thread():
+    def nothing() -> Iterator[bytes]:
+        while True:
+            time.sleep(0.01)
+            yield b""
+
+    def app(environ, start_response):
+        start_response("200 OK", TEXT)
+        return nothing() if environ["PATH_INFO"] == "/stream" else [b"served"]
+
+    with running(app, "unix", threads=4) as bridge:
+        connections = [connect(bridge.address) for _ in range(4)]
+        for connection in connections:
+            connection.sendall(packet("/stream"))
+        for connection in connections:
+            connection.close()
+        assert bridge.ask().body == b"served"
+
+    assert bridge.counters.client_gone == 4
 
 
 # The end of the host.

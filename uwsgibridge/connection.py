@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import socket
 import struct
 import sys
@@ -40,6 +41,9 @@ _PEEK: Final = socket.MSG_DONTWAIT | socket.MSG_PEEK
 # Else a socket would take over a default timeout that an application has set for its own.
 _NONBLOCK: Final = getattr(socket, "SOCK_NONBLOCK", 0)
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+
+# Linux tells of a peer's close also while input is unread.
+_PEER_CLOSED: Final = getattr(select, "POLLRDHUP", 0)
 
 # Only Linux is known to reset a unix socket that is closed with unread input.
 _UNIX_CLOSE_CAN_RESET: Final = sys.platform == "linux"
@@ -215,15 +219,19 @@ class Connection:
             raise PeerGone from None
 
     def is_left(self) -> bool:
-        """Look whether the peer has closed the connection; on TCP, as far as no input hides that."""
+        """Look whether the peer has closed the connection; where not on Linux, unread input hides that."""
         try:
             if self._hold:  # the packet would hide it, but nothing can be sent then
                 self._socket.send(b"", _DONTWAIT)
                 return False
+            if _PEER_CLOSED:
+                poll = select.poll()
+                poll.register(self._socket.fileno(), _PEER_CLOSED)
+                return bool(poll.poll(0))
             return not self._socket.recv(1, _PEEK)
         except BlockingIOError:
             return False
-        except OSError:
+        except (OSError, ValueError):  # the latter by poll, of a connection that is closed
             return True
 
     def begin_tunnel(self) -> None:

@@ -37,6 +37,10 @@ _FIRST_PIECE_BYTES: Final = 65_536
 # After its deadline, until a request has been given up at the latest.
 _GIVE_UP_SECONDS: Final = 0.05
 
+# Since the thread last had to do with its client: an item that comes sooner is sent without a look. Where
+# the client has left meanwhile, what is sent next tells.
+_LOOK_SECONDS: Final = 0.05
+
 # Of what an exception comes from; longer ones are made by mistake.
 _MAX_CHAIN: Final = 100
 
@@ -241,18 +245,23 @@ class WsgiExchange(Exchange):
         elif type(iterable) is FileWrapper and (file := regular_file(iterable.filelike)):
             self._send_file(file)
         else:
+            now = monotonic()
             for chunk in iterable:
                 if chunk is None:
                     # uWSGI passes over it, so there are applications that yield it.
                     self._context.reporter.none_item()
-                    continue
                 # An empty one keeps the head back, which may still be replaced (the PEP,
                 # "Handling the start_response callable").
-                if _checked(chunk):
-                    is_full = response.is_full
-                    self._write(response.send(chunk))
-                    if is_full:
-                        break  # nothing of it is sent (the PEP, "Handling the Content-Length Header")
+                if chunk is None or not _checked(chunk):
+                    self._look_for_client()  # which nothing else tells of
+                    continue
+                last, now = now, monotonic()
+                if now - last >= _LOOK_SECONDS:
+                    self._look_for_client()
+                is_full = response.is_full
+                self._write(response.send(chunk))
+                if is_full:
+                    break  # nothing of it is sent (the PEP, "Handling the Content-Length Header")
             self._write(response.finish())
         self._context.reporter.check_answer(self.request, response)
 
@@ -261,6 +270,8 @@ class WsgiExchange(Exchange):
         response = self._response
         if _checked(data) and response.is_full and response.excess_bytes:
             raise InvalidResponse("write() goes on behind the end of the body, its Content-Length")
+        if not data:
+            self._look_for_client()
         self._write(response.send(data))
 
     def _send_file(self, file: OpenFile) -> None:
@@ -313,7 +324,7 @@ class WsgiExchange(Exchange):
             raise
 
     def _look_for_client(self) -> None:
-        # What is sent first to a TCP peer that has gone is accepted by the kernel all the same.
+        """Notice here that the client has left: what is sent first to a TCP peer that has gone is accepted."""
         if self.connection.is_left():
             self.connection.peer_gone = True
             self._is_cut = True
