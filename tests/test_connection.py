@@ -83,6 +83,7 @@ def test_packet_that_arrives_byte_by_byte(family: str):
             assert receive_packet(connection) is None
         peer.sendall(request[last : last + 1])
         assert receive_packet(connection) == 0
+        assert not connection._pending, "the request holds its packet twice"
         for position in range(4):
             peer.sendall(request[last + 1 + position : last + 2 + position])
             assert receive_body(connection) == b"body"[position : position + 1]

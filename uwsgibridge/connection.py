@@ -136,6 +136,7 @@ class Connection:
         if self._pending:
             arrived = memoryview(self._pending + arrived)
             scratch[: len(arrived)] = arrived[: len(scratch)]
+            self._pending = b""
         packet = parse_packet(arrived, limits)
         if packet is None:
             self._pending = arrived.tobytes()

@@ -142,10 +142,10 @@ class HttpExchange(AsgiExchange):
     async def _send_to_nobody(self, message: Message) -> None:
         if self._unheard is None:
             context = self._context
-            self._unheard = Unheard(context.loop, context.gone_client_send_seconds, self._cancel)
+            self._unheard = Unheard(context.loop, context.gone_client_send_seconds)
         if message["type"] in _BODY_MESSAGES and not message.get("more_body", False):
             self._end(complete=False)  # what comes now is work after the answer
-        await self._unheard.take()
+        await self._unheard.take(self._cancel)
 
     def _start(self, message: Message) -> None:
         response = self._response

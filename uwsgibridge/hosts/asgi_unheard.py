@@ -30,20 +30,22 @@ class Unheard:
         loop: where the application runs.
         quiet_seconds: how long it is taken without a word, and after that refused, before the task is
             cancelled.
-        cancel: cancels the task.
     """
 
-    __slots__ = ("_cancel", "_count", "_loop", "_quiet_seconds", "_since")
+    __slots__ = ("_count", "_loop", "_quiet_seconds", "_since")
 
-    def __init__(self, loop: Loop, quiet_seconds: float, cancel: Callable[[], None]) -> None:
+    def __init__(self, loop: Loop, quiet_seconds: float) -> None:
         self._loop = loop
         self._quiet_seconds = quiet_seconds
-        self._cancel = cancel
         self._since = monotonic()
         self._count = 0
 
-    async def take(self) -> None:
+    async def take(self, cancel: Callable[[], None]) -> None:
         """Take a message.
+
+        Args:
+            cancel: cancels the task. It is not kept: an exchange that is held by what it holds stays
+                until the garbage collector comes.
 
         Raises:
             PeerGone: for longer than `quiet_seconds` nobody has heard what is sent. An OSError, so
@@ -56,5 +58,5 @@ class Unheard:
         if seconds < self._quiet_seconds:
             return
         if seconds >= 2 * self._quiet_seconds:
-            self._cancel()
+            cancel()
         raise PeerGone("the client has gone away")

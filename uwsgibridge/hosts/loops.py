@@ -201,6 +201,7 @@ class _TrioWatch:
 
     def close(self) -> None:
         self._scope.cancel()
+        self._callback = _nothing
         # Now, not when the task runs: the descriptor may be closed before that.
         if self._source.fileno() >= 0:
             trio.lowlevel.notify_closing(self._source.fileno())
@@ -339,6 +340,11 @@ class _AsyncioWatch:
 
     def close(self) -> None:
         self.suspend()
+        self._callback = _nothing
+
+
+def _nothing() -> None:
+    """Stand for the callback of a watch that is closed: most belong to what holds the watch."""
 
 
 def _resolve(future: asyncio.Future[Any], value: bool) -> None:
