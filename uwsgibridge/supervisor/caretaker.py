@@ -22,8 +22,9 @@ from uwsgibridge.supervisor.worker_process import WorkerProcess
 # Between two looks at the workers: a question to each, its memory, the backlog.
 _BEAT_SECONDS: Final = 1.0
 
-# For a template to fork, which takes milliseconds.
-_FORK_SECONDS: Final = 30.0
+# For a template to fork, which takes milliseconds. Until it is known that it does not, who has ended is not
+# replaced.
+_FORK_SECONDS: Final = 5.0
 
 
 class Caretaker:

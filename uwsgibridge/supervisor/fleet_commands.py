@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 from time import monotonic
-from typing import Any, Final
+from typing import Any
 
 import trio
 
@@ -16,10 +16,7 @@ from uwsgibridge.supervisor.backlog import connections_waiting
 from uwsgibridge.supervisor.control import CommandFailed
 from uwsgibridge.supervisor.fleet import Fleet
 from uwsgibridge.supervisor.process_figures import cpu_seconds, rss_bytes
-from uwsgibridge.supervisor.worker_process import WorkerProcess
-
-# For an answer to `status`, which does not wait for workers that are stuck.
-_STATUS_SECONDS: Final = 0.5
+from uwsgibridge.supervisor.worker_process import STATUS_SECONDS, WorkerProcess
 
 
 class FleetCommands:
@@ -41,7 +38,7 @@ class FleetCommands:
         async with trio.open_nursery() as nursery:
             for generation in self._fleet.generations:
                 for worker in generation.ready:
-                    nursery.start_soon(worker.heartbeat, _STATUS_SECONDS)
+                    nursery.start_soon(worker.heartbeat, STATUS_SECONDS)
         workers = [
             {
                 **worker.describe(),

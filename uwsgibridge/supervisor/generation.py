@@ -38,6 +38,9 @@ from uwsgibridge.telemetry.logs import Logger
 # Of the template, after its last worker; and again, after SIGKILL.
 _TEMPLATE_END_SECONDS: Final = 5.0
 
+# For a template to tell with what status a worker has ended, which takes milliseconds.
+_REPORT_SECONDS: Final = 1.0
+
 # For a template to close its sockets, which takes microseconds.
 _CLOSE_SECONDS: Final = 1.0
 
@@ -114,6 +117,7 @@ class Generation:
         self.template_pid = template_pid
         self._is_stopping = False
         self._has_been_ready = False  # any of its workers
+        self._unreported: set[int] = set()  # workers whose end the template may tell yet, in vain
         self._asked_for: deque[WorkerLimits] = deque()
         self._asked_at = monotonic()  # or when the last answer came
         self._wait = wait
@@ -427,7 +431,9 @@ class Generation:
 
     def _take_exit(self, report: Report) -> None:
         worker = self.workers.pop(report.pid, None)
-        if worker is not None:
+        if report.pid in self._unreported:
+            self._unreported.discard(report.pid)
+        elif worker is not None:
             self._note_exit(worker, report.status)
         else:  # before it could say that it is there
             self._take_request()
@@ -445,6 +451,22 @@ class Generation:
         await worker.listen()
         self._note_unreported_exits()
         self._context.changed()
+        if worker.has_ended and self.workers.get(worker.pid) is worker:
+            await trio.sleep(_REPORT_SECONDS)
+            self._note_overdue_exit(worker)
+
+    def _note_overdue_exit(self, worker: WorkerProcess) -> None:
+        """Take leave of a worker whose end the template, which goes on, has not told in time."""
+        if self.workers.get(worker.pid) is worker:
+            del self.workers[worker.pid]
+            self._unreported.add(worker.pid)
+            self._log.error(
+                "the template does not tell how a worker ended",
+                template=self.template_pid,
+                worker=worker.pid,
+            )
+            self._note_exit(worker, None)
+            self._context.changed()
 
     def _note_unreported_exits(self) -> None:
         """Take leave of workers whose end no template reports, since it has ended itself."""

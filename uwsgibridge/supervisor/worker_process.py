@@ -31,6 +31,9 @@ _DUMP_SECONDS: Final = 2.0
 # A hundred threads and a hundred frames of each, which is what it tells at the most.
 _MAX_DUMP_BYTES: Final = 1_048_576
 
+# For an answer to a ping that `status` asks for: of who has not answered by then, nothing is known.
+STATUS_SECONDS: Final = 0.5
+
 # A worker whose loop takes its turns answers at once; for the others there is `faulthandler`.
 _STACKS_SECONDS: Final = 1.0
 
@@ -49,7 +52,8 @@ class WorkerProcess:
         end_seconds: as that one has told.
 
     Attributes:
-        has_ended: whether it has, as far as can be told from here: its end of the stack pipe is closed.
+        has_ended: whether it has, as the kernel tells of the process itself (pidfd); where it does not,
+            its end of the stack pipe is closed.
         is_doomed: whether it is being killed, with the reason said.
         has_enough: whether it has had its number of requests.
         unfit: why it is to be replaced, as it has said.
@@ -92,6 +96,7 @@ class WorkerProcess:
         self._dumping = trio.Lock()
         self._said_something = trio.Event()
         link, self._flights, self._dumps = descriptors
+        self._process = self._open_process()
         self._link = socket.socket(fileno=link)
         self._link.setblocking(False)
         os.set_blocking(self._dumps, False)
@@ -151,8 +156,28 @@ class WorkerProcess:
         """Take what the worker says, until it ends or `close` is called."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._take_messages)
-            await self._take_dumps()
+            if self._process is None:
+                await self._take_dumps()
+            else:
+                nursery.start_soon(self._take_dumps)
+                await self._watch_process(self._process)
             nursery.cancel_scope.cancel()
+
+    def _open_process(self) -> int | None:
+        try:
+            return os.pidfd_open(self.pid)
+        except ProcessLookupError:
+            self.has_ended = True
+        except (OSError, AttributeError):  # too many open files, a sandbox, or no Linux
+            pass
+        return None
+
+    async def _watch_process(self, process: int) -> None:
+        """Wait for its end, whoever its parent is and whatever that does."""
+        with contextlib.suppress(trio.ClosedResourceError):
+            await trio.lowlevel.wait_readable(process)
+            self.has_ended = True
+            self._note_something()
 
     async def _take_messages(self) -> None:
         while not self._is_closed():
@@ -240,6 +265,7 @@ class WorkerProcess:
 
     def detach(self) -> list[int]:
         """Give up the descriptors that it came with, to who takes it over."""
+        self._close_process()
         return [self._link.detach(), self._flights, self._dumps]
 
     def close(self) -> None:
@@ -251,6 +277,13 @@ class WorkerProcess:
             self._note_something()
             os.close(self._flights)
             os.close(self._dumps)
+            self._close_process()
+
+    def _close_process(self) -> None:
+        if self._process is not None:
+            trio.lowlevel.notify_closing(self._process)
+            os.close(self._process)
+            self._process = None
 
     def _is_closed(self) -> bool:
         return self._link.fileno() < 0
@@ -275,11 +308,13 @@ class WorkerProcess:
         }
 
     def _state(self) -> str:
+        if self.has_ended:
+            return "ended"
         if self.is_stopping:
             return "stopping"
         if not self.is_ready:
             return "starting"
-        if self.silent_seconds > _STACKS_SECONDS:
+        if self.silent_seconds >= STATUS_SECONDS:
             return "stuck"
         full = self.figures is not None and self.figures.in_flight >= self.figures.capacity
         return "busy" if full else "ready"
