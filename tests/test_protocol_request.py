@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 
 import pytest
 
+from uwsgibridge.protocol import request as request_module
 from uwsgibridge.protocol.errors import BodyTooLarge, InvalidContentLength, ProtocolError
 from uwsgibridge.protocol.packet import PacketLimits, encode_packet, parse_packet
 from uwsgibridge.protocol.request import Request, is_below
@@ -624,6 +625,28 @@ class TestHeaders:
             gc.collect()
             before, _ = tracemalloc.get_traced_memory()
             ask_for(2000)
+            gc.collect()
+            after, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert after - before < 20_000
+
+    def test_long_names_are_not_kept(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A bound on their number alone lets a client fill memory with names of 64 KiB."""
+        monkeypatch.setattr(request_module, "_header_names", request_module._HeaderNames())
+
+        def ask_for(start: int) -> None:
+            for number in range(start, start + 100):
+                name = f"{number}-" + "x" * 20_000
+                pairs = request_of({"HTTP_" + name.upper().replace("-", "_"): "1"}).header_pairs()
+                assert pairs == [(name.encode(), b"1")]
+
+        ask_for(0)
+        tracemalloc.start()
+        try:
+            gc.collect()
+            before, _ = tracemalloc.get_traced_memory()
+            ask_for(100)
             gc.collect()
             after, _ = tracemalloc.get_traced_memory()
         finally:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from uwsgibridge.protocol import response as response_module
 from uwsgibridge.protocol.errors import (
     HttpNotUwsgi,
     IncompleteBody,
@@ -184,6 +185,19 @@ class TestHead:
         send_many(0)
         with remembers_less_than(20_000):
             send_many(2000)
+
+    def test_long_names_are_not_kept(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """An application may repeat what a client has sent."""
+        monkeypatch.setattr(response_module, "_kinds", {})
+
+        def send_many(start: int) -> None:
+            for number in range(start, start + 100):
+                name = b"X-%d" % number + b"x" * 20_000
+                assert header_lines([(name, b"1")]) == [name + b": 1"]
+
+        send_many(0)
+        with remembers_less_than(20_000):
+            send_many(100)
 
 
 class TestHeadSize:
@@ -786,6 +800,18 @@ class TestParseStatus:
         parse_many(0)
         with remembers_less_than(20_000):
             parse_many(2000)
+
+    def test_long_ones_are_not_kept(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(response_module, "_statuses", {})
+
+        def parse_many(start: int) -> None:
+            for number in range(start, start + 100):
+                text = f"200 {number}" + "x" * 20_000
+                assert parse_status(text) == (200, text.encode())
+
+        parse_many(0)
+        with remembers_less_than(20_000):
+            parse_many(100)
 
 
 class TestStatusLine:

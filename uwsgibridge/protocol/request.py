@@ -15,8 +15,10 @@ from uwsgibridge.protocol.packet import MODIFIER_REQUEST_STRIP_SCRIPT_NAME, Pack
 # More digits than any size that exists; int() of thousands of them is a way to burn time.
 _MAX_LENGTH_DIGITS: Final = 18
 
-# Names of vars come from clients too: the memo is for the few that all of them send.
+# Names of vars come from clients too: the memo is for the few that all of them send. A name may have
+# 64 KiB; both bounds together keep the memo below half a MiB.
 _MAX_REMEMBERED_NAMES: Final = 1024
+_MAX_REMEMBERED_NAME_BYTES: Final = 64
 
 
 _NEVER_FROM_A_HEADER: Final = frozenset(
@@ -31,7 +33,7 @@ class _HeaderNames(dict[str, bytes | None]):
         name = key[5:].replace("_", "-").lower().encode("latin-1") if key[:5] == "HTTP_" else None
         if name in _NEVER_FROM_A_HEADER:
             name = None  # a frontend that spells its vars in a way of its own
-        if len(self) < _MAX_REMEMBERED_NAMES:
+        if len(key) <= _MAX_REMEMBERED_NAME_BYTES and len(self) < _MAX_REMEMBERED_NAMES:
             self[key] = name
         return name
 

@@ -27,7 +27,10 @@ from uwsgibridge.protocol.errors import IncompleteBody, InvalidResponse, Protoco
 # Up to here a copy is cheaper than a second system call.
 _JOIN_BYTES: Final = 65_536
 
+# Names and statuses may come from clients, by way of an application: neither their number nor their bytes
+# may grow with what is asked.
 _MAX_REMEMBERED: Final = 1024
+_MAX_REMEMBERED_BYTES: Final = 64
 
 _TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _STATUS: Final = re.compile(r"[1-9][0-9]{2}(?: [^\x00-\x08\x0a-\x1f\x7f]*)?")
@@ -315,7 +318,7 @@ def parse_status(text: str) -> tuple[int, bytes]:
     except UnicodeEncodeError:
         raise InvalidResponse(f"the status {text!r} has characters beyond latin-1") from None
     known = (int(text[:3]), line)
-    if len(_statuses) < _MAX_REMEMBERED:
+    if len(text) <= _MAX_REMEMBERED_BYTES and len(_statuses) < _MAX_REMEMBERED:
         _statuses[text] = known
     return known
 
@@ -411,7 +414,7 @@ def _classify(name: bytes) -> int:
     if not _TOKEN.fullmatch(name):
         raise InvalidResponse(f"{name[:80]!r} is not a header name (RFC 9110, section 5.1)")
     kind = _SPECIAL.get(name.lower(), _PLAIN)
-    if len(_kinds) < _MAX_REMEMBERED:
+    if len(name) <= _MAX_REMEMBERED_BYTES and len(_kinds) < _MAX_REMEMBERED:
         _kinds[name] = kind
     return kind
 
