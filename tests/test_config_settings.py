@@ -29,6 +29,7 @@ MAY_BE_ZERO = {
     "loop_block_warning_seconds",
     "accept_margin",
     "graceful_timeout_seconds",
+    "stream_drain_seconds",
     "linger_seconds",
     "workers",  # no supervisor
     "workers_min",

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 import sniffio
 import trio
@@ -1193,6 +1194,7 @@ def test_graceful_timeout_cancels_what_runs(family: str, loop: str):
             await send(body(b"begun", more=True))
         await receive()
         await receive()
+        await anyio.sleep_forever()  # whatever it is told
 
     with (
         running(

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
@@ -34,6 +35,7 @@ from uwsgibridge.hosts.mounts import Mounts
 from uwsgibridge.hosts.offload import Offload
 from uwsgibridge.hosts.reporting import Reporter
 from uwsgibridge.hosts.stacks import await_stack, names_of_threads, own_stack
+from uwsgibridge.hosts.streams import Ending
 from uwsgibridge.hosts.watchdog import LoopWatchdog
 from uwsgibridge.hosts.wsgi import WsgiHost
 from uwsgibridge.listener.accept import Listener
@@ -462,11 +464,19 @@ class Worker:
         self._hurry.deadline = trio.current_time() + seconds
         for host in self._hosts:
             host.drain()
+        # Half of the time is left for what applications have to say at the end of their streams.
+        streams_seconds = min(self._settings.stream_drain_seconds, seconds / 2)
+        calls = [
+            self._loop.call_later(after, partial(self._end_streams, ending))
+            for after, ending in ((0, Ending.EVENTS), (streams_seconds, Ending.ALL))
+        ]
         with self._hurry:
             with trio.move_on_after(_LAST_PACKETS_SECONDS):
                 await self._wait_until(lambda: self._listener.is_idle)
             self._listener.abandon()
             await self._wait_until(self._is_idle)
+        for call in calls:
+            call.cancel()
         self._listener.abandon()
         left = sum(len(host.admission.in_flight) for host in self._hosts)
         if left:
@@ -480,6 +490,10 @@ class Worker:
             )
             with trio.move_on_after(_BREAK_OFF_SECONDS):
                 await self._wait_until(self._is_idle)
+
+    def _end_streams(self, ending: Ending) -> None:
+        for host in self._hosts:
+            host.end_streams(ending)
 
 
 def _threads_remain() -> bool:

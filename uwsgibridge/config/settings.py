@@ -112,7 +112,8 @@ class Settings:
     )
     lifespan: LifespanMode = _option(
         "auto",
-        "ASGI lifespan events; auto goes on without them where the application raises at the first.",
+        "ASGI lifespan events; auto goes on without them where the application raises before it receives the "
+        "first.",
         section="Application",
     )
     offload: tuple[str, ...] = _option(
@@ -130,6 +131,13 @@ class Settings:
     )
     graceful_timeout_seconds: float = _option(
         30.0, "How long running requests may take to end at a stop.", section="Running"
+    )
+    stream_drain_seconds: float = _option(
+        10.0,
+        "How long, at a stop, answers without a Content-Length may go on before their application is "
+        "told to end them; server-sent events are told at once. At most half of "
+        "--graceful-timeout-seconds.",
+        section="Running",
     )
     lifespan_timeout_seconds: float = _option(
         60.0, "How long the application's startup, and its shutdown, may take.", section="Running"
@@ -465,6 +473,7 @@ _MAY_BE_ZERO: Final = {
     "max_body_bytes",
     "accept_margin",
     "graceful_timeout_seconds",
+    "stream_drain_seconds",
     "linger_seconds",
 }
 _LEAST: Final[dict[str, float]] = {"int": 1, "float": 0.001}

@@ -13,6 +13,7 @@ from uwsgibridge.hosts.asgi_exchange import AsgiApplication, AsgiContext
 from uwsgibridge.hosts.asgi_http import HttpExchange
 from uwsgibridge.hosts.asgi_websocket import WebSocketExchange, refuse_handshake
 from uwsgibridge.hosts.reporting import Reporter
+from uwsgibridge.hosts.streams import Ending, OpenStreams
 from uwsgibridge.protocol.websocket import HandshakeRefused, wants_websocket
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ class AsgiHost:
             reporter=reporter,
             lingering=lingering,
             offload=offload,
+            streams=OpenStreams(),
             release=self._release,
             body_timeout_seconds=settings.body_timeout_seconds,
             write_timeout_seconds=settings.write_timeout_seconds,
@@ -98,6 +100,10 @@ class AsgiHost:
         self._draining = True
         for exchange in list(self._websockets.values()):
             exchange.restart()
+
+    def end_streams(self, ending: Ending) -> None:
+        """Tell applications that their streams are to end, by ``http.disconnect``."""
+        self._context.streams.end(ending)
 
     def break_off(self) -> None:
         """Cancel the tasks in flight: what has not begun its answer gives a 503."""

@@ -18,6 +18,7 @@ from uwsgibridge.hosts.lingering import LingeringClose
 from uwsgibridge.hosts.loops import Loop
 from uwsgibridge.hosts.offload import Offload
 from uwsgibridge.hosts.reporting import Reporter
+from uwsgibridge.hosts.streams import OpenStreams
 from uwsgibridge.protocol.response import Buffer
 
 Message: TypeAlias = MutableMapping[str, Any]
@@ -50,6 +51,7 @@ class AsgiContext:
         reporter: where failures are told.
         lingering: ends connections.
         offload: leaves files to Nginx; None where no directory is mapped.
+        streams: the answers that go on without a known end.
         release: called when an exchange is over.
         body_timeout_seconds: how long the next piece of a body may take to arrive.
         write_timeout_seconds: how long the next piece of an answer may take to be accepted.
@@ -68,6 +70,7 @@ class AsgiContext:
     reporter: Reporter
     lingering: LingeringClose
     offload: Offload | None
+    streams: OpenStreams
     release: Callable[[Connection], None]
     body_timeout_seconds: float
     write_timeout_seconds: float

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import MutableMapping, Sequence
 from time import monotonic
@@ -16,6 +17,7 @@ from uwsgibridge.hosts.files import CANT_SEND_FILE
 from uwsgibridge.hosts.loops import Event
 from uwsgibridge.hosts.reporting import failure_answer
 from uwsgibridge.hosts.stacks import await_stack
+from uwsgibridge.hosts.streams import Ending
 from uwsgibridge.hosts.tls import tls_extension
 from uwsgibridge.protocol.errors import IncompleteBody, InvalidResponse
 from uwsgibridge.protocol.response import Response, status_line
@@ -25,6 +27,9 @@ _FIRST_PIECE_BYTES: Final = 65_536
 _FILE_PIECE_BYTES: Final = 262_144
 
 _CLOCK_SECONDS: Final = 0.002
+
+# After a stream was told to end, until one that has never asked whether it is to end is cancelled.
+_LISTEN_SECONDS: Final = 1.0
 
 _BODY_TYPES: Final = (bytes, bytearray, memoryview)
 
@@ -45,6 +50,9 @@ class HttpExchange(AsgiExchange):
     _overdue = False
     _early_links: Sequence[bytes] = ()
     _unheard: Unheard | None = None
+    _is_stream = False
+    _is_to_end = False  # at a stop: `receive` says that the client has gone, `send` goes on
+    _end_timer: Task | None = None
 
     def __init__(self, context: AsgiContext, connection: Connection) -> None:
         super().__init__(context, connection)
@@ -59,7 +67,7 @@ class HttpExchange(AsgiExchange):
     async def receive(self) -> Message:
         """Give the next piece of the body, then wait for the client to leave."""
         connection = self.connection
-        while not (self._body_over or self._gone or self._ended):
+        while not (self._body_over or self._gone or self._ended or self._is_to_end):
             try:
                 chunk = connection.receive_body()
             except BlockingIOError:
@@ -70,7 +78,7 @@ class HttpExchange(AsgiExchange):
                 break
             self._body_over = connection.body_over
             return {"type": "http.request", "body": chunk, "more_body": not self._body_over}
-        if not (self._gone or self._ended or self._stalled):
+        if not (self._gone or self._ended or self._stalled or self._is_to_end):
             await self._wait_for_hangup()
         self._disconnects += 1
         if self._disconnects > 1:
@@ -108,6 +116,8 @@ class HttpExchange(AsgiExchange):
                     self._end(complete=True)
                     self._context.reporter.check_answer(self.request, response)
                 else:
+                    if not self._is_stream:
+                        self._note_stream()
                     await self._context.loop.checkpoint()  # one stream does not keep others waiting
             elif kind == "http.response.start":
                 self._start(message)
@@ -161,6 +171,43 @@ class HttpExchange(AsgiExchange):
         response.start(int(status), line, redirected or headers)
         if redirected:
             response.leave_body_out()
+        if response.is_event_stream:
+            self._note_stream()
+
+    def _note_stream(self) -> None:
+        """Have the application told, at a stop, that its stream is to end."""
+        streams = self._context.streams
+        if not self._is_stream:
+            self._is_stream = True
+            streams.add(self)
+        if streams.ending is not Ending.NONE:
+            # Not amid what the application is sending.
+            self._context.loop.call_later(0, self.end_if_meant)
+
+    def end_if_meant(self) -> None:
+        """Tell the application that its stream is to end, if that is so; it may send the rest."""
+        if self._is_to_end or self._ended or not self._context.streams.means(self._response):
+            return
+        self._is_to_end = True
+        if not self._response.head_sent:
+            # A browser comes back to events that have begun, and not to what it takes for a failure.
+            with contextlib.suppress(PeerGone):
+                self._send_head()
+        if self._disconnected is not None:
+            self._disconnected.set()
+        elif self._body_wait is not None:
+            self._context.loop.notify_closing(self.connection)
+        self._end_timer = self._context.loop.call_later(_LISTEN_SECONDS, self._cancel_deaf)
+
+    def _send_head(self) -> None:
+        for data in self._response.send(b""):
+            # Nothing was sent before, so it fits.
+            self._send_some(data)
+
+    def _cancel_deaf(self) -> None:
+        """End a stream whose application does not listen, in the way that frameworks end theirs."""
+        if not (self._ended or self._disconnects or self._disconnected is not None):
+            self._cancel()
 
     async def _send_file(
         self, descriptor: int, offset: int, count: int | None, *, last: bool
@@ -227,6 +274,8 @@ class HttpExchange(AsgiExchange):
     async def _after_return(self) -> None:
         if self._stalled:
             self._fail(408)
+        elif self._is_to_end:
+            self._end(complete=False)
         elif not self._response.status:
             self._application_failed(InvalidResponse("it returned without sending a response"))
         else:
@@ -235,12 +284,14 @@ class HttpExchange(AsgiExchange):
     def _application_failed(self, error: BaseException) -> None:
         if self._stalled:
             self._fail(408)
-        elif self._gone:
-            # What an application raises because its client left is no news, and a defect that shows
-            # only then is told in one line.
+        elif self._gone or self._is_to_end:
+            # What an application raises because its client left, or is said to have, is no news, and a
+            # defect that shows only then is told in one line.
             self._context.reporter.log.debug(
                 "application ended after its client had gone", error=type(error).__name__
             )
+            if not self._ended:
+                self._end(complete=False)
         else:
             self._context.reporter.application_failed(self.request, self._response, error)
             self._fail(500)
@@ -249,8 +300,12 @@ class HttpExchange(AsgiExchange):
         if self._overdue:
             self._fail(504)
         elif self._is_cancelled:
-            self._fail(408)  # where the body stalled; else the exchange has ended
-        elif self._context.breaks_off or isinstance(error, trio.Cancelled | BaseExceptionGroup):
+            self._fail(408)  # where the body stalled; else the answer has begun, or all has ended
+        elif (
+            self._is_to_end
+            or self._context.breaks_off
+            or isinstance(error, trio.Cancelled | BaseExceptionGroup)
+        ):
             self._fail(503)
         else:
             return False
@@ -272,6 +327,8 @@ class HttpExchange(AsgiExchange):
     def _over(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        if self._end_timer is not None:
+            self._end_timer.cancel()
         super()._over()
         if self._stalled:
             self._context.reporter.body_stalled(
@@ -335,4 +392,6 @@ class HttpExchange(AsgiExchange):
             self._disconnected.set()
         if self._body_wait is not None:
             self._context.loop.notify_closing(self.connection)
+        if self._is_stream:
+            self._context.streams.remove(self)
         super()._end(complete=complete)

@@ -12,6 +12,7 @@ import trio
 from uwsgibridge.connection import Connection
 from uwsgibridge.hosts.admission import Admission
 from uwsgibridge.hosts.loading import ApplicationError
+from uwsgibridge.hosts.streams import Ending
 
 _PARAMETERS: Final = {
     "wsgi": ("environ", "start_response"),
@@ -56,6 +57,9 @@ class Host(Protocol):
 
     def drain(self) -> None:
         """Have what does not end by itself begin to end; nothing new comes any more."""
+
+    def end_streams(self, ending: Ending) -> None:
+        """Have streams end by themselves, those that begin later as well."""
 
     def break_off(self) -> None:
         """End what is in flight at once, so that clients see it."""

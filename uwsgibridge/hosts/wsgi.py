@@ -23,6 +23,7 @@ from uwsgibridge.hosts.error_stream import ErrorStream
 from uwsgibridge.hosts.files import FileWrapper
 from uwsgibridge.hosts.reporting import Reporter, failure_answer
 from uwsgibridge.hosts.stacks import own_stack
+from uwsgibridge.hosts.streams import Ending, OpenStreams
 from uwsgibridge.hosts.wsgi_exchange import ExchangeContext, WsgiExchange
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ class WsgiHost:
             reporter=reporter,
             lingering=lingering,
             offload=offload,
+            streams=OpenStreams(),
             release=self._release,
             body_timeout_seconds=settings.body_timeout_seconds,
             write_timeout_seconds=settings.write_timeout_seconds,
@@ -118,6 +120,10 @@ class WsgiHost:
 
     def drain(self) -> None:
         """Do nothing: requests end by themselves."""
+
+    def end_streams(self, ending: Ending) -> None:
+        """Have threads close streams after the item that they are at."""
+        self._context.streams.end(ending)
 
     def break_off(self) -> None:
         """Answer 503 for what waits, and in the place of threads that did not end: they can't be stopped."""

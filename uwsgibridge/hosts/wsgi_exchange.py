@@ -19,6 +19,7 @@ from uwsgibridge.hosts.forked_copy import leave_if_copy, leave_if_copy_raised
 from uwsgibridge.hosts.lingering import LingeringClose
 from uwsgibridge.hosts.offload import Offload
 from uwsgibridge.hosts.reporting import Reporter, failure_answer
+from uwsgibridge.hosts.streams import Ending, OpenStreams
 from uwsgibridge.hosts.wsgi_input import BodyStalled, open_input
 from uwsgibridge.protocol.errors import InvalidResponse
 from uwsgibridge.protocol.response import Buffer, Response, parse_status, refusal
@@ -45,6 +46,10 @@ _LOOK_SECONDS: Final = 0.05
 _MAX_CHAIN: Final = 100
 
 
+class _StreamEnds(Exception):
+    """The server stops, and this answer would go on."""
+
+
 class _ReaderStalled(TimeoutError):
     """The frontend stopped taking the answer."""
 
@@ -60,6 +65,7 @@ class ExchangeContext:
         reporter: where failures are told.
         lingering: ends connections.
         offload: leaves files to Nginx; None where no directory is mapped.
+        streams: which answers are to end as the server stops.
         release: called when a request is over.
         body_timeout_seconds: how long the next piece of a body may take to arrive.
         write_timeout_seconds: how long the next piece of an answer may take to be accepted.
@@ -74,6 +80,7 @@ class ExchangeContext:
     reporter: Reporter
     lingering: LingeringClose
     offload: Offload | None
+    streams: OpenStreams
     release: Callable[[Connection], None]
     body_timeout_seconds: float
     write_timeout_seconds: float
@@ -103,6 +110,8 @@ class WsgiExchange(Exchange):
         except HandshakeRefused as error:
             context.reporter.refused(self.request, error)
             self._answer(refusal(error), 400)
+        except _StreamEnds:
+            self._end(complete=False)
         except BaseException as error:  # noqa: BLE001 - SystemExit of an application ends its request only
             self._take_failure(error)
         leave_if_copy()
@@ -245,7 +254,7 @@ class WsgiExchange(Exchange):
         elif type(iterable) is FileWrapper and (file := regular_file(iterable.filelike)):
             self._send_file(file)
         else:
-            now = monotonic()
+            streams, now = self._context.streams, monotonic()
             for chunk in iterable:
                 if chunk is None:
                     # uWSGI passes over it, so there are applications that yield it.
@@ -254,14 +263,18 @@ class WsgiExchange(Exchange):
                 # "Handling the start_response callable").
                 if chunk is None or not _checked(chunk):
                     self._look_for_client()  # which nothing else tells of
-                    continue
-                last, now = now, monotonic()
-                if now - last >= _LOOK_SECONDS:
-                    self._look_for_client()
-                is_full = response.is_full
-                self._write(response.send(chunk))
-                if is_full:
-                    break  # nothing of it is sent (the PEP, "Handling the Content-Length Header")
+                else:
+                    last, now = now, monotonic()
+                    if now - last >= _LOOK_SECONDS:
+                        self._look_for_client()
+                    is_full = response.is_full
+                    self._write(response.send(chunk))
+                    if is_full:
+                        break  # nothing of it is sent (the PEP, "Handling the Content-Length Header")
+                if streams.ending is not Ending.NONE and streams.means(response):
+                    if not response.head_sent:
+                        self._write(response.send(b""))  # see `HttpExchange.end_if_meant`
+                    raise _StreamEnds
             self._write(response.finish())
         self._context.reporter.check_answer(self.request, response)
 

@@ -81,6 +81,7 @@ class Response:
         head_sent: whether the head has left, after which only the connection can carry a failure.
         complete: whether the whole answer has left.
         excess_bytes: body bytes beyond the Content-Length, which were cut off.
+        is_event_stream: whether its type is ``text/event-stream``.
     """
 
     # On the class: what most answers never change costs them nothing.
@@ -88,6 +89,7 @@ class Response:
     head_sent = False
     complete = False
     excess_bytes = 0
+    is_event_stream = False
     _head = b""
     _promised: int | None = None
     _sent = 0
@@ -158,6 +160,8 @@ class Response:
         self._head = head
         self._promised = promised
         self._no_body = self._is_head_request or status in {204, 304}
+        if is_event_stream or self.is_event_stream:
+            self.is_event_stream = is_event_stream
 
     def send(self, chunk: Buffer | bytearray, *, last: bool = False) -> tuple[Buffer, ...]:
         """Turn a piece of the body into what is to be written, in this order, head included.
@@ -280,6 +284,12 @@ class Response:
     def is_full(self) -> bool:
         """Whether the head has left, and all of the body that may follow it."""
         return self.head_sent and (self._no_body or self._sent == self._promised)
+
+    @property
+    def is_open_ended(self) -> bool:
+        """Whether more may come, and nothing tells how much; False before `start`."""
+        known = not self.status or self.complete or self._no_body or self._promised is not None
+        return not known
 
     @property
     def is_measured(self) -> bool:
