@@ -25,6 +25,7 @@ NUMBERS = [row.name for row in ROWS if row.type in {"int", "float"}]
 MAY_BE_ZERO = {
     "max_body_bytes",  # no limit
     "request_timeout_seconds",  # no deadline
+    "websocket_first_sign_seconds",
     "websocket_ping_seconds",  # none
     "loop_block_warning_seconds",
     "accept_margin",

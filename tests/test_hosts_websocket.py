@@ -85,9 +85,9 @@ class Client:
 
 
 @contextmanager
-def opened(bridge: Bridge, path: str = "/") -> Iterator[Client]:
+def opened(bridge: Bridge, path: str = "/", **variables: Any) -> Iterator[Client]:
     with connect(bridge.address) as connection:
-        connection.sendall(packet(path, **HANDSHAKE))
+        connection.sendall(packet(path, **HANDSHAKE, **variables))
         received = b""
         while b"\r\n\r\n" not in received:
             received += connection.recv(KIB)
@@ -442,7 +442,110 @@ def test_a_client_that_answers_no_ping_is_told_before_the_end(family: str, loop:
     message = messages.get(timeout=0)
     assert message == {"type": "websocket.disconnect", "code": 1006, "reason": "no pong"}
     assert bridge.counters.client_gone == 1
-    assert bridge.events.find(level="error") == bridge.events.find(level="warning") == []
+    assert bridge.events.find(level="error") == []
+
+
+@on_each_loop
+@pytest.mark.parametrize("options", [{"websocket_ping_seconds": 0}, {}], ids=["no-pings", "pings"])
+def test_a_client_that_was_never_heard_of_is_not_waited_for(
+    loop: str, options: dict[str, Any]
+) -> None:
+    """Through a frontend that can't carry WebSockets no frame ever comes."""
+    with running(
+        echo,
+        loop=loop,
+        lifespan="off",
+        websocket_first_sign_seconds=2 * SHORT_SECONDS,
+        **options,
+    ) as bridge:
+        for _ in range(2):
+            with opened(bridge, "/silent") as client:
+                assert client.receive() == (PING, b"")
+                assert client.receive() == said(CLOSE, 1011, "no pong")
+                assert client.ends()
+
+    (event,) = bridge.events.find(level="warning")  # one for all
+    assert "was never heard of" in event["event"]
+    assert event["path"] == "/silent"
+    assert event["option"] == "--websocket-first-sign-seconds"
+    assert "Apache" in event["hint"]
+    assert "Nginx" in event["hint"]
+    assert bridge.counters.refused == {"websocket_unheard": 2}
+
+
+SIGNS_OF_LIFE = {"message": (TEXT, b"x"), "pong": (PONG, b""), "unasked-pong": (PONG, b"x")}
+
+
+@on_each_loop
+@pytest.mark.parametrize(("opcode", "payload"), SIGNS_OF_LIFE.values(), ids=SIGNS_OF_LIFE)
+def test_one_sign_of_life_is_enough(loop: str, opcode: int, payload: bytes) -> None:
+    """From then on a client may be silent, and leave pings unanswered, where none are wanted."""
+    with (
+        running(
+            echo,
+            loop=loop,
+            lifespan="off",
+            websocket_ping_seconds=0,
+            websocket_first_sign_seconds=2 * SHORT_SECONDS,
+        ) as bridge,
+        opened(bridge) as client,
+    ):
+        assert client.receive() == (PING, b"")
+        client.send(opcode, payload)
+        if opcode == TEXT:
+            assert client.receive() == (TEXT, payload)
+        client.connection.settimeout(6 * SHORT_SECONDS)
+        with pytest.raises(TimeoutError):  # neither a ping nor an end
+            client.receive()
+        client.connection.settimeout(PATIENCE_SECONDS)
+        client.send(TEXT, b"still there")
+        assert client.receive() == (TEXT, b"still there")
+
+    assert bridge.events.find(level="warning") == []
+
+
+@on_each_loop
+@pytest.mark.parametrize(
+    ("variables", "options"),
+    [
+        ({"SERVER_SOFTWARE": "nginx/1.26.3"}, {"websocket_first_sign_seconds": 2 * SHORT_SECONDS}),
+        ({}, {"websocket_first_sign_seconds": 0}),
+    ],
+    ids=["nginx", "no-limit"],
+)
+def test_whose_frontend_is_known_may_be_silent_from_the_start(
+    loop: str, variables: dict[str, str], options: dict[str, Any]
+) -> None:
+    with (
+        running(echo, loop=loop, lifespan="off", websocket_ping_seconds=0, **options) as bridge,
+        opened(bridge, **variables) as client,
+    ):
+        client.connection.settimeout(6 * SHORT_SECONDS)
+        with pytest.raises(TimeoutError):
+            client.receive()
+        client.connection.settimeout(PATIENCE_SECONDS)
+        client.send(TEXT, b"still there")
+        assert client.receive() == (TEXT, b"still there")
+
+
+@on_each_loop
+@pytest.mark.parametrize(
+    ("software", "name"), [("Apache/2.4.71 (Debian)", "Apache"), ("lighttpd/1.4.69", "lighttpd")]
+)
+def test_a_frontend_that_can_not_carry_websockets_is_told(
+    loop: str, software: str, name: str
+) -> None:
+    with running(echo, loop=loop, lifespan="off") as bridge:
+        answer = bridge.ask("/x", **HANDSHAKE, SERVER_SOFTWARE=software)
+        assert answer.seen == 501
+        assert b"Nginx" in answer.body
+
+    (event,) = bridge.events.find(event="refused")
+    assert event["reason"] == "websocket_frontend"
+    assert event["status"] == 501
+    assert f"{name}'s" in event["detail"]
+    assert "Let Nginx pass them" in event["detail"]
+    assert bridge.counters.refused == {"websocket_frontend": 1}
 
 
 @on_each_loop

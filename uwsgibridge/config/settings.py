@@ -341,6 +341,12 @@ class Settings:
         "ending the tunnel; 0 sends none.",
         section="Limits",
     )
+    websocket_first_sign_seconds: float = _option(
+        60.0,
+        "How long a WebSocket's client may send nothing at all after its handshake, no answer to a ping "
+        "either, where SERVER_SOFTWARE does not say that the frontend is Nginx; 0 is no limit.",
+        section="Limits",
+    )
     websocket_deflate: bool = _option(
         False,
         "Agree to permessage-deflate: less to send, more CPU, and up to 300 KiB during a message.",
@@ -469,6 +475,7 @@ _MAY_BE_ZERO: Final = {
     "worker_oom_score",
     "request_timeout_seconds",
     "websocket_ping_seconds",
+    "websocket_first_sign_seconds",
     "loop_block_warning_seconds",
     "max_body_bytes",
     "accept_margin",

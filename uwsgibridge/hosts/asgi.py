@@ -77,6 +77,7 @@ class AsgiHost:
             request_timeout_seconds=settings.request_timeout_seconds,
             websocket_max_message_bytes=settings.websocket_max_message_bytes,
             websocket_ping_seconds=settings.websocket_ping_seconds,
+            websocket_first_sign_seconds=settings.websocket_first_sign_seconds,
             websocket_deflate=settings.websocket_deflate,
         )
         self._websockets: dict[Connection, WebSocketExchange] = {}

@@ -59,6 +59,8 @@ class AsgiContext:
         request_timeout_seconds: how long an HTTP request may take; 0 is without end.
         websocket_max_message_bytes: the longest message that a client may send.
         websocket_ping_seconds: between two pings; 0 for none.
+        websocket_first_sign_seconds: how long a client may be silent after its handshake, a ping
+            included, where the frontend is not known to carry WebSockets; 0 is without end.
         websocket_deflate: whether permessage-deflate is agreed to.
         breaks_off: whether the worker has come to its end and cancels what runs.
     """
@@ -78,6 +80,7 @@ class AsgiContext:
     request_timeout_seconds: float
     websocket_max_message_bytes: int
     websocket_ping_seconds: float
+    websocket_first_sign_seconds: float
     websocket_deflate: bool
     breaks_off: bool = False
 

@@ -83,6 +83,9 @@ class WebSocketExchange(AsgiExchange):
     _queued_bytes = 0
     _is_suspended = False
     _is_restarting = False
+    _is_heard = (
+        False  # whether the client ever sent a byte, or the frontend is one that carries them
+    )
     _is_moving = False  # whether the client sent, or took, something since the last ping
     _ends_when_sent = False
     _status = 0  # of the answer to the handshake
@@ -101,6 +104,7 @@ class WebSocketExchange(AsgiExchange):
             max_message_bytes=context.websocket_max_message_bytes,
             deflate=context.websocket_deflate,
         )
+        self._is_heard = self._websocket.is_frontend_known
         self._denial = Response("GET")
         self._started_at = monotonic()
         self._queue: deque[WebSocketMessage | Closed] = deque()
@@ -241,6 +245,7 @@ class WebSocketExchange(AsgiExchange):
         except OSError:
             data = b""
         self._is_moving = True
+        self._is_heard = self._is_heard or bool(data)
         self._take(self._websocket.receive(data))
 
     def _take(self, events: Iterator[tuple[WebSocketEvent | None, bytes]]) -> None:
@@ -357,16 +362,24 @@ class WebSocketExchange(AsgiExchange):
         return False
 
     def _schedule_ping(self) -> None:
-        if self._context.websocket_ping_seconds:
-            self._ping_timer = self._context.loop.call_later(
-                self._context.websocket_ping_seconds, self._ping
-            )
+        """Have a ping sent; before the first sign of life soon enough that an answer may come."""
+        context = self._context
+        seconds = context.websocket_ping_seconds
+        if not self._is_heard and context.websocket_first_sign_seconds:
+            soon = context.websocket_first_sign_seconds / 2
+            seconds = min(seconds, soon) if seconds else soon
+        if seconds:
+            self._ping_timer = context.loop.call_later(seconds, self._ping)
 
     def _ping(self) -> None:
         if self._state is not _State.OPEN:
             return
+        if self._is_heard and not self._context.websocket_ping_seconds:
+            return  # it was the first sign of life alone that was waited for
         if self._pong_due and not self._is_suspended and not self._is_moving:
             # A whole interval without an answer, or anything else, either way: nobody is there.
+            if not self._is_heard:
+                self._context.reporter.websocket_unheard(self.request)
             self._gone = True
             self._finish(Closed(CLOSE_ABNORMAL, _NO_PONG), complete=self._say_farewell())
             return

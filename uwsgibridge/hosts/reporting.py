@@ -121,6 +121,18 @@ class Reporter:
             outcome="connection broken",
         )
 
+    def websocket_unheard(self, request: Request) -> None:
+        """Count a WebSocket through which nothing ever came; say once what that may mean."""
+        self.counters.count_refusal("websocket_unheard")
+        self._warn_once(
+            "a WebSocket's client was never heard of after its handshake",
+            path=request.path,
+            frontend=request.vars.get("SERVER_SOFTWARE") or "unknown: it sends no SERVER_SOFTWARE",
+            option="--websocket-first-sign-seconds",
+            hint="its client may be gone; or something between hands the answer 101 on as an ordinary one, "
+            "as Apache's mod_proxy_uwsgi and lighttpd's mod_scgi do: let Nginx pass WebSockets to the bridge",
+        )
+
     def request_overdue(
         self, request: Request, *, seconds: float, thread: str, stack: str, outcome: str
     ) -> None:

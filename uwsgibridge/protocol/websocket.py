@@ -67,6 +67,13 @@ class HandshakeRefused(ProtocolError):
     reason = "websocket_handshake"
 
 
+class FrontendWithoutTunnels(HandshakeRefused):
+    """The frontend hands a 101 on as an ordinary answer: no frame would ever come through it."""
+
+    status = 501
+    reason = "websocket_frontend"
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
     """A whole message from the client.
@@ -128,6 +135,10 @@ class WebSocket:
         max_message_bytes: a longer message of the client's ends it with 1009.
         deflate: whether to agree to permessage-deflate.
 
+    Attributes:
+        subprotocols: that the client offers.
+        is_frontend_known: whether the frontend is one that makes a tunnel of a 101.
+
     Raises:
         HandshakeRefused: the request is not a valid handshake.
     """
@@ -135,6 +146,7 @@ class WebSocket:
     def __init__(self, request: Request, *, max_message_bytes: int, deflate: bool) -> None:
         variables = request.vars
         self.subprotocols = _split(variables.get("HTTP_SEC_WEBSOCKET_PROTOCOL", ""))
+        self.is_frontend_known = _check_frontend(variables.get("SERVER_SOFTWARE", ""))
         self._key = _check_handshake(request.method, variables)
         self._deflate: Deflate | None = None
         if deflate:
@@ -363,6 +375,24 @@ def _read_close(payload: bytes) -> Closed:
 def _accept_token(key: bytes) -> bytes:
     """Answer the client's key (section 4.2.2)."""
     return base64.b64encode(sha1(key + _ACCEPT_SALT, usedforsecurity=False).digest())
+
+
+def _check_frontend(software: str) -> bool:
+    """Refuse a handshake through a frontend that can't carry WebSockets.
+
+    Args:
+        software: SERVER_SOFTWARE. Apache and lighttpd always send it, nginx's own uwsgi_params do not.
+
+    Returns:
+        Whether the frontend is known to carry them.
+    """
+    for name, module in (("Apache", "mod_proxy_uwsgi"), ("lighttpd", "mod_scgi")):
+        if software.startswith(name):
+            raise FrontendWithoutTunnels(
+                f"{name}'s {module} can't carry WebSockets: it hands the answer 101 on as an ordinary one. "
+                "Let Nginx pass them to the bridge"
+            )
+    return software.startswith("nginx")
 
 
 def _check_handshake(method: str, variables: Mapping[str, str]) -> bytes:
