@@ -1,0 +1,176 @@
+"""Streams that never end by themselves hold up no stop and no reload, and may say goodbye."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import itertools
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import pytest
+
+from integration.asgi.conftest import APPS, Kind, assert_clean
+from uwsgibridge.testing import event_with
+
+if TYPE_CHECKING:
+    from uwsgibridge.testing import LocalStack
+
+PATIENCE_SECONDS = 20.0
+GRACEFUL_SECONDS = 15.0
+STREAM_DRAIN_SECONDS = 1.5
+
+# From the signal to the end: what is told late, a second for what does not listen, and some for all else.
+SOON_SECONDS = STREAM_DRAIN_SECONDS + 4.0
+
+KINDS = [Kind("asyncio", "unix"), Kind("uvloop", "tcp"), Kind("trio", "unix")]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A stream, and what is to become of it at a stop.
+
+    Attributes:
+        path: of it.
+        is_whole: whether its client gets a complete answer.
+        told: what the application tells, if anything.
+        is_late: whether that comes only after the time for streams.
+        is_for_asyncio: whether the framework knows no other loop.
+    """
+
+    path: str
+    is_whole: bool
+    told: str
+    is_late: bool = False
+    is_for_asyncio: bool = False
+
+
+ROWS = (
+    Row("/plain/goodbye", is_whole=True, told="told"),
+    Row("/plain/quiet", is_whole=False, told="told"),
+    Row("/plain/deaf", is_whole=False, told="closed"),
+    Row("/plain/lines", is_whole=True, told="told", is_late=True),
+    Row("/starlette/events", is_whole=False, told="closed"),
+    Row("/starlette/lines", is_whole=False, told="closed", is_late=True),
+    Row("/starlette/listening", is_whole=True, told="told"),
+    Row("/django/events", is_whole=False, told="closed", is_for_asyncio=True),
+    Row("/wsgi/events", is_whole=False, told="closed"),
+    Row("/wsgi/lines", is_whole=False, told="closed", is_late=True),
+)
+
+on_each_loop = pytest.mark.parametrize("kind", KINDS, ids=str)
+
+
+@contextlib.contextmanager
+def served(
+    kind: Kind, local_stack: Callable[..., LocalStack], *, workers: int
+) -> Iterator[LocalStack]:
+    """Serve all sites that a loop can run."""
+    sites = ["plain", "starlette", "wsgi", *(["django"] if kind.loop != "trio" else [])]
+    modules = {"plain": "plain", **{name: f"{name}_site" for name in sites if name != "plain"}}
+    mounts = [("--mount", f"/{name}={APPS}.streams.{it}:app") for name, it in modules.items()]
+    stack = local_stack(
+        f"{APPS}.streams.plain:app",
+        serve_args=(
+            *("--workers", str(workers), "--control-socket", "none"),
+            *("--stream-drain-seconds", str(STREAM_DRAIN_SECONDS)),
+            *itertools.chain(*mounts),
+        ),
+        socket=kind.socket,
+        loop=kind.loop,
+        environment={"PYTHONWARNINGS": "always"},
+        graceful_timeout_seconds=GRACEFUL_SECONDS,
+    )
+    if stack.log.wait_ended(0):
+        stack.start()  # a test before this one has stopped it
+    yield stack
+
+
+class Reader:
+    """A client of a stream that has begun."""
+
+    def __init__(self, stack: LocalStack, row: Row) -> None:
+        where = urlsplit(stack.url)
+        assert where.hostname
+        self._connection = http.client.HTTPConnection(
+            where.hostname, where.port, timeout=PATIENCE_SECONDS
+        )
+        self._connection.request("GET", row.path)
+        self._answer = self._connection.getresponse()
+        assert self._answer.status == 200
+        self.received = b""
+        while b"data: open\n\n" not in self.received:
+            piece = self._answer.read1()
+            assert piece, self.received
+            self.received += piece
+
+    def read_rest(self) -> bool:
+        """Read to the end; whether it is a complete one."""
+        try:
+            self.received += self._answer.read()
+        except http.client.IncompleteRead as error:
+            self.received += error.partial
+            return False
+        finally:
+            self._connection.close()
+        return True
+
+
+def check(
+    stack: LocalStack, kind: Kind, end: Callable[[], object], over: Callable[[], object]
+) -> None:
+    """Open all streams, have the server end, and see what becomes of each."""
+    rows = [row for row in ROWS if kind.loop != "trio" or not row.is_for_asyncio]
+    readers = {row: Reader(stack, row) for row in rows}
+    began = time.monotonic()
+    end()
+    # Those that are told at once are over before the others are told.
+    for row, reader in sorted(readers.items(), key=lambda item: item[0].is_late):
+        assert reader.read_rest() is row.is_whole, row
+        seconds = time.monotonic() - began
+        if row.is_late:
+            assert seconds >= STREAM_DRAIN_SECONDS - 0.1, row
+        assert reader.received.endswith(b"goodbye\n\n" if not row.is_late else b"goodbye\n") is (
+            row.is_whole
+        ), row
+    over()
+    assert time.monotonic() - began < SOON_SECONDS
+    for row in rows:
+        stack.wait_for_event(event_with(event="app", path=row.path, told=row.told))
+    levels = {"warning", "error", "critical"}
+    assert [event for event in stack.log_events() if event.get("level") in levels] == []
+
+
+@on_each_loop
+@pytest.mark.parametrize("workers", [0, 1])
+def test_stop(kind: Kind, workers: int, local_stack: Callable[..., LocalStack]) -> None:
+    with served(kind, local_stack, workers=workers) as stack:
+        bridge = stack.bridge
+        check(
+            stack,
+            kind,
+            lambda: bridge.signal(signal.SIGTERM),
+            lambda: bridge.wait_ended(PATIENCE_SECONDS),
+        )
+        assert stack.stop() == 0
+        # Of trio's about a generator that Starlette leaves to the garbage collector.
+        assert_clean(stack, but="ResourceWarning")
+
+
+@on_each_loop
+def test_reload(kind: Kind, local_stack: Callable[..., LocalStack]) -> None:
+    with served(kind, local_stack, workers=1) as stack:
+
+        def wait_replaced() -> None:
+            stack.wait_for_event(event_with(event="generation has ended", generation=1))
+
+        check(stack, kind, lambda: os.kill(stack.pid, signal.SIGHUP), wait_replaced)
+        reader = Reader(stack, ROWS[0])  # who comes back is served by the new worker
+        assert stack.stop() == 0
+        assert reader.read_rest()
+        assert_clean(stack, but="ResourceWarning")
