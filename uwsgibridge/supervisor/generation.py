@@ -33,6 +33,7 @@ from uwsgibridge.supervisor.messages import (
 )
 from uwsgibridge.supervisor.recycling import RecyclingPolicy, WorkerLimits
 from uwsgibridge.supervisor.worker_process import WorkerProcess
+from uwsgibridge.system.process_group import signal_group
 from uwsgibridge.telemetry.logs import Logger
 
 # Of the template, after its last worker; and again, after SIGKILL.
@@ -116,6 +117,7 @@ class Generation:
         self.backoff = Backoff()
         self.template_pid = template_pid
         self._is_stopping = False
+        self._preloads = False  # the template has the application
         self._has_been_ready = False  # any of its workers
         self._unreported: set[int] = set()  # workers whose end the template may tell yet, in vain
         self._asked_for: deque[WorkerLimits] = deque()
@@ -178,7 +180,9 @@ class Generation:
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
             on_failure.pop_all()
-        return Generation(number, template.pid, template.wait, ours, context)
+        generation = Generation(number, template.pid, template.wait, ours, context)
+        generation._preloads = settings.preload
+        return generation
 
     @staticmethod
     def adopt(heritage: dict[str, Any], context: GenerationContext) -> Generation:
@@ -193,6 +197,7 @@ class Generation:
 
         control = socket.socket(fileno=heritage["control"])
         generation = Generation(heritage["number"], pid, wait, control, context)
+        generation._preloads = heritage.get("preloads", False)
         generation._asked_for.extend(WorkerLimits(*one) for one in heritage.get("asked_for", ()))
         for one in heritage["workers"]:
             generation._add(
@@ -232,6 +237,7 @@ class Generation:
             "number": self.number,
             "template": self.template_pid,
             "control": control,
+            "preloads": self._preloads,
             "asked_for": [dataclasses.astuple(one) for one in self._asked_for],
             "workers": workers,
         }, [control, *(it for one in workers for it in one["descriptors"])]
@@ -350,6 +356,10 @@ class Generation:
             with trio.move_on_after(_TEMPLATE_END_SECONDS):
                 await self._ended.wait()
             self.signal_template(signal.SIGKILL)
+        if self._preloads:
+            # What the application has started as it was loaded: a template that was killed has not seen
+            # to it. It leads the group that workers have left.
+            signal_group(self.template_pid, signal.SIGKILL)
         self.let_go()
 
     def let_go(self) -> None:

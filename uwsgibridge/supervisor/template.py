@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import faulthandler
 import gc
@@ -32,6 +31,14 @@ from uwsgibridge.process import (
 from uwsgibridge.process_end import ProcessEnd, flush_output
 from uwsgibridge.server_signals import SERVER_SIGNALS
 from uwsgibridge.serving import Application
+from uwsgibridge.supervisor.left_by_import import (
+    end_at_exit,
+    end_multiprocessing_later,
+    end_now,
+    leave_to_the_template,
+    see_to_the_end,
+    warn_of_threads,
+)
 from uwsgibridge.supervisor.link import WorkerLink
 from uwsgibridge.supervisor.messages import (
     CLOSE,
@@ -42,6 +49,7 @@ from uwsgibridge.supervisor.messages import (
     Fork,
     Report,
 )
+from uwsgibridge.system.process_group import group_of_its_own
 from uwsgibridge.telemetry.flights import FlightRecorder, make_flight_file
 from uwsgibridge.telemetry.logs import make_logger
 
@@ -61,20 +69,24 @@ def main(control_descriptor: int) -> int:
         set_title(settings.title, "template")
         raise_oom_score(settings.worker_oom_score)
         _disregard_signals()
-        # Before anything of the application's, so that it is done after all that is.
-        atexit.register(_ignore_signals)
+        see_to_the_end()
         reopen_log_at_signal(settings)
         # Blocked by the supervisor as it started this.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SERVER_SIGNALS)
         applications = None
         if settings.preload:
-            applications = load_applications(blueprint.app_name, settings)
+            # Workers leave this group: what is in it was started by the import.
+            end_at_exit(os.getpgrp())
+            with kept_from_copies(lambda: [control, blueprint.lifeline, *_listening(blueprint)]):
+                applications = load_applications(blueprint.app_name, settings)
+            warn_of_threads(make_logger(settings.log_format, settings.log_level))
             # What is frozen is not written to by collections, so its pages stay shared.
             gc.collect()
             gc.freeze()
-        place = _fork_on_demand(control, blueprint.lifeline, _listening(blueprint))
+        place = _fork_on_demand(control, blueprint)
         if place is not None:
             _work(control, blueprint, applications, place)
+    end_multiprocessing_later()
     flush_output()
     return outcome.status
 
@@ -116,14 +128,9 @@ def _disregard_signals() -> None:
         signal.signal(number, disregard)
 
 
-def _ignore_signals() -> None:
-    """Have a signal do nothing to an end, once the interpreter has put its own handlers away."""
-    for number in SERVER_SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-
-
-def _fork_on_demand(control: socket.socket, lifeline: int, listening: list[int]) -> _Place | None:
+def _fork_on_demand(control: socket.socket, blueprint: Blueprint) -> _Place | None:
     """Fork at each request; a value in a new worker, None in the template at its end."""
+    lifeline, listening = blueprint.lifeline, _listening(blueprint)
     wakeup, written = socket.socketpair()
     wakeup.setblocking(False)
     written.setblocking(False)
@@ -134,13 +141,14 @@ def _fork_on_demand(control: socket.socket, lifeline: int, listening: list[int])
     poll = select.poll()
     for descriptor in (control.fileno(), lifeline, wakeup.fileno()):
         poll.register(descriptor, select.POLLIN)
-    with wakeup, written:
+    with wakeup, written, contextlib.ExitStack() as stack:
+        stack.callback(signal.set_wakeup_fd, -1)
         while True:
             ready = {descriptor for descriptor, _ in poll.poll()}
             if wakeup.fileno() in ready:
                 with contextlib.suppress(BlockingIOError):
                     wakeup.recv(4096)
-                _reap(control, workers)
+                _reap(control, workers, loads_by_itself=not blueprint.settings.preload)
             if lifeline in ready:
                 return None
             if control.fileno() in ready:
@@ -209,7 +217,7 @@ def _introduce(control: socket.socket, fork: Fork) -> _Place:
     return _Place(ours, recorder, dumped_to, fork.max_requests)
 
 
-def _reap(control: socket.socket, workers: set[int]) -> None:
+def _reap(control: socket.socket, workers: set[int], *, loads_by_itself: bool) -> None:
     # One by one: what else has ended belongs to the application.
     for pid in list(workers):
         try:
@@ -218,6 +226,8 @@ def _reap(control: socket.socket, workers: set[int]) -> None:
             ended, status = pid, 0
         if ended:
             workers.discard(pid)
+            if loads_by_itself:
+                end_now(pid)  # the group of what it has started meanwhile: see `_work`
             _report_exit(control, pid, os.waitstatus_to_exitcode(status))
 
 
@@ -233,6 +243,7 @@ def _work(
     place: _Place,
 ) -> None:
     settings = blueprint.settings
+    leave_to_the_template()
     set_title(settings.title, "worker")
     reopen_log_at_signal(settings)
     logger = make_logger(settings.log_format, settings.log_level).bind(worker=os.getpid())
@@ -241,7 +252,15 @@ def _work(
         kept_from_copies(lambda: (control, place.channel, place.dumped_to)),
     ):
         if applications is None:
-            applications = load_applications(blueprint.app_name, settings)
+            with (
+                group_of_its_own(),
+                kept_from_copies(lambda: [blueprint.lifeline, *_listening(blueprint)]),
+            ):
+                applications = load_applications(blueprint.app_name, settings)
+            end_at_exit(os.getpid())
+        else:
+            with contextlib.suppress(OSError):
+                os.setpgid(0, 0)  # what is started from now on is not the import's
         seconds = end_seconds(applications, settings)
 
         def ready() -> None:
