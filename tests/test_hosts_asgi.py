@@ -610,6 +610,38 @@ def test_piece_of_a_file_is_no_longer_than_the_body(
 
 
 @on_each_loop
+@pytest.mark.parametrize("pieces", [[b""], [b"not", b" this", b""]])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_file_that_is_named_with_a_status_that_nginx_has_not(
+    loop: str, tmp_path: Path, method: str, pieces: list[bytes]
+):
+    """Left to Nginx, the answer would be 200."""
+    (tmp_path / "page").write_bytes(b"the page" * 50_000)
+
+    async def app(scope, receive, send):
+        headers = [(b"x-sendfile", bytes(tmp_path / scope["path"][1:])), (b"content-length", b"7")]
+        await send(start(int(scope["query_string"]), *headers))
+        *more, last = pieces
+        for piece in more:
+            await send(body(piece, more=True))
+        await send(body(last))
+
+    offload = (f"/protected={tmp_path}",)
+    with running(app, loop=loop, lifespan="off", offload=offload) as bridge:
+        sent = bridge.ask("/page", method=method, QUERY_STRING="404")
+        assert sent.seen == 404
+        assert sent.headers["content-length"] == "400000"
+        assert sent.body == (b"the page" * 50_000 if method == "GET" else b"")
+        assert "x-sendfile" not in sent.headers
+        left = bridge.ask("/page", method=method, QUERY_STRING="200")
+        assert left.headers["x-accel-redirect"] == "/protected/page"
+        assert left.body == b""
+        assert bridge.ask("/nowhere", method=method, QUERY_STRING="404").seen == 500
+    (event,) = bridge.events.find(level="error")
+    assert "can't be read" in event["detail"]
+
+
+@on_each_loop
 def test_scope(loop: str):
     seen: dict[str, Any] = {}
 

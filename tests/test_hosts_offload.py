@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -24,9 +25,16 @@ def offload(files: Path) -> Offload:
     return Offload([("/protected", str(files))])
 
 
+def rewritten(
+    offload: Offload, headers: list[tuple[bytes, bytes]], status: int = 200
+) -> list[tuple[bytes, bytes]] | None:
+    file = offload.find(status, headers)
+    return None if file is None else file.headers
+
+
 def redirect(offload: Offload, path: Path | str) -> bytes | None:
     """Where an answer that names `path` leads."""
-    headers = offload.apply([(b"X-Sendfile", str(path).encode())])
+    headers = rewritten(offload, [(b"X-Sendfile", str(path).encode())])
     if headers is None:
         return None
     ((name, value),) = headers
@@ -35,12 +43,12 @@ def redirect(offload: Offload, path: Path | str) -> bytes | None:
 
 
 def test_answer_without_a_file_stays_as_it_is(offload: Offload):
-    assert offload.apply([TYPE, (b"Content-Length", b"3")]) is None
+    assert rewritten(offload, [TYPE, (b"Content-Length", b"3")]) is None
 
 
 @pytest.mark.parametrize("name", [b"X-Sendfile", b"x-sendfile", b"X-LIGHTTPD-send-file"])
 def test_file_is_redirected_to(offload: Offload, files: Path, name: bytes):
-    assert offload.apply([TYPE, (name, bytes(files / "deeper/report.pdf"))]) == [
+    assert rewritten(offload, [TYPE, (name, bytes(files / "deeper/report.pdf"))]) == [
         TYPE,
         (b"X-Accel-Redirect", b"/protected/deeper/report.pdf"),
     ]
@@ -48,13 +56,14 @@ def test_file_is_redirected_to(offload: Offload, files: Path, name: bytes):
 
 def test_length_and_a_redirect_of_the_applications_own_are_left_out(offload: Offload, files: Path):
     cookie = (b"Set-Cookie", b"a=b")
-    assert offload.apply(
+    assert rewritten(
+        offload,
         [
             (b"Content-Length", b"0"),
             (b"X-Accel-Redirect", b"/somewhere/else"),
             cookie,
             (b"X-Sendfile", bytes(files / "a")),
-        ]
+        ],
     ) == [cookie, (b"X-Accel-Redirect", b"/protected/a")]
 
 
@@ -78,7 +87,7 @@ def test_name_is_quoted_for_a_url(offload: Offload, files: Path, name: str, enco
 
 
 def test_name_that_is_no_utf_8_is_kept_byte_by_byte(offload: Offload, files: Path):
-    headers = offload.apply([(b"X-Sendfile", bytes(files) + b"/caf\xe9")])
+    headers = rewritten(offload, [(b"X-Sendfile", bytes(files) + b"/caf\xe9")])
     assert headers == [(b"X-Accel-Redirect", b"/protected/caf%E9")]
 
 
@@ -115,8 +124,8 @@ def test_each_directory_has_its_url(files: Path, tmp_path: Path):
 
 
 def test_of_two_names_the_last_one_counts(offload: Offload, files: Path):
-    headers = offload.apply(
-        [(b"X-Sendfile", bytes(files / "a")), (b"X-Sendfile", bytes(files / "b"))]
+    headers = rewritten(
+        offload, [(b"X-Sendfile", bytes(files / "a")), (b"X-Sendfile", bytes(files / "b"))]
     )
     assert headers == [(b"X-Accel-Redirect", b"/protected/b")]
 
@@ -126,7 +135,7 @@ def test_of_two_names_the_last_one_counts(offload: Offload, files: Path):
 
 def refused(offload: Offload, name: bytes) -> str:
     with pytest.raises(InvalidResponse) as caught:
-        offload.apply([(b"X-Sendfile", name)])
+        rewritten(offload, [(b"X-Sendfile", name)])
     assert "--offload" in str(caught.value)
     return str(caught.value)
 
@@ -171,3 +180,54 @@ def test_relative_name_is_refused_outside(
 @pytest.mark.parametrize("name", [b"", b"\0", b"/x\0y", b"/" + b"x" * 5000])
 def test_what_is_no_name_of_a_file_is_refused(offload: Offload, name: bytes):
     refused(offload, name)
+
+
+# With a status that Nginx has not.
+
+
+@pytest.mark.parametrize("status", [200, 206, 304])
+def test_status_of_nginxs_own_is_left_to_nginx(offload: Offload, files: Path, status: int):
+    file = offload.find(status, [TYPE, (b"X-Sendfile", bytes(files / "a"))])
+    assert file is not None
+    assert file.is_left_to_nginx
+    assert file.headers == [TYPE, (b"X-Accel-Redirect", b"/protected/a")]
+
+
+@pytest.mark.parametrize("status", [201, 203, 301, 404, 410, 500, 503, 999])
+def test_file_of_any_other_status_is_opened_here(offload: Offload, files: Path, status: int):
+    (files / "deeper" / "deeper").mkdir()
+    (files / "deeper" / "deeper" / "deeper").write_bytes(b"the page")
+    name = bytes(files / "deeper" / "deeper" / "deeper")
+    file = offload.find(status, [TYPE, (b"Content-Length", b"3"), (b"X-Sendfile", name)])
+    assert file is not None
+    assert not file.is_left_to_nginx
+    assert file.headers == [TYPE]
+    with file.open() as opened:
+        assert opened.read() == b"the page"
+        assert not os.get_inheritable(opened.fileno())
+
+
+@pytest.mark.parametrize("name", ["nowhere", "deeper", "deeper/nowhere", "", "fifo", "a/b"])
+def test_what_is_no_file_is_refused_by_name(offload: Offload, files: Path, name: str):
+    os.mkfifo(files / "fifo")
+    (files / "a").write_bytes(b"")
+    file = offload.find(404, [(b"X-Sendfile", bytes(files / name))])
+    assert file is not None
+    before = {*Path("/proc/self/fd").iterdir()}
+    with pytest.raises(InvalidResponse, match="X-Sendfile names"):
+        file.open()
+    assert {*Path("/proc/self/fd").iterdir()} == before
+
+
+@pytest.mark.parametrize("place", ["deeper", "deeper/page"])
+def test_link_that_has_come_since_leads_nowhere(
+    offload: Offload, files: Path, tmp_path: Path, place: str
+):
+    """Whoever may write there can't have another file sent by being quick."""
+    (files / "deeper/page").write_bytes(b"the page")
+    file = offload.find(404, [(b"X-Sendfile", bytes(files / "deeper/page"))])
+    assert file is not None
+    (files / place).rename(tmp_path / "away")
+    (files / place).symlink_to(tmp_path / "away")
+    with pytest.raises(InvalidResponse, match="can't be read"):
+        file.open()

@@ -426,6 +426,24 @@ class TestPath:
         assert request_of({"PATH_INFO": "/other", "REQUEST_URI": uri}).raw_path == raw
 
     @pytest.mark.parametrize(
+        ("uri", "raw"),
+        [
+            # nginx of "GET http://h?x=1"
+            ("?x=1", b"/"),
+            ("?", b"/"),
+            # Apache
+            ("http://h", b"/"),
+            ("http://h?x=/1", b"/"),
+            ("http://h:80/", b"/"),
+            ("HTTP://u@[::1]:80//a%20b/?x", b"//a%20b/"),
+            # OPTIONS *
+            ("*", b"*"),
+        ],
+    )
+    def test_raw_path_of_an_absolute_form_is_its_path(self, uri, raw) -> None:
+        assert request_of({"PATH_INFO": "/", "REQUEST_URI": uri}).raw_path == raw
+
+    @pytest.mark.parametrize(
         ("script_name", "path", "raw"),
         [
             ("", "/plain", b"/plain"),

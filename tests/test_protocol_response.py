@@ -506,11 +506,13 @@ class TestAnswersWithoutBody:
 
     def test_head_gets_no_length_of_ours_where_there_was_no_body(self) -> None:
         """The application may have left it out, so that a GET might have had another length."""
-        assert started(method="HEAD").send(b"", last=True) == (b"HTTP/1.1 200 OK\r\n\r\n",)
+        (data,) = started(method="HEAD").send(b"", last=True)
+        assert b"Content-Length" not in data
 
     def test_head_gets_no_length_of_a_streams_end(self) -> None:
         response = started(method="HEAD")
-        assert response.send(b"he") == (b"HTTP/1.1 200 OK\r\n\r\n",)
+        (data,) = response.send(b"he")
+        assert b"Content-Length" not in data
         assert response.send(b"llo", last=True) == ()
 
     def test_head_gets_no_length_of_what_another_replaces(self) -> None:
@@ -673,7 +675,7 @@ class TestBodyByOtherMeans:
     def test_head_has_no_length_of_a_part(self) -> None:
         response = started(method="HEAD")
         assert response.allow(1000, last=False) == 0
-        assert written(response) == b"HTTP/1.1 200 OK\r\n\r\n"
+        assert b"Content-Length" not in written(response)
 
     def test_not_before_the_head(self) -> None:
         with pytest.raises(InvalidResponse, match="before the head"):
@@ -698,10 +700,21 @@ class TestBodyByOtherMeans:
         assert response.body_bytes == 5
 
 
-class TestEventStream:
+class TestStreamOfLines:
     @pytest.mark.parametrize(
         "content_type",
-        [b"text/event-stream", b"text/event-stream; charset=utf-8", b"Text/Event-Stream"],
+        [
+            b"text/event-stream",
+            b"text/event-stream; charset=utf-8",
+            b"Text/Event-Stream",
+            b"application/x-ndjson",
+            b"application/ndjson;charset=utf-8",
+            b"application/jsonl",
+            b"application/json-seq",
+            b"application/geo+json-seq",
+            b"application/stream+json",
+            b"multipart/x-mixed-replace; boundary=frame",
+        ],
     )
     def test_it_is_not_held_back_by_nginx(self, content_type) -> None:
         assert header_lines([(b"content-type", content_type), (b"X", b"1")]) == [
@@ -719,9 +732,77 @@ class TestEventStream:
                 name + b": yes",
             ]
 
-    @pytest.mark.parametrize("content_type", [b"text/plain", b"text/event", b"", b"x/event-stream"])
+    @pytest.mark.parametrize(
+        "content_type",
+        [
+            b"text/plain",
+            b"text/event",
+            b"",
+            b"x/event-stream",
+            b"application/json",
+            b";",
+            b"x" * 500,
+        ],
+    )
     def test_other_types_are_buffered(self, content_type) -> None:
-        assert header_lines([(b"Content-Type", content_type)]) == [b"Content-Type: " + content_type]
+        for _ in range(2):  # the second time, it is remembered
+            lines = header_lines([(b"Content-Type", content_type)])
+            assert lines == [b"Content-Type: " + content_type]
+
+    @pytest.mark.parametrize("length", [(b"Content-Length", b"6"), None])
+    def test_what_is_there_as_a_whole_is_buffered(self, length) -> None:
+        """Nothing waits for its end: Nginx may take it at once."""
+        response = started([(b"Content-Type", b"application/jsonl"), *([length] if length else [])])
+        head = b"".join(response.send(b"[1, 2]", last=True)).partition(b"\r\n\r\n")[0]
+        assert b"X-Accel-Buffering" not in head
+        assert b"Content-Length: 6" in head
+
+    def test_a_replaced_head_says_nothing_of_it(self) -> None:
+        response = started([(b"Content-Type", b"application/jsonl")])
+        response.start(500, b"500 Internal Server Error", [PLAIN])
+        assert b"X-Accel" not in b"".join(response.send(b"sorry"))
+
+
+class TestHeadOfUnknownLength:
+    """Nginx with uwsgi_cache keeps the empty body for GET, unless it is told not to."""
+
+    UNKNOWN = b"X-Accel-Expires: 0"
+
+    @pytest.mark.parametrize("status", [200, 301, 404, 500])
+    def test_it_is_kept_out_of_caches(self, status) -> None:
+        response = Response("HEAD")
+        response.start(status, status_line(status), [PLAIN])
+        lines = b"".join(response.finish()).split(b"\r\n")
+        assert lines.count(self.UNKNOWN) == 1
+
+    def test_in_pieces_too(self) -> None:
+        response = started([PLAIN], method="HEAD")
+        assert self.UNKNOWN in b"".join([*response.send(b"a"), *response.send(b"b", last=True)])
+
+    @pytest.mark.parametrize(
+        "headers",
+        [[(b"Content-Length", b"5")], [(b"x-accel-expires", b"60")]],
+        ids=["length", "own"],
+    )
+    def test_not_where_its_length_is_told_or_the_application_says_how_long(self, headers) -> None:
+        assert self.UNKNOWN not in b"".join(started(headers, method="HEAD").finish())
+
+    def test_not_where_the_body_tells_its_length(self) -> None:
+        sent = b"".join(started([PLAIN], method="HEAD").send(b"12345", last=True))
+        assert b"Content-Length: 5" in sent
+        assert self.UNKNOWN not in sent
+        response = started([PLAIN], method="HEAD")
+        assert response.allow(1000) == 0
+        assert self.UNKNOWN not in b"".join(response.send(b"", last=True))
+
+    @pytest.mark.parametrize("status", [204, 304])
+    def test_not_where_there_is_no_body_for_get_either(self, status) -> None:
+        response = Response("HEAD")
+        response.start(status, status_line(status), [])
+        assert self.UNKNOWN not in b"".join(response.finish())
+
+    def test_not_for_other_methods(self) -> None:
+        assert self.UNKNOWN not in b"".join(started([PLAIN]).send(b""))
 
 
 class TestParseStatus:

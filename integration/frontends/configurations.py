@@ -51,6 +51,13 @@ BEHIND_THE_INCLUDE: Final = {
     "uwsgi-scheme": "uwsgi_param UWSGI_SCHEME https;",
 }
 
+CACHE: Final = """
+uwsgi_cache pages;
+uwsgi_cache_key $request_uri;
+uwsgi_cache_valid 200 1m;
+add_header X-Cache $upstream_cache_status;
+"""
+
 
 def nginx(directory: Path, address: str, upstream: str) -> str:
     def location(path: str, params: str, rest: str = "") -> str:
@@ -74,15 +81,25 @@ events {{ }}
 http {{
 access_log off;
 {temporary}
-server_name_in_redirect off;
+uwsgi_cache_path {directory}/cache keys_zone=pages:1m;
 server {{
     listen unix:{address};
     server_name configured.example;
     {location("/", UWSGI_PARAMS)}
     {locations}
     {location("/headers/", UWSGI_PARAMS + BEHIND_THE_INCLUDE["header"])}
+    location /protected/ {{ internal; alias {directory}/files/; }}
+    {location("/cached/", UWSGI_PARAMS, CACHE)}
     {location("/guarded/", UWSGI_PARAMS, "auth_request /auth;")}
     {location("= /auth", UWSGI_PARAMS + 'uwsgi_param CONTENT_LENGTH "";', "internal; uwsgi_pass_request_body off;")}
+}}
+server {{
+    listen unix:{address}.gzip;
+    gzip on;
+    gzip_types *;
+    gzip_min_length 1;
+    gzip_http_version 1.0;
+    {location("/", UWSGI_PARAMS)}
 }}
 server {{
     listen unix:{address}.underscores;

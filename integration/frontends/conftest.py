@@ -22,7 +22,14 @@ from integration.frontends.running import (
 )
 from uwsgibridge.testing import BridgeProcess
 
-Server: TypeAlias = Literal["bridge", "uwsgi"]
+Server: TypeAlias = Literal["bridge", "uwsgi", "lines-wsgi", "lines-asgi"]
+
+# What the bridge serves.
+APPLICATIONS = {
+    "bridge": "told:application",
+    "lines-wsgi": "lines:wsgi",
+    "lines-asgi": "lines:asgi",
+}
 Behind: TypeAlias = Callable[[Frontend, Server], Site]
 
 NGINXES = [one for one in FRONTENDS if one.family == "nginx"]
@@ -42,12 +49,12 @@ def behind() -> Iterator[Behind]:
 
         def start_server(server: Server) -> str:
             path = top / f"{server}.sock"
-            if server == "bridge":
-                arguments = ("told:application", "--app-dir", str(HERE / "apps"))
+            if server == "uwsgi":
+                running.enter_context(run_uwsgi("told:application", top, str(path)))
+            else:
+                arguments = (APPLICATIONS[server], "--app-dir", str(HERE / "apps"))
                 bind = ("--bind", f"unix:{path}", "--socket-mode", "666")
                 running.enter_context(BridgeProcess(*arguments, *bind))
-            else:
-                running.enter_context(run_uwsgi("told:application", top, str(path)))
             return str(path)
 
         def behind(frontend: Frontend, server: Server) -> Site:

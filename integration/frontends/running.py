@@ -139,6 +139,8 @@ def run_frontend(frontend: Frontend, directory: Path, upstream: str) -> Iterator
     address = f"{directory}/http.sock"
     if frontend.family == "apache":
         address = f"127.0.0.1:{_free_port()}"
+    (directory / "files").mkdir()
+    (directory / "files" / "page").write_text("the page")
     path = directory / "frontend.conf"
     path.write_text(write(directory, address, upstream), encoding="utf-8")
     command = [it.replace("{directory}", str(directory)) for it in frontend.command]

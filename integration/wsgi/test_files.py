@@ -344,6 +344,50 @@ def test_flask_with_x_sendfile(files: LocalStack):
     assert fetch(f"{files.url}/state").json()["sendfile_bytes"] == before
 
 
+@pytest.mark.parametrize("status", ["404 Not Found", "503 Busy", "403 No", "201 Made", "999 Own"])
+@pytest.mark.parametrize("how", ["", "&generator"])
+def test_with_a_status_that_nginx_has_not_the_file_is_sent_from_here(
+    files: LocalStack, status: str, how: str
+):
+    """Nginx would make it 200."""
+    url = f"{files.url}/named?path=pattern&status={quote(status)}{how}"
+    for asked in ([], [("Range", "bytes=0-9")]):
+        answer = fetch(url, headers=asked)
+        assert (answer.seen, answer.body) == (int(status[:3]), PATTERN)
+        assert answer.headers["Content-Length"] == str(len(PATTERN))
+        assert answer.headers["Content-Type"] == "text/x-of-the-application"
+        assert answer.headers["Set-Cookie"] == "seen=1"
+        assert not {"X-Sendfile", "ETag"} & {*answer.headers}
+    head = fetch(url, method="HEAD")
+    assert (head.status, head.headers["Content-Length"]) == (int(status[:3]), str(len(PATTERN)))
+
+
+@pytest.mark.parametrize("status", ["200 OK", "206 Partial Content"])
+def test_with_a_status_of_nginxs_own_it_is_left_to_nginx(files: LocalStack, status: str):
+    answer = ask_for(files, "pattern", status=status)
+    assert (answer.seen, answer.body) == (200, PATTERN)
+    assert answer.headers["ETag"]
+
+
+def test_page_of_flasks_for_an_error_keeps_its_status(files: LocalStack):
+    answer = fetch(f"{files.url}/flask/not/there")
+    assert (answer.seen, answer.body) == (404, PATTERN[:1000])
+    assert answer.headers["Content-Type"] == "text/x-page; charset=utf-8"
+
+
+@pytest.mark.parametrize("name", ["nowhere", "deeper"])
+def test_what_can_not_be_sent_from_here_is_a_500(files: LocalStack, directory: Path, name: str):
+    (directory / "deeper").mkdir(exist_ok=True)
+    before = len(files.log_events())
+    assert ask_for(files, name, status="404 Not Found").status == 500
+    event = files.wait_for_event(event_with(event="application broke a rule"), since=before)
+    assert "X-Sendfile names" in str(event["detail"])
+
+
+def test_way_out_of_the_directory_is_refused_with_any_status(files: LocalStack):
+    assert ask_for(files, "../secret", status="404 Not Found").status == 500
+
+
 def test_file_that_is_not_there_is_not_found(files: LocalStack):
     assert ask_for(files, "nowhere").status == 404
 

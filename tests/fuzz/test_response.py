@@ -34,7 +34,7 @@ odd_bytes = st.sampled_from([b"\r\n", b"\r", b"\n", b"\0", b": ", b"\xff", b"\x8
 names = st.one_of(
     tokens,
     st.sampled_from(
-        [b"Content-Length", b"content-length", b"Content-Type", b"X-Accel-Buffering", b"Set-Cookie",
+        [b"Content-Length", b"content-length", b"Content-Type", b"X-Accel-Buffering", b"X-Accel-Expires", b"Set-Cookie",
          b"Transfer-Encoding", b"CONNECTION", b"Keep-Alive", b"upgrade", b"TE", b"Status", b"Date"]
     ),
 )  # fmt: skip
@@ -101,11 +101,20 @@ def expected_headers(status: int, given_headers: Headers) -> Headers:
             seen_length = True
             value = value.strip(b" \t")  # noqa: PLW2901 - that is what is expected
         found.append((name, value))
-    types = [value for name, value in found if name.lower() == b"content-type"]
-    names_found = {name.lower() for name, _ in found}
-    if types and types[-1] == b"text/event-stream" and b"x-accel-buffering" not in names_found:
-        found.append((b"X-Accel-Buffering", b"no"))
     return found
+
+
+def headers_of_an_unknown_length(method: str, status: int, given_headers: Headers) -> Headers:
+    """What is added where the head does not tell how long the body is."""
+    types = [value for name, value in given_headers if name.lower() == b"content-type"]
+    names_found = {name.lower() for name, _ in given_headers}
+    if status in {204, 304} or promised_length(given_headers) is not None:
+        return []
+    if method == "HEAD":
+        return [] if b"x-accel-expires" in names_found else [(b"X-Accel-Expires", b"0")]
+    if types and types[-1] == b"text/event-stream" and b"x-accel-buffering" not in names_found:
+        return [(b"X-Accel-Buffering", b"no")]
+    return []
 
 
 def split_answer(data: bytes) -> tuple[bytes, Headers, bytes]:
@@ -153,7 +162,8 @@ def test_a_head_is_refused_or_exactly_what_was_asked_for(
     assert is_allowed(status, given_headers)
     first, found, body = split_answer(b"".join(response.send(b"")))
     assert first == b"HTTP/1.1 " + status_line(status)
-    assert found == expected_headers(status, given_headers)
+    added = headers_of_an_unknown_length("GET", status, given_headers)
+    assert found == expected_headers(status, given_headers) + added
     assert body == b""
 
 
@@ -186,11 +196,12 @@ def test_a_body_is_as_long_as_it_says(
     expected = expected_headers(status, given_headers)
     is_single = not chunks or (ends_with_a_piece and len(chunks) == 1)
     length = [(b"Content-Length", b"%d" % len(whole))]
+    unknown = headers_of_an_unknown_length(method, status, given_headers)
     if has_no_body:
         assert body == b""
         # An empty piece may have been left out for HEAD: its length is not known.
         is_known = status not in {204, 304} and promised is None and is_single and len(whole) > 0
-        assert found == expected + length * is_known
+        assert found == expected + (length if is_known else unknown)
     elif promised is not None:
         assert len(whole) >= promised
         assert body == whole[:promised]
@@ -198,7 +209,7 @@ def test_a_body_is_as_long_as_it_says(
         assert found == expected
     else:
         assert body == whole
-        assert found == expected + length * is_single
+        assert found == expected + (length if is_single else unknown)
 
 
 @given(methods, statuses, headers, bodies)
@@ -217,7 +228,10 @@ def test_a_frontend_reads_it(
         assert answer.version == 11
         expected = [
             (name.decode(), value.decode("latin-1").lstrip(" \t"))
-            for name, value in expected_headers(status, given_headers)
+            for name, value in [
+                *expected_headers(status, given_headers),
+                *headers_of_an_unknown_length(method, status, given_headers),
+            ]
         ]
         assert answer.getheaders() == expected
         assert answer.read() == split_answer(data)[2]

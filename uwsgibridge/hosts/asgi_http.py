@@ -15,6 +15,7 @@ from uwsgibridge.hosts.asgi_exchange import AsgiContext, AsgiExchange, Message
 from uwsgibridge.hosts.asgi_unheard import Unheard
 from uwsgibridge.hosts.files import CANT_SEND_FILE
 from uwsgibridge.hosts.loops import Event
+from uwsgibridge.hosts.offload import NamedFile
 from uwsgibridge.hosts.reporting import failure_answer
 from uwsgibridge.hosts.stacks import await_stack
 from uwsgibridge.hosts.streams import Ending
@@ -49,6 +50,7 @@ class HttpExchange(AsgiExchange):
     _timer: Task | None = None
     _overdue = False
     _early_links: Sequence[bytes] = ()
+    _file_instead: NamedFile | None = None  # is sent in place of the application's body
     _unheard: Unheard | None = None
     _is_stream = False
     _is_to_end = False  # at a stop: `receive` says that the client has gone, `send` goes on
@@ -93,7 +95,7 @@ class HttpExchange(AsgiExchange):
         response = self._response
         try:
             kind = message["type"]
-            if kind == "http.response.body":
+            if kind == "http.response.body" and self._file_instead is None:
                 last = not message.get("more_body", False)
                 body = message.get("body", b"")
                 if not isinstance(body, _BODY_TYPES):
@@ -127,8 +129,13 @@ class HttpExchange(AsgiExchange):
             await self._send_to_nobody(message)
 
     async def _send_otherwise(self, kind: str, message: Message) -> None:
-        """Take a message of an extension of the specification."""
-        if kind == "http.response.pathsend":
+        """Take a message of an extension, or the body of an answer that has named a file for it."""
+        if kind in _BODY_MESSAGES and self._file_instead is not None:
+            if not message.get("more_body", False):
+                with self._file_instead.open() as named:
+                    self._file_instead = None
+                    await self._send_file(named.fileno(), 0, None, last=True)
+        elif kind == "http.response.pathsend":
             with open(message["path"], "rb") as file:  # noqa: ASYNC230, PTH123 - sendfile reads as much
                 await self._send_file(file.fileno(), 0, None, last=True)
         elif kind == "http.response.zerocopysend":
@@ -167,10 +174,12 @@ class HttpExchange(AsgiExchange):
         if self._early_links:
             headers = [*headers, *((b"link", link) for link in self._early_links)]
         offload = self._context.offload
-        redirected = offload.apply(list(headers)) if offload is not None else None
-        response.start(int(status), line, redirected or headers)
-        if redirected:
+        file = offload.find(int(status), list(headers)) if offload is not None else None
+        response.start(int(status), line, headers if file is None else file.headers)
+        if file is not None and file.is_left_to_nginx:
             response.leave_body_out()
+        else:
+            self._file_instead = file
         if response.is_event_stream:
             self._note_stream()
 

@@ -2,18 +2,65 @@
 
 The application names a file, as it does for Apache's mod_xsendfile (Flask's USE_X_SENDFILE); Nginx
 sends it, and no thread of ours is held. Only files below a mapped directory, whatever links say.
+
+Nginx answers 200, 206 or 304 to what it is redirected to, whatever the application's status was
+(``ngx_http_upstream_process_headers`` takes over some headers, and no status). So with any other status,
+such as a page for 404, the file is sent from here.
 """
 
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Final
 from urllib.parse import quote
 
 from uwsgibridge.protocol.errors import InvalidResponse
 
-_NAMES = {b"x-sendfile", b"x-lighttpd-send-file"}
+_NAMES: Final = {b"x-sendfile", b"x-lighttpd-send-file"}
+
+# What Nginx itself answers for a file: it has the ranges and conditions of the client's request.
+_STATUSES_OF_NGINX: Final = frozenset({200, 206, 304})
+
+
+@dataclass(frozen=True, slots=True)
+class NamedFile:
+    """A file that an answer names.
+
+    Attributes:
+        headers: of the answer, without the name, and without the length of a body that is not sent.
+        is_left_to_nginx: whether they redirect Nginx to it; else the file is to be sent in place of the
+            application's body.
+    """
+
+    headers: list[tuple[bytes, bytes]]
+    is_left_to_nginx: bool
+    _directory: Path
+    _path: Path
+
+    def open(self) -> IO[bytes]:
+        """Open the file to be sent from here.
+
+        Returns:
+            A regular file, which the caller closes.
+
+        Raises:
+            InvalidResponse: it can't be read, or a link has taken its place since it was looked for.
+        """
+        path = self._directory / self._path
+        try:
+            descriptor = _open_beneath(self._directory, self._path)
+        except OSError as error:
+            raise InvalidResponse(
+                f"X-Sendfile names {str(path)!r}, which can't be read: {error.strerror}"
+            ) from None
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise InvalidResponse(f"X-Sendfile names {str(path)!r}, which is no regular file")
+        return os.fdopen(descriptor, "rb", buffering=0)
 
 
 class Offload:
@@ -28,15 +75,15 @@ class Offload:
             (url.rstrip("/") + "/", Path(directory).resolve()) for url, directory in directories
         ]
 
-    def apply(self, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]] | None:
-        """Rewrite the head of an answer that names a file.
+    def find(self, status: int, headers: list[tuple[bytes, bytes]]) -> NamedFile | None:
+        """Look whether an answer names a file.
 
         Args:
+            status: of the application.
             headers: of the application.
 
         Returns:
-            The headers with X-Accel-Redirect, and without the length of a body that is not sent;
-            None where the answer names no file.
+            The file, and the headers to send; None where the answer names no file.
 
         Raises:
             InvalidResponse: the file is below no mapped directory.
@@ -44,12 +91,16 @@ class Offload:
         named = [value for name, value in headers if name.lower() in _NAMES]
         if not named or not self._directories:
             return None
-        location = self._locate(named[-1])
+        url, directory, path = self._locate(named[-1])
         dropped = {b"content-length", b"x-accel-redirect", *_NAMES}
         kept = [(name, value) for name, value in headers if name.lower() not in dropped]
-        return [*kept, (b"X-Accel-Redirect", location.encode("ascii"))]
+        is_left_to_nginx = status in _STATUSES_OF_NGINX
+        if is_left_to_nginx:
+            location = url + quote(os.fsencode(path))
+            kept.append((b"X-Accel-Redirect", location.encode("ascii")))
+        return NamedFile(kept, is_left_to_nginx, directory, path)
 
-    def _locate(self, name: bytes) -> str:
+    def _locate(self, name: bytes) -> tuple[str, Path, Path]:
         # realpath first: neither ".." nor a link may lead out of the directory.
         refusal = InvalidResponse(
             f"X-Sendfile names {os.fsdecode(name)!r}, which is below no directory of --offload"
@@ -60,5 +111,20 @@ class Offload:
             raise refusal from None
         for url, directory in self._directories:
             if real.is_relative_to(directory):
-                return url + quote(os.fsencode(real.relative_to(directory)))
+                return url, directory, real.relative_to(directory)
         raise refusal
+
+
+def _open_beneath(directory: Path, path: Path) -> int:
+    """Open a file of which no part is a link: nobody may have put one there since it was resolved."""
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+    descriptor = os.open(directory, flags | os.O_DIRECTORY)
+    for left, part in zip(reversed(range(len(path.parts))), path.parts, strict=True):
+        try:
+            # Nonblocking: what is no regular file, such as a FIFO, may keep a reader waiting.
+            more = os.O_DIRECTORY if left else os.O_NONBLOCK
+            below = os.open(part, flags | more, dir_fd=descriptor)
+        finally:
+            os.close(descriptor)
+        descriptor = below
+    return descriptor

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import select
 import threading
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from uwsgibridge.hosts.exchange import Exchange
 from uwsgibridge.hosts.files import CANT_SEND_FILE, FileWrapper, OpenFile, regular_file
 from uwsgibridge.hosts.forked_copy import leave_if_copy, leave_if_copy_raised
 from uwsgibridge.hosts.lingering import LingeringClose
-from uwsgibridge.hosts.offload import Offload
+from uwsgibridge.hosts.offload import NamedFile, Offload
 from uwsgibridge.hosts.reporting import Reporter, failure_answer
 from uwsgibridge.hosts.streams import Ending, OpenStreams
 from uwsgibridge.hosts.wsgi_input import BodyStalled, open_input
@@ -93,6 +94,7 @@ class WsgiExchange(Exchange):
     """One request in a thread: environ in, answer out."""
 
     given_up = False  # somebody else has taken the connection away, and ended it
+    _file_instead: NamedFile | None = None  # is sent in place of the application's body
     _has_failed = False  # and is answered, or is about to be, in the application's place
     _reader_stalled = False
 
@@ -209,11 +211,22 @@ class WsgiExchange(Exchange):
         code, line = parse_status(status)
         encoded = _encode_headers(headers)
         offload = self._context.offload
-        redirected = offload.apply(encoded) if offload is not None else None
-        response.start(code, line, redirected or encoded)
-        if redirected:
-            response.leave_body_out()
+        if offload is None:
+            response.start(code, line, encoded)
+        else:
+            self._start_offloaded(offload, code, line, encoded)
         return self._write_from_application
+
+    def _start_offloaded(
+        self, offload: Offload, code: int, line: bytes, headers: list[tuple[bytes, bytes]]
+    ) -> None:
+        file = offload.find(code, headers)
+        self._response.start(code, line, headers if file is None else file.headers)
+        self._file_instead = None
+        if file is not None and file.is_left_to_nginx:
+            self._response.leave_body_out()
+        else:
+            self._file_instead = file
 
     def _call_application(self) -> None:
         if "HTTP_UPGRADE" in self.request.vars and wants_websocket(self.request.vars):
@@ -241,17 +254,21 @@ class WsgiExchange(Exchange):
 
     def _send(self, iterable: Any) -> None:
         response = self._response
-        if type(iterable) is list and len(iterable) == 1 and iterable[0] is not None:
+        is_sent = self._file_instead is None  # else a file is sent in its place
+        if is_sent and type(iterable) is list and len(iterable) == 1 and iterable[0] is not None:
             self._write(response.send(_checked(iterable[0]), last=True))
         elif isinstance(iterable, bytes):
             # By the letter a sequence of integers; nginx's own test applications return it.
             self._context.reporter.bare_bytes()
-            self._write(response.send(iterable, last=True))
+            self._send([iterable])
+            return
         elif iterable is None or isinstance(iterable, str):
             raise InvalidResponse(
                 f"the application returned {iterable!r}, not an iterable of bytes"
             )
-        elif type(iterable) is FileWrapper and (file := regular_file(iterable.filelike)):
+        elif (
+            is_sent and type(iterable) is FileWrapper and (file := regular_file(iterable.filelike))
+        ):
             self._send_file(file)
         else:
             streams, now = self._context.streams, monotonic()
@@ -263,6 +280,8 @@ class WsgiExchange(Exchange):
                 # "Handling the start_response callable").
                 if chunk is None or not _checked(chunk):
                     self._look_for_client()  # which nothing else tells of
+                elif self._file_instead is not None:
+                    break
                 else:
                     last, now = now, monotonic()
                     if now - last >= _LOOK_SECONDS:
@@ -275,17 +294,27 @@ class WsgiExchange(Exchange):
                     if not response.head_sent:
                         self._write(response.send(b""))  # see `HttpExchange.end_if_meant`
                     raise _StreamEnds
-            self._write(response.finish())
+            if self._file_instead is not None:
+                self._send_file_instead(self._file_instead)
+            else:
+                self._write(response.finish())
         self._context.reporter.check_answer(self.request, response)
 
     def _write_from_application(self, data: bytes) -> None:
         """Serve the `write` callable, which the PEP keeps for old frameworks."""
+        if self._file_instead is not None:
+            return
         response = self._response
         if _checked(data) and response.is_full and response.excess_bytes:
             raise InvalidResponse("write() goes on behind the end of the body, its Content-Length")
         if not data:
             self._look_for_client()
         self._write(response.send(data))
+
+    def _send_file_instead(self, named: NamedFile) -> None:
+        with named.open() as file:
+            size = os.fstat(file.fileno()).st_size
+            self._send_file(OpenFile(file.fileno(), 0, size))
 
     def _send_file(self, file: OpenFile) -> None:
         response = self._response

@@ -187,7 +187,8 @@ class Request:
         """The path as the client sent it, without the query (ASGI HTTP scope, ``raw_path``)."""
         uri = self.vars.get("REQUEST_URI")
         if uri:
-            return uri.encode("latin-1").partition(b"?")[0]
+            raw = uri.encode("latin-1").partition(b"?")[0]
+            return raw if raw[:1] == b"/" else _path_of_absolute_form(raw)
         path = self.vars["SCRIPT_NAME"] + self.vars["PATH_INFO"]
         return quote(path.encode("latin-1"), safe="/:@!$&'()*+,;=~").encode("ascii")
 
@@ -260,6 +261,18 @@ class Request:
 def is_below(path: str, prefix: str) -> bool:
     """Whether `path` is `prefix` or below it, at a path boundary: /foo does not hold /foobar."""
     return path.startswith(prefix) and (len(path) == len(prefix) or path[len(prefix)] == "/")
+
+
+def _path_of_absolute_form(target: bytes) -> bytes:
+    """Give the path of ``http://host/path``, the form that proxies are asked in (RFC 9112, 3.2.2).
+
+    nginx has cut off what is in front of the path, also where there is none (``?x=1``); Apache sends it
+    all.
+    """
+    _scheme, is_absolute, rest = target.partition(b"://")
+    if not is_absolute:
+        return target or b"/"
+    return b"/" + rest.partition(b"/")[2]
 
 
 def _as_utf8(text: str) -> str:

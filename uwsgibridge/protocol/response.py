@@ -7,7 +7,8 @@ nginx's ``ngx_http_uwsgi_process_header``, of RFC 9110 and of PEP 3333:
 - hop-by-hop headers are the frontend's affair and are dropped, Transfer-Encoding above all: nginx
   drops it as well, and the chunk marks would be taken for the body;
 - no interim status: a uwsgi frontend takes the first head for the final one;
-- HEAD, 204 and 304 carry no body;
+- HEAD, 204 and 304 carry no body, and nginx keeps no answer to HEAD whose length is unknown;
+- what its readers take line by line is not held back, unless its length is known;
 - the body is exactly as long as its Content-Length, or is seen to be broken;
 - head and first bytes of body are one buffer: nginx before 1.31.0 mishandles a split status line.
 
@@ -44,11 +45,13 @@ _CONTENT_LENGTH: Final = 1
 _HOP_BY_HOP: Final = 2
 _CONTENT_TYPE: Final = 3
 _ACCEL_BUFFERING: Final = 4
+_ACCEL_EXPIRES: Final = 5
 
 _SPECIAL: Final = {
     b"content-length": _CONTENT_LENGTH,
     b"content-type": _CONTENT_TYPE,
     b"x-accel-buffering": _ACCEL_BUFFERING,
+    b"x-accel-expires": _ACCEL_EXPIRES,
     # Names that a frontend on the other side of a hop must not be sent (RFC 9110, section 7.6.1;
     # PEP 3333, "Other HTTP Features").
     b"connection": _HOP_BY_HOP,
@@ -66,7 +69,29 @@ _SPECIAL: Final = {
 # More digits than any size that exists; int() of thousands of them is refused by Python itself.
 _MAX_LENGTH_DIGITS: Final = 18
 
+# What a content type means to us.
+_NO_STREAM: Final = 0
+_LINES: Final = 1
+_EVENTS: Final = 2
+
+# Types whose readers take each line, event or part as it comes.
+_STREAMS: Final = {
+    b"application/json-lines": _LINES,
+    b"application/json-seq": _LINES,  # RFC 7464
+    b"application/jsonl": _LINES,
+    b"application/jsonlines": _LINES,
+    b"application/ndjson": _LINES,
+    b"application/stream+json": _LINES,
+    b"application/x-json-stream": _LINES,
+    b"application/x-jsonlines": _LINES,
+    b"application/x-ndjson": _LINES,
+    b"multipart/x-mixed-replace": _LINES,
+    b"text/event-stream": _EVENTS,
+}
+_STREAM_SUFFIXES: Final = (b"+json-seq", b"+jsonl", b"+ndjson")  # RFC 8091, and by analogy
+
 _kinds: dict[bytes, int] = {}
+_stream_kinds: dict[bytes, int] = {}
 _statuses: dict[str, tuple[int, bytes]] = {}
 _status_lines: dict[int, bytes] = {}
 
@@ -96,6 +121,7 @@ class Response:
     _is_head_request = False
     _no_body = False
     _body_is_elsewhere = False
+    _if_unmeasured = b""  # what the head has beside, unless it tells the length of the body
 
     def __init__(self, method: str) -> None:
         if method == "HEAD":
@@ -119,7 +145,8 @@ class Response:
                 f"status {status} is interim: a uwsgi frontend would take it for the final answer"
             )
         promised: int | None = None
-        is_event_stream = sets_buffering = False
+        stream_kind = _NO_STREAM
+        sets_buffering = sets_expires = False
         lines = [b"HTTP/1.1 " + line]
         kinds = _kinds
         try:
@@ -144,24 +171,33 @@ class Response:
                         if status == 204:
                             continue  # RFC 9110, section 8.6: not in a 204
                     elif kind == _CONTENT_TYPE:
-                        is_event_stream = value[:17].lower() == b"text/event-stream"
-                    else:
+                        known = _stream_kinds.get(bytes(value))
+                        stream_kind = _find_stream_kind(value) if known is None else known
+                    elif kind == _ACCEL_BUFFERING:
                         sets_buffering = True
+                    else:
+                        sets_expires = True
                 lines.append(b"%b: %b" % (name, value))
         except (TypeError, ValueError, AttributeError):
             raise InvalidResponse(
                 f"headers must be pairs of bytes, not {_first_odd_header(headers)}"
             ) from None
-        if is_event_stream and not sets_buffering:
-            # Else nginx holds events back until uwsgi_buffers are full.
-            lines.append(b"X-Accel-Buffering: no")
         head = _join(lines)
         self.status = status
         self._head = head
         self._promised = promised
         self._no_body = self._is_head_request or status in {204, 304}
-        if is_event_stream or self.is_event_stream:
-            self.is_event_stream = is_event_stream
+        if stream_kind or self._is_head_request or self.is_event_stream or self._if_unmeasured:
+            self.is_event_stream = stream_kind == _EVENTS
+            self._if_unmeasured = b""
+            if self._is_head_request:
+                if not sets_expires and status not in {204, 304}:
+                    # nginx would keep the empty body and give it to GET: ngx_http_uwsgi_module has no
+                    # convert_head, and its key no method.
+                    self._if_unmeasured = b"\r\nX-Accel-Expires: 0"
+            elif stream_kind and not sets_buffering and not self._no_body:
+                # nginx would hold it back until uwsgi_buffers are full.
+                self._if_unmeasured = b"\r\nX-Accel-Buffering: no"
 
     def send(self, chunk: Buffer | bytearray, *, last: bool = False) -> tuple[Buffer, ...]:
         """Turn a piece of the body into what is to be written, in this order, head included.
@@ -208,11 +244,12 @@ class Response:
         if self.head_sent:
             return (chunk,) if size else ()
         self.head_sent = True
-        head = self._head
         if last and promised is None and not self._no_body:
-            head = b"%b\r\nContent-Length: %d\r\n\r\n" % (head, size)
+            head = b"%b\r\nContent-Length: %d\r\n\r\n" % (self._head, size)
         else:
-            head += b"\r\n\r\n"
+            if self._if_unmeasured and promised is None:
+                self._head += self._if_unmeasured
+            head = self._head + b"\r\n\r\n"
         if size <= _JOIN_BYTES:
             return (head + chunk if size else head,)
         view = memoryview(chunk)
@@ -251,6 +288,7 @@ class Response:
     def leave_body_out(self) -> None:
         """Send no body, whatever the application gives: another takes care of it."""
         self._no_body = self._body_is_elsewhere = True
+        self._if_unmeasured = b""
 
     def finish(self) -> tuple[Buffer, ...]:
         """End the answer after streaming.
@@ -279,6 +317,7 @@ class Response:
         has_length = self.status not in {204, 304} and not self._body_is_elsewhere
         if self._is_head_request and has_length and not self.head_sent:
             self._head += b"\r\nContent-Length: %d" % size_bytes
+            self._if_unmeasured = b""
 
     @property
     def is_full(self) -> bool:
@@ -426,6 +465,16 @@ def _classify(name: bytes) -> int:
     kind = _SPECIAL.get(name.lower(), _PLAIN)
     if len(name) <= _MAX_REMEMBERED_BYTES and len(_kinds) < _MAX_REMEMBERED:
         _kinds[name] = kind
+    return kind
+
+
+def _find_stream_kind(content_type: bytes) -> int:
+    media_type = content_type.partition(b";")[0].strip().lower()
+    kind = _STREAMS.get(bytes(media_type), _NO_STREAM)
+    if media_type.endswith(_STREAM_SUFFIXES):
+        kind = _LINES
+    if len(content_type) <= _MAX_REMEMBERED_BYTES and len(_stream_kinds) < _MAX_REMEMBERED:
+        _stream_kinds[bytes(content_type)] = kind
     return kind
 
 

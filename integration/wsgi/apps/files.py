@@ -126,6 +126,9 @@ def named(
 ) -> Iterable[bytes]:
     """Name a file; the bytes of its name are those of UTF-8, as latin-1 (PEP 3333)."""
     path = query["path"] if query["path"].startswith("/") else f"{FILES}/{query['path']}"
+    if "generator" in query:
+        del query["generator"]
+        return _later(environ, start_response, query)
     start_response(
         query.get("status", "200 OK"),
         [
@@ -137,6 +140,12 @@ def named(
         ],
     )
     return [b"not this one"]
+
+
+def _later(
+    environ: dict[str, Any], start_response: Callable[..., Any], query: dict[str, str]
+) -> Iterator[bytes]:
+    yield from named(environ, start_response, query)
 
 
 def state(
@@ -156,3 +165,9 @@ flask.config["USE_X_SENDFILE"] = True
 @flask.get("/<name>")
 def send(name: str) -> Response:
     return send_file(FILES / name, as_attachment=True)
+
+
+@flask.errorhandler(404)
+def send_page(error: Exception) -> tuple[Response, int]:
+    """The way in which Flask's own documents have a page of one's own."""
+    return send_file(FILES / "small", mimetype="text/x-page"), 404
