@@ -230,6 +230,43 @@ def test_a_websocket_that_sends_to_nobody_blocks_nobody(family: str, loop: str) 
 
 
 @on_each_loop
+@on_each_socket
+def test_who_returns_when_told_of_the_end_has_broken_no_rule(family: str, loop: str) -> None:
+    """As a long poll does: it has nothing to say, and its client has left."""
+
+    async def app(scope, receive, send):
+        if scope["path"] == "/begun":
+            await send(START)
+        await wait_for_disconnect(receive)
+
+    with running(app, family, loop=loop, lifespan="off") as bridge:
+        for path in ("/", "/begun"):
+            leave_at_once(bridge.address, path)
+
+    assert bridge.counters.app_errors == 0
+    assert bridge.events.find(level="error") == bridge.events.find(level="warning") == []
+
+
+@on_each_loop
+@on_each_socket
+def test_a_failure_that_shows_only_then_is_told_in_one_line(family: str, loop: str) -> None:
+    async def app(scope, receive, send):
+        await wait_for_disconnect(receive)
+        raise KeyError("in its clean-up")
+
+    with running(app, family, loop=loop, lifespan="off") as bridge:
+        leave_at_once(bridge.address, "/clean-up")
+
+    (event,) = bridge.events.find(level="warning")
+    assert event["event"] == "application failed after its client had gone"
+    assert event["path"] == "/clean-up"
+    assert event["detail"] == "KeyError: 'in its clean-up'"
+    assert event["where"].startswith(__file__ + ":")
+    assert bridge.events.find(level="error") == []
+    assert "Traceback" not in bridge.events.text()
+
+
+@on_each_loop
 def test_work_after_an_answer_that_nobody_heard_has_no_deadline(loop: str) -> None:
     """As work after any other answer."""
     over = threading.Event()

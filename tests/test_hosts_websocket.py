@@ -158,6 +158,138 @@ def test_a_client_that_goes_away_is_counted_and_no_news(
     assert "Traceback" not in bridge.events.text()
 
 
+class WebSocketDisconnect(Exception):
+    """As frameworks have one."""
+
+
+async def raises_it(receive: Receive, send: Send) -> None:
+    raise WebSocketDisconnect
+
+
+async def raises_what_send_raised(receive: Receive, send: Send) -> None:
+    while True:
+        await send({"type": "websocket.send", "text": "to nobody"})
+
+
+async def wraps_it(receive: Receive, send: Send) -> None:
+    try:
+        await raises_what_send_raised(receive, send)
+    except OSError as error:
+        raise RuntimeError from error
+
+
+async def raises_while_it_is_handled(receive: Receive, send: Send) -> None:
+    try:
+        raise WebSocketDisconnect
+    finally:
+        raise RuntimeError('Cannot call "send" once a close message has been sent.')
+
+
+async def raises_a_group(receive: Receive, send: Send) -> None:
+    try:
+        await raises_what_send_raised(receive, send)
+    except OSError as error:
+        raise ExceptionGroup("of tasks", [WebSocketDisconnect(), error]) from None
+
+
+def leaves_a_tab(client: Client) -> None:
+    client.send(CLOSE, close_payload(1001))
+
+
+def leaves_without_a_word(client: Client) -> None:
+    reset(client.connection)
+
+
+def breaks_a_rule(client: Client) -> None:
+    client.send(3)
+
+
+ENDS = [leaves_a_tab, leaves_without_a_word, breaks_a_rule, None]
+
+
+@contextmanager
+def ended(bridge: Bridge, end: Callable[[Client], None] | None) -> Iterator[None]:
+    """Have a WebSocket, and end it: as a client does, or by a stop of the server."""
+    with opened(bridge) as client:
+        if end is not None:
+            end(client)
+        else:
+            bridge.begin_stop()
+        yield
+
+
+@on_each_loop
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize(
+    "then",
+    [
+        raises_it,
+        raises_what_send_raised,
+        wraps_it,
+        raises_while_it_is_handled,
+        raises_a_group,
+    ],
+)
+def test_an_end_that_is_known_is_no_failure(
+    loop: str, end: Callable[[Client], None] | None, then: Callable[..., Any]
+) -> None:
+    called = threading.Event()
+
+    async def app(scope, receive, send):
+        await accept(receive, send)
+        assert (await receive())["type"] == "websocket.disconnect"
+        called.set()
+        await then(receive, send)
+
+    with running(app, loop=loop, lifespan="off") as bridge, ended(bridge, end):
+        assert called.wait(PATIENCE_SECONDS)
+
+    assert bridge.counters.app_errors == 0
+    assert bridge.events.find(level="error") == bridge.events.find(level="warning") == []
+
+
+@on_each_loop
+@pytest.mark.parametrize("end", ENDS)
+def test_a_failure_after_a_known_end_is_told_in_one_line(
+    loop: str, end: Callable[[Client], None] | None
+) -> None:
+    called = threading.Event()
+
+    async def app(scope, receive, send):
+        await accept(receive, send)
+        assert (await receive())["type"] == "websocket.disconnect"
+        called.set()
+        raise ValueError("in its clean-up")
+
+    with running(app, loop=loop, lifespan="off") as bridge, ended(bridge, end):
+        assert called.wait(PATIENCE_SECONDS)
+
+    (event,) = bridge.events.find(level="warning")
+    assert event["event"] == "application failed after its client had gone"
+    assert event["detail"] == "ValueError: in its clean-up"
+    assert event["where"].startswith(__file__ + ":")
+    assert event["where"].endswith(" in app")
+    assert bridge.events.find(level="error") == []
+    assert "Traceback" not in bridge.events.text()
+
+
+@on_each_loop
+def test_a_failure_after_a_close_of_its_own_is_a_failure(loop: str) -> None:
+    async def app(scope, receive, send):
+        await accept(receive, send)
+        await send({"type": "websocket.close"})
+        raise ValueError("in its clean-up")
+
+    with running(app, loop=loop, lifespan="off") as bridge, opened(bridge) as client:
+        assert client.receive() == said(CLOSE, 1000)
+        client.send(CLOSE, close_payload(1000))
+        assert client.ends()
+
+    (event,) = bridge.events.find(level="error")
+    assert event["event"] == "application failed"
+    assert event["outcome"] == "the WebSocket was closed"
+
+
 @on_each_loop
 @on_each_socket
 def test_a_client_that_goes_away_before_the_handshake_is_over(family: str, loop: str) -> None:

@@ -1194,6 +1194,34 @@ def test_client_gone_is_noticed_at_the_next_item(
     assert bridge.events.find(level="error") == []
 
 
+def test_failure_after_the_client_has_gone_is_told_in_one_line():
+    waiting, gone = threading.Event(), threading.Event()
+
+    def app(environ, start_response):
+        write = start_response("200 OK", TEXT)
+        waiting.set()
+        assert gone.wait(PATIENCE_SECONDS)
+        try:
+            write(b"to nobody")
+        finally:
+            raise KeyError("in its clean-up")
+
+    with running(app, "unix") as bridge:
+        connection = connect(bridge.address)
+        connection.sendall(packet("/clean-up"))
+        assert waiting.wait(PATIENCE_SECONDS)
+        connection.close()
+        gone.set()
+
+    (event,) = bridge.events.find(level="warning")
+    assert event["event"] == "application failed after its client had gone"
+    assert event["path"] == "/clean-up"
+    assert event["detail"] == "KeyError: 'in its clean-up'"
+    assert event["where"].startswith(__file__ + ":")
+    assert bridge.counters.client_gone == 1
+    assert "Traceback" not in bridge.events.text()
+
+
 @on_each_socket
 def test_client_gone_is_noticed_at_an_empty_write(family: str):
     waiting, gone = threading.Event(), threading.Event()

@@ -143,7 +143,7 @@ def check_event(row: Row, events: list[Mapping[str, object]]) -> None:
     (event,) = events
     assert event["event"] == row.event
     exception = str(event.get("exception", ""))
-    assert row.says in exception
+    assert row.says in (exception or str(event.get("detail", "")))
     assert row.fields.items() <= event.items()
     assert event["app"] == APP_NAME
     # A traceback begins in the application, whatever led there, and ends there if a rule was broken.

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import requests
+from websockets.sync.client import connect
 
 from integration.asgi.conftest import APPS, Kind, assert_clean
 from uwsgibridge.testing import event_with
@@ -72,7 +73,8 @@ def sites(kind: Kind, serve: Callable[..., LocalStack]) -> Iterator[LocalStack]:
     assert stack.stop() == 0
     # Of trio's about generators that frameworks do not close.
     assert_clean(stack, but="ResourceWarning")
-    assert [event for event in stack.log_events() if event.get("level") == "error"] == []
+    levels = {event.get("level") for event in stack.log_events()}
+    assert not levels & {"error", "warning"}, stack.bridge_log
 
 
 @pytest.fixture
@@ -147,3 +149,23 @@ def test_an_answer_that_comes_too_late(sites: LocalStack, name: str, key: str) -
     if name not in {"django", "quart", "quart-trio"}:  # these cancel the view
         release(sites, name, key)
     assert_ends_soon(sites, path, *works_of(name))
+
+
+@pytest.mark.parametrize("way", ["closes", "vanishes"])
+def test_a_websocket_of_a_handler_that_expects_no_end(
+    sites: LocalStack, name: str, key: str, way: str
+) -> None:
+    """Its framework raises what it has for that; no word of it is in the log."""
+    if name == "django":
+        pytest.skip("the framework has none")
+    path = f"/{name}/chat/{key}"
+    with connect(f"{sites.url}{path}".replace("http", "ws"), proxy=None) as peer:
+        peer.send("one")
+        assert peer.recv() == "one"
+        if way == "closes":
+            peer.close(1001)
+        else:
+            peer.socket.shutdown(socket.SHUT_RDWR)
+    wait_over(sites, path)
+    told = [event for event in sites.log_events() if event.get("path") == path]
+    assert [event["told"] for event in told] == ["called", "over"], told

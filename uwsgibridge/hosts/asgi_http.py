@@ -285,6 +285,8 @@ class HttpExchange(AsgiExchange):
             self._fail(408)
         elif self._is_to_end:
             self._end(complete=False)
+        elif self._disconnects:
+            self._fail(503)  # it was told that nobody waits for more
         elif not self._response.status:
             self._application_failed(InvalidResponse("it returned without sending a response"))
         else:
@@ -294,11 +296,8 @@ class HttpExchange(AsgiExchange):
         if self._stalled:
             self._fail(408)
         elif self._gone or self._is_to_end:
-            # What an application raises because its client left, or is said to have, is no news, and a
-            # defect that shows only then is told in one line.
-            self._context.reporter.log.debug(
-                "application ended after its client had gone", error=type(error).__name__
-            )
+            # What an application raises because its client left, or is said to have, is no news.
+            self._context.reporter.ended_after_client(self.request, error)
             if not self._ended:
                 self._end(complete=False)
         else:

@@ -16,6 +16,7 @@ import trio
 
 from uwsgibridge.connection import CHUNK_BYTES, Connection, PeerGone, Task
 from uwsgibridge.hosts.asgi_exchange import AsgiContext, AsgiExchange, Message
+from uwsgibridge.hosts.causes import is_due_to_disconnect
 from uwsgibridge.hosts.loops import Event, Watch
 from uwsgibridge.hosts.reporting import failure_answer
 from uwsgibridge.hosts.tls import tls_extension
@@ -86,6 +87,7 @@ class WebSocketExchange(AsgiExchange):
     _is_heard = (
         False  # whether the client ever sent a byte, or the frontend is one that carries them
     )
+    _has_closed = False  # the application, and not the client
     _is_moving = False  # whether the client sent, or took, something since the last ping
     _ends_when_sent = False
     _status = 0  # of the answer to the handshake
@@ -221,6 +223,7 @@ class WebSocketExchange(AsgiExchange):
         await self._flush()
 
     async def _close(self, code: int, reason: str) -> None:
+        self._has_closed = True
         self._begin_close(code, reason)
         await self._flush()
 
@@ -424,10 +427,10 @@ class WebSocketExchange(AsgiExchange):
             self._application_failed(InvalidResponse("it returned without accepting or closing"))
 
     def _application_failed(self, error: BaseException) -> None:
-        if self._gone or (isinstance(error, PeerGone) and self._state is _State.CLOSED):
-            self._context.reporter.log.debug(
-                "application ended after its client had gone", error=type(error).__name__
-            )
+        has_ended = self._gone or self._state is _State.CLOSED
+        was_told = self._gone or not self._has_closed  # it did not end it itself
+        if has_ended and (was_told or is_due_to_disconnect(error)):
+            self._context.reporter.ended_after_client(self.request, error)
             return
         outcome = self._outcome_of_failure()
         self._context.reporter.websocket_failed(self.request, error, outcome=outcome)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from time import monotonic
 from types import TracebackType
 from typing import Final
 
 from uwsgibridge.hosts.access_log import Access, AccessLog
-from uwsgibridge.hosts.stacks import own_traceback
+from uwsgibridge.hosts.causes import is_due_to_disconnect
+from uwsgibridge.hosts.stacks import own_traceback, place_of
 from uwsgibridge.protocol.errors import InvalidResponse, ProtocolError
 from uwsgibridge.protocol.request import Request
 from uwsgibridge.protocol.response import Response, body_size, status_line
@@ -21,6 +23,9 @@ _SENTENCES: Final = {
     503: "The server is stopping.",
     504: "The application did not answer in time.",
 }
+
+# Of what an exception says, in one line.
+_MAX_DETAIL: Final = 200
 
 # Where it is found that an application broke a rule.
 _RULES: Final = ("uwsgibridge.hosts.", "uwsgibridge.protocol.")
@@ -88,6 +93,23 @@ class Reporter:
     def client_gone(self) -> None:
         """Count a client that went away; that is not an error, and not worth a line."""
         self.counters.client_gone += 1
+
+    def ended_after_client(self, request: Request, error: BaseException) -> None:
+        """Take note of what an application raised after its client had left.
+
+        Because of that it is no news; a failure that shows only then is told in one line.
+        """
+        if is_due_to_disconnect(error):
+            return
+        text = ""
+        with contextlib.suppress(Exception):  # of the application's code, which its class may run
+            text = str(error)[:_MAX_DETAIL]
+        self.log.warning(
+            "application failed after its client had gone",
+            **_about(request),
+            detail=f"{_class_name(error)}: {text}",
+            where=place_of(error),
+        )
 
     def body_stalled(self, request: Request, response: Response, *, failure_status: int) -> None:
         """Say, when the request is over, that its body stopped arriving.

@@ -39,6 +39,18 @@ def own_traceback(error: BaseException) -> str:
     return "".join(whole.format()).rstrip("\n")
 
 
+def place_of(error: BaseException) -> str:
+    """Name the last line of the application's that an exception went through; empty where there is none."""
+    place = ""
+    traceback_ = error.__traceback__
+    while traceback_ is not None:
+        code = traceback_.tb_frame.f_code
+        if not _is_ours(code.co_filename):
+            place = f"{code.co_filename}:{traceback_.tb_lineno} in {code.co_name}"
+        traceback_ = traceback_.tb_next
+    return place
+
+
 def own_stack(frame: FrameType) -> str:
     """Format where a thread is, from the application's first frame on."""
     stack = list(traceback.walk_stack(frame))[::-1]

@@ -13,6 +13,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from uwsgibridge.connection import Connection, PeerGone
+from uwsgibridge.hosts.causes import comes_from
 from uwsgibridge.hosts.error_stream import ErrorStream
 from uwsgibridge.hosts.exchange import Exchange
 from uwsgibridge.hosts.files import CANT_SEND_FILE, FileWrapper, OpenFile, regular_file
@@ -42,9 +43,6 @@ _GIVE_UP_SECONDS: Final = 0.05
 # Since the thread last had to do with its client: an item that comes sooner is sent without a look. Where
 # the client has left meanwhile, what is sent next tells.
 _LOOK_SECONDS: Final = 0.05
-
-# Of what an exception comes from; longer ones are made by mistake.
-_MAX_CHAIN: Final = 100
 
 
 class _StreamEnds(Exception):
@@ -177,13 +175,14 @@ class WsgiExchange(Exchange):
         """Report what the application has raised, and have its client see it."""
         leave_if_copy_raised(error)
         context = self._context
-        if self.given_up or (self._reader_stalled and _comes_from(error, _ReaderStalled)):
+        if self.given_up or (self._reader_stalled and comes_from(error, _ReaderStalled)):
             self._fail(500)
-        elif self.connection.input_stalled and _comes_from(error, BodyStalled):
+        elif self.connection.input_stalled and comes_from(error, BodyStalled):
             self._fail(408)
         elif self.connection.peer_gone:
             # What an application raises because its client left is no news.
             context.reporter.client_gone()
+            context.reporter.ended_after_client(self.request, error)
             self._fail(500)
         else:
             if self._response.is_full and not self._is_cut:
@@ -468,15 +467,3 @@ def _encode_headers(headers: list[tuple[str, str]]) -> list[tuple[bytes, bytes]]
             ):
                 raise InvalidResponse(f"{item!r} is not a header: a pair of str") from None
         raise InvalidResponse("a header has characters beyond latin-1") from None
-
-
-def _comes_from(error: BaseException, kind: type[BaseException]) -> bool:
-    """Whether an exception is of a kind, or was raised because of one that is."""
-    one: BaseException | None = error
-    with contextlib.suppress(Exception):  # of the application's code, which attributes may run
-        for _ in range(_MAX_CHAIN):
-            if one is None or isinstance(one, kind):
-                break
-            one = one.__cause__ or one.__context__
-        return isinstance(one, kind)
-    return False

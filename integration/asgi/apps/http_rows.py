@@ -22,6 +22,7 @@ from integration.asgi.apps.table import (
     BROKE_A_RULE,
     CUT,
     FAILED,
+    FAILED_LATE,
     TEXT,
     Receive,
     Scope,
@@ -39,6 +40,10 @@ from integration.wsgi.fetching import BROKEN
 
 MIB = 1024 * 1024
 PATTERN = b"".join(number.to_bytes(4, "big") for number in range(750_000))
+
+
+class ClientDisconnect(Exception):
+    """As frameworks have one."""
 
 
 def length(count: int) -> tuple[bytes, bytes]:
@@ -619,12 +624,21 @@ async def streams_beside_a_wait_for_the_disconnect(
 
 
 @http(None, leaves_at="waiting", told=("waiting",))
-async def raises_after_the_disconnect(scope: Scope, receive: Receive, send: Send) -> None:
+async def raises_because_of_the_disconnect(scope: Scope, receive: Receive, send: Send) -> None:
     """What an application raises because its client left is no news."""
     await whole_body(receive)
     tell(scope, "waiting")
     await receive()
-    raise ValueError("nobody is there")
+    raise ClientDisconnect
+
+
+@http(None, FAILED_LATE, "ValueError: after all", leaves_at="waiting", told=("waiting",))
+async def raises_after_the_disconnect(scope: Scope, receive: Receive, send: Send) -> None:
+    """Not because of that, as far as can be seen."""
+    await whole_body(receive)
+    tell(scope, "waiting")
+    await receive()
+    raise ValueError("after all")
 
 
 @http(None, leaves_at="waiting", told=("waiting",))

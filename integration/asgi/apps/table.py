@@ -27,6 +27,7 @@ Headers: TypeAlias = tuple[tuple[str, str], ...]
 TEXT: Final = [(b"content-type", b"text/plain")]
 
 FAILED: Final = "application failed"
+FAILED_LATE: Final = "application failed after its client had gone"
 BROKE_A_RULE: Final = "application broke a rule"
 CUT: Final = "body was longer than its Content-Length: the rest was cut off"
 

@@ -12,6 +12,7 @@ from integration.asgi.apps.table import (
     BROKE_A_RULE,
     DROP,
     FAILED,
+    FAILED_LATE,
     TEXT,
     Receive,
     Scope,
@@ -28,6 +29,11 @@ from integration.asgi.apps.table import (
 )
 from integration.asgi.frames import Close
 from integration.wsgi.fetching import BROKEN
+
+
+class WebSocketDisconnect(Exception):
+    """As frameworks have one."""
+
 
 FAILED_CLOSE = Close(1011, "the application failed")
 CLOSED = {"level": "error", "outcome": "closed with 1011"}
@@ -332,17 +338,25 @@ async def learns_it_by_sending(scope: Scope, receive: Receive, send: Send) -> No
         tell(scope, "OSError")
 
 
-@websocket(says_first=(DROP,))
-async def raises_after_the_client_went(scope: Scope, receive: Receive, send: Send) -> None:
+@websocket(Close(1001), says_first=(Close(1001),))
+async def raises_because_the_client_closed(scope: Scope, receive: Receive, send: Send) -> None:
     """What an application raises because its client left is no news."""
     await accept(receive, send)
     assert (await receive())["type"] == "websocket.disconnect"
-    raise ValueError("nobody is there")
+    raise WebSocketDisconnect
 
 
-@websocket(Close(1001), says_first=(Close(1001),), event=FAILED, says="ValueError: after all")
+@websocket(says_first=(DROP,), event=FAILED_LATE, says="ValueError: after all")
+async def raises_after_the_client_went(scope: Scope, receive: Receive, send: Send) -> None:
+    """A defect of the application's that shows only then is told in one line."""
+    await accept(receive, send)
+    assert (await receive())["type"] == "websocket.disconnect"
+    raise ValueError("after all")
+
+
+@websocket(Close(1001), says_first=(Close(1001),), event=FAILED_LATE, says="ValueError: after all")
 async def raises_after_the_client_closed(scope: Scope, receive: Receive, send: Send) -> None:
-    """A client that closed properly is not gone: this is a defect of the application's."""
+    """Likewise."""
     await accept(receive, send)
     assert (await receive())["type"] == "websocket.disconnect"
     raise ValueError("after all")

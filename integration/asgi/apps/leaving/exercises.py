@@ -65,7 +65,7 @@ def observed(app: Callable[..., Any], name: str) -> App:
     """
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await app(scope, receive, send)
             return
         path = scope["path"]

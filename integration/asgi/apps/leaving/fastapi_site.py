@@ -6,7 +6,7 @@
 from collections.abc import AsyncIterator
 from typing import Annotated
 
-from fastapi import BackgroundTasks, Depends, FastAPI, Request
+from fastapi import BackgroundTasks, Depends, FastAPI, Request, WebSocket
 from fastapi.responses import PlainTextResponse, Response, StreamingResponse
 
 from integration.asgi.apps.leaving import exercises
@@ -52,6 +52,13 @@ async def late(path: Path, after: BackgroundTasks) -> Response:
     await exercises.dawdle(path)
     after.add_task(exercises.work, path)
     return PlainTextResponse("at last")
+
+
+@site.websocket("/chat/{key}")
+async def chat(socket: WebSocket) -> None:
+    await socket.accept()
+    while True:
+        await socket.send_text(await socket.receive_text())
 
 
 @site.get("/release/{key}")

@@ -4,7 +4,7 @@
 
 from typing import Any
 
-from litestar import Litestar, Request, get, post
+from litestar import Litestar, Request, WebSocket, get, post, websocket
 from litestar.background_tasks import BackgroundTask
 from litestar.params import FromPath
 from litestar.response import Response, Stream
@@ -44,9 +44,16 @@ async def late(key: FromPath[str]) -> Response[str]:
     return Response("at last", background=BackgroundTask(exercises.work, path))
 
 
+@websocket("/chat/{key:str}")
+async def chat(key: FromPath[str], socket: WebSocket[Any, Any, Any]) -> None:
+    await socket.accept()
+    while True:
+        await socket.send_text(await socket.receive_text())
+
+
 @get("/release/{key:str}", status_code=204)
 async def release(key: FromPath[str]) -> None:
     return
 
 
-app = exercises.observed(Litestar([idle, busy, upload, late, release]), "litestar")
+app = exercises.observed(Litestar([idle, busy, upload, late, release, chat]), "litestar")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from quart import Quart, request
+from quart import Quart, request, websocket
 
 from integration.asgi.apps.leaving import exercises
 
@@ -33,6 +33,11 @@ def add_views(app: Quart) -> None:
     async def late(key: str) -> Any:
         await exercises.dawdle(request.scope["path"])
         return "at last"
+
+    @app.websocket("/chat/<key>")
+    async def chat(key: str) -> None:
+        while True:
+            await websocket.send(await websocket.receive())
 
     @app.get("/release/<key>")
     async def release(key: str) -> Any:

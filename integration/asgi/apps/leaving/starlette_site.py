@@ -6,7 +6,8 @@ from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket
 
 from integration.asgi.apps.leaving import exercises
 
@@ -44,6 +45,12 @@ async def late(request: Request) -> Response:
     return PlainTextResponse("at last", background=BackgroundTask(exercises.work, path))
 
 
+async def chat(socket: WebSocket) -> None:
+    await socket.accept()
+    while True:
+        await socket.send_text(await socket.receive_text())
+
+
 async def release(_request: Request) -> Response:
     return Response(status_code=204)
 
@@ -56,6 +63,7 @@ app = exercises.observed(
             Route("/upload/{key}", upload, methods=["POST"]),
             Route("/late/{key}", late),
             Route("/release/{key}", release),
+            WebSocketRoute("/chat/{key}", chat),
         ]
     ),
     "starlette",
