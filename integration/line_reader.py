@@ -32,6 +32,12 @@ class LineReader:
             if found := re.search(pattern, line):
                 return found
 
+    def text(self) -> str:
+        """Give all that was printed; after its end."""
+        while (line := self._lines.get_nowait()) is not None:
+            self._seen.append(line)
+        return "".join(self._seen)
+
     def __enter__(self) -> Self:
         self._thread.start()
         return self

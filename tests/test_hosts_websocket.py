@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from time import monotonic
 from typing import Any
 
 import anyio
@@ -837,6 +838,38 @@ def test_a_stop_closes_them(family: str, loop: str) -> None:
         bridge.wait_stopped()
 
     assert bridge.events.find(level="error") == []
+
+
+@on_each_loop
+@on_each_socket
+def test_a_stop_does_not_wait_for_clients_that_sleep(family: str, loop: str) -> None:
+    """Each has the close frame, and a second; the laptop that it would wait for is shut."""
+    with running(echo, family, loop=loop, lifespan="off") as bridge, opened(bridge) as client:
+        began = monotonic()
+        bridge.begin_stop()
+        assert client.receive() == said(CLOSE, 1012, "the server is restarting")
+        assert client.ends()
+        client.connection.close()
+        bridge.wait_stopped()
+        assert monotonic() - began < PATIENCE_SECONDS / 3
+
+    assert bridge.events.find(level="error") == []
+
+
+@on_each_loop
+def test_what_waits_for_its_client_alone_is_broken_off_at_once(loop: str) -> None:
+    with (
+        running(echo, loop=loop, lifespan="off", graceful_timeout_seconds=SHORT_SECONDS) as bridge,
+        opened(bridge) as client,
+    ):
+        began = monotonic()
+        bridge.begin_stop()
+        assert client.receive() == said(CLOSE, 1012, "the server is restarting")
+        assert client.ends()
+        client.connection.close()
+        bridge.wait_stopped()
+        # Less than what is waited for tasks that do not end.
+        assert monotonic() - began < SHORT_SECONDS + 0.9
 
 
 @on_each_loop

@@ -26,7 +26,8 @@ from uwsgibridge.process import LIFELINE_VARIABLE
 from uwsgibridge.protocol.response import plain_answer
 from uwsgibridge.watching import watch_code
 
-# A person waits: a request that does not end in this time is cut off at a restart or a stop.
+# A person waits: a request that does not end in this time is cut off at a restart or a stop. Streams are
+# told at once, whatever they are.
 _GRACE_SECONDS: Final = 3.0
 
 # Between SIGTERM and SIGKILL: the bridge's own grace, and what ending takes.
@@ -93,6 +94,8 @@ async def run(development: Development) -> int:
                 port=development.port,
                 binary=development.nginx,
                 errors_to=2,
+                # Nothing runs any more when it is stopped, but browsers keep connections open.
+                grace_seconds=0,
             )
             async with nginx:
                 if nginx.program.note:
@@ -128,6 +131,7 @@ class _Runner:
             *(sys.executable, "-m", "uwsgibridge", "serve", *development.arguments),
             *("--bind", f"fd://{descriptor}"),
             *("--graceful-timeout-seconds", str(_GRACE_SECONDS)),
+            *("--stream-drain-seconds", "0"),
             *("--frontend-buffer-bytes", str(Site().uwsgi_buffer_bytes)),
         )
 

@@ -27,6 +27,7 @@ OWN_OPTIONS: Final = frozenset(
         "socket_mode",
         "backlog",
         "graceful_timeout_seconds",
+        "stream_drain_seconds",
         "frontend_buffer_bytes",
         "log_format",
         "log_file",

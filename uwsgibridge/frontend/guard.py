@@ -22,6 +22,9 @@ import time
 # To Nginx: let running requests end; close connections.
 _ASKING = (signal.SIGQUIT, signal.SIGTERM)
 
+# What closing may take where running requests have no time to end.
+CLOSING_SECONDS = 2.0
+
 
 def main(arguments: list[str]) -> None:
     """Run the command to its end, or to that of standard input."""
@@ -31,8 +34,9 @@ def main(arguments: list[str]) -> None:
     asked = False
     while not asked and child.poll() is None:
         asked = events.wait()
-    for number in _ASKING:
-        deadline = time.monotonic() + float(grace_seconds)
+    seconds = float(grace_seconds)
+    for number in _ASKING if seconds else _ASKING[1:]:
+        deadline = time.monotonic() + (seconds or CLOSING_SECONDS)
         child.send_signal(number)
         while child.poll() is None and time.monotonic() < deadline:
             events.wait(deadline - time.monotonic())

@@ -65,7 +65,8 @@ class PrivateNginx:
         errors_to: where Nginx's errors go beside `error_log`, as for `subprocess.Popen`;
             None is nowhere.
         start_timeout_seconds: how long it may take until it serves.
-        grace_seconds: how long running requests may take at the end, and then, how long closing may.
+        grace_seconds: how long running requests may take at the end, and then, how long closing may;
+            0 closes at once.
     """
 
     def __init__(
@@ -249,7 +250,10 @@ class PrivateNginx:
         with process.stdin, process.stdout:
             self.error_log()
             process.stdin.close()
-            _read_to_end(process.stdout, 2 * self._grace_seconds + _GUARD_MARGIN_SECONDS)
+            guard_seconds = (
+                2 * (self._grace_seconds or guard.CLOSING_SECONDS) + _GUARD_MARGIN_SECONDS
+            )
+            _read_to_end(process.stdout, guard_seconds)
             process.kill()
             process.wait()
 

@@ -111,6 +111,8 @@ class AsgiHost:
         self._context.breaks_off = True
         for connection in list(self.admission.in_flight):
             connection.task.cancel()
+        for exchange in list(self._websockets.values()):
+            exchange.break_off()
 
     async def stop(self) -> None:
         """Wait for the application's shutdown."""

@@ -46,6 +46,10 @@ _MAX_OUTBOX_BYTES: Final = 65_536
 # After our close frame, for the client's. Then the connection goes without it.
 _CLOSE_SECONDS: Final = 5.0
 
+# The same where the server stops, and our frame has left: a client that is there answers at once, and
+# one that sleeps, such as a laptop, is not to hold up the stop.
+_RESTART_SECONDS: Final = 1.0
+
 _NO_PONG: Final = "no pong"
 
 
@@ -176,6 +180,23 @@ class WebSocketExchange(AsgiExchange):
         self._is_restarting = True
         if self._state is _State.OPEN:
             self._begin_close(CLOSE_SERVICE_RESTART, "the server is restarting")
+            if self._close_timer is not None:
+                self._close_timer.cancel()
+            self._close_timer = self._context.loop.call_later(_RESTART_SECONDS, self._end_if_told)
+
+    def _end_if_told(self) -> None:
+        """End a tunnel whose client does not answer our close, unless that has not left yet."""
+        if self._outbox:
+            self._close_timer = self._context.loop.call_later(
+                _CLOSE_SECONDS - _RESTART_SECONDS, self._end_tunnel
+            )
+        else:
+            self._end_tunnel()
+
+    def break_off(self) -> None:
+        """End what waits for the client alone; the application's task is cancelled beside that."""
+        if self._returned:
+            self._end_tunnel()
 
     def _scope(self) -> MutableMapping[str, Any]:
         request = self.request
