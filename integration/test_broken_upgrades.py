@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import signal
 from collections.abc import Iterator
@@ -11,8 +12,16 @@ from pathlib import Path
 import pytest
 
 import uwsgibridge
-from integration.process_tree import everybody
-from integration.workers import PATIENCE_SECONDS, Load, wait_gone, workers, write
+from integration.process_tree import everybody, settle
+from integration.workers import (
+    EVERY_SOCKET,
+    PATIENCE_SECONDS,
+    Load,
+    fetch,
+    wait_gone,
+    workers,
+    write,
+)
 from uwsgibridge.testing import LocalStack, event_with
 
 FAILED = event_with(event="upgrade failed: the program that is installed now does not start")
@@ -104,6 +113,91 @@ def test_it_is_never_begun_and_the_log_says_why(tmp_path, preload):
             pass
         assert set(load.seen) == {"two"}
         assert stack.stop() == 0
+
+
+# Of the real start alone: the rehearsal has no heritage. What is put at the end of a file, and what is logged.
+AS_THE_PROGRAM = "\nimport os\nif 'UWSGIBRIDGE_HERITAGE_FD' in os.environ: "
+AT_THE_REAL_START: dict[str, tuple[str, str, str]] = {
+    "a raise at an import": (
+        "uwsgibridge/supervisor/heritage.py",
+        f"{AS_THE_PROGRAM}raise RuntimeError('broken today')\n",
+        "RuntimeError: broken today",
+    ),
+    "a module that is gone": (
+        "uwsgibridge/__init__.py",
+        f"{AS_THE_PROGRAM}import uwsgibridge.gone\n",
+        "No module named 'uwsgibridge.gone'",
+    ),
+    "an end without a word": (
+        "uwsgibridge/cli/serve.py",
+        f"{AS_THE_PROGRAM}raise SystemExit\n",
+        "it ended with status 0",
+    ),
+    "a hang": (
+        "uwsgibridge/cli/__init__.py",
+        f"{AS_THE_PROGRAM}import threading; threading.Event().wait()\n",
+        "it has not taken over within 3 s",
+    ),
+    "a raise when it has what it was handed": (
+        "uwsgibridge/supervisor/control.py",
+        "\nasync def serve_control(*_, **__): raise RuntimeError('no control today')\n",
+        "RuntimeError: no control today",
+    ),
+}
+
+
+@EVERY_SOCKET
+def test_a_new_program_that_dies_in_its_start_becomes_the_old_one(tmp_path, kind_of_socket):
+    site, control, pid_file = installation(tmp_path), tmp_path / "control", tmp_path / "pid"
+    preserved = site / "uwsgibridge/supervisor/preserved.py"
+    preserved.write_text(
+        preserved.read_text().replace("_SECONDS: Final = 60.0", "_SECONDS: Final = 3.0")
+    )
+    with workers(
+        tmp_path,
+        *(kind_of_socket, "wsgi", "--control-socket", str(control), "--pid-file", str(pid_file)),
+        environment={"PYTHONPATH": str(site), "PYTHONSAFEPATH": "1"},
+    ) as stack:
+        settle(stack.pid, control, 2)
+        everyone = everybody(stack.pid)
+        after_the_first = None
+        with Load(stack.url, threads=2, pause_seconds=0.05) as load:
+            for kind, (file, text, said) in AT_THE_REAL_START.items():
+                since = len(stack.log_events())
+                with broken(site / file, (site / file).read_text() + text):
+                    stack.bridge.signal(signal.SIGUSR2)
+                    event = stack.wait_for_event(
+                        event_with(event="upgrade failed: the old program goes on"),
+                        since=since,
+                        timeout_seconds=PATIENCE_SECONDS,
+                    )
+                    assert said in str(event["reason"]), kind
+                    stack.wait_for_event(event_with(event="listening"), since=since)
+                    # Nothing collects: what one failure leaves would be there after the next.
+                    opened = sum(settle(stack.pid, control, 2).values())
+                    after_the_first = after_the_first or opened
+                    assert opened == after_the_first, kind
+                assert everybody(stack.pid) == everyone, kind
+                assert pid_file.read_text() == f"{stack.pid}\n", kind
+        assert set(load.seen) == {"one"}
+        # It serves on in every way.
+        since = len(stack.log_events())
+        victim = fetch(stack.url)[1]
+        os.kill(victim, signal.SIGKILL)
+        stack.wait_for_event(event_with(event="worker ended"), since=since)
+        settle(stack.pid, control, 2)
+        # And what is right again is taken.
+        everyone = everybody(stack.pid)
+        write(tmp_path, "two")
+        stack.bridge.signal(signal.SIGUSR2)
+        stack.wait_for_event(
+            event_with(event="reloaded"), since=since, timeout_seconds=PATIENCE_SECONDS
+        )
+        assert all(wait_gone(pid, PATIENCE_SECONDS) for pid in everyone)
+        settle(stack.pid, control, 2)
+        assert fetch(stack.url)[0] == "two"
+        assert stack.stop() == 0
+    assert not pid_file.exists()
 
 
 def upgrade(stack: LocalStack):

@@ -20,6 +20,7 @@ from uwsgibridge.config.settings import Settings, SettingsError
 from uwsgibridge.identity import resolve_user
 from uwsgibridge.listener.sockets import ListeningSocket, adopt_socket
 from uwsgibridge.server_signals import SERVER_SIGNALS
+from uwsgibridge.supervisor.preserved import PreservedProgram
 from uwsgibridge.system import pid_file
 from uwsgibridge.telemetry.memory_file import make_memory_file
 from uwsgibridge.watching import require_directories, require_watchfiles
@@ -55,8 +56,11 @@ class Heritage:
     started_at: float
     descriptors: Sequence[int] = field(default=(), compare=False)
 
-    def exec(self) -> NoReturn:
+    def exec(self, program: PreservedProgram | None = None) -> NoReturn:
         """Become the program that is installed now, with the arguments of this one.
+
+        Args:
+            program: what becomes of the process where that one dies in its start; None ends it then.
 
         Raises:
             OSError: it can't be started. Signals wait for who takes them next.
@@ -80,6 +84,10 @@ class Heritage:
         os.write(memory, json.dumps(everything).encode())
         listening = [one.socket.fileno() for all_ in self.sockets.values() for one in all_]
         inherited = [memory, *self.lifeline, *listening, *self.descriptors]
+        command, told = [sys.executable, *sys.orig_argv[1:]], dict[str, str]()
+        if program is not None:
+            command, told = program.start()
+            inherited += program.descriptors
         _set_inheritable(inherited, True)
         sys.stdout.flush()
         sys.stderr.flush()
@@ -88,8 +96,8 @@ class Heritage:
         try:
             os.execve(  # noqa: S606 - our own command line
                 sys.executable,
-                [sys.executable, *sys.orig_argv[1:]],
-                {**os.environ, _DESCRIPTOR_VARIABLE: str(memory), **pid_file.hand_on()},
+                command,
+                {**os.environ, _DESCRIPTOR_VARIABLE: str(memory), **pid_file.hand_on(), **told},
             )
         except OSError:
             pid_file.keep()

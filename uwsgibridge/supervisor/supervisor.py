@@ -9,6 +9,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import TracebackType
 
 import trio
 
@@ -30,6 +31,7 @@ from uwsgibridge.supervisor.fleet import END_MARGIN_SECONDS, Fleet
 from uwsgibridge.supervisor.fleet_commands import FleetCommands
 from uwsgibridge.supervisor.generation import Generation, GenerationContext, Tally
 from uwsgibridge.supervisor.heritage import Heritage, hold_signals
+from uwsgibridge.supervisor.preserved import PreservedProgram, current_guard, preserve_program
 from uwsgibridge.supervisor.recycling import RecyclingPolicy
 from uwsgibridge.supervisor.rehearsal import REHEARSAL_SECONDS, Part, Rehearsal
 from uwsgibridge.supervisor.succession import Succession
@@ -68,7 +70,10 @@ def run_supervisor(
         StartFailed: the first workers did not come up.
     """
     heritage = Heritage.from_environment()
-    if heritage is not None:
+    guard = current_guard()
+    if guard is not None and guard.reason:
+        logger.error("upgrade failed: the old program goes on", reason=guard.reason)
+    elif heritage is not None:
         logger.info("upgraded", version=__version__)
     hold_signals()
     notifier = Notifier.from_environment(os.environ)
@@ -78,14 +83,18 @@ def run_supervisor(
         require_directories(_watched(settings))
     with _open_sockets(settings, heritage, logger) as sockets, single_error():
         bound()
+        program: PreservedProgram | None = None
         while True:
-            supervisor = _Supervisor(app_name, settings, logger, sockets, notifier, heritage)
+            supervisor = _Supervisor(
+                app_name, settings, logger, sockets, notifier, heritage, program
+            )
             heritage = trio.run(supervisor.run)
+            program = supervisor.program
             if heritage is None:
                 break
             notifier.restore(os.environ)
             try:
-                heritage.exec()
+                heritage.exec(supervisor.program)
             except OSError as error:
                 logger.error("upgrade failed: nothing can be started", reason=str(error))  # noqa: TRY400 - the reason says it
                 notifier = Notifier.from_environment(os.environ)
@@ -135,7 +144,7 @@ def _open_sockets(
     with contextlib.ExitStack() as stack:
         for all_ in taken_over.values():
             for one in all_:
-                stack.callback(one.close)
+                stack.push(_closing(one))
         sockets: dict[str, Sequence[ListeningSocket]] = {}
         failed = False
         for address in settings.bind:
@@ -158,6 +167,30 @@ def _open_sockets(
                 for one in all_:
                     one.close()
         yield sockets
+
+
+def _note_taken_over() -> None:
+    guard = current_guard()
+    if guard is not None:
+        guard.taken_over()
+
+
+def _closing(
+    listening: ListeningSocket,
+) -> Callable[[type[BaseException] | None, BaseException | None, TracebackType | None], None]:
+    """Make what closes a socket that was taken over, at the end of a context."""
+
+    def close(
+        _kind: type[BaseException] | None,
+        error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        if error is None:
+            listening.close()
+        else:  # another program may go on with it: its file stays
+            listening.socket.close()
+
+    return close
 
 
 def _recycling_policy(settings: Settings) -> RecyclingPolicy:
@@ -183,6 +216,7 @@ class _Supervisor:
         sockets: dict[str, Sequence[ListeningSocket]],
         notifier: Notifier,
         heritage: Heritage | None,
+        program: PreservedProgram | None = None,
     ) -> None:
         self._app_name = app_name
         self._log = logger
@@ -190,6 +224,7 @@ class _Supervisor:
         self._heritage = heritage
         self._lifeline, self._held = heritage.lifeline if heritage is not None else os.pipe()
         self._rehearsal: Rehearsal | None = None
+        self.program = program
         every = [one for all_ in sockets.values() for one in all_]
         self._fleet = Fleet(settings, logger, every, notifier)
         if heritage is not None:
@@ -207,18 +242,23 @@ class _Supervisor:
             await nursery.start(self._take_signals)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SERVER_SIGNALS)
             nursery.start_soon(self._feed_watchdog)
-            await self._begin()
+            async with trio.open_nursery() as beginning:
+                beginning.start_soon(self._preserve)
+                await self._begin()
             if not fleet.ends():
+                await self._open_doors(nursery)
+                _note_taken_over()
+                # Nothing is brought up or ended before that: another program may go on with what there is.
                 caretaker = Caretaker(fleet, policy, nursery, lambda: self._rehearsal is None)
                 nursery.start_soon(caretaker.run)
                 nursery.start_soon(self._succession.reload_when_asked)
-                await self._open_doors(nursery)
                 for listening in fleet.sockets:
                     self._log.info("listening", address=str(listening.address))
                 fleet.notifier.ready(fleet.summary)
                 await self._succession.keep_up()
             fleet.is_upgrading = fleet.is_upgrading and not fleet.is_stopping
             if not fleet.is_upgrading:
+                _note_taken_over()  # where a stop has come first: it is this program's
                 fleet.notifier.stopping()
                 await self._succession.drain(fleet.generations)
             nursery.cancel_scope.cancel()
@@ -228,10 +268,17 @@ class _Supervisor:
             return self._bequeath()
         os.close(self._held)
         os.close(self._lifeline)
+        if self.program is not None:
+            self.program.close()
         if not fleet.settings.control_socket:
             remove_control_directory()
         self._log.info("stopped")
         return None
+
+    async def _preserve(self) -> None:
+        # In a thread: some megabytes are read while the first workers come up.
+        if self.program is None:
+            self.program = await trio.to_thread.run_sync(preserve_program)
 
     async def rehearse(self) -> None:
         """Bring up a worker that accepts nothing, have it answer, and end it.
@@ -279,7 +326,9 @@ class _Supervisor:
             *left, self._fleet.current = self._fleet.generations
             if left:
                 self._nursery.start_soon(self._succession.drain, left)
-            self._fleet.ask_for_reload("upgrade")
+            guard = current_guard()
+            if guard is None or not guard.reason:
+                self._fleet.ask_for_reload("upgrade")
             return
         try:
             self._fleet.current = self._succession.start()

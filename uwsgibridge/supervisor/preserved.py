@@ -1,0 +1,121 @@
+"""The running program's modules, kept in memory: an upgrade replaces their files before it is begun.
+
+Where the new program dies in its start, the process becomes the old one again from here; see `takeover_guard`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Final
+
+from uwsgibridge.server_signals import SERVER_SIGNALS
+from uwsgibridge.supervisor import takeover_guard
+from uwsgibridge.supervisor.takeover_guard import Guard
+from uwsgibridge.telemetry.memory_file import make_memory_file
+
+# For the new program to take over: it opens what it is handed, and brings up nothing before that.
+TAKEOVER_SECONDS: Final = 60.0
+
+_TESTS: Final = frozenset({"tests", "_tests", "test", "__pycache__"})
+
+
+@dataclass(frozen=True, slots=True)
+class PreservedProgram:
+    """What a process becomes itself again from.
+
+    Attributes:
+        code: a descriptor of a zip archive with the modules.
+        guard: a descriptor of the program that starts others.
+    """
+
+    code: int
+    guard: int
+
+    def start(self) -> tuple[list[str], dict[str, str]]:
+        """Give the command that runs this process's command line under guard, and its environment."""
+        told = {
+            "arguments": sys.orig_argv,
+            "code": self.code,
+            "guard": self.guard,
+            "signals": sorted(SERVER_SIGNALS),
+            "seconds": TAKEOVER_SECONDS,
+            "reason": "",
+        }
+        return (
+            takeover_guard.command(sys.orig_argv, self.guard),
+            {takeover_guard.VARIABLE: json.dumps(told)},
+        )
+
+    def close(self) -> None:
+        """Forget the program, as this one ends, unless it runs from there."""
+        guard = current_guard()
+        if guard is None or guard.code != self.code:
+            for descriptor in self.descriptors:
+                os.close(descriptor)
+
+    @property
+    def descriptors(self) -> tuple[int, int]:
+        """Those that the guard has to inherit."""
+        return self.code, self.guard
+
+
+def preserve_program() -> PreservedProgram | None:
+    """Read the modules of this program and of what it needs; None where that can't be kept.
+
+    What has parts in C stays on the disk.
+    """
+    guard = current_guard()
+    if guard is not None and guard.reason:
+        return PreservedProgram(guard.code, guard.guard)  # it runs from there
+    if sys.platform != "linux":
+        return None
+    code = make_memory_file("uwsgibridge-program")
+    text = make_memory_file("uwsgibridge-takeover")
+    try:
+        with os.fdopen(os.dup(code), "wb") as file, zipfile.ZipFile(file, "w") as archive:
+            for path, name in _files():
+                archive.write(path, name)
+        os.write(text, Path(takeover_guard.__file__).read_bytes())
+    except (OSError, ValueError):  # no memory, or an upgrade that is being installed already
+        os.close(code)
+        os.close(text)
+        return None
+    return PreservedProgram(code, text)
+
+
+def current_guard() -> Guard | None:
+    """Give the guard that watches the start of this process, or has brought it back; None in others."""
+    guard: Guard | None = getattr(sys.modules.get(takeover_guard.MODULE), "guard", None)
+    return guard
+
+
+def _files() -> Iterator[tuple[Path, str]]:
+    loaded = {it.partition(".")[0] for it in list(sys.modules)}
+    for name in sorted(loaded - set(sys.stdlib_module_names) - {"__main__"}):
+        module = sys.modules.get(name)
+        if module is not None:
+            yield from _files_of(module)
+
+
+def _files_of(module: ModuleType) -> Iterator[tuple[Path, str]]:
+    file = getattr(module, "__file__", None)
+    if not file or not file.endswith(".py"):
+        return
+    path = Path(file)
+    if path.name != "__init__.py":
+        yield path, path.name
+        return
+    package = path.parent
+    if any(package.rglob("*.so")):
+        return
+    for one in package.rglob("*.py"):
+        inside = one.relative_to(package.parent)
+        if not _TESTS & set(inside.parts):
+            yield one, str(inside)
