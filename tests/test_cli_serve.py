@@ -26,6 +26,7 @@ SAMPLES: dict[str, Any] = {
     "mount": ("/one=one:app", "/two=two:app"),
     "offload": ("/protected=.", "/other=."),
     "socket_mode": "0600",
+    "socket_owner": "root:root",
     "app_dir": "src",
     "on_fork": "site:fork",
     "on_worker_exit": "site:exit",
@@ -246,7 +247,7 @@ def test_file_that_is_missing_is_refused(serve: Serve):
     [
         (["--bind", "nonsense"], "'nonsense' is not an address"),
         (["--bind", "/run/app.sock"], "unix:/run/app.sock"),
-        (["--bind", "unix:" + "s" * 104], "too long for a unix socket: 104 bytes, 103 fit"),
+        (["--bind", "unix:" + "s" * 108], "too long for a unix socket: 108 bytes, 107 fit"),
         (["--socket-mode", "rw"], "--socket-mode"),
         (["--threads", "0"], "--threads 0 must be at least 1"),
         (["--threads", "many"], "--threads"),
