@@ -26,8 +26,8 @@ COMPRESSED = offer("permessage-deflate")
     ids=["asyncio-compressed", "uvloop-plain", "trio-plain"],
 )
 def test_two_hundred_for_a_moment(loop: str, headers: dict[str, str | None]) -> None:
-    with serving(loop, ping_seconds=0.4, read_timeout_seconds=1) as server:
-        memory = hold_open(server, count=200, seconds=1.2, headers=headers)
+    with serving(loop, ping_seconds=1.5, read_timeout_seconds=3) as server:
+        memory = hold_open(server, count=200, seconds=3.5, headers=headers)
     assert memory.used - memory.before < 200 * MOST_BYTES_EACH, memory.per_websocket(200)
 
 
