@@ -29,7 +29,7 @@ UPLOAD = b"".join(number.to_bytes(4, "big") for number in range(750_000))
 
 SITES = {
     "asyncio": ("fastapi", "starlette", "django", "quart", "litestar"),
-    "trio": ("fastapi", "starlette", "quart-trio"),
+    "trio": ("fastapi", "starlette", "quart-trio", "litestar"),
 }
 # What the sites import; the bridge's image has FastAPI at most.
 PACKAGES = ("django", "fastapi", "litestar", "python-multipart", "quart", "quart-trio", "starlette")

@@ -88,6 +88,9 @@ server {{
     {location("/", UWSGI_PARAMS)}
     {locations}
     {location("/headers/", UWSGI_PARAMS + BEHIND_THE_INCLUDE["header"])}
+    {location("/rewritten/", UWSGI_PARAMS, "rewrite ^ /elsewhere/x break;")}
+    location /failing/ {{ error_page 404 /error-page; return 404; }}
+    {location("= /error-page", UWSGI_PARAMS)}
     location /protected/ {{ internal; alias {directory}/files/; }}
     {location("/cached/", UWSGI_PARAMS, CACHE)}
     {location("/guarded/", UWSGI_PARAMS, "auth_request /auth;")}
@@ -140,13 +143,15 @@ def lighttpd(directory: Path, address: str, upstream: str) -> str:
 server.document-root = "{directory}"
 server.bind = "{address}"
 server.errorlog = "{directory}/error.log"
+server.upload-dirs = ("{directory}")
 server.modules = ("mod_scgi", "mod_setenv")
 scgi.protocol = "uwsgi"
 scgi.server = ("/" => ((
     "socket" => "{upstream}", "check-local" => "disable", "fix-root-scriptname" => "enable"
 )))
-setenv.add-environment = (
-    "HTTP_X_USER" => "lighttpd", "HTTPS" => "on", "PATH_INFO" => "/overruled"
-)
+setenv.add-environment = ("HTTP_X_USER" => "lighttpd", "HTTPS" => "on")
+$SERVER["socket"] == "{address}.overruled" {{
+    setenv.add-environment = ("PATH_INFO" => "/overruled")
+}}
 setenv.set-request-header = ("X-Set" => "lighttpd")
 """

@@ -53,11 +53,16 @@ class Frontend:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a client got."""
+    """What a client got.
+
+    Attributes:
+        is_broken: whether it ended before its end.
+    """
 
     status: int
     headers: http.client.HTTPMessage
     body: bytes
+    is_broken: bool = False
 
     def json(self) -> Any:
         return json.loads(self.body)
@@ -109,7 +114,11 @@ class Site:
             answer = http.client.HTTPResponse(connection, method=method)
             with answer:
                 answer.begin()
-                return Answer(answer.status, answer.headers, answer.read())
+                try:
+                    body, is_broken = answer.read(), False
+                except http.client.IncompleteRead as error:
+                    body, is_broken = error.partial, True
+                return Answer(answer.status, answer.headers, body, is_broken)
 
 
 def _frontends() -> list[Frontend]:

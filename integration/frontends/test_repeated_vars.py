@@ -153,10 +153,12 @@ def test_apache_sends_each_name_once(behind: Behind, frontend: Frontend, server)
 @both_servers
 def test_lighttpds_own_word_is_the_last(behind: Behind, frontend: Frontend, server):
     headers = [*REPEATED, ("X-User", "client"), ("X_User", "client"), ("X.User", "client")]
-    environ = behind(frontend, server).ask("/x", *headers).environ()
+    site = behind(frontend, server)
+    environ = site.ask("/x", *headers).environ()
     assert environ["HTTP_ACCEPT"] == "a, b"
     assert environ["HTTP_COOKIE"] == "a=1; b=2"
     assert environ["HTTP_X_USER"] == "lighttpd"
+    environ = site.beside(".overruled").ask("/x").environ()
     assert environ["PATH_INFO"] == "/overruled"
 
 

@@ -46,3 +46,22 @@ def test_the_host_of_a_whole_url(behind: Behind, frontend: Frontend):
     assert told["HTTP_HOST"] == ("url.example:77" if knows_better else "Header.example.:88")
     told = site.ask("/", host="Header.example.:88").environ()
     assert told["HTTP_HOST"] == ("header.example:88" if knows_better else "Header.example.:88")
+
+
+@each_nginx
+def test_a_rewrite_leaves_the_raw_path(behind: Behind, frontend: Frontend):
+    told = behind(frontend, "lines-asgi").ask("/rewritten/a%20b?x=1").json()
+    assert (told["path"], told["raw_path"]) == ("/elsewhere/x", "/rewritten/a%20b")
+
+
+@each_nginx
+def test_an_error_page_after_a_post(behind: Behind, frontend: Frontend):
+    """Nginx makes GET of it, and sends the body of the POST with its length all the same."""
+    answer = behind(frontend, "bridge").ask("/failing/x", method="POST", body=b"some=form")
+    assert answer.status == 404
+    told = answer.json()
+    assert told["environ"]["REQUEST_METHOD"] == "GET"
+    assert told["environ"]["CONTENT_LENGTH"] == "9"
+    assert told["body"] == "some=form"
+    assert told["environ"]["PATH_INFO"] == "/error-page"
+    assert told["environ"]["REQUEST_URI"] == "/failing/x"

@@ -55,6 +55,10 @@ def wsgi(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[by
             gate = _gates.setdefault(query["gate"], threading.Event())
             start_response("200 OK", [("Content-Type", query["type"])])
             return _lines(gate)
+        case "breaks":
+            length = [("Content-Length", query["length"])] if "length" in query else []
+            start_response("200 OK", [("Content-Type", "text/plain"), *length])
+            return _break()
         case "release":
             _gates.setdefault(query["gate"], threading.Event()).set()
             start_response("204 No Content", [])
@@ -67,6 +71,11 @@ def wsgi(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[by
             length = [("Content-Length", query["length"])] if "length" in query else []
             start_response("200 OK", [("Content-Type", "text/plain"), *length])
             return [] if environ["REQUEST_METHOD"] == "HEAD" else iter([b"the ", b"content"])
+
+
+def _break() -> Iterator[bytes]:
+    yield FIRST
+    raise RuntimeError("it breaks in the middle of its answer")
 
 
 def _lines(gate: threading.Event) -> Iterator[bytes]:
