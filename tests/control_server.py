@@ -25,6 +25,7 @@ WORKER: dict[str, Any] = {
     "requests": 100,
     "in_flight": 2,
     "capacity": 8,
+    "websockets": 0,
     "rss_bytes": 12_345_678,
     "cpu_seconds": 1.2,
     "heartbeat_seconds_ago": 0.4,

@@ -26,6 +26,7 @@ MAY_BE_ZERO = {
     "max_body_bytes",  # no limit
     "request_timeout_seconds",  # no deadline
     "websocket_first_sign_seconds",
+    "wsgi_websockets",
     "websocket_ping_seconds",  # none
     "loop_block_warning_seconds",
     "accept_margin",

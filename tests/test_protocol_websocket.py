@@ -38,6 +38,7 @@ from uwsgibridge.protocol.websocket import (
     wants_websocket,
 )
 from uwsgibridge.protocol.websocket import Message as MessageOfBytes
+from uwsgibridge.protocol.websocket_frames import SentFrames
 
 # RFC 6455, section 1.3: a key, and what it leads to.
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
@@ -747,6 +748,37 @@ def test_a_frame_with_a_mask(cut: Callable[[bytes], list[bytes]]) -> None:
     masked = bytes(byte ^ mask[i % 4] for i, byte in enumerate(payload))
     data = bytes([0x80 | BINARY, 0x80 | 126]) + len(payload).to_bytes(2, "big") + mask + masked
     assert collect(opened(max_message_bytes=5000), cut(data))[0] == [Message(payload)]
+
+
+# --- What somebody else writes --------------------------------------------------------------------
+
+HEAD = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n"
+
+
+@pytest.mark.parametrize("step", [1, 7, 1_000_000])
+@pytest.mark.parametrize(
+    ("data", "may_close"),
+    [
+        (b"", False),
+        (HEAD[:-1], False),
+        (HEAD, True),
+        (HEAD + b"\x81", False),
+        (HEAD + b"\x81\x03ab", False),
+        (HEAD + b"\x81\x03abc", True),
+        (HEAD + b"\x81\x00\x82\x7e\x00", False),
+        (HEAD + b"\x82\x7e\x01\x00" + bytes(255), False),
+        (HEAD + b"\x82\x7e\x01\x00" + bytes(256), True),
+        (HEAD + b"\x82\x7f" + (70_000).to_bytes(8, "big") + b"\x88" * 70_000, True),
+        (HEAD + b"\x8a\x01x\x88\x02\x03\xe8", False),
+        (HEAD + b"\x88\x00", False),
+        (HEAD + b"\x88\x00\x81\x01x", False),
+    ],
+)
+def test_where_a_close_frame_fits(data: bytes, step: int, *, may_close: bool) -> None:
+    sent = SentFrames()
+    for start in range(0, len(data), step):
+        sent.feed(memoryview(data[start : start + step]))
+    assert sent.may_close is may_close
 
 
 # --- Whatever comes -------------------------------------------------------------------------------

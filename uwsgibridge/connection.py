@@ -36,6 +36,9 @@ SCRATCH_BYTES: Final = MAX_PACKET_BYTES
 
 CHUNK_BYTES: Final = 65_536
 
+# More than the kernel holds of a connection's input.
+_DISCARDED_CHUNKS: Final = 256
+
 _DONTWAIT: Final = socket.MSG_DONTWAIT
 _PEEK: Final = socket.MSG_DONTWAIT | socket.MSG_PEEK
 # Else a socket would take over a default timeout that an application has set for its own.
@@ -297,6 +300,13 @@ class Connection:
             return True
         return not chunk
 
+    def discard_arrived(self) -> None:
+        """Read and forget what is there; within a bound, and without a wait."""
+        with contextlib.suppress(BlockingIOError):
+            for _ in range(_DISCARDED_CHUNKS):
+                if self.discard_input():
+                    return
+
     def shutdown_write(self) -> None:
         """Say that the answer is complete while input is still being discarded."""
         with contextlib.suppress(OSError):  # the peer was quicker
@@ -351,6 +361,11 @@ class Connection:
         taken.body_unseen, taken._held = self.body_unseen, self._held
         self._held = self.body_unseen = 0
         return taken
+
+    def hang_up(self) -> None:
+        """End the connection in both directions, also for those who have another descriptor of it."""
+        with contextlib.suppress(OSError):  # the peer was quicker
+            self._socket.shutdown(socket.SHUT_RDWR)
 
     def force_close(self) -> None:
         """Close as it is; does nothing when closed."""

@@ -268,6 +268,7 @@ class Worker:
             requests=self.counters.requests,
             in_flight=sum(len(host.admission.in_flight) for host in self._hosts),
             capacity=sum(host.capacity for host in self._hosts),
+            websockets=sum(host.websockets for host in self._hosts),
             queue_seconds=max((host.queue_seconds(now) for host in self._hosts), default=0.0),
         )
 

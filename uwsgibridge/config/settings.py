@@ -124,6 +124,12 @@ class Settings:
         metavar="URL=DIR",
     )
     threads: int = _option(8, "Threads that run a WSGI application.", section="Running")
+    wsgi_websockets: int = _option(
+        0,
+        "WebSockets that a WSGI application may have at a time in a worker, each with a thread of its own, "
+        "through simple-websocket, flask-sock or Flask-SocketIO; 0 is none.",
+        section="Running",
+    )
     loop: Loop = _option(
         "auto",
         "Event loop for ASGI; auto is uvloop where it is installed, else asyncio.",
@@ -474,6 +480,7 @@ _MAY_BE_ZERO: Final = {
     "max_rss_hard_bytes",
     "worker_oom_score",
     "request_timeout_seconds",
+    "wsgi_websockets",
     "websocket_ping_seconds",
     "websocket_first_sign_seconds",
     "loop_block_warning_seconds",

@@ -88,6 +88,11 @@ class AsgiHost:
         """Tell how many tasks may run at once."""
         return self.admission.limit
 
+    @property
+    def websockets(self) -> int:
+        """Tell how many WebSockets are open."""
+        return len(self._websockets)
+
     def queue_seconds(self, now: float) -> float:  # noqa: ARG002 - the interface's
         """Give 0: what is accepted runs."""
         return 0.0

@@ -35,6 +35,10 @@ class Host(Protocol):
     def capacity(self) -> int:
         """How many requests it can run at once."""
 
+    @property
+    def websockets(self) -> int:
+        """How many WebSockets are open."""
+
     def queue_seconds(self, now: float) -> float:
         """Tell how long the request has waited that waits the longest for a place to run.
 

@@ -25,6 +25,8 @@ from uwsgibridge.hosts.reporting import Reporter, failure_answer
 from uwsgibridge.hosts.stacks import own_stack
 from uwsgibridge.hosts.streams import Ending, OpenStreams
 from uwsgibridge.hosts.wsgi_exchange import ExchangeContext, WsgiExchange
+from uwsgibridge.hosts.wsgi_tunnels import WsgiTunnels
+from uwsgibridge.protocol.websocket import wants_websocket
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -98,12 +100,28 @@ class WsgiHost:
         self._running: dict[threading.Thread, WsgiExchange] = {}
         self._queue: queue.SimpleQueue[Connection | None] = queue.SimpleQueue()
         self.submit: Callable[[Connection], None] = self._queue.put
-        self.capacity = settings.threads
+        self._tunnels: WsgiTunnels | None = None
+        if settings.wsgi_websockets:
+            self._tunnels = WsgiTunnels(self._context, settings.wsgi_websockets, self.admission)
+            self.submit = self._submit_with_tunnels
+        self._threads = settings.threads
         self._lost_threads = 0
+
+    @property
+    def capacity(self) -> int:
+        """Tell how many requests may run at once; a WebSocket brings a thread of its own."""
+        return self._threads + self.websockets
+
+    @property
+    def websockets(self) -> int:
+        """Tell how many WebSockets are open."""
+        return len(self._tunnels.connections) if self._tunnels is not None else 0
 
     def queue_seconds(self, now: float) -> float:
         """Tell how long the oldest request waits for a thread."""
         running = {exchange.connection for exchange in list(self._running.values())}
+        if self._tunnels is not None:
+            running.update(self._tunnels.connections)
         waiting = [it.accepted_at for it in list(self.admission.in_flight) if it not in running]
         return now - min(waiting, default=now)
 
@@ -113,21 +131,27 @@ class WsgiHost:
         Args:
             nursery: for that watch.
         """
-        for number in range(1, self.capacity + 1):
+        for number in range(1, self._threads + 1):
             self._start_thread(f"wsgi-{number}")
         if self._context.request_timeout_seconds:
             nursery.start_soon(self._watch_deadlines)
 
     def drain(self) -> None:
-        """Do nothing: requests end by themselves."""
+        """Close WebSockets with 1012; requests end by themselves."""
+        if self._tunnels is not None:
+            self._tunnels.drain()
 
     def end_streams(self, ending: Ending) -> None:
         """Have threads close streams after the item that they are at."""
         self._context.streams.end(ending)
+        if ending is Ending.ALL and self._tunnels is not None:
+            self._tunnels.cut()
 
     def break_off(self) -> None:
         """Answer 503 for what waits, and in the place of threads that did not end: they can't be stopped."""
         self._refuse_what_waits()
+        if self._tunnels is not None:
+            self._tunnels.cut()
         for exchange in list(self._running.values()):
             if not exchange.given_up:
                 exchange.give_up(503)
@@ -135,8 +159,16 @@ class WsgiHost:
 
     async def stop(self) -> None:
         """Let the threads end; one that is stuck in the application ends with the process."""
-        for _ in range(self.capacity + self._lost_threads):
+        for _ in range(self._threads + self._lost_threads):
             self._queue.put(None)
+
+    def _submit_with_tunnels(self, connection: Connection) -> None:
+        variables = connection.request.vars
+        if "HTTP_UPGRADE" in variables and wants_websocket(variables):
+            assert self._tunnels is not None
+            self._tunnels.submit(connection)
+        else:
+            self._queue.put(connection)
 
     def _release(self, connection: Connection) -> None:
         self._flights.end(connection)
@@ -212,10 +244,10 @@ class WsgiHost:
         self._release(exchange.connection)
         self._lost_threads += 1
         # Where there is one thread alone, its application may rely on that; and all things have an end.
-        can_go_on = 1 < self.capacity >= self._lost_threads
+        can_go_on = 1 < self._threads >= self._lost_threads
         if can_go_on:
             self._start_thread(thread.name)
-        elif self._lost_threads >= self.capacity:
+        elif self._lost_threads >= self._threads:
             self.submit = self._refuse
             self._refuse_what_waits()
         reason = "a thread is lost to a request that took too long (--request-timeout-seconds)"

@@ -109,7 +109,7 @@ class WsgiExchange(Exchange):
             self._call_application()
         except HandshakeRefused as error:
             context.reporter.refused(self.request, error)
-            self._answer(refusal(error), 400)
+            self._answer(refusal(error), error.status or 400)
         except _StreamEnds:
             self._end(complete=False)
         except BaseException as error:  # noqa: BLE001 - SystemExit of an application ends its request only
@@ -229,7 +229,9 @@ class WsgiExchange(Exchange):
 
     def _call_application(self) -> None:
         if "HTTP_UPGRADE" in self.request.vars and wants_websocket(self.request.vars):
-            raise HandshakeRefused("this application is WSGI, which has no WebSockets")
+            raise HandshakeRefused(
+                "this application is WSGI, which has no WebSockets without --wsgi-websockets"
+            )
         iterable = self._context.app(self._environ(), self.start_response)
         try:
             self._send(iterable)

@@ -377,6 +377,16 @@ def _accept_token(key: bytes) -> bytes:
     return base64.b64encode(sha1(key + _ACCEPT_SALT, usedforsecurity=False).digest())
 
 
+def check_handshake(request: Request) -> None:
+    """Check the handshake for those who answer it by themselves.
+
+    Raises:
+        HandshakeRefused: the request is not a valid handshake.
+    """
+    _check_frontend(request.vars.get("SERVER_SOFTWARE", ""))
+    _check_handshake(request.method, request.vars)
+
+
 def _check_frontend(software: str) -> bool:
     """Refuse a handshake through a frontend that can't carry WebSockets.
 

@@ -194,6 +194,54 @@ def encode_frame(opcode: Opcode, payload: bytes, *, compressed: bool = False) ->
     return struct.pack("!BBQ", first, 127, size) + payload
 
 
+class SentFrames:
+    """Follows what a server writes to a WebSocket: the head of its 101, then frames."""
+
+    __slots__ = ("_head", "_is_closed", "_left", "_start")
+
+    def __init__(self) -> None:
+        self._head: bytes | None = b""  # its last bytes; None behind it
+        self._start = b""  # of a frame whose length is not known yet
+        self._left = 0  # bytes of the frame's payload
+        self._is_closed = False  # a close frame was written
+
+    @property
+    def may_close(self) -> bool:
+        """Whether a close frame may come next: it is the first one, and no frame is under way."""
+        return self._head is None and not (self._left or self._start or self._is_closed)
+
+    def feed(self, data: memoryview) -> None:
+        """Take what was written next."""
+        if self._head is not None:
+            seen = self._head + bytes(data)
+            end = seen.find(b"\r\n\r\n")
+            if end < 0:
+                self._head = seen[-3:]
+                return
+            data = data[end + 4 - len(self._head) :]
+            self._head = None
+        while data:
+            if self._left:
+                taken = min(self._left, len(data))
+                self._left -= taken
+                data = data[taken:]
+            else:
+                data = self._take_head(data)
+
+    def _take_head(self, data: memoryview) -> memoryview:
+        start = self._start + bytes(data[:10])
+        size = start[1] & 0x7F if len(start) > 1 else 0
+        end = {126: 4, 127: 10}.get(size, 2)
+        if len(start) < end:
+            self._start = start
+            return data[:0]
+        taken = end - len(self._start)
+        self._start = b""
+        self._left = size if end == 2 else int.from_bytes(start[2:end], "big")
+        self._is_closed = self._is_closed or start[0] & 0x0F == Opcode.CLOSE
+        return data[taken:]
+
+
 def _broken(reason: str) -> BrokenRule:
     return BrokenRule(CLOSE_PROTOCOL_ERROR, reason)
 

@@ -304,6 +304,7 @@ class WorkerProcess:
             "requests": figures.requests if figures else None,
             "in_flight": figures.in_flight if figures else None,
             "capacity": figures.capacity if figures else None,
+            "websockets": figures.websockets if figures else None,
             "queue_seconds": round(self.queue_seconds, 4) if figures else None,
         }
 
