@@ -59,6 +59,11 @@ class BridgeProcess:
         """Wait for several addresses."""
         return [str(event["address"]) for event in self.events.wait_many(count, event="listening")]
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
+
     def signal(self, number: signal.Signals) -> None:
         """Send a signal."""
         self._process.send_signal(number)

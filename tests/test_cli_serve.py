@@ -271,7 +271,9 @@ def test_option_that_is_wrong_is_named(arguments: list[str], said: str, serve: S
 
 
 def test_environment_that_is_wrong_is_named(serve: Serve):
-    assert "--threads" in serve.refusal("site:app", UWSGIBRIDGE_THREADS="many")
+    assert "UWSGIBRIDGE_THREADS in the environment" in serve.refusal(
+        "site:app", UWSGIBRIDGE_THREADS="many"
+    )
 
 
 # Whole processes: exit status, and what a person reads.

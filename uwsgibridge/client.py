@@ -26,6 +26,7 @@ from typing import IO, TYPE_CHECKING, Final, TypeAlias, cast
 from urllib.parse import unquote_to_bytes
 
 from uwsgibridge.config.address import (
+    FORMS_TO_CONNECT,
     AddressError,
     DescriptorAddress,
     TcpAddress,
@@ -537,7 +538,7 @@ class _Deadline:
 
 
 def _dialable(address: Address) -> TcpAddress | UnixAddress:
-    parsed = parse_address(address) if isinstance(address, str) else address
+    parsed = parse_address(address, forms=FORMS_TO_CONNECT) if isinstance(address, str) else address
     if isinstance(parsed, DescriptorAddress):
         raise AddressError(
             f"{parsed} is a descriptor of the server's: name the address behind it, "

@@ -24,7 +24,7 @@ from uwsgibridge.frontend.private import PrivateNginx
 from uwsgibridge.listener.sockets import ListeningSocket, open_sockets
 from uwsgibridge.process import LIFELINE_VARIABLE
 from uwsgibridge.protocol.response import plain_answer
-from uwsgibridge.watching import watch_code
+from uwsgibridge.watching import until_watched, watch_code
 
 # A person waits: a request that does not end in this time is cut off at a restart or a stop. Streams are
 # told at once, whatever they are.
@@ -149,6 +149,7 @@ class _Runner:
                 nursery.start_soon(
                     watch_code, watch.directories, watch.includes, watch.excludes, restart
                 )
+                await until_watched()
             while True:
                 status = await self._run_bridge(changes)
                 if not self._development.watch:

@@ -8,8 +8,9 @@ import resource
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Final
 
-from uwsgibridge.config.settings import Settings
+from uwsgibridge.config.settings import Settings, SettingsError
 from uwsgibridge.identity import (
     drop_privileges,
     resolve_user,
@@ -17,6 +18,9 @@ from uwsgibridge.identity import (
 )
 from uwsgibridge.system.pid_file import PidFile
 from uwsgibridge.telemetry.log_file import LogFileError, open_log_file
+
+# Sockets, event loops and three for each of some workers; an application has needs of its own.
+_LEAST_DESCRIPTORS: Final = 64
 
 
 @contextlib.contextmanager
@@ -62,3 +66,9 @@ def _raise_descriptor_limit() -> None:
     if soft != resource.RLIM_INFINITY and soft < wanted:
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < _LEAST_DESCRIPTORS:
+        raise SettingsError(
+            f"the limit on open files is {soft}, and at least {_LEAST_DESCRIPTORS} are needed: raise it (ulimit "
+            "-n, LimitNOFILE= of systemd, ulimits: of Compose)"
+        )

@@ -34,6 +34,28 @@ class _LazyGroup(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            from uwsgibridge.cli.slips import explain
+
+            raise explain(error) from None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name in _COMMANDS or name.startswith("-"):
+            return super().resolve_command(ctx, args)
+        from uwsgibridge.cli.slips import closest
+
+        meant = closest(name, _COMMANDS)
+        if meant is not None:
+            raise click.UsageError(f"there is no command {name!r}: did you mean {meant}?")
+        hint = f"uwsgibridge serve {name} serves an application" if ":" in name else "see --help"
+        raise click.UsageError(f"there is no command {name!r}: {hint}")
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
             formatter.write_dl(list(_COMMANDS.items()))

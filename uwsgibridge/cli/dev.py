@@ -15,6 +15,7 @@ from uwsgibridge.cli.options import (
     settings_options,
     settings_to_arguments,
 )
+from uwsgibridge.cli.slips import refuse_file
 from uwsgibridge.config.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
@@ -75,6 +76,8 @@ def command(app: str | None, port: int, nginx: str | None, reload: bool, **value
     uwsgibridge dev mysite.wsgi:application
     uwsgibridge dev api:app --port 8000 --loop trio
     """  # noqa: D301 - click marks paragraphs with this character
+    if app:
+        refuse_file(app)
     if reload:
         require("watchfiles", "--reload", "dev")
     from uwsgibridge.development import Watched

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import tomllib
 from collections import defaultdict
 from collections.abc import Callable
@@ -10,14 +11,28 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
+from click.core import ParameterSource
 
+from uwsgibridge.cli.slips import explain, refuse_missing_directory, refuse_variables
 from uwsgibridge.config.settings import CHOICES, Settings, SettingsError, option_name
 
 ENVIRONMENT_PREFIX = "UWSGIBRIDGE"
 
+_MAX_CONFIG_BYTES: Final = 1_048_576
+
 
 class SectionedCommand(click.Command):
-    """A command whose help lists its options under the sections of the table."""
+    """A command whose help lists its options under the sections of the table.
+
+    An option of another server is answered with what is in its place.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse, and explain options that are no option here."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            raise explain(error) from None
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write one block of options for each section, the ones of the command itself last."""
@@ -51,6 +66,7 @@ def settings_options(*, leave_out: frozenset[str] = frozenset()) -> Callable[[An
             is_eager=True,
             expose_value=False,
             callback=_read_config,
+            envvar=f"{ENVIRONMENT_PREFIX}_CONFIG",
             metavar="FILE",
             help="Read options from a TOML file: uwsgibridge.toml, or pyproject.toml's "
             "[tool.uwsgibridge]. Without it, uwsgibridge.toml in this directory is read.",
@@ -65,10 +81,38 @@ def make_settings(values: dict[str, Any]) -> Settings:
     Raises:
         click.UsageError: exit status 2, with the option that is wrong.
     """
+    refuse_missing_directory()
+    refuse_variables(
+        f"{ENVIRONMENT_PREFIX}_", (one.name for one in dataclasses.fields(Settings)), os.environ
+    )
     try:
         return Settings(**values)
     except SettingsError as error:
-        raise click.UsageError(str(error)) from None
+        raise click.UsageError(f"{error}{_where_from(str(error))}") from None
+
+
+def _where_from(message: str) -> str:
+    """Tell the variable of the environment that a message about an option comes from."""
+    ctx = click.get_current_context(silent=True)
+    option = message.split(" ", 1)[0].rstrip(":")
+    name = option.removeprefix("--").replace("-", "_")
+    if ctx is None or ctx.get_parameter_source(name) != ParameterSource.ENVIRONMENT:
+        return ""
+    return f" (in the environment: {ENVIRONMENT_PREFIX}_{name.upper()})"
+
+
+class _SourcedOption(click.Option):
+    """An option whose value, where it is of the wrong kind, is blamed on what it comes from."""
+
+    def process_value(self, ctx: click.Context, value: Any) -> Any:
+        try:
+            return super().process_value(ctx, value)
+        except click.BadParameter as error:
+            if ctx.get_parameter_source(self.name or "") == ParameterSource.ENVIRONMENT:
+                raise click.UsageError(
+                    f"{self.envvar} in the environment: {error.message}"
+                ) from None
+            raise
 
 
 def settings_to_arguments(settings: Settings) -> list[str]:
@@ -103,6 +147,7 @@ def _option(one: dataclasses.Field[Any]) -> Callable[[Any], Any]:
     return click.option(
         *names,
         one.name,
+        cls=_SourcedOption,
         type=kind if not multiple else str,
         default=_default_of(one),
         multiple=multiple,
@@ -127,7 +172,13 @@ def _read_config(ctx: click.Context, _parameter: click.Parameter, path: Path | N
         if not path.exists():
             return
     try:
-        document = tomllib.loads(path.read_text("utf-8"))
+        with path.open("rb") as file:
+            content = file.read(_MAX_CONFIG_BYTES + 1)
+        if len(content) > _MAX_CONFIG_BYTES:
+            raise click.UsageError(
+                f"--config {path}: it has over {_MAX_CONFIG_BYTES} bytes, and can't be a file of options"
+            )
+        document = tomllib.loads(content.decode())
     except OSError as error:
         raise click.UsageError(f"--config {path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

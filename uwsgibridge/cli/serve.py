@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from uwsgibridge.cli.options import SectionedCommand, make_settings, settings_options
+from uwsgibridge.cli.slips import refuse_file
 
 
 @click.command(cls=SectionedCommand, short_help="Serve an application to Nginx's uwsgi_pass.")
@@ -30,6 +31,8 @@ def command(app: str | None, **values: Any) -> None:
     SIGTERM and SIGINT let running requests end and exit with 0; a second one breaks them off. Every
     option can also stand in uwsgibridge.toml, or in the environment as UWSGIBRIDGE_<NAME>.
     """  # noqa: D301 - click marks paragraphs with this character
+    if app:
+        refuse_file(app)
     settings = make_settings(values)
     # Only here: --help should not wait for trio.
     from uwsgibridge.exit_status import show_failure

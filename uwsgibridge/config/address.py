@@ -18,6 +18,8 @@ _TCP: Final = re.compile(
 )
 
 FORMS: Final = "unix:/run/app.sock, 127.0.0.1:3031, [::1]:3031 or fd://3"
+# Of a client, which has inherited nothing.
+FORMS_TO_CONNECT: Final = "unix:/run/app.sock, 127.0.0.1:3031 or [::1]:3031"
 
 
 class AddressError(ValueError):
@@ -59,12 +61,13 @@ class DescriptorAddress:
 Address: TypeAlias = TcpAddress | UnixAddress | DescriptorAddress
 
 
-def parse_address(text: str) -> Address:
+def parse_address(text: str, *, forms: str = FORMS) -> Address:
     """Read one address.
 
     Args:
         text: ``unix:/run/app.sock``, ``127.0.0.1:3031``, ``[::1]:3031``, ``:3031`` (all IPv4
             interfaces) or ``fd://3``.
+        forms: examples for who has written something else.
 
     Raises:
         AddressError: it is none of these.
@@ -94,7 +97,7 @@ def parse_address(text: str) -> Address:
     match = _TCP.fullmatch(text)
     if match is None:
         hint = f"; for a unix socket write unix:{text}" if text.startswith(("/", "./")) else ""
-        raise AddressError(f"{text!r} is not an address; write {FORMS}{hint}")
+        raise AddressError(f"{text!r} is not an address; write {forms}{hint}")
     digits = match["port"].lstrip("0") or "0"
     if len(digits) > 5 or int(digits) > 65_535:
         raise AddressError(f"{text!r}: a port is at most 65535")

@@ -19,7 +19,11 @@ def render_reference() -> str:
         "Each is an option of `uwsgibridge serve`, a key of `uwsgibridge.toml` (or of",
         "`[tool.uwsgibridge]` in `pyproject.toml`, named with `--config`) and a variable",
         "`UWSGIBRIDGE_<NAME>` of the environment. The command line goes before the environment, the",
-        "environment before the file, the file before the default.",
+        "environment before the file, the file before the default. `UWSGIBRIDGE_CONFIG` names the file as",
+        "`--config` does. A variable whose name is almost that of an option is refused.",
+        "",
+        "Numbers have bounds. Times are at most 1,000,000,000 s; what is over a bound is refused with a",
+        "sentence that says it.",
     ]
     for section, rows in groupby(
         dataclasses.fields(Settings), key=lambda one: one.metadata["section"]

@@ -28,6 +28,9 @@ ReloadMode: TypeAlias = Literal["all", "chain"]
 
 DEFAULT_BIND: Final = "127.0.0.1:3031"
 
+# More is a slip of the keyboard, and would take the machine down.
+MAX_WORKERS: Final = 1000
+
 _MODE: Final = re.compile(r"0?[0-7]{3}")
 _QUERY_OR_FRAGMENT: Final = re.compile(r"[?#]")
 
@@ -439,9 +442,12 @@ class Settings:
             raise SettingsError(f"{option_name(name)} {value!r} is none of {', '.join(choices)}")
         if kind in {"int", "float"}:
             least = 0 if name in _MAY_BE_ZERO else _LEAST[kind]
-            if not least <= value < float("inf"):
-                bound = "must be finite" if value > least else f"must be at least {least}"
-                raise SettingsError(f"{option_name(name)} {value} {bound}")
+            most = _MOST_OF.get(name, _MOST[kind])
+            # Neither holds for what is not a number (float("nan")).
+            if not value >= least:
+                raise SettingsError(f"{option_name(name)} {value} must be at least {least}")
+            if not value <= most:
+                raise SettingsError(f"{option_name(name)} {value} must be at most {most}")
 
 
 # An annotation as the table has it, and its values.
@@ -491,6 +497,23 @@ _MAY_BE_ZERO: Final = {
     "linger_seconds",
 }
 _LEAST: Final[dict[str, float]] = {"int": 1, "float": 0.001}
+
+# What a number with more digits means, nobody knows; timers of the system end before 300 years.
+_MOST: Final[dict[str, int]] = {"int": 1_000_000_000_000, "float": 1_000_000_000}
+_MOST_OF: Final[dict[str, int]] = {
+    "workers": MAX_WORKERS,
+    "workers_min": MAX_WORKERS,
+    "workers_max": MAX_WORKERS,
+    "threads": 10_000,
+    # The kernel caps it without a word; listen(2) takes no more than 31 bits.
+    "backlog": 1_000_000,
+    "accept_margin": 1_000_000,
+    "max_concurrency": 1_000_000,
+    # Each takes four bytes or more of at most MAX_VARS_BYTES.
+    "max_vars": MAX_VARS_BYTES,
+    # proc_pid_oom_score_adj(5).
+    "worker_oom_score": 1000,
+}
 
 
 def option_name(field_name: str) -> str:

@@ -6,7 +6,13 @@ import re
 from dataclasses import dataclass, field, fields
 from typing import Final
 
-from uwsgibridge.config.address import AddressError, DescriptorAddress, TcpAddress, parse_address
+from uwsgibridge.config.address import (
+    FORMS_TO_CONNECT,
+    AddressError,
+    DescriptorAddress,
+    TcpAddress,
+    parse_address,
+)
 from uwsgibridge.frontend.quoting import QuotingError, quote
 
 # nginx's own form of `listen`: a port, or an address and a port; `unix:` is left to people who write by hand.
@@ -179,7 +185,7 @@ def parse_version(text: str) -> tuple[int, int, int]:
 
 def _check_upstream(text: str) -> None:
     try:
-        address = parse_address(text)
+        address = parse_address(text, forms=FORMS_TO_CONNECT)
     except AddressError as error:
         raise OptionError(f"--upstream: {error}") from None
     if isinstance(address, DescriptorAddress):

@@ -119,7 +119,7 @@ def _load(name: str, app_dir: str) -> Any:
     directory = str(Path(app_dir).resolve())
     if sys.path[:1] != [directory]:
         sys.path.insert(0, directory)
-    module = _import_module(module_name, directory)
+    module = _import_module(module_name, directory, is_bare=module_name == name)
     _refuse_patches(name)
     return _find_attribute(module, module_name, attribute)
 
@@ -145,12 +145,18 @@ def _checked(found: Any, name: str) -> Callable[..., Any]:
     return found  # type: ignore[no-any-return] # callable() was the check
 
 
-def _import_module(module_name: str, directory: str) -> Any:
+def _import_module(module_name: str, directory: str, *, is_bare: bool) -> Any:
     try:
         return importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         # Its own absence is the caller's mistake; that of something it imports is the application's.
         if error.name and (module_name == error.name or module_name.startswith(error.name + ".")):
+            parent, _, last = module_name.rpartition(".")
+            if is_bare and hasattr(sys.modules.get(parent), last):  # its parents are imported first
+                raise ApplicationError(
+                    f"there is no module {error.name!r} in {directory} or on the import path; a colon comes "
+                    f"before what is to be served: did you mean {parent}:{last}?"
+                ) from error
             raise ApplicationError(
                 f"there is no module {error.name!r} in {directory} or on the import path; "
                 "--app-dir names the directory to import from"

@@ -360,6 +360,8 @@ def _why_tcp(address: TcpAddress, error: OSError) -> str:
 def _why_unix(address: UnixAddress, error: OSError) -> str:
     directory = str(Path(address.path).parent)
     match error.errno:
+        case errno.ENOENT if Path(directory).is_dir():  # so says /proc of all that is new in it
+            return f"{address}: no socket can be made in {directory}"
         case errno.ENOENT:
             return f"{address}: there is no directory {directory}; create it first"
         case errno.EACCES | errno.EPERM:

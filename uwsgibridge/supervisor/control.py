@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 import trio
 
 from uwsgibridge.config.address import AddressError
-from uwsgibridge.listener.sockets import BindError, open_sockets
+from uwsgibridge.config.settings import MAX_WORKERS
+from uwsgibridge.listener.sockets import BindError, ListeningSocket, open_sockets
 from uwsgibridge.telemetry.logs import Logger
 
 # A request has some forty bytes; what is longer comes from somebody who thinks that this is another port.
@@ -27,9 +28,6 @@ MAX_CLIENTS: Final = 16
 
 # For a client to send its next request, and to take an answer. `top` asks every second.
 CLIENT_TIMEOUT_SECONDS: Final = 60.0
-
-# More is a slip of the keyboard, and would take the machine down.
-MAX_WORKERS: Final = 1000
 
 _ARGUMENTS: Final[dict[str, tuple[str, ...]]] = {
     "status": (),
@@ -87,6 +85,17 @@ async def serve_control(
     Raises:
         BindError: the socket can't be had; the message says why.
     """
+    with open_control(path) as listening:
+        await answer_control(listening, commands, logger=logger, task_status=task_status)
+
+
+@contextlib.contextmanager
+def open_control(path: Path) -> Iterator[ListeningSocket]:
+    """Listen at a control socket, and remove it at the end; clients wait until they are answered.
+
+    Raises:
+        BindError: the socket can't be had; the message says why.
+    """
     with contextlib.ExitStack() as stack:
         try:
             [listening] = stack.enter_context(
@@ -94,9 +103,20 @@ async def serve_control(
             )
         except (AddressError, BindError) as error:
             raise BindError(f"--control-socket: {error}") from None
-        listener = trio.SocketListener(trio.socket.from_stdlib_socket(listening.socket))
-        task_status.started()
-        await trio.serve_listeners(_Clients(commands, logger).serve, [listener])
+        yield listening
+
+
+async def answer_control(
+    listening: ListeningSocket,
+    commands: Commands,
+    *,
+    logger: Logger,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Answer at what `open_control` has opened, as `serve_control` does."""
+    listener = trio.SocketListener(trio.socket.from_stdlib_socket(listening.socket))
+    task_status.started()
+    await trio.serve_listeners(_Clients(commands, logger).serve, [listener])
 
 
 class _Clients:

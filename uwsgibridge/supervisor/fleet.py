@@ -8,9 +8,8 @@ from typing import Final
 
 import trio
 
-from uwsgibridge.config.settings import Settings
+from uwsgibridge.config.settings import MAX_WORKERS, Settings
 from uwsgibridge.listener.sockets import ListeningSocket
-from uwsgibridge.supervisor.control import MAX_WORKERS
 from uwsgibridge.supervisor.generation import Generation, Tally
 from uwsgibridge.supervisor.systemd import Notifier
 from uwsgibridge.supervisor.worker_process import WorkerProcess

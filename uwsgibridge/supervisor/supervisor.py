@@ -26,7 +26,7 @@ from uwsgibridge.identity import socket_files
 from uwsgibridge.listener.sockets import BindError, ListeningSocket, open_sockets
 from uwsgibridge.server_signals import SERVER_SIGNALS
 from uwsgibridge.supervisor.caretaker import Caretaker
-from uwsgibridge.supervisor.control import serve_control
+from uwsgibridge.supervisor.control import answer_control, open_control, serve_control
 from uwsgibridge.supervisor.fleet import END_MARGIN_SECONDS, Fleet
 from uwsgibridge.supervisor.fleet_commands import FleetCommands
 from uwsgibridge.supervisor.generation import Generation, GenerationContext, Tally
@@ -41,6 +41,7 @@ from uwsgibridge.telemetry.logs import Logger
 from uwsgibridge.watching import (
     require_directories,
     require_watchfiles,
+    until_watched,
     watch_code,
     watch_touch,
 )
@@ -235,6 +236,10 @@ class _Supervisor:
 
     async def run(self) -> Heritage | None:
         """Run; a value where the process is to be handed on."""
+        with contextlib.ExitStack() as doors:
+            return await self._run(doors)
+
+    async def _run(self, doors: contextlib.ExitStack) -> Heritage | None:
         fleet = self._fleet
         async with trio.open_nursery() as nursery:
             policy = _recycling_policy(fleet.settings)
@@ -242,11 +247,13 @@ class _Supervisor:
             await nursery.start(self._take_signals)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SERVER_SIGNALS)
             nursery.start_soon(self._feed_watchdog)
+            control = self._open_named_control(doors)
+            await self._watch_files(nursery)
             async with trio.open_nursery() as beginning:
                 beginning.start_soon(self._preserve)
                 await self._begin()
             if not fleet.ends():
-                await self._open_doors(nursery)
+                await self._answer_control(nursery, control)
                 _note_taken_over()
                 # Nothing is brought up or ended before that: another program may go on with what there is.
                 caretaker = Caretaker(fleet, policy, nursery, lambda: self._rehearsal is None)
@@ -346,33 +353,55 @@ class _Supervisor:
             if not stopped:
                 raise StartFailed(EXIT_APPLICATION if status is None else status)
 
-    async def _open_doors(self, nursery: trio.Nursery) -> None:
-        """Begin to listen to what steers: the control socket, files that change."""
+    def _open_named_control(self, doors: contextlib.ExitStack) -> ListeningSocket | None:
+        """Listen at ``--control-socket``, before there is a worker that could lose its requests."""
         settings = self._fleet.settings
-        if settings.control_socket != "none":
-            path = Path(settings.control_socket) if settings.control_socket else None
-            if path is None:
-                remove_stale_sockets()
-                path = default_control_path(os.getpid())
-            try:
-                if path is not None:
-                    await nursery.start(
-                        lambda task_status: serve_control(
-                            path, self._commands, logger=self._log, task_status=task_status
-                        )
-                    )
-            except BindError as error:
-                # After an upgrade, nothing is to end what serves.
-                if settings.control_socket and self._heritage is None:
-                    await self._succession.drain(self._fleet.generations)
-                    raise
-                self._log.warning("no control socket", reason=str(error), option="--control-socket")
+        if settings.control_socket in {"", "none"}:
+            return None
+        try:
+            return doors.enter_context(open_control(Path(settings.control_socket)))
+        except BindError as error:
+            if self._heritage is None:
+                raise
+            # Nothing is to end what serves.
+            self._log.warning("no control socket", reason=str(error), option="--control-socket")
+            return None
+
+    async def _answer_control(self, nursery: trio.Nursery, named: ListeningSocket | None) -> None:
+        """Begin to take commands; where no place is named, at one that ctl finds by itself."""
+        if named is not None:
+            await nursery.start(
+                lambda task_status: answer_control(
+                    named, self._commands, logger=self._log, task_status=task_status
+                )
+            )
+        elif not self._fleet.settings.control_socket:
+            await self._serve_default_control(nursery)
+
+    async def _serve_default_control(self, nursery: trio.Nursery) -> None:
+        remove_stale_sockets()
+        path = default_control_path(os.getpid())
+        if path is None:
+            return
+        try:
+            await nursery.start(
+                lambda task_status: serve_control(
+                    path, self._commands, logger=self._log, task_status=task_status
+                )
+            )
+        except BindError as error:
+            self._log.warning("no control socket", reason=str(error), option="--control-socket")
+
+    async def _watch_files(self, nursery: trio.Nursery) -> None:
+        """Look at files that change, before the first of them is read."""
+        settings = self._fleet.settings
         if settings.touch_reload:
             nursery.start_soon(
                 watch_touch, [Path(it) for it in settings.touch_reload], self._fleet.ask_for_reload
             )
         if settings.reload:
             nursery.start_soon(self._watch_code)
+        await until_watched()
 
     async def _watch_code(self) -> None:
         settings = self._fleet.settings

@@ -1,0 +1,149 @@
+"""Slips of the keyboard, and habits from elsewhere: each is answered by one sentence."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from typing import Final
+
+import click
+
+# How alike two names are to be for one to be a slip for the other; difflib's own 0.6 takes in names that
+# have only words in common.
+_CLOSE: Final = 0.8
+
+# What has our prefix and is no option: the application of `serve`, the Nginx of `dev`, and what processes of
+# ours tell each other.
+_OTHER_VARIABLES: Final = (
+    "APP", "NGINX", "CONFIG", "LIFELINE_FD", "HERITAGE_FD", "REHEARSAL", "PID_FILE_FD",
+)  # fmt: skip
+
+_UWSGI_FILES: Final = (".ini", ".xml", ".yaml", ".yml", ".json")
+
+_FILE_INSTEAD: Final = (
+    "files of uWSGI are not read: options stand in uwsgibridge.toml or on the command line, and "
+    'docs/processes.md says under "From uWSGI" what each one becomes'
+)
+
+# uWSGI's options, and those of its that are gunicorn's, with what is in their place.
+_ELSEWHERE: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("--ini", "--xml", "--yaml", "--json", "--emperor"), _FILE_INSTEAD),
+    "--socket": "write --bind",
+    "--uwsgi-socket": "write --bind",
+    "--http": "nothing here speaks HTTP but Nginx; write --bind, and uwsgi_pass in Nginx",
+    "--http-socket": "nothing here speaks HTTP but Nginx; write --bind, and uwsgi_pass in Nginx",
+    "--module": "name the application as an argument: serve module:attribute",
+    "--wsgi": "name the application as an argument: serve module:attribute",
+    "--wsgi-file": "name the application as an argument: serve module:attribute",
+    "--callable": "name the application as an argument: serve module:attribute",
+    "--processes": "write --workers",
+    "--master": "there always is a supervisor, unless --workers 0",
+    "--enable-threads": "threads of an application always run",
+    "--harakiri": "write --request-timeout-seconds",
+    "--listen": "write --backlog",
+    "--chmod-socket": "write --socket-mode",
+    "--chown-socket": "write --socket-owner",
+    "--uid": "write --user",
+    "--gid": "write --group",
+    "--pidfile": "write --pid-file",
+    "--pid": "write --pid-file",
+    "--chdir": "write --app-dir",
+    "--pythonpath": "write --app-dir",
+    "--virtualenv": "start the uwsgibridge that is installed in that environment",
+    "--home": "start the uwsgibridge that is installed in that environment",
+    "--lazy-apps": "it is the default; --preload is its opposite",
+    "--py-autoreload": "write --reload",
+    "--max-worker-lifetime": "write --worker-lifetime-seconds",
+    "--reload-on-rss": "write --max-rss-bytes",
+    "--evil-reload-on-rss": "write --max-rss-hard-bytes",
+    "--cheaper": "write --workers-min",
+    "--procname-prefix": "write --title",
+    "--die-on-term": "it is so anyway",
+    "--vacuum": "it is so anyway",
+    "--need-app": "it is so anyway",
+    "--daemonize": "a service manager does that; --log-file is for the log",
+    "--logto": "write --log-file",
+    "--disable-logging": "it is so anyway, unless --access-log",
+    "--timeout": "write --request-timeout-seconds",
+    "--graceful-timeout": "write --graceful-timeout-seconds",
+    "--worker-class": "the callable tells; --loop chooses the event loop",
+    "--error-logfile": "write --log-file",
+    "--access-logfile": "write --access-log",
+    "--host": "write --bind ADDRESS:PORT",
+    "--port": "write --bind ADDRESS:PORT",
+    "--uds": "write --bind unix:PATH",
+    "--fd": "write --bind fd://NUMBER",
+}
+
+
+def closest(name: str, names: Iterable[str]) -> str | None:
+    """Find the name that was probably meant."""
+    found = get_close_matches(name, list(names), n=1, cutoff=_CLOSE)
+    return found[0] if found else None
+
+
+def explain(error: click.NoSuchOption) -> click.NoSuchOption:
+    """Say what is in the place of an option that another server has, where one is known to have it."""
+    instead = _ELSEWHERE.get(error.option_name)
+    if instead is None:
+        return error
+    return click.NoSuchOption(
+        error.option_name, f"No such option: {error.option_name}: {instead}", ctx=error.ctx
+    )
+
+
+def refuse_file(app: str) -> None:
+    """Refuse a configuration file in the place of an application.
+
+    Raises:
+        click.UsageError: it is one.
+    """
+    lower = app.lower()
+    if lower.endswith(_UWSGI_FILES):
+        raise click.UsageError(f"{app!r} is no application (module:attribute); {_FILE_INSTEAD}")
+    if lower.endswith(".toml"):
+        raise click.UsageError(
+            f"{app!r} is no application (module:attribute); write --config {app}"
+        )
+
+
+def refuse_variables(prefix: str, options: Iterable[str], environ: Mapping[str, str]) -> None:
+    """Refuse a variable of the environment whose name is almost that of an option.
+
+    What is far from all of them belongs to somebody else: Kubernetes sets UWSGIBRIDGE_PORT and more for a
+    service of that name.
+
+    Args:
+        prefix: of the variables, with its underscore.
+        options: their names, as fields of the settings.
+        environ: to look at.
+
+    Raises:
+        click.UsageError: there is one.
+    """
+    known = [*(it.upper() for it in options), *_OTHER_VARIABLES]
+    for variable in environ:
+        name = variable.removeprefix(prefix)
+        if not variable.startswith(prefix) or name in known:
+            continue
+        meant = closest(name, known)
+        if meant is not None:
+            raise click.UsageError(
+                f"the environment has {variable}, which is no option: did you mean {prefix}{meant}?"
+            )
+
+
+def refuse_missing_directory() -> None:
+    """Refuse to begin in a directory that has been removed: no relative path means anything there.
+
+    Raises:
+        click.UsageError: it has.
+    """
+    try:
+        os.getcwd()  # noqa: PTH109 - the question is whether there is one
+    except OSError as error:
+        raise click.UsageError(
+            f"the current directory can't be used ({error.strerror}): it may have been removed; change to "
+            "one that is there"
+        ) from None
