@@ -289,6 +289,28 @@ mine.__exit__()
     assert names_in(tmp_path) == []
 
 
+@need_root
+def test_program_that_fails_to_take_over_leaves_it_to_the_one_before(directory: Path):
+    """It ends in order, and empties the file that neither of them may remove."""
+    path = directory / "pid"
+    said = run(
+        "from uwsgibridge.system import pid_file\n"
+        "mine = PidFile(sys.argv[1])\n"
+        "mine.__enter__()\n"
+        "identity.drop_privileges(int(sys.argv[2]), int(sys.argv[2]))\n"
+        "(variable, descriptor), = pid_file.hand_on().items()\n"
+        "kept = os.dup(int(descriptor))\n"
+        "mine.__exit__()\n"
+        "print(repr(Path(sys.argv[1]).read_text()))\n"
+        "os.environ[variable] = str(kept)\n"
+        "with PidFile(sys.argv[1]):\n"
+        "    print(Path(sys.argv[1]).read_text() == f'{os.getpid()}\\n')\n",
+        str(path),
+        str(NOBODY),
+    )
+    assert said == "''\nTrue\n"
+
+
 def test_without_an_exec_no_program_inherits_it(tmp_path: Path):
     path = tmp_path / "pid"
     with PidFile(str(path)):

@@ -16,7 +16,7 @@ from uwsgibridge.identity import (
     resolve_user,
     set_title,
 )
-from uwsgibridge.system.pid_file import PidFile
+from uwsgibridge.system.pid_file import PidFile, PidFileError
 from uwsgibridge.telemetry.log_file import LogFileError, open_log_file
 
 # Sockets, event loops and three for each of some workers; an application has needs of its own.
@@ -55,7 +55,14 @@ def take_standing(settings: Settings, *, upgraded: bool = False) -> Iterator[Cal
         if user is not None:
             drop_privileges(*user)
 
-    with PidFile(settings.pid_file) if settings.pid_file else contextlib.nullcontext():
+    with contextlib.ExitStack() as stack:
+        if settings.pid_file:
+            try:
+                stack.enter_context(PidFile(settings.pid_file))
+            except PidFileError as error:
+                if not upgraded:
+                    raise
+                print(f"Error: {error}", file=sys.stderr)  # noqa: T201 - no reason to end what serves
         yield bound
 
 

@@ -97,10 +97,13 @@ class PidFile:
             return None
         descriptor = int(text)
         os.set_inheritable(descriptor, False)
-        if _is_at(descriptor, place) and _read(descriptor) == b"%d" % os.getpid():
-            return descriptor
-        os.close(descriptor)
-        return None
+        if not _is_at(descriptor, place):
+            os.close(descriptor)
+            return None
+        if _read(descriptor) != b"%d" % os.getpid():
+            # The program that was to take over has ended in order, and has emptied it.
+            os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
+        return descriptor
 
     def _take(self, place: Place) -> int:
         if place.exposed is not None:
