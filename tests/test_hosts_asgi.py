@@ -609,6 +609,27 @@ def test_piece_of_a_file_is_no_longer_than_the_body(
 # What an application sees.
 
 
+def test_starlettes_gzip_passes_a_file_as_it_is(tmp_path: Path):
+    """With http.response.pathsend it sees the file's path, and no body: docs/asgi.md."""
+    from starlette.middleware.gzip import GZipMiddleware
+    from starlette.responses import FileResponse, PlainTextResponse
+
+    (tmp_path / "page").write_bytes(b"the page" * 1000)
+
+    async def app(scope, receive, send):
+        is_file = scope["path"] == "/file"
+        response = FileResponse(tmp_path / "page") if is_file else PlainTextResponse("x" * 8000)
+        await response(scope, receive, send)
+
+    with running(GZipMiddleware(app), loop="asyncio", lifespan="off") as bridge:
+        answer = bridge.ask("/file", HTTP_ACCEPT_ENCODING="gzip")
+        assert (answer.seen, answer.body) == (200, b"the page" * 1000)
+        assert "content-encoding" not in answer.headers
+        assert (
+            bridge.ask("/text", HTTP_ACCEPT_ENCODING="gzip").headers["content-encoding"] == "gzip"
+        )
+
+
 @on_each_loop
 @pytest.mark.parametrize("pieces", [[b""], [b"not", b" this", b""]])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
