@@ -10,6 +10,7 @@ import sys
 import threading
 from contextlib import ExitStack
 from pathlib import Path
+from time import monotonic
 
 import pytest
 
@@ -54,9 +55,11 @@ async def asgi(scope, receive, send):
     if scope["path"] in {"/begun", "/hangs", "/thread"}:
         await send({"type": "http.response.body", "body": b"begun ", "more_body": True})
     if scope["path"] == "/hangs":
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        return
+        import anyio
+
+        await receive()
+        await receive()  # to be told of the stop, and to take no notice
+        await anyio.sleep_forever()
     if scope["path"] == "/thread":
         if "trio" in sys.argv:
             import trio
@@ -137,6 +140,11 @@ def lasting(environ, start_response):
         tell_ignored("in a request")
     elif what == "/thread":
         executor.submit(threading.Event().wait)
+    elif what == "/idle":
+        executor.submit(os.getpid).result()
+    elif what == "/own":
+        wait = threading.Event().wait
+        threading.Thread(target=wait, name="of the application", daemon=False).start()
     elif what == "/argv":
         tell("argv", argv=sys.argv)
     elif what == "/hangs":
@@ -153,6 +161,18 @@ def tell_ignored_at_exit():
 
 def hanging_hook():
     threading.Event().wait()
+
+
+async def threads(scope, receive, send):
+    import anyio.to_thread
+
+    assert scope["type"] == "http"
+    await anyio.to_thread.run_sync(os.getpid)
+    if scope["path"].endswith("/hangs"):
+        tell("hangs")
+        await anyio.sleep_forever()
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"done"})
 
 
 async def hangs_in_startup(scope, receive, send):
@@ -299,11 +319,66 @@ def test_thread_that_python_waits_for_does_not_keep_the_process(workers: str, di
         assert ask(addresses(process, directory)[0], "/thread").status == 200
         assert process.stop() == 0
 
-    (event,) = process.events.find(level="warning")
-    assert event["event"] == "exiting without waiting for the application's threads"
-    assert event["threads"] == ["slow_0"]
+    waiting, exiting = process.events.find(level="warning")
+    assert waiting["event"] == "waiting for the application's threads"
+    assert exiting["event"] == "exiting without waiting for the application's threads"
+    assert waiting["threads"] == exiting["threads"] == ["slow_0"]
     assert process.events.find(level="error") == []
     assert process.events.other_text() == ""
+
+
+@EVERY_COUNT
+def test_thread_of_the_application_is_waited_for_once_and_named(workers: str, directory: Path):
+    """With what can be done about it; for the rest of the graceful time, in all that ends."""
+    with lasting(directory, workers, "--graceful-timeout-seconds", "6") as process:
+        assert ask(addresses(process, directory)[0], "/own").status == 200
+        began = monotonic()
+        assert process.stop() == 0
+        assert 5.5 < monotonic() - began < 6 + PATIENCE_SECONDS / 3
+
+    waiting, exiting = process.events.find(level="warning")
+    assert waiting["event"] == "waiting for the application's threads"
+    assert waiting["threads"] == exiting["threads"] == ["of the application"]
+    assert 4 < waiting["seconds"] < 6
+    assert "--on-worker-exit" in waiting["hint"]
+    assert exiting["event"] == "exiting without waiting for the application's threads"
+
+
+@EVERY_COUNT
+@pytest.mark.parametrize("loop", ["asyncio", "trio"])
+def test_idle_threads_of_pools_hold_nothing_up(workers: str, loop: str, directory: Path):
+    """Of an executor and of anyio, as those of `def` endpoints; nor are they the application's."""
+    app = ("--mount", "/asgi=apps:threads", "--loop", loop)
+    with lasting(directory, workers, *app) as process:
+        tcp = addresses(process, directory)[0]
+        assert ask(tcp, "/idle").status == 200
+        assert ask(tcp, "/asgi/idle").status == 200
+        began = monotonic()
+        assert process.stop() == 0
+        assert monotonic() - began < PATIENCE_SECONDS / 3
+
+    assert process.events.find(level="warning") == []
+    assert process.events.other_text() == ""
+
+
+@EVERY_COUNT
+@pytest.mark.parametrize("loop", ["asyncio", "trio"])
+def test_idle_threads_are_not_named_where_a_request_is_broken_off(
+    workers: str, loop: str, directory: Path
+):
+    options = ("--loop", loop, "--graceful-timeout-seconds", SHORT_SECONDS)
+    with (
+        lasting(directory, workers, *options, app="apps:threads") as process,
+        connect(addresses(process, directory)[0]) as connection,
+    ):
+        assert ask(addresses(process, directory)[0], "/idle").status == 200
+        connection.sendall(packet("/hangs"))
+        process.events.wait(event="hangs")
+        assert process.stop() == 0
+
+    assert process.events.find(level="warning") == []
+    (error,) = process.events.find(level="error")
+    assert error["event"] == "requests were broken off: they did not end in time"
 
 
 @EVERY_COUNT
@@ -328,7 +403,8 @@ def test_hook_that_never_ends_does_not_keep_the_process(workers: str, directory:
         assert process.stop() == 0
 
     (event,) = process.events.find(level="warning")
-    assert event["event"] == "exiting without waiting for the application's threads"
+    assert event["event"] == "exiting without waiting for what the application does at the end"
+    assert "in hanging_hook" in event["stack"]
     assert process.events.find(level="error") == []
 
 

@@ -6,6 +6,8 @@ import contextlib
 import os
 import sys
 import threading
+from collections.abc import Callable
+from functools import partial
 from time import monotonic
 from types import TracebackType
 from typing import Final, Self
@@ -15,6 +17,8 @@ import trio
 from uwsgibridge.config.settings import Settings, SettingsError
 from uwsgibridge.exit_status import EXIT_APPLICATION, EXIT_FAILURE, EXIT_USAGE
 from uwsgibridge.hosts.loading import ApplicationError
+from uwsgibridge.hosts.stacks import own_stack
+from uwsgibridge.hosts.threads import holding_threads
 from uwsgibridge.telemetry.logs import Logger
 
 # Of hooks, threads and Python itself, when all that is ours has ended; less than a supervisor waits.
@@ -22,6 +26,9 @@ _END_SECONDS: Final = 4.0
 
 # Somebody who does not read the log, or what the application prints, must not hold an end up.
 _LAST_WORDS_SECONDS: Final = 0.5
+
+# Threads that are about to end are none that a stop waits for.
+_THREADS_END_SECONDS: Final = 1.0
 _NAMED_THREADS: Final = 10
 _TIMER_NAME: Final = "end of the process"
 
@@ -78,28 +85,53 @@ class ProcessEnd:
             left = 0.0
             if self._stopping_since is not None:
                 left = self._stopping_since + self._graceful_timeout_seconds - monotonic()
-            self._leave_after(max(left, _END_SECONDS))
+            seconds = max(left, _END_SECONDS)
+            self._leave_after(seconds)
+            _call_after(
+                _THREADS_END_SECONDS, partial(self._tell_wait, seconds - _THREADS_END_SECONDS)
+            )
         flush_output()
 
     def _leave_after(self, seconds: float) -> None:
-        for later, leave in ((0.0, self._leave), (_LAST_WORDS_SECONDS, self._leave_silently)):
-            timer = threading.Timer(seconds + later, leave)
-            timer.name = _TIMER_NAME
-            timer.daemon = True
-            timer.start()
+        _call_after(seconds, self._leave)
+        _call_after(seconds + _LAST_WORDS_SECONDS, self._leave_silently)
+
+    def _tell_wait(self, seconds: float) -> None:
+        if names := _names_of_holding_threads():
+            self._log.warning(
+                "waiting for the application's threads",
+                threads=names,
+                seconds=round(seconds, 1),
+                hint="end them in the lifespan's shutdown or in --on-worker-exit, or make them daemons",
+            )
 
     def _leave(self) -> None:
-        # Daemons, too: Python waits for those of a ThreadPoolExecutor, whatever they are.
-        names = [it.name for it in threading.enumerate() if it is not threading.main_thread()]
-        self._log.warning(
-            "exiting without waiting for the application's threads",
-            threads=[it for it in names if it != _TIMER_NAME][:_NAMED_THREADS],
-        )
+        if names := _names_of_holding_threads():
+            self._log.warning(
+                "exiting without waiting for the application's threads", threads=names
+            )
+        else:
+            frame = sys._current_frames().get(threading.main_thread().ident or 0)  # noqa: SLF001 - documented for this
+            self._log.warning(
+                "exiting without waiting for what the application does at the end",
+                stack=own_stack(frame) if frame else "",
+            )
         flush_output()
         self._leave_silently()
 
     def _leave_silently(self) -> None:
         os._exit(self._status)
+
+
+def _call_after(seconds: float, function: Callable[[], None]) -> None:
+    timer = threading.Timer(seconds, function)
+    timer.name = _TIMER_NAME
+    timer.daemon = True
+    timer.start()
+
+
+def _names_of_holding_threads() -> list[str]:
+    return [it.name for it in holding_threads()][:_NAMED_THREADS]
 
 
 def flush_output() -> None:

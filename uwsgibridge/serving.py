@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import socket
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -36,6 +35,7 @@ from uwsgibridge.hosts.offload import Offload
 from uwsgibridge.hosts.reporting import Reporter
 from uwsgibridge.hosts.stacks import await_stack, names_of_threads, own_stack
 from uwsgibridge.hosts.streams import Ending
+from uwsgibridge.hosts.threads import holding_threads
 from uwsgibridge.hosts.watchdog import LoopWatchdog
 from uwsgibridge.hosts.wsgi import WsgiHost
 from uwsgibridge.listener.accept import Listener
@@ -357,7 +357,7 @@ class Worker:
                         for host in reversed(started):
                             await host.stop()
                         self._companion.detach()
-                        holds = not self._is_idle() or _threads_remain()
+                        holds = not self._is_idle() or holding_threads()
                         if self._broke_off and self._exit_now is not None and holds:
                             self._exit_now()
         finally:
@@ -495,12 +495,6 @@ class Worker:
     def _end_streams(self, ending: Ending) -> None:
         for host in self._hosts:
             host.end_streams(ending)
-
-
-def _threads_remain() -> bool:
-    # Python waits for those that are no daemons: asyncio.to_thread's, FastAPI's for plain functions.
-    here = threading.current_thread()
-    return any(not it.daemon for it in threading.enumerate() if it is not here)
 
 
 async def _hold_shielded_nursery(

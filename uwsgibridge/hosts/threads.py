@@ -1,0 +1,66 @@
+"""Threads that Python waits for at its end, and which of them really hold it up.
+
+A thread of a pool that has nothing to do is let go by the pool itself: `concurrent.futures` wakes its
+own at the end of Python, anyio at the end of the loop that they serve. Neither is a daemon, so that
+only what a thread does tells it from one that the application has started and forgotten.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures.thread
+import queue
+import sys
+import threading
+from pathlib import PurePath
+from types import FrameType
+from typing import Final
+
+_EXECUTOR: Final = concurrent.futures.thread.__file__
+_QUEUE: Final = queue.__file__
+_THREADING: Final = threading.__file__
+
+# The end of the path of the file in which anyio's threads run.
+_ANYIO: Final = ("anyio", "_backends", "_asyncio.py")
+
+
+def holding_threads() -> list[threading.Thread]:
+    """List the threads that Python would wait for, now, and that nobody is going to end."""
+    frames = sys._current_frames()  # noqa: SLF001 - documented for this
+    here = threading.current_thread()
+    return [
+        it
+        for it in threading.enumerate()
+        if it is not here
+        and it is not threading.main_thread()
+        and not _is_let_go(it, frames.get(it.ident or 0))
+    ]
+
+
+def _is_let_go(thread: threading.Thread, frame: FrameType | None) -> bool:
+    in_executor = frame is not None and _has(frame, _EXECUTOR)
+    if thread.daemon and not in_executor:
+        return True  # Python waits for those of an executor, whatever they are
+    if frame is None:
+        return False
+    if in_executor:
+        # Amid a piece of work, there is a frame of that at least.
+        return frame.f_code.co_filename == _EXECUTOR and frame.f_code.co_name == "_worker"
+    return _waits_in_anyio(frame)
+
+
+def _waits_in_anyio(frame: FrameType) -> bool:
+    one: FrameType | None = frame
+    while one is not None and one.f_code.co_filename == _THREADING:
+        one = one.f_back
+    if one is None or one.f_code.co_filename != _QUEUE or one.f_back is None:
+        return False
+    return PurePath(one.f_back.f_code.co_filename).parts[-3:] == _ANYIO
+
+
+def _has(frame: FrameType, file: str) -> bool:
+    one: FrameType | None = frame
+    while one is not None:
+        if one.f_code.co_filename == file:
+            return True
+        one = one.f_back
+    return False
