@@ -25,6 +25,7 @@ from uwsgibridge.hosts.loops import AsyncioLoop
 from uwsgibridge.listener.sockets import open_sockets
 from uwsgibridge.serving import Worker, describe
 from uwsgibridge.telemetry.counters import Counters
+from uwsgibridge.telemetry.figures import Figures
 from uwsgibridge.telemetry.logs import make_logger
 
 LOOPS = [
@@ -139,6 +140,14 @@ class Bridge:
                 await asyncio.sleep(0)
 
         asyncio.run_coroutine_threadsafe(many_rounds(), loop).result(PATIENCE_SECONDS)
+
+    def figures(self) -> Figures:
+        """Tell how the worker does."""
+        return self._worker.figures()
+
+    def stacks(self) -> str:
+        """Tell where each thread and request is."""
+        return self._worker.stacks()
 
     @property
     def address(self) -> str:

@@ -283,7 +283,7 @@ class Worker:
             for ident, frame in sys._current_frames().items()  # noqa: SLF001 - documented for this
         ]
         for host in self._hosts:
-            for connection in list(host.admission.in_flight):
+            for connection in [*host.admission.in_flight, *host.lost]:
                 variables = connection.request.vars
                 waits = await_stack(getattr(connection, "task", None))
                 about = f"Request {variables['REQUEST_METHOD']} {variables['PATH_INFO']}"
@@ -358,7 +358,8 @@ class Worker:
                             await host.stop()
                         self._companion.detach()
                         holds = not self._is_idle() or holding_threads()
-                        if self._broke_off and self._exit_now is not None and holds:
+                        is_stuck = (self._broke_off and holds) or self._tasks_remain()
+                        if is_stuck and self._exit_now is not None:
                             self._exit_now()
         finally:
             hangups.close()
@@ -418,7 +419,12 @@ class Worker:
             lingering=lingering,
             offload=offload,
             wake=self._wake,
+            unfit=self._note_unfit,
         )
+
+    def _tasks_remain(self) -> bool:
+        # A loop waits for those that hold on although they were cancelled.
+        return any(host.lost for host in self._hosts if isinstance(host, AsgiHost))
 
     def _note_idle(self) -> None:
         self._drained.set()

@@ -431,6 +431,26 @@ def test_a_websocket_that_opens_during_a_stop_is_closed_too(own: LocalStack) -> 
         assert time.monotonic() - started < 3
 
 
+@on_each_loop
+def test_a_stop_does_not_wait_for_what_holds_on_after_its_deadline(kind: Kind) -> None:
+    with LocalStack(
+        f"{APPS}.flow:application",
+        app_dir=REPOSITORY,
+        socket=kind.socket,
+        loop=kind.loop,
+        serve_args=("--workers", "0", "--request-timeout-seconds", str(REQUEST_SECONDS)),
+        graceful_timeout_seconds=PATIENCE_SECONDS,
+    ) as stack:
+        path = "/never-ends/0"
+        assert fetch(stack.url + path).seen == 504
+        lost = "request goes on although its task was cancelled"
+        stack.wait_for_event(event_with(event=lost, path=path))
+        started = time.monotonic()
+        stack.bridge.signal(signal.SIGTERM)
+        assert stack.bridge.wait_ended(PATIENCE_SECONDS) == 0
+        assert time.monotonic() - started < 3
+
+
 @contextmanager
 def begun(
     stack: LocalStack, path: str, told: str, more_headers: str = ""

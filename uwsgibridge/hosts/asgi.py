@@ -40,6 +40,12 @@ class AsgiHost:
         lingering: ends connections.
         offload: leaves files to Nginx; None where no directory is mapped.
         wake: called when there is room again for a listener that paused.
+        unfit: called when the worker is to be replaced; with the reason, and with whether it can serve
+            until then.
+
+    Attributes:
+        lost: requests that were ended, and whose tasks go on although they were cancelled. Nobody waits
+            for them.
     """
 
     def __init__(
@@ -55,6 +61,7 @@ class AsgiHost:
         lingering: LingeringClose,
         offload: Offload | None,
         wake: Callable[[], None],
+        unfit: Callable[[str, bool], None],
     ) -> None:
         limit = settings.max_concurrency
         self.admission: Admission[Connection] = Admission(limit, limit - limit // 16 - 1, wake)
@@ -71,6 +78,7 @@ class AsgiHost:
             offload=offload,
             streams=OpenStreams(),
             release=self._release,
+            lose=self._lose,
             body_timeout_seconds=settings.body_timeout_seconds,
             write_timeout_seconds=settings.write_timeout_seconds,
             gone_client_send_seconds=settings.gone_client_send_seconds,
@@ -81,6 +89,8 @@ class AsgiHost:
             websocket_deflate=settings.websocket_deflate,
         )
         self._websockets: dict[Connection, WebSocketExchange] = {}
+        self.lost: set[Connection] = set()
+        self._unfit = unfit
         self._draining = False
 
     @property
@@ -114,7 +124,7 @@ class AsgiHost:
     def break_off(self) -> None:
         """Cancel the tasks in flight: what has not begun its answer gives a 503."""
         self._context.breaks_off = True
-        for connection in list(self.admission.in_flight):
+        for connection in [*self.admission.in_flight, *self.lost]:
             connection.task.cancel()
         for exchange in list(self._websockets.values()):
             exchange.break_off()
@@ -141,7 +151,20 @@ class AsgiHost:
         if self._draining:
             exchange.restart()
 
+    def _lose(self, connection: Connection) -> None:
+        self.lost.add(connection)
+        self._give_place_back(connection)
+        if len(self.lost) == self.capacity:
+            # Each costs no more than memory; but all things have an end.
+            self._unfit(
+                f"{len(self.lost)} requests go on although their tasks were cancelled", True
+            )
+
     def _release(self, connection: Connection) -> None:
+        self.lost.discard(connection)
+        self._give_place_back(connection)
+
+    def _give_place_back(self, connection: Connection) -> None:
         self._websockets.pop(connection, None)
         self._flights.end(connection)
         self.admission.release(connection)

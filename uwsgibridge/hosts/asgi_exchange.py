@@ -18,6 +18,7 @@ from uwsgibridge.hosts.lingering import LingeringClose
 from uwsgibridge.hosts.loops import Loop
 from uwsgibridge.hosts.offload import Offload
 from uwsgibridge.hosts.reporting import Reporter
+from uwsgibridge.hosts.stacks import await_stack
 from uwsgibridge.hosts.streams import OpenStreams
 from uwsgibridge.protocol.response import Buffer
 
@@ -34,6 +35,9 @@ AsgiApplication: TypeAlias = Callable[
 # So often an application may ask what came after the end, and be told that it has ended, before it is
 # taken for one that does nothing else. In a tight loop that is less than a second.
 _MOST_DISCONNECTS: Final = 10_000
+
+# A task that is cancelled ends at once, unless the application holds on to it: then it is lost.
+_LOST_SECONDS: Final = 1.0
 
 # The time to accept a piece is bounded, so the piece must be.
 _WRITE_PIECE_BYTES: Final = 262_144
@@ -53,6 +57,7 @@ class AsgiContext:
         offload: leaves files to Nginx; None where no directory is mapped.
         streams: the answers that go on without a known end.
         release: called when an exchange is over.
+        lose: called where it is not, although its task was cancelled: it holds no place any more.
         body_timeout_seconds: how long the next piece of a body may take to arrive.
         write_timeout_seconds: how long the next piece of an answer may take to be accepted.
         gone_client_send_seconds: how long `send` takes what a client that has left does not hear.
@@ -74,6 +79,7 @@ class AsgiContext:
     offload: Offload | None
     streams: OpenStreams
     release: Callable[[Connection], None]
+    lose: Callable[[Connection], None]
     body_timeout_seconds: float
     write_timeout_seconds: float
     gone_client_send_seconds: float
@@ -95,6 +101,8 @@ class AsgiExchange(Exchange):
 
     _gone = False
     _is_cancelled = False  # by ourselves, this exchange alone
+    _overdue = False  # it was ended at its deadline, whatever the application does
+    _is_lost = False  # and goes on, although its task was cancelled
     _disconnects = 0  # that the application was told of
 
     def __init__(self, context: AsgiContext, connection: Connection) -> None:
@@ -155,8 +163,10 @@ class AsgiExchange(Exchange):
         leave_if_copy()
         if not self._ended:
             self._end(complete=False)
-        if self._gone:
+        if self._gone and not self._overdue:
             self._context.reporter.client_gone()
+        if self._is_lost:
+            self._context.reporter.lost_request_ended(self.request)
         self._returned = True
         self._release_when_over()
 
@@ -168,8 +178,19 @@ class AsgiExchange(Exchange):
             self._cancel()
 
     def _cancel(self) -> None:
-        self._is_cancelled = True
+        if not self._is_cancelled:
+            self._is_cancelled = True
+            self._context.loop.call_later(_LOST_SECONDS, self._lose)
         self.connection.task.cancel()
+
+    def _lose(self) -> None:
+        """Give the place back of an application that holds on to its task, and say so."""
+        if not self._returned:
+            self._is_lost = True
+            self._context.reporter.request_lost(
+                self.request, stack=await_stack(self.connection.task)
+            )
+            self._context.lose(self.connection)
 
     async def _write(self, data: Buffer) -> None:
         """Write all of it, with backpressure.
@@ -218,6 +239,8 @@ class AsgiExchange(Exchange):
                         context.reporter.reader_stalled(self.request)
                         self._leave()
                         raise PeerGone("the client does not take the answer")
+                    if self._ended:
+                        raise PeerGone("the request was ended at its deadline")
                 left -= sent
         except PeerGone:
             self._unsent_bytes = left

@@ -48,7 +48,7 @@ class HttpExchange(AsgiExchange):
     _body_wait: Event | None = None  # while somebody waits for the body
     _stalled = False
     _timer: Task | None = None
-    _overdue = False
+    _body_wait_seconds = 0.0  # in all; that is the client's time
     _early_links: Sequence[bytes] = ()
     _file_instead: NamedFile | None = None  # is sent in place of the application's body
     _unheard: Unheard | None = None
@@ -61,10 +61,7 @@ class HttpExchange(AsgiExchange):
         self._response = Response(connection.request.method)
         self._started_at = monotonic()
         if context.request_timeout_seconds:
-            # A loop's clock has a resolution, and may be early by that.
-            self._timer = context.loop.call_later(
-                context.request_timeout_seconds + _CLOCK_SECONDS, self._time_out
-            )
+            self._set_deadline(context.request_timeout_seconds)
 
     async def receive(self) -> Message:
         """Give the next piece of the body, then wait for the client to leave."""
@@ -255,6 +252,8 @@ class HttpExchange(AsgiExchange):
                     context.reporter.reader_stalled(self.request)
                     self._leave()
                     raise PeerGone("the client does not take the answer") from None
+                if self._ended:
+                    raise PeerGone("the request was ended at its deadline") from None
             except PeerGone:
                 self._leave()
                 raise
@@ -295,6 +294,8 @@ class HttpExchange(AsgiExchange):
     def _application_failed(self, error: BaseException) -> None:
         if self._stalled:
             self._fail(408)
+        elif self._overdue:
+            self._context.reporter.ended_after_deadline(self.request, error)
         elif self._gone or self._is_to_end:
             # What an application raises because its client left, or is said to have, is no news.
             self._context.reporter.ended_after_client(self.request, error)
@@ -305,9 +306,7 @@ class HttpExchange(AsgiExchange):
             self._fail(500)
 
     def _was_cancelled(self, error: BaseException) -> bool:
-        if self._overdue:
-            self._fail(504)
-        elif self._is_cancelled:
+        if self._is_cancelled:
             self._fail(408)  # where the body stalled; else the answer has begun, or all has ended
         elif (
             self._is_to_end
@@ -319,18 +318,55 @@ class HttpExchange(AsgiExchange):
             return False
         return True
 
+    def _set_deadline(self, left_seconds: float) -> None:
+        # A loop's clock has a resolution, and may be early by that.
+        self._timer = self._context.loop.call_later(left_seconds + _CLOCK_SECONDS, self._time_out)
+
+    @property
+    def _left_seconds(self) -> float:
+        """How long the application may still take; the time is not counted in which the client sends."""
+        used_seconds = monotonic() - self._started_at - self._body_wait_seconds
+        return self._context.request_timeout_seconds - used_seconds
+
     def _time_out(self) -> None:
-        if self._ended:
-            return  # what an application does after its answer is its own affair
+        """End the exchange at its deadline, and then the task, which may hold on."""
+        self._timer = None
+        if self._ended or self._body_wait is not None:
+            # What an application does after its answer is its own affair. The wait for the body sets
+            # the deadline anew when it ends.
+            return
+        left_seconds = self._left_seconds
+        if left_seconds > 0:
+            self._set_deadline(left_seconds)
+            return
+        stack = await_stack(self.connection.task)
+        was_gone, self._gone = self._gone, True
         self._overdue = True
+        if was_gone:
+            self._end(complete=False)
+        else:
+            self._give_up()
         self._context.reporter.request_overdue(
             self.request,
-            seconds=monotonic() - self._started_at,
+            seconds=self._context.request_timeout_seconds - left_seconds,
             thread="event loop",
-            stack=await_stack(self.connection.task),
-            outcome="connection broken" if self._response.head_sent else "answered 504",
+            stack=stack,
+            outcome=self._outcome(was_gone=was_gone),
         )
-        self.connection.task.cancel()
+        self._cancel()
+
+    def _give_up(self) -> None:
+        """Answer 504, or break the connection, under the hands of the application."""
+        # It may be waiting to write: nothing of that is to be left when the descriptor is closed.
+        self._context.loop.notify_closing(self.connection)
+        self._gone = False
+        self._fail(504)
+        self._gone = True  # what the application sends from here on, nobody hears
+
+    def _outcome(self, *, was_gone: bool) -> str:
+        if self._failure_status:
+            return f"answered {self._failure_status}"
+        return "the client had left" if was_gone else "connection broken"
 
     def _over(self) -> None:
         if self._timer is not None:
@@ -352,6 +388,7 @@ class HttpExchange(AsgiExchange):
             return
         context = self._context
         self._body_wait = context.loop.event()
+        began_at = monotonic()
         try:
             seconds = context.body_timeout_seconds
             if not await context.loop.wait_readable(self.connection, seconds):
@@ -359,6 +396,9 @@ class HttpExchange(AsgiExchange):
         finally:
             self._body_wait.set()
             self._body_wait = None
+            self._body_wait_seconds += monotonic() - began_at
+            if context.request_timeout_seconds and self._timer is None and not self._ended:
+                self._set_deadline(max(0.0, self._left_seconds))
 
     async def _wait_for_hangup(self) -> None:
         if self._disconnected is None:

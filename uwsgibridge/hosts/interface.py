@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Final, Literal, Protocol
 
 import trio
@@ -30,6 +30,10 @@ class Host(Protocol):
     """
 
     admission: Admission[Connection]
+
+    @property
+    def lost(self) -> Collection[Connection]:
+        """What was given up, and goes on all the same: it holds no place, and nobody waits for it."""
 
     @property
     def capacity(self) -> int:

@@ -94,18 +94,38 @@ class Reporter:
         """Count a client that went away; that is not an error, and not worth a line."""
         self.counters.client_gone += 1
 
+    def request_lost(self, request: Request, *, stack: str) -> None:
+        """Say that the task of a request goes on, although it was cancelled."""
+        self.log.error(
+            "request goes on although its task was cancelled",
+            **_about(request),
+            stack=stack,
+            hint="the application swallows the cancellation, or shields itself from it",
+        )
+
+    def lost_request_ended(self, request: Request) -> None:
+        """Say that such a request has ended."""
+        self.log.info("request has ended after all", **_about(request))
+
+    def ended_after_deadline(self, request: Request, error: BaseException) -> None:
+        """Take note of what an application raised after its request was ended at its deadline."""
+        self._failed_late("application failed after its deadline", request, error)
+
     def ended_after_client(self, request: Request, error: BaseException) -> None:
         """Take note of what an application raised after its client had left.
 
         Because of that it is no news; a failure that shows only then is told in one line.
         """
+        self._failed_late("application failed after its client had gone", request, error)
+
+    def _failed_late(self, event: str, request: Request, error: BaseException) -> None:
         if is_due_to_disconnect(error):
             return
         text = ""
         with contextlib.suppress(Exception):  # of the application's code, which its class may run
             text = str(error)[:_MAX_DETAIL]
         self.log.warning(
-            "application failed after its client had gone",
+            event,
             **_about(request),
             detail=f"{_class_name(error)}: {text}",
             where=place_of(error),

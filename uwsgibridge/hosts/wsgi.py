@@ -125,6 +125,12 @@ class WsgiHost:
         waiting = [it.accepted_at for it in list(self.admission.in_flight) if it not in running]
         return now - min(waiting, default=now)
 
+    @property
+    def lost(self) -> list[Connection]:
+        """List what was given up under its thread, which goes on."""
+        running = list(self._running.values())
+        return [exchange.connection for exchange in running if exchange.given_up]
+
     async def start(self, nursery: trio.Nursery) -> None:
         """Start the threads, and the watch over their deadlines.
 

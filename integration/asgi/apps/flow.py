@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
 from collections import Counter
 
@@ -161,6 +163,13 @@ async def dawdle(scope: Scope, receive: Receive, send: Send, key: str) -> None:
         raise
 
 
+async def never_ends(scope: Scope, receive: Receive, send: Send, key: str) -> None:
+    """Hold on, whoever cancels it."""
+    while True:
+        with contextlib.suppress(asyncio.CancelledError), anyio.CancelScope(shield=True):
+            await anyio.sleep(0.05)
+
+
 async def answers_and_goes_on(scope: Scope, receive: Receive, send: Send, key: str) -> None:
     await begin(send)
     await end(send, b"answered")
@@ -205,6 +214,7 @@ HANDLERS = {
     ("http", "release"): release,
     ("http", "until-closed"): until_closed,
     ("http", "dawdle"): dawdle,
+    ("http", "never-ends"): never_ends,
     ("http", "answers-and-goes-on"): answers_and_goes_on,
     ("http", "endless"): endless,
     ("http", "block"): block,
