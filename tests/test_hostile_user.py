@@ -353,3 +353,36 @@ def test_link_of_the_user_leads_where_the_user_may_go(theirs: Path):
     with open_sockets([f"unix:{theirs}/current/s"], mode=files, backlog=1):
         found = (theirs / "release" / "s").stat()
         assert (found.st_uid, found.st_gid) == (NOBODY, NOBODY)
+
+
+# What root reads.
+
+
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize("whose", ["directory", "file", "link", "root"])
+def test_options_that_another_user_can_change_are_told(
+    ground: Path, theirs: Path, whose: str, named: bool
+):
+    """They could take --user out, or name another application."""
+    directory = theirs if whose in {"directory", "link"} else ground
+    file = directory / "uwsgibridge.toml"
+    if whose == "link":
+        (ground / "elsewhere.toml").write_text("threads = 2\n")
+        with as_the_user():
+            file.symlink_to(ground / "elsewhere.toml")
+    else:
+        file.write_text("threads = 2\n")
+        os.chown(file, NOBODY if whose == "file" else 0, 0)
+    status, said = run_to_its_end(
+        "serve", "gone:app", "--bind", "127.0.0.1:0", *(("--config", str(file)) if named else ()),
+        directory=directory,
+    )  # fmt: skip
+    assert status == 3
+    shown = file if named else "uwsgibridge.toml"
+    if whose == "root":
+        assert "Warning" not in said
+    else:
+        assert (
+            f"Warning: --config {shown}: nobody can change {directory if whose != 'file' else shown}"
+            in said
+        )

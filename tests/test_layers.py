@@ -61,7 +61,7 @@ BELOW: Final[dict[str, set[str]]] = {
     "development": {*_SERVING, "process", "client", "frontend", "watching"},
     "cli": {
         *_SERVING, "_version", "process", "standing", "supervisor", "client", "control_client",
-        "frontend", "demo", "development",
+        "frontend", "demo", "development", "system",
     },
     "__main__": {"cli", "system"},
 }  # fmt: skip

@@ -15,6 +15,7 @@ from click.core import ParameterSource
 
 from uwsgibridge.cli.slips import explain, refuse_missing_directory, refuse_variables
 from uwsgibridge.config.settings import CHOICES, Settings, SettingsError, option_name
+from uwsgibridge.system.safe_path import UnsafePathError, exposure_of, hold_place
 
 ENVIRONMENT_PREFIX = "UWSGIBRIDGE"
 
@@ -178,6 +179,7 @@ def _read_config(ctx: click.Context, _parameter: click.Parameter, path: Path | N
             raise click.UsageError(
                 f"--config {path}: it has over {_MAX_CONFIG_BYTES} bytes, and can't be a file of options"
             )
+        _warn_if_exposed(path)
         document = tomllib.loads(content.decode())
     except OSError as error:
         raise click.UsageError(f"--config {path}: {error.strerror}") from None
@@ -199,6 +201,24 @@ def _read_config(ctx: click.Context, _parameter: click.Parameter, path: Path | N
                 f"--config {path}: {option_name(key)} takes {_WANTED[kind]}, not {value!r}"
             )
     ctx.default_map = {**(ctx.default_map or {}), **values}
+
+
+def _warn_if_exposed(path: Path) -> None:
+    """Say that root does what another user has written, who may take ``user`` out of the file."""
+    if os.geteuid() != 0:
+        return
+    try:
+        with hold_place(path) as place:
+            found = os.stat(place.name, dir_fd=place.directory, follow_symlinks=place.is_kernels)
+            who = place.exposed or exposure_of(found, str(path))
+    except (OSError, UnsafePathError) as error:
+        who = str(error)
+    if who is not None:
+        click.echo(
+            f"Warning: --config {path}: {who}, and so what root does here; a file that only root can write is "
+            "safe",
+            err=True,
+        )
 
 
 def _fits(kind: str, value: object) -> bool:

@@ -147,6 +147,17 @@ def give_held(descriptor: int, uid: int, gid: int) -> None:
     os.chown(f"/proc/self/fd/{descriptor}", uid, gid)
 
 
+def exposure_of(status: os.stat_result, path: str) -> str | None:
+    """Say who beside root can write in a file or directory; None where nobody can.
+
+    Args:
+        status: of it.
+        path: that the sentence names.
+    """
+    writers = _writers(status)
+    return None if writers is None else f"{writers} can change {path}"
+
+
 def name_user(uid: int) -> str:
     """Give a user's name, or ``user 1000`` for a number without one."""
     try:
@@ -200,9 +211,8 @@ class _Walk:
     def _look_around(self) -> os.stat_result:
         """Note whether the directory that was reached can be changed by another user than root."""
         here = os.fstat(self._directory)
-        writers = _writers(here)
-        if self._exposed is None and writers is not None and not here.st_mode & stat.S_ISVTX:
-            self._exposed = f"{writers} can change {'/' + '/'.join(self._path)}"
+        if self._exposed is None and not here.st_mode & stat.S_ISVTX:
+            self._exposed = exposure_of(here, "/" + "/".join(self._path))
         return here
 
     def _enter(self, name: str, here: os.stat_result) -> None:
