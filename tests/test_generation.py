@@ -20,6 +20,7 @@ from uwsgibridge.config.settings import Settings
 from uwsgibridge.listener.sockets import ListeningSocket, open_sockets
 from uwsgibridge.supervisor import backoff
 from uwsgibridge.supervisor.generation import Generation, GenerationContext, Tally
+from uwsgibridge.supervisor.messages import DUMP_SIGNAL
 from uwsgibridge.supervisor.recycling import RecyclingPolicy
 from uwsgibridge.supervisor.worker_process import WorkerProcess
 from uwsgibridge.telemetry.logs import make_logger
@@ -356,6 +357,32 @@ def test_signals_to_all_are_for_the_supervisor(nest: Nest) -> None:
         assert nest.tally.crashed == 0
 
     nest.run(whole)
+
+
+@LINUX_ONLY
+def test_a_worker_that_has_just_been_forked_outlives_a_question_for_its_stacks(nest: Nest) -> None:
+    forked, gate = nest.directory / "forked", nest.directory / "gate"
+    os.mkfifo(forked)
+    os.mkfifo(gate)
+    # What the application does in each child, before anything of a worker is done there.
+    nest.write(
+        "import os\n"
+        "def hold():\n"
+        f"    open({str(forked)!r}, 'w').write(str(os.getpid()))\n"
+        f"    open({str(gate)!r}).read()\n"
+        "os.register_at_fork(after_in_child=hold)\n"
+    )
+
+    async def whole(generation: Generation) -> None:
+        assert generation.fork()
+        pid = int(await trio.to_thread.run_sync(forked.read_text))
+        os.kill(pid, DUMP_SIGNAL)
+        await trio.to_thread.run_sync(gate.write_text, "")
+        await nest.until(lambda: bool(generation.ready))
+        assert list(generation.workers) == [pid]
+        assert nest.tally.crashed == 0
+
+    nest.run(whole, preload=True)
 
 
 @LINUX_ONLY

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import socket
 import stat
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -14,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from uwsgibridge.config.address import AddressError, DescriptorAddress, TcpAddress, UnixAddress
+from uwsgibridge.listener import sockets as sockets_module
 from uwsgibridge.listener.sockets import BindError, ListeningSocket, open_sockets
 
 NOBODY = 65_534
@@ -361,3 +364,64 @@ def test_socket_that_does_not_listen_is_refused_and_left_open():
     with socket.socket() as silent:
         assert "does not listen" in refusal(f"fd://{silent.fileno()}")
         os.fstat(silent.fileno())
+
+
+# Listens at one path after the other, each at the same moment as the others of its kind; tells where it does.
+STARTER = r"""
+import contextlib, os, sys
+from multiprocessing import get_context
+from uwsgibridge.listener.sockets import BindError, open_sockets
+
+ROUNDS, COUNT = 30, 5
+
+def start(barrier, directory):
+    for number in range(ROUNDS):
+        with contextlib.ExitStack() as stack:
+            barrier.wait(20)
+            try:
+                stack.enter_context(
+                    open_sockets([f"unix:{directory}/{number}"], mode="0600", backlog=5)
+                )
+                os.write(1, f"{number} serves\n".encode())
+            except BindError as error:
+                os.write(1, f"{number} {error}\n".encode())
+            barrier.wait(20)
+
+context = get_context("fork")
+barrier = context.Barrier(COUNT)
+starting = [context.Process(target=start, args=(barrier, sys.argv[1])) for _ in range(COUNT)]
+for one in starting:
+    one.start()
+for one in starting:
+    one.join()
+"""
+
+
+def test_of_several_that_start_at_once_one_serves(directory: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", STARTER, str(directory)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    said = [line.split(" ", 1) for line in done.stdout.splitlines()]
+    serving = [number for number, what in said if what == "serves"]
+    assert sorted(map(int, serving)) == list(range(30))
+    others = [what for _, what in said if what != "serves"]
+    assert len(others) == 30 * 4
+    assert all("another process listens there" in it for it in others)
+    assert list(directory.iterdir()) == []
+
+
+def test_who_holds_the_directory_keeps_nobody_from_listening(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sockets_module, "_TURN_SECONDS", 0.01)
+    held = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with opened(f"unix:{directory}/s"):
+            pass
+    finally:
+        os.close(held)

@@ -8,7 +8,7 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -318,7 +318,7 @@ def _needs_asyncio(applications: Sequence[Application], settings: Settings) -> b
 def _run_as_guest(service: _Service, exit_now: Callable[[], None]) -> None:
     """Run asyncio or uvloop in this thread, with trio as its guest."""
     factory, has_wakeup_descriptor = _choose_loop(service.settings.loop)
-    with asyncio.Runner(loop_factory=factory) as runner:
+    with _closing_without_thread(), asyncio.Runner(loop_factory=factory) as runner:
         loop = AsyncioLoop(runner.get_loop())
         worker = Worker(
             service.applications,
@@ -334,6 +334,20 @@ def _run_as_guest(service: _Service, exit_now: Callable[[], None]) -> None:
         # Runner.run() would take SIGINT for itself; the guest has it.
         with _without_sigint_handling():
             runner.run(guest)
+
+
+@contextlib.contextmanager
+def _closing_without_thread() -> Iterator[None]:
+    """Let a loop end that wants a thread to wait for those of its executor, and can have none.
+
+    `Runner.close` closes the loop all the same; Python itself waits for those threads (`ProcessEnd`).
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        # CPython has no error of its own for that (thread_PyThread_start_new_thread).
+        if str(error) != "can't start new thread":
+            raise
 
 
 @contextlib.contextmanager

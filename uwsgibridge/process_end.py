@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -30,6 +31,7 @@ _LAST_WORDS_SECONDS: Final = 0.5
 # Threads that are about to end are none that a stop waits for.
 _THREADS_END_SECONDS: Final = 1.0
 _NAMED_THREADS: Final = 10
+_SOON_SECONDS: Final = 0.001
 _TIMER_NAME: Final = "end of the process"
 
 
@@ -93,8 +95,21 @@ class ProcessEnd:
         flush_output()
 
     def _leave_after(self, seconds: float) -> None:
-        _call_after(seconds, self._leave)
-        _call_after(seconds + _LAST_WORDS_SECONDS, self._leave_silently)
+        if _call_after(seconds, self._leave):
+            _call_after(seconds + _LAST_WORDS_SECONDS, self._leave_silently)
+        else:
+            self._leave_by_alarm(seconds)
+
+    def _leave_by_alarm(self, seconds: float) -> None:
+        """Have the main thread leave, whatever it then does in Python; only it may ask for that."""
+
+        def leave(_number: int, _frame: object) -> None:
+            self._leave()
+
+        with contextlib.suppress(ValueError):  # in another thread
+            signal.signal(signal.SIGALRM, leave)
+            # At 0 there would be no alarm.
+            signal.setitimer(signal.ITIMER_REAL, max(seconds, _SOON_SECONDS))
 
     def _tell_wait(self, seconds: float) -> None:
         if names := _names_of_holding_threads():
@@ -123,11 +138,16 @@ class ProcessEnd:
         os._exit(self._status)
 
 
-def _call_after(seconds: float, function: Callable[[], None]) -> None:
+def _call_after(seconds: float, function: Callable[[], None]) -> bool:
+    """Call a function in a thread; False where none is to be had (ulimit -u, a container's pids_limit)."""
     timer = threading.Timer(seconds, function)
     timer.name = _TIMER_NAME
     timer.daemon = True
-    timer.start()
+    try:
+        timer.start()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _names_of_holding_threads() -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import socket
 import stat
@@ -11,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Final
 
 from uwsgibridge.config.address import (
@@ -33,6 +35,11 @@ from uwsgibridge.system.safe_path import (
 # How long the kernel holds a TCP connection back that has sent nothing yet. nginx sends right after
 # its connect, so accept() then finds the whole packet; what stays silent is handed over after this.
 _DEFER_ACCEPT_SECONDS: Final = 1
+
+# For others that make a socket in the same directory, which takes microseconds. Who holds the lock for longer is
+# none of them, and keeps nobody from serving.
+_TURN_SECONDS: Final = 2.0
+_TURN_RETRY_SECONDS: Final = 0.002
 
 
 class BindError(Exception):
@@ -183,6 +190,42 @@ def _listen_tcp(address: TcpAddress, backlog: int) -> list[ListeningSocket]:
 
 
 def _listen_unix(address: UnixAddress, files: SocketFiles, backlog: int) -> ListeningSocket:
+    with _turn_in(Path(address.path).parent):
+        return _listen_unix_alone(address, files, backlog)
+
+
+@contextlib.contextmanager
+def _turn_in(directory: Path) -> Iterator[None]:
+    """Have nobody else make a socket in a directory meanwhile: of several that start, one finds no other.
+
+    The lock is on the directory itself, so that it leaves nothing behind.
+    """
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:  # who needs the directory says why
+        yield
+        return
+    try:
+        deadline = monotonic() + _TURN_SECONDS
+        while not _try_to_lock(descriptor) and monotonic() < deadline:
+            sleep(_TURN_RETRY_SECONDS)  # flock(2) itself would wait without an end
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _try_to_lock(descriptor: int) -> bool:
+    """Lock; False where somebody else has, True also where the file system has no such locks."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
+def _listen_unix_alone(address: UnixAddress, files: SocketFiles, backlog: int) -> ListeningSocket:
     _refuse_live_socket(address.path)
     try:
         if os.geteuid() == 0 and files.maker is not None and files.maker[0] != 0:

@@ -377,10 +377,22 @@ class Generation:
             signal.pthread_sigmask(signal.SIG_BLOCK, SERVER_SIGNALS)
             return self._wait()
 
-        # A limiter of its own: any number of templates may drain, and each holds a thread.
-        status = await trio.to_thread.run_sync(
-            wait, abandon_on_cancel=True, limiter=trio.CapacityLimiter(1)
-        )
+        try:
+            process = os.pidfd_open(self.template_pid)
+        except ProcessLookupError:
+            status = self._wait()
+        except (OSError, AttributeError):  # too many open files, a sandbox, or no Linux
+            # A limiter of its own: any number of templates may drain, and each holds a thread.
+            status = await trio.to_thread.run_sync(
+                wait, abandon_on_cancel=True, limiter=trio.CapacityLimiter(1)
+            )
+        else:
+            # No thread: there may be none to be had when a reload needs it.
+            try:
+                await trio.lowlevel.wait_readable(process)
+            finally:
+                os.close(process)
+            status = self._wait()
         self._receive()  # its last words
         self._asked_for.clear()
         self.has_ended = True

@@ -285,7 +285,8 @@ class _Supervisor:
     async def _preserve(self) -> None:
         # In a thread: some megabytes are read while the first workers come up.
         if self.program is None:
-            self.program = await trio.to_thread.run_sync(preserve_program)
+            with contextlib.suppress(RuntimeError):  # no thread is to be had
+                self.program = await trio.to_thread.run_sync(preserve_program)
 
     async def rehearse(self) -> None:
         """Bring up a worker that accepts nothing, have it answer, and end it.

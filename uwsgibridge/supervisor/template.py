@@ -69,6 +69,9 @@ def main(control_descriptor: int) -> int:
         set_title(settings.title, "template")
         raise_oom_score(settings.worker_oom_score)
         _disregard_signals()
+        # A worker has it from its fork until it takes it in its own way: it is asked for its stacks as soon as
+        # it is known, and the default would end it.
+        signal.signal(DUMP_SIGNAL, disregard)
         see_to_the_end()
         reopen_log_at_signal(settings)
         # Blocked by the supervisor as it started this.
