@@ -3,17 +3,23 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 8080
+# An environment of its own: it holds a gigabyte, and `make test` is not to depend on what is in it.
+APPLICATIONS := $(VENV)-applications
 
-.PHONY: help demo test check format fuzz soak bench clean
+.PHONY: help demo test test-applications check format fuzz soak bench clean
 
 help: ## show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 demo: $(VENV)/.demo ## the demo page behind a private Nginx: http://127.0.0.1:8080
 	$(BIN)/uwsgibridge demo --port $(PORT)
 
 test: $(VENV)/.test ## all tests; the Docker Compose half where an engine answers
 	$(BIN)/python -m pytest --numprocesses=2 --dist=loadscope --no-loadscope-reorder
+
+test-applications: $(APPLICATIONS)/.test ## MCP, Gradio, Django Channels and others, each behind a real Nginx; many packages
+	UWSGIBRIDGE_REQUIRE_APPLICATIONS=1 $(APPLICATIONS)/bin/python -m pytest \
+	  --numprocesses=2 --dist=loadscope --no-loadscope-reorder integration/applications
 
 check: $(VENV)/.check ## ruff, its formatter, and mypy --strict
 	$(BIN)/ruff check .
@@ -34,7 +40,7 @@ bench: $(VENV)/.bench ## side by side with uWSGI, gunicorn and uvicorn behind on
 	$(BIN)/python -m benchmarks $(ARGS)
 
 clean: ## remove the virtual environment and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(APPLICATIONS) .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 # What is installed is said first: it takes about a minute, in which pip is silent.
 INSTALLING = @echo "Installing into $(VENV), which is done once and takes about a minute:"
@@ -55,6 +61,12 @@ $(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
 $(VENV)/.test: pyproject.toml | $(VENV)/bin/python
 	$(INSTALLING) "uwsgibridge, Nginx, pytest and web frameworks ..."
 	@$(BIN)/python -m pip install --quiet --editable '.[test]'
+	@touch $@
+
+$(APPLICATIONS)/.test: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m venv $(APPLICATIONS)
+	$(APPLICATIONS)/bin/python -m pip install --quiet --upgrade pip
+	$(APPLICATIONS)/bin/python -m pip install --quiet --editable '.[applications]'
 	@touch $@
 
 $(VENV)/.check: pyproject.toml | $(VENV)/bin/python

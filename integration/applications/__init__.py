@@ -1,0 +1,1 @@
+"""Applications that people run today, behind a real Nginx, with what their users do."""

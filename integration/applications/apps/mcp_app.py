@@ -1,0 +1,33 @@
+"""A server of the Model Context Protocol by its own SDK, over both of its HTTP transports."""
+
+from __future__ import annotations
+
+import anyio
+from mcp.server.mcpserver import Context, MCPServer
+from starlette.responses import PlainTextResponse
+
+server = MCPServer("tools")
+
+
+@server.tool()
+def add(a: int, b: int) -> int:
+    """Add two numbers, in a thread."""
+    return a + b
+
+
+@server.tool()
+async def count(to: int, ctx: Context) -> str:
+    """Count, and tell of each step."""
+    for step in range(to):
+        await ctx.report_progress(step + 1, to)
+        await anyio.sleep(0.01)
+    return f"counted to {to}"
+
+
+@server.custom_route("/up", methods=["GET"])
+async def up(_request):
+    return PlainTextResponse("up")
+
+
+streamable = server.streamable_http_app()
+sse = server.sse_app()
