@@ -73,7 +73,9 @@ def _params(_site: Site) -> list[str]:
         "uwsgi_param DOCUMENT_ROOT $document_root;",
         "uwsgi_param CONTENT_TYPE $content_type;",
         "uwsgi_param CONTENT_LENGTH $content_length;",
-        "# HTTP_HOST is the client's own Host header, port and all: nothing is set here.",
+        "# HTTP_HOST comes by itself, port and all. From nginx 1.29.5 on it is the host that Nginx chose its",
+        "# server by; before, the client's Host header, even where the client asks for another host's URL.",
+        "# Where TLS ends in front of Nginx, put behind this include: uwsgi_param HTTPS on;",
         "# A client's Proxy header stays outside (httpoxy).",
         'uwsgi_param HTTP_PROXY "" if_not_empty;',
     ]
