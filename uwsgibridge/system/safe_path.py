@@ -211,7 +211,8 @@ class _Walk:
     def _look_around(self) -> os.stat_result:
         """Note whether the directory that was reached can be changed by another user than root."""
         here = os.fstat(self._directory)
-        if self._exposed is None and not here.st_mode & stat.S_ISVTX:
+        is_open = not here.st_mode & stat.S_ISVTX and not _is_read_only(self._directory)
+        if self._exposed is None and is_open:
             self._exposed = exposure_of(here, "/" + "/".join(self._path))
         return here
 
@@ -267,6 +268,14 @@ class _Walk:
 def _steps(path: str) -> list[str]:
     """Give the names in a path, the first one last."""
     return [it for it in reversed(path.split("/")) if it not in {"", "."}]
+
+
+def _is_read_only(directory: int) -> bool:
+    """Whether its file system is; Kubernetes mounts configuration so, writable for all by its mode."""
+    try:
+        return bool(os.fstatvfs(directory).f_flag & os.ST_RDONLY)
+    except OSError:
+        return False
 
 
 def _device_of(path: str) -> int | None:
