@@ -16,6 +16,7 @@ from hashlib import sha1
 from typing import Final
 
 from uwsgibridge.protocol.errors import InvalidResponse, ProtocolError
+from uwsgibridge.protocol.message_buffer import MessageBuffer
 from uwsgibridge.protocol.request import Request
 from uwsgibridge.protocol.response import encode_lines
 from uwsgibridge.protocol.websocket_deflate import (
@@ -156,8 +157,8 @@ class WebSocket:
         self._max_message_bytes = max_message_bytes
         # The message that is under way. In one buffer: however small its fragments are, it takes no
         # more memory than its bytes.
+        self._buffer = MessageBuffer(max_message_bytes)
         self._kind: Opcode | None = None
-        self._buffer = bytearray()
         self._whole = b""  # a message that came in one piece
         self._inflation: Inflation | None = None
         self._utf8: codecs.IncrementalDecoder | None = None
@@ -294,7 +295,7 @@ class WebSocket:
                 self._take(b"", ends=True)
         if not ends:
             return None
-        message = Message(self._whole or bytes(self._buffer), self._kind is Opcode.TEXT)
+        message = Message(self._whole or self._buffer.take(), self._kind is Opcode.TEXT)
         self._forget_message()
         return message
 
@@ -328,7 +329,7 @@ class WebSocket:
         if ends and not self._buffer:
             self._whole = payload
         else:
-            self._buffer += payload
+            self._buffer.append(payload)
 
     def _check_utf8(self, payload: bytes, *, ends: bool) -> None:
         """Check a part of a text; in steps, as the text may be larger than its bytes."""
@@ -342,8 +343,7 @@ class WebSocket:
     def _forget_message(self) -> None:
         self._kind = None
         self._whole = b""
-        if self._buffer:
-            self._buffer = bytearray()
+        self._buffer.clear()
         self._inflation = self._utf8 = None
 
     def _end(self) -> None:
