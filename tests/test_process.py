@@ -159,6 +159,18 @@ def tell_ignored_at_exit():
     atexit.register(tell_ignored, "at the very end")
 
 
+def looping_hook():
+    """Run loops of its own, as one does that closes a pool of connections."""
+    import asyncio
+
+    import anyio
+
+    asyncio.run(asyncio.sleep(0))
+    anyio.run(anyio.sleep, 0)
+    anyio.run(anyio.sleep, 0, backend="trio")
+    tell("ran loops")
+
+
 def hanging_hook():
     threading.Event().wait()
 
@@ -393,6 +405,29 @@ def test_second_signal_shortens_the_wait_for_threads(workers: str, directory: Pa
             process.events.wait(event="stopping: running requests may end")
             process.signal(signal.SIGINT)
             assert process.wait() == 0
+
+
+@EVERY_COUNT
+@pytest.mark.parametrize(
+    ("app", "path"), [("apps:asgi", "/thread"), ("apps:lasting", "/hangs"), ("apps:asgi", "/begun")]
+)
+def test_hook_may_run_loops_whatever_was_broken_off(
+    workers: str, app: str, path: str, directory: Path
+):
+    options = ("--graceful-timeout-seconds", SHORT_SECONDS, "--on-worker-exit", "apps:looping_hook")
+    with (
+        lasting(directory, workers, *options, "--loop", "asyncio", app=app) as process,
+        connect(addresses(process, directory)[0]) as connection,
+    ):
+        connection.sendall(packet(path, method="POST", content_length=10))
+        if app == "apps:asgi":
+            read_until(connection, b"begun ")
+        else:
+            process.events.wait(event="hangs")
+        assert process.stop() == 0
+
+    assert process.events.find(event="ran loops")
+    assert process.events.other_text() == ""
 
 
 @EVERY_COUNT

@@ -202,7 +202,11 @@ def _serve_between_hooks(service: _Service) -> None:
                 companion=service.companion,
                 exit_now=exit_now,
             )
-            trio.run(_run_until_signal, worker, service)
+            try:
+                trio.run(_run_until_signal, worker, service)
+            finally:
+                if worker.leaves_something:
+                    exit_now()
     finally:
         on_exit()
 
@@ -326,14 +330,18 @@ def _run_as_guest(service: _Service, exit_now: Callable[[], None]) -> None:
             service.logger,
             host_loop=loop,
             companion=service.companion,
-            exit_now=exit_now,
         )
         guest = loop.run_guest(
             _run_until_signal, worker, service, has_wakeup_descriptor=has_wakeup_descriptor
         )
         # Runner.run() would take SIGINT for itself; the guest has it.
-        with _without_sigint_handling():
-            runner.run(guest)
+        try:
+            with _without_sigint_handling():
+                runner.run(guest)
+        finally:
+            # Not earlier, within a turn of either loop: what the hook calls may run a loop of its own.
+            if worker.leaves_something:
+                exit_now()
 
 
 @contextlib.contextmanager

@@ -200,11 +200,13 @@ class Worker:
         host_loop: the loop that runs this thread, where trio is its guest; without one the ASGI
             applications run as trio tasks.
         companion: what accompanies it.
-        exit_now: called at the very end where requests were broken off and their threads go on; it
-            is not to return. Without it, Python waits for those threads.
+        exit_now: called at the very end where tasks of trio were broken off and go on, so that `run`
+            can't end; it is not to return.
 
     Attributes:
         is_last: whether nobody accepts on its inherited sockets after it.
+        leaves_something: whether requests were broken off, and they or their threads go on; final when
+            `run` has ended. Python, or an event loop's own end, would wait for them.
     """
 
     def __init__(
@@ -230,6 +232,7 @@ class Worker:
         self._unfit = trio.Event()
         self._unfit_reason = ""
         self._broke_off = False
+        self.leaves_something = False
         self._hurry = trio.CancelScope()
 
     async def run(
@@ -357,12 +360,18 @@ class Worker:
                         for host in reversed(started):
                             await host.stop()
                         self._companion.detach()
-                        holds = not self._is_idle() or holding_threads()
-                        is_stuck = (self._broke_off and holds) or self._tasks_remain()
-                        if is_stuck and self._exit_now is not None:
-                            self._exit_now()
+                        self._look_what_is_left()
         finally:
             hangups.close()
+
+    def _look_what_is_left(self) -> None:
+        holds_on = self._tasks_remain()
+        goes_on = holds_on or (
+            self._broke_off and any(host.admission.in_flight for host in self._hosts)
+        )
+        self.leaves_something = goes_on or (self._broke_off and bool(holding_threads()))
+        if goes_on and self._host_loop is None and self._exit_now is not None:
+            self._exit_now()  # a task of trio that does not end keeps its loop from ending
 
     def _owned(self, sockets: Sequence[ListeningSocket]) -> Iterator[socket.socket | Connection]:
         """List what is open at this moment and nobody else is to have."""
