@@ -106,6 +106,14 @@ def test_a_bridge_that_is_too_slow_is_stopped(tmp_path):
     assert not Path(f"/proc/{bridge.pid}").exists()
 
 
+def test_a_stack_may_have_more_time_to_start_or_less(tmp_path):
+    (tmp_path / "slow.py").write_text("import signal\nsignal.pause()\n")
+    stack = LocalStack("slow:application", app_dir=tmp_path, start_timeout_seconds=0.5)
+    with pytest.raises(StackError, match=r"does not listen within 0\.5 s"):
+        stack.start()
+    assert not Path(f"/proc/{stack.pid}").exists()
+
+
 def test_a_signal_ends_a_bridge(app_dir):
     with BridgeProcess(
         *("greeting:application", "--app-dir", str(app_dir), "--bind", "127.0.0.1:0")

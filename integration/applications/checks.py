@@ -24,13 +24,10 @@ import requests
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection
 
-from integration.applications.site import ON_ASYNCIO, Kind, Site
+from integration.applications.site import ON_ASYNCIO, PATIENCE_SECONDS, Kind, Site
 from integration.workers import wait_gone
 from uwsgibridge.control_client import ask
 from uwsgibridge.testing import Site as NginxSite
-
-# Loading pandas and the like takes its time on a busy machine: what takes longer hangs.
-PATIENCE_SECONDS: Final = 60.0
 
 # A client that left is noticed at once; figures of workers come each second.
 ABORT_SECONDS: Final = 8.0

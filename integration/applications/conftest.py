@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from integration.applications.sink import Sink
-from integration.applications.site import Kind, Site
+from integration.applications.site import PATIENCE_SECONDS, Kind, Site
 from uwsgibridge.testing import LocalStack
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ def running(
         },
         site=checks.nginx,
         nginx_directives=checks.nginx_directives,
+        start_timeout_seconds=PATIENCE_SECONDS,
         graceful_timeout_seconds=checks.graceful_timeout_seconds,
     )
     stack.start()

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from integration.applications.sink import Sink
     from uwsgibridge.testing import LocalStack
 
+# Loading pandas and the like takes its time on a busy machine: what takes longer hangs.
+PATIENCE_SECONDS: Final = 90.0
+
 _LOOK_AGAIN_SECONDS: Final = 0.05
 
 

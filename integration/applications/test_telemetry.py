@@ -15,7 +15,6 @@ import requests
 
 from integration.applications.checks import (
     ABORT_SECONDS,
-    PATIENCE_SECONDS,
     Checks,
     downloading,
     in_background,
@@ -24,7 +23,7 @@ from integration.applications.checks import (
     streaming,
 )
 from integration.applications.sink import Sink
-from integration.applications.site import ON_EVERY_LOOP, ON_THREADS, Kind, Site
+from integration.applications.site import ON_EVERY_LOOP, ON_THREADS, PATIENCE_SECONDS, Kind, Site
 from integration.workers import wait_gone
 from uwsgibridge.control_client import ask
 

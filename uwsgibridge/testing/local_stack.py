@@ -39,6 +39,7 @@ class LocalStack:
         site: options of Nginx; its upstream and its address are set here.
         nginx_directives: lines for the ``server`` block. In a location of their own,
             ``uwsgi_pass $uwsgibridge_upstream;`` leads to the bridge.
+        start_timeout_seconds: how long it may take until the bridge listens.
         graceful_timeout_seconds: how long running requests may take at the end.
     """
 
@@ -54,6 +55,7 @@ class LocalStack:
         environment: Mapping[str, str] | None = None,
         site: Site | None = None,
         nginx_directives: str = "",
+        start_timeout_seconds: float = 20.0,
         graceful_timeout_seconds: float = 5.0,
     ) -> None:
         self._app = app
@@ -64,6 +66,7 @@ class LocalStack:
         self._environment = environment
         self._site = site or Site()
         self._nginx_directives = nginx_directives
+        self._start_timeout_seconds = start_timeout_seconds
         self._graceful_timeout_seconds = graceful_timeout_seconds
         self._running: contextlib.ExitStack | None = None
         self._bridge: BridgeProcess | None = None
@@ -123,6 +126,7 @@ class LocalStack:
                 *("--frontend-buffer-bytes", str(self._site.uwsgi_buffer_bytes)),
                 *self._serve_args,
                 environment=self._environment,
+                start_timeout_seconds=self._start_timeout_seconds,
                 graceful_timeout_seconds=self._graceful_timeout_seconds,
             )
             undo.enter_context(self._bridge)
