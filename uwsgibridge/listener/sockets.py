@@ -88,9 +88,10 @@ class ListeningSocket:
         return isinstance(self.address, DescriptorAddress)
 
     def close(self) -> None:
-        """Close, and remove the socket file; does nothing when that was done."""
-        self.socket.close()
+        """Remove the socket file, and close; does nothing when that was done."""
+        # In this order, nobody finds a file that nobody listens at.
         self.remove_file()
+        self.socket.close()
 
     def remove_file(self) -> None:
         """Remove the socket file if it is still the one that we made."""
