@@ -235,6 +235,15 @@ def test_none_runs():
     )
 
 
+def test_directory_that_is_not_looked_into_is_named():
+    path = default_control_path(42)
+    assert path is not None
+    path.parent.chmod(0o755)
+    assert fail(run("status")).endswith(
+        f"PATH. Not looked into: {path.parent}: its mode is 755, not 700: others could pose as the supervisor."
+    )
+
+
 def test_several_run():
     supervisors = {42: FakeSupervisor(), 43: FakeSupervisor()}
     supervisors[43].status_answer |= {"pid": 43, "name": "shop:app"}

@@ -7,13 +7,14 @@ import os
 import socket
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from uwsgibridge.config.control_path import (
     default_control_path,
+    directories_passed_over,
     find_control_sockets,
     remove_stale_sockets,
 )
@@ -123,6 +124,53 @@ def test_nothing_is_writable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
     assert default_control_path(42) is None
     assert find_control_sockets() == []
+
+
+# What is said of it.
+
+
+def test_nothing_is_said_of_what_can_be_used(temporary: Path, runtime: Path) -> None:
+    assert directories_passed_over() == []
+    default_control_path(42)
+    assert directories_passed_over() == []
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda it: it.write_text(""), "it is no directory"),
+        (lambda it: it.mkdir(mode=0o755), "its mode is 755, not 700"),
+        (lambda it: it.symlink_to("/"), "it is no directory"),
+    ],
+)
+def test_directory_that_is_passed_over_is_named(
+    make: Callable[[Path], object], said: str, temporary: Path
+) -> None:
+    make(own_directory(temporary))
+    (sentence,) = directories_passed_over()
+    assert sentence.startswith(f"{own_directory(temporary)}: {said}")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
+def test_owner_of_a_directory_that_is_passed_over_is_named(runtime: Path, temporary: Path) -> None:
+    own_directory(temporary).mkdir(mode=0o700)
+    os.chown(own_directory(temporary), NOBODY, NOBODY)
+    os.chown(runtime, NOBODY, NOBODY)
+    assert [it.partition(" belongs to ")[0::2] for it in directories_passed_over()] == [
+        (f"{runtime}: it", f"nobody (user {NOBODY})"),
+        (
+            f"{own_directory(temporary)}: it",
+            f"nobody (user {NOBODY}), who could pose as the supervisor",
+        ),
+    ]
+
+
+def test_path_that_is_too_long_is_said(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = temporary / ("x" * 90)
+    long.mkdir()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(long))
+    (sentence,) = directories_passed_over(42)
+    assert f"{long}/uwsgibridge/42.sock is too long" in sentence
 
 
 # Finding.

@@ -46,11 +46,14 @@ BELOW: Final[dict[str, set[str]]] = {
     "identity": {"config", "listener", "system"},
     "standing": {"config", "telemetry", "listener", "identity", "system"},
     "exit_status": {"config", "telemetry", "hosts", "listener", "identity", "system"},
+    "announcement": {"_version", "config", "listener", "telemetry"},
     "serving": {*_HOSTING, "listener", "error_groups", "exit_status"},
     "process_end": {"config", "telemetry", "hosts", "exit_status"},
-    "process": {*_SERVING, "process_end", "identity"},
+    "process": {*_SERVING, "announcement", "process_end", "identity"},
     "watching": {"config"},
-    "supervisor": {*_SERVING, "_version", "process", "process_end", "server_signals", "identity", "watching", "system"},
+    "supervisor": {
+        *_SERVING, "_version", "announcement", "process", "process_end", "server_signals", "identity", "watching", "system",
+    },
     # Beside them: these speak to the bridge from outside, or generate what stands in front of it.
     "client": {*_WIRE, "config"},
     "control_client": {"config"},

@@ -489,6 +489,8 @@ def test_idle_process_stops_at_once(directory: Path):
         assert process.stop() == 0
 
     assert [event["event"] for event in process.events.find(level="info")] == [
+        "worker started",
+        "started",
         "listening",
         "listening",
         "stopping: running requests may end",
@@ -535,7 +537,9 @@ def test_end_of_the_lifeline_stops(directory: Path):
 
 
 def without_uvloop(directory: Path) -> None:
-    (directory / "uvloop.py").write_text("raise ImportError\n")
+    (directory / "uvloop.py").write_text(
+        "raise ModuleNotFoundError(\"No module named 'uvloop'\", name='uvloop')\n"
+    )
 
 
 def test_loop_auto_does_without_uvloop(directory: Path):

@@ -1,14 +1,13 @@
-"""Lines on a pipe: whole, whoever else writes; and nothing fails where they can't be written."""
+"""Lines on their way: whole, whoever else writes; and nothing fails where they can't be written."""
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import select
-import signal
 import subprocess
 import sys
-import threading
 from collections import Counter
 from collections.abc import Iterator
 
@@ -16,8 +15,10 @@ import pytest
 
 from tests.log_events import PATIENCE_SECONDS
 from uwsgibridge.telemetry.line_stream import LineStream
+from uwsgibridge.telemetry.outlet import Outlet
 
-LINES_EACH = 100
+# What four threads write fits what is kept for a reader that is slow.
+LINES_EACH = 50
 
 # Four threads, each with lines of a letter of its own; all but the last byte is that letter.
 WRITE_MANY = f"""
@@ -56,7 +57,7 @@ def start(code: str, writer: int, *arguments: str) -> subprocess.Popen[bytes]:
 @pytest.mark.parametrize(
     ("letters", "size"),
     [
-        (("abcd",), 200_000),
+        (("abcd",), 5_000),
         (("abcd", "efgh", "ijkl"), min(select.PIPE_BUF, 4096)),
     ],
     ids=["one-process", "three-processes"],
@@ -83,54 +84,45 @@ def test_lines_are_whole_for_a_reader_that_is_slow(letters: tuple[str, ...], siz
 def test_line_is_one_write(
     monkeypatch: pytest.MonkeyPatch, pipe: tuple[io.FileIO, io.TextIOWrapper]
 ):
-    written = []
-    real = os.write
+    sent = []
+    real = Outlet.send
 
-    def write(descriptor: int, data: bytes) -> int:
-        written.append(bytes(data))
-        return real(descriptor, data)
+    def send(outlet: Outlet, data: bytes | memoryview) -> int:
+        sent.append(bytes(data))
+        return real(outlet, data)
 
-    monkeypatch.setattr(os, "write", write)
+    monkeypatch.setattr(Outlet, "send", send)
     LineStream(pipe[1]).write("one\n")
-    assert written == [b"one\n"]
+    assert sent == [b"one\n"]
     assert pipe[0].read(100) == b"one\n"
 
 
 def test_write_that_was_partial_goes_on(
     monkeypatch: pytest.MonkeyPatch, pipe: tuple[io.FileIO, io.TextIOWrapper]
 ):
-    real = os.write
-    monkeypatch.setattr(os, "write", lambda descriptor, data: real(descriptor, data[:3]))
+    real = Outlet.send
+    monkeypatch.setattr(Outlet, "send", lambda outlet, data: real(outlet, data[:3]))
     LineStream(pipe[1]).write("in four pieces\n")
     LineStream(pipe[1]).write("another\n")
     assert pipe[0].read(100) == b"in four pieces\nanother\n"
 
 
-def test_what_does_not_fit_a_nonblocking_pipe_is_lost_and_nothing_else(
-    pipe: tuple[io.FileIO, io.TextIOWrapper],
+def test_disk_that_is_full_cuts_no_line_but_the_last(
+    monkeypatch: pytest.MonkeyPatch, pipe: tuple[io.FileIO, io.TextIOWrapper]
 ):
-    reader, writer = pipe
-    os.set_blocking(writer.fileno(), False)
-    stream = LineStream(writer)
-    for number in range(10_000):
-        stream.write(f"{number:099}\n")
-    received = (reader.read(1_000_000) or b"").splitlines()
-    assert 100 < len(received) < 10_000
-    assert received == [b"%099d" % number for number in range(len(received))]
-    stream.write("is there\n")
-    assert reader.read(1_000_000) == b"is there\n"
+    real, room = Outlet.send, [9, -1, 100, 100, 100]
 
+    def send(outlet: Outlet, data: bytes | memoryview) -> int:
+        bytes_left = room.pop(0)
+        if bytes_left < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(outlet, data[:bytes_left])
 
-def test_line_after_one_that_was_cut_off_is_whole(pipe: tuple[io.FileIO, io.TextIOWrapper]):
-    reader, writer = pipe
-    os.set_blocking(writer.fileno(), False)
-    stream = LineStream(writer)
-    stream.write("x" * 1_000_000 + "\n")
-    received = reader.read(1_000_000) or b""
-    assert set(received) == {ord("x")}
-    for line in ("one\n", "two\n"):
-        LineStream(writer).write(line)
-    assert reader.read(1_000_000) == b"\none\ntwo\n"
+    monkeypatch.setattr(Outlet, "send", send)
+    stream = LineStream(pipe[1])
+    for line in ("the first line\n", "the second\n", "the third\n"):
+        stream.write(line)
+    assert pipe[0].read(100) == b"the first\nthe second\nthe third\n"
 
 
 def test_reader_that_has_gone_is_no_failure(pipe: tuple[io.FileIO, io.TextIOWrapper]):
@@ -167,18 +159,20 @@ def test_what_can_not_be_encoded_is_escaped(encoding: str, expected: bytes):
 
 
 FORK = """
-import os, sys, threading, time
+import os, sys
 from uwsgibridge.telemetry.line_stream import LineStream
 
 full, other = os.pipe()
-threading.Thread(target=LineStream(open(other, "w")).write, args=("x" * 1_000_000,), daemon=True).start()
-# Once there is something in the pipe, that thread is in its write, and stays there.
-os.set_blocking(full, True)
-os.read(full, 1)
+stream = LineStream(open(other, "w"))
+stream.write("x" * 1_000_000 + "\\n")
+# The parent keeps what is left of it, and a thread of its own waits to write that.
 if os.fork() == 0:
     LineStream(sys.stderr).write("of the fork\\n")
+    # Whatever the parent holds at the moment of the fork, the child has a lock of its own.
+    stream.write("lost\\n")
     os._exit(0)
 _, status = os.wait()
+assert len(os.read(full, 1_000_000)) == 65_536
 os._exit(status)
 """
 
@@ -196,38 +190,88 @@ def test_fork_of_a_process_that_is_writing_can_write():
 INTERRUPTED = """
 import os, signal, sys
 from uwsgibridge.telemetry.line_stream import LineStream
+from uwsgibridge.telemetry.outlet import Outlet
 
 stream = LineStream(sys.stderr)
 
 def handle(number, frame):
-    os.write(1, b"handled")
     stream.write("of the handler\\n")
 
 signal.signal(signal.SIGUSR1, handle)
-os.write(1, b"ready")
-stream.write("x" * 1_000_000 + "\\n")
+real = Outlet.send
+
+def send(outlet, data):
+    if bytes(data[:1]) == b"x":
+        signal.raise_signal(signal.SIGUSR1)
+    return real(outlet, data[:10])
+
+Outlet.send = send
+stream.write("x" * 40 + "\\n")
 """
 
 
-def test_signal_handler_can_write_while_its_thread_does():
-    with subprocess.Popen(
+def test_line_of_a_signal_handler_comes_behind_the_one_that_it_interrupts():
+    finished = subprocess.run(
         [sys.executable, "-c", INTERRUPTED],
+        stderr=subprocess.PIPE,
+        timeout=PATIENCE_SECONDS,
+        check=True,
+    )
+    lines = finished.stderr.splitlines()
+    assert lines[0] == b"x" * 40
+    assert set(lines[1:]) == {b"of the handler"}
+
+
+OWN = """
+import os, sys
+from uwsgibridge.telemetry.line_stream import give_up_own_standard_error, own_standard_error, say, standard_error
+
+own_standard_error()
+stream = standard_error()
+say("one")
+{happens}
+stream.write("two\\n")
+assert standard_error() is stream
+"""
+
+
+@pytest.mark.parametrize(
+    "happens",
+    [
+        "sys.stderr.close()",
+        "sys.stderr = None",
+        "sys.stderr = open(os.devnull, 'w')",
+        "os.close(2); taken = os.open(os.devnull, os.O_RDWR); assert taken == 2",
+        "os.dup2(os.open(os.devnull, os.O_RDWR), 2)",
+    ],
+)
+def test_log_goes_on_whatever_becomes_of_standard_error(happens: str):
+    finished = subprocess.run(
+        [sys.executable, "-c", OWN.format(happens=happens)],
+        stderr=subprocess.PIPE,
+        timeout=PATIENCE_SECONDS,
+        check=True,
+    )
+    assert finished.stderr == b"one\ntwo\n"
+
+
+def test_child_that_gives_it_up_has_nothing_of_it_but_descriptor_2():
+    # The reader sees the end while the child goes on, for it has closed that.
+    happens = (
+        "give_up_own_standard_error(); stream.write('child\\n'); os.close(2); "
+        "stream.write('not in whatever is number 2 now\\n'); "
+        "os.write(1, b'.'); os.read(0, 1)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", OWN.format(happens=happens).replace('stream.write("two', "#")],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        bufsize=0,
     ) as process:
-        deadline = threading.Timer(PATIENCE_SECONDS, process.kill)
-        deadline.start()
+        assert process.stdin is not None
         assert process.stdout is not None
         assert process.stderr is not None
-        assert process.stdout.read(5) == b"ready"
-        received = process.stderr.read(1)  # it has begun, and can't end
-        process.send_signal(signal.SIGUSR1)
-        assert process.stdout.read(7) == b"handled"
-        while piece := process.stderr.read(100_000):
-            received += piece
-        deadline.cancel()
-        deadline.join()
-    assert process.returncode == 0
-    assert received.count(b"of the handler\n") == 1
-    assert received.count(b"x") == 1_000_000
+        assert process.stdout.read(1) == b"."
+        assert process.stderr.read() == b"one\nchild\n"
+        process.stdin.close()
+        assert process.wait(PATIENCE_SECONDS) == 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Iterator
 from typing import Final
 
@@ -11,6 +10,7 @@ from uwsgibridge.config.settings import SettingsError
 from uwsgibridge.hosts.loading import ApplicationError
 from uwsgibridge.listener.sockets import BindError
 from uwsgibridge.system.pid_file import PidFileError
+from uwsgibridge.telemetry.line_stream import say
 from uwsgibridge.telemetry.log_file import LogFileError
 
 EXIT_FAILURE: Final = 1
@@ -55,7 +55,7 @@ def show_failure() -> Iterator[Outcome]:
         outcome.status = EXIT_USAGE
     except ApplicationError as error:
         if error.traceback_text:
-            print(error.traceback_text, file=sys.stderr)
+            say(error.traceback_text)
         _say(str(error))
         outcome.status = EXIT_APPLICATION
     except WorkerUnfit as error:
@@ -69,4 +69,4 @@ def show_failure() -> Iterator[Outcome]:
 
 
 def _say(message: str) -> None:
-    print(f"Error: {message}", file=sys.stderr)
+    say(f"Error: {message}")

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import trio
 
+from uwsgibridge.announcement import announce
 from uwsgibridge.config.settings import Settings, SettingsError, parse_mount
 from uwsgibridge.error_groups import single_error
 from uwsgibridge.exit_status import show_failure
@@ -31,6 +32,7 @@ from uwsgibridge.serving import (
     check_prefixes,
     describe,
 )
+from uwsgibridge.telemetry.line_stream import say
 from uwsgibridge.telemetry.log_file import LogFileError, open_log_file
 from uwsgibridge.telemetry.logs import Logger
 
@@ -74,6 +76,7 @@ def run_process(
         lifeline = os.environ.get(LIFELINE_VARIABLE, "")
 
         def ready() -> None:
+            announce(app_name, settings, logger, sockets)
             for listening in sockets:
                 logger.info("listening", address=str(listening.address))
 
@@ -220,7 +223,7 @@ def reopen_log_at_signal(settings: Settings) -> None:
             open_log_file(path)
         except LogFileError as error:
             # Standard error still is the old file, which is better than none.
-            print(f"Error: {error}", file=sys.stderr)  # noqa: T201 - no logger is at hand
+            say(f"Error: {error}")
 
     signal.signal(signal.SIGUSR1, reopen if settings.log_file else disregard)
 
@@ -294,15 +297,35 @@ async def _run_until_signal(worker: Worker, service: _Service) -> None:
                     service.end.begin(drain_seconds)
                     serving.cancel()
 
+    def ready() -> None:
+        logger.info(
+            "worker started",
+            pid=os.getpid(),
+            apps=[_name_application(it) for it in service.applications],
+            loop=_name_loop(service),
+        )
+        service.ready()
+
     with single_error():
         async with trio.open_nursery() as nursery:
             await nursery.start(stop_on_signal)
             if service.lifeline is not None:
                 nursery.start_soon(_stop_without_starter, worker, service, serving)
             with service.end, serving:
-                await worker.run(service.sockets, ready=service.ready)
+                await worker.run(service.sockets, ready=ready)
             nursery.cancel_scope.cancel()
     logger.info("stopped")
+
+
+def _name_application(application: Application) -> str:
+    place = f" at {application.prefix}" if application.prefix else ""
+    return f"{application.name} ({application.interface}){place}"
+
+
+def _name_loop(service: _Service) -> str:
+    if not _needs_asyncio(service.applications, service.settings):
+        return "trio"
+    return type(asyncio.get_running_loop()).__module__.partition(".")[0]
 
 
 async def _stop_without_starter(worker: Worker, service: _Service, scope: trio.CancelScope) -> None:
@@ -321,7 +344,7 @@ def _needs_asyncio(applications: Sequence[Application], settings: Settings) -> b
 
 def _run_as_guest(service: _Service, exit_now: Callable[[], None]) -> None:
     """Run asyncio or uvloop in this thread, with trio as its guest."""
-    factory, has_wakeup_descriptor = _choose_loop(service.settings.loop)
+    factory, has_wakeup_descriptor = _choose_loop(service.settings.loop, service.logger)
     with _closing_without_thread(), asyncio.Runner(loop_factory=factory) as runner:
         loop = AsyncioLoop(runner.get_loop())
         worker = Worker(
@@ -368,16 +391,25 @@ def _without_sigint_handling() -> Any:
         signal.signal(signal.SIGINT, previous)
 
 
-def _choose_loop(name: str) -> tuple[Any, bool]:
+def _choose_loop(name: str, logger: Logger) -> tuple[Any, bool]:
     """Give the loop's factory, and whether it sets the wake-up descriptor for signals itself."""
     if name in {"auto", "uvloop"}:
         try:
             import uvloop
-        except ImportError:
+        except ImportError as error:
+            is_there = not (isinstance(error, ModuleNotFoundError) and error.name == "uvloop")
             if name == "uvloop":
                 raise SettingsError(
-                    "--loop uvloop: it is not installed; pip install 'uwsgibridge[uvloop]'"
+                    f"--loop uvloop: it can't be imported: {error}"
+                    if is_there
+                    else "--loop uvloop: it is not installed; pip install 'uwsgibridge[uvloop]'"
                 ) from None
+            if is_there:
+                logger.warning(
+                    "uvloop is installed and can't be imported: asyncio is used",
+                    reason=str(error),
+                    option="--loop",
+                )
         else:
             return uvloop.new_event_loop, True
     return asyncio.new_event_loop, False

@@ -20,6 +20,7 @@ from uwsgibridge.exit_status import EXIT_APPLICATION, EXIT_FAILURE, EXIT_USAGE
 from uwsgibridge.hosts.loading import ApplicationError
 from uwsgibridge.hosts.stacks import own_stack
 from uwsgibridge.hosts.threads import holding_threads
+from uwsgibridge.telemetry.line_buffer import finish_lines
 from uwsgibridge.telemetry.logs import Logger
 
 # Of hooks, threads and Python itself, when all that is ours has ended; less than a supervisor waits.
@@ -132,6 +133,7 @@ class ProcessEnd:
                 stack=own_stack(frame) if frame else "",
             )
         flush_output()
+        finish_lines()
         self._leave_silently()
 
     def _leave_silently(self) -> None:

@@ -22,7 +22,7 @@ from uwsgibridge.config.settings import (
 from uwsgibridge.connection import Connection
 from uwsgibridge.error_groups import single_error
 from uwsgibridge.exit_status import WorkerUnfit
-from uwsgibridge.hosts.access_log import AccessLog
+from uwsgibridge.hosts.access_log import AccessSink, make_access_log
 from uwsgibridge.hosts.asgi import AsgiHost
 from uwsgibridge.hosts.forked_copy import kept_from_copies
 from uwsgibridge.hosts.hangup import HangupWatcher
@@ -303,9 +303,7 @@ class Worker:
         loop = self._host_loop or TrioLoop(tasks)
         hangups = HangupWatcher(loop)
         try:
-            access_log = (
-                AccessLog(self._settings.access_log_format) if self._settings.access_log else None
-            )
+            access_log = make_access_log(self._settings, self._log)
             self._lingering = lingering = LingeringClose(
                 loop,
                 self._settings.linger_seconds,
@@ -387,7 +385,7 @@ class Worker:
         loop: Loop,
         hangups: HangupWatcher,
         lingering: LingeringClose,
-        access_log: AccessLog | None,
+        access_log: AccessSink | None,
     ) -> Host:
         settings = self._settings
         reporter = Reporter(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
@@ -17,6 +16,7 @@ from uwsgibridge.identity import (
     set_title,
 )
 from uwsgibridge.system.pid_file import PidFile, PidFileError
+from uwsgibridge.telemetry.line_stream import say
 from uwsgibridge.telemetry.log_file import LogFileError, open_log_file
 
 # Sockets, event loops and three for each of some workers; an application has needs of its own.
@@ -48,7 +48,7 @@ def take_standing(settings: Settings, *, upgraded: bool = False) -> Iterator[Cal
         except LogFileError as error:
             if not upgraded:
                 raise
-            print(f"Error: {error}", file=sys.stderr)  # noqa: T201 - to the old file, which stays
+            say(f"Error: {error}")  # to the old file, which stays
     set_title(settings.title, "supervisor" if settings.workers else "worker")
 
     def bound() -> None:
@@ -62,7 +62,7 @@ def take_standing(settings: Settings, *, upgraded: bool = False) -> Iterator[Cal
             except PidFileError as error:
                 if not upgraded:
                     raise
-                print(f"Error: {error}", file=sys.stderr)  # noqa: T201 - no reason to end what serves
+                say(f"Error: {error}")
         yield bound
 
 

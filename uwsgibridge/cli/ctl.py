@@ -16,7 +16,7 @@ from typing import Any, Final
 import click
 
 from uwsgibridge.cli.status_table import format_rates, format_status
-from uwsgibridge.config.control_path import find_control_sockets
+from uwsgibridge.config.control_path import directories_passed_over, find_control_sockets
 from uwsgibridge.control_client import (
     CommandRefusedError,
     ControlConnection,
@@ -247,9 +247,10 @@ def _choose_socket(named: str | None) -> Path:
         return Path(named)
     found = find_control_sockets()
     if not found:
+        passed_over = "".join(f"\nNot looked into: {it}." for it in directories_passed_over())
         raise click.ClickException(
             "No supervisor with a control socket runs as this user: name the socket with "
-            "--control-socket PATH."
+            f"--control-socket PATH.{passed_over}"
         )
     if len(found) > 1:
         lines = "".join(f"\n  {path}  {_describe(path)}".rstrip() for path in found)

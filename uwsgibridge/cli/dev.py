@@ -70,7 +70,8 @@ def command(app: str | None, port: int, nginx: str | None, reload: bool, **value
     """Serve APP behind a private Nginx, for development.
 
     The Nginx is a real one, with the configuration that "uwsgibridge nginx" prints; it needs no root,
-    lives in a temporary directory, and goes with Ctrl-C. Python files below --app-dir are watched.
+    lives in a temporary directory, and goes with Ctrl-C. Python files below --app-dir are watched, and
+    each request is a line at the terminal (--no-access-log: none).
 
     \b
     uwsgibridge dev mysite.wsgi:application
@@ -82,7 +83,7 @@ def command(app: str | None, port: int, nginx: str | None, reload: bool, **value
         require("watchfiles", "--reload", "dev")
     from uwsgibridge.development import Watched
 
-    settings = make_settings({**values, "workers": 0})
+    settings = make_settings({**values, **_access_log(values), "workers": 0})
     if app is None and not settings.mount:
         raise click.UsageError("name an application to serve: uwsgibridge dev module:attribute")
     run_behind_nginx(
@@ -98,6 +99,14 @@ def command(app: str | None, port: int, nginx: str | None, reload: bool, **value
         else None,
         banner=lambda url: [f"{url}/ is up; Ctrl-C stops it."],
     )
+
+
+def _access_log(values: dict[str, Any]) -> dict[str, Any]:
+    """Have a short line for each request, unless something else was asked for."""
+    source = click.get_current_context().get_parameter_source("access_log")
+    wanted = source is click.core.ParameterSource.DEFAULT or values["access_log"]
+    form = values["access_log_format"]
+    return {"access_log": wanted, "access_log_format": "short" if form == "auto" else form}
 
 
 def run_behind_nginx(

@@ -38,6 +38,7 @@ def command(app: str | None, **values: Any) -> None:
     from uwsgibridge.exit_status import show_failure
     from uwsgibridge.standing import take_standing
     from uwsgibridge.supervisor.heritage import REHEARSAL_VARIABLE, check_takeover, is_upgrade
+    from uwsgibridge.telemetry.line_stream import own_standard_error
     from uwsgibridge.telemetry.logs import make_logger
 
     with show_failure() as outcome, contextlib.ExitStack() as stack:
@@ -48,8 +49,11 @@ def command(app: str | None, **values: Any) -> None:
             logger = make_logger(settings.log_format, settings.log_level)
             rehearse_takeover(app, settings, logger)
         else:
+            own_standard_error()
             bound = stack.enter_context(take_standing(settings, upgraded=is_upgrade()))
-            logger = make_logger(settings.log_format, settings.log_level)
+            logger = make_logger(
+                settings.log_format, settings.log_level, buffer_bytes=settings.log_buffer_bytes
+            )
             if settings.workers:
                 from uwsgibridge.supervisor.supervisor import run_supervisor as run
             else:

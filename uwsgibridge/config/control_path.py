@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import socket
 import stat
 import tempfile
@@ -35,6 +36,30 @@ def default_control_path(pid: int) -> Path | None:
         if _is_ours_alone(directory) and _fits(path):
             return path
     return None
+
+
+def directories_passed_over(pid: int = 0) -> list[str]:
+    """Say of each directory that a control socket could be in why it is not used.
+
+    Args:
+        pid: of a supervisor that looks for a place.
+
+    Returns:
+        A sentence each, which names the directory. One that is merely missing, and could be made, is not
+        among them.
+    """
+    found = []
+    runtime = Path(os.environ.get("XDG_RUNTIME_DIR", ""))
+    if runtime.is_absolute() and runtime.exists() and not _is_ours(runtime):
+        found.append(f"{runtime}: it belongs to {_name_user(runtime.stat().st_uid)}")
+    for directory in _directories():
+        objection = _objection(directory)
+        path = directory / f"{pid}.sock"
+        if not objection and not _fits(path):
+            objection = f"the path {path} is too long for a unix socket"
+        if objection:
+            found.append(f"{directory}: {objection}")
+    return found
 
 
 def find_control_sockets() -> list[Path]:
@@ -93,15 +118,35 @@ def _is_ours(directory: Path) -> bool:
 
 
 def _is_ours_alone(directory: Path) -> bool:
+    return os.path.lexists(directory) and not _objection(directory)
+
+
+def _objection(directory: Path) -> str:
+    """Say why a directory is not used; nothing of one that can be."""
     try:
         found = directory.lstat()
-    except OSError:
-        return False
-    return (
-        stat.S_ISDIR(found.st_mode)
-        and found.st_uid == os.geteuid()
-        and found.st_mode & 0o777 == stat.S_IRWXU
-    )
+    except FileNotFoundError:
+        if directory.parent.is_dir():
+            return "" if os.access(directory.parent, os.W_OK) else "it can't be made there"
+        return f"there is no {directory.parent}"
+    except OSError as error:
+        return error.strerror or str(error)
+    if not stat.S_ISDIR(found.st_mode):
+        return "it is no directory"
+    if found.st_uid != os.geteuid():
+        return f"it belongs to {_name_user(found.st_uid)}, who could pose as the supervisor"
+    if found.st_mode & 0o777 != stat.S_IRWXU:
+        return (
+            f"its mode is {found.st_mode & 0o777:03o}, not 700: others could pose as the supervisor"
+        )
+    return ""
+
+
+def _name_user(uid: int) -> str:
+    try:
+        return f"{pwd.getpwuid(uid).pw_name} (user {uid})"
+    except KeyError:
+        return f"user {uid}"
 
 
 def _fits(path: Path) -> bool:

@@ -21,7 +21,7 @@ from uwsgibridge.protocol.packet import MAX_VARS_BYTES
 Interface: TypeAlias = Literal["auto", "wsgi", "asgi"]
 Loop: TypeAlias = Literal["auto", "asyncio", "uvloop", "trio"]
 LifespanMode: TypeAlias = Literal["auto", "on", "off"]
-AccessLogFormat: TypeAlias = Literal["combined", "json"]
+AccessLogFormat: TypeAlias = Literal["auto", "combined", "json", "short"]
 LogFormat: TypeAlias = Literal["auto", "text", "json"]
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 ReloadMode: TypeAlias = Literal["all", "chain"]
@@ -375,8 +375,9 @@ class Settings:
         False, "A line for each request; Nginx writes such a log already.", section="Logging"
     )
     access_log_format: AccessLogFormat = _option(
-        "combined",
-        "Apache's combined form or JSON; both with the time in the queue and in the application.",
+        "auto",
+        "auto is JSON where the log is JSON, and Apache's combined form elsewhere; both with the time in "
+        "the queue and in the application. short is for a person at a terminal.",
         section="Logging",
     )
     log_file: str = _option(
@@ -387,6 +388,12 @@ class Settings:
     )
     log_format: LogFormat = _option(
         "auto", "auto is text on a terminal and JSON elsewhere.", section="Logging"
+    )
+    log_buffer_bytes: int = _option(
+        1024 * 1024,
+        "So much of the log is kept, in each process, for a reader that does not keep up; "
+        "lines over it are dropped and counted.",
+        section="Logging",
     )
     log_level: LogLevel = _option("info", "The least level that is logged.", section="Logging")
 

@@ -1,4 +1,4 @@
-"""The access log: one line a request, in Apache's combined form or as JSON, with where time went.
+"""The access log: one line a request, in Apache's combined form, as JSON, or short; with where time went.
 
 Nginx writes one already, so this is off by default. What only the bridge knows is in it: the time that
 a request waited for a thread, and the time in the application.
@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, TextIO, TypeAlias
+from typing import Final, Protocol, TextIO, TypeAlias
 
+from uwsgibridge.config.settings import Settings
 from uwsgibridge.protocol.request import Request
-from uwsgibridge.telemetry.line_stream import LineStream
+from uwsgibridge.telemetry.line_stream import LineStream, standard_error
+from uwsgibridge.telemetry.logs import Logger, is_json
 
 # CLF's own names; strftime's %b would follow the process's locale.
 _MONTHS: Final = (
@@ -38,6 +39,13 @@ _MOST_BYTES: Final = {
     "user_agent": 1000,
 }
 _CUT_MARK: Final = "..."
+
+# Nginx's own status for a request whose client has left before there was an answer.
+_CLIENT_LEFT: Final = 499
+
+# Of a short line, by the first digit of the status: ECMA-48's "select graphic rendition".
+_COLORS: Final = {2: "\x1b[32m", 3: "\x1b[36m", 4: "\x1b[33m", 5: "\x1b[31m"}
+_NO_COLOR: Final = "\x1b[0m"
 
 # The texts of a line by the names above, as they are; None is what is not known.
 _Texts: TypeAlias = Mapping[str, str | None]
@@ -64,23 +72,73 @@ class Access:
     application_seconds: float
 
 
+class AccessSink(Protocol):
+    """What takes note of accesses."""
+
+    def write(self, access: Access) -> None:
+        """Take note of one; from any thread."""
+
+
+def make_access_log(settings: Settings, logger: Logger) -> AccessSink | None:
+    """Make what the settings ask for.
+
+    Returns:
+        A log that goes where the log events go; at level debug, where there is to be none, one that makes
+        events; else None.
+    """
+    if settings.access_log:
+        form = settings.access_log_format
+        if form == "auto":
+            form = "json" if is_json(settings.log_format) else "combined"
+        return AccessLog(form)
+    return AccessEvents(logger) if settings.log_level == "debug" else None
+
+
+class AccessEvents:
+    """Makes a log event of each access.
+
+    Args:
+        logger: where to.
+    """
+
+    def __init__(self, logger: Logger) -> None:
+        self._log = logger
+
+    def write(self, access: Access) -> None:
+        """Log one; from any thread."""
+        self._log.debug(
+            "request",
+            method=access.request.vars["REQUEST_METHOD"],
+            path=access.request.path,
+            status=access.status or _CLIENT_LEFT,
+            bytes=access.body_bytes,
+            complete=access.complete,
+            queue_seconds=round(access.queue_seconds, 6),
+            application_seconds=round(access.application_seconds, 6),
+        )
+
+
 class AccessLog:
     """Writes accesses.
 
     Args:
-        form: ``combined`` or ``json``.
-        stream: where to; standard error by default.
+        form: ``combined``, ``json`` or ``short``.
+        stream: where to; standard error by default, whatever becomes of `sys.stderr` later.
     """
 
     def __init__(self, form: str, stream: TextIO | None = None) -> None:
         self._line: Callable[[Access, _Texts], str]
         self._path: Callable[[Request], str]
         self._escape: Callable[[str], str]
+        self._stream = LineStream(stream) if stream is not None else standard_error()
         if form == "json":
             self._line, self._path, self._escape = _as_json, _decoded_path, json.dumps
+        elif form == "short":
+            has_colors = self._stream.is_terminal and not os.environ.get("NO_COLOR")
+            self._line = _as_short_with_colors if has_colors else _as_short
+            self._path, self._escape = _target, _clean
         else:
             self._line, self._path, self._escape = _as_combined, _target, _clean
-        self._stream = LineStream(stream if stream is not None else sys.stderr)
 
     def write(self, access: Access) -> None:
         """Write one line; from any thread."""
@@ -114,7 +172,7 @@ def _as_combined(access: Access, texts: _Texts) -> str:
     line = (
         f"{_word(texts['client'])} - {_word(texts['user'])} "
         f"[{_clf_time(time.time())}] "
-        f'"{_clean(request_line)}" {access.status or 499} {access.body_bytes or "-"} '
+        f'"{_clean(request_line)}" {access.status or _CLIENT_LEFT} {access.body_bytes or "-"} '
         f'"{_clean(texts["referer"] or "-")}" "{_clean(texts["user_agent"] or "-")}"'
     )
     total = access.queue_seconds + access.application_seconds
@@ -122,6 +180,28 @@ def _as_combined(access: Access, texts: _Texts) -> str:
         f"{line} queue={access.queue_seconds:.6f} app={access.application_seconds:.6f} "
         f"total={total:.6f} worker={os.getpid()}" + ("" if access.complete else " broken")
     )
+
+
+def _as_short(access: Access, texts: _Texts, color: str = "", end: str = "") -> str:
+    seconds = access.queue_seconds + access.application_seconds
+    took = f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1000:.0f} ms"
+    return (
+        f"{time.strftime('%H:%M:%S')} {color}{access.status or _CLIENT_LEFT}{end} "
+        f"{_clean(texts['method'] or '-'):<6} {_clean(texts['path'] or '-')} "
+        f"{took} {_size(access.body_bytes)}" + ("" if access.complete else " broken")
+    )
+
+
+def _as_short_with_colors(access: Access, texts: _Texts) -> str:
+    color = _COLORS.get((access.status or _CLIENT_LEFT) // 100, "")
+    return _as_short(access, texts, color, _NO_COLOR if color else "")
+
+
+def _size(size_bytes: int) -> str:
+    for unit_bytes, unit in ((1_000_000, "MB"), (1_000, "kB")):
+        if size_bytes >= unit_bytes:
+            return f"{size_bytes / unit_bytes:.1f} {unit}"
+    return f"{size_bytes} B"
 
 
 def _as_json(access: Access, texts: _Texts) -> str:
@@ -134,7 +214,7 @@ def _as_json(access: Access, texts: _Texts) -> str:
             "method": texts["method"],
             "path": texts["path"],
             "protocol": texts["protocol"],
-            "status": access.status or 499,
+            "status": access.status or _CLIENT_LEFT,
             "bytes": access.body_bytes,
             "complete": access.complete,
             "referer": texts["referer"],

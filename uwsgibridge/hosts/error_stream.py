@@ -1,25 +1,33 @@
-"""What an application writes to ``wsgi.errors``: log events, a line each (PEP 3333)."""
+"""What an application writes to ``wsgi.errors`` (PEP 3333): one write is one log event, and so is a traceback."""
 
 from __future__ import annotations
 
+import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterable
 from typing import Final
 
 from uwsgibridge.telemetry.logs import Logger
 
-# A line that gets longer without an end is logged in pieces of about this size.
+# A text that gets longer without an end is logged in pieces of about this size.
 _MAX_UNFINISHED_CHARACTERS: Final = 65_536
+
+# Its functions write a traceback line by line.
+_TRACEBACK_MODULE: Final = traceback.__file__
 
 
 class ErrorStream:
-    """A text stream, shared by all threads of a host; each thread's lines stay whole.
+    """A text stream, shared by all threads of a host; what each thread writes stays whole.
+
+    A text that does not end with a line end is kept until one does, or until the request or the thread
+    ends: `print` writes its line end by itself.
 
     Args:
-        logger: where the lines go.
+        logger: where the texts go.
 
     Attributes:
-        has_unfinished: whether a thread may have begun a line without ending it.
+        has_unfinished: whether a thread may have begun a text without ending it.
     """
 
     def __init__(self, logger: Logger) -> None:
@@ -28,19 +36,24 @@ class ErrorStream:
         self.has_unfinished = False
 
     def write(self, text: str, /) -> int:
-        """Log each line that `text` ends; keep the rest for later."""
+        """Log a text with what was kept before it, or keep it."""
         if not isinstance(text, str):
             raise TypeError(f"wsgi.errors takes str, not {type(text).__name__}")
-        first, *others = text.split("\n")
         unfinished = self._unfinished()
-        unfinished.add(first)
-        for line in others:
+        caller = sys._getframe(1)  # noqa: SLF001 - documented for this
+        is_of_traceback = caller.f_code.co_filename == _TRACEBACK_MODULE
+        if unfinished.is_traceback and not is_of_traceback:
             unfinished.end()
-            unfinished.add(line)
-        if unfinished.characters:
+        unfinished.add(text)
+        if is_of_traceback:
+            unfinished.is_traceback = True
+            is_whole = not unfinished.ends_with_request and _is_last_line(text)
+        else:
+            is_whole = text.endswith("\n")
+        if is_whole or unfinished.characters > _MAX_UNFINISHED_CHARACTERS:
+            unfinished.end()
+        elif unfinished.characters:
             self.has_unfinished = True
-            if unfinished.characters > _MAX_UNFINISHED_CHARACTERS:
-                unfinished.end()
         return len(text)
 
     def writelines(self, lines: Iterable[str], /) -> None:
@@ -49,50 +62,67 @@ class ErrorStream:
             self.write(line)
 
     def flush(self) -> None:
-        """Log what was not ended by a line end yet."""
+        """Log what was kept."""
         self._unfinished().end()
+
+    def serve_thread(self) -> None:
+        """Take note that this thread runs requests, and calls `flush` after each where there is need."""
+        self._unfinished().ends_with_request = True
 
     def _unfinished(self) -> _Unfinished:
         try:
-            unfinished: _Unfinished = self._of_thread.line
+            unfinished: _Unfinished = self._of_thread.text
         except AttributeError:
-            unfinished = self._of_thread.line = _Unfinished(self._report)
+            unfinished = self._of_thread.text = _Unfinished(self._report)
         return unfinished
 
-    def _report(self, line: str) -> None:
-        if line.strip():
-            self._log.warning("application wrote to wsgi.errors", line=line.rstrip("\r"))
+    def _report(self, text: str) -> None:
+        if text.strip():
+            # Apache's mod_wsgi has it at this level, too: the stream is for errors.
+            self._log.error("application wrote to wsgi.errors", line=text.rstrip())
 
 
 class _Unfinished:
-    """The line that a thread has begun; reported when it is ended, or when the thread is.
+    """What a thread has begun; reported when it is ended, or when the thread is.
 
     Args:
-        report: takes a line.
+        report: takes a text.
 
     Attributes:
         characters: of it, so far.
+        is_traceback: whether Python's own module is writing it.
+        ends_with_request: whether somebody ends it when a request does.
     """
 
     def __init__(self, report: Callable[[str], None]) -> None:
         self._report = report
         self._parts: list[str] = []
         self.characters = 0
+        self.is_traceback = False
+        self.ends_with_request = False
 
     def add(self, text: str) -> None:
-        """Go on with the line."""
+        """Go on with it."""
         if text:
             self._parts.append(text)
             self.characters += len(text)
 
     def end(self) -> None:
         """Report it, and begin the next."""
+        self.is_traceback = False
         if self._parts:
-            line = "".join(self._parts)
+            text = "".join(self._parts)
             self._parts.clear()
             self.characters = 0
-            self._report(line)
+            self._report(text)
 
     def __del__(self) -> None:
         # What a thread has stored in a threading.local goes when the thread ends.
         self.end()
+
+
+def _is_last_line(text: str) -> bool:
+    """Whether a line of a traceback names the exception, which nothing has to follow."""
+    return text.strip() != "" and not text.startswith(
+        (" ", "\n", "Traceback (most recent call last)")
+    )

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
 
 from uwsgibridge.hosts.stacks import own_traceback
 from uwsgibridge.server_signals import SERVER_SIGNALS
+from uwsgibridge.telemetry.line_stream import give_up_own_standard_error
 
 if TYPE_CHECKING:
     from uwsgibridge.hosts.loops import HasFileno
@@ -96,6 +97,7 @@ def _become_copy() -> None:
             _is_copy = True
             _reset_signals()
             _give_up(it for owned in owners for it in owned())
+            give_up_own_standard_error()
     finally:
         _let_signals_through()
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 from time import monotonic
 from types import TracebackType
 from typing import Final
 
-from uwsgibridge.hosts.access_log import Access, AccessLog
+from uwsgibridge.hosts.access_log import Access, AccessSink
 from uwsgibridge.hosts.causes import is_due_to_disconnect
 from uwsgibridge.hosts.stacks import own_traceback, place_of
 from uwsgibridge.protocol.errors import InvalidResponse, ProtocolError
@@ -24,8 +23,8 @@ _SENTENCES: Final = {
     504: "The application did not answer in time.",
 }
 
-# Of what an exception says, in one line.
-_MAX_DETAIL: Final = 200
+# Of an exception's message beside its traceback, which has all of it.
+_MESSAGE_CHARACTERS: Final = 500
 
 # Where it is found that an application broke a rule.
 _RULES: Final = ("uwsgibridge.hosts.", "uwsgibridge.protocol.")
@@ -48,7 +47,7 @@ class Reporter:
         logger: Logger,
         counters: Counters,
         frontend_buffer_bytes: int,
-        access_log: AccessLog | None = None,
+        access_log: AccessSink | None = None,
     ) -> None:
         self.log = logger.bind(app=app_name)
         self.counters = counters
@@ -121,13 +120,10 @@ class Reporter:
     def _failed_late(self, event: str, request: Request, error: BaseException) -> None:
         if is_due_to_disconnect(error):
             return
-        text = ""
-        with contextlib.suppress(Exception):  # of the application's code, which its class may run
-            text = str(error)[:_MAX_DETAIL]
         self.log.warning(
             event,
             **_about(request),
-            detail=f"{_class_name(error)}: {text}",
+            detail=describe_error(error),
             where=place_of(error),
         )
 
@@ -205,7 +201,7 @@ class Reporter:
         self.counters.app_errors += 1
         self.log.error(
             "a thread was interrupted between two steps of its own",
-            detail=_class_name(error),
+            detail=describe_error(error),
             hint="something in the application raises exceptions in other threads, such as a timeout",
         )
 
@@ -302,7 +298,7 @@ class Reporter:
             "application broke a rule" if broke_a_rule else "application failed",
             **_about(request),
             outcome=outcome,
-            detail=str(error) if broke_a_rule else _class_name(error),
+            detail=str(error) if broke_a_rule else describe_error(error),
             exception=application_traceback(error),
         )
 
@@ -350,6 +346,17 @@ def _cut_behind_application(frame: TracebackType | None) -> None:
         frame = frame.tb_next
     if its_last is not None:
         its_last.tb_next = None
+
+
+def describe_error(error: BaseException) -> str:
+    """Give an exception's class and message, the latter cut to a line's worth; whatever its class does."""
+    try:
+        message = str(error)
+    except Exception as why:  # noqa: BLE001 - of the application's code
+        return f"{_class_name(error)}, whose message can't be shown: {_class_name(why)}"
+    if len(message) > _MESSAGE_CHARACTERS:
+        message = f"{message[:_MESSAGE_CHARACTERS]}..."
+    return f"{_class_name(error)}: {message}" if message else _class_name(error)
 
 
 def _class_name(error: BaseException) -> str:

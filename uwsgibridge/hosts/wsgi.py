@@ -202,6 +202,7 @@ class WsgiHost:
         take = self._queue.get
         context = self._context
         running, me = self._running, threading.current_thread()
+        context.errors.serve_thread()
         while True:
             try:
                 while (connection := take()) is not None:

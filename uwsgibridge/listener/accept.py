@@ -21,7 +21,7 @@ import trio
 from uwsgibridge.config.address import Address
 from uwsgibridge.config.settings import Settings
 from uwsgibridge.connection import Connection
-from uwsgibridge.hosts.access_log import Access, AccessLog
+from uwsgibridge.hosts.access_log import Access, AccessSink
 from uwsgibridge.hosts.interface import Host
 from uwsgibridge.hosts.lingering import LingeringClose
 from uwsgibridge.hosts.loops import Loop
@@ -96,7 +96,7 @@ class Listener:
         enough: Callable[[], None],
         idle: Callable[[], None],
         lost: Callable[[str], None],
-        access_log: AccessLog | None = None,
+        access_log: AccessSink | None = None,
     ) -> None:
         self._loop = loop
         self._idle = idle

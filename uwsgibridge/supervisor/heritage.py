@@ -22,6 +22,7 @@ from uwsgibridge.listener.sockets import ListeningSocket, adopt_socket
 from uwsgibridge.server_signals import SERVER_SIGNALS
 from uwsgibridge.supervisor.preserved import PreservedProgram
 from uwsgibridge.system import pid_file
+from uwsgibridge.telemetry.line_buffer import finish_lines
 from uwsgibridge.telemetry.memory_file import make_memory_file
 from uwsgibridge.watching import require_directories, require_watchfiles
 
@@ -91,6 +92,7 @@ class Heritage:
         _set_inheritable(inherited, True)
         sys.stdout.flush()
         sys.stderr.flush()
+        finish_lines()
         # The new program begins with the defaults, which end the process, until it listens to them.
         signal.pthread_sigmask(signal.SIG_BLOCK, SERVER_SIGNALS)
         try:

@@ -14,8 +14,10 @@ from types import TracebackType
 import trio
 
 from uwsgibridge._version import __version__
+from uwsgibridge.announcement import announce
 from uwsgibridge.config.control_path import (
     default_control_path,
+    directories_passed_over,
     remove_control_directory,
     remove_stale_sockets,
 )
@@ -259,6 +261,7 @@ class _Supervisor:
                 caretaker = Caretaker(fleet, policy, nursery, lambda: self._rehearsal is None)
                 nursery.start_soon(caretaker.run)
                 nursery.start_soon(self._succession.reload_when_asked)
+                announce(self._app_name, fleet.settings, self._log, fleet.sockets)
                 for listening in fleet.sockets:
                     self._log.info("listening", address=str(listening.address))
                 fleet.notifier.ready(fleet.summary)
@@ -382,6 +385,7 @@ class _Supervisor:
     async def _serve_default_control(self, nursery: trio.Nursery) -> None:
         remove_stale_sockets()
         path = default_control_path(os.getpid())
+        self._say_what_is_passed_over(path)
         if path is None:
             return
         try:
@@ -403,6 +407,22 @@ class _Supervisor:
         if settings.reload:
             nursery.start_soon(self._watch_code)
         await until_watched()
+
+    def _say_what_is_passed_over(self, path: Path | None) -> None:
+        passed_over = directories_passed_over(os.getpid())
+        if path is None:
+            self._log.warning(
+                "no control socket",
+                reason="; ".join(passed_over) or "no directory for temporary files can be written",
+                option="--control-socket",
+            )
+        elif passed_over:
+            self._log.warning(
+                "control socket is not in its usual place",
+                path=str(path),
+                reason="; ".join(passed_over),
+                option="--control-socket",
+            )
 
     async def _watch_code(self) -> None:
         settings = self._fleet.settings

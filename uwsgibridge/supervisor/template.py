@@ -51,6 +51,8 @@ from uwsgibridge.supervisor.messages import (
 )
 from uwsgibridge.system.process_group import group_of_its_own
 from uwsgibridge.telemetry.flights import FlightRecorder, make_flight_file
+from uwsgibridge.telemetry.line_buffer import keep_to_one_thread
+from uwsgibridge.telemetry.line_stream import log_descriptor, own_standard_error, say
 from uwsgibridge.telemetry.logs import make_logger
 
 
@@ -66,6 +68,8 @@ def main(control_descriptor: int) -> int:
         if blueprint.arguments:
             sys.argv[:] = blueprint.arguments
         _keep_from_programs(control, blueprint)
+        keep_to_one_thread(True)
+        own_standard_error()
         set_title(settings.title, "template")
         raise_oom_score(settings.worker_oom_score)
         _disregard_signals()
@@ -183,7 +187,7 @@ def _fork(control: socket.socket, fork: Fork, workers: set[int]) -> _Place | Non
     try:
         pid = os.fork()
     except OSError as error:  # too many processes, or too little memory
-        print(f"Error: no worker can be forked: {error.strerror}", file=sys.stderr)  # noqa: T201 - no logger is at hand
+        say(f"Error: no worker can be forked: {error.strerror}")
         _report_exit(control, 0, EXIT_FAILURE)
         pid = -1
     if pid == 0:
@@ -214,7 +218,8 @@ def _introduce(control: socket.socket, fork: Fork) -> _Place:
     # faulthandler puts this back as the interpreter ends; by default it would end as a crash.
     signal.signal(DUMP_SIGNAL, signal.SIG_IGN)
     # A crash of the interpreter tells its stack in the log; a stuck worker tells its own to the supervisor.
-    faulthandler.enable()
+    # By its number: the application may have closed `sys.stderr` by now.
+    faulthandler.enable(file=log_descriptor())
     faulthandler.register(DUMP_SIGNAL, file=dumped_to, all_threads=True)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SERVER_SIGNALS)
     return _Place(ours, recorder, dumped_to, fork.max_requests)
@@ -249,7 +254,13 @@ def _work(
     leave_to_the_template()
     set_title(settings.title, "worker")
     reopen_log_at_signal(settings)
-    logger = make_logger(settings.log_format, settings.log_level).bind(worker=os.getpid())
+    keep_to_one_thread(False)
+    logger = make_logger(
+        settings.log_format,
+        settings.log_level,
+        buffer_bytes=settings.log_buffer_bytes,
+        facts={"worker": os.getpid()},
+    )
     with (
         ProcessEnd(settings, logger) as end,
         kept_from_copies(lambda: (control, place.channel, place.dumped_to)),

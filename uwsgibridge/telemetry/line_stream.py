@@ -8,62 +8,143 @@ and in a pipe among processes too as long as its reader keeps up.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
-import threading
+import sys
 from typing import Final, TextIO
 
-# One for all streams: they lead to the same descriptor. Signal handlers write as well, maybe in the
-# middle of a write of the thread that they interrupt.
-_lock = threading.RLock()
+from uwsgibridge.telemetry.line_buffer import LineBuffer
+from uwsgibridge.telemetry.outlet import Outlet
 
-# Descriptors on which the last line was cut off, so that the next one has to begin with a line end.
-_cut: Final[set[int]] = set()
+_STANDARD_ERROR: Final = 2
+
+# Nothing is written by it, and nothing fails by it but the write.
+_NOWHERE: Final = -1
 
 
 class LineStream:
     """Writes whole lines, and can't fail: a full disk or a reader that has gone must not end a request.
 
     Args:
-        stream: where to; its descriptor is written to, or the stream itself where it has none.
+        stream: where to; its descriptor is written to, or the stream itself where it has none. None is
+            nowhere.
+
+    Attributes:
+        buffer: holds what the reader has not taken yet; None where there is no descriptor.
+        is_terminal: whether a person reads it.
     """
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
         self._encoding = getattr(stream, "encoding", None) or "utf-8"
+        self.buffer: LineBuffer | None = None
+        self.is_terminal = False
+        with contextlib.suppress(AttributeError, OSError, ValueError):  # it has none, or is closed
+            if stream is not None:
+                self.is_terminal = stream.isatty()
+                self.buffer = LineBuffer(Outlet(stream.fileno()))
 
     def write(self, line: str) -> None:
         """Write a line, its end included; or lose it. From any thread."""
-        data = line.encode(self._encoding, "backslashreplace")
-        with _lock:
-            try:
-                descriptor = self._stream.fileno()
-            except (AttributeError, OSError, ValueError):  # it has none, or is closed
-                with contextlib.suppress(OSError, ValueError):
-                    self._stream.write(line)
-                    self._stream.flush()
-            else:
-                _write(descriptor, data)
+        if self._stream is None:
+            return
+        if self.buffer is None or self._stream.closed:
+            with contextlib.suppress(OSError, ValueError):
+                self._stream.write(line)
+                self._stream.flush()
+        else:
+            self.buffer.write(line.encode(self._encoding, "backslashreplace"))
 
 
-def _write(descriptor: int, data: bytes) -> None:
-    if descriptor in _cut:
-        data = b"\n" + data
-    rest = data
+class StandardError(LineStream):
+    """Writes to where descriptor 2 led when this process began, or `follow` was called.
+
+    By a descriptor of its own: an application that closes or redirects `sys.stderr`, or descriptor 2, has
+    its reasons, but the log is not among them; and number 2 could then become a client's connection.
+
+    Attributes:
+        descriptor: that one.
+    """
+
+    buffer: LineBuffer
+
+    def __init__(self) -> None:
+        self._encoding = getattr(sys.__stderr__, "encoding", None) or "utf-8"
+        self.descriptor = _duplicate()
+        self.is_terminal = os.isatty(self.descriptor)
+        self.buffer = LineBuffer(Outlet(self.descriptor))
+
+    def write(self, line: str) -> None:
+        """Write a line, its end included; keep it, or lose it. From any thread."""
+        self.buffer.write(line.encode(self._encoding, "backslashreplace"))
+
+    def follow(self) -> None:
+        """Go where descriptor 2 leads now. Safe in a signal handler."""
+        if self.descriptor == _NOWHERE:
+            self.descriptor = self.buffer.outlet.descriptor = _duplicate()
+        else:
+            os.dup2(_STANDARD_ERROR, self.descriptor, inheritable=False)
+        self.is_terminal = os.isatty(self.descriptor)
+        self.buffer.look_again()
+
+    def give_up_own(self) -> None:
+        """Write to descriptor 2 itself: a child that closes that has nothing else of the log open."""
+        if self.descriptor not in {_NOWHERE, _STANDARD_ERROR}:
+            own, self.descriptor = self.descriptor, _STANDARD_ERROR
+            self.buffer.outlet.descriptor = _STANDARD_ERROR
+            self.buffer.look_again()
+            # Its number is faulthandler's, too: it is not to become something else.
+            nothing = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nothing, own, inheritable=False)
+            os.close(nothing)
+
+
+_own: StandardError | None = None
+
+
+def own_standard_error() -> None:
+    """Have the log of this process go to where descriptor 2 leads now; for a process that is a server's.
+
+    Not so where somebody has put another stream in the place of standard error before.
+    """
+    global _own  # noqa: PLW0603 - there is one
+    if _own is None and sys.stderr is sys.__stderr__:
+        _own = StandardError()
+
+
+def standard_error() -> LineStream:
+    """Give what the log goes to: of this process, or `sys.stderr` where the program is somebody else's."""
+    return _own or LineStream(sys.stderr)
+
+
+def follow_standard_error() -> None:
+    """Have the log of this process go to where descriptor 2 leads now. Safe in a signal handler."""
+    if _own is not None:
+        _own.follow()
+
+
+def log_descriptor() -> int:
+    """Give the descriptor that the log of this process goes to; it stays the same whatever it leads to."""
+    return _own.descriptor if _own is not None else _STANDARD_ERROR
+
+
+def give_up_own_standard_error() -> None:
+    """Have the log go to descriptor 2 itself, in a child that the application has forked."""
+    if _own is not None:
+        _own.give_up_own()
+
+
+def say(text: str) -> None:
+    """Write a sentence for the operator where there is no logger; wait for nobody."""
+    if _own is not None and sys.stderr is sys.__stderr__:
+        _own.write(f"{text}\n")
+    else:
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            print(text, file=sys.stderr, flush=True)  # noqa: T201 - somebody has taken its place
+
+
+def _duplicate() -> int:
     try:
-        while written := os.write(descriptor, rest):
-            rest = rest[written:]
-            if not rest:
-                _cut.discard(descriptor)
-                return
-    except OSError:
-        if len(rest) < len(data):
-            _cut.add(descriptor)
-
-
-def _renew_lock() -> None:
-    """Give a forked process a lock of its own: a thread that it does not have may hold the other."""
-    global _lock  # noqa: PLW0603 - what a fork copies is the module's
-    _lock = threading.RLock()
-
-
-os.register_at_fork(after_in_child=_renew_lock)
+        return fcntl.fcntl(_STANDARD_ERROR, fcntl.F_DUPFD_CLOEXEC, _STANDARD_ERROR + 1)
+    except OSError:  # it is closed
+        return _NOWHERE

@@ -19,6 +19,7 @@ from uwsgibridge.system.safe_path import (
     hold_place,
     name_user,
 )
+from uwsgibridge.telemetry.line_stream import follow_standard_error
 
 _STANDARD_ERROR: Final = 2
 
@@ -64,6 +65,7 @@ def open_log_file(path: Path, owner: tuple[int, int] | None = None) -> None:
     os.set_blocking(descriptor, True)
     os.dup2(descriptor, _STANDARD_ERROR)
     os.close(descriptor)
+    follow_standard_error()
 
 
 def _open(path: Path, owner: tuple[int, int] | None) -> int:

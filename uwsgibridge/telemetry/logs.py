@@ -8,17 +8,24 @@ from __future__ import annotations
 
 import logging
 import re
-import sys
-from typing import Final, TextIO
+from collections.abc import Mapping
+from typing import Any, Final, TextIO
 
 import structlog
 
-from uwsgibridge.telemetry.line_stream import LineStream
+from uwsgibridge.telemetry.line_buffer import DEFAULT_BUFFER_BYTES, Gap
+from uwsgibridge.telemetry.line_stream import LineStream, standard_error
 
 Logger = structlog.typing.FilteringBoundLogger
 
-# Line ends stay: a traceback has them.
+# Line ends stay, and in texts of many lines tabs.
 _CONTROL: Final = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
+_CONTROL_BUT_TAB: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+# A field whose value is text of somebody else's: on a terminal it stands below the line as it is.
+RAW_FIELD: Final = "line"
+
+_OF_MANY_LINES: Final = {RAW_FIELD, "exception", "stack"}
 
 _LEVELS: Final = {
     "debug": logging.DEBUG,
@@ -28,27 +35,41 @@ _LEVELS: Final = {
 }
 
 
+def is_json(log_format: str) -> bool:
+    """Whether a log of this format (``text``, ``json`` or ``auto``) on standard error is JSON."""
+    return log_format == "json" or (log_format == "auto" and not standard_error().is_terminal)
+
+
 def make_logger(
-    log_format: str = "auto", log_level: str = "info", stream: TextIO | None = None
+    log_format: str = "auto",
+    log_level: str = "info",
+    stream: TextIO | None = None,
+    *,
+    buffer_bytes: int = DEFAULT_BUFFER_BYTES,
+    facts: Mapping[str, Any] | None = None,
 ) -> Logger:
     """Make the logger that is handed to every part.
 
     Args:
         log_format: ``text``, ``json``, or ``auto`` for text on a terminal.
         log_level: the least level that is written.
-        stream: where to; standard error by default.
+        stream: where to; standard error by default, whatever becomes of `sys.stderr` later.
+        buffer_bytes: how much is kept while nobody reads it.
+        facts: what each event says.
     """
-    out = stream if stream is not None else sys.stderr
+    out = LineStream(stream) if stream is not None else standard_error()
     processors: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    if log_format == "text" or (log_format == "auto" and out.isatty()):
+    if log_format == "text" or (log_format == "auto" and out.is_terminal):
         processors += [
             _escape_control_characters,
-            structlog.dev.ConsoleRenderer(
-                colors=out.isatty(), exception_formatter=structlog.dev.plain_traceback
+            _text_below_the_line(
+                structlog.dev.ConsoleRenderer(
+                    colors=out.is_terminal, exception_formatter=structlog.dev.plain_traceback
+                )
             ),
         ]
     else:
@@ -58,8 +79,21 @@ def make_logger(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[log_level]),
         cache_logger_on_first_use=True,
-    )
+    ).bind(**(facts or {}))
+    if out.buffer is not None:
+        out.buffer.buffer_bytes = buffer_bytes
+        out.buffer.tell_gap = lambda gap: _tell_gap(logger, gap)
     return logger
+
+
+def _tell_gap(logger: Logger, gap: Gap) -> None:
+    # An error: no level that is chosen leaves it out.
+    logger.error(
+        "log lines were dropped: nobody read them",
+        lines=gap.lines,
+        seconds=round(gap.seconds, 3),
+        option="--log-buffer-bytes",
+    )
 
 
 class _LineLogger:
@@ -68,8 +102,8 @@ class _LineLogger:
     Its own ones have a lock that a forked process may find locked for ever.
     """
 
-    def __init__(self, stream: TextIO) -> None:
-        self._write = LineStream(stream).write
+    def __init__(self, stream: LineStream) -> None:
+        self._write = stream.write
 
     def msg(self, line: str) -> None:
         self._write(line + "\n")
@@ -83,5 +117,17 @@ def _escape_control_characters(
     """Keep what a client sent from speaking to the operator's terminal (escape sequences)."""
     for key, value in event.items():
         if isinstance(value, str) and not value.isprintable():
-            event[key] = _CONTROL.sub(lambda match: repr(match[0])[1:-1], value)
+            control = _CONTROL_BUT_TAB if key in _OF_MANY_LINES else _CONTROL
+            event[key] = control.sub(lambda match: repr(match[0])[1:-1], value)
     return event
+
+
+def _text_below_the_line(render: structlog.dev.ConsoleRenderer) -> structlog.typing.Processor:
+    """Print a text as it is, below its event, where the renderer would print it as Python writes it."""
+
+    def process(logger: object, method: str, event: structlog.typing.EventDict) -> str:
+        text = event.pop(RAW_FIELD, None)
+        line = str(render(logger, method, event))
+        return line if text is None else f"{line}\n{text}"
+
+    return process

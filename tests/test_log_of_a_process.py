@@ -1,0 +1,195 @@
+"""What a process says of its start and of requests, and that it does so whatever becomes of `sys.stderr`."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.bridge_process import running_process
+from uwsgibridge import __version__
+from uwsgibridge.client import request
+
+APPS = """
+import os, sys
+
+def wsgi(environ, start_response):
+    if environ["PATH_INFO"] == "/fails":
+        raise ValueError("line one\\nline two")
+    if environ["PATH_INFO"] == "/fails-oddly":
+        class Odd(Exception):
+            def __str__(self):
+                raise RuntimeError
+        raise Odd
+    if environ["PATH_INFO"] == "/fails-at-length":
+        raise ValueError("x" * 2000)
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"fine"]
+
+async def asgi(scope, receive, send):
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"fine"})
+"""
+
+TAKEN = {
+    "replaced": "sys.stderr = open(os.devnull, 'w')",
+    "closed": "sys.stderr.close()",
+    "none": "sys.stderr = None",
+    "redirected": "os.dup2(os.open(os.devnull, os.O_WRONLY), 2)",
+}
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    (tmp_path / "apps.py").write_text(APPS)
+    return tmp_path
+
+
+ON_TCP = ("--bind", "127.0.0.1:0", "--log-format", "json", "--control-socket", "none")
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_start_says_what_serves(directory: Path, workers: str):
+    with running_process(
+        *("serve", "apps:wsgi", "--mount", "/api=apps:asgi", "--loop", "asyncio", *ON_TCP),
+        *("--workers", workers),
+        directory=directory,
+    ) as process:
+        address = process.address
+        started = process.events.wait(event="started")
+        count = max(1, int(workers))
+        of_workers = process.events.wait_many(count, event="worker started")
+        assert process.stop() == 0
+    assert started["level"] == "info"
+    assert {name: started[name] for name in ("version", "pid", "workers", "app", "loop")} == {
+        "version": __version__,
+        "pid": process.pid,
+        "workers": int(workers),
+        "app": "apps:wsgi, /api=apps:asgi",
+        "loop": "asyncio",
+    }
+    assert started["addresses"] == [address]
+    assert len({it["pid"] for it in of_workers}) == count
+    for it in of_workers:
+        assert it["apps"] == ["apps:wsgi (wsgi)", "apps:asgi (asgi) at /api"]
+        assert it["loop"] == "asyncio"
+
+
+def test_worker_that_comes_up_later_says_so_too(directory: Path):
+    with running_process(
+        "serve", "apps:wsgi", *ON_TCP, "--workers", "1", directory=directory
+    ) as process:
+        process.wait_listening(1)
+        (first,) = process.events.find(event="worker started")
+        os.kill(first["pid"], signal.SIGKILL)
+        second = process.events.wait_many(2, event="worker started")[1]
+        assert process.stop() == 0
+    assert second["pid"] != first["pid"]
+    assert second["loop"] == "trio"
+
+
+@pytest.mark.parametrize(
+    ("path", "detail"),
+    [
+        ("/fails", "ValueError: line one\nline two"),
+        ("/fails-oddly", "Odd, whose message can't be shown: RuntimeError"),
+        ("/fails-at-length", f"ValueError: {'x' * 500}..."),
+    ],
+)
+def test_failure_says_the_message_of_its_exception(directory: Path, path: str, detail: str):
+    with running_process("serve", "apps:wsgi", *ON_TCP, directory=directory) as process:
+        assert request(process.address, path).status == 500
+        event = process.events.wait(event="application failed")
+        assert process.stop() == 0
+    assert event["detail"] == detail
+
+
+@pytest.mark.parametrize("arguments", [("--workers", "0"), ("--workers", "1", "--preload")])
+@pytest.mark.parametrize("taken", TAKEN.values(), ids=TAKEN.keys())
+def test_access_log_and_events_go_on_whatever_becomes_of_standard_error(
+    directory: Path, taken: str, arguments: tuple[str, ...]
+):
+    (directory / "apps.py").write_text(f"{APPS}\n{taken}\n")
+    with running_process(
+        "serve", "apps:wsgi", *ON_TCP, "--access-log", *arguments, directory=directory
+    ) as process:
+        assert request(process.address, "/").status == 200
+        assert request(process.address, "/fails").status == 500
+        process.events.wait(event="application failed")
+        assert [it["status"] for it in process.events.wait_many(2, event="access")] == [200, 500]
+        assert process.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("log_format", "form", "is_json"),
+    [
+        ("json", "auto", True),
+        ("auto", "auto", True),  # a pipe
+        ("text", "auto", False),
+        ("json", "combined", False),
+        ("text", "json", True),
+    ],
+)
+def test_access_log_is_json_where_the_log_is(
+    directory: Path, log_format: str, form: str, is_json: bool
+):
+    arguments = ("--bind", "unix:app.sock", "--control-socket", "none", "--log-format", log_format)
+    with running_process(
+        *("serve", "apps:wsgi", *arguments, "--access-log", "--access-log-format", form),
+        directory=directory,
+    ) as process:
+        # It is there when the socket answers.
+        while not (directory / "app.sock").exists():
+            assert process._process.poll() is None
+        assert request(f"unix:{directory}/app.sock", "/here").status == 200
+        assert process.stop() == 0
+    lines = [it for it in process.events.text().splitlines() if "/here" in it]
+    assert len(lines) == 1
+    assert lines[0].startswith("{") is is_json
+    if is_json:
+        assert json.loads(lines[0])["event"] == "access"
+
+
+@pytest.mark.parametrize("app", ["apps:wsgi", "apps:asgi"])
+def test_level_debug_shows_requests_and_options(directory: Path, app: str):
+    with running_process(
+        "serve", app, *ON_TCP, "--log-level", "debug", "--threads", "3", directory=directory
+    ) as process:
+        assert request(process.address, "/here?token=secret").status == 200
+        event = process.events.wait(event="request")
+        options = process.events.wait(event="options that are not the default")
+        assert process.stop() == 0
+    assert (event["level"], event["method"], event["path"], event["status"]) == (
+        *("debug", "GET", "/here"),
+        200,
+    )
+    assert event["bytes"] == 4
+    assert options["--threads"] == 3
+    assert "--graceful-timeout-seconds" not in options
+    assert "secret" not in process.events.text()
+
+
+def test_at_level_info_there_is_no_line_for_a_request(directory: Path):
+    with running_process("serve", "apps:wsgi", *ON_TCP, directory=directory) as process:
+        assert request(process.address, "/here").status == 200
+        assert process.stop() == 0
+    assert "/here" not in process.events.text()
+
+
+def test_uvloop_that_is_broken_is_said(directory: Path):
+    (directory / "uvloop.py").write_text("raise ImportError('libuv.so.1 is not there')\n")
+    with running_process("serve", "apps:asgi", *ON_TCP, directory=directory) as process:
+        event = process.events.wait(
+            event="uvloop is installed and can't be imported: asyncio is used"
+        )
+        assert process.events.wait(event="worker started")["loop"] == "asyncio"
+        assert process.stop() == 0
+    assert event["reason"] == "libuv.so.1 is not there"
+    with running_process(
+        "serve", "apps:asgi", *ON_TCP, "--loop", "uvloop", directory=directory
+    ) as process:
+        assert process.wait() == 2
+    assert "--loop uvloop: it can't be imported: libuv.so.1 is not there" in process.events.text()

@@ -1,0 +1,141 @@
+"""A descriptor that log lines are written to, without ever waiting for whoever reads them.
+
+Standard error is shared with other processes: the shell, a neighbour in the same pipe, what the
+application starts. So O_NONBLOCK is never set on it: that is a flag of the open file, which all of them
+have in common (open(2)), and they would meet EAGAIN where they do not expect it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import stat
+from collections.abc import Callable
+from typing import Final, TypeAlias
+
+Send: TypeAlias = Callable[[bytes | memoryview], int]
+
+# So much goes into a pipe as one piece or not at all (pipe(7)).
+_ATOMIC_BYTES: Final = select.PIPE_BUF
+
+# What the kernel says of a flag that it does not know at all, or not for this kind of file.
+_NO_SUCH_FLAG: Final = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ESPIPE}
+
+
+class Outlet:
+    """Writes what can be written at once.
+
+    It goes by the first of these ways that the system has:
+
+    - a regular file or /dev/null: a plain write, for nobody reads it at the other end;
+    - ``RWF_NOWAIT`` (pwritev2(2)): of one write, not of the open file. Sockets, and pipes since Linux 6.4;
+    - the same pipe opened once more through /proc, or the same terminal by its name, with O_NONBLOCK on that
+      open file alone;
+    - a look before each write whether a piece fits (poll(2)). Another process may take the room between
+      the two, and then the write waits: this is for systems without /proc, and for a pipe of root's in
+      a process that has given its rights up, on Linux before 6.4.
+
+    Args:
+        descriptor: stays the caller's, who closes it.
+
+    Attributes:
+        descriptor: as it was given.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        self._own = -1
+        self._send: Send = self._choose()
+
+    def send(self, data: bytes | memoryview) -> int:
+        """Write what can be written now.
+
+        Returns:
+            How many bytes were taken; 0 where the reader does not keep up.
+
+        Raises:
+            OSError: nobody will ever read it, or the disk is full.
+        """
+        return self._send(data)
+
+    def wait(self, seconds: float | None) -> bool:
+        """Wait until something can be written, or will fail; False where the time was over first."""
+        return _poll(self.descriptor, None if seconds is None else seconds * 1000)
+
+    def look_again(self) -> None:
+        """Take note that the descriptor has become another file."""
+        self.close()
+        self._send = self._choose()
+
+    def close(self) -> None:
+        """Close what was opened here."""
+        if self._own >= 0:
+            os.close(self._own)
+            self._own = -1
+
+    def _choose(self) -> Send:
+        try:
+            mode = os.fstat(self.descriptor).st_mode
+        except OSError:  # it is closed: writing says so
+            return self._plain
+        if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or os.isatty(self.descriptor)):
+            return self._plain
+        return self._not_waiting if hasattr(os, "RWF_NOWAIT") else self._choose_older()
+
+    def _choose_older(self) -> Send:
+        self._own = _open_once_more(self.descriptor)
+        return self._polled if self._own < 0 else self._by_own
+
+    def _plain(self, data: bytes | memoryview) -> int:
+        return os.write(self.descriptor, data)
+
+    def _not_waiting(self, data: bytes | memoryview) -> int:
+        try:
+            # -1: at the file's own position, which a pipe does not have.
+            return os.pwritev(self.descriptor, (data,), -1, os.RWF_NOWAIT)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            if error.errno not in _NO_SUCH_FLAG:
+                raise
+        self._send = self._choose_older()
+        return self._send(data)
+
+    def _by_own(self, data: bytes | memoryview) -> int:
+        try:
+            return os.write(self._own, data)
+        except BlockingIOError:
+            return 0
+
+    def _polled(self, data: bytes | memoryview) -> int:
+        if not _poll(self.descriptor, 0):
+            return 0
+        return os.write(self.descriptor, data[:_ATOMIC_BYTES])
+
+
+def _open_once_more(descriptor: int) -> int:
+    """Open the same pipe or terminal for writing, as an open file of its own; -1 where that can't be."""
+    flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    for name in (f"/proc/self/fd/{descriptor}", *_names_of_terminal(descriptor)):
+        try:
+            opened = os.open(name, flags)
+        except OSError:
+            continue
+        if os.path.sameopenfile(opened, descriptor):
+            return opened
+        os.close(opened)
+    return -1
+
+
+def _names_of_terminal(descriptor: int) -> list[str]:
+    try:
+        return [os.ttyname(descriptor)]
+    except OSError:  # it is none
+        return []
+
+
+def _poll(descriptor: int, milliseconds: float | None) -> bool:
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    return bool(poll.poll(milliseconds))
