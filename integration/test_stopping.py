@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import socket
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from time import monotonic
 import pytest
 
 from integration.gate import Gate
+from integration.process_tree import everybody
 from integration.workers import EVERY_SOCKET, PATIENCE_SECONDS, Load, write
 from uwsgibridge.frontend.options import Site
 from uwsgibridge.frontend.private import PrivateNginx
@@ -104,3 +106,20 @@ def test_a_stop_refuses_at_once_whatever_still_runs(tmp_path, kind_of_socket, ar
             gate.open()
             assert b" 200 " in client.makefile("rb").readline()
             assert process.wait_ended(PATIENCE_SECONDS) == 0
+
+
+@EVERY_SOCKET
+def test_a_signal_to_all_processes_at_once_loses_nothing(tmp_path, kind_of_socket):
+    """As systemd sends it, unless the unit says otherwise; here, to the workers first."""
+    write(tmp_path, "one")
+    with (
+        bridge(tmp_path, address_of(kind_of_socket, tmp_path, "a"), "--workers", "2") as first,
+        bridge(tmp_path, address_of(kind_of_socket, tmp_path, "b"), "--workers", "2") as other,
+        PrivateNginx(Site(upstreams=(first.address, other.address))) as nginx,
+        Load(nginx.url, threads=16, body=b"x" * 100) as load,
+    ):
+        for pid in (*everybody(first.pid), first.pid):
+            os.kill(pid, signal.SIGTERM)
+        assert first.wait_ended(PATIENCE_SECONDS) == 0
+        load.stop()
+    assert load.seen == {"one": len(load.outcomes)}

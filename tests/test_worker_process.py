@@ -17,6 +17,7 @@ import trio.testing
 
 from tests.log_events import PATIENCE_SECONDS
 from uwsgibridge.supervisor.messages import (
+    DRAIN,
     DUMP_SIGNAL,
     LAST,
     MAX_BYTES,
@@ -362,7 +363,7 @@ def test_stop_is_a_sigterm(make_peer: Callable[..., Peer]) -> None:
         assert peer.known.is_stopping
         assert peer.line() == "SIGTERM"
         assert peer.known.stopping_seconds > 0
-        assert peer.questions() == []
+        assert peer.questions() == [DRAIN]
         peer.known.close()
 
     trio.run(run, make_peer(is_ready=True))
@@ -373,7 +374,7 @@ def test_last_one_is_told_so_before_the_signal(make_peer: Callable[..., Peer]) -
         peer.known.tell_last()
         peer.known.stop()
         assert peer.line() == "SIGTERM"
-        assert peer.questions() == [LAST]
+        assert peer.questions() == [LAST, DRAIN]
         peer.known.close()
 
     trio.run(run, make_peer(is_ready=True))

@@ -48,6 +48,9 @@ from uwsgibridge.telemetry.logs import Logger, make_logger
 # For packets that are on their way when the listener closes: microseconds, unless the peer is silent.
 _LAST_PACKETS_SECONDS: Final = 1.0
 
+# For a supervisor that got the same signal to say what it makes of it, which takes milliseconds.
+_WORD_SECONDS: Final = 1.0
+
 # Cancelled tasks end at once, unless the application holds on to them.
 _BREAK_OFF_SECONDS: Final = 1.0
 
@@ -207,6 +210,7 @@ class Worker:
         is_last: whether nobody accepts on its inherited sockets after it.
         leaves_something: whether requests were broken off, and they or their threads go on; final when
             `run` has ended. Python, or an event loop's own end, would wait for them.
+        is_told: whether all is known that a stop goes by, `is_last` above all.
     """
 
     def __init__(
@@ -220,6 +224,7 @@ class Worker:
         exit_now: Callable[[], None] | None = None,
     ) -> None:
         self.is_last = False
+        self.is_told = companion is None
         self._exit_now = exit_now
         self._companion = companion or Companion()
         self.counters = Counters()
@@ -263,6 +268,7 @@ class Worker:
     def hurry(self) -> None:
         """Cut a drain short; running requests are broken off at once."""
         self._hurry.cancel()
+        self._drained.set()
 
     def figures(self) -> Figures:
         """Tell how it does."""
@@ -334,6 +340,7 @@ class Worker:
             self._loop = loop
             watchdog = LoopWatchdog(loop, self._settings.loop_block_warning_seconds, self._log)
             started: list[Host] = []
+            serves = False
             with kept_from_copies(lambda: self._owned(sockets)):
                 try:
                     for host in self._hosts:
@@ -345,6 +352,7 @@ class Worker:
                         self._listener.listen(listening)
                     self._companion.attach(self, loop)
                     ready()
+                    serves = True
                     await self._unfit.wait()
                     self._log.error("stopping to be started again", reason=self._unfit_reason)
                     raise WorkerUnfit(self._unfit_reason)
@@ -352,6 +360,8 @@ class Worker:
                     watchdog.stop()
                     with trio.CancelScope(shield=True):
                         self._companion.catch_up()
+                        if serves and not self._unfit.is_set():
+                            await self._wait_to_be_told()
                         await self._listener.refuse_new(is_last=self.is_last)
                         self._listener.close(is_last=self.is_last)
                         await self._drain()
@@ -432,6 +442,21 @@ class Worker:
     def _tasks_remain(self) -> bool:
         # A loop waits for those that hold on although they were cancelled.
         return any(host.lost for host in self._hosts if isinstance(host, AsgiHost))
+
+    async def _wait_to_be_told(self) -> None:
+        """Serve on until the supervisor has said what this stop is, if it is one that it knows of.
+
+        systemd signals all processes at once, unless its unit says otherwise (systemd.kill(5)): who then closes
+        the sockets before it knows that all end leaves what waits in their backlogs to nobody.
+        """
+        with trio.move_on_after(_WORD_SECONDS):
+            await self._wait_until(lambda: self.is_told or self._hurry.cancel_called)
+
+    def note_told(self, *, is_last: bool) -> None:
+        """Take note of what a stop that comes, or has come, goes by."""
+        self.is_last |= is_last
+        self.is_told = True
+        self._drained.set()
 
     def _note_idle(self) -> None:
         self._drained.set()

@@ -11,7 +11,7 @@ import socket
 
 from uwsgibridge.hosts.loops import Loop, Watch
 from uwsgibridge.serving import Companion, Worker
-from uwsgibridge.supervisor.messages import LAST, MAX_BYTES, PING, STACKS, WorkerMessage
+from uwsgibridge.supervisor.messages import DRAIN, LAST, MAX_BYTES, PING, STACKS, WorkerMessage
 from uwsgibridge.telemetry.flights import FlightRecorder
 
 
@@ -68,7 +68,9 @@ class WorkerLink(Companion):
         elif question == STACKS:
             self._send(WorkerMessage(stacks=self._worker.stacks()))
         elif question == LAST:
-            self._worker.is_last = True
+            self._worker.note_told(is_last=True)
+        elif question == DRAIN:
+            self._worker.note_told(is_last=False)
         return True
 
     def _send(self, message: WorkerMessage) -> bool:

@@ -22,10 +22,11 @@ MAX_BYTES: Final = 65_536
 STOP: Final = b"stop"
 CLOSE: Final = b"close"
 
-# To a worker; the last one before a SIGTERM that ends all workers for good.
+# To a worker; the last two before a SIGTERM: all workers end for good, or this one does.
 PING: Final = b"ping"
 STACKS: Final = b"stacks"
 LAST: Final = b"last"
+DRAIN: Final = b"drain"
 
 # To a worker that does not answer: `faulthandler` tells where it is. A signal that nobody else sends, not
 # SIGQUIT, which an operator sends to all processes at once: in CPython the handler changes errno under the

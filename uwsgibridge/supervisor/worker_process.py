@@ -13,6 +13,7 @@ from typing import Any, Final
 import trio
 
 from uwsgibridge.supervisor.messages import (
+    DRAIN,
     DUMP_SIGNAL,
     LAST,
     MAX_BYTES,
@@ -242,6 +243,7 @@ class WorkerProcess:
         """Ask it to drain and end."""
         if self._stopping_since is None:
             self._stopping_since = monotonic()
+        self._send(DRAIN)
         self.signal(signal.SIGTERM)
 
     def hurry(self) -> None:
