@@ -708,6 +708,7 @@ class TestStreamOfLines:
             b"text/event-stream; charset=utf-8",
             b"Text/Event-Stream",
             b"application/x-ndjson",
+            b'multipart/mixed;boundary="graphql";subscriptionSpec="1.0,application/json"',
             b"application/ndjson;charset=utf-8",
             b"application/jsonl",
             b"application/json-seq",

@@ -224,9 +224,8 @@ def streaming(
             method,
             url,
             stream=True,
-            timeout=PATIENCE_SECONDS,
             headers={"Accept-Encoding": "identity", **(headers or {})},
-            **options,
+            **{"timeout": PATIENCE_SECONDS, **options},
         ) as answer,
     ):
         answer.raise_for_status()

@@ -85,6 +85,7 @@ _STREAMS: Final = {
     b"application/x-json-stream": _LINES,
     b"application/x-jsonlines": _LINES,
     b"application/x-ndjson": _LINES,
+    b"multipart/mixed": _LINES,  # GraphQL's subscriptions and deferred parts
     b"multipart/x-mixed-replace": _LINES,
     b"text/event-stream": _EVENTS,
 }

@@ -29,6 +29,12 @@ class Subscription:
             yield number
             await asyncio.sleep(0.02)
 
+    @strawberry.subscription
+    async def one(self) -> AsyncIterator[int]:
+        """Send one value, and then nothing more for as long as somebody listens."""
+        yield 1
+        await asyncio.Event().wait()
+
 
 app: GraphQL[None, None] = GraphQL(
     strawberry.Schema(Query, subscription=Subscription),
