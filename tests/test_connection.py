@@ -119,7 +119,7 @@ def test_peer_that_leaves_before_its_packet_is_whole(
             assert receive_packet(connection) is None
         leave(peer)
 
-        with pytest.raises(PeerGone):
+        with pytest.raises(PeerGone, match="the client has gone away"):
             receive_packet(connection)
 
 
@@ -195,7 +195,7 @@ def test_peer_that_leaves_before_the_body_is_whole(family: str, leave: Callable[
         leave(peer)
 
         assert receive_body(connection) == b"bod"
-        with pytest.raises(PeerGone):
+        with pytest.raises(PeerGone, match="the client has gone away"):
             receive_body(connection)
 
 
@@ -349,7 +349,7 @@ def test_who_uses_it_meets_nobody_when_the_peer_is_taken_away(family: str, state
         taken = connection.take_away()
 
         assert connection.fileno() == number != taken.fileno()
-        with pytest.raises(PeerGone):
+        with pytest.raises(PeerGone, match="the client has gone away"):
             connection.send(b"late")
         assert connection.close()
         assert taken.request is connection.request
@@ -413,7 +413,7 @@ def test_send_to_a_peer_that_has_gone(family: str):
     with pair(family) as (connection, peer):
         reset(peer)
 
-        with pytest.raises(PeerGone):
+        with pytest.raises(PeerGone, match="the client has gone away"):
             send_until_full(connection, memoryview(bytes(50_000_000)))
 
 

@@ -39,6 +39,9 @@ CHUNK_BYTES: Final = 65_536
 # More than the kernel holds of a connection's input.
 _DISCARDED_CHUNKS: Final = 256
 
+# Applications log what their input and their output raise; without a text they log an empty line.
+_GONE: Final = "the client has gone away"
+
 _DONTWAIT: Final = socket.MSG_DONTWAIT
 _PEEK: Final = socket.MSG_DONTWAIT | socket.MSG_PEEK
 # Else a socket would take over a default timeout that an application has set for its own.
@@ -134,7 +137,7 @@ class Connection:
             count = 0
         if not count:
             self.peer_gone = True
-            raise PeerGone
+            raise PeerGone(_GONE)
         arrived = scratch[:count]
         if self._pending:
             arrived = memoryview(self._pending + arrived)
@@ -193,7 +196,7 @@ class Connection:
             chunk = b""
         if not chunk:
             self.peer_gone = True
-            raise PeerGone
+            raise PeerGone(_GONE)
         self.body_unseen = left - len(chunk)
         return chunk
 
@@ -220,7 +223,7 @@ class Connection:
             return self._socket.send(data, _DONTWAIT)
         except (BrokenPipeError, ConnectionResetError):
             self.peer_gone = True
-            raise PeerGone from None
+            raise PeerGone(_GONE) from None
 
     def is_left(self) -> bool:
         """Look whether the peer has closed the connection; where not on Linux, unread input hides that."""
@@ -268,7 +271,7 @@ class Connection:
             return os.sendfile(own, descriptor, offset, size_bytes)
         except (BrokenPipeError, ConnectionResetError):
             self.peer_gone = True
-            raise PeerGone from None
+            raise PeerGone(_GONE) from None
 
     def close(self) -> bool:
         """Close so that the peer reads the answer to its end.
