@@ -550,6 +550,46 @@ def test_a_close_is_answered_behind_what_waits(family: str, loop: str) -> None:
         assert client.ends()
 
 
+@on_each_loop
+def test_a_denial_that_ends_with_its_head_is_sent(loop: str) -> None:
+    async def app(scope, receive, send):
+        await receive()
+        headers = [(b"content-length", b"0")]
+        await send({"type": "websocket.http.response.start", "status": 401, "headers": headers})
+
+    with running(app, loop=loop, lifespan="off") as bridge:
+        assert bridge.ask(**HANDSHAKE).seen == 401
+
+    assert bridge.events.find(level="error") == []
+    (event,) = bridge.events.find(level="warning")
+    assert event["event"].startswith("application returned without an http.response.body")
+
+
+@on_each_loop
+@pytest.mark.parametrize(
+    ("message", "says"),
+    [
+        ({}, "a message has a 'type'"),
+        (None, "a message is a dict"),
+        (
+            {"type": "websocket.http.response.start"},
+            "websocket.http.response.start has no 'status'",
+        ),
+    ],
+)
+def test_a_message_that_lacks_something_is_told_in_words(
+    loop: str, message: Any, says: str
+) -> None:
+    async def app(scope, receive, send):
+        await send(message)
+
+    with running(app, loop=loop, lifespan="off") as bridge:
+        assert bridge.ask(**HANDSHAKE).seen == 500
+
+    (event,) = bridge.events.find(level="error")
+    assert says in event["detail"]
+
+
 # Pings.
 
 

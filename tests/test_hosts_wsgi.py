@@ -19,6 +19,7 @@ import pytest
 from tests.bridge import on_each_socket, running
 from tests.log_events import PATIENCE_SECONDS
 from tests.raw_client import ask, connect, packet, read_answer, read_until, reset
+from uwsgibridge._version import __version__
 from uwsgibridge.hosts import wsgi_exchange
 
 StartResponse = Callable[..., Callable[[bytes], object]]
@@ -1063,6 +1064,19 @@ def test_reader_that_does_not_read_is_given_up(family: str):
     assert event["outcome"] == "connection broken"
     assert bridge.counters.refused == {"write_timeout": 1}
     assert bridge.counters.app_errors == 0
+
+
+@pytest.mark.parametrize(
+    ("sent", "seen"), [(None, f"uwsgibridge/{__version__}"), ("nginx/1.30", "nginx/1.30")]
+)
+def test_server_software_is_the_frontends_or_ours(sent: str | None, seen: str):
+    def app(environ, start_response):
+        start_response("200 OK", TEXT)
+        return [environ["SERVER_SOFTWARE"].encode()]
+
+    with running(app) as bridge:
+        variables = {} if sent is None else {"SERVER_SOFTWARE": sent}
+        assert bridge.ask(**variables).body == seen.encode()
 
 
 # Clients that go away.

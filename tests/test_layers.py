@@ -39,7 +39,7 @@ BELOW: Final[dict[str, set[str]]] = {
     "system": set(),
     "telemetry": {*_WIRE, "system"},
     "connection": _WIRE,
-    "hosts": {*_HOSTING - {"hosts"}, "server_signals"},
+    "hosts": {*_HOSTING - {"hosts"}, "_version", "server_signals"},
     "listener": {*_HOSTING, "system"},
     "error_groups": set(),
     "server_signals": set(),

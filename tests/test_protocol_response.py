@@ -1001,5 +1001,5 @@ class TestRefusals:
         kinds: list[type[ProtocolError]] = ProtocolError.__subclasses__()
         reasons = [kind.reason for kind in kinds]
         assert len(set(reasons)) == len(reasons) >= 7
-        assert all(kind.status is None or 400 <= kind.status < 500 for kind in kinds)
+        assert all(kind.status is None or 400 <= kind.status < 600 for kind in kinds)
         assert all(kind("Why.").option is None for kind in kinds)

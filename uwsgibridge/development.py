@@ -35,9 +35,12 @@ _KILL_AFTER_SECONDS: Final = _GRACE_SECONDS + 2.0
 
 _START_SECONDS: Final = 60.0
 
-_NOT_LOADED: Final = plain_answer(
-    503, "The application is not running. The terminal says why; it starts again on a change."
+_NOT_LOADED: Final = (
+    "The application is not running. The terminal says why; it starts again on a change."
 )
+
+# As it stands in a packet.
+_HEAD: Final = b"REQUEST_METHOD\x04\0HEAD"
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,8 +213,8 @@ class _Runner:
         while True:
             connection, _ = await listening.accept()
             with connection, trio.move_on_after(_GRACE_SECONDS):
-                await connection.recv(65_536)
-                await connection.send(_NOT_LOADED)
+                method = "HEAD" if _HEAD in await connection.recv(65_536) else "GET"
+                await connection.send(plain_answer(503, _NOT_LOADED, method=method))
 
 
 async def _end_on_change(

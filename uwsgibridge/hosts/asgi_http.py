@@ -12,6 +12,7 @@ import trio
 
 from uwsgibridge.connection import Connection, PeerGone, Task
 from uwsgibridge.hosts.asgi_exchange import AsgiContext, AsgiExchange, Message
+from uwsgibridge.hosts.asgi_messages import kind_of, value_of
 from uwsgibridge.hosts.asgi_unheard import Unheard
 from uwsgibridge.hosts.files import CANT_SEND_FILE
 from uwsgibridge.hosts.loops import Event
@@ -91,7 +92,10 @@ class HttpExchange(AsgiExchange):
             return
         response = self._response
         try:
-            kind = message["type"]
+            try:
+                kind = message["type"]
+            except (KeyError, TypeError):
+                kind = kind_of(message)  # which says what is wrong
             if kind == "http.response.body" and self._file_instead is None:
                 last = not message.get("more_body", False)
                 body = message.get("body", b"")
@@ -133,31 +137,36 @@ class HttpExchange(AsgiExchange):
                     self._file_instead = None
                     await self._send_file(named.fileno(), 0, None, last=True)
         elif kind == "http.response.pathsend":
-            with open(message["path"], "rb") as file:  # noqa: ASYNC230, PTH123 - sendfile reads as much
+            path = value_of(message, "path", (str, os.PathLike))
+            with open(path, "rb") as file:  # noqa: ASYNC230, PTH123 - sendfile reads as much
                 await self._send_file(file.fileno(), 0, None, last=True)
         elif kind == "http.response.zerocopysend":
-            file = message["file"]
+            file = value_of(message, "file")
+            if not (isinstance(file, int) or hasattr(file, "fileno")):
+                raise InvalidResponse(f"the 'file' of {kind} is of type {type(file).__name__}")
             descriptor = file if isinstance(file, int) else file.fileno()
-            offset = message.get("offset")
+            offset = value_of(message, "offset", int, default=None)
+            count = value_of(message, "count", int, default=None)
             if offset is None:
                 offset = os.lseek(descriptor, 0, os.SEEK_CUR)
             last = not message.get("more_body", False)
-            offset = await self._send_file(descriptor, offset, message.get("count"), last=last)
+            offset = await self._send_file(descriptor, offset, count, last=last)
             if message.get("offset") is None:
                 os.lseek(descriptor, offset, os.SEEK_SET)  # as os.sendfile leaves it
         elif kind == "http.response.early_hint":
             if self._response.status:
                 raise InvalidResponse("http.response.early_hint comes before the head")
             # No interim answer passes a uwsgi frontend: the final head says it.
-            self._early_links = [*self._early_links, *message["links"]]
+            links = value_of(message, "links", (list, tuple))
+            self._early_links = [*self._early_links, *links]
         else:
-            raise InvalidResponse(f"{kind!r} is not a message for an HTTP response")
+            raise InvalidResponse(f"{kind_of(message)!r} is not a message for an HTTP response")
 
     async def _send_to_nobody(self, message: Message) -> None:
         if self._unheard is None:
             context = self._context
             self._unheard = Unheard(context.loop, context.gone_client_send_seconds)
-        if message["type"] in _BODY_MESSAGES and not message.get("more_body", False):
+        if kind_of(message) in _BODY_MESSAGES and not message.get("more_body", False):
             self._end(complete=False)  # what comes now is work after the answer
         await self._unheard.take(self._cancel)
 
@@ -165,7 +174,7 @@ class HttpExchange(AsgiExchange):
         response = self._response
         if response.status:
             raise InvalidResponse("http.response.start was sent twice")
-        status = message["status"]
+        status = value_of(message, "status")
         line = status_line(status)
         headers = message.get("headers", ())
         if self._early_links:
@@ -286,10 +295,19 @@ class HttpExchange(AsgiExchange):
             self._end(complete=False)
         elif self._disconnects:
             self._fail(503)  # it was told that nobody waits for more
+        elif self._response.ends_here:
+            await self._finish_for_application()
         elif not self._response.status:
             self._application_failed(InvalidResponse("it returned without sending a response"))
         else:
             self._application_failed(IncompleteBody("it returned before its response was complete"))
+
+    async def _finish_for_application(self) -> None:
+        """Send what is an answer, although its end was not said, as other servers do."""
+        await self._write_all(self._response.finish())
+        self._end(complete=True)
+        self._context.reporter.unfinished_answer()
+        self._context.reporter.check_answer(self.request, self._response)
 
     def _application_failed(self, error: BaseException) -> None:
         if self._stalled:
@@ -302,6 +320,10 @@ class HttpExchange(AsgiExchange):
             if not self._ended:
                 self._end(complete=False)
         else:
+            if self._response.is_full and not self._is_cut and not self._ended:
+                # Whatever it has raised, its client has the whole answer.
+                self._response.finish()
+                self._end(complete=True)
             self._context.reporter.application_failed(self.request, self._response, error)
             self._fail(500)
 

@@ -16,6 +16,7 @@ import trio
 
 from uwsgibridge.connection import CHUNK_BYTES, Connection, PeerGone, Task
 from uwsgibridge.hosts.asgi_exchange import AsgiContext, AsgiExchange, Message
+from uwsgibridge.hosts.asgi_messages import kind_of, value_of
 from uwsgibridge.hosts.causes import is_due_to_disconnect
 from uwsgibridge.hosts.loops import Event, Watch
 from uwsgibridge.hosts.reporting import failure_answer
@@ -149,7 +150,7 @@ class WebSocketExchange(AsgiExchange):
         if self._gone:
             await self._context.loop.checkpoint()  # an application that swallows this blocks nobody
             raise PeerGone("the client has gone away")
-        match message["type"], self._state:
+        match kind_of(message), self._state:
             case "websocket.accept", _State.CONNECTING:
                 await self._accept(message)
             case "websocket.send", _State.OPEN:
@@ -159,7 +160,7 @@ class WebSocketExchange(AsgiExchange):
             case "websocket.close", _State.CONNECTING:
                 self._deny(403)
             case "websocket.http.response.start", _State.CONNECTING:
-                status = message["status"]
+                status = value_of(message, "status")
                 line = status_line(status)
                 self._denial.start(int(status), line, message.get("headers", ()))
                 self._state = _State.DENYING
@@ -444,6 +445,11 @@ class WebSocketExchange(AsgiExchange):
     async def _after_return(self) -> None:
         if self._state is _State.OPEN:
             await self._close(CLOSE_NORMAL, "")
+        elif self._state is _State.DENYING and self._denial.ends_here:
+            await self._write_all(self._denial.finish())
+            self._status = self._denial.status
+            self._finish(Closed(CLOSE_ABNORMAL, ""), complete=True)
+            self._context.reporter.unfinished_answer()
         elif self._state in {_State.CONNECTING, _State.DENYING}:
             self._application_failed(InvalidResponse("it returned without accepting or closing"))
 
@@ -540,7 +546,7 @@ def refuse_handshake(context: AsgiContext, connection: Connection, error: Handsh
     """Answer what asks for a WebSocket and is no valid handshake."""
     context.reporter.refused(connection.request, error)
     try:
-        connection.send(refusal(error))
+        connection.send(refusal(error, connection.request.method))
     except OSError:
         connection.force_close()
     else:

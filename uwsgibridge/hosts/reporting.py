@@ -233,6 +233,13 @@ class Reporter:
             hint="yield b''",
         )
 
+    def unfinished_answer(self) -> None:
+        """Say once that the ASGI application does not say where its answers without a body end."""
+        self._warn_once(
+            "application returned without an http.response.body: its answer ends with its head",
+            hint="send an http.response.body without more_body",
+        )
+
     def returned_value(self, value: object) -> None:
         """Say once that the ASGI application returns something, which goes nowhere."""
         self._warn_once(

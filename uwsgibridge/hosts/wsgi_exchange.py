@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
+from uwsgibridge._version import __version__
 from uwsgibridge.connection import Connection, PeerGone
 from uwsgibridge.hosts.causes import comes_from
 from uwsgibridge.hosts.error_stream import ErrorStream
@@ -30,6 +31,8 @@ from uwsgibridge.protocol.websocket import HandshakeRefused, wants_websocket
 if TYPE_CHECKING:
     from _typeshed import OptExcInfo
     from _typeshed.wsgi import WSGIApplication
+
+_SERVER_SOFTWARE: Final = f"uwsgibridge/{__version__}"
 
 # The time to accept a piece is bounded, so the piece must be.
 _WRITE_PIECE_BYTES: Final = 262_144
@@ -109,7 +112,7 @@ class WsgiExchange(Exchange):
             self._call_application()
         except HandshakeRefused as error:
             context.reporter.refused(self.request, error)
-            self._answer(refusal(error), error.status or 400)
+            self._answer(refusal(error, self.request.method), error.status or 400)
         except _StreamEnds:
             self._end(complete=False)
         except BaseException as error:  # noqa: BLE001 - SystemExit of an application ends its request only
@@ -247,6 +250,7 @@ class WsgiExchange(Exchange):
         # A copy: the application may do with it what it likes, and the request stays what it was.
         environ: dict[str, Any] = self.request.vars | context.base_environ
         environ["wsgi.url_scheme"] = self.request.scheme
+        environ.setdefault("SERVER_SOFTWARE", _SERVER_SOFTWARE)  # which not each frontend sends
         body = self.connection.take_whole_body()
         environ["wsgi.input"] = (
             open_input(self.connection, self._wait_for_body) if body is None else io.BytesIO(body)

@@ -88,7 +88,7 @@ class WsgiTunnels:
         )
         context.reporter.refused(connection.request, error)
         with contextlib.suppress(OSError):  # nobody is there any more
-            connection.send(refusal(error))
+            connection.send(refusal(error, connection.request.method))
         context.lingering.close(connection)
         self._release(connection)
 

@@ -275,7 +275,8 @@ class Listener:
             self._enough()
         host = self._mounts.select(connection.request)
         if host is None:
-            answer = plain_answer(404, "No application is mounted at this path.")
+            method = connection.request.method
+            answer = plain_answer(404, "No application is mounted at this path.", method=method)
             self._answer(connection, answer, connection.request, 404)
             counters.count_refusal("not_mounted")
             self._flights.end(connection)
@@ -321,7 +322,7 @@ class Listener:
             **({"option": error.option} if error.option else {}),
         )
         self.scratch[0] = FREE
-        answer = refusal(error)
+        answer = refusal(error, request.method if request else error.method)
         if answer:
             self._answer(connection, answer, request, error.status or 0)
         else:

@@ -21,12 +21,14 @@ class ProtocolError(Exception):
         option: the option that would allow it (``--max-vars``), or None where none does.
         headers: further headers of the answer.
         request: the `Request` that is refused, where its vars are known; None for what is none.
+        method: of what is no request, as far as it is known: HEAD gets an answer without a body.
     """
 
     status: int | None = 400
     reason = "protocol_error"
     headers: tuple[tuple[bytes, bytes], ...] = ()
     request: object = None
+    method = "GET"
 
     def __init__(self, message: str, *, option: str | None = None) -> None:
         super().__init__(message)

@@ -200,6 +200,8 @@ def _refuse_modifier(buffer: memoryview, *, need_more: bool) -> None:
         error = HttpNotUwsgi(
             "HTTP arrived on a uwsgi port: in Nginx, use uwsgi_pass (not proxy_pass) for this address"
         )
+        if start == b"HEAD":
+            error.method = "HEAD"
     elif _TLS_HANDSHAKE_START.match(start):
         error = TlsNotUwsgi(
             "a TLS handshake arrived on a uwsgi port: in Nginx, use a plain uwsgi_pass address"

@@ -332,6 +332,14 @@ class Response:
         return not known
 
     @property
+    def ends_here(self) -> bool:
+        """Whether the answer is whole by its framing, though nobody has said so.
+
+        It has a head, and no body that is to follow: HEAD, 204, 304, all of its Content-Length.
+        """
+        return self.status > 0 and (self._no_body or self._sent == self._promised)
+
+    @property
     def is_measured(self) -> bool:
         """Whether the frontend can tell by itself that the body is not complete."""
         return not self.head_sent or self._promised is not None
@@ -419,16 +427,19 @@ def encode_lines(line: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     return _join(lines) + b"\r\n\r\n"
 
 
-def plain_answer(status: int, text: str, headers: Iterable[tuple[bytes, bytes]] = ()) -> bytes:
+def plain_answer(
+    status: int, text: str, headers: Iterable[tuple[bytes, bytes]] = (), *, method: str = "GET"
+) -> bytes:
     """Build a whole answer of one sentence, for what never reaches an application.
 
     Args:
         status: the HTTP status.
         text: what to say; a line end is added.
         headers: further headers, such as Retry-After.
+        method: that it answers; HEAD gets no body.
     """
     body = text.encode() + b"\n"
-    response = Response("GET")
+    response = Response(method)
     content_type = (b"Content-Type", b"text/plain; charset=utf-8")
     response.start(status, status_line(status), [content_type, *headers])
     return b"".join(response.send(body, last=True))
@@ -439,11 +450,16 @@ def body_size(answer: bytes) -> int:
     return len(answer.partition(b"\r\n\r\n")[2])
 
 
-def refusal(error: ProtocolError) -> bytes:
-    """Build the answer to what is refused; empty where no answer would be understood."""
+def refusal(error: ProtocolError, method: str = "GET") -> bytes:
+    """Build the answer to what is refused; empty where no answer would be understood.
+
+    Args:
+        error: why.
+        method: of the request, as far as it is known; HEAD gets no body.
+    """
     if error.status is None:
         return b""
-    return plain_answer(error.status, str(error), error.headers)
+    return plain_answer(error.status, str(error), error.headers, method=method)
 
 
 def _join(lines: list[bytes]) -> bytes:
