@@ -140,7 +140,7 @@ AT_THE_REAL_START: dict[str, tuple[str, str, str]] = {
     ),
     "a raise when it has what it was handed": (
         "uwsgibridge/supervisor/control.py",
-        "\nasync def serve_control(*_, **__): raise RuntimeError('no control today')\n",
+        "\nasync def answer_control(*_, **__): raise RuntimeError('no control today')\n",
         "RuntimeError: no control today",
     ),
 }
