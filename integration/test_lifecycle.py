@@ -51,6 +51,7 @@ def test_a_signal_lets_a_running_request_end(client, kind_of_socket, interface, 
             received += sum(map(len, pieces))
         assert received == MUCH
         assert stack.bridge.wait_ended(10) == 0
+        assert stack.log.wait_ended(10)  # all of it has been read
         assert stack.log_events()[-1]["event"] == "stopped"
         if interface == "asgi":
             stack.wait_for_event(event_with(event="app: shutdown"))
