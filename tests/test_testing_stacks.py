@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
+from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import pytest
@@ -72,10 +73,12 @@ def test_options_reach_both(app_dir):
     ) as stack:
         assert get(f"{stack.url}/own/") == b"nginx"
         assert get(f"{stack.url}/few/") == b"servus"
-        with pytest.raises(OSError, match="431"):
-            get(stack.url)
-        with pytest.raises(OSError, match="413"):
-            urlopen(stack.url, data=bytes(11), timeout=20).close()
+        for data, status in ((None, 431), (bytes(11), 413)):
+            with pytest.raises(HTTPError) as caught:
+                urlopen(stack.url, data=data, timeout=20)
+            # It is an answer, too; Python 3.14 complains of one that is left open.
+            with caught.value as answer:
+                assert answer.status == status
         event = stack.wait_for_event(event_with(event="refused"))
         assert event["option"] == "--max-vars"
 
