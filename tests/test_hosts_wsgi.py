@@ -1079,6 +1079,29 @@ def test_server_software_is_the_frontends_or_ours(sent: str | None, seen: str):
         assert bridge.ask(**variables).body == seen.encode()
 
 
+@on_each_socket
+def test_time_in_which_the_client_sends_its_body_does_not_count(family: str):
+    limit_seconds = 0.2
+    pause = threading.Event()
+
+    def app(environ, start_response):
+        start_response("200 OK", TEXT)
+        return [environ["wsgi.input"].read()]
+
+    with (
+        running(app, family, request_timeout_seconds=limit_seconds) as bridge,
+        connect(bridge.address) as connection,
+    ):
+        connection.sendall(packet(method="POST", content_length=4))
+        for _ in range(4):
+            pause.wait(0.75 * limit_seconds)
+            connection.sendall(b"x")
+        answer = read_answer(connection)
+
+    assert (answer.seen, answer.body) == (200, b"xxxx")
+    assert bridge.events.find() == []
+
+
 # Clients that go away.
 
 

@@ -13,7 +13,7 @@ import sys
 import threading
 from collections.abc import Callable
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     from uwsgibridge.hosts.lingering import LingeringClose
     from uwsgibridge.hosts.offload import Offload
     from uwsgibridge.telemetry.flights import FlightRecorder
+
+
+# How soon a deadline is looked at again whose clock stands still.
+_STANDING_CLOCK_SECONDS: Final = 0.05
 
 
 class WsgiHost:
@@ -231,11 +235,16 @@ class WsgiHost:
             now = monotonic()
             running = [item for item in list(self._running.items()) if not item[1].given_up]
             for thread, exchange in running:
-                if now - exchange.started_at >= limit:
+                if exchange.used_seconds(now) >= limit:
                     self._give_up(thread, exchange, now)
             # What begins after this look is not over its limit before the next one.
-            earliest = min((e.started_at for _, e in running if not e.given_up), default=now)
-            await trio.sleep(max(0.001, earliest + limit - now))
+            least = limit
+            for _, exchange in running:
+                if not exchange.given_up:
+                    # The clock of one that waits for its client stands still.
+                    floor = 0.001 if exchange.body_wait_began is None else _STANDING_CLOCK_SECONDS
+                    least = min(least, max(floor, limit - exchange.used_seconds(now)))
+            await trio.sleep(least)
 
     def _give_up(self, thread: threading.Thread, exchange: WsgiExchange, now: float) -> None:
         frame = sys._current_frames().get(thread.ident or 0)  # noqa: SLF001 - documented for this
@@ -243,7 +252,7 @@ class WsgiHost:
         outcome = exchange.give_up(504)
         self._context.reporter.request_overdue(
             exchange.request,
-            seconds=now - exchange.started_at,
+            seconds=exchange.used_seconds(now),
             thread=thread.name,
             stack=stack,
             outcome=outcome,

@@ -95,6 +95,8 @@ class WsgiExchange(Exchange):
     """One request in a thread: environ in, answer out."""
 
     given_up = False  # somebody else has taken the connection away, and ended it
+    body_wait_began: float | None = None  # while the thread waits for its client
+    _body_wait_seconds = 0.0  # before that
     _file_instead: NamedFile | None = None  # is sent in place of the application's body
     _has_failed = False  # and is answered, or is about to be, in the application's place
     _reader_stalled = False
@@ -400,8 +402,20 @@ class WsgiExchange(Exchange):
             self._reader_stalled = self._is_cut = True
             raise _ReaderStalled
 
+    def used_seconds(self, now: float) -> float:
+        """Tell how much time the application has taken; waiting for the client's body is not its time."""
+        waiting_seconds = self._body_wait_seconds
+        if (began := self.body_wait_began) is not None:
+            waiting_seconds += now - began
+        return now - self.started_at - waiting_seconds
+
     def _wait_for_body(self) -> bool:
-        return self._wait(select.POLLIN, monotonic() + self._context.body_timeout_seconds)
+        began = self.body_wait_began = monotonic()
+        try:
+            return self._wait(select.POLLIN, began + self._context.body_timeout_seconds)
+        finally:
+            self._body_wait_seconds += monotonic() - began
+            self.body_wait_began = None
 
     def _wait(self, event: int, deadline: float) -> bool:
         """Block this thread until the connection is ready; False when the deadline has passed."""
@@ -413,7 +427,7 @@ class WsgiExchange(Exchange):
             seconds = max(0.0, deadline - now)
             if limit:
                 # Nothing wakes a thread whose connection is taken away: it has to look by itself.
-                given_up_seconds = max(0.0, self.started_at + limit - now) + _GIVE_UP_SECONDS
+                given_up_seconds = max(0.0, limit - self.used_seconds(now)) + _GIVE_UP_SECONDS
                 seconds = min(seconds, given_up_seconds)
             if poll.poll(seconds * 1000):
                 return True

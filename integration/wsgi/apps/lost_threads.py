@@ -105,14 +105,6 @@ def before_the_head(environ: Environ, start_response: StartResponse, name: str) 
     return Closing(name, [b"late"])
 
 
-def in_a_read(environ: Environ, start_response: StartResponse, name: str) -> Iterable[bytes]:
-    def items() -> Iterator[bytes]:
-        yield environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
-
-    start_response("200 OK", TEXT)
-    return Closing(name, items())
-
-
 def in_the_body(environ: Environ, start_response: StartResponse, name: str) -> Iterable[bytes]:
     def items() -> Iterator[bytes]:
         yield b"the first half"
@@ -121,17 +113,6 @@ def in_the_body(environ: Environ, start_response: StartResponse, name: str) -> I
 
     length = [("Content-Length", "18")] if "measured" in name else []
     start_response("200 OK", TEXT + length)
-    return Closing(name, items())
-
-
-def in_a_read_in_the_body(
-    environ: Environ, start_response: StartResponse, name: str
-) -> Iterable[bytes]:
-    def items() -> Iterator[bytes]:
-        yield b"the first half"
-        yield environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
-
-    start_response("200 OK", TEXT)
     return Closing(name, items())
 
 
@@ -150,11 +131,9 @@ HANDLERS: Final[dict[str, Callable[[Environ, StartResponse, str], Iterable[bytes
     "quick": quick,
     "before-the-head": before_the_head,
     "before-the-head-of-an-upload": before_the_head,
-    "in-a-read": in_a_read,
     "in-the-body": in_the_body,
     "in-the-body-of-an-upload": in_the_body,
     "in-the-body-of-a-measured-upload": in_the_body,
-    "in-a-read-in-the-body": in_a_read_in_the_body,
     "in-a-write": in_a_write,
     "in-close": in_close,
 }
