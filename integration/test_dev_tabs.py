@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic
@@ -54,6 +55,20 @@ HANDSHAKE = (
     "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
     "Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n"
 )
+
+
+FAILS_LATE = """
+import pathlib, time
+
+print("loading", flush=True)
+deadline = time.monotonic() + 30
+while not pathlib.Path({fails!r}).exists() and time.monotonic() < deadline:
+    time.sleep(0.01)
+raise RuntimeError("not now")
+"""
+
+# As Nginx sends it: a head of four bytes, then the vars.
+PACKET = b"\x00\x15\x00\x00\x0e\x00REQUEST_METHOD\x03\x00GET"
 
 
 def tab(port: int, request: str, *, until: bytes = b"") -> socket.socket:
@@ -131,3 +146,27 @@ def test_neither_a_save_nor_an_interrupt_waits_for_open_tabs(loop: str, tmp_path
     said = lines.text()
     for complaint in ("broken off", "exiting without", "Traceback", "[alert]", "[error    ]"):
         assert complaint not in said, said
+
+
+def test_tab_that_left_before_the_application_failed_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fails = tmp_path / "fails"
+    (tmp_path / "tabs.py").write_text(FAILS_LATE.format(fails=str(fails)))
+    # A unix socket's path has to be short.
+    with tempfile.TemporaryDirectory() as short, contextlib.ExitStack() as stack:
+        monkeypatch.setenv("TMPDIR", short)
+        process, lines = stack.enter_context(dev(tmp_path, "asyncio"))
+        lines.wait_for("loading", PATIENCE_SECONDS)
+        (path,) = Path(short).glob("*/bridge.sock")
+        for _ in range(2):
+            with socket.socket(socket.AF_UNIX) as gone:
+                gone.connect(str(path))
+                gone.sendall(PACKET)
+        with socket.socket(socket.AF_UNIX) as there:
+            there.settimeout(PATIENCE_SECONDS)
+            there.connect(str(path))
+            there.sendall(PACKET)
+            fails.touch()
+            assert b" 503 " in there.recv(65_536)
+        assert process.poll() is None

@@ -60,6 +60,14 @@ async def asgi(scope, receive, send):
         await receive()
         await receive()  # to be told of the stop, and to take no notice
         await anyio.sleep_forever()
+    if scope["path"] == "/stubborn":
+        import asyncio
+
+        while True:
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                pass  # as code does that catches too much
     if scope["path"] == "/thread":
         if "trio" in sys.argv:
             import trio
@@ -441,6 +449,23 @@ def test_hook_that_never_ends_does_not_keep_the_process(workers: str, directory:
     assert event["event"] == "exiting without waiting for what the application does at the end"
     assert "in hanging_hook" in event["stack"]
     assert process.events.find(level="error") == []
+
+
+@EVERY_COUNT
+def test_end_beside_a_task_that_holds_on_has_nothing_to_name(workers: str, directory: Path):
+    options = ("--request-timeout-seconds", "0.2", "--lifespan", "off", "--loop", "asyncio")
+    with (
+        lasting(directory, workers, *options, app="apps:asgi") as process,
+        ExitStack() as stack,
+    ):
+        tcp = stack.enter_context(connect(addresses(process, directory)[0]))
+        tcp.sendall(packet("/stubborn"))
+        assert read_answer(tcp).status == 504
+        process.events.wait(event="request goes on although its task was cancelled")
+        assert process.stop() == 0
+
+    warnings = {it["event"] for it in process.events.find(level="warning")}
+    assert not {it for it in warnings if it.startswith("exiting")}
 
 
 def test_lost_thread_is_told_by_the_status_whatever_else_goes_on(directory: Path):

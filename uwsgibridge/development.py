@@ -212,7 +212,8 @@ class _Runner:
         listening = trio.socket.from_stdlib_socket(self._listening.socket)
         while True:
             connection, _ = await listening.accept()
-            with connection, trio.move_on_after(_GRACE_SECONDS):
+            # A browser may have left while the application was loaded: Nginx has closed then.
+            with connection, contextlib.suppress(OSError), trio.move_on_after(_GRACE_SECONDS):
                 method = "HEAD" if _HEAD in await connection.recv(65_536) else "GET"
                 await connection.send(plain_answer(503, _NOT_LOADED, method=method))
 

@@ -52,6 +52,7 @@ class ProcessEnd:
         self._status = 0
         self._stopping_since: float | None = None
         self._is_over = False
+        self._is_at_once = False
 
     def begin(self, seconds: float) -> None:
         """Take note that the process was asked to end.
@@ -70,6 +71,7 @@ class ProcessEnd:
     def now(self, status: int) -> None:
         """End the process without waiting for anything."""
         self._status = status
+        self._is_at_once = True
         self._leave_after(0)
         threading.Event().wait()  # this thread is not to go on
 
@@ -126,7 +128,9 @@ class ProcessEnd:
             self._log.warning(
                 "exiting without waiting for the application's threads", threads=names
             )
-        else:
+        elif (
+            not self._is_at_once
+        ):  # else the main thread is in here, and nothing of the application's
             frame = sys._current_frames().get(threading.main_thread().ident or 0)  # noqa: SLF001 - documented for this
             self._log.warning(
                 "exiting without waiting for what the application does at the end",
