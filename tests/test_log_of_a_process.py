@@ -6,10 +6,12 @@ import json
 import os
 import signal
 from pathlib import Path
+from time import monotonic
 
 import pytest
 
 from tests.bridge_process import running_process
+from tests.log_events import PATIENCE_SECONDS
 from uwsgibridge import __version__
 from uwsgibridge.client import request
 
@@ -193,3 +195,36 @@ def test_uvloop_that_is_broken_is_said(directory: Path):
     ) as process:
         assert process.wait() == 2
     assert "--loop uvloop: it can't be imported: libuv.so.1 is not there" in process.events.text()
+
+
+TRIED = "upgrade is being tried already: ask again where it fails"
+
+WAITS = """
+import pathlib, time
+
+deadline = time.monotonic() + 60
+while pathlib.Path("held").exists() and time.monotonic() < deadline:
+    time.sleep(0.01)
+
+def app(environ, start_response):
+    start_response("200 OK", [])
+    return [b""]
+"""
+
+
+def test_upgrade_that_is_asked_for_twice_says_so(tmp_path: Path):
+    (tmp_path / "waits.py").write_text(WAITS)
+    with running_process(
+        "serve", "waits:app", *ON_TCP, "--workers", "1", directory=tmp_path
+    ) as process:
+        process.wait_listening(1)
+        held = tmp_path / "held"
+        held.touch()
+        deadline = monotonic() + PATIENCE_SECONDS
+        # Of two at the same moment, the second may not be seen.
+        while not (said := process.events.find(event=TRIED)) and monotonic() < deadline:
+            process.signal(signal.SIGUSR2)
+        held.unlink()
+        process.events.wait(event="upgraded")
+        assert process.stop() == 0
+    assert {it["level"] for it in said} == {"info"}

@@ -89,9 +89,8 @@ class WebSocketExchange(AsgiExchange):
     _queued_bytes = 0
     _is_suspended = False
     _is_restarting = False
-    _is_heard = (
-        False  # whether the client ever sent a byte, or the frontend is one that carries them
-    )
+    # Whether the client ever sent a byte, or the frontend is one that carries WebSockets.
+    _is_heard = False
     _has_closed = False  # the application, and not the client
     _is_moving = False  # whether the client sent, or took, something since the last ping
     _ends_when_sent = False

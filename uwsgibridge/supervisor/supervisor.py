@@ -514,7 +514,10 @@ class _Supervisor:
 
     async def _upgrade(self) -> None:
         """Hand the process on, if the program that is installed now takes these arguments."""
-        if self._rehearsal is not None or self._fleet.ends():
+        if self._fleet.ends():
+            return
+        if self._rehearsal is not None:
+            self._log.info("upgrade is being tried already: ask again where it fails")
             return
         try:
             settings = self._fleet.settings
