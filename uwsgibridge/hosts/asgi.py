@@ -152,8 +152,8 @@ class AsgiHost:
             exchange.restart()
 
     def _lose(self, connection: Connection) -> None:
+        self._release(connection)
         self.lost.add(connection)
-        self._give_place_back(connection)
         if len(self.lost) == self.capacity:
             # Each costs no more than memory; but all things have an end.
             self._unfit(
@@ -162,9 +162,6 @@ class AsgiHost:
 
     def _release(self, connection: Connection) -> None:
         self.lost.discard(connection)
-        self._give_place_back(connection)
-
-    def _give_place_back(self, connection: Connection) -> None:
         self._websockets.pop(connection, None)
         self._flights.end(connection)
         self.admission.release(connection)

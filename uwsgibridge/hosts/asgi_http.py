@@ -174,7 +174,10 @@ class HttpExchange(AsgiExchange):
         response = self._response
         if response.status:
             raise InvalidResponse("http.response.start was sent twice")
-        status = value_of(message, "status")
+        try:
+            status = message["status"]
+        except KeyError:
+            status = value_of(message, "status")  # which says what is wrong
         line = status_line(status)
         headers = message.get("headers", ())
         if self._early_links:
