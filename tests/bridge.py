@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import gc
 import importlib.util
+import sys
 import tempfile
 import threading
 import traceback
@@ -78,20 +80,31 @@ class Bridge:
         self._scope = trio.CancelScope()
         self._ready: concurrent.futures.Future[list[str]] = concurrent.futures.Future()
         self._over: concurrent.futures.Future[None] = concurrent.futures.Future()
-        self._thread = threading.Thread(target=self._run, name="bridge")
+        # A daemon: Python would wait for one that hangs, and the test that failed by it would never be told.
+        self._thread = threading.Thread(target=self._run, name="bridge", daemon=True)
 
     def start(self) -> None:
+        """Have it serve.
+
+        Raises:
+            AssertionError: it does not in time; it is stopped then as soon as it has started.
+        """
         self._thread.start()
         over, ready = self._over, self._ready
         either: list[concurrent.futures.Future[Any]] = [over, ready]
         concurrent.futures.wait(either, PATIENCE_SECONDS, concurrent.futures.FIRST_COMPLETED)
-        if not ready.done():
+        if over.done() and not ready.done():
             over.result(0)
-        self.addresses = ready.result(0)
+        if ready.cancel():
+            frame = sys._current_frames().get(self._thread.ident or 0)
+            where = "".join(traceback.format_stack(frame))
+            raise AssertionError(f"the bridge did not start in time; it is at\n{where}")
+        self.addresses = ready.result(PATIENCE_SECONDS)
 
     def begin_stop(self) -> None:
         """Have it drain, without waiting for that."""
-        self._token.run_sync_soon(self._scope.cancel)
+        with contextlib.suppress(trio.RunFinishedError):  # it has ended by itself
+            self._token.run_sync_soon(self._scope.cancel)
 
     def hurry(self) -> None:
         """Cut the drain short."""
@@ -100,6 +113,7 @@ class Bridge:
     def wait_stopped(self) -> None:
         """Wait for the drain's end; raises what went wrong in the bridge."""
         self._thread.join(PATIENCE_SECONDS)
+        assert self._over.done(), f"the bridge did not stop in time:\n{self.stacks()}"
         self._over.result(0)
 
     def stop(self) -> None:
@@ -203,8 +217,15 @@ class Bridge:
             settings.bind, mode=settings.socket_mode, backlog=settings.backlog
         ) as sockets:
             addresses = [str(listening.address) for listening in sockets]
+
+            def ready() -> None:
+                if self._ready.set_running_or_notify_cancel():
+                    self._ready.set_result(addresses)
+                else:
+                    self._scope.cancel()
+
             with self._scope:
-                await self._worker.run(sockets, ready=lambda: self._ready.set_result(addresses))
+                await self._worker.run(sockets, ready=ready)
 
 
 def _detach(error: BaseException) -> BaseException:
@@ -251,6 +272,8 @@ def running(
         options: dict[str, Any] = {
             "bind": binds[family],
             "graceful_timeout_seconds": PATIENCE_SECONDS,
+            # A busy machine blocks the loop as well, and many tests want to see no warning.
+            "loop_block_warning_seconds": 0,
         }
         bridge = Bridge(
             app,

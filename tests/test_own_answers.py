@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from tests.bridge import Bridge, on_each_socket, running
 from tests.log_events import PATIENCE_SECONDS
 from tests.raw_client import connect, packet
+from uwsgibridge.exit_status import WorkerUnfit
 
 HANDSHAKE: dict[str, Any] = {
     "HTTP_UPGRADE": "websocket",
@@ -59,6 +61,9 @@ def request(path: str, **details: Any) -> Callable[[], bytes]:
     return lambda: packet(path, method="HEAD", **details)
 
 
+LOST_THREAD = (504, request("/wsgi/slow"))
+
+
 @on_each_socket
 @pytest.mark.parametrize(
     ("status", "make"),
@@ -72,26 +77,37 @@ def request(path: str, **details: Any) -> Callable[[], bytes]:
         (500, request("/asgi")),
         (500, request("/wsgi")),
         (504, request("/asgi/slow")),
-        (504, request("/wsgi/slow")),
+        LOST_THREAD,
         (408, request("/asgi/reads", content_length=10)),
         (408, request("/wsgi/reads", content_length=10)),
         (400, lambda: b"HEAD / HTTP/1.1\r\nHost: x\r\n\r\n"),
     ],
 )
 def test_no_answer_has_a_body_after_head(family: str, status: int, make: Callable[[], bytes]):
-    with running(
-        None,
-        family,
-        mounts={"/asgi": asgi, "/wsgi": wsgi},
-        lifespan="off",
-        max_body_bytes=100,
-        body_timeout_seconds=SHORT_SECONDS,
-        request_timeout_seconds=3 * SHORT_SECONDS,
-        linger_seconds=SHORT_SECONDS,
-        threads=4,
-    ) as bridge:
-        head, _, body = head_of(bridge, make()).partition(b"\r\n\r\n")
+    # A worker that has lost a thread ends, for here is nobody to replace it.
+    loses_thread = (status, make) == LOST_THREAD
+    ended = pytest.raises(WorkerUnfit) if loses_thread else contextlib.nullcontext()
+    received = b""
+    with (
+        ended,
+        running(
+            None,
+            family,
+            mounts={"/asgi": asgi, "/wsgi": wsgi},
+            lifespan="off",
+            max_body_bytes=100,
+            body_timeout_seconds=SHORT_SECONDS,
+            request_timeout_seconds=3 * SHORT_SECONDS if status == 504 else PATIENCE_SECONDS,
+            linger_seconds=SHORT_SECONDS,
+            threads=4,
+        ) as bridge,
+    ):
+        received = head_of(bridge, make())
+        if loses_thread:
+            # Else the stop may come before it knows.
+            bridge.events.wait(event="stopping to be started again")
 
+    head, _, body = received.partition(b"\r\n\r\n")
     lines = head.split(b"\r\n")
     assert lines[0].startswith(b"HTTP/1.1 %d " % status), head
     assert body == b""
