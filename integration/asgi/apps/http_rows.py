@@ -900,10 +900,15 @@ sending(
     "'websocket.accept' is not a message for an HTTP response",
     {"type": "websocket.accept"},
 )
-sending("sends_no_type", FAILED, "KeyError: 'type'", {"status": 200})
-sending("sends_none", FAILED, "TypeError", None)
-sending("sends_a_str", FAILED, "TypeError", "http.response.start")
-sending("sends_no_status", FAILED, "KeyError: 'status'", {"type": "http.response.start"})
+sending("sends_no_type", BROKE_A_RULE, "a message has a 'type' that is a str", {"status": 200})
+sending("sends_none", BROKE_A_RULE, "a message is a dict, not None", None)
+sending("sends_a_str", BROKE_A_RULE, "a message is a dict, not 'http", "http.response.start")
+sending(
+    "sends_no_status",
+    BROKE_A_RULE,
+    "http.response.start has no 'status'",
+    {"type": "http.response.start"},
+)
 
 
 def starting(name: str, says: str, status: Any = 200, headers: Any = TEXT) -> None:

@@ -600,8 +600,8 @@ sending(
     "'websocket.sent' is not expected while open",
     {"type": "websocket.sent"},
 )
-sending("sends_no_type", FAILED, "KeyError: 'type'", {"text": "typeless"})
-sending("sends_none", FAILED, "TypeError", None)
+sending("sends_no_type", BROKE_A_RULE, "a message has a 'type' that is a str", {"text": "typeless"})
+sending("sends_none", BROKE_A_RULE, "a message is a dict, not None", None)
 
 for _code in (999, 1004, 1005, 1006, 1015, 5000):
     sending(
