@@ -962,8 +962,9 @@ def test_the_access_log_has_them(loop: str, capfd: pytest.CaptureFixture[str]) -
         else:
             await echo(scope, receive, send)
 
-    options = {"access_log": True, "access_log_format": "combined"}
-    with running(app, loop=loop, lifespan="off", **options) as bridge:
+    with running(
+        app, loop=loop, lifespan="off", access_log=True, access_log_format="combined"
+    ) as bridge:
         with opened(bridge, "/opened") as client:
             client.send(CLOSE, close_payload(1000))
             assert client.receive() == said(CLOSE, 1000)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import grp
 import os
 import pwd
 import stat
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -15,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.other_users import NOBODY, as_nobody, names_in, need_root, run_script
 from uwsgibridge.config.settings import Settings, SettingsError
 from uwsgibridge.identity import (
     drop_privileges,
@@ -23,12 +22,10 @@ from uwsgibridge.identity import (
 )
 from uwsgibridge.listener.sockets import BindError, SocketFiles, open_sockets
 
-NOBODY = 65_534
 # No user has it, and no group.
 UNNAMED = 54_321
 PATIENCE_SECONDS = 60.0
 
-need_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can")
 need_linux = pytest.mark.skipif(sys.platform != "linux", reason="it looks into /proc")
 
 IMPORTS = """
@@ -42,29 +39,7 @@ from uwsgibridge import identity
 
 
 def run(script: str, *arguments: str) -> str:
-    """Run code in a process of its own, which must end well and say nothing on standard error."""
-    finished = subprocess.run(
-        [sys.executable, "-W", "error", "-c", IMPORTS + script, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_SECONDS,
-        check=False,
-    )
-    assert (finished.returncode, finished.stderr) == (0, "")
-    return finished.stdout
-
-
-@contextlib.contextmanager
-def as_nobody() -> Iterator[None]:
-    """Lose the permissions of root for a while; another user than root has none to lose."""
-    if os.geteuid() != 0:
-        yield
-        return
-    os.seteuid(NOBODY)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
+    return run_script(IMPORTS + script, *arguments)
 
 
 @pytest.fixture
@@ -73,10 +48,6 @@ def directory() -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as path:
         Path(path).chmod(0o755)
         yield Path(path)
-
-
-def names_in(directory: Path) -> list[str]:
-    return [it.name for it in directory.iterdir()]
 
 
 # Whom the options mean.

@@ -15,11 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.other_users import as_nobody
 from uwsgibridge.config.address import AddressError, DescriptorAddress, TcpAddress, UnixAddress
 from uwsgibridge.listener import sockets as sockets_module
 from uwsgibridge.listener.sockets import BindError, ListeningSocket, open_sockets
-
-NOBODY = 65_534
 
 
 @pytest.fixture
@@ -40,18 +39,6 @@ def refusal(*addresses: str) -> str:
     with pytest.raises(BindError) as raised, opened(*addresses):
         raise AssertionError("it was opened")
     return str(raised.value)
-
-
-@contextlib.contextmanager
-def without_privileges() -> Iterator[None]:
-    if os.geteuid() != 0:
-        yield
-        return
-    os.seteuid(NOBODY)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
 
 
 # TCP.
@@ -147,7 +134,7 @@ def test_port_without_permission_is_refused():
     first = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
     if not first.exists() or int(first.read_text()) < 2:
         pytest.skip("this machine lets everybody have every port")
-    with without_privileges():
+    with as_nobody():
         reason = refusal("127.0.0.1:1")
 
     assert "no permission for this port" in reason
@@ -304,7 +291,7 @@ def test_file_in_place_of_the_directory_is_refused(directory: Path):
 
 def test_directory_without_permission_is_refused(directory: Path):
     directory.chmod(0o555)
-    with without_privileges():
+    with as_nobody():
         reason = refusal(f"unix:{directory / 'app.sock'}")
 
     assert f"no permission to create a socket in {directory}" in reason

@@ -18,13 +18,12 @@ from pathlib import Path
 import pytest
 
 from tests.bridge_process import BridgeProcess, run_to_its_end, running_process
+from tests.other_users import NOBODY, as_nobody, names_in, need_root, run_script
 from uwsgibridge.system import pid_file
 from uwsgibridge.system.pid_file import PidFile, PidFileError
 
-NOBODY = 65_534
 PATIENCE_SECONDS = 60.0
 
-need_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can")
 
 IMPORTS = """
 import os
@@ -36,29 +35,7 @@ from uwsgibridge.system.pid_file import PidFile, PidFileError
 
 
 def run(script: str, *arguments: str) -> str:
-    """Run code in a process of its own, which must end well and say nothing on standard error."""
-    finished = subprocess.run(
-        [sys.executable, "-W", "error", "-c", IMPORTS + script, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_SECONDS,
-        check=False,
-    )
-    assert (finished.returncode, finished.stderr) == (0, "")
-    return finished.stdout
-
-
-@contextlib.contextmanager
-def as_nobody() -> Iterator[None]:
-    """Lose the permissions of root for a while; another user than root has none to lose."""
-    if os.geteuid() != 0:
-        yield
-        return
-    os.seteuid(NOBODY)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
+    return run_script(IMPORTS + script, *arguments)
 
 
 @pytest.fixture
@@ -67,10 +44,6 @@ def directory() -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as path:
         Path(path).chmod(0o755)
         yield Path(path)
-
-
-def names_in(directory: Path) -> list[str]:
-    return [it.name for it in directory.iterdir()]
 
 
 @contextlib.contextmanager
