@@ -19,6 +19,10 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
 
+pinned=python3.11-minimal=3.11.2-6+deb12u6
+installed=python3.11-minimal=$(dpkg-query --show --showformat '${Version}' python3.11-minimal)
+[ "$installed" = "$pinned" ] || apt-get install --quiet --yes --allow-downgrades "$pinned" >/dev/null
+
 cat > fork.py <<'PYTHON'
 import multiprocessing
 import multiprocessing.process
