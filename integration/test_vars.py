@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from urllib.parse import urlsplit
 
@@ -109,6 +110,12 @@ def test_a_chunked_upload_has_a_length_and_no_chunks(stack, client):
     assert headers_named(found, "content-length") == ["13"]
     assert headers_named(found, "transfer-encoding") == []
     assert "HTTP_TRANSFER_ENCODING" not in found["vars"]
+
+
+def test_nginx_says_its_name(stack, exchange):
+    # Where nobody says it, a client that is silent after its handshake is taken for a lost one.
+    found = exchange(stack.url, "/arrived").json()
+    assert re.fullmatch(r"nginx/\d+\.\d+\.\d+", found["vars"]["SERVER_SOFTWARE"])
 
 
 def test_a_proxy_header_goes_nowhere(stack, exchange):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 import shutil
 import socket
 import subprocess
@@ -148,6 +149,7 @@ def test_the_vars_of_a_request(app: StandIn, serve: Serve) -> None:
     received = app.vars()
     assert int(received.pop("REMOTE_PORT")) > 0
     assert received.pop("DOCUMENT_ROOT").endswith("/html")
+    assert re.fullmatch(r"nginx/\d+\.\d+\.\d+", received.pop("SERVER_SOFTWARE"))
     assert received == {
         "PATH_INFO": "/a%2Fb",
         "QUERY_STRING": "x=%20",

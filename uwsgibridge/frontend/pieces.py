@@ -68,6 +68,7 @@ def _params(_site: Site) -> list[str]:
         "uwsgi_param SERVER_PROTOCOL $server_protocol;",
         "uwsgi_param SERVER_NAME $server_name;",
         "uwsgi_param SERVER_PORT $server_port;",
+        "uwsgi_param SERVER_SOFTWARE nginx/$nginx_version;",
         "uwsgi_param REMOTE_ADDR $remote_addr;",
         "uwsgi_param REMOTE_PORT $remote_port;",
         "uwsgi_param DOCUMENT_ROOT $document_root;",
