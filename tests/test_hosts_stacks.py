@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import inspect
 import sys
-from collections.abc import Callable, Coroutine
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import pytest
 
 import uwsgibridge
-from uwsgibridge.hosts.stacks import await_stack, own_stack, own_traceback
+from uwsgibridge.hosts.stacks import await_stack, own_stack, own_traceback, stacks_of_threads
 
 PATIENCE_SECONDS = 20.0
 
@@ -40,10 +43,17 @@ def test_a_chain_may_be_longer_than_calls_may_be_deep(link: str) -> None:
 
 def call_through_our_package(function: Callable[[], FrameType | None]) -> FrameType | None:
     """Call it from a frame that has its code in the package, as a host does."""
+    call = code_in_our_package("def call(function):\n    return function()\n")["call"]
+    frame: FrameType | None = call(function)
+    return frame
+
+
+def code_in_our_package(code: str) -> dict[str, Callable[..., Any]]:
+    """Execute code as if its file were one of the package."""
     file = Path(uwsgibridge.__file__).parent / "hosts" / "in_a_test.py"
-    namespace: dict[str, Callable[..., FrameType | None]] = {}
-    exec(compile("def call(function):\n    return function()\n", file, "exec"), namespace)
-    return namespace["call"](function)
+    namespace: dict[str, Callable[..., Any]] = {}
+    exec(compile(code, file, "exec"), namespace)
+    return namespace
 
 
 class TestStacks:
@@ -113,9 +123,7 @@ class TestStacks:
     def test_frames_of_ours_are_left_out_of_a_task(self) -> None:
         async def main() -> str:
             event = asyncio.Event()
-            file = Path(uwsgibridge.__file__).parent / "hosts" / "in_a_test.py"
-            namespace: dict[str, Callable[..., Coroutine[None, None, None]]] = {}
-            exec(compile("async def run(app):\n    await app()\n", file, "exec"), namespace)
+            namespace = code_in_our_package("async def run(app):\n    await app()\n")
 
             async def application() -> None:
                 await event.wait()
@@ -130,6 +138,40 @@ class TestStacks:
         text = asyncio.run(main())
         assert "in application" in text.splitlines()[0]
         assert "in_a_test.py" not in text
+
+    def test_threads_that_do_the_same_share_an_entry_and_idle_ones_come_last(self) -> None:
+        """What is too long is cut at its end: that may not be the thread that hangs."""
+        gate = threading.Lock()
+
+        def hang_in_the_application() -> None:
+            gate.acquire()
+            gate.release()
+
+        def hangs(thread: threading.Thread) -> bool:
+            frame = sys._current_frames().get(thread.ident or 0)
+            return frame is not None and frame.f_code.co_name in {"call", "hang_in_the_application"}
+
+        # The innermost frame is one of ours, as in a thread that waits for a request.
+        namespace = code_in_our_package("def call(gate):\n    gate.acquire()\n    gate.release()\n")
+        idle = [
+            threading.Thread(target=namespace["call"], args=[gate], name=f"idle-{n}")
+            for n in range(2)
+        ]
+        busy = threading.Thread(target=hang_in_the_application, name="busy")
+        everyone = [*idle, busy]
+        with gate:
+            for thread in everyone:
+                thread.start()
+            deadline = time.monotonic() + PATIENCE_SECONDS
+            while not all(hangs(thread) for thread in everyone):
+                assert time.monotonic() < deadline
+                time.sleep(0.002)
+            entries = stacks_of_threads()
+        for thread in everyone:
+            thread.join(PATIENCE_SECONDS)
+        heads = [entry.splitlines()[0] for entry in entries]
+        assert "Threads idle-0, idle-1:" in heads
+        assert heads.index("Thread busy:") < heads.index("Threads idle-0, idle-1:")
 
     def test_other_libraries_tell_nothing(self) -> None:
         assert await_stack(object()) == ""

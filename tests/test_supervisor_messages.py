@@ -112,7 +112,16 @@ def test_long_stacks_are_cut_to_one_datagram(character: str) -> None:
     assert len(data) <= MAX_BYTES
     stacks = WorkerMessage.decode(data).stacks
     assert stacks
-    assert set(stacks) == {character}
+    kept, said = stacks.rsplit("\n", 1)
+    assert set(kept) == {character}
+    assert said == f"[{200_000 - len(kept)} more characters do not fit]"
+    # It is as much as fits: one character is twelve bytes at the most.
+    assert len(json.dumps(stacks)) > MAX_BYTES * 0.9
+
+
+def test_stacks_of_many_requests_fit() -> None:
+    stacks = '  File "/srv/site/views.py", line 12, in view\n' * 1_000
+    assert WorkerMessage.decode(WorkerMessage(stacks=stacks).encode()).stacks == stacks
 
 
 @pytest.mark.parametrize("junk", JUNK)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import socket
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -33,7 +32,7 @@ from uwsgibridge.hosts.loops import AsyncioLoop, Loop, TrioLoop
 from uwsgibridge.hosts.mounts import Mounts
 from uwsgibridge.hosts.offload import Offload
 from uwsgibridge.hosts.reporting import Reporter
-from uwsgibridge.hosts.stacks import await_stack, names_of_threads, own_stack
+from uwsgibridge.hosts.stacks import await_stack, stacks_of_threads
 from uwsgibridge.hosts.streams import Ending
 from uwsgibridge.hosts.threads import holding_threads
 from uwsgibridge.hosts.watchdog import LoopWatchdog
@@ -286,18 +285,15 @@ class Worker:
         self._listener.check()
 
     def stacks(self) -> str:
-        """Tell where each thread is, and where each request in flight waits."""
-        parts = [
-            f"Thread {names_of_threads().get(ident, ident)}:\n{own_stack(frame)}"
-            for ident, frame in sys._current_frames().items()  # noqa: SLF001 - documented for this
-        ]
+        """Tell which requests are in flight and where each waits, and where each thread is."""
+        parts = []
         for host in self._hosts:
             for connection in [*host.admission.in_flight, *host.lost]:
                 variables = connection.request.vars
                 waits = await_stack(getattr(connection, "task", None))
                 about = f"Request {variables['REQUEST_METHOD']} {variables['PATH_INFO']}"
                 parts.append(f"{about}:\n{waits}" if waits else about)
-        return "\n".join(parts)
+        return "\n".join([*parts, *stacks_of_threads()])
 
     @property
     def _has_asgi(self) -> bool:

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
+
+PATIENCE_SECONDS = 10.0
 
 
 def resident_bytes(pid: int) -> int:
     """Give what it has now."""
     return _field(pid, "VmRSS")
+
+
+def bytes_at_rest(pid: int, most: int) -> int:
+    """Give what it has once that is at most so much; what it has in the end, where it never is.
+
+    A client that closes its connection does not wait until the process has seen that.
+    """
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while (size := resident_bytes(pid)) > most and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return size
 
 
 def peak_bytes(pid: int) -> int:

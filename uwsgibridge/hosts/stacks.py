@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import itertools
 import os
+import sys
 import threading
 import traceback
 from pathlib import Path
@@ -79,9 +80,25 @@ def await_stack(task: object) -> str:
     return "".join(traceback.StackSummary.extract(iter(frames)).format()).rstrip("\n")
 
 
-def names_of_threads() -> dict[int | None, str]:
-    """Give the names by which `threading` knows the threads of this process, by their ident."""
-    return {thread.ident: thread.name for thread in threading.enumerate()}
+def stacks_of_threads() -> list[str]:
+    """Format where the threads of this process are; those that do the same thing share an entry.
+
+    Returns:
+        An entry for each stack, below the names of the threads that have it. Those that are in code of
+        an application's come first, since a reader may cut what is too long.
+    """
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    threads: dict[str, list[str]] = {}
+    idle = set()
+    for ident, frame in sys._current_frames().items():  # noqa: SLF001 - documented for this
+        stack = own_stack(frame)
+        threads.setdefault(stack, []).append(names.get(ident, str(ident)))
+        if _is_ours(frame.f_code.co_filename):
+            idle.add(stack)
+    return [
+        f"{'Thread' if len(threads[stack]) == 1 else 'Threads'} {', '.join(sorted(threads[stack]))}:\n{stack}"
+        for stack in sorted(threads, key=idle.__contains__)
+    ]
 
 
 def _is_ours(filename: str) -> bool:

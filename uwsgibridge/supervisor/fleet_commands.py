@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable
 from time import monotonic
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import trio
 
 from uwsgibridge._version import __version__
-from uwsgibridge.hosts.stacks import names_of_threads, own_stack
+from uwsgibridge.hosts.stacks import stacks_of_threads
 from uwsgibridge.supervisor.backlog import connections_waiting
 from uwsgibridge.supervisor.control import CommandFailed
 from uwsgibridge.supervisor.fleet import Fleet
@@ -94,11 +93,7 @@ class FleetCommands:
 
     async def stacks(self) -> dict[str, Any]:
         """Give the stacks of all processes."""
-        names = names_of_threads()
-        own = "\n".join(
-            f"Thread {names.get(ident, ident)}:\n{own_stack(frame)}"
-            for ident, frame in sys._current_frames().items()  # noqa: SLF001 - documented for this
-        )
+        own = "\n".join(stacks_of_threads())
         processes: list[dict[str, Any]] = [{"pid": os.getpid(), "role": "supervisor", "stack": own}]
 
         async def ask(worker: WorkerProcess) -> None:

@@ -6,6 +6,7 @@ reads ignores what it does not know: after an upgrade in place the two ends are 
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import json
 import signal
@@ -36,8 +37,8 @@ DUMP_SIGNAL: Final = getattr(signal, "SIGRTMAX", signal.SIGQUIT)  # macOS has no
 # Descriptors that come with the report of a fork.
 FORK_DESCRIPTORS: Final = 3
 
-# JSON needs up to twelve bytes for a character: one outside the basic plane is two escapes.
-_MAX_STACK_CHARACTERS: Final = MAX_BYTES // 12 - 100
+# What is left for stacks beside the other parts of a message.
+_MAX_STACK_BYTES: Final = MAX_BYTES - 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +171,7 @@ class WorkerMessage:
     def encode(self) -> bytes:
         """Write it for `decode`."""
         figures = dataclasses.asdict(self.figures) if self.figures is not None else None
-        stacks = self.stacks[:_MAX_STACK_CHARACTERS] if self.stacks is not None else None
+        stacks = _cut(self.stacks) if self.stacks is not None else None
         return json.dumps(
             {
                 "figures": figures,
@@ -195,3 +196,15 @@ class WorkerMessage:
             bool(raw.get("has_enough")),
             raw.get("unfit"),
         )
+
+
+def _cut(text: str) -> str:
+    """Leave out the end of a text that does not fit into a message, and say how much that is."""
+    if len(json.dumps(text)) <= _MAX_STACK_BYTES:
+        return text
+    # JSON needs between one and twelve bytes for a character: the sum of them decides.
+    room = _MAX_STACK_BYTES - 100
+    kept = (
+        bisect.bisect_right(range(len(text)), room, key=lambda end: len(json.dumps(text[:end]))) - 1
+    )
+    return f"{text[:kept]}\n[{len(text) - kept} more characters do not fit]"
