@@ -205,6 +205,35 @@ def test_time_has_its_zone(zone: str, expected: str, monkeypatch: pytest.MonkeyP
         time.tzset()
 
 
+@pytest.mark.parametrize(
+    ("form", "expected"),
+    [
+        ("combined", ["27/Nov/2026:23:59:59 +0000", "28/Nov/2026:00:00:00 +0000"]),
+        ("json", ["2026-11-27T23:59:59Z", "2026-11-28T00:00:00Z"]),
+        ("short", ["23:59:59", "00:00:00"]),
+    ],
+)
+def test_each_line_has_the_time_of_its_second(
+    form: str, expected: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    try:
+        stream = io.StringIO()
+        log = AccessLog(form, stream)
+        # The clock goes back once.
+        for seconds in (0.1, 0.9, 1.0, 1.5, 0.5):
+            monkeypatch.setattr(time, "time", lambda seconds=seconds: 1_795_823_999 + seconds)
+            log.write(access())
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    first, second = expected
+    lines = stream.getvalue().splitlines()
+    for line, its_time in zip(lines, [first, first, second, second, first], strict=True):
+        assert its_time in line
+
+
 # What a client can put in.
 
 FORGED = '" 200 5 "-" "-"\n203.0.113.9 - root [now] "GET /forged HTTP/1.1'

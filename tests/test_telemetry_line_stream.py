@@ -203,6 +203,7 @@ real = Outlet.send
 def send(outlet, data):
     if bytes(data[:1]) == b"x":
         signal.raise_signal(signal.SIGUSR1)
+        {fails}
     return real(outlet, data[:10])
 
 Outlet.send = send
@@ -210,16 +211,24 @@ stream.write("x" * 40 + "\\n")
 """
 
 
-def test_line_of_a_signal_handler_comes_behind_the_one_that_it_interrupts():
+def interrupted(fails: str) -> list[bytes]:
     finished = subprocess.run(
-        [sys.executable, "-c", INTERRUPTED],
+        [sys.executable, "-c", INTERRUPTED.format(fails=fails)],
         stderr=subprocess.PIPE,
         timeout=PATIENCE_SECONDS,
         check=True,
     )
-    lines = finished.stderr.splitlines()
+    return finished.stderr.splitlines()
+
+
+def test_line_of_a_signal_handler_comes_behind_the_one_that_it_interrupts():
+    lines = interrupted("pass")
     assert lines[0] == b"x" * 40
     assert set(lines[1:]) == {b"of the handler"}
+
+
+def test_line_of_a_signal_handler_is_not_lost_with_the_one_that_it_interrupts():
+    assert interrupted("raise OSError(28, 'No space left on device')") == [b"of the handler"]
 
 
 OWN = """

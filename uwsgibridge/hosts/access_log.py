@@ -127,18 +127,23 @@ class AccessLog:
     """
 
     def __init__(self, form: str, stream: TextIO | None = None) -> None:
-        self._line: Callable[[Access, _Texts], str]
+        self._line: Callable[[Access, _Texts, str], str]
+        write_time: Callable[[float], str]
         self._path: Callable[[Request], str]
         self._escape: Callable[[str], str]
         self._stream = LineStream(stream) if stream is not None else standard_error()
         if form == "json":
-            self._line, self._path, self._escape = _as_json, _decoded_path, json.dumps
+            self._line, write_time = _as_json, _json_time
+            self._path, self._escape = _decoded_path, json.dumps
         elif form == "short":
             has_colors = self._stream.is_terminal and not os.environ.get("NO_COLOR")
             self._line = _as_short_with_colors if has_colors else _as_short
+            write_time = _short_time
             self._path, self._escape = _target, _clean
         else:
-            self._line, self._path, self._escape = _as_combined, _target, _clean
+            self._line, write_time = _as_combined, _clf_time
+            self._path, self._escape = _target, _clean
+        self._time = _TimeOfLines(write_time)
 
     def write(self, access: Access) -> None:
         """Write one line; from any thread."""
@@ -155,9 +160,10 @@ class AccessLog:
             "referer": referer and referer.partition("?")[0],
             "user_agent": get("HTTP_USER_AGENT"),
         }
-        line = self._line(access, texts)
+        now = self._time.now()
+        line = self._line(access, texts, now)
         if len(line) >= _MAX_LINE_BYTES:
-            line = self._line(access, self._cut(texts))
+            line = self._line(access, self._cut(texts), now)
         self._stream.write(line + "\n")
 
     def _cut(self, texts: _Texts) -> _Texts:
@@ -167,11 +173,33 @@ class AccessLog:
         }
 
 
-def _as_combined(access: Access, texts: _Texts) -> str:
+class _TimeOfLines:
+    """Gives the time as the lines of one second have it: writing it takes longer than the line itself.
+
+    Args:
+        write: a time in seconds, as text.
+    """
+
+    def __init__(self, write: Callable[[float], str]) -> None:
+        self._write = write
+        # One tuple, so that threads see both or neither.
+        self._last = (-1, "")
+
+    def now(self) -> str:
+        """Give the time; from any thread."""
+        now = int(time.time())
+        second, text = self._last
+        if second != now:
+            text = self._write(now)
+            self._last = (now, text)
+        return text
+
+
+def _as_combined(access: Access, texts: _Texts, now: str) -> str:
     request_line = f"{texts['method']} {texts['path']} {texts['protocol']}"
     line = (
         f"{_word(texts['client'])} - {_word(texts['user'])} "
-        f"[{_clf_time(time.time())}] "
+        f"[{now}] "
         f'"{_clean(request_line)}" {access.status or _CLIENT_LEFT} {access.body_bytes or "-"} '
         f'"{_clean(texts["referer"] or "-")}" "{_clean(texts["user_agent"] or "-")}"'
     )
@@ -182,19 +210,19 @@ def _as_combined(access: Access, texts: _Texts) -> str:
     )
 
 
-def _as_short(access: Access, texts: _Texts, color: str = "", end: str = "") -> str:
+def _as_short(access: Access, texts: _Texts, now: str, color: str = "", end: str = "") -> str:
     seconds = access.queue_seconds + access.application_seconds
     took = f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1000:.0f} ms"
     return (
-        f"{time.strftime('%H:%M:%S')} {color}{access.status or _CLIENT_LEFT}{end} "
+        f"{now} {color}{access.status or _CLIENT_LEFT}{end} "
         f"{_clean(texts['method'] or '-'):<6} {_clean(texts['path'] or '-')} "
         f"{took} {_size(access.body_bytes)}" + ("" if access.complete else " broken")
     )
 
 
-def _as_short_with_colors(access: Access, texts: _Texts) -> str:
+def _as_short_with_colors(access: Access, texts: _Texts, now: str) -> str:
     color = _COLORS.get((access.status or _CLIENT_LEFT) // 100, "")
-    return _as_short(access, texts, color, _NO_COLOR if color else "")
+    return _as_short(access, texts, now, color, _NO_COLOR if color else "")
 
 
 def _size(size_bytes: int) -> str:
@@ -204,11 +232,11 @@ def _size(size_bytes: int) -> str:
     return f"{size_bytes} B"
 
 
-def _as_json(access: Access, texts: _Texts) -> str:
+def _as_json(access: Access, texts: _Texts, now: str) -> str:
     return json.dumps(
         {
             "event": "access",
-            "timestamp": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()) + "Z",
+            "timestamp": now,
             "client": texts["client"],
             "user": texts["user"],
             "method": texts["method"],
@@ -250,6 +278,14 @@ def _cut(text: str, most_bytes: int, escape: Callable[[str], str]) -> str:
     )
 
 
+def _short_time(seconds: float) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(seconds))
+
+
+def _json_time(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
 def _clf_time(seconds: float) -> str:
     now = time.localtime(seconds)
     offset = now.tm_gmtoff // 60
@@ -268,4 +304,7 @@ def _word(text: str | None) -> str:
 
 def _clean(text: str) -> str:
     """Keep a client's bytes from ending the field or the line (as Apache's mod_log_config does)."""
+    # Most texts are plain, and to look is half the price of writing them anew.
+    if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
+        return text
     return text.encode("unicode_escape").decode("ascii").replace('"', '\\"')

@@ -79,19 +79,39 @@ class LineBuffer:
 
     def write(self, line: bytes) -> None:
         """Write a line, its end included; keep it, or lose it. Also from a signal handler."""
-        gap = None
         with self._lock:
-            if self._pending and self._flusher is None and not self._pushing:
-                gap = self._push()
-            if self._pending and self._pending_bytes + len(line) > self.buffer_bytes:
-                self._dropped += 1
+            if self._pending or self._pushing or self._is_cut:
+                gap = self._write_behind(line)
             else:
-                self._pending.append(line)
-                self._pending_bytes += len(line)
-            # A signal handler whose thread is in the middle of a line leaves its own to that thread.
-            if not self._pushing:
-                gap = self._push() or gap
+                # The usual case, and one for each request: nothing has to be put down and picked up again.
+                self._pushing = True
+                try:
+                    taken = self.outlet.send(line)
+                    if taken < len(line):
+                        # In front of what a signal handler left meanwhile.
+                        self._pending.appendleft(memoryview(line)[taken:] if taken else line)
+                        self._pending_bytes += len(line) - taken
+                except OSError:  # a reader that has gone, a disk that is full
+                    pass
+                finally:
+                    self._pushing = False
+                if not self._pending:
+                    return
+                gap = self._push()
         self._tell(gap)
+
+    def _write_behind(self, line: bytes) -> Gap | None:
+        """Write a line behind what is kept, or is being written; with the lock."""
+        gap = None
+        if self._pending and self._flusher is None and not self._pushing:
+            gap = self._push()
+        if self._pending and self._pending_bytes + len(line) > self.buffer_bytes:
+            self._dropped += 1
+        else:
+            self._pending.append(line)
+            self._pending_bytes += len(line)
+        # A signal handler whose thread is in the middle of a line leaves its own to that thread.
+        return gap if self._pushing else self._push() or gap
 
     def finish(self, seconds: float) -> None:
         """Write what is kept, as far as the reader takes it in so many seconds."""
