@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import os
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterator
@@ -283,6 +284,30 @@ def test_closed_watch_is_silent(loop: str, suspended: bool):
             assert calls == []
             # The descriptor is free for others.
             assert await loop.wait_readable(ours, PATIENCE_SECONDS)
+
+    run(loop, main)
+
+
+@on_each_loop
+def test_watch_of_a_descriptor_that_something_has_closed_calls_once_and_ends(loop: str):
+    async def main(loop: Loop) -> None:
+        with pair() as (ours, theirs):
+            calls: list[None] = []
+
+            def callback() -> None:
+                calls.append(None)
+                watch.suspend()
+
+            watch = loop.watch(ours, callback)
+            theirs.send(b"x")
+            await rounds(loop)
+            assert len(calls) == 1
+            os.close(ours.fileno())
+            watch.resume()
+            await rounds(loop)
+            assert len(calls) == 2
+            watch.close()
+            ours.detach()
 
     run(loop, main)
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.bridge import Bridge, on_each_loop, on_each_socket, running
-from tests.bridge_process import running_process
+from tests.bridge_process import run_to_its_end, running_process
 from tests.log_events import PATIENCE_SECONDS
 from tests.raw_client import ask, connect, packet, read_answer, reset
 from uwsgibridge.protocol.packet import PING, PONG, encode_packet
@@ -645,3 +645,83 @@ def test_running_out_of_descriptors_is_logged_and_overcome(tmp_path: Path, famil
     assert event["reason"] == "Too many open files"
     assert "ulimit -n" in event["hint"]
     assert process.events.other_text() == ""
+
+
+# Sockets that something has closed.
+
+CLOSES = """
+import os, signal, socket
+def closes():
+    for number in map(int, os.listdir('/proc/self/fd')):
+        try:
+            one = socket.socket(fileno=number)
+        except OSError:
+            continue
+        if one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            one.close()
+            return number
+        one.detach()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="descriptors are found in /proc")
+@on_each_loop
+@on_each_socket
+@pytest.mark.parametrize("is_replaced", [False, True], ids=["closed", "replaced"])
+def test_stop_right_after_the_application_has_closed_the_socket(
+    family: str, loop: str, is_replaced: bool, tmp_path: Path
+):
+    """Before anybody has looked: it ends as ever, and leaves the number's new owner alone."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "from uwsgibridge import serving\nserving._LOOK_SECONDS = 1000\n"
+    )
+    (tmp_path / "app.py").write_text(
+        f"{CLOSES}\n"
+        "import anyio\n"
+        "async def app(scope, receive, send):\n"
+        "    for _ in range(10):\n"  # until the listener waits for the next connection
+        "        await anyio.lowlevel.checkpoint()\n"
+        "    number = closes()\n"
+        f"    if {is_replaced}:\n"
+        "        other = socket.create_server(('127.0.0.1', 0))\n"
+        "        if other.fileno() != number:\n"
+        "            os.dup2(other.fileno(), number)\n"
+        "        globals()['kept'] = other\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    await send({'type': 'http.response.start', 'status': 200, 'headers': []})\n"
+        "    await send({'type': 'http.response.body', 'body': b'hello'})\n"
+        "def tell():\n"
+        "    if 'kept' in globals():\n"
+        "        is_there = kept.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)\n"
+        "        print('listens' if is_there else 'does not listen', flush=True)\n"
+    )
+    bind = "127.0.0.1:0" if family == "tcp" else f"unix:{tmp_path}/s"
+    with running_process(
+        *("serve", "app:app", "--bind", bind, "--loop", loop, "--lifespan", "off"),
+        *("--log-format", "json", "--on-worker-exit", "app:tell"),
+        directory=tmp_path,
+        environment={"PYTHONPATH": str(tmp_path)},
+    ) as process:
+        assert ask(process.address).body == b"hello"
+        assert process.wait() == 0
+
+    assert process.events.find(level="error") == []
+    assert process.events.other_text() == ("listens" if is_replaced else "")
+
+
+@needs_proc
+@pytest.mark.parametrize(("app", "loop"), [("wsgi", "auto"), ("asgi", "trio"), ("asgi", "asyncio")])
+def test_application_that_closes_the_socket_as_it_is_imported(app: str, loop: str, tmp_path: Path):
+    (tmp_path / "app.py").write_text(
+        f"{CLOSES}\n"
+        "closes()\n"
+        "def wsgi(environ, start_response): ...\n"
+        "async def asgi(scope, receive, send): ...\n"
+    )
+    status, said = run_to_its_end(
+        *("serve", f"app:{app}", "--bind", "127.0.0.1:0", "--loop", loop, "--lifespan", "off"),
+        directory=tmp_path,
+    )
+    assert status == 1
+    assert "nothing can be accepted at 127.0.0.1:" in said
+    assert "Traceback" not in said

@@ -18,7 +18,7 @@ from uwsgibridge.config.settings import (
     parse_offload,
     parse_prefix,
 )
-from uwsgibridge.connection import Connection
+from uwsgibridge.connection import Connection, Task
 from uwsgibridge.error_groups import single_error
 from uwsgibridge.exit_status import WorkerUnfit
 from uwsgibridge.hosts.access_log import AccessSink, make_access_log
@@ -50,6 +50,9 @@ _LAST_PACKETS_SECONDS: Final = 1.0
 # For a supervisor that got the same signal to say what it makes of it, which takes milliseconds.
 _WORD_SECONDS: Final = 1.0
 
+# Between two looks at the listening sockets of a worker that nobody asks.
+_LOOK_SECONDS: Final = 1.0
+
 # Cancelled tasks end at once, unless the application holds on to them.
 _BREAK_OFF_SECONDS: Final = 1.0
 
@@ -75,7 +78,10 @@ class Application:
 
 
 class Companion:
-    """What accompanies a worker on its loop and knows how it does; by itself nothing.
+    """What accompanies a worker on its loop and knows how it does.
+
+    By itself it only looks from time to time whether the worker still listens: of a descriptor that the
+    application has closed, no loop is told anything (epoll(7), "Questions and answers").
 
     Attributes:
         flights: where the worker records what it holds.
@@ -86,15 +92,24 @@ class Companion:
 
     def __init__(self, flights: FlightRecorder | None = None) -> None:
         self.flights = flights or FlightRecorder()
+        self._next_look: Task | None = None
 
     def attach(self, worker: Worker, loop: Loop) -> None:
         """Begin, as the worker begins to serve."""
+
+        def look() -> None:
+            worker.check()
+            self._next_look = loop.call_later(_LOOK_SECONDS, look)
+
+        self._next_look = loop.call_later(_LOOK_SECONDS, look)
 
     def catch_up(self) -> None:
         """Take in what has been said, as the worker begins to drain."""
 
     def detach(self) -> None:
         """End, when it has drained."""
+        if self._next_look is not None:
+            self._next_look.cancel()
 
     def enough(self) -> None:
         """Take note that `max_requests` have arrived."""

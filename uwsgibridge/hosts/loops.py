@@ -48,7 +48,10 @@ class HasFileno(Protocol):
 
 
 class Watch(Protocol):
-    """A callback for each time that a descriptor is readable."""
+    """A callback for each time that a descriptor is readable.
+
+    Where it can't be waited for, since the application has closed it, there is one last call.
+    """
 
     def suspend(self) -> None:
         """Stop calling, until `resume`."""
@@ -188,6 +191,9 @@ class _TrioWatch:
                 try:
                     await trio.lowlevel.wait_readable(descriptor)
                 except trio.ClosedResourceError:
+                    return
+                except (OSError, trio.BusyResourceError):  # closed, or another file's by now
+                    self._callback()
                     return
                 # Closed meanwhile, in the same turn of the loop: the cancellation comes with the next wait.
                 if self._running.is_set() and not self._scope.cancel_called:
@@ -336,7 +342,13 @@ class _AsyncioWatch:
         self._loop.remove_reader(self._descriptor)
 
     def resume(self) -> None:
-        self._loop.add_reader(self._descriptor, self._callback)
+        try:
+            self._loop.add_reader(self._descriptor, self._callback)
+        except OSError:  # closed, or a file by now that there is no waiting for
+            self._loop.call_soon(self._call_back)
+
+    def _call_back(self) -> None:
+        self._callback()
 
     def close(self) -> None:
         self.suspend()

@@ -136,6 +136,7 @@ class Listener:
         Args:
             is_last: as for `close`.
         """
+        self._forget_replaced()
         ending = [
             it.listening for it in self._acceptors if is_last or not it.listening.is_inherited
         ]
@@ -156,6 +157,7 @@ class Listener:
                 lost. Nobody listens on the socket any more then, whoever has a descriptor of it.
         """
         self._closed = True
+        self._forget_replaced()
         for acceptor in self._acceptors:
             acceptor.end(self._max_waiting, is_last=is_last)
 
@@ -219,8 +221,9 @@ class Listener:
 
     def check(self) -> None:
         """Look whether all sockets still listen: one that was closed here may never be reported again."""
-        for acceptor in list(self._acceptors):
-            acceptor.check()
+        if not self._closed:
+            for acceptor in list(self._acceptors):
+                acceptor.check()
 
     def give_up(self, acceptor: _Acceptor, error: OSError) -> None:
         """Accept no more on a socket that is none any more."""
@@ -230,6 +233,13 @@ class Listener:
             self._lost(
                 f"nothing can be accepted at {where} any more: {os.strerror(error.errno or 0)}"
             )
+
+    def _forget_replaced(self) -> None:
+        """Leave numbers alone that the application has given to other files since the last look."""
+        for acceptor in list(self._acceptors):
+            if acceptor.is_replaced:
+                self._acceptors.remove(acceptor)
+                acceptor.abandon()
 
     @property
     def is_closed(self) -> bool:
@@ -394,6 +404,7 @@ class _Acceptor:
         self._listener = listener
         self.listening = listening
         self._socket = listening.socket
+        self._identity = _identity_of(listening.socket)
         self._is_unix = listening.is_unix
         # Plain integers: the enums of the socket module cost more than the call that they go to.
         self._family = int(listening.socket.family)
@@ -430,12 +441,20 @@ class _Acceptor:
     def check(self) -> None:
         """Give the socket up where it does not listen any more."""
         try:
-            if self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            if self.is_replaced:
+                error = OSError(errno.EBADF, "")
+            elif self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
                 return
-            error = OSError(errno.EINVAL, "")
+            else:
+                error = OSError(errno.EINVAL, "")
         except OSError as other:
             error = other
         self._listener.give_up(self, error)
+
+    @property
+    def is_replaced(self) -> bool:
+        """Whether the socket's number is nobody's any more, or another file's by now."""
+        return self._identity is None or self._identity != _identity_of(self._socket)
 
     def abandon(self) -> Address:
         """Forget the socket, without closing its number, which may be another file's; tell where it was."""
@@ -477,3 +496,12 @@ class _Acceptor:
         descriptor, _ = self._socket._accept()  # type: ignore[attr-defined]  # noqa: SLF001
         accepted = SocketType(self._family, self._type, 0, descriptor)
         self._listener.take(Connection(accepted, is_unix=self._is_unix))
+
+
+def _identity_of(listening: socket.socket) -> tuple[int, int] | None:
+    """Tell which socket has this number; None where it is closed."""
+    try:
+        found = os.fstat(listening.fileno())
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

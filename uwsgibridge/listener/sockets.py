@@ -91,7 +91,8 @@ class ListeningSocket:
         """Remove the socket file, and close; does nothing when that was done."""
         # In this order, nobody finds a file that nobody listens at.
         self.remove_file()
-        self.socket.close()
+        with contextlib.suppress(OSError):  # the application has closed the number
+            self.socket.close()
 
     def remove_file(self) -> None:
         """Remove the socket file if it is still the one that we made."""
