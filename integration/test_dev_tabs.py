@@ -24,9 +24,12 @@ PATIENCE_SECONDS = 30.0
 SOON_SECONDS = 2.6
 
 CODE = """
+import os
+
 import anyio
 
-TYPES = {"/events": b"text/event-stream", "/deaf": b"text/event-stream", "/lines": b"text/plain"}
+EVENTS = b"text/event-stream"
+TYPES = {"/events": EVENTS, "/deaf": EVENTS, "/lines": b"text/plain", "/dies": EVENTS}
 
 
 def piece(body, more=True):
@@ -43,6 +46,8 @@ async def app(scope, receive, send):
     headers = [(b"content-type", content_type), (b"x-accel-buffering", b"no")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send(piece(b"open"))
+    if scope["path"] == "/dies":
+        os._exit(70)
     if scope["path"] == "/deaf":
         while True:
             await anyio.sleep(0.1)
@@ -83,10 +88,11 @@ def tab(port: int, request: str, *, until: bytes = b"") -> socket.socket:
     return connection
 
 
-def open_tabs(port: int) -> list[socket.socket]:
-    def get(path: str, headers: str = "") -> str:
-        return f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n"
+def get(path: str, headers: str = "") -> str:
+    return f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n"
 
+
+def open_tabs(port: int) -> list[socket.socket]:
     return [
         *(tab(port, get(path), until=b"open") for path in ("/events", "/deaf", "/lines")),
         tab(port, get("/socket", HANDSHAKE), until=b"\r\n\r\n"),
@@ -144,8 +150,20 @@ def test_neither_a_save_nor_an_interrupt_waits_for_open_tabs(loop: str, tmp_path
         assert process.wait(PATIENCE_SECONDS) == 0
         assert monotonic() - began < SOON_SECONDS + 1  # the end of two processes more
     said = lines.text()
-    for complaint in ("broken off", "exiting without", "Traceback", "[alert]", "[error    ]"):
+    # Nor does Nginx complain of what a save and an interrupt break off.
+    complaints = ("broken off", "exiting without", "Traceback", "[alert]", "[error")
+    for complaint in complaints:
         assert complaint not in said, said
+
+
+def test_stream_that_dies_with_its_process_is_an_error(tmp_path: Path) -> None:
+    """Nobody has saved anything: what breaks off is a fault of the application, and Nginx says so."""
+    code = tmp_path / "tabs.py"
+    code.write_text(CODE)
+    with dev(tmp_path, "asyncio") as (_process, lines):
+        found = lines.wait_for(r"http://127\.0\.0\.1:(\d+)/ is up", PATIENCE_SECONDS)
+        with tab(int(found[1]), get("/dies"), until=b"open"):
+            lines.wait_for(r"\[error\] .* while reading upstream, .*GET /dies", PATIENCE_SECONDS)
 
 
 def test_tab_that_left_before_the_application_failed_ends_nothing(
@@ -168,5 +186,12 @@ def test_tab_that_left_before_the_application_failed_ends_nothing(
             there.connect(str(path))
             there.sendall(PACKET)
             fails.touch()
+            assert b" 503 " in there.recv(65_536)
+        # Nor does one hold up the others that says nothing, as a probe of a port.
+        with socket.socket(socket.AF_UNIX) as silent, socket.socket(socket.AF_UNIX) as there:
+            silent.connect(str(path))
+            there.settimeout(PATIENCE_SECONDS)
+            there.connect(str(path))
+            there.sendall(PACKET)
             assert b" 503 " in there.recv(65_536)
         assert process.poll() is None

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -19,11 +19,13 @@ from typing import Final
 import trio
 
 from uwsgibridge.client import PingError, ping
+from uwsgibridge.frontend.error_lines import ErrorLines
 from uwsgibridge.frontend.options import Site
 from uwsgibridge.frontend.private import PrivateNginx
 from uwsgibridge.listener.sockets import ListeningSocket, open_sockets
+from uwsgibridge.listener.stand_in import refuse_requests
 from uwsgibridge.process import LIFELINE_VARIABLE
-from uwsgibridge.protocol.response import plain_answer
+from uwsgibridge.telemetry.line_stream import standard_error
 from uwsgibridge.watching import until_watched, watch_code
 
 # A person waits: a request that does not end in this time is cut off at a restart or a stop. Streams are
@@ -39,8 +41,8 @@ _NOT_LOADED: Final = (
     "The application is not running. The terminal says why; it starts again on a change."
 )
 
-# As it stands in a packet.
-_HEAD: Final = b"REQUEST_METHOD\x04\0HEAD"
+# What is left of Nginx's errors when it has ended.
+_LAST_ERRORS_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,18 +94,42 @@ async def run(development: Development) -> int:
     with tempfile.TemporaryDirectory(prefix="uwsgibridge-") as directory:
         socket_path = f"{directory}/bridge.sock"
         with open_sockets([f"unix:{socket_path}"], mode="0666", backlog=511) as sockets:
-            nginx = PrivateNginx(
-                Site(upstreams=(f"unix:{socket_path}",)),
-                port=development.port,
-                binary=development.nginx,
-                errors_to=2,
-                # Nothing runs any more when it is stopped, but browsers keep connections open.
-                grace_seconds=0,
-            )
-            async with nginx:
-                if nginx.program.note:
-                    development.say(nginx.program.note)
-                return await _until_signal(_Runner(development, sockets[0], nginx.url))
+            async with _handed_on() as errors:
+                nginx = PrivateNginx(
+                    Site(upstreams=(f"unix:{socket_path}",)),
+                    port=development.port,
+                    binary=development.nginx,
+                    errors_to=errors.descriptor,
+                    # Nothing runs any more when it is stopped, but browsers keep connections open.
+                    grace_seconds=0,
+                )
+                async with nginx:
+                    errors.close()
+                    if nginx.program.note:
+                        development.say(nginx.program.note)
+                    return await _until_signal(_Runner(development, sockets[0], nginx.url, errors))
+
+
+@contextlib.asynccontextmanager
+async def _handed_on() -> AsyncIterator[ErrorLines]:
+    """Hand what Nginx writes on to standard error, to its last line."""
+    errors = ErrorLines(standard_error().write)
+    ended = trio.Event()
+
+    async def relay() -> None:
+        await errors.relay()
+        ended.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(relay)
+        try:
+            yield errors
+        finally:
+            errors.close()
+            # Also where Nginx could not start: it may have said why.
+            with trio.move_on_after(_LAST_ERRORS_SECONDS, shield=True):
+                await ended.wait()
+        nursery.cancel_scope.cancel()
 
 
 async def _until_signal(runner: _Runner) -> int:
@@ -124,8 +150,15 @@ async def _until_signal(runner: _Runner) -> int:
 class _Runner:
     """Runs one bridge after the other on one listening socket."""
 
-    def __init__(self, development: Development, listening: ListeningSocket, url: str) -> None:
+    def __init__(
+        self,
+        development: Development,
+        listening: ListeningSocket,
+        url: str,
+        errors: ErrorLines,
+    ) -> None:
         self._development = development
+        self._errors = errors
         self._listening = listening
         self._url = url
         self._announced = False
@@ -181,12 +214,12 @@ class _Runner:
                 os.close(lifeline)
             try:
                 nursery.start_soon(self._announce)
-                nursery.start_soon(_end_on_change, process, changes, self._development.say)
+                nursery.start_soon(self._end_on_change, process, changes)
                 status = await process.wait()
                 nursery.cancel_scope.cancel()
             finally:
                 with trio.CancelScope(shield=True):
-                    await _end(process)
+                    await self._end(process)
                 os.close(held)
         return 0 if status == -signal.SIGTERM else status
 
@@ -197,6 +230,7 @@ class _Runner:
             await trio.to_thread.run_sync(
                 lambda: ping(address, timeout_seconds=_START_SECONDS), abandon_on_cancel=True
             )
+            self._errors.breaks_off = False
             if not self._announced:
                 self._announced = True
                 self._development.ready(self._url)
@@ -204,32 +238,23 @@ class _Runner:
     async def _refuse_until_change(self, changes: trio.MemoryReceiveChannel[str]) -> None:
         """Answer in the bridge's place, so that a browser says what the terminal says."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._refuse)
+            nursery.start_soon(refuse_requests, self._listening, _NOT_LOADED)
             await changes.receive()
             nursery.cancel_scope.cancel()
 
-    async def _refuse(self) -> None:
-        listening = trio.socket.from_stdlib_socket(self._listening.socket)
-        while True:
-            connection, _ = await listening.accept()
-            # A browser may have left while the application was loaded: Nginx has closed then.
-            with connection, contextlib.suppress(OSError), trio.move_on_after(_GRACE_SECONDS):
-                method = "HEAD" if _HEAD in await connection.recv(65_536) else "GET"
-                await connection.send(plain_answer(503, _NOT_LOADED, method=method))
+    async def _end_on_change(
+        self, process: trio.Process, changes: trio.MemoryReceiveChannel[str]
+    ) -> None:
+        self._development.say(f"{await changes.receive()}: restarting ...")
+        await self._end(process)
 
-
-async def _end_on_change(
-    process: trio.Process, changes: trio.MemoryReceiveChannel[str], say: Callable[[str], None]
-) -> None:
-    say(f"{await changes.receive()}: restarting ...")
-    await _end(process)
-
-
-async def _end(process: trio.Process) -> None:
-    if process.returncode is None:
-        process.terminate()
-        with trio.move_on_after(_KILL_AFTER_SECONDS):
+    async def _end(self, process: trio.Process) -> None:
+        if process.returncode is None:
+            # Until the next one answers: no other can break anything off before.
+            self._errors.breaks_off = True
+            process.terminate()
+            with trio.move_on_after(_KILL_AFTER_SECONDS):
+                await process.wait()
+        if process.returncode is None:
+            process.kill()
             await process.wait()
-    if process.returncode is None:
-        process.kill()
-        await process.wait()
