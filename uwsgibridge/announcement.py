@@ -6,7 +6,6 @@ import dataclasses
 import os
 import platform
 from collections.abc import Sequence
-from importlib.util import find_spec
 
 from uwsgibridge._version import __version__
 from uwsgibridge.config.settings import Settings, option_name
@@ -22,6 +21,8 @@ def announce(
 ) -> None:
     """Log one event: what serves, as which process, and where.
 
+    The interface of an application and the event loop are known once it is loaded: each worker says them.
+
     Args:
         app_name: as on the command line; None where there are mounts alone.
         settings: in force.
@@ -35,7 +36,6 @@ def announce(
         pid=os.getpid(),
         workers=settings.workers,
         app=", ".join([*([app_name] if app_name else []), *settings.mount]),
-        loop=loop_name(settings),
         addresses=[str(it.address) for it in sockets],
     )
     defaults = Settings()
@@ -47,10 +47,3 @@ def announce(
             if getattr(settings, one.name) != getattr(defaults, one.name)
         },
     )
-
-
-def loop_name(settings: Settings) -> str:
-    """Tell which event loop an ASGI application gets."""
-    if settings.loop != "auto":
-        return settings.loop
-    return "uvloop" if find_spec("uvloop") else "asyncio"
