@@ -155,6 +155,28 @@ def test_those_of_a_worker_that_is_killed_are_gone(tmp_path: Path, token: str) -
         assert processes_of(token) == {}
 
 
+@pytest.mark.parametrize("template_is", ["killed", "stopped"])
+def test_those_of_a_worker_are_gone_though_no_template_sees_its_end(
+    tmp_path: Path, token: str, template_is: str
+) -> None:
+    with service(tmp_path, token) as process:
+        (template,) = children_of(process.pid)
+        workers = children_of(template)
+        before = {pid for worker in workers for pid in members_of(worker)}
+        assert len(before) >= 12
+        os.kill(template, signal.SIGKILL if template_is == "killed" else signal.SIGSTOP)
+        for worker in workers:
+            os.kill(worker, signal.SIGKILL)
+        process.events.wait(event="reloaded")
+        process.events.wait(event="generation has ended")
+        wait_for(
+            lambda: not set(processes_of(token)) & before,
+            lambda: set(processes_of(token)) & before,
+        )
+        assert process.stop() == 0
+        assert processes_of(token) == {}
+
+
 def test_those_of_a_preload_are_there_for_all_workers_while_one_serves(
     tmp_path: Path, token: str
 ) -> None:

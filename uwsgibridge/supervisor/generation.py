@@ -120,6 +120,7 @@ class Generation:
         self._preloads = False  # the template has the application
         self._has_been_ready = False  # any of its workers
         self._unreported: set[int] = set()  # workers whose end the template may tell yet, in vain
+        self._left_groups: set[int] = set()  # of workers that ended so: what they had started
         self._asked_for: deque[WorkerLimits] = deque()
         self._asked_at = monotonic()  # or when the last answer came
         self._wait = wait
@@ -199,6 +200,7 @@ class Generation:
         generation = Generation(heritage["number"], pid, wait, control, context)
         generation._preloads = heritage.get("preloads", False)
         generation._asked_for.extend(WorkerLimits(*one) for one in heritage.get("asked_for", ()))
+        generation._left_groups.update(heritage.get("left_groups", ()))
         for one in heritage["workers"]:
             generation._add(
                 WorkerProcess(
@@ -239,6 +241,7 @@ class Generation:
             "control": control,
             "preloads": self._preloads,
             "asked_for": [dataclasses.astuple(one) for one in self._asked_for],
+            "left_groups": sorted(self._left_groups),
             "workers": workers,
         }, [control, *(it for one in workers for it in one["descriptors"])]
 
@@ -360,6 +363,8 @@ class Generation:
             # What the application has started as it was loaded: a template that was killed has not seen
             # to it. It leads the group that workers have left.
             signal_group(self.template_pid, signal.SIGKILL)
+        while self._left_groups:
+            signal_group(self._left_groups.pop(), signal.SIGKILL)
         self.let_go()
 
     def let_go(self) -> None:
@@ -487,14 +492,21 @@ class Generation:
                 template=self.template_pid,
                 worker=worker.pid,
             )
-            self._note_exit(worker, None)
+            self._note_unreported_exit(worker)
             self._context.changed()
 
     def _note_unreported_exits(self) -> None:
         """Take leave of workers whose end no template reports, since it has ended itself."""
         ended = [it for it in self.workers.values() if it.has_ended] if self.has_ended else []
         for worker in ended:
-            self._note_exit(self.workers.pop(worker.pid), None)
+            self._note_unreported_exit(self.workers.pop(worker.pid))
+
+    def _note_unreported_exit(self, worker: WorkerProcess) -> None:
+        # What it has started as it loaded the application is in a group with its number, which no template
+        # sees to any more. Once such a group is empty, its number may be anybody's.
+        if not self._preloads and signal_group(worker.pid, signal.SIGTERM):
+            self._left_groups.add(worker.pid)
+        self._note_exit(worker, None)
 
     def _note_exit(self, worker: WorkerProcess, status: int | None) -> None:
         # One that is asked to end before it listens for signals is ended by the signal itself.
