@@ -2,6 +2,7 @@
 
 What a framework does is its own affair as far as it is told the same as everywhere: an ASGI server
 before version 2.4 of the specification, which they are all written for (docs/asgi.md, "Messages").
+All of it runs as processes of this machine, and for some once more in the project's containers.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from integration.asgi.conftest import APPS, Kind, assert_clean
 from uwsgibridge.testing import event_with
 
 if TYPE_CHECKING:
-    from uwsgibridge.testing import LocalStack
+    from integration.asgi.conftest import Stack
 
 PATIENCE_SECONDS = 10.0
 
@@ -33,10 +34,25 @@ SITES = {
     "asyncio": ("starlette", "fastapi", "django", "quart", "litestar"),
     "trio": ("starlette", "fastapi", "quart-trio"),
 }
-KINDS = [Kind("asyncio", "unix"), Kind("uvloop", "tcp"), Kind("trio", "unix")]
-PLACES = [
-    (kind, name) for kind in KINDS for name in SITES["trio" if kind.loop == "trio" else "asyncio"]
+# What the bridge's image has, so that none is built for this.
+SITES_IN_COMPOSE = ("starlette", "fastapi")
+KINDS = [
+    Kind("asyncio", "unix"),
+    Kind("uvloop", "tcp"),
+    Kind("trio", "unix"),
+    Kind("asyncio", "tcp", place="compose"),
+    Kind("trio", "unix", place="compose"),
 ]
+
+
+def sites_of(kind: Kind) -> tuple[str, ...]:
+    """What a kind can run."""
+    if kind.place == "compose":
+        return SITES_IN_COMPOSE
+    return SITES["trio" if kind.loop == "trio" else "asyncio"]
+
+
+PLACES = [(kind, name) for kind in KINDS for name in sites_of(kind)]
 
 # Where the body of a request is passed on as it arrives.
 UNBUFFERED = """
@@ -48,25 +64,32 @@ location ~ /upload/ {
 
 numbers = itertools.count()
 
-pytestmark = pytest.mark.parametrize(
+on_each_site = pytest.mark.parametrize(
     ("kind", "name"),
     PLACES,
-    ids=[f"{kind.loop}-{name}" for kind, name in PLACES],
+    ids=[f"{kind.loop}-{name}-{kind.place}" for kind, name in PLACES],
     indirect=["kind"],
+    scope="session",
+)
+on_each_kind = pytest.mark.parametrize(
+    "kind",
+    KINDS,
+    ids=[f"{kind.loop}-{kind.place}" for kind in KINDS],
+    indirect=True,
     scope="session",
 )
 
 
 @pytest.fixture(scope="session")
-def sites(kind: Kind, serve: Callable[..., LocalStack]) -> Iterator[LocalStack]:
+def sites(kind: Kind, serve: Callable[..., Stack]) -> Iterator[Stack]:
     """All sites that a loop can run, side by side."""
-    names = SITES["trio" if kind.loop == "trio" else "asyncio"]
+    names = (*sites_of(kind), "wsgi")
     modules = {name: f"{APPS}.leaving.{name.replace('-', '_')}_site" for name in names}
     mounts = [("--mount", f"/{name}={module}:app") for name, module in modules.items()]
     stack = serve(
         "behaviours:application",
         kind,
-        serve_args=tuple(itertools.chain(*mounts)),
+        serve_args=("--threads", "2", *itertools.chain(*mounts)),
         nginx_directives=UNBUFFERED,
     )
     yield stack
@@ -84,7 +107,7 @@ def key() -> str:
 
 
 @contextmanager
-def client_of(stack: LocalStack, path: str, *, body_bytes: int = 0) -> Iterator[socket.socket]:
+def client_of(stack: Stack, path: str, *, body_bytes: int = 0) -> Iterator[socket.socket]:
     """Ask for something, with the head of a request that has so many bytes of body."""
     where = urlsplit(stack.url)
     method = "POST" if body_bytes else "GET"
@@ -96,11 +119,11 @@ def client_of(stack: LocalStack, path: str, *, body_bytes: int = 0) -> Iterator[
         yield client
 
 
-def wait_over(stack: LocalStack, path: str) -> None:
+def wait_over(stack: Stack, path: str) -> None:
     stack.wait_for_event(event_with(event="app", path=path, told="over"))
 
 
-def assert_ends_soon(stack: LocalStack, path: str, *works: str) -> None:
+def assert_ends_soon(stack: Stack, path: str, *works: str) -> None:
     left_at = time.monotonic()
     wait_over(stack, path)
     assert time.monotonic() - left_at < SOON_SECONDS
@@ -108,7 +131,7 @@ def assert_ends_soon(stack: LocalStack, path: str, *works: str) -> None:
     assert [told.count(work) for work in works] == [1] * len(works), told
 
 
-def release(stack: LocalStack, name: str, key: str) -> None:
+def release(stack: Stack, name: str, key: str) -> None:
     """Let what waits in a site go on, and have Python collect what nobody refers to."""
     answer = requests.get(f"{stack.url}/{name}/release/{key}", timeout=PATIENCE_SECONDS)
     assert answer.status_code == 204
@@ -118,8 +141,9 @@ def works_of(name: str) -> tuple[str, ...]:
     return ("work done", "dependency ended") if name == "fastapi" else ("work done",)
 
 
+@on_each_site
 @pytest.mark.parametrize("case", ["idle", "busy"])
-def test_a_stream(sites: LocalStack, name: str, key: str, case: str) -> None:
+def test_a_stream(sites: Stack, name: str, key: str, case: str) -> None:
     path = f"/{name}/{case}/{key}"
     with client_of(sites, path) as client:
         received = b""
@@ -131,7 +155,8 @@ def test_a_stream(sites: LocalStack, name: str, key: str, case: str) -> None:
     sites.wait_for_event(event_with(event="app", path=path, told="closed"))
 
 
-def test_an_upload(sites: LocalStack, name: str, key: str) -> None:
+@on_each_site
+def test_an_upload(sites: Stack, name: str, key: str) -> None:
     path = f"/{name}/upload/{key}"
     with client_of(sites, path, body_bytes=1_000_000) as client:
         client.sendall(bytes(100_000))
@@ -141,7 +166,8 @@ def test_an_upload(sites: LocalStack, name: str, key: str) -> None:
     assert_ends_soon(sites, path, *works)
 
 
-def test_an_answer_that_comes_too_late(sites: LocalStack, name: str, key: str) -> None:
+@on_each_site
+def test_an_answer_that_comes_too_late(sites: Stack, name: str, key: str) -> None:
     """What belongs to an answer is done, although nobody hears the answer."""
     path = f"/{name}/late/{key}"
     with client_of(sites, path):
@@ -151,9 +177,10 @@ def test_an_answer_that_comes_too_late(sites: LocalStack, name: str, key: str) -
     assert_ends_soon(sites, path, *works_of(name))
 
 
+@on_each_site
 @pytest.mark.parametrize("way", ["closes", "vanishes"])
 def test_a_websocket_of_a_handler_that_expects_no_end(
-    sites: LocalStack, name: str, key: str, way: str
+    sites: Stack, name: str, key: str, way: str
 ) -> None:
     """Its framework raises what it has for that; no word of it is in the log."""
     if name == "django":
@@ -169,3 +196,19 @@ def test_a_websocket_of_a_handler_that_expects_no_end(
     wait_over(sites, path)
     told = [event for event in sites.log_events() if event.get("path") == path]
     assert [event["told"] for event in told] == ["called", "over"], told
+
+
+@on_each_kind
+@pytest.mark.parametrize("item", ["empty", "full"])
+def test_a_wsgi_generator(sites: Stack, key: str, item: str) -> None:
+    """Each item is a point at which it is closed, so that clients that leave hold no thread."""
+    paths = [
+        f"/wsgi/{item}/{key}-{number}" for number in range(4)
+    ]  # twice as many as there are threads
+    for path in paths:
+        with client_of(sites, path) as client:
+            sites.wait_for_event(event_with(event="app", path=path, told="begun"))
+            assert client.recv(15) == b"HTTP/1.1 200 OK"
+        left_at = time.monotonic()
+        sites.wait_for_event(event_with(event="app", path=path, told="closed"))
+        assert time.monotonic() - left_at < SOON_SECONDS
