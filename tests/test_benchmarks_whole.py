@@ -8,14 +8,9 @@ import select
 import signal
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parents[1]
 DEADLINE_SECONDS = 60.0
@@ -26,13 +21,6 @@ REPORT = """\
   {errors}
 Requests/sec:  20803.42
 """
-
-
-@pytest.fixture
-def directory() -> Iterator[Path]:
-    """Give a directory with a path that is short enough for unix sockets below it, as pytest's isn't."""
-    with tempfile.TemporaryDirectory() as name:
-        yield Path(name)
 
 
 def benchmark(directory: Path, wrk: str, *options: str) -> subprocess.Popen[str]:

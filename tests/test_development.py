@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
+from pathlib import Path
 
 import pytest
 import trio
@@ -16,7 +16,7 @@ from uwsgibridge.listener.sockets import open_sockets
 
 @pytest.mark.parametrize("answers", [True, False])
 def test_restart_breaks_nothing_off_once_the_next_bridge_has_answered(
-    answers: bool, monkeypatch: pytest.MonkeyPatch
+    answers: bool, directory: Path, monkeypatch: pytest.MonkeyPatch
 ):
     def ping(address: str, *, timeout_seconds: float) -> float:
         if not answers:
@@ -36,10 +36,7 @@ def test_restart_breaks_nothing_off_once_the_next_bridge_has_answered(
         errors.close()
         await errors.relay()
 
-    with (
-        tempfile.TemporaryDirectory() as directory,
-        open_sockets([f"unix:{directory}/dev.sock"], mode="0600", backlog=1) as (listening,),
-    ):
+    with open_sockets([f"unix:{directory}/socket"], mode="0600", backlog=1) as (listening,):
         runner = _Runner(what, listening, "http://127.0.0.1:8080", errors)
         errors.breaks_off = True
         trio.run(main)

@@ -8,7 +8,6 @@ import signal
 import stat
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic, sleep
@@ -34,11 +33,9 @@ def app(environ, start_response):
 
 
 @pytest.fixture
-def ground() -> Iterator[Path]:
-    """A directory of root's that all may enter, with a short path."""
-    with tempfile.TemporaryDirectory() as path:
-        Path(path).chmod(0o755)
-        yield Path(path)
+def ground(directory: Path) -> Path:
+    """A directory of root's that all may enter."""
+    return directory
 
 
 @pytest.fixture

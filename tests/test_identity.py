@@ -7,8 +7,6 @@ import os
 import pwd
 import stat
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -40,14 +38,6 @@ from uwsgibridge import identity
 
 def run(script: str, *arguments: str) -> str:
     return run_script(IMPORTS + script, *arguments)
-
-
-@pytest.fixture
-def directory() -> Iterator[Path]:
-    """Give a directory that others may enter, with a path that is short enough for a socket."""
-    with tempfile.TemporaryDirectory() as path:
-        Path(path).chmod(0o755)
-        yield Path(path)
 
 
 # Whom the options mean.

@@ -9,7 +9,6 @@ import socket
 import stat
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,13 +18,6 @@ from tests.other_users import as_nobody
 from uwsgibridge.config.address import AddressError, DescriptorAddress, TcpAddress, UnixAddress
 from uwsgibridge.listener import sockets as sockets_module
 from uwsgibridge.listener.sockets import BindError, ListeningSocket, open_sockets
-
-
-@pytest.fixture
-def directory() -> Iterator[Path]:
-    # pytest's own paths may be too long for a unix socket.
-    with tempfile.TemporaryDirectory() as path:
-        yield Path(path)
 
 
 @contextlib.contextmanager

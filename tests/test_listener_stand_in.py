@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import tempfile
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Self
 
 import pytest
@@ -21,11 +21,8 @@ GET = encode_packet({"REQUEST_METHOD": "GET"})
 
 
 @pytest.fixture
-def listening() -> Iterator[ListeningSocket]:
-    with (
-        tempfile.TemporaryDirectory() as directory,
-        open_sockets([f"unix:{directory}/stand-in.sock"], mode="0600", backlog=511) as (one,),
-    ):
+def listening(directory: Path) -> Iterator[ListeningSocket]:
+    with open_sockets([f"unix:{directory}/socket"], mode="0600", backlog=511) as (one,):
         yield one
 
 

@@ -196,18 +196,21 @@ def test_reopening_takes_no_descriptor(tmp_path: Path, standard_error: int) -> N
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("missing/bridge.log", ": there is no directory {tmp_path}/missing"),
-        ("dangling", ": there is no directory {tmp_path}/missing"),
-        ("directory", " can't be opened: Is a directory"),
-        ("file/bridge.log", " can't be opened: Not a directory"),
-        ("fifo", " can't be opened: No such device or address"),
-        ("forbidden/bridge.log", " can't be opened: Permission denied"),
+        ("missing/bridge.log", ": there is no directory {tmp_path}/missing; create it first"),
+        ("dangling", ": there is no directory {tmp_path}/missing; create it first"),
+        ("directory", ": it is a directory"),
+        ("file/bridge.log", ": {tmp_path}/file is no directory"),
+        ("loop", ": Too many levels of symbolic links"),
+        ("fifo", ": it is a FIFO that nobody reads, or a socket"),
+        ("forbidden/bridge.log", ": no permission to open or create it in {tmp_path}/forbidden"),
+        ("/proc/bridge.log", ": nothing can be made in /proc"),
     ],
 )
 def test_what_can_not_be_opened_leaves_standard_error_alone(
     tmp_path: Path, name: str, reason: str
 ) -> None:
     (tmp_path / "dangling").symlink_to("missing/bridge.log")
+    (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "directory").mkdir()
     (tmp_path / "file").touch()
     (tmp_path / "forbidden").mkdir(mode=0o500)

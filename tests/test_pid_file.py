@@ -10,7 +10,6 @@ import signal
 import stat
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,14 +35,6 @@ from uwsgibridge.system.pid_file import PidFile, PidFileError
 
 def run(script: str, *arguments: str) -> str:
     return run_script(IMPORTS + script, *arguments)
-
-
-@pytest.fixture
-def directory() -> Iterator[Path]:
-    """Give a directory that others may enter."""
-    with tempfile.TemporaryDirectory() as path:
-        Path(path).chmod(0o755)
-        yield Path(path)
 
 
 @contextlib.contextmanager
@@ -401,7 +392,8 @@ def test_pid_file_where_there_is_no_directory(tmp_path: Path):
         f"--pid-file {path}: there is no directory {path.parent}; create it first"
     )
     (tmp_path / "run").touch()
-    assert refusal(path) == f"--pid-file {path}: Not a directory"
+    assert refusal(path) == f"--pid-file {path}: {path.parent} is no directory"
+    assert refusal(Path("/proc/pid")) == "--pid-file /proc/pid: nothing can be made in /proc"
 
 
 @pytest.mark.parametrize("name", ["a\0b", "\ud800"])

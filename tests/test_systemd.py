@@ -7,7 +7,6 @@ import os
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -48,13 +47,6 @@ class Systemd:
 
     def close(self) -> None:
         self._socket.close()
-
-
-@pytest.fixture
-def directory() -> Iterator[Path]:
-    # pytest's own paths may be too long for a unix socket.
-    with tempfile.TemporaryDirectory() as path:
-        yield Path(path)
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from uwsgibridge.config.address import (
     UnixAddress,
     parse_address,
 )
+from uwsgibridge.system.reasons import why_not_made
 from uwsgibridge.system.safe_path import (
     Place,
     UnsafePathError,
@@ -403,15 +404,4 @@ def _why_tcp(address: TcpAddress, error: OSError) -> str:
 
 
 def _why_unix(address: UnixAddress, error: OSError) -> str:
-    directory = str(Path(address.path).parent)
-    match error.errno:
-        case errno.ENOENT if Path(directory).is_dir():  # so says /proc of all that is new in it
-            return f"{address}: no socket can be made in {directory}"
-        case errno.ENOENT:
-            return f"{address}: there is no directory {directory}; create it first"
-        case errno.EACCES | errno.EPERM:
-            return f"{address}: no permission to create a socket in {directory}"
-        case errno.EROFS:
-            return f"{address}: {directory} is on a read-only file system"
-        case _:
-            return f"{address}: {error.strerror}"
+    return f"{address}: {why_not_made(error, Path(address.path).parent, 'create a socket')}"

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from uwsgibridge.system.reasons import why_not_made
 from uwsgibridge.system.safe_path import Place, UnsafePathError, hold_place
 
 _MAX_BYTES: Final = 32
@@ -64,7 +65,8 @@ class PidFile:
         except UnsafePathError as error:
             raise PidFileError(f"--pid-file {self._path}: {error}") from None
         except OSError as error:
-            raise PidFileError(f"--pid-file {self._path}: {self._why(error)}") from None
+            why = why_not_made(error, self._path.parent, "create or replace it")
+            raise PidFileError(f"--pid-file {self._path}: {why}") from None
         except ValueError:
             raise PidFileError(
                 f"--pid-file {str(self._path)!r} is no path that a file can have"
@@ -186,17 +188,6 @@ class PidFile:
                     f"--pid-file {self._path}: process {pid} of that file is running; stop it, or remove "
                     "the file if it is about something else (this file system knows no locks)"
                 ) from None
-
-    def _why(self, error: OSError) -> str:
-        match error.errno:
-            case errno.ENOENT:
-                return f"there is no directory {self._path.parent}; create it first"
-            case errno.EACCES | errno.EPERM:
-                return f"no permission to create or replace it in {self._path.parent}"
-            case errno.EROFS:
-                return f"{self._path.parent} is on a read-only file system"
-            case _:
-                return str(error.strerror)
 
 
 def hand_on() -> dict[str, str]:

@@ -12,6 +12,7 @@ import stat
 from pathlib import Path
 from typing import Final
 
+from uwsgibridge.system.reasons import why_not_made
 from uwsgibridge.system.safe_path import (
     Place,
     UnsafePathError,
@@ -54,18 +55,23 @@ def open_log_file(path: Path, owner: tuple[int, int] | None = None) -> None:
     """
     try:
         descriptor = _open(path, owner)
-    except FileNotFoundError:
-        raise LogFileError(
-            f"--log-file {path}: there is no directory {path.resolve().parent}"
-        ) from None
     except UnsafePathError as error:
         raise LogFileError(f"--log-file {path}: {error}") from None
     except OSError as error:
-        raise LogFileError(f"--log-file {path} can't be opened: {error.strerror}") from None
+        why = why_not_made(error, _directory_behind(path), "open or create it")
+        raise LogFileError(f"--log-file {path}: {why}") from None
     os.set_blocking(descriptor, True)
     os.dup2(descriptor, _STANDARD_ERROR)
     os.close(descriptor)
     follow_standard_error()
+
+
+def _directory_behind(path: Path) -> Path:
+    """Give the directory that the file would be in, behind links."""
+    try:
+        return path.resolve().parent
+    except (OSError, RuntimeError):  # links that lead round, or that somebody is just changing
+        return path.parent
 
 
 def _open(path: Path, owner: tuple[int, int] | None) -> int:

@@ -1,0 +1,33 @@
+"""Why a file or a socket can't be made, in words: what the system calls it, and where that helps nobody, more."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+
+def why_not_made(error: OSError, directory: Path, action: str) -> str:
+    """Say why nothing could be made in a directory, as the end of a sentence.
+
+    Args:
+        error: what the system has said.
+        directory: as the operator knows it.
+        action: what was tried, such as ``create a socket``.
+    """
+    match error.errno:
+        case errno.ENOENT if directory.is_dir():  # so says /proc of all that is new in it
+            return f"nothing can be made in {directory}"
+        case errno.ENOENT:
+            return f"there is no directory {directory}; create it first"
+        case errno.EISDIR:
+            return "it is a directory"
+        case errno.ENXIO:
+            return "it is a FIFO that nobody reads, or a socket"
+        case errno.ENOTDIR:
+            return f"{directory} is no directory"
+        case errno.EACCES | errno.EPERM:
+            return f"no permission to {action} in {directory}"
+        case errno.EROFS:
+            return f"{directory} is on a read-only file system"
+        case _:
+            return error.strerror or str(error)
