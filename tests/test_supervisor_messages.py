@@ -18,6 +18,7 @@ from uwsgibridge.supervisor.messages import (
     STOP,
     Blueprint,
     Fork,
+    Leave,
     Report,
     WorkerMessage,
 )
@@ -35,6 +36,8 @@ JUNK = [
     b"null",
     b'"text"',
     b'{"fork": 1}',
+    b'{"leave": 1}',
+    b'{"leave": {"descriptors": 5, "begins": true}}',
     b'{"figures": 5}',
 ]
 
@@ -78,6 +81,12 @@ def test_fork_comes_back(max_requests: int) -> None:
 )
 def test_report_comes_back(report: Report) -> None:
     assert Report.decode(report.encode()) == report
+
+
+@pytest.mark.parametrize("begins", [False, True])
+def test_leave_comes_back(begins: bool) -> None:
+    leave = Leave((5, 7), begins)
+    assert Leave.decode(leave.encode()) == leave
 
 
 def test_report_without_a_status_has_none_to_tell() -> None:
@@ -127,6 +136,7 @@ def test_stacks_of_many_requests_fit() -> None:
 @pytest.mark.parametrize("junk", JUNK)
 def test_junk_says_nothing(junk: bytes) -> None:
     assert Fork.decode(junk) is None
+    assert Leave.decode(junk) is None
     assert Report.decode(junk) is None
     assert WorkerMessage.decode(junk) == WorkerMessage()
 
@@ -134,6 +144,7 @@ def test_junk_says_nothing(junk: bytes) -> None:
 @given(st.binary(max_size=200))
 def test_nothing_raises(data: bytes) -> None:
     Fork.decode(data)
+    Leave.decode(data)
     Report.decode(data)
     WorkerMessage.decode(data)
 
@@ -142,3 +153,6 @@ def test_plain_words_are_nobody_elses_message() -> None:
     words = {STOP, PING, STACKS, LAST}
     assert len(words) == 4
     assert [Fork.decode(word) for word in words] == [None] * 4
+    assert [Leave.decode(word) for word in words] == [None] * 4
+    assert Fork.decode(Leave((5,)).encode()) is None
+    assert Leave.decode(Fork(1).encode()) is None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic
@@ -299,6 +299,18 @@ class Worker:
         """Look whether it can still accept connections; where it can't, it ends."""
         self._listener.check()
 
+    def leave(self, descriptors: Collection[int], *, begins: bool) -> None:
+        """Accept no more on some of the inherited sockets, where nobody accepts from now on.
+
+        Args:
+            descriptors: of the sockets.
+            begins: whether to do it; else it is only known that whoever shares them will.
+        """
+        if begins:
+            self._listener.leave()
+        else:
+            self._listener.note_leaving(descriptors)
+
     def stacks(self) -> str:
         """Tell which requests are in flight and where each waits, and where each thread is."""
         parts = []
@@ -482,11 +494,11 @@ class Worker:
 
         self._loop.run_threadsafe(decide)
 
-    def _note_lost_socket(self, reason: str) -> None:
+    def _note_lost_socket(self, listening: ListeningSocket, reason: str) -> None:
         """Take note that nothing can be accepted any more: this worker serves nobody."""
         self._companion.catch_up()
-        # Of all that stop, the first one that is ready for it refuses for all.
-        if not self.is_last:
+        # Of all that stop, or leave a socket, the first one that is ready for it refuses for all.
+        if not (self.is_last or self._listener.leaves(listening)):
             self._note_unfit(f"{reason}; has the application closed it?", can_go_on=False)
 
     def _wake(self) -> None:

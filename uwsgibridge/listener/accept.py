@@ -11,14 +11,15 @@ import errno
 import os
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from socket import SocketType
 from time import monotonic
 from typing import Final
 
 import trio
 
-from uwsgibridge.config.address import Address
+from uwsgibridge.config.address import Address, DescriptorAddress
 from uwsgibridge.config.settings import Settings
 from uwsgibridge.connection import Connection
 from uwsgibridge.hosts.access_log import Access, AccessSink
@@ -75,7 +76,7 @@ class Listener:
         max_requests: at how many `enough` is called; 0 is never.
         enough: called once.
         idle: called when, after `close`, every connection is with a host or over.
-        lost: called where nothing can be accepted on a socket any more, with the reason.
+        lost: called where nothing can be accepted on a socket any more, with it and the reason.
         access_log: where requests are written that no host gets to see, if anywhere.
 
     Attributes:
@@ -95,7 +96,7 @@ class Listener:
         max_requests: int,
         enough: Callable[[], None],
         idle: Callable[[], None],
-        lost: Callable[[str], None],
+        lost: Callable[[ListeningSocket, str], None],
         access_log: AccessSink | None = None,
     ) -> None:
         self._loop = loop
@@ -120,6 +121,7 @@ class Listener:
         self._paused = False
         self._is_short = False  # of descriptors or memory, and said so
         self._closed = False
+        self._leaving: set[int] = set()  # descriptors
         # Connections whose packet is outstanding, or that were refused and are being closed.
         self._waiting: set[Connection] = set()
         # Requests that arrived when their host was full: a connection is accepted before it is known
@@ -138,7 +140,9 @@ class Listener:
         """
         self._forget_replaced()
         ending = [
-            it.listening for it in self._acceptors if is_last or not it.listening.is_inherited
+            it.listening
+            for it in self._acceptors
+            if is_last or not it.listening.is_inherited or self.leaves(it.listening)
         ]
         # Meanwhile all are served as ever.
         for step in (refusing.admit_at_once, refusing.refuse_new):
@@ -159,7 +163,34 @@ class Listener:
         self._closed = True
         self._forget_replaced()
         for acceptor in self._acceptors:
-            acceptor.end(self._max_waiting, is_last=is_last)
+            is_left = self.leaves(acceptor.listening)
+            acceptor.end(self._max_waiting, is_last=is_last or is_left)
+
+    def note_leaving(self, descriptors: Collection[int]) -> None:
+        """Take note that nobody accepts any more on some of the inherited sockets, after a last look."""
+        self._leaving |= set(descriptors)
+
+    def leaves(self, listening: ListeningSocket) -> bool:
+        """Whether that was said of a socket."""
+        address = listening.address
+        return isinstance(address, DescriptorAddress) and address.fd in self._leaving
+
+    def leave(self) -> None:
+        """Begin to leave those sockets: nothing new is let in, and then what waits there is taken."""
+        self._leave_by((refusing.admit_at_once, refusing.refuse_new))
+
+    def _leave_by(self, steps: Sequence[Callable[[ListeningSocket], float]]) -> None:
+        if self._closed:  # at a stop, which looks as well
+            return
+        self._forget_replaced()
+        left = [it for it in self._acceptors if self.leaves(it.listening)]
+        if steps:
+            seconds = max((steps[0](it.listening) for it in left), default=0.0)
+            self._loop.call_later(seconds, partial(self._leave_by, steps[1:]))
+            return
+        for acceptor in left:
+            self._acceptors.remove(acceptor)
+            acceptor.end(self._max_waiting, is_last=True)
 
     def abandon(self) -> None:
         """Close what has sent no whole packet yet."""
@@ -231,7 +262,8 @@ class Listener:
             self._acceptors.remove(acceptor)
             where = acceptor.abandon()
             self._lost(
-                f"nothing can be accepted at {where} any more: {os.strerror(error.errno or 0)}"
+                acceptor.listening,
+                f"nothing can be accepted at {where} any more: {os.strerror(error.errno or 0)}",
             )
 
     def _forget_replaced(self) -> None:

@@ -29,6 +29,7 @@ from uwsgibridge.supervisor.messages import (
     STOP,
     Blueprint,
     Fork,
+    Leave,
     Report,
 )
 from uwsgibridge.supervisor.recycling import RecyclingPolicy, WorkerLimits
@@ -126,6 +127,8 @@ class Generation:
         self._wait = wait
         self._ended = trio.Event()
         self._closed = trio.Event()  # the template's listening sockets
+        self._left = trio.Event()  # some of them
+        self._left_descriptors: tuple[int, ...] = ()
         self._control = control
         self._control.setblocking(False)
         self._context = context
@@ -313,6 +316,23 @@ class Generation:
             with trio.move_on_after(_CLOSE_SECONDS):
                 await self._ended.wait()
 
+    async def leave_sockets(self, descriptors: Sequence[int]) -> None:
+        """Have the template close some of the listening sockets; workers of it have them no more.
+
+        A template that does not say so may be of an older version.
+        """
+        self._left_descriptors = tuple(descriptors)
+        self._left = trio.Event()
+        with contextlib.suppress(OSError):
+            self._control.send(Leave(self._left_descriptors).encode())
+            with trio.move_on_after(_CLOSE_SECONDS):
+                await self._left.wait()
+
+    def tell_leave(self, *, begins: bool) -> None:
+        """Tell all workers that nobody accepts on those sockets any more; then have them begin."""
+        for worker in self.workers.values():
+            worker.tell_leave(self._left_descriptors, begins=begins)
+
     def tell_last(self) -> None:
         """Tell all workers, before they are asked to end, that nobody accepts after them."""
         for worker in self.running:
@@ -406,6 +426,7 @@ class Generation:
         self._note_unreported_exits()
         self._ended.set()
         self._closed.set()
+        self._left.set()
         self._context.changed()
 
     async def _listen(self) -> None:
@@ -428,8 +449,10 @@ class Generation:
     def _take(self, report: Report | None, descriptors: list[int]) -> None:
         if report is not None and report.event == "forked":
             self._take_in(report.pid, descriptors)
-        elif report is None or report.event not in {"ready", "exited", "closed"}:
+        elif report is None or report.event not in {"ready", "exited", "closed", "left"}:
             pass
+        elif report.event == "left":
+            self._left.set()
         elif report.event == "closed":
             self._closed.set()
         elif report.event == "exited":
@@ -470,6 +493,9 @@ class Generation:
 
     def _add(self, worker: WorkerProcess) -> None:
         self.workers[worker.pid] = worker
+        if self._left_descriptors:  # forked before the template left them
+            for begins in (False, True):
+                worker.tell_leave(self._left_descriptors, begins=begins)
         if self._is_stopping:
             worker.stop()
         self._context.nursery.start_soon(self._listen_to, worker)

@@ -11,7 +11,15 @@ import socket
 
 from uwsgibridge.hosts.loops import Loop, Watch
 from uwsgibridge.serving import Companion, Worker
-from uwsgibridge.supervisor.messages import DRAIN, LAST, MAX_BYTES, PING, STACKS, WorkerMessage
+from uwsgibridge.supervisor.messages import (
+    DRAIN,
+    LAST,
+    MAX_BYTES,
+    PING,
+    STACKS,
+    Leave,
+    WorkerMessage,
+)
 from uwsgibridge.telemetry.flights import FlightRecorder
 
 
@@ -71,6 +79,10 @@ class WorkerLink(Companion):
             self._worker.note_told(is_last=True)
         elif question == DRAIN:
             self._worker.note_told(is_last=False)
+        else:
+            leave = Leave.decode(question)
+            if leave is not None:
+                self._worker.leave(leave.descriptors, begins=leave.begins)
         return True
 
     def _send(self, message: WorkerMessage) -> bool:

@@ -119,14 +119,41 @@ class Fork:
 
 
 @dataclass(frozen=True, slots=True)
+class Leave:
+    """Asks a template, or a worker, to leave some of its listening sockets: nobody accepts there any more.
+
+    Attributes:
+        descriptors: of the sockets, as ``fd://`` addresses have them.
+        begins: for a worker: whether to do it; before that, all are told, since the first one that does it
+            refuses for all.
+    """
+
+    descriptors: tuple[int, ...]
+    begins: bool = False
+
+    def encode(self) -> bytes:
+        """Write it for `decode`."""
+        return json.dumps({"leave": dataclasses.asdict(self)}).encode()
+
+    @staticmethod
+    def decode(data: bytes) -> Leave | None:
+        """Read what `encode` wrote; None for anything else."""
+        try:
+            raw = json.loads(data)["leave"]
+            return Leave(tuple(raw["descriptors"]), bool(raw["begins"]))
+        except (ValueError, KeyError, TypeError):
+            return None
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """Something that happened to a worker.
 
     Attributes:
         event: ``forked`` (with the descriptors of the link, the flights and the stack pipe) and
-            ``ready``, which the worker says itself; ``exited``, which the template says; ``closed``,
-            which it answers to `CLOSE`.
-        pid: of the worker; 0 where it could not be forked, and with ``closed``.
+            ``ready``, which the worker says itself; ``exited``, which the template says; ``closed``
+            and ``left``, which it answers to `CLOSE` and `Leave`.
+        pid: of the worker; 0 where it could not be forked, and with ``closed`` and ``left``.
         status: of `os.waitstatus_to_exitcode`, for ``exited``: negative is a signal.
         end_seconds: for ``ready``: how long the worker's end may take at the most.
     """

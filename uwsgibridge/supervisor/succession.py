@@ -7,6 +7,7 @@ from typing import Final
 
 import trio
 
+from uwsgibridge.listener.sockets import ListeningSocket
 from uwsgibridge.supervisor.fleet import END_MARGIN_SECONDS, Fleet
 from uwsgibridge.supervisor.generation import Generation, GenerationContext
 
@@ -111,6 +112,22 @@ class Succession:
             if self._fleet.reload_failed and self._fleet.current.has_ended:
                 # Nothing can be forked any more, and what is loaded is broken: not too often.
                 await trio.sleep(_BROKEN_TEMPLATE_SECONDS)
+
+    async def leave(self, sockets: Sequence[ListeningSocket]) -> None:
+        """Listen no more at addresses that are not wanted; what waits there is served by those who did."""
+        # As at a stop: whoever else has a descriptor closes it before the workers look for the last time.
+        ours = [it.socket.fileno() for it in sockets if not it.is_inherited]
+        if ours:
+            async with trio.open_nursery() as leaving:
+                for generation in self._fleet.generations:
+                    leaving.start_soon(generation.leave_sockets, ours)
+        for listening in sockets:
+            self._log.info("no longer listening", address=str(listening.address))
+            listening.close()
+        if ours:
+            for begins in (False, True):
+                for generation in self._fleet.generations:
+                    generation.tell_leave(begins=begins)
 
     async def drain(self, generations: Sequence[Generation]) -> None:
         """Ask all workers to end, wait for them, and end their templates."""

@@ -84,14 +84,16 @@ def run_supervisor(
     if settings.reload:
         require_watchfiles()
         require_directories(_watched(settings))
-    with _open_sockets(settings, heritage, logger) as sockets, single_error():
+    with _open_sockets(settings, heritage, logger) as (sockets, handed_over), single_error():
         bound()
         program: PreservedProgram | None = None
+        unwanted: Sequence[ListeningSocket] = handed_over
         while True:
             supervisor = _Supervisor(
-                app_name, settings, logger, sockets, notifier, heritage, program
+                app_name, settings, logger, sockets, notifier, heritage, program, unwanted
             )
             heritage = trio.run(supervisor.run)
+            unwanted = ()
             program = supervisor.program
             if heritage is None:
                 break
@@ -141,8 +143,12 @@ def _with_addresses(settings: Settings, heritage: Heritage | None) -> Settings:
 @contextlib.contextmanager
 def _open_sockets(
     settings: Settings, heritage: Heritage | None, logger: Logger
-) -> Iterator[dict[str, Sequence[ListeningSocket]]]:
-    """Listen at each address, or take over what listens there already."""
+) -> Iterator[tuple[dict[str, Sequence[ListeningSocket]], list[ListeningSocket]]]:
+    """Listen at each address, or take over what listens there already.
+
+    Yields:
+        The sockets of each address, and those that were handed over and are not wanted any more.
+    """
     taken_over = dict(heritage.sockets) if heritage is not None else {}
     with contextlib.ExitStack() as stack:
         for all_ in taken_over.values():
@@ -165,11 +171,8 @@ def _open_sockets(
                 failed = True
         if failed:
             sockets |= taken_over
-        else:
-            for all_ in taken_over.values():  # no longer wanted; the old workers still drain them
-                for one in all_:
-                    one.close()
-        yield sockets
+            taken_over = {}
+        yield sockets, [one for all_ in taken_over.values() for one in all_]
 
 
 def _note_taken_over() -> None:
@@ -220,10 +223,12 @@ class _Supervisor:
         notifier: Notifier,
         heritage: Heritage | None,
         program: PreservedProgram | None = None,
+        unwanted: Sequence[ListeningSocket] = (),
     ) -> None:
         self._app_name = app_name
         self._log = logger
         self._sockets_by_address = sockets
+        self._unwanted = unwanted
         self._heritage = heritage
         self._lifeline, self._held = heritage.lifeline if heritage is not None else os.pipe()
         self._rehearsal: Rehearsal | None = None
@@ -258,6 +263,8 @@ class _Supervisor:
                 await self._answer_control(nursery, control)
                 _note_taken_over()
                 # Nothing is brought up or ended before that: another program may go on with what there is.
+                if self._unwanted:
+                    await self._succession.leave(self._unwanted)
                 caretaker = Caretaker(fleet, policy, nursery, lambda: self._rehearsal is None)
                 nursery.start_soon(caretaker.run)
                 nursery.start_soon(self._succession.reload_when_asked)

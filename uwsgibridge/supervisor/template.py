@@ -14,7 +14,7 @@ import select
 import signal
 import socket
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from uwsgibridge.config.address import DescriptorAddress, parse_address
 from uwsgibridge.exit_status import EXIT_FAILURE, show_failure
@@ -47,6 +47,7 @@ from uwsgibridge.supervisor.messages import (
     STOP,
     Blueprint,
     Fork,
+    Leave,
     Report,
 )
 from uwsgibridge.system.process_group import group_of_its_own
@@ -107,12 +108,14 @@ class _Place:
         flights: that the supervisor reads when the worker has crashed.
         dumped_to: the stack pipe, by whose end the supervisor knows the worker's.
         max_requests: after how many it asks for being replaced.
+        listening: the descriptors that it accepts on.
     """
 
     channel: socket.socket
     flights: FlightRecorder
     dumped_to: int
     max_requests: int
+    listening: tuple[int, ...] = ()
 
 
 def _keep_from_programs(control: socket.socket, blueprint: Blueprint) -> None:
@@ -165,10 +168,14 @@ def _fork_on_demand(control: socket.socket, blueprint: Blueprint) -> _Place | No
                 if message == CLOSE:
                     _close(control, listening)
                     continue
+                leave = Leave.decode(message)
+                if leave is not None:
+                    _leave(control, listening, leave)
+                    continue
                 fork = Fork.decode(message)
                 worker = _fork(control, fork, workers) if fork is not None else None
                 if worker is not None:
-                    return worker
+                    return replace(worker, listening=tuple(listening))
 
 
 def _close(control: socket.socket, listening: list[int]) -> None:
@@ -178,6 +185,16 @@ def _close(control: socket.socket, listening: list[int]) -> None:
             os.close(listening.pop())
     with contextlib.suppress(OSError):  # the supervisor is gone
         control.send(Report("closed", 0).encode())
+
+
+def _leave(control: socket.socket, listening: list[int], leave: Leave) -> None:
+    """Close some of the listening sockets; workers that are forked from now on have the others."""
+    for descriptor in set(leave.descriptors) & set(listening):
+        listening.remove(descriptor)
+        with contextlib.suppress(OSError):  # the application has closed it
+            os.close(descriptor)
+    with contextlib.suppress(OSError):  # the supervisor is gone
+        control.send(Report("left", 0).encode())
 
 
 def _fork(control: socket.socket, fork: Fork, workers: set[int]) -> _Place | None:
@@ -250,7 +267,8 @@ def _work(
     applications: list[Application] | None,
     place: _Place,
 ) -> None:
-    settings = blueprint.settings
+    settings = replace(blueprint.settings, bind=tuple(f"fd://{it}" for it in place.listening))
+    blueprint = replace(blueprint, settings=settings)
     leave_to_the_template()
     set_title(settings.title, "worker")
     reopen_log_at_signal(settings)

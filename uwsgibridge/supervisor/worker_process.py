@@ -19,6 +19,7 @@ from uwsgibridge.supervisor.messages import (
     MAX_BYTES,
     PING,
     STACKS,
+    Leave,
     WorkerMessage,
 )
 from uwsgibridge.supervisor.recycling import WorkerLimits
@@ -238,6 +239,10 @@ class WorkerProcess:
     def tell_last(self) -> None:
         """Tell it, before `stop`, that nobody serves after it what waits in the sockets' backlogs."""
         self._send(LAST)
+
+    def tell_leave(self, descriptors: Sequence[int], *, begins: bool) -> None:
+        """Tell it that nobody accepts on some sockets any more; when all know that, have it begin."""
+        self._send(Leave(tuple(descriptors), begins).encode())
 
     def stop(self) -> None:
         """Ask it to drain and end."""
