@@ -1,4 +1,7 @@
-"""Streams that never end by themselves hold up no stop and no reload, and may say goodbye."""
+"""Streams that never end by themselves hold up no stop and no reload, and may say goodbye.
+
+As processes of this machine, and in the project's containers, where Docker stops the bridge.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +12,20 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
 
-from integration.asgi.conftest import APPS, Kind, assert_clean
+from integration.asgi.conftest import APPS, REPOSITORY, Kind, assert_clean
+from integration.asgi.frames import CLOSE, TEXT, Close, FrameClient
 from uwsgibridge.testing import event_with
 
 if TYPE_CHECKING:
-    from uwsgibridge.testing import LocalStack
+    from integration.asgi.conftest import Stack
+    from uwsgibridge.testing import ComposeStack, LocalStack
 
 PATIENCE_SECONDS = 20.0
 GRACEFUL_SECONDS = 15.0
@@ -28,7 +34,13 @@ STREAM_DRAIN_SECONDS = 1.5
 # From the signal to the end: what is told late, a second for what does not listen, and some for all else.
 SOON_SECONDS = STREAM_DRAIN_SECONDS + 4.0
 
+# More than the engine takes to stop a container that has ended.
+ENGINE_SECONDS = 10.0
+
 KINDS = [Kind("asyncio", "unix"), Kind("uvloop", "tcp"), Kind("trio", "unix")]
+KINDS_IN_COMPOSE = [Kind("uvloop", "tcp", "compose"), Kind("trio", "unix", "compose")]
+
+RESTARTING = Close(1012, "the server is restarting")
 
 
 @dataclass(frozen=True)
@@ -66,16 +78,20 @@ ROWS = (
 on_each_loop = pytest.mark.parametrize("kind", KINDS, ids=str)
 
 
+def has_django(kind: Kind) -> bool:
+    """Whether the loop can run it, and the bridge's image has it."""
+    return kind.loop != "trio" and kind.place == "local"
+
+
 @contextlib.contextmanager
-def served(
-    kind: Kind, local_stack: Callable[..., LocalStack], *, workers: int
-) -> Iterator[LocalStack]:
-    """Serve all sites that a loop can run."""
-    sites = ["plain", "starlette", "wsgi", *(["django"] if kind.loop != "trio" else [])]
+def served(kind: Kind, make: Callable[..., Stack], *, workers: int) -> Iterator[Any]:
+    """Serve all sites that a kind can run."""
+    sites = ["plain", "starlette", "wsgi", *(["django"] if has_django(kind) else [])]
     modules = {"plain": "plain", **{name: f"{name}_site" for name in sites if name != "plain"}}
     mounts = [("--mount", f"/{name}={APPS}.streams.{it}:app") for name, it in modules.items()]
-    stack = local_stack(
+    stack = make(
         f"{APPS}.streams.plain:app",
+        app_dir=REPOSITORY,
         serve_args=(
             *("--workers", str(workers), "--control-socket", "none"),
             *("--stream-drain-seconds", str(STREAM_DRAIN_SECONDS)),
@@ -94,7 +110,7 @@ def served(
 class Reader:
     """A client of a stream that has begun."""
 
-    def __init__(self, stack: LocalStack, row: Row) -> None:
+    def __init__(self, stack: Stack, row: Row) -> None:
         where = urlsplit(stack.url)
         assert where.hostname
         self._connection = http.client.HTTPConnection(
@@ -122,26 +138,35 @@ class Reader:
 
 
 def check(
-    stack: LocalStack, kind: Kind, end: Callable[[], object], over: Callable[[], object]
+    stack: Stack,
+    kind: Kind,
+    end: Callable[[], object],
+    over: Callable[[], object],
+    soon_seconds: float = SOON_SECONDS,
 ) -> None:
-    """Open all streams, have the server end, and see what becomes of each."""
-    rows = [row for row in ROWS if kind.loop != "trio" or not row.is_for_asyncio]
-    readers = {row: Reader(stack, row) for row in rows}
-    began = time.monotonic()
-    end()
-    # Those that are told at once are over before the others are told.
-    for row, reader in sorted(readers.items(), key=lambda item: item[0].is_late):
-        assert reader.read_rest() is row.is_whole, row
-        seconds = time.monotonic() - began
-        if row.is_late:
-            assert seconds >= STREAM_DRAIN_SECONDS - 0.1, row
-        assert reader.received.endswith(b"goodbye\n\n" if not row.is_late else b"goodbye\n") is (
-            row.is_whole
-        ), row
+    """Open all streams and a WebSocket, have the server end, and see what becomes of each."""
+    rows = [row for row in ROWS if has_django(kind) or not row.is_for_asyncio]
+    with FrameClient(stack.url, "/plain/chat") as chat:
+        chat.send(TEXT, b"open")
+        assert chat.receive_message() == "open"
+        readers = {row: Reader(stack, row) for row in rows}
+        began = time.monotonic()
+        end()
+        assert chat.receive_message() == RESTARTING
+        chat.send(CLOSE, RESTARTING.payload)
+        # Those that are told at once are over before the others are told.
+        for row, reader in sorted(readers.items(), key=lambda item: item[0].is_late):
+            assert reader.read_rest() is row.is_whole, row
+            seconds = time.monotonic() - began
+            if row.is_late:
+                assert seconds >= STREAM_DRAIN_SECONDS - 0.1, row
+            goodbye = b"goodbye\n\n" if not row.is_late else b"goodbye\n"
+            assert reader.received.endswith(goodbye) is row.is_whole, row
     over()
-    assert time.monotonic() - began < SOON_SECONDS
+    assert time.monotonic() - began < soon_seconds
     for row in rows:
         stack.wait_for_event(event_with(event="app", path=row.path, told=row.told))
+    stack.wait_for_event(event_with(event="app", path="/plain/chat", told="disconnect 1012"))
     levels = {"warning", "error", "critical"}
     assert [event for event in stack.log_events() if event.get("level") in levels] == []
 
@@ -173,4 +198,22 @@ def test_reload(kind: Kind, local_stack: Callable[..., LocalStack]) -> None:
         reader = Reader(stack, ROWS[0])  # who comes back is served by the new worker
         assert stack.stop() == 0
         assert reader.read_rest()
+        assert_clean(stack, but="ResourceWarning")
+
+
+@pytest.mark.parametrize("kind", KINDS_IN_COMPOSE, ids=lambda kind: f"{kind.loop}-{kind.place}")
+def test_stop_by_compose(kind: Kind, compose_stack: Callable[..., ComposeStack]) -> None:
+    """Of the whole project: Nginx is there while the bridge says goodbye."""
+    with served(kind, compose_stack, workers=1) as stack, ThreadPoolExecutor() as pool:
+        stopping: list[Future[str]] = []
+        check(
+            stack,
+            kind,
+            lambda: stopping.append(pool.submit(stack.compose, "stop")),
+            lambda: stopping.pop().result(PATIENCE_SECONDS),
+            SOON_SECONDS + ENGINE_SECONDS,
+        )
+        for container in (stack.bridge, stack.nginx):
+            state = container.attrs["State"]
+            assert (state["Running"], state["ExitCode"]) == (False, 0)
         assert_clean(stack, but="ResourceWarning")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import anyio
 
-from integration.asgi.apps.table import App, Receive, Scope, Send, tell
+from integration.asgi.apps.table import App, Receive, Scope, Send, accept, say, tell
 
 EVENTS = [(b"content-type", b"text/event-stream")]
 LINES = [(b"content-type", b"text/plain"), (b"x-accel-buffering", b"no")]
@@ -46,6 +46,14 @@ async def lines(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": b"goodbye\n"})
 
 
+async def chat(scope: Scope, receive: Receive, send: Send) -> None:
+    """Repeat messages until the end of a WebSocket, and tell how it came."""
+    await accept(receive, send)
+    while (message := await receive())["type"] == "websocket.receive":
+        await say(send, message["text"])
+    tell(scope, f"disconnect {message['code']}")
+
+
 async def _begin(receive: Receive | None, send: Send, headers: list[tuple[bytes, bytes]]) -> None:
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": b"data: open\n\n", "more_body": True})
@@ -53,11 +61,11 @@ async def _begin(receive: Receive | None, send: Send, headers: list[tuple[bytes,
         assert (await receive())["type"] == "http.request"
 
 
-_APPS: dict[str, App] = {it.__name__: it for it in (goodbye, quiet, deaf, lines)}
+_APPS: dict[str, App] = {it.__name__: it for it in (goodbye, quiet, deaf, lines, chat)}
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
     """Serve one of them, by the last segment of the path."""
-    if scope["type"] != "http":
+    if scope["type"] == "lifespan":
         raise NotImplementedError
     await _APPS[scope["path"].rpartition("/")[2]](scope, receive, send)
