@@ -9,7 +9,7 @@ from pathlib import Path
 from time import monotonic
 
 from integration.workers import PATIENCE_SECONDS
-from uwsgibridge.control_client import ControlConnection
+from uwsgibridge.control.client import ControlConnection
 
 
 def family(supervisor: int) -> dict[int, set[int]]:

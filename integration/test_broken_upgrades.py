@@ -32,25 +32,25 @@ MISSING = None
 # What becomes of a file of the installation, and what the log has to say about it.
 BROKEN: dict[str, tuple[str, str | None, str]] = {
     "a missing module of the supervisor": (
-        "uwsgibridge/supervisor/caretaker.py", MISSING, "uwsgibridge.supervisor.caretaker",
+        "uwsgibridge/supervisor/health.py", MISSING, "uwsgibridge.supervisor.health",
     ),
     "a syntax error in the supervisor": (
         "uwsgibridge/supervisor/supervisor.py", "def (\n", "SyntaxError",
     ),
     "a raise in the supervisor": ("uwsgibridge/supervisor/fleet.py", RAISE, "broken today"),
-    "no template": ("uwsgibridge/supervisor/template.py", MISSING, "uwsgibridge.supervisor.template"),
-    "a template that ends at once": ("uwsgibridge/supervisor/template.py", "", ""),
+    "no template": ("uwsgibridge/worker/template.py", MISSING, "uwsgibridge.worker.template"),
+    "a template that ends at once": ("uwsgibridge/worker/template.py", "", ""),
     "a syntax error in the template": (
-        "uwsgibridge/supervisor/template.py", "def (\n", "SyntaxError",
+        "uwsgibridge/worker/template.py", "def (\n", "SyntaxError",
     ),
     "a missing module of the worker": (
-        "uwsgibridge/serving.py", MISSING, "uwsgibridge.serving",
+        "uwsgibridge/worker/worker.py", MISSING, "uwsgibridge.worker.worker",
     ),
-    "a raise in the worker": ("uwsgibridge/listener/accept.py", RAISE, "broken today"),
+    "a raise in the worker": ("uwsgibridge/worker/listener.py", RAISE, "broken today"),
     "a worker that fails as it runs": (
-        "uwsgibridge/process_end.py", "import os\nos._exit(7)\n", "",
+        "uwsgibridge/worker/process_end.py", "import os\nos._exit(7)\n", "",
     ),
-    "a name that is not there": ("uwsgibridge/supervisor/messages.py", "", "ImportError"),
+    "a name that is not there": ("uwsgibridge/link/messages.py", "", "ImportError"),
     "no package": ("uwsgibridge/__init__.py", RAISE, "broken today"),
     "no program": ("uwsgibridge/__main__.py", MISSING, "uwsgibridge"),
     "a program that does nothing": ("uwsgibridge/__main__.py", "", "without having done anything"),
@@ -139,7 +139,7 @@ AT_THE_REAL_START: dict[str, tuple[str, str, str]] = {
         "it has not taken over within 3 s",
     ),
     "a raise when it has what it was handed": (
-        "uwsgibridge/supervisor/control.py",
+        "uwsgibridge/control/server.py",
         "\nasync def answer_control(*_, **__): raise RuntimeError('no control today')\n",
         "RuntimeError: no control today",
     ),

@@ -156,7 +156,7 @@ def upgrade(deployment: ComposeStack, event: str) -> LogEvent:
 
 def test_an_upgrade_that_cannot_succeed_is_not_begun(deployment, directory):
     before = settle(deployment)
-    file = directory / "site/uwsgibridge/supervisor/caretaker.py"
+    file = directory / "site/uwsgibridge/supervisor/health.py"
     with (
         Load(deployment.url, threads=2, pause_seconds=0.05) as load,
         broken(file, "raise RuntimeError('broken today')\n"),

@@ -28,7 +28,7 @@ from integration.workers import (
     workers,
     write,
 )
-from uwsgibridge.control_client import ControlConnection, ask
+from uwsgibridge.control.client import ControlConnection, ask
 from uwsgibridge.testing import LocalStack, LogEvent, event_with
 
 VERSIONS = ["one", "two", "three", "four", "five"]

@@ -35,7 +35,7 @@ def application(environ, start_response):
 # What is to be loaded is, before the user changes: this Python may be in a directory of root's.
 BRIDGE = """
 import os, sys
-import uwsgibridge.cli.serve, uwsgibridge.process, uwsgibridge.standing
+import uwsgibridge.cli.serve, uwsgibridge.worker.process, uwsgibridge.cli.start
 import uwsgibridge.supervisor.heritage, uwsgibridge.telemetry.logs
 from uwsgibridge.__main__ import main
 if len(sys.argv) > 1 and sys.argv[1].isdecimal():

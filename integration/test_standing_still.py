@@ -10,7 +10,7 @@ import pytest
 
 from integration.process_tree import family
 from integration.workers import PATIENCE_SECONDS, fetch, wait_gone, workers
-from uwsgibridge.control_client import ask
+from uwsgibridge.control.client import ask
 from uwsgibridge.testing import event_with
 
 # Hangs in the template, in place of a fork that it was asked for, once the file is there.

@@ -37,7 +37,7 @@ from integration.workers import (
     write,
 )
 from uwsgibridge.client import ping, request
-from uwsgibridge.control_client import ControlConnection
+from uwsgibridge.control.client import ControlConnection
 from uwsgibridge.protocol.packet import encode_packet
 from uwsgibridge.testing import BridgeProcess, LocalStack, StackError, event_with
 from uwsgibridge.testing.log_stream import LogEvent, LogStream

@@ -23,12 +23,13 @@ import trio.testing
 from tests.log_events import PATIENCE_SECONDS, LogEvents
 from tests.raw_client import Answer, ask
 from uwsgibridge import Settings
-from uwsgibridge.hosts.loops import AsyncioLoop
-from uwsgibridge.listener.sockets import open_sockets
-from uwsgibridge.serving import Worker, describe
+from uwsgibridge.application.application import describe
+from uwsgibridge.connection.sockets import open_sockets
+from uwsgibridge.link.figures import Figures
+from uwsgibridge.loop.asyncio_loop import AsyncioLoop
 from uwsgibridge.telemetry.counters import Counters
-from uwsgibridge.telemetry.figures import Figures
 from uwsgibridge.telemetry.logs import make_logger
+from uwsgibridge.worker.worker import Worker
 
 LOOPS = [
     "trio",

@@ -14,7 +14,7 @@ import trio
 import trio.testing
 
 from tests.log_events import PATIENCE_SECONDS, LogEvents
-from uwsgibridge.supervisor.control import CommandFailed, serve_control
+from uwsgibridge.control.server import CommandFailed, serve_control
 from uwsgibridge.telemetry.logs import make_logger
 
 WORKER: dict[str, Any] = {

@@ -16,8 +16,10 @@ import pytest
 
 from tests.bridge_process import run_to_its_end, running_process
 from uwsgibridge.client import PingError, ping
-from uwsgibridge.listener.sockets import BindError, SocketFiles, open_sockets
-from uwsgibridge.telemetry.log_file import LogFileError, open_log_file
+from uwsgibridge.connection.socket_files import SocketFiles
+from uwsgibridge.connection.sockets import open_sockets
+from uwsgibridge.errors import BindError, LogFileError
+from uwsgibridge.telemetry.log_file import open_log_file
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="it takes root to have something to lose")
 

@@ -27,44 +27,40 @@ PACKAGE: Final = "uwsgibridge"
 SOURCE: Final = Path(uwsgibridge.__file__).parent
 PATIENCE_SECONDS: Final = 60.0
 
-# A room is a package or a module at the top; each with the rooms that it may import.
+# The plan: a room is a package or a module at the top; each with the rooms that it may import. What
+# stands between a frontend and an application comes first, then the two kinds of process, then what
+# a person starts. docs/architecture.md tells what each is for.
 _WIRE: Final = {"protocol.errors", "protocol"}
-_HOSTING: Final = {*_WIRE, "config", "telemetry", "connection", "hosts"}
-_SERVING: Final = {*_HOSTING, "listener", "error_groups", "exit_status", "serving"}
+_GROUND: Final = {*_WIRE, "errors", "system", "config"}
+_HOSTING: Final = {*_GROUND, "loop", "connection", "telemetry", "link"}
 BELOW: Final[dict[str, set[str]]] = {
     "_version": set(),
+    "errors": set(),
     "protocol.errors": set(),
     "protocol": {"protocol.errors"},
-    "config": _WIRE,
-    "system": set(),
-    "telemetry": {*_WIRE, "system"},
-    "connection": _WIRE,
-    "hosts": {*_HOSTING - {"hosts"}, "_version", "server_signals"},
-    "listener": {*_HOSTING, "system"},
-    "error_groups": set(),
-    "server_signals": set(),
-    "identity": {"config", "listener", "system"},
-    "standing": {"config", "telemetry", "listener", "identity", "system"},
-    "exit_status": {"config", "telemetry", "hosts", "listener", "identity", "system"},
-    "announcement": {"_version", "config", "listener", "telemetry"},
-    "serving": {*_HOSTING, "listener", "error_groups", "exit_status"},
-    "process_end": {"config", "telemetry", "hosts", "exit_status"},
-    "process": {*_SERVING, "announcement", "process_end", "identity"},
-    "watching": {"config"},
-    "supervisor": {
-        *_SERVING, "_version", "announcement", "process", "process_end", "server_signals", "identity", "watching", "system",
-    },
+    "system": {"errors"},
+    "config": {*_GROUND - {"config"}},
+    "loop": {"errors"},
+    "connection": {*_GROUND, "loop"},
+    "telemetry": {*_GROUND, "connection", "_version"},
+    "link": {*_GROUND},
+    "application": {*_GROUND, "loop", "telemetry"},
+    "hosts": {*_HOSTING},
+    "hosts.wsgi": {*_HOSTING, "application", "hosts", "_version"},
+    "hosts.asgi": {*_HOSTING, "application", "hosts"},
+    # The child and the parent: neither imports the other.
+    "worker": {*_HOSTING, "application", "hosts", "hosts.wsgi", "hosts.asgi"},
+    "supervisor": {*_GROUND, "connection", "telemetry", "link", "control", "_version"},
     # Beside them: these speak to the bridge from outside, or generate what stands in front of it.
+    "control": {*_GROUND, "connection", "telemetry"},
     "client": {*_WIRE, "config"},
-    "control_client": {"config"},
     "frontend": {"config"},
     "demo": {"_version"},
     "testing": {"config", "client", "frontend"},
     # Above all: what a person starts.
-    "development": {*_SERVING, "process", "client", "frontend", "watching"},
     "cli": {
-        *_SERVING, "_version", "process", "standing", "supervisor", "client", "control_client",
-        "frontend", "demo", "development", "system",
+        *_GROUND, "connection", "telemetry", "worker", "supervisor", "control", "client", "frontend",
+        "demo", "_version",
     },
     "__main__": {"cli", "system"},
 }  # fmt: skip
@@ -137,7 +133,8 @@ NAMES: Final = _names_of_the_package()
 
 
 def room_of(module: str) -> str:
-    return module if module == "protocol.errors" else module.partition(".")[0]
+    inner = ".".join(module.split(".")[:2])
+    return inner if inner in BELOW else module.partition(".")[0]
 
 
 @pytest.mark.parametrize("module", sorted(MODULES))
@@ -153,13 +150,22 @@ def test_the_table_has_one_direction() -> None:
     for lower, higher in (
         ("protocol.errors", "protocol"),
         ("protocol", "hosts"),
-        ("hosts", "listener"),
-        ("listener", "serving"),
-        ("process", "supervisor"),
+        ("hosts", "worker"),
+        ("link", "worker"),
+        ("link", "supervisor"),
         ("supervisor", "cli"),
     ):
         assert order.index(lower) < order.index(higher)
         assert lower in BELOW[higher]
+
+
+def test_parent_and_child_know_only_what_links_them() -> None:
+    """A supervisor stays small and outlives what it starts; a worker serves without one."""
+    for room, other in (("supervisor", "worker"), ("worker", "supervisor")):
+        modules = [module for module in MODULES if room_of(module) == room]
+        assert modules
+        for module in modules:
+            assert other not in {room_of(it) for it in imported_modules(module)}, module
 
 
 def test_no_two_modules_need_each_other() -> None:
@@ -172,9 +178,9 @@ def test_no_two_modules_need_each_other() -> None:
 
 def test_the_statements_are_found() -> None:
     """Those in functions and those for type checking as well, or the tests above prove nothing."""
-    assert "uwsgibridge.process.run_process" in set(imported_names("cli.serve"))
-    assert "process" in imported_modules("cli.serve")
-    assert "config.settings" in imported_modules("hosts.wsgi")
+    assert "uwsgibridge.worker.process.run_process" in set(imported_names("cli.serve"))
+    assert "worker.process" in imported_modules("cli.serve")
+    assert "config.settings" in imported_modules("hosts.wsgi.host")
     assert "_version" in imported_modules("demo.page")
 
 
@@ -187,7 +193,7 @@ def test_the_protocol_is_sans_io(module: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", sorted(m for m in MODULES if room_of(m) in {"config", "connection", "client"})
+    "module", sorted(m for m in MODULES if room_of(m) in {"config", "client", "errors"})
 )
 def test_what_a_health_check_needs_is_only_the_standard_library(module: str) -> None:
     tops = {name.partition(".")[0] for name in imported_names(module)} - {"_typeshed"}
@@ -228,8 +234,8 @@ def test_importing_the_protocol_loads_no_io() -> None:
 def test_a_supervisor_loads_nothing_that_serves() -> None:
     """It stays small, and starts while its template loads the rest."""
     loaded = newly_loaded("import uwsgibridge.supervisor.supervisor")
-    assert "uwsgibridge.supervisor.caretaker" in loaded
-    assert not loaded & {"uwsgibridge.serving", "uwsgibridge.hosts.wsgi", "websockets"}
+    assert "uwsgibridge.supervisor.health" in loaded
+    assert not loaded & {"uwsgibridge.worker.worker", "uwsgibridge.hosts.wsgi.host", "websockets"}
 
 
 def test_a_ping_loads_no_event_loop() -> None:

@@ -6,19 +6,18 @@ from typing import TYPE_CHECKING, Final
 from uwsgibridge._version import __version__
 
 if TYPE_CHECKING:
-    from uwsgibridge.config.settings import Settings, SettingsError
-    from uwsgibridge.hosts.loading import ApplicationError
-    from uwsgibridge.listener.sockets import BindError
-    from uwsgibridge.serving import serve
+    from uwsgibridge.config.settings import Settings
+    from uwsgibridge.errors import ApplicationError, BindError, SettingsError
+    from uwsgibridge.worker.embedded import serve
 
 __all__ = ["ApplicationError", "BindError", "Settings", "SettingsError", "__version__", "serve"]
 
 _HOMES: Final = {
-    "ApplicationError": "uwsgibridge.hosts.loading",
-    "BindError": "uwsgibridge.listener.sockets",
+    "ApplicationError": "uwsgibridge.errors",
+    "BindError": "uwsgibridge.errors",
     "Settings": "uwsgibridge.config.settings",
-    "SettingsError": "uwsgibridge.config.settings",
-    "serve": "uwsgibridge.serving",
+    "SettingsError": "uwsgibridge.errors",
+    "serve": "uwsgibridge.worker.embedded",
 }
 
 

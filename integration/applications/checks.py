@@ -26,7 +26,7 @@ from websockets.sync.client import ClientConnection
 
 from integration.applications.site import ON_ASYNCIO, PATIENCE_SECONDS, Kind, Site
 from integration.workers import wait_gone
-from uwsgibridge.control_client import ask
+from uwsgibridge.control.client import ask
 from uwsgibridge.testing import Site as NginxSite
 
 # A client that left is noticed at once; figures of workers come each second.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from uwsgibridge.control_client import ask
+from uwsgibridge.control.client import ask
 
 if TYPE_CHECKING:
     from integration.applications.sink import Sink

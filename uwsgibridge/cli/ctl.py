@@ -16,14 +16,14 @@ from typing import Any, Final
 import click
 
 from uwsgibridge.cli.status_table import format_rates, format_status
-from uwsgibridge.config.control_path import directories_passed_over, find_control_sockets
-from uwsgibridge.control_client import (
+from uwsgibridge.control.client import (
     CommandRefusedError,
     ControlConnection,
     ControlError,
     ControlTimeoutError,
     ask,
 )
+from uwsgibridge.control.path import directories_passed_over, find_control_sockets
 
 _HELP = """Look at a running supervisor and steer it, over its control socket.
 

@@ -16,10 +16,11 @@ from uwsgibridge.cli.options import (
     settings_to_arguments,
 )
 from uwsgibridge.cli.slips import refuse_file
-from uwsgibridge.config.settings import Settings, SettingsError
+from uwsgibridge.config.settings import Settings
+from uwsgibridge.errors import SettingsError
 
 if TYPE_CHECKING:
-    from uwsgibridge.development import Watched
+    from uwsgibridge.cli.behind_nginx import Watched
 
 # What `dev` and `demo` settle, or have no use for with one process themselves.
 OWN_OPTIONS: Final = frozenset(
@@ -81,7 +82,7 @@ def command(app: str | None, port: int, nginx: str | None, reload: bool, **value
         refuse_file(app)
     if reload:
         require("watchfiles", "--reload", "dev")
-    from uwsgibridge.development import Watched
+    from uwsgibridge.cli.behind_nginx import Watched
 
     settings = make_settings({**values, **_access_log(values), "workers": 0})
     if app is None and not settings.mount:
@@ -123,8 +124,8 @@ def run_behind_nginx(
     """
     import trio
 
-    from uwsgibridge import development
-    from uwsgibridge.error_groups import single_error
+    from uwsgibridge.cli import behind_nginx as development
+    from uwsgibridge.errors import single_error
     from uwsgibridge.frontend.binary import NginxNotFoundError
     from uwsgibridge.frontend.private import NginxStartError
 

@@ -14,7 +14,8 @@ import click
 from click.core import ParameterSource
 
 from uwsgibridge.cli.slips import explain, refuse_missing_directory, refuse_variables
-from uwsgibridge.config.settings import CHOICES, Settings, SettingsError, option_name
+from uwsgibridge.config.settings import CHOICES, Settings, option_name
+from uwsgibridge.errors import SettingsError
 from uwsgibridge.system.safe_path import UnsafePathError, exposure_of, hold_place
 
 ENVIRONMENT_PREFIX = "UWSGIBRIDGE"

@@ -35,9 +35,9 @@ def command(app: str | None, **values: Any) -> None:
         refuse_file(app)
     settings = make_settings(values)
     # Only here: --help should not wait for trio.
-    from uwsgibridge.exit_status import show_failure
-    from uwsgibridge.standing import take_standing
+    from uwsgibridge.cli.start import take_standing
     from uwsgibridge.supervisor.heritage import REHEARSAL_VARIABLE, check_takeover, is_upgrade
+    from uwsgibridge.telemetry.failure import show_failure
     from uwsgibridge.telemetry.line_stream import own_standard_error
     from uwsgibridge.telemetry.logs import make_logger
 
@@ -57,6 +57,6 @@ def command(app: str | None, **values: Any) -> None:
             if settings.workers:
                 from uwsgibridge.supervisor.supervisor import run_supervisor as run
             else:
-                from uwsgibridge.process import run_process as run
+                from uwsgibridge.worker.process import run_process as run
             run(app, settings, logger, bound=bound)
     sys.exit(outcome.status)

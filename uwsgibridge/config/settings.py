@@ -15,8 +15,9 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 from urllib.parse import unquote
 
 from uwsgibridge.config.address import parse_address
-from uwsgibridge.config.cpus import usable_cpus
+from uwsgibridge.errors import SettingsError
 from uwsgibridge.protocol.packet import MAX_VARS_BYTES
+from uwsgibridge.system.cpus import usable_cpus
 
 Interface: TypeAlias = Literal["auto", "wsgi", "asgi"]
 Loop: TypeAlias = Literal["auto", "asyncio", "uvloop", "trio"]
@@ -33,10 +34,6 @@ MAX_WORKERS: Final = 1000
 
 _MODE: Final = re.compile(r"0?[0-7]{3}")
 _QUERY_OR_FRAGMENT: Final = re.compile(r"[?#]")
-
-
-class SettingsError(ValueError):
-    """A value is refused; the message names the option and what it takes."""
 
 
 def _option(

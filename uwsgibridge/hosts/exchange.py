@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from uwsgibridge.connection import Connection
-from uwsgibridge.hosts.lingering import LingeringClose
-from uwsgibridge.hosts.reporting import Reporter
+from uwsgibridge.connection.connection import Connection
+from uwsgibridge.connection.lingering import LingeringClose
 from uwsgibridge.protocol.response import Buffer, Response, body_size
+from uwsgibridge.telemetry.reporting import Reporter
 
 
 class EndingContext(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from uwsgibridge.hosts.interface import Host
+from uwsgibridge.hosts.host import Host
 from uwsgibridge.protocol.request import Request, is_below
 
 

@@ -9,10 +9,10 @@ from typing import Final
 import trio
 
 from uwsgibridge.config.settings import MAX_WORKERS, Settings
-from uwsgibridge.listener.sockets import ListeningSocket
+from uwsgibridge.connection.sockets import ListeningSocket
 from uwsgibridge.supervisor.generation import Generation, Tally
-from uwsgibridge.supervisor.systemd import Notifier
 from uwsgibridge.supervisor.worker_process import WorkerProcess
+from uwsgibridge.system.systemd import Notifier
 from uwsgibridge.telemetry.logs import Logger
 
 # Beyond what a worker's start or end may take: a fork, the last cancellation, the exit.

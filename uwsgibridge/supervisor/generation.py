@@ -18,11 +18,9 @@ from typing import Any, Final
 import trio
 
 from uwsgibridge.config.settings import Settings
-from uwsgibridge.exit_status import EXIT_APPLICATION, EXIT_USAGE
-from uwsgibridge.listener.sockets import ListeningSocket
-from uwsgibridge.server_signals import SERVER_SIGNALS
-from uwsgibridge.supervisor.backoff import Backoff
-from uwsgibridge.supervisor.messages import (
+from uwsgibridge.connection.sockets import ListeningSocket
+from uwsgibridge.errors import EXIT_APPLICATION, EXIT_USAGE
+from uwsgibridge.link.messages import (
     CLOSE,
     FORK_DESCRIPTORS,
     MAX_BYTES,
@@ -32,9 +30,11 @@ from uwsgibridge.supervisor.messages import (
     Leave,
     Report,
 )
+from uwsgibridge.supervisor.backoff import Backoff
 from uwsgibridge.supervisor.recycling import RecyclingPolicy, WorkerLimits
 from uwsgibridge.supervisor.worker_process import WorkerProcess
 from uwsgibridge.system.process_group import signal_group
+from uwsgibridge.system.signals import SERVER_SIGNALS
 from uwsgibridge.telemetry.logs import Logger
 
 # Of the template, after its last worker; and again, after SIGKILL.
@@ -176,7 +176,7 @@ class Generation:
             before = signal.pthread_sigmask(signal.SIG_BLOCK, SERVER_SIGNALS)
             try:
                 template = subprocess.Popen(  # noqa: S603 - our own module
-                    (*_python(), "-m", "uwsgibridge.supervisor.template", str(theirs.fileno())),
+                    (*_python(), "-m", "uwsgibridge.worker.template", str(theirs.fileno())),
                     pass_fds=[*descriptors, theirs.fileno(), lifeline],
                     # Ctrl-C is for the supervisor, which tells the workers.
                     start_new_session=True,

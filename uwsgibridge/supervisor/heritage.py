@@ -16,15 +16,16 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from uwsgibridge.config.address import parse_address
-from uwsgibridge.config.settings import Settings, SettingsError
-from uwsgibridge.identity import resolve_user
-from uwsgibridge.listener.sockets import ListeningSocket, adopt_socket
-from uwsgibridge.server_signals import SERVER_SIGNALS
+from uwsgibridge.config.settings import Settings
+from uwsgibridge.connection.sockets import ListeningSocket, adopt_socket
+from uwsgibridge.errors import SettingsError
 from uwsgibridge.supervisor.preserved import PreservedProgram
 from uwsgibridge.system import pid_file
+from uwsgibridge.system.memory_file import make_memory_file
+from uwsgibridge.system.privileges import resolve_user
+from uwsgibridge.system.signals import SERVER_SIGNALS
+from uwsgibridge.system.watching import require_directories, require_watchfiles
 from uwsgibridge.telemetry.line_buffer import finish_lines
-from uwsgibridge.telemetry.memory_file import make_memory_file
-from uwsgibridge.watching import require_directories, require_watchfiles
 
 _DESCRIPTOR_VARIABLE: Final = "UWSGIBRIDGE_HERITAGE_FD"
 

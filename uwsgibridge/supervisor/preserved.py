@@ -15,10 +15,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final
 
-from uwsgibridge.server_signals import SERVER_SIGNALS
 from uwsgibridge.supervisor import takeover_guard
 from uwsgibridge.supervisor.takeover_guard import Guard
-from uwsgibridge.telemetry.memory_file import make_memory_file
+from uwsgibridge.system.memory_file import make_memory_file
+from uwsgibridge.system.signals import SERVER_SIGNALS
 
 # For the new program to take over: it opens what it is handed, and brings up nothing before that.
 TAKEOVER_SECONDS: Final = 60.0

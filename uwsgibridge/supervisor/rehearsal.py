@@ -18,10 +18,10 @@ from typing import Final
 import trio
 
 from uwsgibridge.config.address import parse_address
-from uwsgibridge.listener.sockets import ListeningSocket, adopt_socket
-from uwsgibridge.server_signals import SERVER_SIGNALS
+from uwsgibridge.connection.sockets import ListeningSocket, adopt_socket
 from uwsgibridge.supervisor.heritage import FORM, REHEARSAL_VARIABLE
-from uwsgibridge.telemetry.memory_file import make_memory_file
+from uwsgibridge.system.memory_file import make_memory_file
+from uwsgibridge.system.signals import SERVER_SIGNALS
 
 # For two Pythons to start, and to check options; beside what the application may take.
 REHEARSAL_SECONDS: Final = 30.0

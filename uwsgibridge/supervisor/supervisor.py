@@ -14,39 +14,46 @@ from types import TracebackType
 import trio
 
 from uwsgibridge._version import __version__
-from uwsgibridge.announcement import announce
-from uwsgibridge.config.control_path import (
+from uwsgibridge.config.settings import DEFAULT_BIND, Settings
+from uwsgibridge.connection.socket_files import socket_files
+from uwsgibridge.connection.sockets import ListeningSocket, open_sockets
+from uwsgibridge.control.path import (
     default_control_path,
     directories_passed_over,
     remove_control_directory,
     remove_stale_sockets,
 )
-from uwsgibridge.config.settings import DEFAULT_BIND, Settings, SettingsError
-from uwsgibridge.error_groups import single_error
-from uwsgibridge.exit_status import EXIT_APPLICATION, EXIT_FAILURE, StartFailed
-from uwsgibridge.identity import socket_files
-from uwsgibridge.listener.sockets import BindError, ListeningSocket, open_sockets
-from uwsgibridge.server_signals import SERVER_SIGNALS
-from uwsgibridge.supervisor.caretaker import Caretaker
-from uwsgibridge.supervisor.control import answer_control, open_control, serve_control
+from uwsgibridge.control.server import answer_control, open_control, serve_control
+from uwsgibridge.errors import (
+    EXIT_APPLICATION,
+    EXIT_FAILURE,
+    BindError,
+    LogFileError,
+    SettingsError,
+    StartFailed,
+    single_error,
+)
+from uwsgibridge.supervisor.control_commands import ControlCommands
 from uwsgibridge.supervisor.fleet import END_MARGIN_SECONDS, Fleet
-from uwsgibridge.supervisor.fleet_commands import FleetCommands
 from uwsgibridge.supervisor.generation import Generation, GenerationContext, Tally
+from uwsgibridge.supervisor.health import HealthChecks
 from uwsgibridge.supervisor.heritage import Heritage, hold_signals
 from uwsgibridge.supervisor.preserved import PreservedProgram, current_guard, preserve_program
 from uwsgibridge.supervisor.recycling import RecyclingPolicy
 from uwsgibridge.supervisor.rehearsal import REHEARSAL_SECONDS, Part, Rehearsal
-from uwsgibridge.supervisor.succession import Succession
-from uwsgibridge.supervisor.systemd import Notifier, inherited_sockets
-from uwsgibridge.telemetry.log_file import LogFileError, open_log_file
-from uwsgibridge.telemetry.logs import Logger
-from uwsgibridge.watching import (
+from uwsgibridge.supervisor.rollout import Rollout
+from uwsgibridge.system.signals import SERVER_SIGNALS
+from uwsgibridge.system.systemd import Notifier, inherited_sockets
+from uwsgibridge.system.watching import (
     require_directories,
     require_watchfiles,
     until_watched,
     watch_code,
     watch_touch,
 )
+from uwsgibridge.telemetry.announcement import announce
+from uwsgibridge.telemetry.log_file import open_log_file
+from uwsgibridge.telemetry.logs import Logger
 
 
 def run_supervisor(
@@ -62,7 +69,7 @@ def run_supervisor(
     worker, SIGUSR1 opens the log file anew, SIGUSR2 upgrades in place, SIGQUIT logs all stacks.
 
     Args:
-        app_name: as for `uwsgibridge.process.run_process`.
+        app_name: as for `uwsgibridge.worker.process.run_process`.
         settings: `settings.workers` of them.
         logger: where log events go.
         bound: called when the sockets are open, before anything of the application is.
@@ -239,7 +246,7 @@ class _Supervisor:
             self._fleet.tally = Tally(**heritage.tally)
             self._fleet.started_at = heritage.started_at
         name = app_name or ", ".join(settings.mount)
-        self._commands = FleetCommands(name, self._fleet, self._take_stop)
+        self._commands = ControlCommands(name, self._fleet, self._take_stop)
 
     async def run(self) -> Heritage | None:
         """Run; a value where the process is to be handed on."""
@@ -264,20 +271,20 @@ class _Supervisor:
                 _note_taken_over()
                 # Nothing is brought up or ended before that: another program may go on with what there is.
                 if self._unwanted:
-                    await self._succession.leave(self._unwanted)
-                caretaker = Caretaker(fleet, policy, nursery, lambda: self._rehearsal is None)
-                nursery.start_soon(caretaker.run)
-                nursery.start_soon(self._succession.reload_when_asked)
+                    await self._rollout.leave(self._unwanted)
+                health = HealthChecks(fleet, policy, nursery, lambda: self._rehearsal is None)
+                nursery.start_soon(health.run)
+                nursery.start_soon(self._rollout.reload_when_asked)
                 announce(self._app_name, fleet.settings, self._log, fleet.sockets)
                 for listening in fleet.sockets:
                     self._log.info("listening", address=str(listening.address))
                 fleet.notifier.ready(fleet.summary)
-                await self._succession.keep_up()
+                await self._rollout.keep_up()
             fleet.is_upgrading = fleet.is_upgrading and not fleet.is_stopping
             if not fleet.is_upgrading:
                 _note_taken_over()  # where a stop has come first: it is this program's
                 fleet.notifier.stopping()
-                await self._succession.drain(fleet.generations)
+                await self._rollout.drain(fleet.generations)
             nursery.cancel_scope.cancel()
         if fleet.is_upgrading:
             if fleet.is_stopping:  # asked for in the last moment: the new program does it
@@ -312,16 +319,16 @@ class _Supervisor:
             # Of the signals to all processes, none is for this one.
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
             try:
-                fleet.current = self._succession.start()
+                fleet.current = self._rollout.start()
             except OSError as error:
                 self._log.error("no process can be started", reason=str(error))
                 raise StartFailed(EXIT_FAILURE) from error
-            if await self._succession.bring_up(fleet.current):
+            if await self._rollout.bring_up(fleet.current):
                 for worker in fleet.current.ready:
                     await worker.heartbeat(END_MARGIN_SECONDS)
                     answered = worker.figures is not None
             status = fleet.current.failed_status
-            await self._succession.drain([fleet.current])
+            await self._rollout.drain([fleet.current])
             nursery.cancel_scope.cancel()
         if not answered:
             raise StartFailed(EXIT_FAILURE if status is None else status)
@@ -334,7 +341,7 @@ class _Supervisor:
         self._context = GenerationContext(
             policy, self._log, fleet.tally, fleet.note_change, nursery, is_rehearsal
         )
-        self._succession = Succession(self._app_name, fleet, self._lifeline, self._context, nursery)
+        self._rollout = Rollout(self._app_name, fleet, self._lifeline, self._context, nursery)
 
     async def _begin(self) -> None:
         """Bring up the first workers; after an upgrade, have the old ones replaced."""
@@ -343,24 +350,24 @@ class _Supervisor:
                 self._fleet.generations.append(Generation.adopt(one, self._context))
             *left, self._fleet.current = self._fleet.generations
             if left:
-                self._nursery.start_soon(self._succession.drain, left)
+                self._nursery.start_soon(self._rollout.drain, left)
             guard = current_guard()
             if guard is None or not guard.reason:
                 self._fleet.ask_for_reload("upgrade")
             return
         try:
-            self._fleet.current = self._succession.start()
+            self._fleet.current = self._rollout.start()
         except OSError as error:
             self._log.error("no process can be started", reason=str(error))
             raise StartFailed(EXIT_FAILURE) from error
         self._fleet.is_reloading = True
-        came_up = await self._succession.bring_up(self._fleet.current)
+        came_up = await self._rollout.bring_up(self._fleet.current)
         self._fleet.is_reloading = False
         self._fleet.note_change()
         if not came_up:
             status = self._fleet.current.failed_status
             stopped, self._fleet.is_stopping = self._fleet.is_stopping, True
-            await self._succession.drain([self._fleet.current])
+            await self._rollout.drain([self._fleet.current])
             if not stopped:
                 raise StartFailed(EXIT_APPLICATION if status is None else status)
 

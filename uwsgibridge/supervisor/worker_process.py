@@ -12,7 +12,9 @@ from typing import Any, Final
 
 import trio
 
-from uwsgibridge.supervisor.messages import (
+from uwsgibridge.link.figures import Figures
+from uwsgibridge.link.flights import Held, read_flights
+from uwsgibridge.link.messages import (
     DRAIN,
     DUMP_SIGNAL,
     LAST,
@@ -23,8 +25,6 @@ from uwsgibridge.supervisor.messages import (
     WorkerMessage,
 )
 from uwsgibridge.supervisor.recycling import WorkerLimits
-from uwsgibridge.telemetry.figures import Figures
-from uwsgibridge.telemetry.flights import Held, read_flights
 
 # `faulthandler` writes a dump in one go; when nothing comes for so long, it is over.
 _DUMP_QUIET_SECONDS: Final = 0.2

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from uwsgibridge.errors import PidFileError
 from uwsgibridge.system.reasons import why_not_made
 from uwsgibridge.system.safe_path import Place, UnsafePathError, hold_place
 
@@ -31,10 +32,6 @@ _ATTEMPTS: Final = 20
 _NO_LOCKS: Final = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF})
 
 _held: set[int] = set()
-
-
-class PidFileError(Exception):
-    """The pid file can't be ours; the message says why, and what would help."""
 
 
 class PidFile:

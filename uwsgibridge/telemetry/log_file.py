@@ -8,10 +8,13 @@ and processes that are started later inherit it.
 from __future__ import annotations
 
 import os
+import signal
 import stat
 from pathlib import Path
 from typing import Final
 
+from uwsgibridge.config.settings import Settings
+from uwsgibridge.errors import LogFileError
 from uwsgibridge.system.reasons import why_not_made
 from uwsgibridge.system.safe_path import (
     Place,
@@ -20,7 +23,23 @@ from uwsgibridge.system.safe_path import (
     hold_place,
     name_user,
 )
-from uwsgibridge.telemetry.line_stream import follow_standard_error
+from uwsgibridge.system.signals import disregard
+from uwsgibridge.telemetry.line_stream import follow_standard_error, say
+
+
+def reopen_log_at_signal(settings: Settings) -> None:
+    """Open the log file anew at SIGUSR1, or do nothing then where there is none."""
+    path = Path(settings.log_file).absolute()
+
+    def reopen(_number: int, _frame: object) -> None:
+        try:
+            open_log_file(path)
+        except LogFileError as error:
+            # Standard error still is the old file, which is better than none.
+            say(f"Error: {error}")
+
+    signal.signal(signal.SIGUSR1, reopen if settings.log_file else disregard)
+
 
 _STANDARD_ERROR: Final = 2
 
@@ -29,10 +48,6 @@ _MODE: Final = 0o640
 
 # Without O_NONBLOCK, opening a FIFO that nobody reads would wait for a reader.
 _FLAGS: Final = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC
-
-
-class LogFileError(Exception):
-    """The log file can't be opened; the message names ``--log-file``."""
 
 
 def open_log_file(path: Path, owner: tuple[int, int] | None = None) -> None:

@@ -1,0 +1,261 @@
+"""Each slip of the keyboard, and each habit from another server, is answered by one sentence."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.bridge_process import run_to_its_end, running_process
+from uwsgibridge.cli.slips import refuse_file, refuse_variables
+from uwsgibridge.client import request
+from uwsgibridge.config.settings import Settings
+from uwsgibridge.errors import SettingsError
+
+PATIENCE_SECONDS = 60.0
+
+APPLICATION = """
+def create_app():
+    return app
+
+def app(environ, start_response):
+    start_response("200 OK", [])
+    return [b"one"]
+"""
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """With a path that is short enough for a socket."""
+    with tempfile.TemporaryDirectory() as path:
+        (Path(path) / "site_.py").write_text(APPLICATION)
+        yield Path(path)
+
+
+FILES_OF_UWSGI = (
+    "files of uWSGI are not read: options stand in uwsgibridge.toml or on the command line"
+)
+SERVE = ("serve", "site_:app")
+
+SLIPS: list[tuple[tuple[str, ...], Mapping[str, str], int, str]] = [
+    ((*SERVE, "--backlog", "999999999999"), {}, 2, "--backlog 999999999999 must be at most 1000000"),
+    ((*SERVE, "--workers", "100000"), {}, 2, "--workers 100000 must be at most 1000"),
+    ((*SERVE, "--workers", "-1"), {}, 2, "--workers -1 must be at least 0"),
+    ((*SERVE, "--threads", "99999999"), {}, 2, "--threads 99999999 must be at most 10000"),
+    (
+        (*SERVE, "--graceful-timeout-seconds", "1e300"), {}, 2,
+        "--graceful-timeout-seconds 1e+300 must be at most 1000000000",
+    ),
+    (
+        (*SERVE, "--graceful-timeout-seconds", "nan"), {}, 2,
+        "--graceful-timeout-seconds nan must be at least 0",
+    ),
+    ((*SERVE, "--config", "/dev/zero"), {}, 2, "--config /dev/zero: it has over 1048576 bytes"),
+    ((*SERVE, "--config", "/"), {}, 2, "File '/' is a directory"),
+    ((*SERVE, "--bind", "unix:/proc/x.sock"), {}, 1, "unix:/proc/x.sock: nothing can be made in /proc"),
+    ((*SERVE, "--bind", "unix:/dev/null/x.sock"), {}, 1, "unix:/dev/null/x.sock: Not a directory"),
+    (("ping", "bogus"), {}, 2, "write unix:/run/app.sock, 127.0.0.1:3031 or [::1]:3031"),
+    (("request", "bogus"), {}, 2, "write unix:/run/app.sock, 127.0.0.1:3031 or [::1]:3031"),
+    (("serve", "site_.create_app"), {}, 3, "did you mean site_:create_app?"),
+    (("serve", "site_.nothing"), {}, 3, "there is no module 'site_.nothing'"),
+    (("sevre", "site_:app"), {}, 2, "there is no command 'sevre': did you mean serve?"),
+    (("bogus",), {}, 2, "there is no command 'bogus': see --help"),
+    (("site_:app",), {}, 2, "there is no command 'site_:app': uwsgibridge serve site_:app serves"),
+    (("--ini", "x.ini"), {}, 2, f"No such option: --ini: {FILES_OF_UWSGI}"),
+    (("serve", "--ini", "x.ini"), {}, 2, f"No such option: --ini: {FILES_OF_UWSGI}"),
+    (("serve", "x.ini"), {}, 2, f"'x.ini' is no application (module:attribute); {FILES_OF_UWSGI}"),
+    (("serve", "x.toml"), {}, 2, "write --config x.toml"),
+    (("dev", "x.ini"), {}, 2, FILES_OF_UWSGI),
+    (("serve", "--socket", "s", "site_:app"), {}, 2, "No such option: --socket: write --bind"),
+    (("serve", "--harakiri", "3"), {}, 2, "--harakiri: write --request-timeout-seconds"),
+    ((*SERVE, "--thraeds", "3"), {}, 2, "--threads"),
+    (
+        SERVE, {"UWSGIBRIDGE_WROKERS": "3"}, 2,
+        "the environment has UWSGIBRIDGE_WROKERS, which is no option: did you mean UWSGIBRIDGE_WORKERS?",
+    ),
+    (
+        SERVE, {"UWSGIBRIDGE_WORKERS": "abc"}, 2,
+        "UWSGIBRIDGE_WORKERS in the environment: 'abc' is not a valid integer",
+    ),
+    (
+        SERVE, {"UWSGIBRIDGE_LOOP": "abc"}, 2,
+        "UWSGIBRIDGE_LOOP in the environment: 'abc' is not one of",
+    ),
+    (
+        SERVE, {"UWSGIBRIDGE_WORKERS": "100000"}, 2,
+        "--workers 100000 must be at most 1000 (in the environment: UWSGIBRIDGE_WORKERS)",
+    ),
+    (
+        SERVE, {"UWSGIBRIDGE_BIND": "bogus"}, 2,
+        "(in the environment: UWSGIBRIDGE_BIND)",
+    ),
+    (SERVE, {"UWSGIBRIDGE_CONFIG": "gone.toml"}, 2, "--config gone.toml: No such file"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "status", "sentence"),
+    SLIPS,
+    ids=[" ".join([*environment, *arguments])[:60] for arguments, environment, _, _ in SLIPS],
+)
+def test_slip(
+    directory: Path,
+    arguments: tuple[str, ...],
+    environment: Mapping[str, str],
+    status: int,
+    sentence: str,
+) -> None:
+    found, said = run_to_its_end(*arguments, directory=directory, environment=environment)
+    assert sentence in said
+    assert "Traceback" not in said
+    assert found == status
+    assert said.count("Error: ") == 1
+
+
+def test_variables_of_others_are_left_alone() -> None:
+    """Kubernetes sets such for a service that is called uwsgibridge."""
+    environ = {
+        "UWSGIBRIDGE_PORT": "tcp://10.0.0.1:3031",
+        "UWSGIBRIDGE_SERVICE_HOST": "10.0.0.1",
+        "UWSGIBRIDGE_SERVICE_PORT": "3031",
+        "UWSGIBRIDGE_PORT_3031_TCP_ADDR": "10.0.0.1",
+        "UWSGIBRIDGE_APP": "site_:app",
+        "UWSGIBRIDGE_NGINX": "packaged",
+        "UWSGIBRIDGE_HERITAGE_FD": "5",
+        "OTHER_WROKERS": "3",
+    }
+    environ |= {f"UWSGIBRIDGE_{it.name.upper()}": "" for it in dataclasses.fields(Settings)}
+    refuse_variables("UWSGIBRIDGE_", (it.name for it in dataclasses.fields(Settings)), environ)
+
+
+@pytest.mark.parametrize("app", ["site_:app", "site_", "config.ini:app", "toml", "a.b.c:d"])
+def test_applications_are_no_files(app: str) -> None:
+    refuse_file(app)
+
+
+NUMBERS = [it for it in dataclasses.fields(Settings) if str(it.type) in {"int", "float"}]
+
+
+@pytest.mark.parametrize("field", NUMBERS, ids=lambda it: it.name)
+def test_every_number_has_a_bound_that_is_said(field: dataclasses.Field[object]) -> None:
+    option = "--" + field.name.replace("_", "-")
+    for number in (10**15, float("inf")) if field.type == "float" else (10**15,):
+        with pytest.raises(SettingsError, match=rf"{option} \S+ must be at most \d+"):
+            Settings(**{field.name: number})  # type: ignore[arg-type] # one of them
+    with pytest.raises(SettingsError, match=rf"{option} \S+ must be at least"):
+        Settings(**{field.name: -1})  # type: ignore[arg-type] # one of them
+
+
+def test_directory_that_has_been_removed(tmp_path: Path) -> None:
+    for arguments in (("serve", "site_:app"), ("dev", "site_:app")):
+        gone = tmp_path / "gone"
+        gone.mkdir()
+        finished = subprocess.run(
+            ["sh", "-c", 'rmdir "$0"; exec "$@"', str(gone), sys.executable, "-m", "uwsgibridge",
+             *arguments],
+            cwd=gone, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        )  # fmt: skip
+        assert finished.returncode == 2
+        assert "the current directory can't be used" in finished.stderr
+        assert "Traceback" not in finished.stderr
+
+
+@pytest.mark.parametrize("limit", [8, 10, 32, 63])
+def test_few_descriptors(directory: Path, limit: int) -> None:
+    finished = subprocess.run(
+        [sys.executable, "-m", "uwsgibridge", *SERVE, "--bind", "unix:s"],
+        cwd=directory, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit)),
+    )  # fmt: skip
+    assert finished.stderr.startswith(
+        f"Error: the limit on open files is {limit}, and at least 64 are needed: raise it (ulimit -n"
+    )
+    assert finished.returncode == 2
+
+
+def test_just_enough_descriptors(directory: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "uwsgibridge", *SERVE, "--bind", "unix:s", "--workers", "2",
+         "--control-socket", "none", "--log-format", "text"],
+        cwd=directory, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64)),  # noqa: PLW1509 - no threads
+    ) as process:  # fmt: skip
+        assert process.stderr is not None
+        said = ""
+        for line in process.stderr:
+            said += line
+            if "listening" in line:
+                break
+        assert request(f"unix:{directory}/s").body == b"one", said
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE_SECONDS) == 0
+
+
+# What has to be known before a request is accepted.
+
+
+@pytest.mark.parametrize("control", ["missing/c.sock", "site_.py"])
+def test_control_socket_that_can_not_be_had_starts_nothing(directory: Path, control: str) -> None:
+    (directory / "site_.py").write_text(f"{APPLICATION}\nopen('imported', 'w').close()\n")
+    status, said = run_to_its_end(
+        *SERVE, "--bind", "unix:s", "--workers", "1", "--control-socket", control,
+        directory=directory,
+    )  # fmt: skip
+    assert status == 1
+    assert "Error: --control-socket: unix:" in said
+    assert "Traceback" not in said
+    assert not (directory / "imported").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+def test_control_socket_that_the_user_can_not_make_starts_nothing(directory: Path) -> None:
+    directory.chmod(0o755)
+    (directory / "site_.py").write_text(
+        f"{APPLICATION}\nopen('/dev/stdout', 'w').write('imported')\n"
+    )
+    status, said = run_to_its_end(
+        *SERVE, "--bind", "unix:s", "--workers", "1", "--control-socket", "c.sock",
+        "--user", "65534", "--group", "65534",
+        directory=directory,
+    )  # fmt: skip
+    assert status == 1
+    assert "Error: --control-socket: unix:c.sock: no permission to create a socket" in said
+    assert "imported" not in said
+
+
+@pytest.mark.parametrize("preload", [(), ("--preload",)], ids=["each-worker", "preload"])
+def test_edit_while_the_application_is_loaded_is_not_missed(
+    directory: Path, preload: tuple[str, ...]
+) -> None:
+    """The first version of a module is being loaded as its second one is written."""
+    (directory / "site_.py").write_text(
+        "import os, time, values\n"
+        "os.path.exists('begun') or open('begun', 'w').close()\n"
+        "while not os.path.exists('edited'):\n"
+        "    time.sleep(0.01)\n"
+        "def app(environ, start_response):\n"
+        "    start_response('200 OK', [])\n"
+        "    return [values.value]\n"
+    )
+    (directory / "values.py").write_text("value = b'one'\n")
+    with running_process(
+        *SERVE, "--bind", "unix:s", "--workers", "1", "--control-socket", "none", "--reload",
+        *preload,
+        directory=directory, environment={"PYTHONDONTWRITEBYTECODE": "1"},
+    ) as process:  # fmt: skip
+        while not (directory / "begun").exists():
+            assert process.is_running
+        (directory / "values.py").write_text("value = b'another'\n")
+        (directory / "edited").touch()
+        process.events.wait(event="generation has ended")
+        assert request(f"unix:{directory}/s").body == b"another"
+        assert process.stop() == 0

@@ -1,0 +1,255 @@
+"""The table of options: every value is checked, once, and what is refused is named."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from uwsgibridge.config.settings import (
+    CHOICES,
+    DEFAULT_BIND,
+    Settings,
+    option_name,
+    parse_mount,
+    parse_offload,
+    parse_prefix,
+)
+from uwsgibridge.errors import SettingsError
+
+ROWS = dataclasses.fields(Settings)
+NUMBERS = [row.name for row in ROWS if row.type in {"int", "float"}]
+MAY_BE_ZERO = {
+    "max_body_bytes",  # no limit
+    "request_timeout_seconds",  # no deadline
+    "websocket_first_sign_seconds",
+    "wsgi_websockets",
+    "websocket_ping_seconds",  # none
+    "loop_block_warning_seconds",
+    "accept_margin",
+    "graceful_timeout_seconds",
+    "stream_drain_seconds",
+    "linger_seconds",
+    "workers",  # no supervisor
+    "workers_min",
+    "workers_max",
+    "heartbeat_timeout_seconds",
+    "max_requests",
+    "max_requests_jitter",
+    "worker_lifetime_seconds",
+    "worker_lifetime_jitter_seconds",
+    "max_rss_bytes",
+    "max_rss_hard_bytes",
+    "worker_oom_score",
+}
+
+
+def settings_with(name: str, value: object) -> Settings:
+    values: dict[str, Any] = {name: value}
+    return Settings(**values)
+
+
+def test_the_defaults_are_accepted() -> None:
+    settings = Settings()
+    assert settings.bind == (DEFAULT_BIND,) == ("127.0.0.1:3031",)
+    assert settings.max_vars_bytes == 65_535
+    assert settings.max_vars == 1000
+    assert settings.max_body_bytes == 0
+    assert settings.threads == 8
+    assert settings.body_timeout_seconds == settings.write_timeout_seconds == 60
+
+
+def test_it_is_frozen() -> None:
+    settings = Settings()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        settings.threads = 3  # type: ignore[misc] # that is the point
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_each_row_can_be_shown_to_a_person(row: dataclasses.Field[Any]) -> None:
+    help_text = row.metadata["help"]
+    assert help_text.endswith(".")
+    assert help_text[0].isupper() or help_text.startswith(("auto ", "all "))
+    assert row.metadata["section"]
+    assert row.type in {"int", "float", "str", "bool", "tuple[str, ...]", *CHOICES}
+
+
+def test_names_have_their_units() -> None:
+    for row in ROWS:
+        assert row.type != "float" or row.name.endswith("_seconds")
+
+
+def test_option_names() -> None:
+    assert option_name("max_vars") == "--max-vars"
+    assert option_name("bind") == "--bind"
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_a_number_has_a_least_value(name: str) -> None:
+    if name in MAY_BE_ZERO:
+        assert getattr(settings_with(name, 0), name) == 0
+    else:
+        with pytest.raises(SettingsError, match=f"^{option_name(name)} 0 "):
+            settings_with(name, 0)
+    with pytest.raises(SettingsError, match=f"^{option_name(name)} -1 "):
+        settings_with(name, -1)
+    assert getattr(settings_with(name, 1), name) == 1
+
+
+@pytest.mark.parametrize("name", [row.name for row in ROWS if row.type == "float"])
+def test_seconds_are_finite(name: str) -> None:
+    assert getattr(settings_with(name, 0.5), name) == 0.5
+    for value in (math.inf, -math.inf, math.nan):
+        with pytest.raises(SettingsError, match=f"^{option_name(name)} "):
+            settings_with(name, value)
+
+
+@pytest.mark.parametrize("name", [row.name for row in ROWS if row.type in CHOICES])
+def test_a_choice_is_one_of_those(name: str) -> None:
+    (kind,) = (str(row.type) for row in ROWS if row.name == name)
+    for value in CHOICES[kind]:
+        assert getattr(settings_with(name, value), name) == value
+    with pytest.raises(SettingsError) as caught:
+        settings_with(name, "other")
+    choices = ", ".join(CHOICES[kind])
+    assert str(caught.value) == f"{option_name(name)} 'other' is none of {choices}"
+
+
+def test_the_choices_are_those_of_the_command_line() -> None:
+    assert CHOICES["Interface"] == ("auto", "wsgi", "asgi")
+    assert CHOICES["Loop"] == ("auto", "asyncio", "uvloop", "trio")
+    assert CHOICES["LogFormat"] == ("auto", "text", "json")
+
+
+class TestBind:
+    def test_several(self) -> None:
+        bind = ("unix:/run/app.sock", "127.0.0.1:3031", "[::1]:3031", "fd://3")
+        assert Settings(bind=bind).bind == bind
+
+    def test_none(self) -> None:
+        with pytest.raises(SettingsError, match=r"^--bind names no address$"):
+            Settings(bind=())
+
+    def test_one_that_is_no_address(self) -> None:
+        with pytest.raises(SettingsError, match=r"^--bind: '/run/app.sock' is not an address"):
+            Settings(bind=("127.0.0.1:1", "/run/app.sock"))
+
+    def test_a_text_is_not_taken_for_its_letters(self) -> None:
+        text: Any = "127.0.0.1:3031"
+        with pytest.raises(SettingsError, match=r"^--bind"):
+            Settings(bind=text)
+
+
+@pytest.mark.parametrize("mode", ["0660", "660", "0000", "777"])
+def test_socket_modes(mode: str) -> None:
+    assert Settings(socket_mode=mode).socket_mode == mode
+
+
+@pytest.mark.parametrize("mode", ["", "0680", "rw-rw----", "0o660", "1660", "66", "00660", "660\n"])
+def test_what_is_no_socket_mode(mode: str) -> None:
+    with pytest.raises(SettingsError, match=r"^--socket-mode .* is not octal, such as 0660$"):
+        Settings(socket_mode=mode)
+
+
+def test_the_format_limits_the_vars() -> None:
+    assert Settings(max_vars_bytes=65_535).max_vars_bytes == 65_535
+    with pytest.raises(SettingsError, match=r"^--max-vars-bytes 65536: the format holds 65535$"):
+        Settings(max_vars_bytes=65_536)
+
+
+class TestMounts:
+    @pytest.mark.parametrize(
+        ("text", "prefix", "app"),
+        [
+            ("/api=api:app", "/api", "api:app"),
+            ("/api/=api:app", "/api", "api:app"),
+            ("/a/b=api:app", "/a/b", "api:app"),
+            ("/=api:app", "", "api:app"),
+            ("/a=b=c", "/a", "b=c"),
+            ("/büro=api:app", "/büro", "api:app"),
+        ],
+    )
+    def test_prefix_and_application(self, text: str, prefix: str, app: str) -> None:
+        assert parse_mount(text) == (prefix, app)
+        assert Settings(mount=(text,)).mount == (text,)
+
+    @pytest.mark.parametrize(
+        "text", ["", "/", "=", "/api", "/api=", "api", "app:/x", "=app", "api=app", "app:/x=y"]
+    )
+    def test_another_form(self, text: str) -> None:
+        with pytest.raises(SettingsError, match="--mount") as caught:
+            parse_mount(text)
+        with pytest.raises(SettingsError) as caught_in_the_table:
+            Settings(mount=("/ok=app", text))
+        assert str(caught_in_the_table.value) == str(caught.value)
+
+    @pytest.mark.parametrize(
+        ("text", "prefix"), [("/", ""), ("/api", "/api"), ("/api/", "/api"), ("/a//", "/a")]
+    )
+    def test_a_prefix(self, text: str, prefix: str) -> None:
+        assert parse_prefix(text) == prefix
+
+    @pytest.mark.parametrize(
+        "prefix",
+        ["/.well-known", "/a.b", "/...", "/a..", "/100%", "/a%b", "/a b", "/a:b", "/büro/é"],
+    )
+    def test_a_prefix_that_looks_odd(self, prefix: str) -> None:
+        assert parse_prefix(prefix) == prefix
+
+    @pytest.mark.parametrize(
+        ("text", "meant"),
+        [
+            ("//a", "/a"),
+            ("/a//b", "/a/b"),
+            ("/a/./b", "/a/b"),
+            ("/a/../b", "/b"),
+            ("/a/..", "/"),
+            ("/.", "/"),
+            ("/..", "/"),
+            ("/a?x", "/a"),
+            ("/a?x#y", "/a"),
+            ("/a#x", "/a"),
+            ("/caf%C3%A9", "/café"),
+            ("/caf%c3%a9/", "/café"),
+            ("/%2e%2E/a", "/a"),
+        ],
+    )
+    def test_what_no_path_begins_with(self, text: str, meant: str) -> None:
+        with pytest.raises(SettingsError, match="--mount") as caught:
+            parse_mount(f"{text}=api:app")
+        assert repr(text) in str(caught.value)
+        assert f"write the prefix as {meant!r}" in str(caught.value)
+        assert parse_prefix(meant) == meant.rstrip("/")
+
+    @pytest.mark.parametrize("text", ["", "api", "api/", " /api"])
+    def test_what_is_no_prefix(self, text: str) -> None:
+        with pytest.raises(SettingsError, match="does not begin with a slash"):
+            parse_prefix(text)
+
+
+class TestOffload:
+    def test_url_and_directory(self, tmp_path: Path) -> None:
+        text = f"/protected={tmp_path}"
+        assert parse_offload(text) == ("/protected", str(tmp_path))
+        assert Settings(offload=(text,)).offload == (text,)
+
+    @pytest.mark.parametrize("url", ["", "/", "//", "protected"])
+    def test_another_form(self, tmp_path: Path, url: str) -> None:
+        text = f"{url}={tmp_path}"
+        with pytest.raises(SettingsError) as caught:
+            parse_offload(text)
+        assert str(caught.value) == f"--offload {text!r} is not of the form /url=/directory"
+
+    def test_no_directory_is_named(self) -> None:
+        with pytest.raises(SettingsError, match="is not of the form /url=/directory"):
+            parse_offload("/protected")
+
+    def test_no_such_directory(self, tmp_path: Path) -> None:
+        file = tmp_path / "file"
+        file.touch()
+        for directory in (tmp_path / "missing", file):
+            with pytest.raises(SettingsError, match=f"there is no directory '{directory}'"):
+                Settings(offload=(f"/protected={directory}",))

@@ -1,0 +1,408 @@
+"""Listening sockets: bound where they should be, with the permissions that were asked for, and gone after."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.other_users import as_nobody
+from uwsgibridge.config.address import AddressError, DescriptorAddress, TcpAddress, UnixAddress
+from uwsgibridge.connection import sockets as sockets_module
+from uwsgibridge.connection.sockets import ListeningSocket, open_sockets
+from uwsgibridge.errors import BindError
+
+
+@contextlib.contextmanager
+def opened(*addresses: str, mode: str = "0660", backlog: int = 10) -> Iterator[ListeningSocket]:
+    with open_sockets(addresses, mode=mode, backlog=backlog) as sockets:
+        yield sockets[0]
+
+
+def refusal(*addresses: str) -> str:
+    """Give the sentence that says why."""
+    with pytest.raises(BindError) as raised, opened(*addresses):
+        raise AssertionError("it was opened")
+    return str(raised.value)
+
+
+# TCP.
+
+
+def need_ipv6() -> None:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("this machine has no IPv6 loopback")
+
+
+def test_tcp_port_0_is_told_as_the_real_one():
+    with opened("127.0.0.1:0") as listening:
+        assert isinstance(listening.address, TcpAddress)
+        assert listening.address.host == "127.0.0.1"
+        assert listening.address.port == listening.socket.getsockname()[1] != 0
+        assert not listening.is_unix
+        assert listening.socket.gettimeout() == 0
+        socket.create_connection(("127.0.0.1", listening.address.port)).close()
+
+
+def test_ipv6():
+    need_ipv6()
+    with opened("[::1]:0") as listening:
+        assert str(listening.address).startswith("[::1]:")
+        socket.create_connection(("::1", listening.socket.getsockname()[1])).close()
+
+
+def test_ipv6_leaves_ipv4_to_others():
+    need_ipv6()
+    with opened("[::]:0") as six:
+        port = six.socket.getsockname()[1]
+        with opened(f"0.0.0.0:{port}") as four:
+            assert four.socket.getsockname()[1] == port
+
+
+def test_name_with_port_0_gets_one_port():
+    with open_sockets(["localhost:0"], mode="0660", backlog=1) as sockets:
+        assert len(sockets) == 1
+
+
+def test_several_addresses_are_opened_in_order():
+    with open_sockets(["127.0.0.1:0", "127.0.0.1:0"], mode="0660", backlog=1) as sockets:
+        one, two = (listening.socket.getsockname() for listening in sockets)
+        assert one != two
+    assert [listening.socket.fileno() for listening in sockets] == [-1, -1]
+
+
+def test_port_in_use_is_refused():
+    with opened("127.0.0.1:0") as listening:
+        reason = refusal(str(listening.address))
+
+    assert reason.startswith(str(listening.address))
+    assert "in use" in reason
+    assert "--bind" in reason
+
+
+def test_port_that_was_in_use_can_be_had_at_once():
+    with opened("127.0.0.1:0") as listening:
+        address = listening.socket.getsockname()
+        client = socket.create_connection(address)
+        listening.socket.setblocking(True)
+        client.send(b"x")  # else a deferred accept waits for it
+        accepted, _ = listening.socket.accept()
+        accepted.close()  # ours first: the port lingers in TIME_WAIT
+        client.close()
+    with opened(str(listening.address)) as again:
+        assert again.socket.getsockname() == address
+
+
+def test_address_of_another_machine_is_refused():
+    # TEST-NET-3 (RFC 5737): nobody has it.
+    assert "this machine has no such address" in refusal("203.0.113.1:0")
+
+
+def test_unknown_name_is_refused(monkeypatch: pytest.MonkeyPatch):
+    def getaddrinfo(*args: object, **options: object) -> list[object]:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    reason = refusal("nowhere.example:3031")
+
+    assert "'nowhere.example' is not known" in reason
+
+
+@pytest.mark.parametrize("host", ["a..b", "x" * 64], ids=["empty-label", "long-label"])
+def test_impossible_name_is_refused(host: str):
+    assert host in refusal(f"{host}:3031")
+
+
+def test_port_without_permission_is_refused():
+    first = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+    if not first.exists() or int(first.read_text()) < 2:
+        pytest.skip("this machine lets everybody have every port")
+    with as_nobody():
+        reason = refusal("127.0.0.1:1")
+
+    assert "no permission for this port" in reason
+
+
+# Unix sockets.
+
+
+@pytest.mark.parametrize("mode", ["0600", "0660", "0666", "777"])
+@pytest.mark.parametrize("umask", [0o000, 0o077])
+def test_unix_socket_has_the_mode_whatever_the_umask(directory: Path, mode: str, umask: int):
+    path = directory / "app.sock"
+    before = os.umask(umask)
+    try:
+        with opened(f"unix:{path}", mode=mode) as listening:
+            status = path.stat()
+            assert stat.S_ISSOCK(status.st_mode)
+            assert stat.S_IMODE(status.st_mode) == int(mode, 8)
+            # The temporary name that it was bound under is not there any more.
+            assert list(directory.iterdir()) == [path]
+            assert listening.is_unix
+            assert listening.address == UnixAddress(str(path))
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(str(path))
+    finally:
+        os.umask(before)
+    assert list(directory.iterdir()) == []
+
+
+def test_unix_socket_by_a_relative_path(directory: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(directory)
+    with opened("unix:app.sock"):
+        assert (directory / "app.sock").is_socket()
+    assert list(directory.iterdir()) == []
+
+
+def test_stale_socket_is_replaced(directory: Path):
+    path = directory / "app.sock"
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(path))
+        stale.listen()
+
+    with opened(f"unix:{path}"), socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+
+    assert list(directory.iterdir()) == []
+
+
+def test_path_is_never_without_a_socket_while_it_is_replaced(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path = directory / "app.sock"
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(path))
+    unlink = Path.unlink
+
+    def unlink_another(self: Path, *, missing_ok: bool = False) -> None:
+        assert self != path
+        unlink(self, missing_ok=missing_ok)
+
+    with monkeypatch.context() as patch, contextlib.ExitStack() as stack:
+        patch.setattr(Path, "unlink", unlink_another)
+        stack.enter_context(opened(f"unix:{path}"))
+        patch.undo()
+        assert path.is_socket()
+
+
+def test_live_socket_is_refused_and_left_alone(directory: Path):
+    path = directory / "app.sock"
+    with opened(f"unix:{path}"):
+        reason = refusal(f"unix:{path}")
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))
+
+    assert reason == (f"unix:{path}: another process listens there; stop it, or use another path")
+
+
+def test_live_socket_with_a_full_backlog_is_refused(directory: Path):
+    path = directory / "app.sock"
+    with socket.socket(socket.AF_UNIX) as busy, contextlib.ExitStack() as clients:
+        busy.bind(str(path))
+        busy.listen(0)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                client = clients.enter_context(socket.socket(socket.AF_UNIX))
+                client.setblocking(False)
+                client.connect(str(path))
+        reason = refusal(f"unix:{path}")
+
+    assert "another process listens there" in reason
+
+
+@pytest.mark.parametrize("kind", ["file", "directory"])
+def test_what_is_not_a_socket_is_refused_and_left_alone(directory: Path, kind: str):
+    path = directory / "app.sock"
+    if kind == "file":
+        path.write_text("precious")
+    else:
+        path.mkdir()
+
+    assert "not a socket" in refusal(f"unix:{path}")
+    assert path.is_dir() if kind == "directory" else path.read_text() == "precious"
+    assert list(directory.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("kind", ["socket", "file"])
+def test_what_has_replaced_our_socket_is_left_alone(directory: Path, kind: str):
+    path = directory / "app.sock"
+    with opened(f"unix:{path}"):
+        path.unlink()
+        if kind == "file":
+            path.write_text("of somebody else")
+        else:
+            with socket.socket(socket.AF_UNIX) as other:
+                other.bind(str(path))
+
+    assert path.exists()
+
+
+def test_socket_that_is_gone_already_is_no_failure(directory: Path):
+    path = directory / "app.sock"
+    with opened(f"unix:{path}"):
+        path.unlink()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems take less")
+@pytest.mark.parametrize("size", range(100, 108))
+def test_longest_path(directory: Path, size: int):
+    path = directory / ("s" * (size - len(str(directory)) - 1))
+    assert len(str(path)) == size
+    with opened(f"unix:{path}"), socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+        assert "another process listens there" in refusal(f"unix:{path}")
+    assert list(directory.iterdir()) == []
+
+
+def test_path_too_long_for_a_socket_is_refused(directory: Path):
+    with (
+        pytest.raises(AddressError, match="too long for a unix socket"),
+        opened(f"unix:{directory / ('s' * 108)}"),
+    ):
+        raise AssertionError("it was opened")
+
+
+def test_missing_directory_is_refused(directory: Path):
+    path = directory / "missing" / "app.sock"
+    assert f"there is no directory {path.parent}; create it" in refusal(f"unix:{path}")
+
+
+def test_file_in_place_of_the_directory_is_refused(directory: Path):
+    (directory / "file").write_text("")
+    assert "file" in refusal(f"unix:{directory / 'file' / 'app.sock'}")
+
+
+def test_directory_without_permission_is_refused(directory: Path):
+    directory.chmod(0o555)
+    with as_nobody():
+        reason = refusal(f"unix:{directory / 'app.sock'}")
+
+    assert f"no permission to create a socket in {directory}" in reason
+    assert list(directory.iterdir()) == []
+
+
+def test_none_stays_open_when_one_can_not_be_had(directory: Path):
+    with opened("127.0.0.1:0") as taken:
+        refusal(f"unix:{directory / 'app.sock'}", str(taken.address))
+
+    assert list(directory.iterdir()) == []
+
+
+# Inherited descriptors.
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_UNIX], ids=["tcp", "unix"])
+def test_inherited_listening_socket(directory: Path, family: socket.AddressFamily):
+    with socket.socket(family) as inherited:
+        inherited.bind(
+            ("127.0.0.1", 0) if family == socket.AF_INET else str(directory / "app.sock")
+        )
+        inherited.listen()
+        name = inherited.getsockname()
+        descriptor = os.dup(inherited.fileno())
+        with opened(f"fd://{descriptor}") as listening:
+            assert listening.address == DescriptorAddress(descriptor)
+            assert listening.is_unix == (family == socket.AF_UNIX)
+            assert listening.socket.getsockname() == name
+            assert listening.socket.gettimeout() == 0
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(descriptor)
+    # Whoever has made the file removes it.
+    assert len(list(directory.iterdir())) == (family == socket.AF_UNIX)
+
+
+def test_descriptor_that_is_not_open_is_refused():
+    reader, writer = os.pipe()
+    os.close(reader)
+    os.close(writer)
+    assert f"descriptor {writer} is not an inherited socket" in refusal(f"fd://{writer}")
+
+
+def test_descriptor_of_a_file_is_refused_and_left_open(directory: Path):
+    with (directory / "file").open("w") as file:
+        assert "is not an inherited socket" in refusal(f"fd://{file.fileno()}")
+        os.fstat(file.fileno())
+
+
+def test_datagram_socket_is_refused_and_left_open():
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagram:
+        assert "is not a stream socket" in refusal(f"fd://{datagram.fileno()}")
+        os.fstat(datagram.fileno())
+
+
+def test_socket_that_does_not_listen_is_refused_and_left_open():
+    with socket.socket() as silent:
+        assert "does not listen" in refusal(f"fd://{silent.fileno()}")
+        os.fstat(silent.fileno())
+
+
+# Listens at one path after the other, each at the same moment as the others of its kind; tells where it does.
+STARTER = r"""
+import contextlib, os, sys
+from multiprocessing import get_context
+from uwsgibridge.errors import BindError
+from uwsgibridge.connection.sockets import open_sockets
+
+ROUNDS, COUNT = 30, 5
+
+def start(barrier, directory):
+    for number in range(ROUNDS):
+        with contextlib.ExitStack() as stack:
+            barrier.wait(20)
+            try:
+                stack.enter_context(
+                    open_sockets([f"unix:{directory}/{number}"], mode="0600", backlog=5)
+                )
+                os.write(1, f"{number} serves\n".encode())
+            except BindError as error:
+                os.write(1, f"{number} {error}\n".encode())
+            barrier.wait(20)
+
+context = get_context("fork")
+barrier = context.Barrier(COUNT)
+starting = [context.Process(target=start, args=(barrier, sys.argv[1])) for _ in range(COUNT)]
+for one in starting:
+    one.start()
+for one in starting:
+    one.join()
+"""
+
+
+def test_of_several_that_start_at_once_one_serves(directory: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", STARTER, str(directory)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    said = [line.split(" ", 1) for line in done.stdout.splitlines()]
+    serving = [number for number, what in said if what == "serves"]
+    assert sorted(map(int, serving)) == list(range(30))
+    others = [what for _, what in said if what != "serves"]
+    assert len(others) == 30 * 4
+    assert all("another process listens there" in it for it in others)
+    assert list(directory.iterdir()) == []
+
+
+def test_who_holds_the_directory_keeps_nobody_from_listening(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sockets_module, "_TURN_SECONDS", 0.01)
+    held = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with opened(f"unix:{directory}/s"):
+            pass
+    finally:
+        os.close(held)

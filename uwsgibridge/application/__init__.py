@@ -1,0 +1,1 @@
+"""The application: how it is named, loaded and called."""

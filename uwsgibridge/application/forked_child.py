@@ -1,0 +1,148 @@
+"""A child that an application forks while it is served: it has a copy of everything, and serves nothing.
+
+It would keep open what its parent closes: a client would wait for the end of an answer, and the next
+server for the port, until the child ends. Its signals would go to its parent's event loop. And where
+the application comes back, there would be two to answer one request.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
+
+from uwsgibridge.system.signals import SERVER_SIGNALS
+from uwsgibridge.telemetry.line_stream import give_up_own_standard_error
+from uwsgibridge.telemetry.stacks import own_traceback
+
+if TYPE_CHECKING:
+    from uwsgibridge.loop.interface import HasFileno
+
+
+Owned: TypeAlias = "Callable[[], Iterable[HasFileno | int]]"
+
+_WHO_TAKES_THEM: Final = frozenset({"uwsgibridge", "trio"})
+
+_owners: list[Owned] = []
+_is_copy = False
+_mask = threading.local()
+
+
+def leave_if_copy(status: int = 0) -> None:
+    """End this process at once, with this status, if it was forked from the one that serves."""
+    if _is_copy:
+        _leave(status)
+
+
+def leave_if_copy_raised(error: BaseException) -> None:
+    """End this process as `leave_if_copy`, if the application has raised in it.
+
+    Args:
+        error: told on standard error, and the status, as the interpreter has it at its own end.
+    """
+    if not _is_copy:
+        return
+    if isinstance(error, OSError) and error.errno == errno.ENOTSOCK:
+        _leave(0)  # it was about to answer: that is what its connection has become
+    if not isinstance(error, SystemExit):
+        _say(f"{own_traceback(error)}\n")
+        _leave(1)
+    if error.code is None or isinstance(error.code, int):
+        _leave(error.code or 0)
+    _say(f"{error.code}\n")
+    _leave(1)
+
+
+@contextlib.contextmanager
+def kept_from_copies(owned: Owned) -> Iterator[None]:
+    """Have a child that is forked meanwhile give up what belongs to the server.
+
+    Args:
+        owned: called in the child; tells what is open there of listening sockets, connections and
+            the like. The child has `os.devnull` in their place, so that no number comes to mean
+            something else, and the parent's event loop goes on watching its own.
+    """
+    global _is_copy  # noqa: PLW0603 - what a process is
+    _is_copy = False  # a child may well become a server of its own
+    _owners.append(owned)
+    try:
+        yield
+    finally:
+        if owned in _owners:  # not so in a copy
+            _owners.remove(owned)
+
+
+def _hold_signals() -> None:
+    """Have a signal wait until the child takes it in its own way: a Pool ends its workers very soon."""
+    if _owners:
+        _mask.before = signal.pthread_sigmask(signal.SIG_BLOCK, SERVER_SIGNALS)
+
+
+def _let_signals_through() -> None:
+    before = _mask.__dict__.pop("before", None)
+    if before is not None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _become_copy() -> None:
+    global _is_copy  # noqa: PLW0603 - what a process is
+    owners = _owners.copy()
+    _owners.clear()
+    try:
+        if owners:
+            _is_copy = True
+            _reset_signals()
+            _give_up(it for owned in owners for it in owned())
+            give_up_own_standard_error()
+    finally:
+        _let_signals_through()
+
+
+def _reset_signals() -> None:
+    # Else each signal to the child would wake its parent's loop, by the socket that they share.
+    signal.set_wakeup_fd(-1)
+    for number in SERVER_SIGNALS:
+        if _is_ours(signal.getsignal(number)):
+            default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+            signal.signal(number, default)
+
+
+def _is_ours(handler: Any) -> bool:
+    # By its module: the application may have some of its own, which its children share.
+    module = getattr(handler, "__module__", None) or ""
+    return callable(handler) and module.partition(".")[0] in _WHO_TAKES_THEM
+
+
+def _give_up(owned: Iterable[HasFileno | int]) -> None:
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for it in owned:
+        descriptor = it if isinstance(it, int) else it.fileno()
+        if descriptor >= 0:
+            os.dup2(nothing, descriptor, inheritable=False)
+    os.close(nothing)
+
+
+def _say(text: str) -> None:
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        sys.stderr.write(text)
+
+
+def _leave(status: int) -> NoReturn:
+    for stream in (sys.stdout, sys.stderr):
+        # A reader that has gone, a stream that was closed, or none at all.
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    os._exit(status & 0xFF)
+
+
+# This can't be undone, so it is done once, and looks at what is served at the moment of the fork.
+os.register_at_fork(
+    before=_hold_signals,
+    after_in_parent=_let_signals_through,
+    after_in_child=_become_copy,
+)

@@ -1,0 +1,124 @@
+"""What a host is to the listener, and which kind an application needs."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, Final, Literal
+
+from uwsgibridge.errors import ApplicationError
+
+_PARAMETERS: Final = {
+    "wsgi": ("environ", "start_response"),
+    "asgi": ("scope", "receive", "send"),
+}
+_ASGI_NAMES: Final = _PARAMETERS["asgi"]
+_CALLS: Final = {interface: f"({', '.join(names)})" for interface, names in _PARAMETERS.items()}
+
+
+def detect_interface(app: Callable[..., Any]) -> Literal["wsgi", "asgi"]:
+    """Tell by the callable which interface it has.
+
+    WSGI calls an application with two arguments (PEP 3333), ASGI 3 with three, and awaits what it
+    returns. Where a callable takes whatever it is given, or does not tell, it is ASGI if it is a
+    coroutine function, and WSGI if not.
+
+    Raises:
+        ApplicationError: it can be called in neither way.
+    """
+    signature = _own_signature(app)
+    is_async = _is_async(app)
+    if signature is None:
+        return "asgi" if is_async or _names(app) == _ASGI_NAMES else "wsgi"
+    takes_three = _takes(signature, 3)
+    if _takes(signature, 2) and not is_async:
+        # The third has a default; only its name tells whether it is ASGI's.
+        return "asgi" if takes_three and _names(app) == _ASGI_NAMES else "wsgi"
+    if takes_three:
+        return "asgi"
+    raise _misfit(
+        app,
+        signature,
+        f"fits neither interface: WSGI calls it with {_CALLS['wsgi']}, ASGI awaits it with "
+        f"{_CALLS['asgi']}",
+    )
+
+
+def check_interface(app: Callable[..., Any], interface: str) -> None:
+    """See whether an application can be called as the interface has it that was chosen for it.
+
+    Args:
+        app: the application.
+        interface: ``wsgi`` or ``asgi``.
+
+    Raises:
+        ApplicationError: it can't.
+    """
+    signature = _own_signature(app)
+    if signature is not None and not _takes(signature, len(_PARAMETERS[interface])):
+        words = f"can't be called with {_CALLS[interface]}, as --interface {interface} has it"
+        raise _misfit(app, signature, words)
+
+
+def name_of(app: Callable[..., Any]) -> str:
+    """Write a callable as ``module:name``; of an object, its class."""
+    of = app if hasattr(app, "__qualname__") else type(app)
+    return f"{of.__module__}:{of.__qualname__}"
+
+
+def _own_signature(app: Callable[..., Any]) -> inspect.Signature | None:
+    """Give what a callable takes; None where it takes any number, or does not tell."""
+    # Not of what it wraps: a decorator may give that other arguments, as werkzeug's
+    # `Request.application` does.
+    signature = _signature(app, follow_wrapped=False)
+    if signature is None:
+        return None
+    kinds = {parameter.kind for parameter in signature.parameters.values()}
+    return None if inspect.Parameter.VAR_POSITIONAL in kinds else signature
+
+
+def _signature(app: Callable[..., Any], *, follow_wrapped: bool) -> inspect.Signature | None:
+    try:
+        return inspect.signature(app, follow_wrapped=follow_wrapped)
+    except (TypeError, ValueError, NameError):  # the last by an annotation, from Python 3.14 on
+        return None
+
+
+def _takes(signature: inspect.Signature, count: int) -> bool:
+    try:
+        signature.bind(*range(count))
+    except TypeError:
+        return False
+    return True
+
+
+def _is_async(app: Callable[..., Any]) -> bool:
+    target: Any = app
+    while isinstance(target, functools.partial):
+        target = target.func
+    if not (inspect.isroutine(target) or inspect.isclass(target)):
+        target = getattr(target, "__call__", None)  # noqa: B004 - the method itself is looked at
+    return inspect.iscoroutinefunction(target)
+
+
+def _names(app: Callable[..., Any]) -> tuple[str, ...]:
+    """Give the names of the first three parameters, of what it wraps if it wraps something."""
+    signature = _signature(app, follow_wrapped=True)
+    parameters = signature.parameters.values() if signature else ()
+    kinds = {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
+    return tuple(one.name for one in parameters if one.kind in kinds)[:3]
+
+
+def _misfit(app: Callable[..., Any], signature: inspect.Signature, words: str) -> ApplicationError:
+    if _takes(signature, 0):
+        words = (
+            "takes no arguments, so it is no application; if it returns one, serve it with "
+            "--factory"
+        )
+    elif _takes(signature, 1):
+        words = (
+            "takes one argument, as applications of ASGI 2 do, which is not served; wrap it with "
+            "asgiref's guarantee_single_callable"
+        )
+    return ApplicationError(f"{name_of(app)} {words}")

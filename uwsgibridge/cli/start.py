@@ -1,0 +1,79 @@
+"""How a service takes its place in the system, in the order in which that has to happen."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+from uwsgibridge.config.settings import Settings
+from uwsgibridge.errors import LogFileError, PidFileError, SettingsError
+from uwsgibridge.system.pid_file import PidFile
+from uwsgibridge.system.privileges import drop_privileges, resolve_user
+from uwsgibridge.system.process_title import set_title
+from uwsgibridge.telemetry.line_stream import say
+from uwsgibridge.telemetry.log_file import open_log_file
+
+# Sockets, event loops and three for each of some workers; an application has needs of its own.
+_LEAST_DESCRIPTORS: Final = 64
+
+
+@contextlib.contextmanager
+def take_standing(settings: Settings, *, upgraded: bool = False) -> Iterator[Callable[[], None]]:
+    """Set what comes before anything else: limit on descriptors, log file, umask, title, pid file.
+
+    Args:
+        settings: say which of them.
+        upgraded: whether this program has taken over a process that serves: nothing may end it then.
+
+    Yields:
+        What is to be called once the sockets are open; it gives up privileges.
+
+    Raises:
+        SettingsError, LogFileError, PidFileError: one of them can't be had.
+    """
+    _raise_descriptor_limit()
+    user = resolve_user(settings.user, settings.group)
+    if settings.umask:
+        os.umask(int(settings.umask, 8))
+    if settings.log_file:
+        path = Path(settings.log_file).absolute()
+        try:
+            open_log_file(path, user)
+        except LogFileError as error:
+            if not upgraded:
+                raise
+            say(f"Error: {error}")  # to the old file, which stays
+    set_title(settings.title, "supervisor" if settings.workers else "worker")
+
+    def bound() -> None:
+        if user is not None:
+            drop_privileges(*user)
+
+    with contextlib.ExitStack() as stack:
+        if settings.pid_file:
+            try:
+                stack.enter_context(PidFile(settings.pid_file))
+            except PidFileError as error:
+                if not upgraded:
+                    raise
+                say(f"Error: {error}")
+        yield bound
+
+
+def _raise_descriptor_limit() -> None:
+    # The soft limit (1,024 on many systems) is a courtesy to select(2), which nobody here uses.
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = hard if hard != resource.RLIM_INFINITY else 1_048_576
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < _LEAST_DESCRIPTORS:
+        raise SettingsError(
+            f"the limit on open files is {soft}, and at least {_LEAST_DESCRIPTORS} are needed: raise it (ulimit "
+            "-n, LimitNOFILE= of systemd, ulimits: of Compose)"
+        )

@@ -1,0 +1,1 @@
+"""Connections and listening sockets: how they come to be and how they end."""

@@ -1,0 +1,388 @@
+"""Listening sockets: TCP, unix and inherited ones; how they come to be and how they go."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import socket
+import stat
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Final
+
+from uwsgibridge.config.address import (
+    MAX_UNIX_PATH_BYTES,
+    Address,
+    DescriptorAddress,
+    TcpAddress,
+    UnixAddress,
+    parse_address,
+)
+from uwsgibridge.connection.socket_files import SocketFiles
+from uwsgibridge.errors import BindError
+from uwsgibridge.system.reasons import why_not_made
+from uwsgibridge.system.safe_path import (
+    Place,
+    UnsafePathError,
+    acting_as,
+    give_held,
+    hold_place,
+    name_user,
+)
+
+# How long the kernel holds a TCP connection back that has sent nothing yet. nginx sends right after
+# its connect, so accept() then finds the whole packet; what stays silent is handed over after this.
+_DEFER_ACCEPT_SECONDS: Final = 1
+
+# For others that make a socket in the same directory, which takes microseconds. Who holds the lock for longer is
+# none of them, and keeps nobody from serving.
+_TURN_SECONDS: Final = 2.0
+_TURN_RETRY_SECONDS: Final = 0.002
+
+
+@dataclass(frozen=True, slots=True)
+class ListeningSocket:
+    """A bound and listening socket, non-blocking.
+
+    Attributes:
+        socket: the socket.
+        address: where it listens, with the real port.
+        owned_file: device and inode of the socket file that we made, if any.
+    """
+
+    socket: socket.socket
+    address: Address
+    owned_file: tuple[int, int] | None = None
+
+    @property
+    def is_unix(self) -> bool:
+        """Whether peers come over a unix socket."""
+        return self.socket.family == socket.AF_UNIX
+
+    @property
+    def is_inherited(self) -> bool:
+        """Whether others listen on it, too, or will."""
+        return isinstance(self.address, DescriptorAddress)
+
+    def close(self) -> None:
+        """Remove the socket file, and close; does nothing when that was done."""
+        # In this order, nobody finds a file that nobody listens at.
+        self.remove_file()
+        with contextlib.suppress(OSError):  # the application has closed the number
+            self.socket.close()
+
+    def remove_file(self) -> None:
+        """Remove the socket file if it is still the one that we made."""
+        if self.owned_file is not None and isinstance(self.address, UnixAddress):
+            with (
+                contextlib.suppress(OSError, UnsafePathError),
+                hold_place(self.address.path) as place,
+            ):
+                if _identity(place.name, place) == self.owned_file:
+                    os.unlink(place.name, dir_fd=place.directory)
+
+
+@contextlib.contextmanager
+def open_sockets(
+    addresses: Iterable[str], *, mode: str | SocketFiles, backlog: int
+) -> Iterator[list[ListeningSocket]]:
+    """Listen at all addresses, and close them at the end.
+
+    Args:
+        addresses: as `parse_address` takes them.
+        mode: permissions of unix sockets, octal; or those and their owner.
+        backlog: of each.
+
+    Raises:
+        BindError: one of them can't be had; none stays open.
+    """
+    files = SocketFiles(int(mode, 8)) if isinstance(mode, str) else mode
+    with contextlib.ExitStack() as stack:
+        opened: list[ListeningSocket] = []
+        for text in addresses:
+            for listening in _listen(parse_address(text), files, backlog):
+                stack.callback(listening.close)
+                opened.append(listening)
+        yield opened
+
+
+def adopt_socket(
+    descriptor: int, address: Address, owned_file: tuple[int, int] | None
+) -> ListeningSocket:
+    """Take a listening socket over that an earlier program in this process has opened.
+
+    Args:
+        descriptor: of it.
+        address: where it listens.
+        owned_file: as `ListeningSocket` has it.
+    """
+    listening = socket.socket(fileno=descriptor)
+    listening.setblocking(False)
+    return ListeningSocket(listening, address, owned_file)
+
+
+def _listen(address: Address, files: SocketFiles, backlog: int) -> list[ListeningSocket]:
+    match address:
+        case UnixAddress():
+            return [_listen_unix(address, files, backlog)]
+        case TcpAddress():
+            return _listen_tcp(address, backlog)
+        case DescriptorAddress():
+            return [_inherit(address)]
+
+
+def _listen_tcp(address: TcpAddress, backlog: int) -> list[ListeningSocket]:
+    try:
+        found = socket.getaddrinfo(
+            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except (socket.gaierror, UnicodeError) as error:
+        why = error.args[1] if isinstance(error, socket.gaierror) else "it is no host name"
+        raise BindError(f"{address}: the name {address.host!r} is not known: {why}") from None
+    if address.port == 0:
+        found = found[:1]  # several would get a port each
+    with contextlib.ExitStack() as on_failure:
+        opened = []
+        for family, _, _, _, sockaddr in dict.fromkeys(found):
+            listening = socket.socket(family, socket.SOCK_STREAM)
+            on_failure.callback(listening.close)
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            # Accepted sockets inherit it: the last piece of an answer never waits for an ACK.
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if sys.platform == "linux":
+                listening.setsockopt(
+                    socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, _DEFER_ACCEPT_SECONDS
+                )
+            if family == socket.AF_INET6:
+                # Else "[::]" would take IPv4 as well, and "0.0.0.0" beside it would fail.
+                listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            try:
+                listening.bind(sockaddr)
+                listening.listen(backlog)
+            except OSError as error:
+                raise BindError(_why_tcp(address, error)) from None
+            listening.setblocking(False)
+            host, port = listening.getsockname()[:2]
+            opened.append(ListeningSocket(listening, TcpAddress(host, port)))
+        on_failure.pop_all()
+    return opened
+
+
+def _listen_unix(address: UnixAddress, files: SocketFiles, backlog: int) -> ListeningSocket:
+    with _turn_in(Path(address.path).parent):
+        return _listen_unix_alone(address, files, backlog)
+
+
+@contextlib.contextmanager
+def _turn_in(directory: Path) -> Iterator[None]:
+    """Have nobody else make a socket in a directory meanwhile: of several that start, one finds no other.
+
+    The lock is on the directory itself, so that it leaves nothing behind.
+    """
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:  # who needs the directory says why
+        yield
+        return
+    try:
+        deadline = monotonic() + _TURN_SECONDS
+        while not _try_to_lock(descriptor) and monotonic() < deadline:
+            sleep(_TURN_RETRY_SECONDS)  # flock(2) itself would wait without an end
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _try_to_lock(descriptor: int) -> bool:
+    """Lock; False where somebody else has, True also where the file system has no such locks."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
+def _listen_unix_alone(address: UnixAddress, files: SocketFiles, backlog: int) -> ListeningSocket:
+    _refuse_live_socket(address.path)
+    try:
+        if os.geteuid() == 0 and files.maker is not None and files.maker[0] != 0:
+            # In a directory of the user's own, everything is done with the user's rights: a link that
+            # the user has put there leads nowhere that the user may not go.
+            maker = files.maker
+            with contextlib.suppress(PermissionError):
+                return _make_socket_file(address, files, backlog, lambda: acting_as(*maker))
+        return _make_socket_file(address, files, backlog, contextlib.nullcontext)
+    except UnsafePathError as error:
+        raise BindError(f"{address}: {error}") from None
+    except OSError as error:
+        raise BindError(_why_unix(address, error)) from None
+
+
+def _make_socket_file(
+    address: UnixAddress,
+    files: SocketFiles,
+    backlog: int,
+    rights: Callable[[], contextlib.AbstractContextManager[None]],
+) -> ListeningSocket:
+    # Bound under another name, made accessible, and then moved: nobody ever meets a socket that
+    # refuses them, and a stale one is replaced in one step.
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    with contextlib.ExitStack() as stack, contextlib.ExitStack() as on_failure:
+        on_failure.callback(listening.close)
+        with rights():
+            place = stack.enter_context(hold_place(address.path))
+            temporary = _temporary_name(address.path, place.name)
+
+            def remove_temporary() -> None:
+                with contextlib.suppress(FileNotFoundError), rights():
+                    os.unlink(temporary, dir_fd=place.directory)
+
+            if _is_socket(temporary, place):
+                remove_temporary()  # of a process with such a number that was killed here
+            _bind(listening, address, place, temporary, files.mode)
+            on_failure.callback(remove_temporary)
+        identity = _give(place, temporary, files)
+        listening.listen(backlog)
+        with rights():
+            os.rename(temporary, place.name, src_dir_fd=place.directory, dst_dir_fd=place.directory)
+        listening.setblocking(False)
+        on_failure.pop_all()
+    return ListeningSocket(listening, address, identity)
+
+
+def _temporary_name(path: str, name: str) -> str:
+    suffix = f".{os.getpid() % 1000}"
+    is_short = len(os.fsencode(path + suffix)) <= MAX_UNIX_PATH_BYTES
+    return name + suffix if is_short else suffix
+
+
+def _bind(
+    listening: socket.socket, address: UnixAddress, place: Place, name: str, mode: int
+) -> None:
+    """Bind to a name in a directory, with these permissions from the first moment."""
+    # For Linux, bind(2) takes them from the socket itself (unix_bind in net/unix/af_unix.c), also where
+    # the directory has an access control list, which has the umask ignored.
+    with contextlib.suppress(OSError):
+        os.fchmod(listening.fileno(), mode)
+    path = os.path.join(os.path.dirname(address.path), name)  # noqa: PTH118, PTH120 - as it was written
+    if place.exposed is not None or len(os.fsencode(path)) > MAX_UNIX_PATH_BYTES:
+        path = place.through_descriptor(name)
+    before = os.umask(0o777 & ~mode)
+    try:
+        listening.bind(path)
+    finally:
+        os.umask(before)
+
+
+def _give(place: Place, name: str, files: SocketFiles) -> tuple[int, int]:
+    """Give the new socket file its owner; tell its device and inode."""
+    if not hasattr(os, "O_PATH"):  # macOS
+        if (files.uid, files.gid) != (-1, -1):
+            os.chown(name, files.uid, files.gid, dir_fd=place.directory, follow_symlinks=False)
+        return _identity(name, place)
+    held = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place.directory)
+    try:
+        found = os.fstat(held)
+        # Whoever else can write here may have put something else in its place: that is not given away.
+        makers = {os.geteuid(), files.maker[0] if files.maker is not None else os.geteuid()}
+        if not stat.S_ISSOCK(found.st_mode) or found.st_nlink != 1 or found.st_uid not in makers:
+            raise UnsafePathError(
+                f"another user has replaced the socket in {place.path} while it was made; take a "
+                "directory that nobody else can write"
+            )
+        wanted = (
+            found.st_uid if files.uid == -1 else files.uid,
+            found.st_gid if files.gid == -1 else files.gid,
+        )
+        if wanted != (found.st_uid, found.st_gid):
+            try:
+                give_held(held, *wanted)
+            except OSError as error:
+                raise UnsafePathError(
+                    f"the socket can't be given to {name_user(wanted[0])} with group {wanted[1]} "
+                    f"(--socket-owner, --user, --group): {error.strerror}"
+                ) from None
+    finally:
+        os.close(held)
+    return found.st_dev, found.st_ino
+
+
+def _inherit(address: DescriptorAddress) -> ListeningSocket:
+    try:
+        listening = socket.socket(fileno=address.fd)
+    except OSError as error:
+        raise BindError(
+            f"{address}: descriptor {address.fd} is not an inherited socket: {error.strerror}"
+        ) from None
+    try:
+        if listening.type != socket.SOCK_STREAM:
+            raise BindError(f"{address}: descriptor {address.fd} is not a stream socket")
+        if not listening.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            raise BindError(
+                f"{address}: the socket does not listen; call listen() before handing it on"
+            )
+    except BaseException:
+        listening.detach()  # whoever handed it over may still want it
+        raise
+    listening.setblocking(False)
+    return ListeningSocket(listening, address)
+
+
+def _refuse_live_socket(path: str) -> None:
+    try:
+        kind = Path(path).stat().st_mode
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise BindError(_why_unix(UnixAddress(path), error)) from None
+    if not stat.S_ISSOCK(kind):
+        raise BindError(
+            f"unix:{path}: there is a file that is not a socket; remove it, or use another path"
+        )
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            return  # stale: nobody listens any more
+        except BlockingIOError:
+            pass  # alive, with a full backlog
+        except OSError as error:
+            raise BindError(_why_unix(UnixAddress(path), error)) from None
+    raise BindError(f"unix:{path}: another process listens there; stop it, or use another path")
+
+
+def _identity(name: str, place: Place) -> tuple[int, int]:
+    found = os.stat(name, dir_fd=place.directory, follow_symlinks=False)
+    return found.st_dev, found.st_ino
+
+
+def _is_socket(name: str, place: Place) -> bool:
+    try:
+        found = os.stat(name, dir_fd=place.directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return stat.S_ISSOCK(found.st_mode)
+
+
+def _why_tcp(address: TcpAddress, error: OSError) -> str:
+    match error.errno:
+        case errno.EADDRINUSE:
+            return f"{address}: the port is in use; stop what listens there, or use another --bind"
+        case errno.EACCES | errno.EPERM:
+            return f"{address}: no permission for this port; ports below 1024 need a privilege"
+        case errno.EADDRNOTAVAIL:
+            return f"{address}: this machine has no such address"
+        case _:
+            return f"{address}: {error.strerror}"
+
+
+def _why_unix(address: UnixAddress, error: OSError) -> str:
+    return f"{address}: {why_not_made(error, Path(address.path).parent, 'create a socket')}"

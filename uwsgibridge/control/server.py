@@ -1,0 +1,232 @@
+"""The control socket: one JSON object a line in, one a line out, for ``uwsgibridge ctl``.
+
+A request names a command and its arguments, ``{"command": "scale", "workers": 4}``. The answer is
+``{"ok": true, ...}`` with what the command gives, or ``{"ok": false, "error": "one sentence"}``. Who may
+connect may do everything: the file's mode (0600) is what guards it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import trio
+
+from uwsgibridge.config.address import AddressError
+from uwsgibridge.config.settings import MAX_WORKERS
+from uwsgibridge.connection.sockets import ListeningSocket, open_sockets
+from uwsgibridge.errors import BindError
+from uwsgibridge.telemetry.logs import Logger
+
+# A request has some forty bytes; what is longer comes from somebody who thinks that this is another port.
+MAX_REQUEST_BYTES: Final = 65_536
+
+# An operator, a dashboard or two, and some that were forgotten.
+MAX_CLIENTS: Final = 16
+
+# For a client to send its next request, and to take an answer. `top` asks every second.
+CLIENT_TIMEOUT_SECONDS: Final = 60.0
+
+_ARGUMENTS: Final[dict[str, tuple[str, ...]]] = {
+    "status": (),
+    "reload": (),
+    "scale": ("workers",),
+    "stop": (),
+    "stacks": (),
+}
+
+
+class CommandFailed(Exception):
+    """A command can't be carried out, or was not; the message is a sentence for the operator."""
+
+
+class Commands(Protocol):
+    """What a supervisor does when it is asked; each may raise `CommandFailed`.
+
+    A result is what the answer says beside ``ok``: values that JSON has.
+    """
+
+    async def status(self) -> Mapping[str, object]:
+        """Tell how the supervisor and its workers are; the form is in docs/ctl.md."""
+
+    async def reload(self) -> Mapping[str, object]:
+        """Bring up new workers with new code, and return when they serve."""
+
+    async def scale(self, workers: int) -> Mapping[str, object]:
+        """Change the number of workers, from 1 to `MAX_WORKERS`."""
+
+    async def stop(self) -> Mapping[str, object]:
+        """Begin the graceful stop, and return at once."""
+
+    async def stacks(self) -> Mapping[str, object]:
+        """Give the stacks of all threads and tasks of each process."""
+
+
+async def serve_control(
+    path: Path,
+    commands: Commands,
+    *,
+    logger: Logger,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Answer at a control socket until cancelled, then remove it.
+
+    A socket that nobody listens on any more is replaced. A client that goes away does not break off the
+    command that it has asked for.
+
+    Args:
+        path: of the socket.
+        commands: what carries the commands out.
+        logger: where to say what was asked that changes something, and what went wrong.
+        task_status: started when clients can connect.
+
+    Raises:
+        BindError: the socket can't be had; the message says why.
+    """
+    with open_control(path) as listening:
+        await answer_control(listening, commands, logger=logger, task_status=task_status)
+
+
+@contextlib.contextmanager
+def open_control(path: Path) -> Iterator[ListeningSocket]:
+    """Listen at a control socket, and remove it at the end; clients wait until they are answered.
+
+    Raises:
+        BindError: the socket can't be had; the message says why.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            [listening] = stack.enter_context(
+                open_sockets((f"unix:{path}",), mode="0600", backlog=MAX_CLIENTS)
+            )
+        except (AddressError, BindError) as error:
+            raise BindError(f"--control-socket: {error}") from None
+        yield listening
+
+
+async def answer_control(
+    listening: ListeningSocket,
+    commands: Commands,
+    *,
+    logger: Logger,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Answer at what `open_control` has opened, as `serve_control` does."""
+    listener = trio.SocketListener(trio.socket.from_stdlib_socket(listening.socket))
+    task_status.started()
+    await trio.serve_listeners(_Clients(commands, logger).serve, [listener])
+
+
+class _Clients:
+    def __init__(self, commands: Commands, logger: Logger) -> None:
+        self._commands = commands
+        self._log = logger
+        self._count = 0
+
+    async def serve(self, stream: trio.SocketStream) -> None:
+        # TooSlowError: it stalls. A client that is gone is no error.
+        with contextlib.suppress(trio.TooSlowError, trio.BrokenResourceError):
+            if self._count >= MAX_CLIENTS:
+                await _send(
+                    stream,
+                    _refusal(f"{MAX_CLIENTS} clients are connected, which is the most; end one"),
+                )
+                return
+            self._count += 1
+            try:
+                await self._converse(stream)
+            finally:
+                self._count -= 1
+
+    async def _converse(self, stream: trio.SocketStream) -> None:
+        received = bytearray()
+        while True:
+            try:
+                with trio.fail_after(CLIENT_TIMEOUT_SECONDS):
+                    line = await _read_line(stream, received)
+            except CommandFailed as error:
+                await _send(stream, _refusal(str(error)))
+                return  # where the next request begins is not known
+            if line is None:
+                return
+            await _send(stream, await self._answer(line))
+
+    async def _answer(self, line: bytes) -> bytes:
+        try:
+            name, arguments = _parse(line)
+            if name not in {"status", "stacks"}:
+                self._log.info("control command", command=name, **arguments)
+            return _encode({"ok": True, **await self._run(name, arguments)})
+        except CommandFailed as error:
+            return _refusal(str(error))
+        except Exception:  # noqa: BLE001 - a fault in a command must not end the supervisor
+            self._log.exception("control command failed")
+            return _refusal("the command failed for a reason that was not foreseen: see the log")
+
+    async def _run(self, name: str, arguments: Mapping[str, Any]) -> Mapping[str, object]:
+        match name:
+            case "status":
+                return await self._commands.status()
+            case "reload":
+                return await self._commands.reload()
+            case "scale":
+                return await self._commands.scale(_check_workers(**arguments))
+            case "stop":
+                return await self._commands.stop()
+            case _:
+                return await self._commands.stacks()
+
+
+async def _read_line(stream: trio.SocketStream, received: bytearray) -> bytes | None:
+    """Take a line out of what was received, after receiving it; None at the end of the stream."""
+    while (end := received.find(b"\n")) < 0:
+        if len(received) > MAX_REQUEST_BYTES:
+            raise CommandFailed(f"a request is one line of at most {MAX_REQUEST_BYTES} bytes")
+        piece = await stream.receive_some(MAX_REQUEST_BYTES)
+        if not piece:
+            return None
+        received += piece
+    line = bytes(received[:end])
+    del received[: end + 1]
+    return line
+
+
+async def _send(stream: trio.SocketStream, answer: bytes) -> None:
+    with trio.fail_after(CLIENT_TIMEOUT_SECONDS):
+        await stream.send_all(answer)
+
+
+def _parse(line: bytes) -> tuple[str, dict[str, Any]]:
+    try:
+        request = json.loads(line)
+    except (ValueError, RecursionError):
+        request = None
+    if not isinstance(request, dict) or not isinstance(request.get("command"), str):
+        raise CommandFailed('a request is one line of JSON such as {"command": "status"}')
+    name = request.pop("command")
+    if name not in _ARGUMENTS:
+        raise CommandFailed(f"there is no command {name[:40]!r}; there are {', '.join(_ARGUMENTS)}")
+    if request.keys() != set(_ARGUMENTS[name]):
+        wanted = ", ".join(_ARGUMENTS[name]) or "none"
+        raise CommandFailed(
+            f"arguments of {name}: {wanted}; not {', '.join(request)[:40] or 'none'}"
+        )
+    return name, request
+
+
+def _check_workers(workers: object) -> int:
+    # isinstance(True, int) holds.
+    if type(workers) is int and 1 <= workers <= MAX_WORKERS:
+        return workers
+    raise CommandFailed(f"workers is a whole number from 1 to {MAX_WORKERS}")
+
+
+def _refusal(sentence: str) -> bytes:
+    return _encode({"ok": False, "error": sentence})
+
+
+def _encode(answer: Mapping[str, object]) -> bytes:
+    return json.dumps(answer, allow_nan=False).encode() + b"\n"

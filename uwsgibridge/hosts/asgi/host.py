@@ -1,0 +1,167 @@
+"""The ASGI host: calls the application on the worker's event loop (ASGI 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import trio
+
+from uwsgibridge.connection.connection import Connection
+from uwsgibridge.hosts.admission import Admission
+from uwsgibridge.hosts.asgi.exchange import AsgiApplication, AsgiContext
+from uwsgibridge.hosts.asgi.http import HttpExchange
+from uwsgibridge.hosts.asgi.websocket import WebSocketExchange, refuse_handshake
+from uwsgibridge.hosts.streams import Ending, OpenStreams
+from uwsgibridge.protocol.websocket import HandshakeRefused, wants_websocket
+from uwsgibridge.telemetry.reporting import Reporter
+
+if TYPE_CHECKING:
+    from uwsgibridge.config.settings import Settings
+    from uwsgibridge.connection.hangup import HangupWatcher
+    from uwsgibridge.connection.lingering import LingeringClose
+    from uwsgibridge.hosts.asgi.lifespan import Lifespan
+    from uwsgibridge.hosts.offload import Offload
+    from uwsgibridge.link.flights import FlightRecorder
+    from uwsgibridge.loop.interface import Loop
+
+
+class AsgiHost:
+    """Runs an ASGI application.
+
+    Args:
+        app: the application.
+        settings: the number of requests at once, and the deadlines.
+        loop: where the application runs.
+        hangups: tells when a client has gone.
+        lifespan: startup and shutdown, and the state shared with each request.
+        reporter: where failures are told.
+        flights: where requests are recorded for as long as they are held.
+        lingering: ends connections.
+        offload: leaves files to Nginx; None where no directory is mapped.
+        wake: called when there is room again for a listener that paused.
+        unfit: called when the worker is to be replaced; with the reason, and with whether it can serve
+            until then.
+
+    Attributes:
+        lost: requests that were ended, and whose tasks go on although they were cancelled. Nobody waits
+            for them.
+    """
+
+    def __init__(
+        self,
+        app: AsgiApplication,
+        *,
+        settings: Settings,
+        loop: Loop,
+        hangups: HangupWatcher,
+        lifespan: Lifespan,
+        reporter: Reporter,
+        flights: FlightRecorder,
+        lingering: LingeringClose,
+        offload: Offload | None,
+        wake: Callable[[], None],
+        unfit: Callable[[str, bool], None],
+    ) -> None:
+        limit = settings.max_concurrency
+        self.admission: Admission[Connection] = Admission(limit, limit - limit // 16 - 1, wake)
+        self._flights = flights
+        self._lifespan = lifespan
+        self._loop = loop
+        self._context = AsgiContext(
+            app=app,
+            state=lifespan.state,
+            loop=loop,
+            hangups=hangups,
+            reporter=reporter,
+            lingering=lingering,
+            offload=offload,
+            streams=OpenStreams(),
+            release=self._release,
+            lose=self._lose,
+            body_timeout_seconds=settings.body_timeout_seconds,
+            write_timeout_seconds=settings.write_timeout_seconds,
+            gone_client_send_seconds=settings.gone_client_send_seconds,
+            request_timeout_seconds=settings.request_timeout_seconds,
+            websocket_max_message_bytes=settings.websocket_max_message_bytes,
+            websocket_ping_seconds=settings.websocket_ping_seconds,
+            websocket_first_sign_seconds=settings.websocket_first_sign_seconds,
+            websocket_deflate=settings.websocket_deflate,
+        )
+        self._websockets: dict[Connection, WebSocketExchange] = {}
+        self.lost: set[Connection] = set()
+        self._unfit = unfit
+        self._draining = False
+
+    @property
+    def capacity(self) -> int:
+        """Tell how many tasks may run at once."""
+        return self.admission.limit
+
+    @property
+    def websockets(self) -> int:
+        """Tell how many WebSockets are open."""
+        return len(self._websockets)
+
+    def queue_seconds(self, now: float) -> float:  # noqa: ARG002 - the interface's
+        """Give 0: what is accepted runs."""
+        return 0.0
+
+    async def start(self, nursery: trio.Nursery) -> None:  # noqa: ARG002 - nothing else runs here
+        """Wait for the application's startup."""
+        await self._lifespan.startup()
+
+    def drain(self) -> None:
+        """Close the WebSockets with 1012: they would not end by themselves."""
+        self._draining = True
+        for exchange in list(self._websockets.values()):
+            exchange.restart()
+
+    def end_streams(self, ending: Ending) -> None:
+        """Tell applications that their streams are to end, by ``http.disconnect``."""
+        self._context.streams.end(ending)
+
+    def break_off(self) -> None:
+        """Cancel the tasks in flight: what has not begun its answer gives a 503."""
+        self._context.breaks_off = True
+        for connection in [*self.admission.in_flight, *self.lost]:
+            connection.task.cancel()
+        for exchange in list(self._websockets.values()):
+            exchange.break_off()
+
+    async def stop(self) -> None:
+        """Wait for the application's shutdown."""
+        await self._lifespan.shutdown()
+
+    def submit(self, connection: Connection) -> None:
+        """Start a task for the request."""
+        if "HTTP_UPGRADE" in connection.request.vars and wants_websocket(connection.request.vars):
+            self._submit_websocket(connection)
+        else:
+            connection.task = self._loop.spawn(HttpExchange(self._context, connection).run)
+
+    def _submit_websocket(self, connection: Connection) -> None:
+        try:
+            exchange = WebSocketExchange(self._context, connection)
+        except HandshakeRefused as error:
+            refuse_handshake(self._context, connection, error)
+            return
+        self._websockets[connection] = exchange
+        connection.task = self._loop.spawn(exchange.run)
+        if self._draining:
+            exchange.restart()
+
+    def _lose(self, connection: Connection) -> None:
+        self._release(connection)
+        self.lost.add(connection)
+        if len(self.lost) == self.capacity:
+            # Each costs no more than memory; but all things have an end.
+            self._unfit(
+                f"{len(self.lost)} requests go on although their tasks were cancelled", True
+            )
+
+    def _release(self, connection: Connection) -> None:
+        self.lost.discard(connection)
+        self._websockets.pop(connection, None)
+        self._flights.end(connection)
+        self.admission.release(connection)

@@ -1,0 +1,470 @@
+"""One HTTP request of an ASGI application (ASGI 3, HTTP 2.3)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import MutableMapping, Sequence
+from time import monotonic
+from typing import Any, Final
+
+import trio
+
+from uwsgibridge.connection.connection import Connection, PeerGone
+from uwsgibridge.hosts.asgi.exchange import AsgiContext, AsgiExchange, Message
+from uwsgibridge.hosts.asgi.messages import kind_of, value_of
+from uwsgibridge.hosts.asgi.tls import tls_extension
+from uwsgibridge.hosts.asgi.unheard import Unheard
+from uwsgibridge.hosts.files import CANT_SEND_FILE
+from uwsgibridge.hosts.offload import NamedFile
+from uwsgibridge.hosts.streams import Ending
+from uwsgibridge.loop.interface import Event, Task
+from uwsgibridge.protocol.errors import IncompleteBody, InvalidResponse
+from uwsgibridge.protocol.response import Response, status_line
+from uwsgibridge.telemetry.reporting import failure_answer
+from uwsgibridge.telemetry.stacks import await_stack
+
+# Of a file: sent together with the head, and at once after that.
+_FIRST_PIECE_BYTES: Final = 65_536
+_FILE_PIECE_BYTES: Final = 262_144
+
+_CLOCK_SECONDS: Final = 0.002
+
+# After a stream was told to end, until one that has never asked whether it is to end is cancelled.
+_LISTEN_SECONDS: Final = 1.0
+
+_BODY_TYPES: Final = (bytes, bytearray, memoryview)
+
+# Those that may be the last one of an answer.
+_BODY_MESSAGES: Final = frozenset(
+    {"http.response.body", "http.response.pathsend", "http.response.zerocopysend"}
+)
+
+
+class HttpExchange(AsgiExchange):
+    """One request: scope, `receive` and `send`."""
+
+    _body_over = False
+    _disconnected: Event | None = None  # made when somebody waits for it
+    _body_wait: Event | None = None  # while somebody waits for the body
+    _stalled = False
+    _timer: Task | None = None
+    _body_wait_seconds = 0.0  # in all; that is the client's time
+    _early_links: Sequence[bytes] = ()
+    _file_instead: NamedFile | None = None  # is sent in place of the application's body
+    _unheard: Unheard | None = None
+    _is_stream = False
+    _is_to_end = False  # at a stop: `receive` says that the client has gone, `send` goes on
+    _end_timer: Task | None = None
+
+    def __init__(self, context: AsgiContext, connection: Connection) -> None:
+        super().__init__(context, connection)
+        self._response = Response(connection.request.method)
+        self._started_at = monotonic()
+        if context.request_timeout_seconds:
+            self._set_deadline(context.request_timeout_seconds)
+
+    async def receive(self) -> Message:
+        """Give the next piece of the body, then wait for the client to leave."""
+        connection = self.connection
+        while not (self._body_over or self._gone or self._ended or self._is_to_end):
+            try:
+                chunk = connection.receive_body()
+            except BlockingIOError:
+                await self._wait_for_body()
+                continue
+            except OSError:  # PeerGone, or the kernel's own word for it
+                self._leave()
+                break
+            self._body_over = connection.body_over
+            return {"type": "http.request", "body": chunk, "more_body": not self._body_over}
+        if not (self._gone or self._ended or self._stalled or self._is_to_end):
+            await self._wait_for_hangup()
+        self._disconnects += 1
+        if self._disconnects > 1:
+            await self._tell_disconnect_again()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Message) -> None:
+        """Take the head or a piece of the body; what nobody hears is dropped, see `Unheard`."""
+        if self._gone:
+            await self._send_to_nobody(message)
+            return
+        response = self._response
+        try:
+            try:
+                kind = message["type"]
+            except (KeyError, TypeError):
+                kind = kind_of(message)  # which says what is wrong
+            if kind == "http.response.body" and self._file_instead is None:
+                last = not message.get("more_body", False)
+                body = message.get("body", b"")
+                if not isinstance(body, _BODY_TYPES):
+                    raise InvalidResponse(f"the body is of type {type(body).__name__}, not bytes")
+                buffers = response.send(body, last=last)
+                try:
+                    for data in buffers:
+                        # As `_write_all` does; here without a coroutine for what fits at once.
+                        sent = self._send_some(data)
+                        if sent != len(data):
+                            await self._write_rest(memoryview(data)[sent:])
+                except PeerGone:
+                    self._note_unsent(buffers, data)
+                    raise
+                if not buffers and response.is_full and not last and self.connection.is_left():
+                    # Nothing is written to a client that has all of it, and so nothing tells that it left.
+                    self._leave()
+                    raise PeerGone("the client has gone away")
+                if last:
+                    self._end(complete=True)
+                    self._context.reporter.check_answer(self.request, response)
+                else:
+                    if not self._is_stream:
+                        self._note_stream()
+                    await self._context.loop.checkpoint()  # one stream does not keep others waiting
+            elif kind == "http.response.start":
+                self._start(message)
+            else:
+                await self._send_otherwise(kind, message)
+        except PeerGone:
+            await self._send_to_nobody(message)
+
+    async def _send_otherwise(self, kind: str, message: Message) -> None:
+        """Take a message of an extension, or the body of an answer that has named a file for it."""
+        if kind in _BODY_MESSAGES and self._file_instead is not None:
+            if not message.get("more_body", False):
+                with self._file_instead.open() as named:
+                    self._file_instead = None
+                    await self._send_file(named.fileno(), 0, None, last=True)
+        elif kind == "http.response.pathsend":
+            path = value_of(message, "path", (str, os.PathLike))
+            with open(path, "rb") as file:  # noqa: ASYNC230, PTH123 - sendfile reads as much
+                await self._send_file(file.fileno(), 0, None, last=True)
+        elif kind == "http.response.zerocopysend":
+            file = value_of(message, "file")
+            if not (isinstance(file, int) or hasattr(file, "fileno")):
+                raise InvalidResponse(f"the 'file' of {kind} is of type {type(file).__name__}")
+            descriptor = file if isinstance(file, int) else file.fileno()
+            offset = value_of(message, "offset", int, default=None)
+            count = value_of(message, "count", int, default=None)
+            if offset is None:
+                offset = os.lseek(descriptor, 0, os.SEEK_CUR)
+            last = not message.get("more_body", False)
+            offset = await self._send_file(descriptor, offset, count, last=last)
+            if message.get("offset") is None:
+                os.lseek(descriptor, offset, os.SEEK_SET)  # as os.sendfile leaves it
+        elif kind == "http.response.early_hint":
+            if self._response.status:
+                raise InvalidResponse("http.response.early_hint comes before the head")
+            # No interim answer passes a uwsgi frontend: the final head says it.
+            links = value_of(message, "links", (list, tuple))
+            self._early_links = [*self._early_links, *links]
+        else:
+            raise InvalidResponse(f"{kind_of(message)!r} is not a message for an HTTP response")
+
+    async def _send_to_nobody(self, message: Message) -> None:
+        if self._unheard is None:
+            context = self._context
+            self._unheard = Unheard(context.loop, context.gone_client_send_seconds)
+        if kind_of(message) in _BODY_MESSAGES and not message.get("more_body", False):
+            self._end(complete=False)  # what comes now is work after the answer
+        await self._unheard.take(self._cancel)
+
+    def _start(self, message: Message) -> None:
+        response = self._response
+        if response.status:
+            raise InvalidResponse("http.response.start was sent twice")
+        try:
+            status = message["status"]
+        except KeyError:
+            status = value_of(message, "status")  # which says what is wrong
+        line = status_line(status)
+        headers = message.get("headers", ())
+        if self._early_links:
+            headers = [*headers, *((b"link", link) for link in self._early_links)]
+        offload = self._context.offload
+        file = offload.find(int(status), list(headers)) if offload is not None else None
+        response.start(int(status), line, headers if file is None else file.headers)
+        if file is not None and file.is_left_to_nginx:
+            response.leave_body_out()
+        else:
+            self._file_instead = file
+        if response.is_event_stream:
+            self._note_stream()
+
+    def _note_stream(self) -> None:
+        """Have the application told, at a stop, that its stream is to end."""
+        streams = self._context.streams
+        if not self._is_stream:
+            self._is_stream = True
+            streams.add(self)
+        if streams.ending is not Ending.NONE:
+            # Not amid what the application is sending.
+            self._context.loop.call_later(0, self.end_if_meant)
+
+    def end_if_meant(self) -> None:
+        """Tell the application that its stream is to end, if that is so; it may send the rest."""
+        if self._is_to_end or self._ended or not self._context.streams.means(self._response):
+            return
+        self._is_to_end = True
+        if not self._response.head_sent:
+            # A browser comes back to events that have begun, and not to what it takes for a failure.
+            with contextlib.suppress(PeerGone):
+                self._send_head()
+        if self._disconnected is not None:
+            self._disconnected.set()
+        elif self._body_wait is not None:
+            self._context.loop.notify_closing(self.connection)
+        self._end_timer = self._context.loop.call_later(_LISTEN_SECONDS, self._cancel_deaf)
+
+    def _send_head(self) -> None:
+        for data in self._response.send(b""):
+            # Nothing was sent before, so it fits.
+            self._send_some(data)
+
+    def _cancel_deaf(self) -> None:
+        """End a stream whose application does not listen, in the way that frameworks end theirs."""
+        if not (self._ended or self._disconnects or self._disconnected is not None):
+            self._cancel()
+
+    async def _send_file(
+        self, descriptor: int, offset: int, count: int | None, *, last: bool
+    ) -> int:
+        """Send from a file, by the kernel (ASGI extensions, "Path Send" and "Zero Copy Send").
+
+        Returns:
+            The offset in the file behind what was sent.
+        """
+        available = max(0, os.fstat(descriptor).st_size - offset)
+        wanted = available if count is None else min(available, count)
+        response = self._response
+        left = response.allow(wanted, last=last)
+        if 0 < left < wanted:
+            response.excess_bytes += wanted - left
+        first = os.pread(descriptor, min(left, _FIRST_PIECE_BYTES), offset)
+        await self._write_all(response.send(first))
+        offset, left = offset + len(first), left - len(first)
+        while left and (sent := await self._send_piece(descriptor, offset, left)):
+            response.sent_elsewhere(sent)
+            offset, left = offset + sent, left - sent
+        if last:
+            await self._write_all(response.finish())
+            self._end(complete=True)
+            self._context.reporter.check_answer(self.request, response)
+        return offset
+
+    async def _send_piece(self, descriptor: int, offset: int, left: int) -> int:
+        context = self._context
+        while True:
+            try:
+                return self.connection.send_file(descriptor, offset, min(left, _FILE_PIECE_BYTES))
+            except BlockingIOError:
+                seconds = context.write_timeout_seconds
+                if not await context.loop.wait_writable(self.connection, seconds):
+                    context.reporter.reader_stalled(self.request)
+                    self._leave()
+                    raise PeerGone("the client does not take the answer") from None
+                if self._ended:
+                    raise PeerGone("the request was ended at its deadline") from None
+            except PeerGone:
+                self._leave()
+                raise
+            except OSError as error:
+                if error.errno not in CANT_SEND_FILE:
+                    raise
+                piece = os.pread(descriptor, min(left, _FILE_PIECE_BYTES), offset)
+                await self._write(piece)
+                return len(piece)
+
+    def _scope(self) -> MutableMapping[str, Any]:
+        request = self.request
+        scope = request.http_scope()
+        scope["state"] = self._context.state.copy()
+        scope["extensions"] = extensions = {
+            "http.response.pathsend": {},
+            "http.response.zerocopysend": {},
+            "http.response.early_hint": {},
+            # A copy: the application may do with it what it likes, and the request stays what it was.
+            "uwsgi": {"vars": request.vars.copy()},
+        }
+        if "SSL_PROTOCOL" in request.vars:
+            extensions["tls"] = tls_extension(request.vars)
+        return scope
+
+    async def _after_return(self) -> None:
+        if self._stalled:
+            self._fail(408)
+        elif self._is_to_end:
+            self._end(complete=False)
+        elif self._disconnects:
+            self._fail(503)  # it was told that nobody waits for more
+        elif self._response.ends_here:
+            await self._finish_for_application()
+        elif not self._response.status:
+            self._application_failed(InvalidResponse("it returned without sending a response"))
+        else:
+            self._application_failed(IncompleteBody("it returned before its response was complete"))
+
+    async def _finish_for_application(self) -> None:
+        """Send what is an answer, although its end was not said, as other servers do."""
+        await self._write_all(self._response.finish())
+        self._end(complete=True)
+        self._context.reporter.unfinished_answer()
+        self._context.reporter.check_answer(self.request, self._response)
+
+    def _application_failed(self, error: BaseException) -> None:
+        if self._stalled:
+            self._fail(408)
+        elif self._overdue:
+            self._context.reporter.ended_after_deadline(self.request, error)
+        elif self._gone or self._is_to_end:
+            # What an application raises because its client left, or is said to have, is no news.
+            self._context.reporter.ended_after_client(self.request, error)
+            if not self._ended:
+                self._end(complete=False)
+        else:
+            if self._response.is_full and not self._is_cut and not self._ended:
+                # Whatever it has raised, its client has the whole answer.
+                self._response.finish()
+                self._end(complete=True)
+            self._context.reporter.application_failed(self.request, self._response, error)
+            self._fail(500)
+
+    def _was_cancelled(self, error: BaseException) -> bool:
+        if self._is_cancelled:
+            self._fail(408)  # where the body stalled; else the answer has begun, or all has ended
+        elif (
+            self._is_to_end
+            or self._context.breaks_off
+            or isinstance(error, trio.Cancelled | BaseExceptionGroup)
+        ):
+            self._fail(503)
+        else:
+            return False
+        return True
+
+    def _set_deadline(self, left_seconds: float) -> None:
+        # A loop's clock has a resolution, and may be early by that.
+        self._timer = self._context.loop.call_later(left_seconds + _CLOCK_SECONDS, self._time_out)
+
+    @property
+    def _left_seconds(self) -> float:
+        """How long the application may still take; the time is not counted in which the client sends."""
+        used_seconds = monotonic() - self._started_at - self._body_wait_seconds
+        return self._context.request_timeout_seconds - used_seconds
+
+    def _time_out(self) -> None:
+        """End the exchange at its deadline, and then the task, which may hold on."""
+        self._timer = None
+        if self._ended or self._body_wait is not None:
+            # What an application does after its answer is its own affair. The wait for the body sets
+            # the deadline anew when it ends.
+            return
+        left_seconds = self._left_seconds
+        if left_seconds > 0:
+            self._set_deadline(left_seconds)
+            return
+        stack = await_stack(self.connection.task)
+        was_gone, self._gone = self._gone, True
+        self._overdue = True
+        if was_gone:
+            self._end(complete=False)
+        else:
+            self._give_up()
+        self._context.reporter.request_overdue(
+            self.request,
+            seconds=self._context.request_timeout_seconds - left_seconds,
+            thread="event loop",
+            stack=stack,
+            outcome=self._outcome(was_gone=was_gone),
+        )
+        self._cancel()
+
+    def _give_up(self) -> None:
+        """Answer 504, or break the connection, under the hands of the application."""
+        # It may be waiting to write: nothing of that is to be left when the descriptor is closed.
+        self._context.loop.notify_closing(self.connection)
+        self._gone = False
+        self._fail(504)
+        self._gone = True  # what the application sends from here on, nobody hears
+
+    def _outcome(self, *, was_gone: bool) -> str:
+        if self._failure_status:
+            return f"answered {self._failure_status}"
+        return "the client had left" if was_gone else "connection broken"
+
+    def _over(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._end_timer is not None:
+            self._end_timer.cancel()
+        super()._over()
+        if self._stalled:
+            self._context.reporter.body_stalled(
+                self.request, self._response, failure_status=self._failure_status
+            )
+        if self._context.reporter.logs_access:
+            self._log_access(self._response, self._started_at)
+
+    async def _wait_for_body(self) -> None:
+        if self._body_wait is not None:
+            # Frameworks receive in two tasks at once, one of them for the disconnect.
+            await self._body_wait.wait()
+            return
+        context = self._context
+        self._body_wait = context.loop.event()
+        began_at = monotonic()
+        try:
+            seconds = context.body_timeout_seconds
+            if not await context.loop.wait_readable(self.connection, seconds):
+                self._stall()
+        finally:
+            self._body_wait.set()
+            self._body_wait = None
+            self._body_wait_seconds += monotonic() - began_at
+            if context.request_timeout_seconds and self._timer is None and not self._ended:
+                self._set_deadline(max(0.0, self._left_seconds))
+
+    async def _wait_for_hangup(self) -> None:
+        if self._disconnected is None:
+            self._disconnected = self._context.loop.event()
+            self._context.hangups.add(self.connection, self._leave)
+        await self._disconnected.wait()
+
+    def _stall(self) -> None:
+        self._stalled = True
+        self._body_over = True
+        self._gone = self._response.head_sent
+
+    def _leave(self) -> None:
+        super()._leave()
+        if self._disconnected is not None:
+            self._disconnected.set()
+
+    def _fail(self, status: int) -> None:
+        """Answer with a failure where that is still possible; else break the connection."""
+        if self._ended:
+            return
+        answered = False
+        if not self._response.head_sent and not self._gone:
+            answer = failure_answer(self.request, status)
+            try:
+                # Nothing was sent yet, so a short answer fits without a wait.
+                answered = self.connection.send(answer) == len(answer)
+                self._note_failure(status, answer)
+            except OSError:
+                self._gone = True
+        self._end(complete=answered)
+
+    def _is_seen_to_be_cut(self) -> bool:
+        return self._response.is_measured
+
+    def _end(self, *, complete: bool) -> None:
+        if self._disconnected is not None:
+            self._context.hangups.remove(self.connection)
+            self._disconnected.set()
+        if self._body_wait is not None:
+            self._context.loop.notify_closing(self.connection)
+        if self._is_stream:
+            self._context.streams.remove(self)
+        super()._end(complete=complete)

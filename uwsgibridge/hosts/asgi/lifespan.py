@@ -1,0 +1,211 @@
+"""An ASGI application's lifespan: startup before the first request, shutdown after the last one.
+
+ASGI specification, "Lifespan Protocol", version 2.0, with state.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import Any, Final
+
+import trio
+
+from uwsgibridge.errors import ApplicationError
+from uwsgibridge.loop.interface import Loop
+from uwsgibridge.protocol.errors import InvalidResponse
+from uwsgibridge.telemetry.logs import Logger
+from uwsgibridge.telemetry.reporting import application_traceback
+
+_BEGINS_A_TRACEBACK: Final = "Traceback (most recent call last):"
+
+
+class _Stage(Enum):
+    """Where a lifespan is; ASGI specification, "Lifespan"."""
+
+    STARTING = auto()
+    STARTED = auto()
+    FAILED = auto()  # by its own word
+    STOPPING = auto()
+
+
+class Lifespan:
+    """Runs the application's lifespan task on the application's loop.
+
+    `startup` and `shutdown` are awaited from trio, wherever the task itself runs; with trio as a
+    guest both are in one thread, so setting an event of the other side is safe.
+
+    Args:
+        app: the application.
+        loop: where it runs.
+        mode: ``on``, ``off``, or ``auto``: an application that raises before it has received
+            ``lifespan.startup``, or sends what is no lifespan message, has none.
+        timeout_seconds: for startup, and for shutdown.
+        logger: where to say that an application has no lifespan.
+
+    Attributes:
+        state: what the application put into ``scope["state"]``.
+    """
+
+    def __init__(
+        self,
+        app: Callable[..., Any],
+        *,
+        loop: Loop,
+        mode: str,
+        timeout_seconds: float,
+        logger: Logger,
+    ) -> None:
+        self.state: dict[str, Any] = {}
+        self._app = app
+        self._loop = loop
+        self._mode = mode
+        self._timeout_seconds = timeout_seconds
+        self._log = logger
+        self._task: object = None
+        self._running = False
+        self._stage = _Stage.STARTING
+        self._startup_given = False
+        self._sent_something_else = False
+        self._error: BaseException | None = None
+        self._failure: str | None = None
+        self._startup_over = trio.Event()
+        self._shutdown_over = trio.Event()
+        self._nothing_follows = trio.Event()  # the task has ended, or asks for what never comes
+        self._shutdown_wanted = loop.event()
+
+    async def startup(self) -> None:
+        """Send ``lifespan.startup`` and wait for the answer.
+
+        Raises:
+            ApplicationError: the application says that it failed, or raises once it has received the
+                event, or takes too long; with mode ``on`` also where it has no lifespan.
+        """
+        if self._mode == "off":
+            return
+        self._running = True
+        self._task = self._loop.spawn(self._run)
+        with trio.move_on_after(self._timeout_seconds) as scope:
+            await self._startup_over.wait()
+            if self._failure is not None:
+                await (
+                    self._nothing_follows.wait()
+                )  # frameworks raise what it was, behind their word
+        if self._failure is not None:
+            raise self._startup_failed(self._failure)
+        if scope.cancelled_caught:
+            raise ApplicationError(
+                f"the application's startup took longer than {self._timeout_seconds:g} s "
+                "(--lifespan-timeout-seconds)"
+            )
+        if self._stage is _Stage.STARTED:
+            return
+        if self._mode == "on":
+            raise ApplicationError(
+                "the application's startup failed (--lifespan on)",
+                traceback_text=self._traceback(),
+            )
+        if self._error is not None and self._startup_given and not self._sent_something_else:
+            raise ApplicationError(
+                "the application's startup failed: it raised when it had received "
+                "lifespan.startup; for an application that has no lifespan: --lifespan off",
+                traceback_text=self._traceback(),
+            )
+        reason = repr(self._error) if self._error else "it returned at once"
+        self._log.info("application has no lifespan events", reason=reason)
+
+    async def shutdown(self) -> None:
+        """Send ``lifespan.shutdown`` and wait for the answer; what goes wrong is logged."""
+        if not self._running or self._stage is not _Stage.STARTED:
+            return
+        self._shutdown_wanted.set()
+        with trio.move_on_after(self._timeout_seconds) as scope:
+            await self._shutdown_over.wait()
+            if self._failure is not None:
+                await self._nothing_follows.wait()
+        raised = {"traceback": self._traceback()} if self._error is not None else {}
+        if self._failure is not None:
+            self._log.error("application's shutdown failed", detail=self._failure, **raised)
+        elif scope.cancelled_caught:
+            self._log.error(
+                "application's shutdown took too long", option="--lifespan-timeout-seconds"
+            )
+        elif raised:
+            self._log.error("application's shutdown failed", **raised)
+
+    def _startup_failed(self, message: str) -> ApplicationError:
+        traceback_text = self._traceback()
+        if traceback_text and _BEGINS_A_TRACEBACK in message:
+            # Starlette's message is the traceback of what it then raises.
+            return ApplicationError(
+                "the application's startup failed", traceback_text=traceback_text
+            )
+        return ApplicationError(
+            f"the application's startup failed: {message}", traceback_text=traceback_text
+        )
+
+    def _traceback(self) -> str:
+        return "" if self._error is None else application_traceback(self._error)
+
+    async def _run(self) -> None:
+        scope = {
+            "type": "lifespan",
+            "asgi": {"version": "3.0", "spec_version": "2.0"},
+            "state": self.state,
+        }
+        try:
+            await self._app(scope, self._receive, self._send)
+        except trio.Cancelled:
+            raise
+        except asyncio.CancelledError as error:
+            # Of ours at the loop's end, when nobody asks for it; of the application's own before.
+            self._error = error
+            raise
+        except BaseException as error:  # noqa: BLE001 - SystemExit, too, is the application's answer
+            self._error = error
+            if self._stage is _Stage.STARTED:
+                self._log.error(
+                    "application's lifespan ended while serving",
+                    traceback=application_traceback(error),
+                )
+        finally:
+            self._running = False
+            self._startup_over.set()
+            self._shutdown_over.set()
+            self._nothing_follows.set()
+
+    async def _receive(self) -> dict[str, Any]:
+        if not self._startup_given:
+            # Also after the answer, which an application may give before it asks for the event.
+            self._startup_given = True
+            return {"type": "lifespan.startup"}
+        if self._stage is _Stage.FAILED:
+            self._nothing_follows.set()
+        await self._shutdown_wanted.wait()
+        if self._stage is _Stage.STOPPING:
+            # Nothing comes after shutdown: an application that asks again waits until it is ended.
+            self._nothing_follows.set()
+            await self._loop.event().wait()
+        self._stage = _Stage.STOPPING
+        return {"type": "lifespan.shutdown"}
+
+    async def _send(self, message: dict[str, Any]) -> None:
+        kind = message["type"]
+        match kind, self._stage:
+            case "lifespan.startup.complete", _Stage.STARTING:
+                self._stage = _Stage.STARTED
+                self._startup_over.set()
+            case "lifespan.startup.failed", _Stage.STARTING:
+                self._stage = _Stage.FAILED
+                self._failure = message.get("message", "") or "it gave no message"
+                self._startup_over.set()
+            case "lifespan.shutdown.complete", _Stage.STOPPING:
+                self._shutdown_over.set()
+            case "lifespan.shutdown.failed", _Stage.STOPPING:
+                self._failure = message.get("message", "") or "it gave no message"
+                self._shutdown_over.set()
+            case _:
+                if not str(kind).startswith("lifespan."):
+                    self._sent_something_else = True
+                raise InvalidResponse(f"{kind!r} is not expected here")

@@ -1,0 +1,490 @@
+"""One WSGI request in a thread: environ in, answer out, and every way in which that can fail."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import select
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final
+
+from uwsgibridge._version import __version__
+from uwsgibridge.application.forked_child import leave_if_copy, leave_if_copy_raised
+from uwsgibridge.connection.connection import Connection, PeerGone
+from uwsgibridge.connection.lingering import LingeringClose
+from uwsgibridge.hosts.exchange import Exchange
+from uwsgibridge.hosts.files import CANT_SEND_FILE, FileWrapper, OpenFile, regular_file
+from uwsgibridge.hosts.offload import NamedFile, Offload
+from uwsgibridge.hosts.streams import Ending, OpenStreams
+from uwsgibridge.hosts.wsgi.error_stream import ErrorStream
+from uwsgibridge.hosts.wsgi.input import BodyStalled, open_input
+from uwsgibridge.protocol.errors import InvalidResponse
+from uwsgibridge.protocol.response import Buffer, Response, parse_status, refusal
+from uwsgibridge.protocol.websocket import HandshakeRefused, wants_websocket
+from uwsgibridge.telemetry.causes import comes_from
+from uwsgibridge.telemetry.reporting import Reporter, failure_answer
+
+if TYPE_CHECKING:
+    from _typeshed import OptExcInfo
+    from _typeshed.wsgi import WSGIApplication
+
+
+_SERVER_SOFTWARE: Final = f"uwsgibridge/{__version__}"
+
+# The time to accept a piece is bounded, so the piece must be.
+_WRITE_PIECE_BYTES: Final = 262_144
+
+# Of a file: sent together with the head. What is larger goes on by sendfile.
+_FIRST_PIECE_BYTES: Final = 65_536
+
+# After its deadline, until a request has been given up at the latest.
+_GIVE_UP_SECONDS: Final = 0.05
+
+# Since the thread last had to do with its client: an item that comes sooner is sent without a look. Where
+# the client has left meanwhile, what is sent next tells.
+_LOOK_SECONDS: Final = 0.05
+
+
+class _StreamEnds(Exception):
+    """The server stops, and this answer would go on."""
+
+
+class _ReaderStalled(TimeoutError):
+    """The frontend stopped taking the answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExchangeContext:
+    """What the requests of one host share.
+
+    Attributes:
+        app: the application.
+        base_environ: what is the same in each environ.
+        errors: what `wsgi.errors` is in it.
+        reporter: where failures are told.
+        lingering: ends connections.
+        offload: leaves files to Nginx; None where no directory is mapped.
+        streams: which answers are to end as the server stops.
+        release: called when a request is over.
+        body_timeout_seconds: how long the next piece of a body may take to arrive.
+        write_timeout_seconds: how long the next piece of an answer may take to be accepted.
+        request_timeout_seconds: after how long a request is given up under its thread; 0 is never.
+        logs_access: whether there is an access log.
+        end_lock: decides who ends a connection: its thread, or who gives the request up.
+    """
+
+    app: WSGIApplication
+    base_environ: dict[str, Any]
+    errors: ErrorStream
+    reporter: Reporter
+    lingering: LingeringClose
+    offload: Offload | None
+    streams: OpenStreams
+    release: Callable[[Connection], None]
+    body_timeout_seconds: float
+    write_timeout_seconds: float
+    request_timeout_seconds: float
+    logs_access: bool
+    end_lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+class WsgiExchange(Exchange):
+    """One request in a thread: environ in, answer out."""
+
+    given_up = False  # somebody else has taken the connection away, and ended it
+    body_wait_began: float | None = None  # while the thread waits for its client
+    _body_wait_seconds = 0.0  # before that
+    _file_instead: NamedFile | None = None  # is sent in place of the application's body
+    _has_failed = False  # and is answered, or is about to be, in the application's place
+    _reader_stalled = False
+
+    def __init__(self, context: ExchangeContext, connection: Connection) -> None:
+        super().__init__(context, connection)
+        self.started_at = monotonic()
+        self._context = context
+        self._response = Response(self.request.vars["REQUEST_METHOD"])
+
+    def run(self) -> None:
+        """Call the application and answer; raises nothing of the application's."""
+        context = self._context
+        try:
+            self._call_application()
+        except HandshakeRefused as error:
+            context.reporter.refused(self.request, error)
+            self._answer(refusal(error, self.request.method), error.status or 400)
+        except _StreamEnds:
+            self._end(complete=False)
+        except BaseException as error:  # noqa: BLE001 - SystemExit of an application ends its request only
+            self._take_failure(error)
+        leave_if_copy()
+        if self.connection.input_stalled:
+            context.reporter.body_stalled(
+                self.request, self._response, failure_status=self._failure_status
+            )
+        if self._reader_stalled:
+            context.reporter.reader_stalled(self.request)
+        if context.errors.has_unfinished:
+            context.errors.flush()
+        self._returned = True
+        self._release_when_over()
+        if context.logs_access and not self.given_up:
+            self._log_access(self._response, self.started_at)
+
+    def give_up(self, status: int) -> str:
+        """Take the connection away from the thread, which goes on without it; from another thread.
+
+        Args:
+            status: of the answer that the client gets if none has begun.
+
+        Returns:
+            What the client sees, in words.
+        """
+        context = self._context
+        with context.end_lock:
+            was_ended, self.given_up = self._ended, True
+            connection: Connection | None = None
+            if not was_ended:
+                with contextlib.suppress(OSError):  # it is hung up, which is seen as well
+                    connection = self.connection.take_away()
+        # Asked only now: from here on, the thread can't write to the client.
+        has_begun = self._response.head_sent or self._has_failed
+        if was_ended:
+            outcome = "the answer was complete" if self._response.complete else "connection broken"
+        elif has_begun or connection is None:
+            outcome = "connection broken"
+            if connection is not None:
+                self._hand_over(connection, complete=False)
+        else:
+            outcome = f"answered {status}"
+            answer = failure_answer(self.request, status)
+            with contextlib.suppress(OSError):  # nobody is there any more
+                connection.send(answer)
+                self._note_failure(status, answer)
+            self._hand_over(connection, complete=True)
+        if context.logs_access:
+            self._log_access(self._response, self.started_at)  # the thread may never come to it
+        return outcome
+
+    def abandon(self) -> None:
+        """End what `run` has left open, as something has been raised into it from outside."""
+        with contextlib.suppress(OSError):
+            self.connection.abort()
+        self.connection.force_close()
+        self._ended = True
+        self._context.release(self.connection)
+
+    def _take_failure(self, error: BaseException) -> None:
+        """Report what the application has raised, and have its client see it."""
+        leave_if_copy_raised(error)
+        context = self._context
+        if self.given_up or (self._reader_stalled and comes_from(error, _ReaderStalled)):
+            self._fail(500)
+        elif self.connection.input_stalled and comes_from(error, BodyStalled):
+            self._fail(408)
+        elif self.connection.peer_gone:
+            # What an application raises because its client left is no news.
+            context.reporter.client_gone()
+            context.reporter.ended_after_client(self.request, error)
+            self._fail(500)
+        else:
+            if self._response.is_full and not self._is_cut:
+                self._response.finish()  # whatever it has raised, its client has the whole answer
+            context.reporter.application_failed(self.request, self._response, error)
+            self._fail(500)
+
+    def start_response(
+        self,
+        status: str,
+        headers: list[tuple[str, str]],
+        /,
+        exc_info: OptExcInfo | None = None,
+    ) -> Callable[[bytes], None]:
+        """Take the head as PEP 3333 has it, which may be replaced until it has left."""
+        response = self._response
+        if exc_info:
+            try:
+                if response.head_sent and exc_info[1] is not None:
+                    raise exc_info[1].with_traceback(exc_info[2])
+            finally:
+                exc_info = None  # the PEP's own advice against a reference cycle
+        elif response.status:
+            raise InvalidResponse("start_response was called twice without exc_info")
+        code, line = parse_status(status)
+        encoded = _encode_headers(headers)
+        offload = self._context.offload
+        if offload is None:
+            response.start(code, line, encoded)
+        else:
+            self._start_offloaded(offload, code, line, encoded)
+        return self._write_from_application
+
+    def _start_offloaded(
+        self, offload: Offload, code: int, line: bytes, headers: list[tuple[bytes, bytes]]
+    ) -> None:
+        file = offload.find(code, headers)
+        self._response.start(code, line, headers if file is None else file.headers)
+        self._file_instead = None
+        if file is not None and file.is_left_to_nginx:
+            self._response.leave_body_out()
+        else:
+            self._file_instead = file
+
+    def _call_application(self) -> None:
+        if "HTTP_UPGRADE" in self.request.vars and wants_websocket(self.request.vars):
+            raise HandshakeRefused(
+                "this application is WSGI, which has no WebSockets without --wsgi-websockets"
+            )
+        iterable = self._context.app(self._environ(), self.start_response)
+        try:
+            self._send(iterable)
+            # Before close(), where applications do what may take long after the answer.
+            self._end(complete=True)
+        finally:
+            close = getattr(iterable, "close", None)
+            if close is not None:
+                close()
+
+    def _environ(self) -> dict[str, Any]:
+        context = self._context
+        # A copy: the application may do with it what it likes, and the request stays what it was.
+        environ: dict[str, Any] = self.request.vars | context.base_environ
+        environ["wsgi.url_scheme"] = self.request.scheme
+        environ.setdefault("SERVER_SOFTWARE", _SERVER_SOFTWARE)  # which not each frontend sends
+        body = self.connection.take_whole_body()
+        environ["wsgi.input"] = (
+            open_input(self.connection, self._wait_for_body) if body is None else io.BytesIO(body)
+        )
+        return environ
+
+    def _send(self, iterable: Any) -> None:
+        response = self._response
+        is_sent = self._file_instead is None  # else a file is sent in its place
+        if is_sent and type(iterable) is list and len(iterable) == 1 and iterable[0] is not None:
+            self._write(response.send(_checked(iterable[0]), last=True))
+        elif isinstance(iterable, bytes):
+            # By the letter a sequence of integers; nginx's own test applications return it.
+            self._context.reporter.bare_bytes()
+            self._send([iterable])
+            return
+        elif iterable is None or isinstance(iterable, str):
+            raise InvalidResponse(
+                f"the application returned {iterable!r}, not an iterable of bytes"
+            )
+        elif (
+            is_sent and type(iterable) is FileWrapper and (file := regular_file(iterable.filelike))
+        ):
+            self._send_file(file)
+        else:
+            streams, now = self._context.streams, monotonic()
+            for chunk in iterable:
+                if chunk is None:
+                    # uWSGI passes over it, so there are applications that yield it.
+                    self._context.reporter.none_item()
+                # An empty one keeps the head back, which may still be replaced (the PEP,
+                # "Handling the start_response callable").
+                if chunk is None or not _checked(chunk):
+                    self._look_for_client()  # which nothing else tells of
+                elif self._file_instead is not None:
+                    break
+                else:
+                    last, now = now, monotonic()
+                    if now - last >= _LOOK_SECONDS:
+                        self._look_for_client()
+                    is_full = response.is_full
+                    self._write(response.send(chunk))
+                    if is_full:
+                        break  # nothing of it is sent (the PEP, "Handling the Content-Length Header")
+                if streams.ending is not Ending.NONE and streams.means(response):
+                    if not response.head_sent:
+                        self._write(response.send(b""))  # see `HttpExchange.end_if_meant`
+                    raise _StreamEnds
+            if self._file_instead is not None:
+                self._send_file_instead(self._file_instead)
+            else:
+                self._write(response.finish())
+        self._context.reporter.check_answer(self.request, response)
+
+    def _write_from_application(self, data: bytes) -> None:
+        """Serve the `write` callable, which the PEP keeps for old frameworks."""
+        if self._file_instead is not None:
+            return
+        response = self._response
+        if _checked(data) and response.is_full and response.excess_bytes:
+            raise InvalidResponse("write() goes on behind the end of the body, its Content-Length")
+        if not data:
+            self._look_for_client()
+        self._write(response.send(data))
+
+    def _send_file_instead(self, named: NamedFile) -> None:
+        with named.open() as file:
+            size = os.fstat(file.fileno()).st_size
+            self._send_file(OpenFile(file.fileno(), 0, size))
+
+    def _send_file(self, file: OpenFile) -> None:
+        response = self._response
+        first = file.read(file.offset, min(file.size_bytes, _FIRST_PIECE_BYTES))
+        # Some files (in /sys) have less than they say.
+        is_over = len(first) < min(file.size_bytes, _FIRST_PIECE_BYTES)
+        left = response.allow(len(first) if is_over else file.size_bytes)
+        first = first[:left]
+        self._write(response.send(first))
+        offset, left = file.offset + len(first), left - len(first)
+        while left and (sent := self._send_piece(file, offset, min(left, _WRITE_PIECE_BYTES))):
+            response.sent_elsewhere(sent)
+            offset, left = offset + sent, left - sent
+        # Where the file has shrunk meanwhile, the body is seen to be incomplete here.
+        self._write(response.finish())
+
+    def _send_piece(self, file: OpenFile, offset: int, size_bytes: int) -> int:
+        deadline = monotonic() + self._context.write_timeout_seconds
+        while True:
+            try:
+                return self.connection.send_file(file.descriptor, offset, size_bytes)
+            except BlockingIOError:
+                self._wait_to_write(deadline)
+            except OSError as error:  # `PeerGone` has no number
+                if error.errno not in CANT_SEND_FILE:
+                    raise
+                piece = file.read(offset, size_bytes)
+                self._write((piece,))
+                return len(piece)
+
+    def _write(self, buffers: tuple[Buffer, ...]) -> None:
+        if self._is_cut:
+            # Again, to an application that has caught it: else its answer would have a hole.
+            raise _ReaderStalled if self._reader_stalled else PeerGone
+        if self._context.logs_access and not self._has_written:
+            self._look_for_client()
+        try:
+            for data in buffers:
+                try:
+                    sent = self.connection.send(data)
+                except BlockingIOError:
+                    sent = 0
+                if sent:
+                    self._has_written = True
+                if sent != len(data):
+                    self._write_slowly(memoryview(data)[sent:])
+        except (PeerGone, _ReaderStalled):
+            self._note_unsent(buffers, data)
+            raise
+
+    def _look_for_client(self) -> None:
+        """Notice here that the client has left: what is sent first to a TCP peer that has gone is accepted."""
+        if self.connection.is_left():
+            self.connection.peer_gone = True
+            self._is_cut = True
+            raise PeerGone("the client has gone away")
+
+    def _write_slowly(self, rest: memoryview) -> None:
+        left = len(rest)
+        try:
+            for start in range(0, len(rest), _WRITE_PIECE_BYTES):
+                piece = rest[start : start + _WRITE_PIECE_BYTES]
+                deadline = monotonic() + self._context.write_timeout_seconds
+                while piece:
+                    try:
+                        sent = self.connection.send(piece)
+                    except BlockingIOError:
+                        self._wait_to_write(deadline)
+                    else:
+                        self._has_written = True
+                        piece, left = piece[sent:], left - sent
+        except (PeerGone, _ReaderStalled):
+            self._unsent_bytes = left
+            raise
+
+    def _wait_to_write(self, deadline: float) -> None:
+        if not self._wait(select.POLLOUT, deadline):
+            self._reader_stalled = self._is_cut = True
+            raise _ReaderStalled
+
+    def used_seconds(self, now: float) -> float:
+        """Tell how much time the application has taken; waiting for the client's body is not its time."""
+        waiting_seconds = self._body_wait_seconds
+        if (began := self.body_wait_began) is not None:
+            waiting_seconds += now - began
+        return now - self.started_at - waiting_seconds
+
+    def _wait_for_body(self) -> bool:
+        began = self.body_wait_began = monotonic()
+        try:
+            return self._wait(select.POLLIN, began + self._context.body_timeout_seconds)
+        finally:
+            self._body_wait_seconds += monotonic() - began
+            self.body_wait_began = None
+
+    def _wait(self, event: int, deadline: float) -> bool:
+        """Block this thread until the connection is ready; False when the deadline has passed."""
+        poll = select.poll()
+        poll.register(self.connection.fileno(), event)
+        limit = self._context.request_timeout_seconds
+        while True:
+            now = monotonic()
+            seconds = max(0.0, deadline - now)
+            if limit:
+                # Nothing wakes a thread whose connection is taken away: it has to look by itself.
+                given_up_seconds = max(0.0, limit - self.used_seconds(now)) + _GIVE_UP_SECONDS
+                seconds = min(seconds, given_up_seconds)
+            if poll.poll(seconds * 1000):
+                return True
+            if monotonic() >= deadline:
+                return False
+
+    def _end(self, *, complete: bool) -> None:
+        with self._context.end_lock:
+            if self._ended:
+                return
+            self._ended = True
+        if self.given_up:
+            self.connection.force_close()  # it leads nowhere any more
+        elif complete:
+            self._context.lingering.close(self.connection)  # as `_hand_over`, with a call less
+        else:
+            self._hand_over(self.connection, complete=False)
+
+    def _is_seen_to_be_cut(self) -> bool:
+        return self._response.is_measured
+
+    def _fail(self, status: int) -> None:
+        """Answer with a failure where that is still possible; else break the connection."""
+        if self._ended:
+            return
+        if self._response.head_sent or self.connection.peer_gone or self.given_up:
+            self._end(complete=self._response.complete and not self._is_cut)
+        else:
+            self._answer(failure_answer(self.request, status), status)
+
+    def _answer(self, answer: bytes, status: int) -> None:
+        """Answer in the application's place."""
+        self._has_failed = True
+        answered = False
+        with contextlib.suppress(OSError):  # nobody is there any more, or nobody reads
+            self._write((answer,))
+            answered = True
+            self._note_failure(status, answer)
+        self._end(complete=answered)
+
+
+def _checked(chunk: bytes) -> bytes:
+    if not isinstance(chunk, bytes):
+        raise InvalidResponse(f"the body has an item of type {type(chunk).__name__}, not bytes")
+    return chunk
+
+
+def _encode_headers(headers: list[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
+    if not isinstance(headers, list):
+        raise InvalidResponse(f"the headers are a {type(headers).__name__}, not a list")
+    try:
+        return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+    except (AttributeError, TypeError, ValueError):
+        for item in headers:
+            if not (
+                isinstance(item, tuple) and len(item) == 2 and all(type(x) is str for x in item)
+            ):
+                raise InvalidResponse(f"{item!r} is not a header: a pair of str") from None
+        raise InvalidResponse("a header has characters beyond latin-1") from None

@@ -1,0 +1,72 @@
+"""``wsgi.input``: the request's body as a file, read from the connection as it arrives (PEP 3333)."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import Any, BinaryIO, Final
+
+from uwsgibridge.connection.connection import Connection
+
+_BUFFER_BYTES: Final = 65_536
+
+
+class BodyStalled(TimeoutError):
+    """The client stopped sending its body; frameworks see an OSError from `wsgi.input`."""
+
+
+def open_input(connection: Connection, wait: Callable[[], bool]) -> BinaryIO:
+    """Make the input of a request whose body has not arrived as a whole.
+
+    Args:
+        connection: with what has arrived of it.
+        wait: blocks until more has arrived; False where that takes too long.
+
+    Returns:
+        A file that ends where the body does (``wsgi.input_terminated``). Reading it may raise
+        `BodyStalled`, or `PeerGone` where the client left before the body's end.
+    """
+    reader = _BufferedBody(_BodyReader(connection, wait), _BUFFER_BYTES)
+    reader.most_bytes = connection.request.content_length
+    return reader
+
+
+class _BufferedBody(io.BufferedReader):
+    """A reader that makes room for no more than there can be: an application may ask for any size."""
+
+    most_bytes = 0
+
+    # Any negative size is -1, as for a body that has arrived whole (`io.BytesIO`).
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        return super().read(None if size is None else max(-1, min(size, self.most_bytes)))
+
+    def read1(self, size: int = -1, /) -> bytes:
+        return super().read1(max(-1, min(size, self.most_bytes)))
+
+
+class _BodyReader(io.RawIOBase):
+    """What `io.BufferedReader` reads the body from."""
+
+    def __init__(self, connection: Connection, wait: Callable[[], bool]) -> None:
+        self._connection = connection
+        self._wait = wait
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        view = memoryview(buffer)
+        connection = self._connection
+        while True:
+            if connection.input_stalled:
+                raise BodyStalled  # again, to who has caught it: else the body had a hole
+            try:
+                chunk = connection.receive_body(len(view))
+            except BlockingIOError:
+                if not self._wait():
+                    # Kept: frameworks make an answer of their own of the exception.
+                    connection.input_stalled = True
+            else:
+                view[: len(chunk)] = chunk
+                return len(chunk)

@@ -1,0 +1,100 @@
+"""The WebSockets of a WSGI host: a thread for each, and a limit of their own.
+
+A thread of the pool would be lost to one for hours. And each brings a place of its own into the table of
+what is in flight, so that open WebSockets keep no request waiting.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import threading
+from dataclasses import replace
+from typing import Final
+
+from uwsgibridge.connection.connection import Connection
+from uwsgibridge.hosts.admission import Admission
+from uwsgibridge.hosts.wsgi.exchange import ExchangeContext
+from uwsgibridge.hosts.wsgi.websocket import TooManyWebSockets, WsgiWebSocket
+from uwsgibridge.protocol.response import refusal
+
+_OPTION: Final = "--wsgi-websockets"
+
+
+class WsgiTunnels:
+    """The open WebSockets of one host.
+
+    Args:
+        context: what the requests of the host share.
+        most: how many there may be at a time.
+        admission: the host's.
+    """
+
+    def __init__(
+        self, context: ExchangeContext, most: int, admission: Admission[Connection]
+    ) -> None:
+        self._release_request = context.release
+        self._context = replace(context, release=self._release)
+        self._most = most
+        self._admission = admission
+        self._open: dict[Connection, WsgiWebSocket] = {}
+        self._lock = threading.Lock()  # over the number of places, which several threads change
+        self._count = 0
+        self._is_draining = False
+
+    @property
+    def connections(self) -> list[Connection]:
+        """List the open ones."""
+        return list(self._open)
+
+    def submit(self, connection: Connection) -> None:
+        """Run the application for a handshake, in a thread of its own."""
+        if len(self._open) >= self._most:
+            self._refuse(connection)
+            return
+        exchange = WsgiWebSocket(self._context, connection)
+        with self._lock:
+            self._open[connection] = exchange
+            self._admission.limit += 1
+            self._admission.resume_at += 1
+        self._count += 1
+        if self._is_draining:
+            exchange.restart()
+        # A new and empty context, as for every request.
+        run = contextvars.Context().run
+        name = f"wsgi-websocket-{self._count}"
+        try:
+            threading.Thread(target=run, args=(exchange.run,), name=name, daemon=True).start()
+        except RuntimeError:  # the system has no more of them
+            self._refuse(connection)
+
+    def drain(self) -> None:
+        """Close them with 1012; those that begin now, too."""
+        self._is_draining = True
+        for exchange in list(self._open.values()):
+            exchange.restart()
+
+    def cut(self) -> None:
+        """End the connections of those that are still there."""
+        for exchange in list(self._open.values()):
+            exchange.cut()
+
+    def _refuse(self, connection: Connection) -> None:
+        context = self._context
+        error = TooManyWebSockets(
+            f"there are {len(self._open)} WebSockets of this WSGI application, and no more may be "
+            f"({_OPTION})",
+            option=_OPTION,
+        )
+        context.reporter.refused(connection.request, error)
+        with contextlib.suppress(OSError):  # nobody is there any more
+            connection.send(refusal(error, connection.request.method))
+        context.lingering.close(connection)
+        self._release(connection)
+
+    def _release(self, connection: Connection) -> None:
+        with self._lock:
+            if self._open.pop(connection, None) is not None:
+                self._admission.limit -= 1
+                self._admission.resume_at -= 1
+        self._release_request(connection)

@@ -1,0 +1,1 @@
+"""What a supervisor, its templates and their workers share: messages, flights, figures."""

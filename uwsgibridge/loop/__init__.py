@@ -1,0 +1,1 @@
+"""The event loop: what is asked of one, for trio and for asyncio."""

@@ -1,0 +1,169 @@
+"""The event loop of asyncio or uvloop, with trio as its guest."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import sys
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+
+from uwsgibridge.loop.interface import Event, HasFileno, Task, Ts, Watch, nothing
+
+if TYPE_CHECKING:
+    import outcome
+
+
+# How asyncio starts a task: at once where Python can (3.12), or in a turn of the loop's own.
+_AT_ONCE: Final[dict[str, Any]] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
+_IN_A_TURN: Final[dict[str, Any]] = {}
+
+
+class AsyncioLoop:
+    """Asyncio, stock or uvloop.
+
+    Args:
+        loop: the loop that runs this thread.
+    """
+
+    name = "asyncio"
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._waiting: dict[int, dict[asyncio.Future[bool], Callable[[int], object]]] = {}
+        self._context = contextvars.copy_context()
+        self._start = _AT_ONCE
+
+    async def run_guest(
+        self,
+        function: Callable[[*Ts], Awaitable[None]],
+        *args: *Ts,
+        has_wakeup_descriptor: bool,
+    ) -> None:
+        """Run a coroutine function under trio, as a guest of this loop, to its end.
+
+        Tasks that are spawned in one of its turns begin in a later turn of this loop.
+
+        Args:
+            function: the main function of the trio run.
+            args: for it.
+            has_wakeup_descriptor: whether this loop sets the wake-up descriptor for signals itself.
+
+        Raises:
+            As the function.
+        """
+        loop = self._loop
+        done: asyncio.Future[outcome.Outcome[None]] = loop.create_future()
+        trio.lowlevel.start_guest_run(
+            function,
+            *args,
+            run_sync_soon_threadsafe=lambda turn: loop.call_soon_threadsafe(self._give_turn, turn),
+            run_sync_soon_not_threadsafe=lambda turn: loop.call_soon(self._give_turn, turn),
+            done_callback=done.set_result,
+            host_uses_signal_set_wakeup_fd=has_wakeup_descriptor,
+        )
+        (await done).unwrap()
+
+    def _give_turn(self, turn: Callable[[], object]) -> None:
+        self._start = _IN_A_TURN
+        try:
+            turn()
+        finally:
+            self._start = _AT_ONCE
+
+    def spawn(self, function: Callable[[*Ts], Awaitable[None]], *args: *Ts) -> Task:
+        # Not loop.create_task: naming a task costs as much as making it. Started at once where that is
+        # possible, which saves the loop a round for each request.
+        coroutine: Any = function(*args)
+        return asyncio.Task(coroutine, loop=self._loop, context=self._context.copy(), **self._start)
+
+    def watch(self, source: HasFileno, callback: Callable[[], None]) -> Watch:
+        return _AsyncioWatch(self._loop, source, callback)
+
+    async def wait_readable(self, source: HasFileno, seconds: float) -> bool:
+        loop = self._loop
+        return await self._wait(source, seconds, loop.add_reader, loop.remove_reader)
+
+    async def wait_writable(self, source: HasFileno, seconds: float) -> bool:
+        loop = self._loop
+        return await self._wait(source, seconds, loop.add_writer, loop.remove_writer)
+
+    def notify_closing(self, source: HasFileno) -> None:
+        descriptor = source.fileno()
+        # The number may soon belong to another connection, so nothing of this one may stay behind.
+        for future, remove in self._waiting.pop(descriptor, {}).items():
+            remove(descriptor)
+            _resolve(future, True)
+
+    async def checkpoint(self) -> None:
+        await asyncio.sleep(0)
+
+    def event(self) -> Event:
+        return asyncio.Event()
+
+    def call_later(self, seconds: float, function: Callable[[], object]) -> Task:
+        return self._loop.call_later(seconds, function)
+
+    def run_threadsafe(self, function: Callable[[], object]) -> None:
+        # RuntimeError: the loop is closed, and so is whoever wanted to know.
+        with contextlib.suppress(RuntimeError):
+            # What it registers with the loop is not to keep the caller's context.
+            self._loop.call_soon_threadsafe(function, context=self._context)
+
+    async def _wait(
+        self,
+        source: HasFileno,
+        seconds: float,
+        add: Callable[..., object],
+        remove: Callable[[int], object],
+    ) -> bool:
+        descriptor = source.fileno()
+        if descriptor < 0:
+            return True
+        future: asyncio.Future[bool] = self._loop.create_future()
+        self._waiting.setdefault(descriptor, {})[future] = remove
+        add(descriptor, _resolve, future, True)
+        timer = self._loop.call_later(seconds, _resolve, future, False)
+        try:
+            return await future
+        finally:
+            timer.cancel()
+            waiting = self._waiting.get(descriptor, {})
+            if waiting.pop(future, None):
+                remove(descriptor)
+                if not waiting:
+                    del self._waiting[descriptor]
+
+
+class _AsyncioWatch:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, source: HasFileno, callback: Callable[[], None]
+    ) -> None:
+        self._loop = loop
+        self._descriptor = source.fileno()
+        self._callback = callback
+        self.resume()
+
+    def suspend(self) -> None:
+        self._loop.remove_reader(self._descriptor)
+
+    def resume(self) -> None:
+        try:
+            self._loop.add_reader(self._descriptor, self._callback)
+        except OSError:  # closed, or a file by now that there is no waiting for
+            self._loop.call_soon(self._call_back)
+
+    def _call_back(self) -> None:
+        self._callback()
+
+    def close(self) -> None:
+        self.suspend()
+        self._callback = nothing
+
+
+def _resolve(future: asyncio.Future[Any], value: bool) -> None:
+    if not future.done():
+        future.set_result(value)

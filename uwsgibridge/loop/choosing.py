@@ -1,0 +1,52 @@
+"""Which event loop runs an ASGI application: uvloop where it is installed, else asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Callable
+from typing import Any
+
+from uwsgibridge.errors import SettingsError
+
+
+@contextlib.contextmanager
+def without_sigint_handling() -> Any:
+    # asyncio.Runner installs a handler only where the default one is in place (CPython, runners.py).
+    previous = signal.signal(signal.SIGINT, lambda _number, _frame: None)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def choose_loop(name: str, warn: Callable[[str], object]) -> tuple[Any, bool]:
+    """Find the event loop that ``--loop`` names.
+
+    Args:
+        name: ``auto``, ``uvloop`` or ``asyncio``.
+        warn: called with the reason where uvloop is installed and can't be imported, and need not be.
+
+    Returns:
+        The loop's factory, and whether the loop sets the wake-up descriptor for signals itself.
+
+    Raises:
+        SettingsError: uvloop is asked for and can't be imported.
+    """
+    if name in {"auto", "uvloop"}:
+        try:
+            import uvloop
+        except ImportError as error:
+            is_there = not (isinstance(error, ModuleNotFoundError) and error.name == "uvloop")
+            if name == "uvloop":
+                raise SettingsError(
+                    f"--loop uvloop: it can't be imported: {error}"
+                    if is_there
+                    else "--loop uvloop: it is not installed; pip install 'uwsgibridge[uvloop]'"
+                ) from None
+            if is_there:
+                warn(str(error))
+        else:
+            return uvloop.new_event_loop, True
+    return asyncio.new_event_loop, False

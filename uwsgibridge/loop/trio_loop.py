@@ -1,0 +1,120 @@
+"""The event loop of trio, as the listener and the ASGI host use it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Awaitable, Callable
+
+import trio
+
+from uwsgibridge.loop.interface import Event, HasFileno, Task, Ts, Watch, nothing
+
+
+class TrioLoop:
+    """Trio itself.
+
+    Args:
+        nursery: where tasks run; they end with it.
+    """
+
+    name = "trio"
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self._nursery = nursery
+        self._token = trio.lowlevel.current_trio_token()
+
+    def spawn(self, function: Callable[[*Ts], Awaitable[None]], *args: *Ts) -> Task:
+        scope = trio.CancelScope()
+
+        async def run() -> None:
+            with scope:
+                await function(*args)
+
+        self._nursery.start_soon(run, name=function)
+        return scope
+
+    def watch(self, source: HasFileno, callback: Callable[[], None]) -> Watch:
+        watch = _TrioWatch(source, callback)
+        self._nursery.start_soon(watch.run)
+        return watch
+
+    async def wait_readable(self, source: HasFileno, seconds: float) -> bool:
+        return await self._wait(trio.lowlevel.wait_readable, source, seconds)
+
+    async def wait_writable(self, source: HasFileno, seconds: float) -> bool:
+        return await self._wait(trio.lowlevel.wait_writable, source, seconds)
+
+    def notify_closing(self, source: HasFileno) -> None:
+        if source.fileno() >= 0:
+            trio.lowlevel.notify_closing(source.fileno())
+
+    async def checkpoint(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+    def event(self) -> Event:
+        return trio.Event()
+
+    def call_later(self, seconds: float, function: Callable[[], object]) -> Task:
+        async def wait_and_call() -> None:
+            await trio.sleep(seconds)
+            function()
+
+        return self.spawn(wait_and_call)
+
+    def run_threadsafe(self, function: Callable[[], object]) -> None:
+        # RunFinishedError: the worker is gone, and so is whoever wanted to know.
+        with contextlib.suppress(trio.RunFinishedError):
+            self._token.run_sync_soon(function)
+
+    async def _wait(
+        self, wait: Callable[[int], Awaitable[None]], source: HasFileno, seconds: float
+    ) -> bool:
+        descriptor = source.fileno()
+        if descriptor < 0:
+            return True  # closed meanwhile, as if `notify_closing` had come just now
+        with trio.move_on_after(seconds) as scope:
+            try:
+                await wait(descriptor)
+            except trio.ClosedResourceError:
+                return True
+        return not scope.cancelled_caught
+
+
+class _TrioWatch:
+    def __init__(self, source: HasFileno, callback: Callable[[], None]) -> None:
+        self._source = source
+        self._callback = callback
+        self._scope = trio.CancelScope()
+        self._running = trio.Event()
+        self._running.set()
+
+    async def run(self) -> None:
+        with self._scope:
+            while True:
+                await self._running.wait()
+                descriptor = self._source.fileno()
+                if descriptor < 0:
+                    return
+                try:
+                    await trio.lowlevel.wait_readable(descriptor)
+                except trio.ClosedResourceError:
+                    return
+                except (OSError, trio.BusyResourceError):  # closed, or another file's by now
+                    self._callback()
+                    return
+                # Closed meanwhile, in the same turn of the loop: the cancellation comes with the next wait.
+                if self._running.is_set() and not self._scope.cancel_called:
+                    self._callback()
+
+    def suspend(self) -> None:
+        self._running = trio.Event()
+
+    def resume(self) -> None:
+        self._running.set()
+
+    def close(self) -> None:
+        self._scope.cancel()
+        self._callback = nothing
+        # Now, not when the task runs: the descriptor may be closed before that.
+        if self._source.fileno() >= 0:
+            trio.lowlevel.notify_closing(self._source.fileno())

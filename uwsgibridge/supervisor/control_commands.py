@@ -1,0 +1,107 @@
+"""What a supervisor does when an operator asks, over the control socket or by a signal."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+import trio
+
+from uwsgibridge._version import __version__
+from uwsgibridge.control.server import CommandFailed
+from uwsgibridge.supervisor.fleet import Fleet
+from uwsgibridge.supervisor.worker_process import STATUS_SECONDS, WorkerProcess
+from uwsgibridge.system.backlog import connections_waiting
+from uwsgibridge.system.process_figures import cpu_seconds, rss_bytes
+from uwsgibridge.telemetry.stacks import stacks_of_threads
+
+
+class ControlCommands:
+    """Carries out the commands of `uwsgibridge.control.server`.
+
+    Args:
+        name: what is served, for people.
+        fleet: the workers.
+        stop: begins the stop, for the reason that it is given.
+    """
+
+    def __init__(self, name: str, fleet: Fleet, stop: Callable[[str], None]) -> None:
+        self._name = name
+        self._fleet = fleet
+        self._stop = stop
+
+    async def status(self) -> dict[str, Any]:
+        """Tell how the supervisor and its workers are."""
+        async with trio.open_nursery() as nursery:
+            for generation in self._fleet.generations:
+                for worker in generation.ready:
+                    nursery.start_soon(worker.heartbeat, STATUS_SECONDS)
+        workers = [
+            {
+                **worker.describe(),
+                "generation": generation.number,
+                "rss_bytes": rss_bytes(worker.pid),
+                "cpu_seconds": cpu_seconds(worker.pid),
+                "heartbeat_seconds_ago": worker.heard_seconds_ago,
+            }
+            for generation in self._fleet.generations
+            for worker in generation.workers.values()
+        ]
+        return {
+            "version": __version__,
+            "pid": os.getpid(),
+            "name": self._name,
+            "started_seconds_ago": round(monotonic() - self._fleet.started_at, 3),
+            "state": self._fleet.state,
+            "generation": self._fleet.current.number,
+            "workers_wanted": self._fleet.wanted,
+            "listening": [
+                {"address": str(it.address), "waiting": connections_waiting(it.socket)}
+                for it in self._fleet.sockets
+            ],
+            "requests": self._fleet.tally.requests + sum(it["requests"] or 0 for it in workers),
+            "recycled": self._fleet.tally.recycled,
+            "crashed": self._fleet.tally.crashed,
+            "workers": workers,
+        }
+
+    async def reload(self) -> dict[str, Any]:
+        """Bring up new workers with new code, and return when they serve."""
+        self._fleet.ask_for_reload("control socket")
+        mine = self._fleet.reloads_asked
+        await self._fleet.wait_for(lambda: self._fleet.reloads_done >= mine or self._fleet.ends())
+        if self._fleet.ends():
+            raise CommandFailed("the supervisor stops")
+        if self._fleet.reload_failed:
+            raise CommandFailed("the new code does not come up, the old goes on; the log says why")
+        return {"reloaded": True, "generation": self._fleet.current.number}
+
+    async def scale(self, workers: int) -> dict[str, Any]:
+        """Change the number of workers."""
+        if not self._fleet.least <= workers <= self._fleet.most:
+            raise CommandFailed(f"workers is from {self._fleet.least} to {self._fleet.most} here")
+        self._fleet.want(workers, "control socket")
+        return {"workers_wanted": self._fleet.wanted}
+
+    async def stop(self) -> dict[str, Any]:
+        """Begin the graceful stop."""
+        if not self._fleet.is_stopping:
+            self._stop("control socket")
+        return {"stopping": True}
+
+    async def stacks(self) -> dict[str, Any]:
+        """Give the stacks of all processes."""
+        own = "\n".join(stacks_of_threads())
+        processes: list[dict[str, Any]] = [{"pid": os.getpid(), "role": "supervisor", "stack": own}]
+
+        async def ask(worker: WorkerProcess) -> None:
+            stack = await worker.stacks()
+            processes.append({"pid": worker.pid, "role": "worker", "stack": stack})
+
+        async with trio.open_nursery() as nursery:
+            for generation in self._fleet.generations:
+                for worker in list(generation.workers.values()):
+                    nursery.start_soon(ask, worker)
+        return {"processes": processes}

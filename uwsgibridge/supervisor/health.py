@@ -1,0 +1,230 @@
+"""Looks after workers: whether they answer, grow too large, have served long enough, are too many or too few."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Callable
+from time import monotonic
+from typing import Any, Final
+
+import trio
+
+from uwsgibridge.supervisor.fleet import END_MARGIN_SECONDS, Fleet
+from uwsgibridge.supervisor.generation import Generation
+from uwsgibridge.supervisor.recycling import Candidate, RecyclingPolicy
+from uwsgibridge.supervisor.scaling import Load, ScalingPolicy
+from uwsgibridge.supervisor.worker_process import WorkerProcess
+from uwsgibridge.system.backlog import connections_waiting
+from uwsgibridge.system.process_figures import rss_bytes
+
+# Between two looks at the workers: a question to each, its memory, the backlog.
+_BEAT_SECONDS: Final = 1.0
+
+# For a template to fork, which takes milliseconds. Until it is known that it does not, who has ended is not
+# replaced.
+_FORK_SECONDS: Final = 5.0
+
+
+class HealthChecks:
+    """Looks at all workers again and again, and does what that calls for.
+
+    Args:
+        fleet: the workers.
+        policy: when one is replaced, and when it is killed.
+        nursery: for what takes longer than a look.
+        may_reap: whether what ends now is nobody's; else somebody waits for it.
+    """
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        policy: RecyclingPolicy,
+        nursery: trio.Nursery,
+        may_reap: Callable[[], bool],
+    ) -> None:
+        settings = fleet.settings
+        self._fleet = fleet
+        self._log = fleet.log
+        self._policy = policy
+        self._nursery = nursery
+        self._may_reap = may_reap
+        self._scaling = (
+            ScalingPolicy(
+                fleet.least,
+                fleet.most,
+                queue_seconds=settings.scale_queue_seconds,
+                grow_after_seconds=settings.scale_up_seconds,
+                idle_seconds=settings.scale_idle_seconds,
+            )
+            if fleet.follows_load
+            else None
+        )
+
+    async def run(self) -> None:
+        """Look after them, until cancelled."""
+        while True:
+            for generation in self._fleet.generations:
+                for worker in list(generation.workers.values()):
+                    self._look_at(worker)
+            self._look_at_template(self._fleet.current)
+            self._consider_recycling()
+            self._consider_scaling()
+            if os.getpid() == 1 and self._may_reap():
+                self._reap_orphans()
+            with trio.move_on_after(_BEAT_SECONDS):
+                await self._fleet.wait_for(self._somebody_has_enough)
+
+    def _somebody_has_enough(self) -> bool:
+        return self._may_recycle() and any(
+            (it.has_enough or it.unfit) and self._reason_to_recycle(it) is not None
+            for it in self._fleet.current.ready
+        )
+
+    def _look_at(self, worker: WorkerProcess) -> None:
+        if worker.is_doomed:
+            return
+        settings = self._fleet.settings
+        start_seconds = settings.lifespan_timeout_seconds + END_MARGIN_SECONDS
+        reason = self._policy.reason_to_kill(rss_bytes(worker.pid))
+        if reason is not None:
+            self._kill(worker, "killing worker", reason=reason)
+        elif worker.stopping_seconds > self._patience_seconds(worker):
+            self._kill(
+                worker,
+                "killing worker: it does not end",
+                option="--graceful-timeout-seconds",
+            )
+        elif not worker.is_ready and worker.age_seconds > start_seconds:
+            self._kill(
+                worker,
+                "killing worker: it is not ready in time",
+                option="--lifespan-timeout-seconds",
+            )
+        elif (
+            worker.is_ready
+            and not worker.is_stopping
+            and 0 < settings.heartbeat_timeout_seconds < worker.silent_seconds
+        ):
+            worker.is_doomed = True
+            self._nursery.start_soon(self._kill_stuck, worker)
+        elif worker.is_ready:
+            worker.ask()
+
+    def _patience_seconds(self, worker: WorkerProcess) -> float:
+        """How long it may take to end; one whose loop stands still is not about to shut down."""
+        stands_still = worker.silent_seconds > END_MARGIN_SECONDS
+        return self._fleet.end_seconds() if stands_still else self._fleet.end_seconds(worker)
+
+    def _kill(self, worker: WorkerProcess, event: str, **why: Any) -> None:
+        self._log.error(event, worker=worker.pid, **why)
+        worker.is_doomed = True
+        worker.signal(signal.SIGKILL)
+
+    async def _kill_stuck(self, worker: WorkerProcess) -> None:
+        seconds = worker.silent_seconds
+        stack = await worker.dump()
+        if not worker.silent_seconds:
+            worker.is_doomed = False  # it was this process, or the machine, that stood still
+            return
+        self._kill(
+            worker,
+            "killing worker: it does not answer",
+            seconds=round(seconds, 1),
+            option="--heartbeat-timeout-seconds",
+            stack=stack,
+        )
+
+    def _look_at_template(self, generation: Generation) -> None:
+        if generation.owing_seconds > _FORK_SECONDS:
+            self._log.error("killing template: it does not fork", template=generation.template_pid)
+            generation.signal_template(signal.SIGKILL)
+
+    def _consider_recycling(self) -> None:
+        now = monotonic()
+        candidates = []
+        for worker in self._fleet.current.running:
+            if worker.is_ready and self._reason_to_recycle(worker) is not None:
+                worker.due_since = worker.due_since or now
+                candidates.append(Candidate(worker.pid, worker.due_since))
+            else:
+                worker.due_since = None
+        if self._may_recycle():
+            chosen = self._policy.choose(candidates)
+            if chosen is not None:
+                self._fleet.recycled = self._fleet.current.workers[chosen]
+                self._nursery.start_soon(self._recycle, self._fleet.current, self._fleet.recycled)
+
+    def _may_recycle(self) -> bool:
+        fleet = self._fleet
+        return fleet.recycled is None and not fleet.is_reloading and not fleet.ends()
+
+    def _reason_to_recycle(self, worker: WorkerProcess) -> str | None:
+        if worker.unfit:
+            return worker.unfit
+        told = worker.figures.requests if worker.figures is not None else 0
+        return self._policy.reason_to_recycle(
+            worker.limits,
+            requests=max(told, worker.limits.requests) if worker.has_enough else told,
+            age_seconds=worker.age_seconds,
+            rss_bytes=rss_bytes(worker.pid) if self._policy.max_rss_bytes else None,
+        )
+
+    async def _recycle(self, generation: Generation, worker: WorkerProcess) -> None:
+        """Replace a worker: the new one comes first, then the old one drains."""
+        reason = self._reason_to_recycle(worker)
+        self._log.info("recycling worker", worker=worker.pid, reason=reason)
+        self._fleet.note_change()
+
+        def is_moot() -> bool:
+            return (
+                generation is not self._fleet.current
+                or self._fleet.is_reloading
+                or self._fleet.ends()
+                or generation.workers.get(worker.pid) is not worker
+            )
+
+        limit = self._fleet.settings.lifespan_timeout_seconds + END_MARGIN_SECONDS
+        with trio.move_on_after(limit) as waiting:
+            await self._fleet.wait_for(
+                lambda: len(generation.ready) > self._fleet.wanted or is_moot()
+            )
+        if waiting.cancelled_caught:
+            self._log.error("worker goes on: no other comes up", worker=worker.pid)
+        elif not is_moot():
+            self._fleet.tally.recycled += 1
+            worker.stop()
+            with trio.move_on_after(self._fleet.end_seconds(worker) + END_MARGIN_SECONDS):
+                await self._fleet.wait_for(lambda: generation.workers.get(worker.pid) is not worker)
+        self._fleet.recycled = None
+        self._fleet.note_change()
+
+    def _consider_scaling(self) -> None:
+        if self._scaling is None or self._fleet.is_reloading or self._fleet.ends():
+            return
+        ready = self._fleet.current.ready
+        figures = [it.figures for it in ready if it.figures is not None]
+        # One that is being replaced and its successor count once.
+        count = min(len(ready), self._fleet.wanted)
+        load = Load(
+            workers=count,
+            starting=self._fleet.wanted - count,
+            waiting=sum(connections_waiting(it.socket) or 0 for it in self._fleet.sockets),
+            queue_seconds=max((it.queue_seconds for it in ready), default=0.0),
+            in_flight=sum(it.in_flight for it in figures),
+            capacity=sum(it.capacity for it in figures),
+        )
+        step = self._scaling.decide(load, monotonic())
+        if step is not None:
+            self._fleet.want(step.workers, step.reason)
+
+    def _reap_orphans(self) -> None:
+        """Take leave of processes that others have left to us, as the first process has to."""
+        templates = {it.template_pid for it in self._fleet.generations}
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+                if ended is None or ended.si_pid in templates:
+                    return  # whose thread waits for it already
+                os.waitpid(ended.si_pid, 0)

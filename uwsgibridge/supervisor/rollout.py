@@ -1,0 +1,244 @@
+"""Generations of workers, one after the other: brought up, kept at their number, replaced, drained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import trio
+
+from uwsgibridge.connection.sockets import ListeningSocket
+from uwsgibridge.supervisor.fleet import END_MARGIN_SECONDS, Fleet
+from uwsgibridge.supervisor.generation import Generation, GenerationContext
+
+# Before a template whose code does not come up is tried again by itself.
+_BROKEN_TEMPLATE_SECONDS: Final = 10.0
+
+
+class Rollout:
+    """Sees to the generations of a fleet.
+
+    Args:
+        app_name: the application as ``module:attribute``, if any beside the mounts.
+        fleet: the workers.
+        lifeline: a descriptor whose end of file tells workers that the supervisor is gone.
+        context: what all generations share.
+        nursery: for drains.
+    """
+
+    def __init__(
+        self,
+        app_name: str | None,
+        fleet: Fleet,
+        lifeline: int,
+        context: GenerationContext,
+        nursery: trio.Nursery,
+    ) -> None:
+        self._app_name = app_name
+        self._fleet = fleet
+        self._log = fleet.log
+        self._lifeline = lifeline
+        self._context = context
+        self._nursery = nursery
+
+    def start(self) -> Generation:
+        """Begin a generation, without a worker yet.
+
+        Raises:
+            OSError: no process can be started.
+        """
+        number = max((it.number for it in self._fleet.generations), default=0) + 1
+        generation = Generation.start(
+            number,
+            self._app_name,
+            self._fleet.settings,
+            self._fleet.sockets,
+            self._lifeline,
+            self._context,
+        )
+        self._fleet.generations.append(generation)
+        return generation
+
+    async def bring_up(self, generation: Generation) -> bool:
+        """Start the wanted number of workers; False where one ends before it is ready."""
+        # One alone first: an application that can't be loaded says so once.
+        return await self._fork_until(generation, 1) and await self._fork_until(
+            generation, self._fleet.wanted
+        )
+
+    async def keep_up(self) -> None:
+        """Replace what ends and follow the wanted number, until it is time to stop."""
+        while not self._fleet.ends():
+            changed = self._fleet.changed
+            current = self._fleet.current
+            # One that is recycled is there beside its successor.
+            wanted = (
+                self._fleet.wanted
+                + (self._fleet.recycled in current.running)
+                - self._fleet.taken_over
+            )
+            missing = wanted - current.expected
+            if missing < 0 and current.running:
+                current.stop_one()
+                continue
+            if current.has_ended:
+                if not self._fleet.is_reloading and not self._fleet.reload_reason:
+                    self._fleet.ask_for_reload("the template has ended")
+            elif missing > 0:
+                if current.backoff.reason:
+                    await self._back_off(current)
+                    continue
+                for _ in range(missing):
+                    if not current.fork():
+                        break
+            elif len(current.ready) == current.expected:
+                current.backoff.note_all_ready()
+            await changed.wait()
+
+    async def reload_when_asked(self) -> None:
+        """Replace the current generation whenever that is asked for, until cancelled."""
+        while True:
+            await self._fleet.wait_for(
+                lambda: bool(self._fleet.reload_reason) and not self._fleet.ends()
+            )
+            reason, self._fleet.reload_reason = self._fleet.reload_reason, ""
+            serves = self._fleet.reloads_asked
+            self._log.info("reloading: new workers come up first", reason=reason)
+            self._fleet.notifier.reloading()
+            self._fleet.reload_failed = not await self._replace_generation()
+            self._fleet.notifier.ready(self._fleet.summary)
+            self._fleet.reloads_done = serves
+            self._fleet.note_change()
+            if self._fleet.reload_failed and self._fleet.current.has_ended:
+                # Nothing can be forked any more, and what is loaded is broken: not too often.
+                await trio.sleep(_BROKEN_TEMPLATE_SECONDS)
+
+    async def leave(self, sockets: Sequence[ListeningSocket]) -> None:
+        """Listen no more at addresses that are not wanted; what waits there is served by those who did."""
+        # As at a stop: whoever else has a descriptor closes it before the workers look for the last time.
+        ours = [it.socket.fileno() for it in sockets if not it.is_inherited]
+        if ours:
+            async with trio.open_nursery() as leaving:
+                for generation in self._fleet.generations:
+                    leaving.start_soon(generation.leave_sockets, ours)
+        for listening in sockets:
+            self._log.info("no longer listening", address=str(listening.address))
+            listening.close()
+        if ours:
+            for begins in (False, True):
+                for generation in self._fleet.generations:
+                    generation.tell_leave(begins=begins)
+
+    async def drain(self, generations: Sequence[Generation]) -> None:
+        """Ask all workers to end, wait for them, and end their templates."""
+        drained = list(generations)
+
+        def are_over() -> bool:
+            return all(it.is_over for it in drained)
+
+        # Those that somebody else has made are accepted from again by who comes next.
+        is_last = self._fleet.is_stopping and not any(it.is_inherited for it in self._fleet.sockets)
+        if self._fleet.is_stopping:
+            # Nginx is refused at once, and tries another server. Before the workers look into the backlog
+            # for the last time: what came into it after that would be lost.
+            async with trio.open_nursery() as closing:
+                for generation in drained:
+                    closing.start_soon(generation.close_sockets)
+            for listening in self._fleet.sockets:
+                listening.close()
+        if is_last:
+            # All of them, before the first one refuses for all: the others then know why.
+            for generation in drained:
+                generation.tell_last()
+        for generation in drained:
+            generation.stop_workers()
+        workers = [worker for it in drained for worker in it.workers.values()]
+        with trio.move_on_after(self._fleet.end_seconds(*workers)):
+            await self._fleet.wait_for(lambda: are_over() or self._fleet.is_hurried)
+            with trio.move_on_after(END_MARGIN_SECONDS):
+                await self._fleet.wait_for(are_over)
+        for generation in drained:
+            generation.kill_workers()
+        with trio.move_on_after(END_MARGIN_SECONDS):
+            await self._fleet.wait_for(are_over)  # what they held is reported
+        for generation in drained:
+            await generation.end()
+            if generation in self._fleet.generations:
+                self._fleet.generations.remove(generation)
+            if not self._fleet.is_stopping:
+                self._log.info("generation has ended", generation=generation.number)
+        self._fleet.note_change()
+
+    async def _replace_generation(self) -> bool:
+        """Bring up a new generation and drain the one before; False where that fails."""
+        self._fleet.is_reloading = True
+        try:
+            old = self._fleet.current
+            try:
+                new = self.start()
+            except OSError as error:
+                self._log.error("reload failed: no process can be started", reason=str(error))
+                return False
+            came_up = (
+                await self._chain(old, new)
+                if self._fleet.settings.reload_mode == "chain"
+                else await self.bring_up(new)
+            )
+            if not came_up:
+                if not self._fleet.ends():
+                    self._log.error("reload failed: the old code goes on")
+                    self._nursery.start_soon(self.drain, [new])
+                return False
+            self._fleet.current = new
+            self._log.info("reloaded", workers=len(new.ready), generation=new.number)
+            self._nursery.start_soon(self.drain, [old])
+            return True
+        finally:
+            self._fleet.taken_over = 0
+            self._fleet.is_reloading = False
+            self._fleet.note_change()
+
+    async def _chain(self, old: Generation, new: Generation) -> bool:
+        """Bring up one worker after the other, and take an old one away for each."""
+        while len(new.ready) < self._fleet.wanted:
+            if not await self._fork_until(new, len(new.ready) + 1):
+                return False
+            self._fleet.taken_over = len(new.ready)
+            self._fleet.note_change()  # the old generation keeps up with fewer
+            with trio.move_on_after(self._fleet.end_seconds(*old.workers.values())):
+                await self._fleet.wait_for(
+                    lambda: (
+                        len(old.workers) <= max(0, self._fleet.wanted - self._fleet.taken_over)
+                        or self._fleet.ends()
+                    )
+                )
+        return True
+
+    async def _fork_until(self, generation: Generation, count: int) -> bool:
+        limit = self._fleet.settings.lifespan_timeout_seconds + END_MARGIN_SECONDS
+        with trio.move_on_after(limit):
+            while not generation.has_failed and not self._fleet.ends():
+                if len(generation.ready) >= count:
+                    return True
+                if generation.backoff.reason:
+                    await self._back_off(generation)
+                    continue
+                changed = self._fleet.changed
+                # Anew, too, for one that was killed when it was ready.
+                for _ in range(count - generation.expected):
+                    if not generation.fork():
+                        break
+                await changed.wait()
+            return False
+        self._log.error("workers are not ready in time", option="--lifespan-timeout-seconds")
+        return False
+
+    async def _back_off(self, generation: Generation) -> None:
+        """Wait: workers have ended right away, and the next one probably does, too."""
+        current, reason = self._fleet.current, generation.backoff.reason
+        seconds = generation.backoff.take_pause()
+        self._log.warning("next worker", in_seconds=seconds, reason=reason)
+        with trio.move_on_after(seconds):
+            await self._fleet.wait_for(
+                lambda: self._fleet.ends() or self._fleet.current is not current
+            )

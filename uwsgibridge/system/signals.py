@@ -1,0 +1,24 @@
+"""The signals that a server takes, all of its processes together."""
+
+from __future__ import annotations
+
+import signal
+from typing import Final
+
+
+def disregard(_number: int, _frame: object) -> None:
+    """Do nothing at a signal: programs that the application starts would inherit SIG_IGN."""
+
+
+SERVER_SIGNALS: Final = frozenset(
+    {
+        signal.SIGTERM,
+        signal.SIGINT,
+        signal.SIGHUP,
+        signal.SIGQUIT,
+        signal.SIGUSR1,
+        signal.SIGUSR2,
+        signal.SIGTTIN,
+        signal.SIGTTOU,
+    }
+)

@@ -1,0 +1,174 @@
+"""What systemd and a service say to each other: notifications, the watchdog, inherited sockets.
+
+A notification is one datagram of ``NAME=value`` lines (sd_notify(3)), a watchdog is one that comes
+again and again (sd_watchdog_enabled(3)), and inherited sockets are the descriptors from 3 on
+(sd_listen_fds(3)). That much is spoken here, without a library.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import socket
+import time
+from collections.abc import Iterable, Mapping, MutableMapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from uwsgibridge.errors import SettingsError
+
+_NOTIFY_VARIABLES: Final = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
+_LISTEN_VARIABLES: Final = ("LISTEN_PID", "LISTEN_PIDFDID", "LISTEN_FDS", "LISTEN_FDNAMES")
+
+# SD_LISTEN_FDS_START.
+_FIRST_DESCRIPTOR: Final = 3
+
+# systemd ignores a message over 4,096 bytes as a whole; a character has up to four.
+_MAX_STATUS_CHARACTERS: Final = 1000
+
+# Below 2**64, which to systemd is no end at all.
+_WHOLE_NUMBER: Final = re.compile(r"[0-9]{1,19}")
+
+
+@dataclass(frozen=True, slots=True)
+class Notifier:
+    """Tells systemd how its service is; without one that listens, does nothing.
+
+    A message that can't be delivered at once is dropped: no method waits or raises, for that would
+    be no reason to stop serving.
+
+    Attributes:
+        address: of systemd's socket; None where there is none.
+        watchdog_seconds: how often `watchdog` is to be called, twice in the time after which systemd
+            gives the service up; None where it does not watch.
+        variables: what was taken out of the environment.
+    """
+
+    address: str | None = None
+    watchdog_seconds: float | None = None
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+    @staticmethod
+    def from_environment(environ: MutableMapping[str, str]) -> Notifier:
+        """Take systemd's variables, so that no process started later speaks to it.
+
+        Args:
+            environ: such as `os.environ`; loses the variables.
+
+        Raises:
+            SettingsError: ``WATCHDOG_USEC`` is not a time.
+        """
+        variables = _take(environ, _NOTIFY_VARIABLES)
+        address = _parse_address(variables.get("NOTIFY_SOCKET", ""))
+        seconds = _parse_watchdog(variables) if address is not None else None
+        return Notifier(address, seconds, variables)
+
+    def restore(self, environ: MutableMapping[str, str]) -> None:
+        """Put the variables back, for a program that is to take this process over by exec."""
+        environ.update(self.variables)
+
+    def ready(self, status: str) -> None:
+        """Say that requests are served, after the start or after a reload, however that went."""
+        self._send("READY=1", _assign_status(status))
+
+    def reloading(self) -> None:
+        """Say that a reload has begun; systemd then waits for `ready`."""
+        # By the time, Type=notify-reload tells this reload from an earlier one (systemd.service(5)).
+        microseconds = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+        self._send("RELOADING=1", f"MONOTONIC_USEC={microseconds}")
+
+    def stopping(self) -> None:
+        """Say that the service drains and will end."""
+        self._send("STOPPING=1")
+
+    def status(self, text: str) -> None:
+        """Set the line that ``systemctl status`` shows."""
+        self._send(_assign_status(text))
+
+    def watchdog(self) -> None:
+        """Say that the service is alive."""
+        self._send("WATCHDOG=1")
+
+    def _send(self, *assignments: str) -> None:
+        if self.address is None:
+            return
+        message = "\n".join(assignments).encode("utf-8", "replace")
+        with (
+            contextlib.suppress(OSError),
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender,
+        ):
+            sender.setblocking(False)
+            sender.sendto(message, self.address)
+
+
+def inherited_sockets(environ: MutableMapping[str, str]) -> list[int]:
+    """Take over the sockets on which systemd has listened for this process (socket activation).
+
+    Programs started later inherit none of them, unless they are named.
+
+    Args:
+        environ: such as `os.environ`; loses the variables, also those meant for another process.
+
+    Returns:
+        Their descriptors, which the caller closes, in the order of the socket unit.
+
+    Raises:
+        SettingsError: the variables are not what sd_listen_fds(3) describes, or promise a descriptor
+            that is not open.
+    """
+    variables = _take(environ, _LISTEN_VARIABLES)
+    if "LISTEN_PID" not in variables or "LISTEN_FDS" not in variables:
+        return []
+    if _parse_number(variables, "LISTEN_PID") != os.getpid():
+        return []
+    end = _FIRST_DESCRIPTOR + _parse_number(variables, "LISTEN_FDS")
+    descriptors = []
+    for descriptor in range(_FIRST_DESCRIPTOR, end):
+        try:
+            os.set_inheritable(descriptor, False)
+        except OSError:
+            raise SettingsError(
+                f"LISTEN_FDS={variables['LISTEN_FDS']}, but descriptor {descriptor} is not open; "
+                "unset it, or have systemd set it with a socket unit"
+            ) from None
+        descriptors.append(descriptor)
+    return descriptors
+
+
+def _take(environ: MutableMapping[str, str], names: Iterable[str]) -> dict[str, str]:
+    return {name: environ.pop(name) for name in names if name in environ}
+
+
+def _parse_address(text: str) -> str | None:
+    match text[:1]:
+        case "/":
+            return text
+        case "@":
+            return "\0" + text[1:]
+        case _:  # "vsock:", by which a virtual machine speaks to its host
+            return None
+
+
+def _parse_watchdog(variables: Mapping[str, str]) -> float | None:
+    if "WATCHDOG_USEC" not in variables:
+        return None
+    if variables.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+        return None
+    microseconds = _parse_number(variables, "WATCHDOG_USEC")
+    if microseconds == 0:
+        raise SettingsError("WATCHDOG_USEC=0 is no time; unset it, or set WatchdogSec= in the unit")
+    return microseconds / 2_000_000
+
+
+def _parse_number(variables: Mapping[str, str], name: str) -> int:
+    text = variables[name]
+    if not _WHOLE_NUMBER.fullmatch(text):
+        raise SettingsError(
+            f"{name}={text!r} is not a whole number; unset it, or let systemd set it"
+        )
+    return int(text)
+
+
+def _assign_status(text: str) -> str:
+    return "STATUS=" + " ".join(text.split())[:_MAX_STATUS_CHARACTERS]

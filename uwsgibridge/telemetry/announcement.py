@@ -1,0 +1,49 @@
+"""What a start says of itself: the first line that somebody looks for in a log."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import platform
+from collections.abc import Sequence
+
+from uwsgibridge._version import __version__
+from uwsgibridge.config.settings import Settings, option_name
+from uwsgibridge.connection.sockets import ListeningSocket
+from uwsgibridge.telemetry.logs import Logger
+
+
+def announce(
+    app_name: str | None,
+    settings: Settings,
+    logger: Logger,
+    sockets: Sequence[ListeningSocket],
+) -> None:
+    """Log one event: what serves, as which process, and where.
+
+    The interface of an application and the event loop are known once it is loaded: each worker says them.
+
+    Args:
+        app_name: as on the command line; None where there are mounts alone.
+        settings: in force.
+        logger: where to.
+        sockets: that are open.
+    """
+    logger.info(
+        "started",
+        version=__version__,
+        python=platform.python_version(),
+        pid=os.getpid(),
+        workers=settings.workers,
+        app=", ".join([*([app_name] if app_name else []), *settings.mount]),
+        addresses=[str(it.address) for it in sockets],
+    )
+    defaults = Settings()
+    logger.debug(
+        "options that are not the default",
+        **{
+            option_name(one.name): getattr(settings, one.name)
+            for one in dataclasses.fields(settings)
+            if getattr(settings, one.name) != getattr(defaults, one.name)
+        },
+    )

@@ -1,0 +1,387 @@
+"""How what goes wrong with an application is told: to the operator in the log, to the client."""
+
+from __future__ import annotations
+
+from time import monotonic
+from types import TracebackType
+from typing import Final
+
+from uwsgibridge.protocol.errors import InvalidResponse, ProtocolError
+from uwsgibridge.protocol.request import Request
+from uwsgibridge.protocol.response import Response, body_size, status_line
+from uwsgibridge.telemetry.access_log import Access, AccessSink
+from uwsgibridge.telemetry.causes import is_due_to_disconnect
+from uwsgibridge.telemetry.counters import Counters
+from uwsgibridge.telemetry.logs import Logger
+from uwsgibridge.telemetry.stacks import own_traceback, place_of
+
+_SENTENCES: Final = {
+    403: "The WebSocket was refused.",
+    408: "The request's body did not arrive in time.",
+    500: "The application failed. The server's log says why.",
+    503: "The server is stopping.",
+    504: "The application did not answer in time.",
+}
+
+# Of an exception's message beside its traceback, which has all of it.
+_MESSAGE_CHARACTERS: Final = 500
+
+# Where it is found that an application broke a rule.
+_RULES: Final = ("uwsgibridge.hosts.", "uwsgibridge.protocol.")
+
+
+class Reporter:
+    """Logs and counts for one host.
+
+    Args:
+        app_name: how the application is called in the log.
+        logger: where to.
+        counters: the worker's.
+        frontend_buffer_bytes: the size over which a head makes nginx answer 502.
+        access_log: where each request is written, if anywhere.
+    """
+
+    def __init__(
+        self,
+        app_name: str,
+        logger: Logger,
+        counters: Counters,
+        frontend_buffer_bytes: int,
+        access_log: AccessSink | None = None,
+    ) -> None:
+        self.log = logger.bind(app=app_name)
+        self.counters = counters
+        self._frontend_buffer_bytes = frontend_buffer_bytes
+        self.logs_access = access_log is not None
+        self._access_log = access_log
+        self._warnings: set[str] = set()
+
+    def application_failed(
+        self, request: Request, response: Response, error: BaseException
+    ) -> None:
+        """Say that the application failed, once, with its traceback and none of our frames.
+
+        Args:
+            request: what was asked.
+            response: as far as it has come, which is what the client saw.
+            error: what the application raised, or the rule that it broke.
+        """
+        self.counters.app_errors += 1
+        if response.complete:
+            outcome = "the answer was complete"
+        else:
+            outcome = "connection broken" if response.head_sent else "answered 500"
+        self._failed(request, error, outcome)
+
+    def websocket_failed(self, request: Request, error: BaseException, *, outcome: str) -> None:
+        """Say that the application failed in a WebSocket, as `application_failed` does."""
+        self.counters.app_errors += 1
+        self._failed(request, error, outcome)
+
+    def refused(self, request: Request, error: ProtocolError) -> None:
+        """Say that a request was refused before the application saw it."""
+        self.counters.count_refusal(error.reason)
+        self.log.warning(
+            "refused",
+            **_about(request),
+            reason=error.reason,
+            detail=str(error),
+            status=error.status,
+        )
+
+    def client_gone(self) -> None:
+        """Count a client that went away; that is not an error, and not worth a line."""
+        self.counters.client_gone += 1
+
+    def request_lost(self, request: Request, *, stack: str) -> None:
+        """Say that the task of a request goes on, although it was cancelled."""
+        self.log.error(
+            "request goes on although its task was cancelled",
+            **_about(request),
+            stack=stack,
+            hint="the application swallows the cancellation, or shields itself from it",
+        )
+
+    def lost_request_ended(self, request: Request) -> None:
+        """Say that such a request has ended."""
+        self.log.info("request has ended after all", **_about(request))
+
+    def ended_after_deadline(self, request: Request, error: BaseException) -> None:
+        """Take note of what an application raised after its request was ended at its deadline."""
+        self._failed_late("application failed after its deadline", request, error)
+
+    def ended_after_client(self, request: Request, error: BaseException) -> None:
+        """Take note of what an application raised after its client had left.
+
+        Because of that it is no news; a failure that shows only then is told in one line.
+        """
+        self._failed_late("application failed after its client had gone", request, error)
+
+    def _failed_late(self, event: str, request: Request, error: BaseException) -> None:
+        if is_due_to_disconnect(error):
+            return
+        self.log.warning(
+            event,
+            **_about(request),
+            detail=describe_error(error),
+            where=place_of(error),
+        )
+
+    def body_stalled(self, request: Request, response: Response, *, failure_status: int) -> None:
+        """Say, when the request is over, that its body stopped arriving.
+
+        Args:
+            request: what was asked.
+            response: of the application, which may have made something of its own of it.
+            failure_status: of the answer that was sent in its place, or 0.
+        """
+        if failure_status:
+            outcome = f"answered {failure_status}"
+        elif response.complete:
+            outcome = f"the application answered {response.status}"
+        else:
+            outcome = "connection broken"
+        self.counters.count_refusal("body_timeout")
+        self.log.warning(
+            "request body did not arrive in time",
+            **_about(request),
+            option="--body-timeout-seconds",
+            outcome=outcome,
+        )
+
+    def reader_stalled(self, request: Request) -> None:
+        """Say that nginx stopped taking the answer."""
+        self.counters.count_refusal("write_timeout")
+        self.log.warning(
+            "answer was not taken in time",
+            **_about(request),
+            option="--write-timeout-seconds",
+            outcome="connection broken",
+        )
+
+    def websocket_unheard(self, request: Request) -> None:
+        """Count a WebSocket through which nothing ever came; say once what that may mean."""
+        self.counters.count_refusal("websocket_unheard")
+        self._warn_once(
+            "a WebSocket's client was never heard of after its handshake",
+            path=request.path,
+            frontend=request.vars.get("SERVER_SOFTWARE") or "unknown: it sends no SERVER_SOFTWARE",
+            option="--websocket-first-sign-seconds",
+            hint="its client may be gone; or something between hands the answer 101 on as an ordinary one, "
+            "as Apache's mod_proxy_uwsgi and lighttpd's mod_scgi do: let Nginx pass WebSockets to the bridge",
+        )
+
+    def request_overdue(
+        self, request: Request, *, seconds: float, thread: str, stack: str, outcome: str
+    ) -> None:
+        """Say that a request took too long, where its thread is, and what its client sees."""
+        self.counters.count_refusal("request_timeout")
+        self.log.error(
+            "request took too long",
+            **_about(request),
+            seconds=round(seconds, 3),
+            option="--request-timeout-seconds",
+            outcome=outcome,
+            thread=thread,
+            stack=stack,
+        )
+
+    def keeps_receiving(self, request: Request, *, times: int) -> None:
+        """Say that an application does nothing but ask what comes, after the end."""
+        self.counters.app_errors += 1
+        self.log.error(
+            "application receives for ever: the end was told to it, and its task is cancelled",
+            **_about(request),
+            times=times,
+            hint="end at a message of type http.disconnect or websocket.disconnect",
+        )
+
+    def thread_interrupted(self, error: BaseException) -> None:
+        """Say that something was raised in a thread from outside, while it was in code of ours."""
+        self.counters.app_errors += 1
+        self.log.error(
+            "a thread was interrupted between two steps of its own",
+            detail=describe_error(error),
+            hint="something in the application raises exceptions in other threads, such as a timeout",
+        )
+
+    def not_run(self, request: Request, answer: bytes, accepted_at: float) -> None:
+        """Count a request that was answered with 503 since nothing is left to run it."""
+        self.counters.count_refusal("stopping")
+        if self.logs_access:
+            now = monotonic()
+            self.over(
+                request,
+                status=503,
+                body_bytes=body_size(answer),
+                complete=True,
+                accepted_at=accepted_at,
+                started_at=now,
+            )
+
+    def bare_bytes(self) -> None:
+        """Say once that the application returns bytes instead of a list of them."""
+        self._warn_once(
+            "application returned bytes, which WSGI takes for an iterable of integers",
+            hint="return [body]",
+        )
+
+    def none_item(self) -> None:
+        """Say once that the application yields None, which is passed over."""
+        self._warn_once(
+            "application yielded None, which WSGI does not know: it is passed over",
+            hint="yield b''",
+        )
+
+    def unfinished_answer(self) -> None:
+        """Say once that the ASGI application does not say where its answers without a body end."""
+        self._warn_once(
+            "application returned without an http.response.body: its answer ends with its head",
+            hint="send an http.response.body without more_body",
+        )
+
+    def returned_value(self, value: object) -> None:
+        """Say once that the ASGI application returns something, which goes nowhere."""
+        self._warn_once(
+            "application returned a value, which ASGI takes no notice of",
+            returned=type(value).__name__,
+            hint="await send(...) the answer, and return nothing",
+        )
+
+    def over(
+        self,
+        request: Request,
+        *,
+        status: int,
+        body_bytes: int,
+        complete: bool,
+        accepted_at: float,
+        started_at: float,
+    ) -> None:
+        """Write a request that is over to the access log, where `logs_access` says there is one.
+
+        Args:
+            request: what was asked.
+            status: of the answer; 0 where none has left.
+            body_bytes: of its body, as far as it has left.
+            complete: whether all of it has.
+            accepted_at: when the connection was accepted, of `time.monotonic()`.
+            started_at: when the application was called.
+        """
+        if self._access_log is not None:
+            self._access_log.write(
+                Access(
+                    request=request,
+                    status=status,
+                    body_bytes=body_bytes,
+                    complete=complete,
+                    queue_seconds=started_at - accepted_at,
+                    application_seconds=monotonic() - started_at,
+                )
+            )
+
+    def check_answer(self, request: Request, response: Response) -> None:
+        """Say what is odd about an answer that was sent."""
+        if response.head_bytes > self._frontend_buffer_bytes:
+            head_bytes, name, header_bytes = response.largest_header()
+            self.log.warning(
+                "head of the answer is larger than Nginx's buffer: it answers 502",
+                **_about(request),
+                head_bytes=head_bytes,
+                largest_header=name,
+                largest_header_bytes=header_bytes,
+                option="uwsgi_buffer_size in Nginx, then --frontend-buffer-bytes",
+            )
+        if response.excess_bytes:
+            self.log.warning(
+                "body was longer than its Content-Length: the rest was cut off",
+                **_about(request),
+                excess_bytes=response.excess_bytes,
+            )
+
+    def _failed(self, request: Request, error: BaseException, outcome: str) -> None:
+        broke_a_rule = issubclass(type(error), InvalidResponse)  # isinstance() asks the exception
+        self.log.error(
+            "application broke a rule" if broke_a_rule else "application failed",
+            **_about(request),
+            outcome=outcome,
+            detail=str(error) if broke_a_rule else describe_error(error),
+            exception=application_traceback(error),
+        )
+
+    def _warn_once(self, event: str, **facts: str) -> None:
+        if event not in self._warnings:
+            self._warnings.add(event)
+            self.log.warning(event, **facts)
+
+
+def application_traceback(error: BaseException) -> str:
+    """Format what an application raised, without our frames on either side of its own.
+
+    Args:
+        error: as it was raised. Where it is our word for a broken rule, or comes from that, its
+            traceback is cut behind the line of the application that broke it. Its own class can make
+            it one that can't be shown, which is said in its place.
+    """
+    try:
+        _cut_at_rules(error)
+        return own_traceback(error)
+    except Exception as why:  # noqa: BLE001 - of the application's code, which runs in formatting
+        return f"{_class_name(error)}, whose traceback can't be shown: {_class_name(why)}"
+
+
+def _cut_at_rules(error: BaseException) -> None:
+    pending: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while pending:
+        one = pending.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        if isinstance(one, InvalidResponse):
+            _cut_behind_application(one.__traceback__)
+        pending += (one.__cause__, one.__context__)
+        if isinstance(one, BaseExceptionGroup):
+            pending += one.exceptions
+
+
+def _cut_behind_application(frame: TracebackType | None) -> None:
+    its_last = None
+    while frame is not None:
+        if not str(frame.tb_frame.f_globals.get("__name__")).startswith(_RULES):
+            its_last = frame
+        frame = frame.tb_next
+    if its_last is not None:
+        its_last.tb_next = None
+
+
+def describe_error(error: BaseException) -> str:
+    """Give an exception's class and message, the latter cut to a line's worth; whatever its class does."""
+    try:
+        message = str(error)
+    except Exception as why:  # noqa: BLE001 - of the application's code
+        return f"{_class_name(error)}, whose message can't be shown: {_class_name(why)}"
+    if len(message) > _MESSAGE_CHARACTERS:
+        message = f"{message[:_MESSAGE_CHARACTERS]}..."
+    return f"{_class_name(error)}: {message}" if message else _class_name(error)
+
+
+def _class_name(error: BaseException) -> str:
+    # As it was defined: a metaclass may have a __name__ that fails.
+    name: str = type.__dict__["__name__"].__get__(type(error))
+    return name
+
+
+def failure_answer(request: Request, status: int) -> bytes:
+    """Build the answer of one sentence that a client gets when its request failed."""
+    response = Response(request.method)
+    headers = [(b"Content-Type", b"text/plain; charset=utf-8")]
+    if status == 503:
+        headers.append((b"Retry-After", b"1"))
+    response.start(status, status_line(status), headers)
+    return b"".join(response.send(_SENTENCES[status].encode() + b"\n", last=True))
+
+
+def _about(request: Request) -> dict[str, object]:
+    # The query is left out: it is where tokens are.
+    return {"method": request.method, "path": request.path}

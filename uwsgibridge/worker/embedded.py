@@ -1,0 +1,73 @@
+"""The bridge inside another program's trio loop."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import trio
+
+from uwsgibridge.application.application import check_prefixes, describe
+from uwsgibridge.config.settings import Settings, parse_prefix
+from uwsgibridge.connection.sockets import open_sockets
+from uwsgibridge.telemetry.logs import Logger, make_logger
+from uwsgibridge.worker.worker import Worker
+
+if TYPE_CHECKING:
+    TaskStatus = trio.TaskStatus[list[str]]
+
+
+async def serve(
+    app: Callable[..., Any],
+    *,
+    bind: Sequence[str] | None = None,
+    mounts: Mapping[str, Callable[..., Any]] | None = None,
+    settings: Settings | None = None,
+    logger: Logger | None = None,
+    task_status: TaskStatus = trio.TASK_STATUS_IGNORED,
+) -> NoReturn:
+    """Serve an application to ``uwsgi_pass``, inside a trio program.
+
+    Cancel it to stop: running requests then have ``settings.graceful_timeout_seconds`` to end. An
+    ASGI application runs as trio tasks; one that needs asyncio is served by the command line.
+
+    Args:
+        app: a WSGI or ASGI application; which one is told by the callable, or by
+            ``settings.interface``.
+        bind: addresses to listen at, as on the command line; ``settings.bind`` by default.
+        mounts: further applications by path prefix, such as ``{"/admin": admin_app}``.
+        settings: everything else.
+        logger: where log events go; JSON on standard error (text on a terminal) by default.
+        task_status: `trio.Nursery.start` gets the list of bound addresses, real ports included,
+            once the application has started.
+
+    Raises:
+        BindError: an address can't be listened at.
+        ApplicationError: the ASGI application's startup failed.
+        SettingsError: an address or a prefix is not one.
+        WorkerUnfit: a WSGI request took longer than ``settings.request_timeout_seconds``, and its
+            thread can't be had back; or something has closed a listening socket.
+    """
+    settings = dataclasses.replace(settings or Settings(), workers=0)
+    if bind is not None:
+        settings = dataclasses.replace(settings, bind=tuple(bind))
+    prefixed = [("/", app), *(mounts or {}).items()]
+    applications = [
+        describe(it, settings.interface, prefix=parse_prefix(prefix)) for prefix, it in prefixed
+    ]
+    check_prefixes(applications)
+    logger = logger or make_logger()
+    worker = Worker(applications, settings, logger)
+    with open_sockets(
+        settings.bind, mode=settings.socket_mode, backlog=settings.backlog
+    ) as sockets:
+        addresses = [str(listening.address) for listening in sockets]
+
+        def ready() -> None:
+            for address in addresses:
+                logger.info("listening", address=address)
+            task_status.started(addresses)
+
+        await worker.run(sockets, ready=ready)
+    raise AssertionError("unreachable: a worker runs until it is cancelled")

@@ -1,0 +1,97 @@
+"""What an application leaves behind of its import, processes and threads, and who sees to them."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import signal
+import sys
+import threading
+from typing import Any, Final
+
+from uwsgibridge.system.process_group import end_group, signal_group
+from uwsgibridge.system.signals import SERVER_SIGNALS
+from uwsgibridge.telemetry.logs import Logger
+
+# Less than a supervisor waits for the end of a template.
+_END_SECONDS: Final = 2.0
+
+_NAMED_THREADS: Final = 10
+
+_groups: set[int] = set()
+
+
+def see_to_the_end() -> None:
+    """Have this process end in order; to be called before anything of the application is imported.
+
+    What is registered first with `atexit` runs last: all that is the application's has had its turn.
+    """
+    atexit.register(_end)
+
+
+def end_at_exit(group: int) -> None:
+    """Have a group of processes end with this one, after the application's own last words."""
+    _groups.add(group)
+
+
+def end_now(group: int) -> None:
+    """Ask a group of processes to end; what is left of it in the end is killed with this process."""
+    if signal_group(group, signal.SIGTERM):
+        _groups.add(group)
+
+
+def leave_to_the_template() -> None:
+    """Have a forked worker see to nothing that has been started in the template.
+
+    `multiprocessing` does so in children that it forks itself (``BaseProcess._bootstrap``). Else the worker
+    would wait for them at its end, and fail: "can only join a child process". Locks, connections to a
+    manager and the like are made anew in the same way.
+    """
+    _groups.clear()
+    util, process = _multiprocessing("util"), _multiprocessing("process")
+    if util is not None and process is not None:
+        process._children = set()  # noqa: SLF001 - there is no public way
+        util._finalizer_registry.clear()  # noqa: SLF001 - see above
+        util._run_after_forkers()  # noqa: SLF001 - see above
+
+
+def warn_of_threads(logger: Logger) -> None:
+    """Say which threads no worker will have: a fork has the thread that forks, and no other."""
+    names = [it.name for it in threading.enumerate() if it is not threading.main_thread()]
+    if names:
+        logger.warning(
+            "threads that the application has started as it was imported do not run in the workers: start "
+            "them in --on-fork, or leave out --preload",
+            threads=names[:_NAMED_THREADS],
+            option="--preload",
+        )
+
+
+def end_multiprocessing_later() -> None:
+    """Have `multiprocessing` wait for its processes only after they were asked to end.
+
+    It registers with `atexit` as it is imported, and waits there for processes that may never end by
+    themselves.
+    """
+    util = _multiprocessing("util")
+    if util is not None:
+        atexit.unregister(util._exit_function)  # noqa: SLF001 - there is no public way
+
+
+def _end() -> None:
+    # The interpreter puts its own handlers away later on: a signal must do nothing to an end.
+    for number in SERVER_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    util = _multiprocessing("util")
+    if util is not None:
+        with contextlib.suppress(Exception):
+            util._run_finalizers(0)  # noqa: SLF001 - managers and pools end in their own way
+    for group in _groups:
+        end_group(group, _END_SECONDS)
+    if util is not None:
+        util._exit_function()  # noqa: SLF001 - there is nobody left to wait for
+
+
+def _multiprocessing(name: str) -> Any:
+    """Give one of its modules; None where the application has not loaded it."""
+    return sys.modules.get(f"multiprocessing.{name}")

@@ -1,0 +1,539 @@
+"""Accepting connections, reading their packet, and handing each to its host.
+
+What arrives at once is read at once: one wake-up takes a batch of connections, and the packet is
+usually there when accept() returns (always on a deferred TCP socket, nearly always on a unix one),
+so a task is started only for a connection that has to be waited for.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
+from socket import SocketType
+from time import monotonic
+from typing import Final
+
+import trio
+
+from uwsgibridge.config.address import Address, DescriptorAddress
+from uwsgibridge.config.settings import Settings
+from uwsgibridge.connection import refusing
+from uwsgibridge.connection.connection import Connection
+from uwsgibridge.connection.lingering import LingeringClose
+from uwsgibridge.connection.sockets import ListeningSocket
+from uwsgibridge.hosts.host import Host
+from uwsgibridge.hosts.mounts import Mounts
+from uwsgibridge.link.flights import AWAITED, FREE, FlightRecorder
+from uwsgibridge.loop.interface import Loop
+from uwsgibridge.protocol.errors import ProtocolError
+from uwsgibridge.protocol.packet import MODIFIER_PING, PONG, PacketLimits
+from uwsgibridge.protocol.request import Request
+from uwsgibridge.protocol.response import body_size, plain_answer, refusal
+from uwsgibridge.telemetry.access_log import Access, AccessSink
+from uwsgibridge.telemetry.counters import Counters
+from uwsgibridge.telemetry.logs import Logger
+
+# Connections taken in one go, at the most, before others in this thread get their turn.
+_MAX_BATCH: Final = 32
+
+# A try to accept that finds nothing costs as much as half a request. So a batch is no longer than
+# the last ones were, and grows only after this many that were full.
+_FULL_BATCHES_TO_GROW: Final = 4
+
+# Out of descriptors or memory: the next try, unless a request that ends makes room before.
+_RETRY_SECONDS: Final = 0.1
+
+# The descriptor is no listening socket: something in this process has closed it, and the number may be another
+# file's by now. Or who shares the socket has refused for all, at a stop.
+_LOST_SOCKET: Final = frozenset(
+    {errno.EBADF, errno.ENOTSOCK, errno.EINVAL, errno.EOPNOTSUPP, errno.EFAULT}
+)
+
+# Running out of these is what a limit is raised for.
+_SHORT_OF_DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE})
+
+# These concern one connection, which is gone before it was accepted (accept(2), "Error handling").
+_LOST_CONNECTION: Final = frozenset(
+    {errno.ECONNABORTED, errno.EINTR, errno.EPROTO, errno.ENETDOWN, errno.EHOSTUNREACH}
+)
+
+
+class Listener:
+    """Accepts on all listening sockets, as long as the hosts have room.
+
+    Args:
+        loop: the event loop; everything here belongs to its thread.
+        mounts: the hosts.
+        settings: limits and deadlines.
+        lingering: ends connections that were refused.
+        counters: the worker's.
+        logger: where to say what was refused.
+        flights: where requests are recorded for as long as they are held.
+        max_requests: at how many `enough` is called; 0 is never.
+        enough: called once.
+        idle: called when, after `close`, every connection is with a host or over.
+        lost: called where nothing can be accepted on a socket any more, with it and the reason.
+        access_log: where requests are written that no host gets to see, if anywhere.
+
+    Attributes:
+        scratch: where the next packet is received.
+    """
+
+    def __init__(
+        self,
+        *,
+        loop: Loop,
+        mounts: Mounts,
+        settings: Settings,
+        lingering: LingeringClose,
+        counters: Counters,
+        logger: Logger,
+        flights: FlightRecorder,
+        max_requests: int,
+        enough: Callable[[], None],
+        idle: Callable[[], None],
+        lost: Callable[[ListeningSocket, str], None],
+        access_log: AccessSink | None = None,
+    ) -> None:
+        self._loop = loop
+        self._idle = idle
+        self._lost = lost
+        self._mounts = mounts
+        self._admissions = [host.admission for host in mounts.hosts]
+        self._lingering = lingering
+        self._counters = counters
+        self._log = logger
+        self._access_log = access_log
+        self._limits = PacketLimits(settings.max_vars_bytes, settings.max_vars)
+        self._max_body_bytes = settings.max_body_bytes
+        self._packet_timeout_seconds = settings.packet_timeout_seconds
+        self._max_waiting = settings.backlog
+        self._flights = flights
+        self._free_slots = flights.free
+        self.scratch = flights.first()
+        self._max_requests = max_requests
+        self._enough = enough
+        self._acceptors: list[_Acceptor] = []
+        self._paused = False
+        self._is_short = False  # of descriptors or memory, and said so
+        self._closed = False
+        self._leaving: set[int] = set()  # descriptors
+        # Connections whose packet is outstanding, or that were refused and are being closed.
+        self._waiting: set[Connection] = set()
+        # Requests that arrived when their host was full: a connection is accepted before it is known
+        # what it brings, and its packet may come later.
+        self._held_back: deque[tuple[Host, Connection]] = deque()
+
+    def listen(self, listening: ListeningSocket) -> None:
+        """Begin to accept on a socket."""
+        self._acceptors.append(_Acceptor(self, self._loop, listening))
+
+    async def refuse_new(self, *, is_last: bool = False) -> None:
+        """Let no new connection into the backlogs that nobody shares, before `close` looks into them.
+
+        Args:
+            is_last: as for `close`.
+        """
+        self._forget_replaced()
+        ending = [
+            it.listening
+            for it in self._acceptors
+            if is_last or not it.listening.is_inherited or self.leaves(it.listening)
+        ]
+        # Meanwhile all are served as ever.
+        for step in (refusing.admit_at_once, refusing.refuse_new):
+            seconds = max((step(it) for it in ending), default=0.0)
+            if seconds:
+                await trio.sleep(seconds)
+
+    def close(self, *, is_last: bool = False) -> None:
+        """Accept nothing any more but what waits in the backlog; what was accepted goes on.
+
+        Sockets that are ours alone are gone then, so that Nginx is refused at once and tries another
+        server; with inherited ones it goes on with those who share them.
+
+        Args:
+            is_last: whether nobody does but who ends as well, so that what waits in the backlog would be
+                lost. Nobody listens on the socket any more then, whoever has a descriptor of it.
+        """
+        self._closed = True
+        self._forget_replaced()
+        for acceptor in self._acceptors:
+            is_left = self.leaves(acceptor.listening)
+            acceptor.end(self._max_waiting, is_last=is_last or is_left)
+
+    def note_leaving(self, descriptors: Collection[int]) -> None:
+        """Take note that nobody accepts any more on some of the inherited sockets, after a last look."""
+        self._leaving |= set(descriptors)
+
+    def leaves(self, listening: ListeningSocket) -> bool:
+        """Whether that was said of a socket."""
+        address = listening.address
+        return isinstance(address, DescriptorAddress) and address.fd in self._leaving
+
+    def leave(self) -> None:
+        """Begin to leave those sockets: nothing new is let in, and then what waits there is taken."""
+        self._leave_by((refusing.admit_at_once, refusing.refuse_new))
+
+    def _leave_by(self, steps: Sequence[Callable[[ListeningSocket], float]]) -> None:
+        if self._closed:  # at a stop, which looks as well
+            return
+        self._forget_replaced()
+        left = [it for it in self._acceptors if self.leaves(it.listening)]
+        if steps:
+            seconds = max((steps[0](it.listening) for it in left), default=0.0)
+            self._loop.call_later(seconds, partial(self._leave_by, steps[1:]))
+            return
+        for acceptor in left:
+            self._acceptors.remove(acceptor)
+            acceptor.end(self._max_waiting, is_last=True)
+
+    def abandon(self) -> None:
+        """Close what has sent no whole packet yet."""
+        for connection in list(self._waiting):
+            self._loop.notify_closing(connection)
+            connection.force_close()
+        self._waiting.clear()
+
+    @property
+    def connections(self) -> list[Connection]:
+        """List the accepted connections that no host holds."""
+        return [*self._waiting, *(connection for _, connection in self._held_back)]
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether every accepted connection is with a host, or over."""
+        return not self._waiting and not self._held_back
+
+    def resume(self) -> None:
+        """Go on after a pause, where there is room again; from the loop's thread."""
+        while self._held_back:
+            host, connection = self._held_back[0]
+            if len(host.admission.in_flight) >= host.admission.limit:
+                break
+            self._held_back.popleft()
+            host.admission.in_flight.add(connection)
+            host.submit(connection)
+        if self._paused and not self._wait_for_room():
+            self._paused = False
+            if not self._closed:
+                for acceptor in self._acceptors:
+                    acceptor.resume()
+
+    def room(self) -> int:
+        """Count how many more connections may be accepted now; pauses the listener at none."""
+        room = 0 if self._held_back else self._max_waiting - len(self._waiting)
+        for admission in self._admissions:
+            room = min(room, admission.limit - len(admission.in_flight))
+        if room <= 0:
+            self._pause()
+            self.resume()  # a thread may have made room in between, and will not say so again
+        return room
+
+    def pause_for_resources(self, error: OSError) -> None:
+        """Stop accepting for a moment: the process or the machine has run out of something."""
+        if not self._is_short:
+            self._is_short = True
+            self._log.error(
+                "can't accept connections: waiting for some to end",
+                reason=os.strerror(error.errno or 0),
+                **(
+                    {"hint": "raise the limit on open files (ulimit -n)"}
+                    if error.errno in _SHORT_OF_DESCRIPTORS
+                    else {}
+                ),
+            )
+        self._pause()
+        self._loop.call_later(_RETRY_SECONDS, self.resume)
+
+    def check(self) -> None:
+        """Look whether all sockets still listen: one that was closed here may never be reported again."""
+        if not self._closed:
+            for acceptor in list(self._acceptors):
+                acceptor.check()
+
+    def give_up(self, acceptor: _Acceptor, error: OSError) -> None:
+        """Accept no more on a socket that is none any more."""
+        if acceptor in self._acceptors:
+            self._acceptors.remove(acceptor)
+            where = acceptor.abandon()
+            self._lost(
+                acceptor.listening,
+                f"nothing can be accepted at {where} any more: {os.strerror(error.errno or 0)}",
+            )
+
+    def _forget_replaced(self) -> None:
+        """Leave numbers alone that the application has given to other files since the last look."""
+        for acceptor in list(self._acceptors):
+            if acceptor.is_replaced:
+                self._acceptors.remove(acceptor)
+                acceptor.abandon()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
+
+    def take(self, connection: Connection) -> None:
+        """Begin with a connection that was just accepted."""
+        self._is_short = False
+        if not self._try_to_read(connection):
+            self._wait_for(connection)
+            connection.task = self._loop.spawn(self._wait_for_packet, connection)
+
+    def _try_to_read(self, connection: Connection) -> bool:
+        """Read what is there; True when nothing more is to be waited for."""
+        try:
+            modifier1 = connection.receive_packet(self.scratch, self._limits, self._max_body_bytes)
+        except BlockingIOError:
+            self.scratch[0] = FREE
+            return False
+        except ProtocolError as error:
+            self._refuse(connection, error)
+            return True
+        except OSError:
+            # PeerGone: a health check of plain TCP, or a client that left at once.
+            self.scratch[0] = FREE
+            connection.force_close()
+            return True
+        if modifier1 is None:
+            self.scratch[0] = FREE  # of a packet that may never be whole
+            return False
+        if modifier1 == MODIFIER_PING:
+            self._answer_ping(connection)
+            return True
+        if self._free_slots:
+            # The packet stays where it is, and the next one is received somewhere else.
+            connection.slot, self.scratch = self.scratch, self._free_slots.pop()
+        else:
+            self.scratch[0] = FREE
+        counters = self._counters
+        counters.requests += 1
+        if counters.requests == self._max_requests:
+            self._enough()
+        host = self._mounts.select(connection.request)
+        if host is None:
+            method = connection.request.method
+            answer = plain_answer(404, "No application is mounted at this path.", method=method)
+            self._answer(connection, answer, connection.request, 404)
+            counters.count_refusal("not_mounted")
+            self._flights.end(connection)
+            return True
+        admission = host.admission
+        if len(admission.in_flight) < admission.limit:
+            admission.in_flight.add(connection)
+            host.submit(connection)
+        else:
+            self._held_back.append((host, connection))
+            self._pause()
+            self.resume()
+        return True
+
+    async def _wait_for_packet(self, connection: Connection) -> None:
+        deadline = monotonic() + self._packet_timeout_seconds
+        try:
+            while True:
+                left = deadline - monotonic()
+                if left <= 0 or not await self._loop.wait_readable(connection, left):
+                    self._counters.count_refusal("packet_timeout")
+                    self._log.warning(
+                        "refused: no whole packet arrived in time",
+                        option="--packet-timeout-seconds",
+                    )
+                    connection.force_close()
+                    return
+                if self._try_to_read(connection):
+                    return
+        finally:
+            self._forget(connection)
+
+    def _refuse(self, connection: Connection, error: ProtocolError) -> None:
+        self._counters.count_refusal(error.reason)
+        request = error.request if isinstance(error.request, Request) else None
+        self._log.warning(
+            "refused",
+            # The query is left out: it is where tokens are.
+            **({"method": request.method, "path": request.path} if request else {}),
+            reason=error.reason,
+            detail=str(error),
+            status=error.status,
+            **({"option": error.option} if error.option else {}),
+        )
+        self.scratch[0] = FREE
+        answer = refusal(error, request.method if request else error.method)
+        if answer:
+            self._answer(connection, answer, request, error.status or 0)
+        else:
+            connection.force_close()
+
+    def _answer(
+        self, connection: Connection, answer: bytes, request: Request | None, status: int
+    ) -> None:
+        """Send a short answer, and close once the peer has said all that it wanted to say."""
+        try:
+            connection.send(answer)
+        except OSError:
+            connection.force_close()
+            answer, status = b"", 0
+        else:
+            self._wait_for(connection)
+            self._lingering.discard(connection, self._forget)
+        if request is not None and self._access_log is not None:
+            self._access_log.write(
+                Access(
+                    request=request,
+                    status=status,
+                    body_bytes=body_size(answer),
+                    complete=bool(answer),
+                    queue_seconds=monotonic() - connection.accepted_at,
+                    application_seconds=0.0,
+                )
+            )
+
+    def _wait_for(self, connection: Connection) -> None:
+        self._waiting.add(connection)
+        self._flights.count_connections(len(self._waiting))
+
+    def _forget(self, connection: Connection) -> None:
+        self._waiting.discard(connection)
+        self._flights.count_connections(len(self._waiting))
+        self.resume()
+        if self._closed and self.is_idle:
+            self._idle()
+
+    def _answer_ping(self, connection: Connection) -> None:
+        self._counters.pings += 1
+        try:
+            connection.send(PONG)
+            connection.close()
+        except OSError:
+            connection.force_close()
+
+    def _pause(self) -> None:
+        if not self._paused:
+            self._paused = True
+            for acceptor in self._acceptors:
+                acceptor.suspend()
+
+    def _wait_for_room(self) -> bool:
+        """Whether something is full; each such host will wake us."""
+        full = [
+            admission.wake_at(admission.resume_at)
+            for admission in self._admissions
+            if len(admission.in_flight) >= admission.limit
+        ]
+        return any(full) or bool(self._held_back) or len(self._waiting) >= self._max_waiting
+
+
+class _Acceptor:
+    """One listening socket."""
+
+    def __init__(self, listener: Listener, loop: Loop, listening: ListeningSocket) -> None:
+        self._listener = listener
+        self.listening = listening
+        self._socket = listening.socket
+        self._identity = _identity_of(listening.socket)
+        self._is_unix = listening.is_unix
+        # Plain integers: the enums of the socket module cost more than the call that they go to.
+        self._family = int(listening.socket.family)
+        # As non-blocking as MSG_DONTWAIT makes it: else the socket would take over a default timeout
+        # that an application has set for its own (socket.setdefaulttimeout).
+        self._type = int(listening.socket.type) | getattr(socket, "SOCK_NONBLOCK", 0)
+        self._batch = 1
+        self._full_batches = 0
+        watch = loop.watch(listening.socket, self._accept_batch)
+        self.suspend, self.resume, self._close_watch = watch.suspend, watch.resume, watch.close
+
+    def end(self, most: int, *, is_last: bool) -> None:
+        """Close the socket; where nobody shares it, take what waits in its backlog first.
+
+        Args:
+            most: so many connections at the most.
+            is_last: whether nobody shares an inherited one any more.
+        """
+        self._close_watch()
+        if self.listening.is_inherited and not is_last:
+            self.listening.close()
+            return
+        self.listening.remove_file()
+        for _ in range(most):
+            try:
+                self._accept()
+            except OSError as error:
+                self._listener.scratch[0] = FREE
+                if error.errno not in _LOST_CONNECTION:
+                    break
+        refusing.refuse_all(self.listening)
+        self.listening.close()
+
+    def check(self) -> None:
+        """Give the socket up where it does not listen any more."""
+        try:
+            if self.is_replaced:
+                error = OSError(errno.EBADF, "")
+            elif self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                return
+            else:
+                error = OSError(errno.EINVAL, "")
+        except OSError as other:
+            error = other
+        self._listener.give_up(self, error)
+
+    @property
+    def is_replaced(self) -> bool:
+        """Whether the socket's number is nobody's any more, or another file's by now."""
+        return self._identity is None or self._identity != _identity_of(self._socket)
+
+    def abandon(self) -> Address:
+        """Forget the socket, without closing its number, which may be another file's; tell where it was."""
+        self._close_watch()
+        self.listening.socket.detach()
+        return self.listening.address
+
+    def _accept_batch(self) -> None:
+        listener = self._listener
+        if listener.is_closed:
+            return  # the loop had seen something before the watch was closed
+        for taken in range(min(self._batch, listener.room())):
+            try:
+                self._accept()
+            except BlockingIOError:
+                listener.scratch[0] = FREE
+                self._batch = max(1, taken)
+                self._full_batches = 0
+                return
+            except OSError as error:
+                listener.scratch[0] = FREE
+                if error.errno in _LOST_CONNECTION:
+                    continue
+                if error.errno in _LOST_SOCKET:
+                    listener.give_up(self, error)
+                else:
+                    listener.pause_for_resources(error)
+                return
+        # What was left is reported again: the loops watch by level, not by edge.
+        self._full_batches += 1
+        if self._full_batches == _FULL_BATCHES_TO_GROW:
+            self._batch = min(_MAX_BATCH, self._batch * 2)
+            self._full_batches = 0
+
+    def _accept(self) -> None:
+        # From the next line on, a connection may be ours of which nothing is known.
+        self._listener.scratch[0] = AWAITED
+        # What socket.accept() does, without the wrapper object that it makes.
+        descriptor, _ = self._socket._accept()  # type: ignore[attr-defined]  # noqa: SLF001
+        accepted = SocketType(self._family, self._type, 0, descriptor)
+        self._listener.take(Connection(accepted, is_unix=self._is_unix))
+
+
+def _identity_of(listening: socket.socket) -> tuple[int, int] | None:
+    """Tell which socket has this number; None where it is closed."""
+    try:
+        found = os.fstat(listening.fileno())
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

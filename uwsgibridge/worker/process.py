@@ -1,0 +1,331 @@
+"""A worker as a process of its own: which event loop runs it, and what signals do to it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import trio
+
+from uwsgibridge.application.application import Application
+from uwsgibridge.application.forked_child import kept_from_copies, leave_if_copy
+from uwsgibridge.application.loading import load_applications, load_hook
+from uwsgibridge.config.settings import Settings
+from uwsgibridge.connection.socket_files import socket_files
+from uwsgibridge.connection.sockets import ListeningSocket, open_sockets
+from uwsgibridge.errors import single_error
+from uwsgibridge.loop.asyncio_loop import AsyncioLoop
+from uwsgibridge.loop.choosing import choose_loop, without_sigint_handling
+from uwsgibridge.telemetry.announcement import announce
+from uwsgibridge.telemetry.failure import show_failure
+from uwsgibridge.telemetry.log_file import reopen_log_at_signal
+from uwsgibridge.telemetry.logs import Logger
+from uwsgibridge.worker.process_end import ProcessEnd, status_after
+from uwsgibridge.worker.worker import Companion, Worker
+
+# Names a descriptor in the environment: at its end of file the process stops as at a SIGTERM. Whoever
+# started it holds the other end, and the kernel closes that however the starter ends.
+LIFELINE_VARIABLE: Final = "UWSGIBRIDGE_LIFELINE_FD"
+
+
+def run_process(
+    app_name: str | None,
+    settings: Settings,
+    logger: Logger,
+    *,
+    bound: Callable[[], None],
+) -> None:
+    """Serve in the foreground until SIGTERM, SIGINT or SIGHUP, then drain and return.
+
+    A second signal breaks the drain off. SIGQUIT logs the stacks. Must be called in the main thread.
+
+    Args:
+        app_name: the application as ``module:attribute``; may be None where mounts are given.
+        settings: everything else.
+        logger: where log events go.
+        bound: called when the sockets are open, before anything of the application is.
+
+    Raises:
+        SettingsError: nothing to serve, or a loop that is not installed.
+        BindError: an address can't be listened at.
+        ApplicationError: an application can't be imported, or its startup failed.
+        WorkerUnfit: a thread or a listening socket was lost; the process is to be started again.
+    """
+    with (
+        ProcessEnd(settings, logger) as end,
+        open_sockets(
+            settings.bind, mode=socket_files(settings), backlog=settings.backlog
+        ) as sockets,
+    ):
+        bound()
+        reopen_log_at_signal(settings)
+        applications = load_applications(app_name, settings)
+        lifeline = os.environ.get(LIFELINE_VARIABLE, "")
+
+        def ready() -> None:
+            announce(app_name, settings, logger, sockets)
+            for listening in sockets:
+                logger.info("listening", address=str(listening.address))
+
+        _serve(
+            _Service(
+                applications,
+                settings,
+                logger,
+                sockets,
+                ready,
+                end,
+                int(lifeline) if lifeline.isdecimal() else None,
+            )
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerDuty:
+    """What the supervisor wants of a worker.
+
+    Attributes:
+        applications: what it serves.
+        logger: where log events go.
+        ready: called when requests are accepted.
+        end: of its process.
+        lifeline: a descriptor whose end of file stops the worker.
+        companion: what accompanies it.
+        keeps_sockets: whether the listening sockets outlive the supervisor: somebody else has them, too.
+        is_rehearsal: whether it accepts nothing.
+    """
+
+    applications: Sequence[Application]
+    logger: Logger
+    ready: Callable[[], None]
+    end: ProcessEnd
+    lifeline: int
+    companion: Companion
+    keeps_sockets: bool
+    is_rehearsal: bool
+
+
+def run_worker(settings: Settings, duty: WorkerDuty) -> None:
+    """Be one of several workers, on inherited sockets.
+
+    Args:
+        settings: with ``fd://`` addresses.
+        duty: the rest.
+
+    Raises:
+        As `run_process`.
+    """
+    with open_sockets(
+        settings.bind, mode=settings.socket_mode, backlog=settings.backlog
+    ) as sockets:
+        _serve(
+            _Service(
+                duty.applications,
+                settings,
+                duty.logger,
+                () if duty.is_rehearsal else sockets,
+                duty.ready,
+                duty.end,
+                duty.lifeline,
+                duty.companion,
+                duty.keeps_sockets,
+            )
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Service:
+    """What a worker process runs."""
+
+    applications: Sequence[Application]
+    settings: Settings
+    logger: Logger
+    sockets: Sequence[ListeningSocket]
+    ready: Callable[[], None]
+    end: ProcessEnd
+    lifeline: int | None
+    companion: Companion | None = None
+    keeps_sockets: bool = False
+
+
+def end_seconds(applications: Sequence[Application], settings: Settings) -> float:
+    """Tell how long a worker's end may take: its requests, then one shutdown after the other."""
+    has_shutdown = [it.interface == "asgi" and settings.lifespan != "off" for it in applications]
+    return settings.graceful_timeout_seconds + sum(has_shutdown) * settings.lifespan_timeout_seconds
+
+
+def _serve(service: _Service) -> None:
+    with kept_from_copies(lambda: [it.socket for it in service.sockets]):
+        _serve_between_hooks(service)
+
+
+def _serve_between_hooks(service: _Service) -> None:
+    settings = service.settings
+    on_fork, on_exit = (
+        load_hook(name, app_dir=settings.app_dir)
+        for name in (settings.on_fork, settings.on_worker_exit)
+    )
+    on_fork()
+    leave_if_copy()
+
+    def exit_now() -> None:
+        status = status_after(sys.exception())  # with which the worker comes to its end
+        with show_failure() as outcome:
+            on_exit()
+        service.end.now(outcome.status or status)
+
+    # What was imported stays: without it, each full collection is quick.
+    gc.collect()
+    gc.freeze()
+    try:
+        if _needs_asyncio(service.applications, settings):
+            _run_as_guest(service, exit_now)
+        else:
+            worker = Worker(
+                service.applications,
+                settings,
+                service.logger,
+                companion=service.companion,
+                exit_now=exit_now,
+            )
+            try:
+                trio.run(_run_until_signal, worker, service)
+            finally:
+                if worker.leaves_something:
+                    exit_now()
+    finally:
+        on_exit()
+
+
+async def _run_until_signal(worker: Worker, service: _Service) -> None:
+    logger = service.logger
+    handled = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
+    if service.companion is None:
+        handled.append(signal.SIGQUIT)  # a supervisor asks its workers itself
+    serving = trio.CancelScope()
+
+    drain_seconds = end_seconds(service.applications, service.settings)
+
+    def is_in_a_hurry(number: int) -> bool:
+        if service.companion is None:
+            return serving.cancel_called
+        # A second SIGTERM may be systemd's, which tells all processes beside what the supervisor says.
+        return number == signal.SIGINT
+
+    async def stop_on_signal(task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        with trio.open_signal_receiver(*handled) as signals:
+            task_status.started()
+            async for number in signals:
+                name = signal.Signals(number).name
+                if number == signal.SIGQUIT:
+                    logger.info("stacks", stack=worker.stacks())
+                elif number == signal.SIGHUP and service.companion is not None:
+                    pass  # a terminal's, sent to all: the supervisor reloads, or ends
+                elif is_in_a_hurry(number):
+                    logger.warning("stopping at once", signal=name)
+                    service.end.begin(drain_seconds)
+                    service.end.hurry()
+                    worker.hurry()
+                    serving.cancel()
+                elif not serving.cancel_called:
+                    logger.info("stopping: running requests may end", signal=name)
+                    service.end.begin(drain_seconds)
+                    serving.cancel()
+
+    def ready() -> None:
+        logger.info(
+            "worker started",
+            pid=os.getpid(),
+            apps=[_name_application(it) for it in service.applications],
+            loop=_name_loop(service),
+        )
+        service.ready()
+
+    with single_error():
+        async with trio.open_nursery() as nursery:
+            await nursery.start(stop_on_signal)
+            if service.lifeline is not None:
+                nursery.start_soon(_stop_without_starter, worker, service, serving)
+            with service.end, serving:
+                await worker.run(service.sockets, ready=ready)
+            nursery.cancel_scope.cancel()
+    logger.info("stopped")
+
+
+def _name_application(application: Application) -> str:
+    place = f" at {application.prefix}" if application.prefix else ""
+    return f"{application.name} ({application.interface}){place}"
+
+
+def _name_loop(service: _Service) -> str:
+    if not _needs_asyncio(service.applications, service.settings):
+        return "trio"
+    return type(asyncio.get_running_loop()).__module__.partition(".")[0]
+
+
+async def _stop_without_starter(worker: Worker, service: _Service, scope: trio.CancelScope) -> None:
+    assert service.lifeline is not None
+    await trio.lowlevel.wait_readable(service.lifeline)
+    service.logger.info("stopping: the process that started this one is gone")
+    service.end.begin(end_seconds(service.applications, service.settings))
+    # Whoever shares the listening sockets stops as well.
+    worker.note_told(is_last=not service.keeps_sockets)
+    scope.cancel()
+
+
+def _needs_asyncio(applications: Sequence[Application], settings: Settings) -> bool:
+    return settings.loop != "trio" and any(it.interface == "asgi" for it in applications)
+
+
+def _run_as_guest(service: _Service, exit_now: Callable[[], None]) -> None:
+    """Run asyncio or uvloop in this thread, with trio as its guest."""
+
+    def warn(reason: str) -> None:
+        service.logger.warning(
+            "uvloop is installed and can't be imported: asyncio is used",
+            reason=reason,
+            option="--loop",
+        )
+
+    factory, has_wakeup_descriptor = choose_loop(service.settings.loop, warn)
+    with _closing_without_thread(), asyncio.Runner(loop_factory=factory) as runner:
+        loop = AsyncioLoop(runner.get_loop())
+        worker = Worker(
+            service.applications,
+            service.settings,
+            service.logger,
+            host_loop=loop,
+            companion=service.companion,
+        )
+        guest = loop.run_guest(
+            _run_until_signal, worker, service, has_wakeup_descriptor=has_wakeup_descriptor
+        )
+        # Runner.run() would take SIGINT for itself; the guest has it.
+        try:
+            with without_sigint_handling():
+                runner.run(guest)
+        finally:
+            # Not earlier, within a turn of either loop: what the hook calls may run a loop of its own.
+            if worker.leaves_something:
+                exit_now()
+
+
+@contextlib.contextmanager
+def _closing_without_thread() -> Iterator[None]:
+    """Let a loop end that wants a thread to wait for those of its executor, and can have none.
+
+    `Runner.close` closes the loop all the same; Python itself waits for those threads (`ProcessEnd`).
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        # CPython has no error of its own for that (thread_PyThread_start_new_thread).
+        if str(error) != "can't start new thread":
+            raise

@@ -1,0 +1,194 @@
+"""The end of a process: in time, and with its own status, whatever the application has left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from functools import partial
+from time import monotonic
+from types import TracebackType
+from typing import Final, Self
+
+import trio
+
+from uwsgibridge.config.settings import Settings
+from uwsgibridge.errors import (
+    EXIT_APPLICATION,
+    EXIT_FAILURE,
+    EXIT_USAGE,
+    ApplicationError,
+    SettingsError,
+)
+from uwsgibridge.telemetry.line_buffer import finish_lines
+from uwsgibridge.telemetry.logs import Logger
+from uwsgibridge.telemetry.stacks import own_stack
+from uwsgibridge.worker.holding_threads import holding_threads
+
+# Of hooks, threads and Python itself, when all that is ours has ended; less than a supervisor waits.
+_END_SECONDS: Final = 4.0
+
+# Somebody who does not read the log, or what the application prints, must not hold an end up.
+_LAST_WORDS_SECONDS: Final = 0.5
+
+# Threads that are about to end are none that a stop waits for.
+_THREADS_END_SECONDS: Final = 1.0
+_NAMED_THREADS: Final = 10
+_SOON_SECONDS: Final = 0.001
+_TIMER_NAME: Final = "end of the process"
+
+
+class ProcessEnd:
+    """Sees to it that a process ends in time and with its own status, whatever the application does.
+
+    Python waits for threads that are no daemons, and for what libraries have it wait for.
+
+    A context manager, around all that the process does and once more around what it serves: an event
+    loop's own end waits for threads as well. As it is first left, all else has what remains of
+    ``settings.graceful_timeout_seconds``, or some seconds.
+    """
+
+    def __init__(self, settings: Settings, logger: Logger) -> None:
+        self._graceful_timeout_seconds = settings.graceful_timeout_seconds
+        self._log = logger
+        self._status = 0
+        self._stopping_since: float | None = None
+        self._is_over = False
+        self._is_at_once = False
+
+    def begin(self, seconds: float) -> None:
+        """Take note that the process was asked to end.
+
+        Args:
+            seconds: that the worker may take for it.
+        """
+        if self._stopping_since is None:
+            self._stopping_since = monotonic()
+            self._leave_after(seconds + _END_SECONDS)
+
+    def hurry(self) -> None:
+        """Take note that nothing is to be waited for any longer."""
+        self._graceful_timeout_seconds = 0.0
+
+    def now(self, status: int) -> None:
+        """End the process without waiting for anything."""
+        self._status = status
+        self._is_at_once = True
+        self._leave_after(0)
+        threading.Event().wait()  # this thread is not to go on
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        self._status = status_after(error)
+        if not self._is_over:
+            self._is_over = True
+            left = 0.0
+            if self._stopping_since is not None:
+                left = self._stopping_since + self._graceful_timeout_seconds - monotonic()
+            seconds = max(left, _END_SECONDS)
+            self._leave_after(seconds)
+            _call_after(
+                _THREADS_END_SECONDS, partial(self._tell_wait, seconds - _THREADS_END_SECONDS)
+            )
+        flush_output()
+
+    def _leave_after(self, seconds: float) -> None:
+        if _call_after(seconds, self._leave):
+            _call_after(seconds + _LAST_WORDS_SECONDS, self._leave_silently)
+        else:
+            self._leave_by_alarm(seconds)
+
+    def _leave_by_alarm(self, seconds: float) -> None:
+        """Have the main thread leave, whatever it then does in Python; only it may ask for that."""
+
+        def leave(_number: int, _frame: object) -> None:
+            self._leave()
+
+        with contextlib.suppress(ValueError):  # in another thread
+            signal.signal(signal.SIGALRM, leave)
+            # At 0 there would be no alarm.
+            signal.setitimer(signal.ITIMER_REAL, max(seconds, _SOON_SECONDS))
+
+    def _tell_wait(self, seconds: float) -> None:
+        if names := _names_of_holding_threads():
+            self._log.warning(
+                "waiting for the application's threads",
+                threads=names,
+                seconds=round(seconds, 1),
+                hint="end them in the lifespan's shutdown or in --on-worker-exit, or make them daemons",
+            )
+
+    def _leave(self) -> None:
+        if names := _names_of_holding_threads():
+            self._log.warning(
+                "exiting without waiting for the application's threads", threads=names
+            )
+        elif (
+            not self._is_at_once
+        ):  # else the main thread is in here, and nothing of the application's
+            frame = sys._current_frames().get(threading.main_thread().ident or 0)  # noqa: SLF001 - documented for this
+            self._log.warning(
+                "exiting without waiting for what the application does at the end",
+                stack=own_stack(frame) if frame else "",
+            )
+        flush_output()
+        finish_lines()
+        self._leave_silently()
+
+    def _leave_silently(self) -> None:
+        os._exit(self._status)
+
+
+def _call_after(seconds: float, function: Callable[[], None]) -> bool:
+    """Call a function in a thread; False where none is to be had (ulimit -u, a container's pids_limit)."""
+    timer = threading.Timer(seconds, function)
+    timer.name = _TIMER_NAME
+    timer.daemon = True
+    try:
+        timer.start()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _names_of_holding_threads() -> list[str]:
+    return [it.name for it in holding_threads()][:_NAMED_THREADS]
+
+
+def flush_output() -> None:
+    """Write what was printed, or forget it where nobody reads it any more.
+
+    Python would try again at its end, and have status 120 for that.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        # The application may have closed it, or have put another one in its place; or it is None.
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            try:
+                stream.flush()
+            except OSError:
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, stream.fileno())
+                os.close(nowhere)
+
+
+def status_after(error: BaseException | None) -> int:
+    """Tell the exit status that `show_failure` will come to."""
+    match error:
+        case None | trio.Cancelled():
+            return 0
+        case SettingsError():
+            return EXIT_USAGE
+        case ApplicationError():
+            return EXIT_APPLICATION
+        case _:
+            return EXIT_FAILURE

@@ -1,0 +1,85 @@
+"""The worker's end of the link to its supervisor: answers what it is asked, on the worker's own loop.
+
+So an answer says more than that the process lives: its loop still takes its turns, and the time until
+the answer is what a request would wait.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+
+from uwsgibridge.link.flights import FlightRecorder
+from uwsgibridge.link.messages import DRAIN, LAST, MAX_BYTES, PING, STACKS, Leave, WorkerMessage
+from uwsgibridge.loop.interface import Loop, Watch
+from uwsgibridge.worker.worker import Companion, Worker
+
+
+class WorkerLink(Companion):
+    """Accompanies a worker.
+
+    Args:
+        channel: datagrams to and from the supervisor; owned from now on.
+        flights: that the supervisor reads when the worker has crashed.
+        max_requests: after how many to ask for being replaced; 0 is never.
+    """
+
+    def __init__(self, channel: socket.socket, flights: FlightRecorder, max_requests: int) -> None:
+        super().__init__(flights)
+        self.max_requests = max_requests
+        self._channel = channel
+        self._channel.setblocking(False)
+        self._watch: Watch | None = None
+
+    def attach(self, worker: Worker, loop: Loop) -> None:
+        """Begin to answer."""
+        self._worker = worker
+        self._watch = loop.watch(self._channel, self.catch_up)
+
+    def catch_up(self) -> None:
+        """Answer all that has been asked until now."""
+        while self._watch is not None and self._answer():
+            pass
+
+    def detach(self) -> None:
+        """End, and leave the last figures behind; the supervisor sees that the process ends."""
+        if self._watch is not None:
+            self._watch.close()
+            self._send(WorkerMessage(figures=self._worker.figures()))
+        self._channel.close()
+
+    def enough(self) -> None:
+        """Ask for being replaced; requests are served until that is done."""
+        self._send(WorkerMessage(has_enough=True))
+
+    def unfit(self, reason: str) -> bool:
+        """Ask for being replaced, as `enough` does; False where the supervisor is gone."""
+        return self._send(WorkerMessage(unfit=reason))
+
+    def _answer(self) -> bool:
+        """Answer a question; False where there is none."""
+        try:
+            question = self._channel.recv(MAX_BYTES)
+        except OSError:  # taken already, or the supervisor is gone: its lifeline says so
+            return False
+        if question == PING:
+            self._worker.check()
+            self._send(WorkerMessage(figures=self._worker.figures()))
+        elif question == STACKS:
+            self._send(WorkerMessage(stacks=self._worker.stacks()))
+        elif question == LAST:
+            self._worker.note_told(is_last=True)
+        elif question == DRAIN:
+            self._worker.note_told(is_last=False)
+        else:
+            leave = Leave.decode(question)
+            if leave is not None:
+                self._worker.leave(leave.descriptors, begins=leave.begins)
+        return True
+
+    def _send(self, message: WorkerMessage) -> bool:
+        # BlockingIOError: the supervisor has not read what it asked for before, and asks again.
+        with contextlib.suppress(OSError):
+            self._channel.send(message.encode())
+            return True
+        return False

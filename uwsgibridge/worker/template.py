@@ -1,0 +1,323 @@
+"""The template: a process with one thread and no event loop, which forks workers when it is asked.
+
+``python -m uwsgibridge.worker.template FD`` with one end of the supervisor's socket pair. With
+``--preload`` it has the application in memory before it forks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import gc
+import os
+import select
+import signal
+import socket
+import sys
+from dataclasses import dataclass, replace
+
+from uwsgibridge.application.application import Application
+from uwsgibridge.application.forked_child import kept_from_copies
+from uwsgibridge.application.loading import load_applications
+from uwsgibridge.config.address import DescriptorAddress, parse_address
+from uwsgibridge.errors import EXIT_FAILURE
+from uwsgibridge.link.flights import FlightRecorder, make_flight_file
+from uwsgibridge.link.messages import (
+    CLOSE,
+    DUMP_SIGNAL,
+    MAX_BYTES,
+    STOP,
+    Blueprint,
+    Fork,
+    Leave,
+    Report,
+)
+from uwsgibridge.system.oom import raise_oom_score
+from uwsgibridge.system.process_group import group_of_its_own
+from uwsgibridge.system.process_title import set_title
+from uwsgibridge.system.signals import SERVER_SIGNALS, disregard
+from uwsgibridge.telemetry.failure import show_failure
+from uwsgibridge.telemetry.line_buffer import keep_to_one_thread
+from uwsgibridge.telemetry.line_stream import log_descriptor, own_standard_error, say
+from uwsgibridge.telemetry.log_file import reopen_log_at_signal
+from uwsgibridge.telemetry.logs import make_logger
+from uwsgibridge.worker.left_by_import import (
+    end_at_exit,
+    end_multiprocessing_later,
+    end_now,
+    leave_to_the_template,
+    see_to_the_end,
+    warn_of_threads,
+)
+from uwsgibridge.worker.process import WorkerDuty, end_seconds, run_worker
+from uwsgibridge.worker.process_end import ProcessEnd, flush_output
+from uwsgibridge.worker.supervisor_link import WorkerLink
+
+
+def main(control_descriptor: int) -> int:
+    """Serve the supervisor until it says stop, or is gone; a forked worker returns from here, too.
+
+    Returns:
+        The exit status of the template, or of the worker that this process has become.
+    """
+    with socket.socket(fileno=control_descriptor) as control, show_failure() as outcome:
+        blueprint = Blueprint.decode(control.recv(MAX_BYTES))
+        settings = blueprint.settings
+        if blueprint.arguments:
+            sys.argv[:] = blueprint.arguments
+        _keep_from_programs(control, blueprint)
+        keep_to_one_thread(True)
+        own_standard_error()
+        set_title(settings.title, "template")
+        raise_oom_score(settings.worker_oom_score)
+        _disregard_signals()
+        # A worker has it from its fork until it takes it in its own way: it is asked for its stacks as soon as
+        # it is known, and the default would end it.
+        signal.signal(DUMP_SIGNAL, disregard)
+        see_to_the_end()
+        reopen_log_at_signal(settings)
+        # Blocked by the supervisor as it started this.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SERVER_SIGNALS)
+        applications = None
+        if settings.preload:
+            # Workers leave this group: what is in it was started by the import.
+            end_at_exit(os.getpgrp())
+            with kept_from_copies(lambda: [control, blueprint.lifeline, *_listening(blueprint)]):
+                applications = load_applications(blueprint.app_name, settings)
+            warn_of_threads(make_logger(settings.log_format, settings.log_level))
+            # What is frozen is not written to by collections, so its pages stay shared.
+            gc.collect()
+            gc.freeze()
+        place = _fork_on_demand(control, blueprint)
+        if place is not None:
+            _work(control, blueprint, applications, place)
+    end_multiprocessing_later()
+    flush_output()
+    return outcome.status
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """What a new worker has of its supervisor.
+
+    Attributes:
+        channel: its end of the link.
+        flights: that the supervisor reads when the worker has crashed.
+        dumped_to: the stack pipe, by whose end the supervisor knows the worker's.
+        max_requests: after how many it asks for being replaced.
+        listening: the descriptors that it accepts on.
+    """
+
+    channel: socket.socket
+    flights: FlightRecorder
+    dumped_to: int
+    max_requests: int
+    listening: tuple[int, ...] = ()
+
+
+def _keep_from_programs(control: socket.socket, blueprint: Blueprint) -> None:
+    """Have no program that the application starts inherit what the supervisor has handed over.
+
+    It would hold the listening sockets open after the end of all workers.
+    """
+    for descriptor in (control.fileno(), blueprint.lifeline, *_listening(blueprint)):
+        os.set_inheritable(descriptor, False)
+
+
+def _listening(blueprint: Blueprint) -> list[int]:
+    addresses = [parse_address(it) for it in blueprint.settings.bind]
+    return [it.fd for it in addresses if isinstance(it, DescriptorAddress)]
+
+
+def _disregard_signals() -> None:
+    """Leave to the supervisor what a terminal, systemd or an operator sends to all processes."""
+    for number in SERVER_SIGNALS - {signal.SIGUSR1}:
+        signal.signal(number, disregard)
+
+
+def _fork_on_demand(control: socket.socket, blueprint: Blueprint) -> _Place | None:
+    """Fork at each request; a value in a new worker, None in the template at its end."""
+    lifeline, listening = blueprint.lifeline, _listening(blueprint)
+    wakeup, written = socket.socketpair()
+    wakeup.setblocking(False)
+    written.setblocking(False)
+    signal.signal(signal.SIGCHLD, disregard)
+    _disregard_signals()  # again: the application may have taken some of them
+    signal.set_wakeup_fd(written.fileno(), warn_on_full_buffer=False)
+    workers: set[int] = set()
+    poll = select.poll()
+    for descriptor in (control.fileno(), lifeline, wakeup.fileno()):
+        poll.register(descriptor, select.POLLIN)
+    with wakeup, written, contextlib.ExitStack() as stack:
+        stack.callback(signal.set_wakeup_fd, -1)
+        while True:
+            ready = {descriptor for descriptor, _ in poll.poll()}
+            if wakeup.fileno() in ready:
+                with contextlib.suppress(BlockingIOError):
+                    wakeup.recv(4096)
+                _reap(control, workers, loads_by_itself=not blueprint.settings.preload)
+            if lifeline in ready:
+                return None
+            if control.fileno() in ready:
+                message = control.recv(MAX_BYTES)
+                if message == STOP:
+                    return None
+                if message == CLOSE:
+                    _close(control, listening)
+                    continue
+                leave = Leave.decode(message)
+                if leave is not None:
+                    _leave(control, listening, leave)
+                    continue
+                fork = Fork.decode(message)
+                worker = _fork(control, fork, workers) if fork is not None else None
+                if worker is not None:
+                    return replace(worker, listening=tuple(listening))
+
+
+def _close(control: socket.socket, listening: list[int]) -> None:
+    """Close the listening sockets: nobody is forked any more, and nobody is to wait in their backlog."""
+    while listening:
+        with contextlib.suppress(OSError):  # the application has closed it
+            os.close(listening.pop())
+    with contextlib.suppress(OSError):  # the supervisor is gone
+        control.send(Report("closed", 0).encode())
+
+
+def _leave(control: socket.socket, listening: list[int], leave: Leave) -> None:
+    """Close some of the listening sockets; workers that are forked from now on have the others."""
+    for descriptor in set(leave.descriptors) & set(listening):
+        listening.remove(descriptor)
+        with contextlib.suppress(OSError):  # the application has closed it
+            os.close(descriptor)
+    with contextlib.suppress(OSError):  # the supervisor is gone
+        control.send(Report("left", 0).encode())
+
+
+def _fork(control: socket.socket, fork: Fork, workers: set[int]) -> _Place | None:
+    """Fork; a value in the worker, None in the template."""
+    # A signal waits until the worker takes it in its own way.
+    signal.pthread_sigmask(signal.SIG_BLOCK, SERVER_SIGNALS)
+    try:
+        pid = os.fork()
+    except OSError as error:  # too many processes, or too little memory
+        say(f"Error: no worker can be forked: {error.strerror}")
+        _report_exit(control, 0, EXIT_FAILURE)
+        pid = -1
+    if pid == 0:
+        return _introduce(control, fork)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SERVER_SIGNALS)
+    if pid > 0:
+        workers.add(pid)
+    return None
+
+
+def _introduce(control: socket.socket, fork: Fork) -> _Place:
+    """Tell the supervisor that there is a new worker, which is this process."""
+    # The worker does so itself: then the supervisor knows of it whatever becomes of the template.
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    flights = make_flight_file()
+    dumps, dumped_to = os.pipe()
+    with theirs, contextlib.suppress(ConnectionError):  # the supervisor is gone: see `_work`
+        report = Report("forked", os.getpid()).encode()
+        socket.send_fds(control, [report], [theirs.fileno(), flights, dumps])
+    recorder = FlightRecorder(flights)
+    os.close(flights)
+    os.close(dumps)
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGCHLD, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    # Before it serves, and when it has drained, there is nothing to break off.
+    signal.signal(signal.SIGINT, disregard)
+    # faulthandler puts this back as the interpreter ends; by default it would end as a crash.
+    signal.signal(DUMP_SIGNAL, signal.SIG_IGN)
+    # A crash of the interpreter tells its stack in the log; a stuck worker tells its own to the supervisor.
+    # By its number: the application may have closed `sys.stderr` by now.
+    faulthandler.enable(file=log_descriptor())
+    faulthandler.register(DUMP_SIGNAL, file=dumped_to, all_threads=True)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SERVER_SIGNALS)
+    return _Place(ours, recorder, dumped_to, fork.max_requests)
+
+
+def _reap(control: socket.socket, workers: set[int], *, loads_by_itself: bool) -> None:
+    # One by one: what else has ended belongs to the application.
+    for pid in list(workers):
+        try:
+            ended, status = os.waitpid(pid, os.WNOHANG)
+        except ChildProcessError:  # the application has reaped it
+            ended, status = pid, 0
+        if ended:
+            workers.discard(pid)
+            if loads_by_itself:
+                end_now(pid)  # the group of what it has started meanwhile: see `_work`
+            _report_exit(control, pid, os.waitstatus_to_exitcode(status))
+
+
+def _report_exit(control: socket.socket, pid: int, status: int) -> None:
+    with contextlib.suppress(OSError):  # the supervisor is gone
+        control.send(Report("exited", pid, status).encode())
+
+
+def _work(
+    control: socket.socket,
+    blueprint: Blueprint,
+    applications: list[Application] | None,
+    place: _Place,
+) -> None:
+    settings = replace(blueprint.settings, bind=tuple(f"fd://{it}" for it in place.listening))
+    blueprint = replace(blueprint, settings=settings)
+    leave_to_the_template()
+    set_title(settings.title, "worker")
+    reopen_log_at_signal(settings)
+    keep_to_one_thread(False)
+    logger = make_logger(
+        settings.log_format,
+        settings.log_level,
+        buffer_bytes=settings.log_buffer_bytes,
+        facts={"worker": os.getpid()},
+    )
+    with (
+        ProcessEnd(settings, logger) as end,
+        kept_from_copies(lambda: (control, place.channel, place.dumped_to)),
+    ):
+        if applications is None:
+            with (
+                group_of_its_own(),
+                kept_from_copies(lambda: [blueprint.lifeline, *_listening(blueprint)]),
+            ):
+                applications = load_applications(blueprint.app_name, settings)
+            end_at_exit(os.getpid())
+        else:
+            with contextlib.suppress(OSError):
+                os.setpgid(0, 0)  # what is started from now on is not the import's
+        seconds = end_seconds(applications, settings)
+
+        def ready() -> None:
+            try:
+                control.send(Report("ready", os.getpid(), end_seconds=seconds).encode())
+            except OSError:
+                # The supervisor is gone, or has let go of this generation before it knew of this worker.
+                signal.raise_signal(signal.SIGTERM)
+
+        try:
+            run_worker(
+                settings,
+                WorkerDuty(
+                    applications=applications,
+                    logger=logger,
+                    ready=ready,
+                    end=end,
+                    lifeline=blueprint.lifeline,
+                    companion=WorkerLink(place.channel, place.flights, place.max_requests),
+                    keeps_sockets=blueprint.keeps_sockets,
+                    is_rehearsal=blueprint.is_rehearsal,
+                ),
+            )
+        finally:
+            # By default they would end it as a crash, while Python waits for the application's threads.
+            _disregard_signals()
+            reopen_log_at_signal(settings)
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1])))

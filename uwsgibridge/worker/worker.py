@@ -1,0 +1,458 @@
+"""A worker's life: hosts started, listener opened, requests served, all of it drained at the end."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from uwsgibridge.application.application import Application
+from uwsgibridge.application.forked_child import kept_from_copies
+from uwsgibridge.config.settings import Settings, parse_offload
+from uwsgibridge.connection.connection import Connection
+from uwsgibridge.connection.hangup import HangupWatcher
+from uwsgibridge.connection.lingering import LingeringClose
+from uwsgibridge.connection.sockets import ListeningSocket
+from uwsgibridge.errors import WorkerUnfit, single_error
+from uwsgibridge.hosts.asgi.host import AsgiHost
+from uwsgibridge.hosts.asgi.lifespan import Lifespan
+from uwsgibridge.hosts.host import Host
+from uwsgibridge.hosts.mounts import Mounts
+from uwsgibridge.hosts.offload import Offload
+from uwsgibridge.hosts.streams import Ending
+from uwsgibridge.hosts.wsgi.host import WsgiHost
+from uwsgibridge.link.figures import Figures
+from uwsgibridge.link.flights import FlightRecorder
+from uwsgibridge.loop.asyncio_loop import AsyncioLoop
+from uwsgibridge.loop.interface import Loop, Task
+from uwsgibridge.loop.trio_loop import TrioLoop
+from uwsgibridge.telemetry.access_log import AccessSink, make_access_log
+from uwsgibridge.telemetry.counters import Counters
+from uwsgibridge.telemetry.logs import Logger
+from uwsgibridge.telemetry.reporting import Reporter
+from uwsgibridge.telemetry.stacks import await_stack, stacks_of_threads
+from uwsgibridge.worker.holding_threads import holding_threads
+from uwsgibridge.worker.listener import Listener
+from uwsgibridge.worker.loop_watchdog import LoopWatchdog
+
+if TYPE_CHECKING:
+    TaskStatus = trio.TaskStatus[list[str]]
+
+
+# For packets that are on their way when the listener closes: microseconds, unless the peer is silent.
+_LAST_PACKETS_SECONDS: Final = 1.0
+
+# For a supervisor that got the same signal to say what it makes of it, which takes milliseconds.
+_WORD_SECONDS: Final = 1.0
+
+# Between two looks at the listening sockets of a worker that nobody asks.
+_LOOK_SECONDS: Final = 1.0
+
+# Cancelled tasks end at once, unless the application holds on to them.
+_BREAK_OFF_SECONDS: Final = 1.0
+
+
+class Companion:
+    """What accompanies a worker on its loop and knows how it does.
+
+    By itself it only looks from time to time whether the worker still listens: of a descriptor that the
+    application has closed, no loop is told anything (epoll(7), "Questions and answers").
+
+    Attributes:
+        flights: where the worker records what it holds.
+        max_requests: at how many requests `enough` is called; 0 is never.
+    """
+
+    max_requests = 0
+
+    def __init__(self, flights: FlightRecorder | None = None) -> None:
+        self.flights = flights or FlightRecorder()
+        self._next_look: Task | None = None
+
+    def attach(self, worker: Worker, loop: Loop) -> None:
+        """Begin, as the worker begins to serve."""
+
+        def look() -> None:
+            worker.check()
+            self._next_look = loop.call_later(_LOOK_SECONDS, look)
+
+        self._next_look = loop.call_later(_LOOK_SECONDS, look)
+
+    def catch_up(self) -> None:
+        """Take in what has been said, as the worker begins to drain."""
+
+    def detach(self) -> None:
+        """End, when it has drained."""
+        if self._next_look is not None:
+            self._next_look.cancel()
+
+    def enough(self) -> None:
+        """Take note that `max_requests` have arrived."""
+
+    def unfit(self, reason: str) -> bool:  # noqa: ARG002 - for those who tell
+        """Have somebody replace the worker, which goes on until then; False where nobody does."""
+        return False
+
+
+class Worker:
+    """Serves applications on listening sockets until it is cancelled.
+
+    Args:
+        applications: what is served, one for each prefix.
+        settings: everything else.
+        logger: where log events go.
+        host_loop: the loop that runs this thread, where trio is its guest; without one the ASGI
+            applications run as trio tasks.
+        companion: what accompanies it.
+        exit_now: called at the very end where tasks of trio were broken off and go on, so that `run`
+            can't end; it is not to return.
+
+    Attributes:
+        is_last: whether nobody accepts on its inherited sockets after it.
+        leaves_something: whether requests were broken off, and they or their threads go on; final when
+            `run` has ended. Python, or an event loop's own end, would wait for them.
+        is_told: whether all is known that a stop goes by, `is_last` above all.
+    """
+
+    def __init__(
+        self,
+        applications: Sequence[Application],
+        settings: Settings,
+        logger: Logger,
+        *,
+        host_loop: AsyncioLoop | None = None,
+        companion: Companion | None = None,
+        exit_now: Callable[[], None] | None = None,
+    ) -> None:
+        self.is_last = False
+        self.is_told = companion is None
+        self._exit_now = exit_now
+        self._companion = companion or Companion()
+        self.counters = Counters()
+        self._applications = applications
+        self._settings = settings
+        self._log = logger
+        self._host_loop = host_loop
+        self._hosts: list[Host] = []
+        self._drained = trio.Event()
+        self._unfit = trio.Event()
+        self._unfit_reason = ""
+        self._broke_off = False
+        self.leaves_something = False
+        self._hurry = trio.CancelScope()
+
+    async def run(
+        self,
+        sockets: Sequence[ListeningSocket],
+        *,
+        ready: Callable[[], None],
+    ) -> None:
+        """Serve until cancelled, then drain.
+
+        Args:
+            sockets: where to accept; the caller closes them, at the latest.
+            ready: called once the applications have started and requests are accepted.
+
+        Raises:
+            ApplicationError: an application's startup failed.
+            WorkerUnfit: a thread or a listening socket was lost; raised after the drain.
+        """
+        with single_error():
+            async with trio.open_nursery() as nursery:
+                # Requests run in a nursery that outlives the cancellation: that is draining.
+                tasks = await nursery.start(_hold_shielded_nursery)
+                try:
+                    await self._serve(tasks, sockets, ready)
+                finally:
+                    tasks.cancel_scope.cancel()
+
+    def hurry(self) -> None:
+        """Cut a drain short; running requests are broken off at once."""
+        self._hurry.cancel()
+        self._drained.set()
+
+    def figures(self) -> Figures:
+        """Tell how it does."""
+        now = monotonic()
+        return Figures(
+            requests=self.counters.requests,
+            in_flight=sum(len(host.admission.in_flight) for host in self._hosts),
+            capacity=sum(host.capacity for host in self._hosts),
+            websockets=sum(host.websockets for host in self._hosts),
+            queue_seconds=max((host.queue_seconds(now) for host in self._hosts), default=0.0),
+        )
+
+    def check(self) -> None:
+        """Look whether it can still accept connections; where it can't, it ends."""
+        self._listener.check()
+
+    def leave(self, descriptors: Collection[int], *, begins: bool) -> None:
+        """Accept no more on some of the inherited sockets, where nobody accepts from now on.
+
+        Args:
+            descriptors: of the sockets.
+            begins: whether to do it; else it is only known that whoever shares them will.
+        """
+        if begins:
+            self._listener.leave()
+        else:
+            self._listener.note_leaving(descriptors)
+
+    def stacks(self) -> str:
+        """Tell which requests are in flight and where each waits, and where each thread is."""
+        parts = []
+        for host in self._hosts:
+            for connection in [*host.admission.in_flight, *host.lost]:
+                variables = connection.request.vars
+                waits = await_stack(getattr(connection, "task", None))
+                about = f"Request {variables['REQUEST_METHOD']} {variables['PATH_INFO']}"
+                parts.append(f"{about}:\n{waits}" if waits else about)
+        return "\n".join([*parts, *stacks_of_threads()])
+
+    @property
+    def _has_asgi(self) -> bool:
+        return any(application.interface == "asgi" for application in self._applications)
+
+    async def _serve(
+        self, tasks: trio.Nursery, sockets: Sequence[ListeningSocket], ready: Callable[[], None]
+    ) -> None:
+        loop = self._host_loop or TrioLoop(tasks)
+        hangups = HangupWatcher(loop)
+        try:
+            access_log = make_access_log(self._settings, self._log)
+            self._lingering = lingering = LingeringClose(
+                loop,
+                self._settings.linger_seconds,
+                most=self._settings.backlog,
+                idle=self._note_idle,
+            )
+            by_prefix = {
+                application.prefix: self._make_host(
+                    application, loop, hangups, lingering, access_log
+                )
+                for application in self._applications
+            }
+            self._hosts = list(by_prefix.values())
+            self._listener = Listener(
+                loop=loop,
+                mounts=Mounts(by_prefix),
+                settings=self._settings,
+                lingering=lingering,
+                counters=self.counters,
+                logger=self._log,
+                flights=self._companion.flights,
+                max_requests=self._companion.max_requests,
+                enough=self._companion.enough,
+                idle=self._wake,
+                lost=self._note_lost_socket,
+                access_log=access_log,
+            )
+            self._loop = loop
+            watchdog = LoopWatchdog(loop, self._settings.loop_block_warning_seconds, self._log)
+            started: list[Host] = []
+            serves = False
+            with kept_from_copies(lambda: self._owned(sockets)):
+                try:
+                    for host in self._hosts:
+                        await host.start(tasks)
+                        started.append(host)
+                    if self._settings.loop_block_warning_seconds and self._has_asgi:
+                        watchdog.start()
+                    for listening in sockets:
+                        self._listener.listen(listening)
+                    self._companion.attach(self, loop)
+                    ready()
+                    serves = True
+                    await self._unfit.wait()
+                    self._log.error("stopping to be started again", reason=self._unfit_reason)
+                    raise WorkerUnfit(self._unfit_reason)
+                finally:
+                    watchdog.stop()
+                    with trio.CancelScope(shield=True):
+                        self._companion.catch_up()
+                        if serves and not self._unfit.is_set():
+                            await self._wait_to_be_told()
+                        await self._listener.refuse_new(is_last=self.is_last)
+                        self._listener.close(is_last=self.is_last)
+                        await self._drain()
+                        for host in reversed(started):
+                            await host.stop()
+                        self._companion.detach()
+                        self._look_what_is_left()
+        finally:
+            hangups.close()
+
+    def _look_what_is_left(self) -> None:
+        holds_on = self._tasks_remain()
+        goes_on = holds_on or (
+            self._broke_off and any(host.admission.in_flight for host in self._hosts)
+        )
+        self.leaves_something = goes_on or (self._broke_off and bool(holding_threads()))
+        if goes_on and self._host_loop is None and self._exit_now is not None:
+            self._exit_now()  # a task of trio that does not end keeps its loop from ending
+
+    def _owned(self, sockets: Sequence[ListeningSocket]) -> Iterator[socket.socket | Connection]:
+        """List what is open at this moment and nobody else is to have."""
+        yield from (listening.socket for listening in sockets)
+        for host in self._hosts:
+            yield from list(host.admission.in_flight)
+        yield from self._listener.connections
+        yield from self._lingering.connections
+
+    def _make_host(
+        self,
+        application: Application,
+        loop: Loop,
+        hangups: HangupWatcher,
+        lingering: LingeringClose,
+        access_log: AccessSink | None,
+    ) -> Host:
+        settings = self._settings
+        reporter = Reporter(
+            application.name,
+            self._log,
+            self.counters,
+            settings.frontend_buffer_bytes,
+            access_log,
+        )
+        offload = Offload(map(parse_offload, settings.offload)) if settings.offload else None
+        if application.interface == "wsgi":
+            return WsgiHost(
+                application.app,
+                settings=settings,
+                reporter=reporter,
+                flights=self._companion.flights,
+                lingering=lingering,
+                offload=offload,
+                wake=self._wake,
+                unfit=self._note_unfit,
+                is_shared=sum(it.app is application.app for it in self._applications) > 1,
+            )
+        lifespan = Lifespan(
+            application.app,
+            loop=loop,
+            mode=settings.lifespan,
+            timeout_seconds=settings.lifespan_timeout_seconds,
+            logger=reporter.log,
+        )
+        return AsgiHost(
+            application.app,
+            settings=settings,
+            loop=loop,
+            hangups=hangups,
+            lifespan=lifespan,
+            reporter=reporter,
+            flights=self._companion.flights,
+            lingering=lingering,
+            offload=offload,
+            wake=self._wake,
+            unfit=self._note_unfit,
+        )
+
+    def _tasks_remain(self) -> bool:
+        # A loop waits for those that hold on although they were cancelled.
+        return any(host.lost for host in self._hosts if isinstance(host, AsgiHost))
+
+    async def _wait_to_be_told(self) -> None:
+        """Serve on until the supervisor has said what this stop is, if it is one that it knows of.
+
+        systemd signals all processes at once, unless its unit says otherwise (systemd.kill(5)): who then closes
+        the sockets before it knows that all end leaves what waits in their backlogs to nobody.
+        """
+        with trio.move_on_after(_WORD_SECONDS):
+            await self._wait_until(lambda: self.is_told or self._hurry.cancel_called)
+
+    def note_told(self, *, is_last: bool) -> None:
+        """Take note of what a stop that comes, or has come, goes by."""
+        self.is_last |= is_last
+        self.is_told = True
+        self._drained.set()
+
+    def _note_idle(self) -> None:
+        self._drained.set()
+
+    def _note_unfit(self, reason: str, can_go_on: bool) -> None:
+        """Take note that this worker is to be replaced; from any thread."""
+
+        def decide() -> None:
+            if not (can_go_on and self._companion.unfit(reason)):
+                self._unfit_reason = reason
+                self._unfit.set()
+
+        self._loop.run_threadsafe(decide)
+
+    def _note_lost_socket(self, listening: ListeningSocket, reason: str) -> None:
+        """Take note that nothing can be accepted any more: this worker serves nobody."""
+        self._companion.catch_up()
+        # Of all that stop, or leave a socket, the first one that is ready for it refuses for all.
+        if not (self.is_last or self._listener.leaves(listening)):
+            self._note_unfit(f"{reason}; has the application closed it?", can_go_on=False)
+
+    def _wake(self) -> None:
+        """Have the listener, or the drain, look again; from any thread."""
+        self._loop.run_threadsafe(self._look_again)
+
+    def _look_again(self) -> None:
+        self._listener.resume()
+        self._drained.set()
+
+    async def _wait_until(self, is_done: Callable[[], bool]) -> None:
+        while True:
+            self._drained = trio.Event()
+            if is_done():
+                return
+            await self._drained.wait()
+
+    def _is_idle(self) -> bool:
+        # All of them are asked: each is to wake us.
+        busy = [host.admission.wake_at(0) for host in self._hosts]
+        return not any(busy) and self._listener.is_idle and self._lingering.is_idle
+
+    async def _drain(self) -> None:
+        seconds = self._settings.graceful_timeout_seconds
+        self._hurry.deadline = trio.current_time() + seconds
+        for host in self._hosts:
+            host.drain()
+        # Half of the time is left for what applications have to say at the end of their streams.
+        streams_seconds = min(self._settings.stream_drain_seconds, seconds / 2)
+        calls = [
+            self._loop.call_later(after, partial(self._end_streams, ending))
+            for after, ending in ((0, Ending.EVENTS), (streams_seconds, Ending.ALL))
+        ]
+        with self._hurry:
+            with trio.move_on_after(_LAST_PACKETS_SECONDS):
+                await self._wait_until(lambda: self._listener.is_idle)
+            self._listener.abandon()
+            await self._wait_until(self._is_idle)
+        for call in calls:
+            call.cancel()
+        self._listener.abandon()
+        left = sum(len(host.admission.in_flight) for host in self._hosts)
+        if left:
+            self._broke_off = True
+            for host in self._hosts:
+                host.break_off()
+            self._log.error(
+                "requests were broken off: they did not end in time",
+                requests=left,
+                option="--graceful-timeout-seconds",
+            )
+            with trio.move_on_after(_BREAK_OFF_SECONDS):
+                await self._wait_until(self._is_idle)
+
+    def _end_streams(self, ending: Ending) -> None:
+        for host in self._hosts:
+            host.end_streams(ending)
+
+
+async def _hold_shielded_nursery(
+    task_status: trio.TaskStatus[trio.Nursery] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    with trio.CancelScope(shield=True):
+        async with trio.open_nursery() as tasks:
+            task_status.started(tasks)
+            await trio.sleep_forever()
