@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.other_users import as_nobody
+from tests.other_users import NOBODY, as_nobody, need_root, run_script
 from uwsgibridge.config.address import AddressError, DescriptorAddress, TcpAddress, UnixAddress
 from uwsgibridge.connection import sockets as sockets_module
 from uwsgibridge.connection.sockets import ListeningSocket, open_sockets
@@ -218,6 +218,61 @@ def test_live_socket_with_a_full_backlog_is_refused(directory: Path):
         reason = refusal(f"unix:{path}")
 
     assert "another process listens there" in reason
+
+
+# In a process of root's that has no CAP_DAC_OVERRIDE (1) and no CAP_DAC_READ_SEARCH (2), as in a container. They
+# are gone from an exec on that follows PR_CAPBSET_DROP (24).
+WITHOUT_OVERRIDE = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+for capability in (1, 2):
+    assert libc.prctl(24, capability, 0, 0, 0) == 0, ctypes.get_errno()
+os.execv(sys.executable, [sys.executable, "-c", sys.argv[1], *sys.argv[2:]])
+"""
+LISTENS = """
+import sys
+from uwsgibridge.errors import BindError
+from uwsgibridge.connection.sockets import open_sockets
+try:
+    with open_sockets([sys.argv[1]], mode="0600", backlog=1):
+        print("listens", end="")
+except BindError as error:
+    print(error, end="")
+"""
+
+
+@need_root
+@pytest.mark.skipif(sys.platform != "linux", reason="drops capabilities")
+@pytest.mark.parametrize("is_live", [False, True])
+def test_socket_of_another_user_where_root_has_no_override(directory: Path, is_live: bool):
+    path = directory / "app.sock"
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(path))
+        path.chmod(0o660)
+        os.chown(path, NOBODY, NOBODY)
+        if is_live:
+            other.listen()
+        said = run_script(WITHOUT_OVERRIDE, LISTENS, f"unix:{path}")
+    assert said == (
+        f"unix:{path}: another process listens there; stop it, or use another path"
+        if is_live
+        else "listens"
+    )
+
+
+@need_root
+def test_socket_that_may_not_be_connected_to_is_refused_as_what_it_is(directory: Path):
+    path = directory / "app.sock"
+    directory.chmod(0o755)
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(path))
+    path.chmod(0o600)
+    with as_nobody():
+        reason = refusal(f"unix:{path}")
+    assert reason == (
+        f"unix:{path}: nobody may not connect to the socket of root that is there, to learn whether somebody "
+        "listens; remove it, or use another path"
+    )
 
 
 @pytest.mark.parametrize("kind", ["file", "directory"])

@@ -44,6 +44,8 @@ _DEFER_ACCEPT_SECONDS: Final = 1
 _TURN_SECONDS: Final = 2.0
 _TURN_RETRY_SECONDS: Final = 0.002
 
+_NO_PERMISSION: Final = frozenset({errno.EACCES, errno.EPERM})
+
 
 @dataclass(frozen=True, slots=True)
 class ListeningSocket:
@@ -337,26 +339,38 @@ def _inherit(address: DescriptorAddress) -> ListeningSocket:
 
 def _refuse_live_socket(path: str) -> None:
     try:
-        kind = Path(path).stat().st_mode
+        found = Path(path).stat()
     except FileNotFoundError:
         return
     except OSError as error:
         raise BindError(_why_unix(UnixAddress(path), error)) from None
-    if not stat.S_ISSOCK(kind):
+    if not stat.S_ISSOCK(found.st_mode):
         raise BindError(
             f"unix:{path}: there is a file that is not a socket; remove it, or use another path"
         )
+    number = _try_to_connect(path)
+    if number in _NO_PERMISSION and os.geteuid() == 0:
+        # Root without CAP_DAC_OVERRIDE, as in a container, may do less here than who owns the file.
+        with contextlib.suppress(OSError), acting_as(found.st_uid, found.st_gid):
+            number = _try_to_connect(path)
+    if number in {errno.ECONNREFUSED, errno.ENOENT}:  # ENOENT: it has just been removed
+        return  # stale: nobody listens any more
+    if number in _NO_PERMISSION:
+        raise BindError(
+            f"unix:{path}: {name_user(os.geteuid())} may not connect to the socket of "
+            f"{name_user(found.st_uid)} that is there, to learn whether somebody listens; remove it, or use "
+            "another path"
+        )
+    if number not in {0, errno.EAGAIN, errno.EINPROGRESS}:  # EAGAIN: alive, with a full backlog
+        raise BindError(_why_unix(UnixAddress(path), OSError(number, os.strerror(number))))
+    raise BindError(f"unix:{path}: another process listens there; stop it, or use another path")
+
+
+def _try_to_connect(path: str) -> int:
+    """Connect without waiting, and close; tell the error number, or 0."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            return  # stale: nobody listens any more
-        except BlockingIOError:
-            pass  # alive, with a full backlog
-        except OSError as error:
-            raise BindError(_why_unix(UnixAddress(path), error)) from None
-    raise BindError(f"unix:{path}: another process listens there; stop it, or use another path")
+        return probe.connect_ex(path)
 
 
 def _identity(name: str, place: Place) -> tuple[int, int]:

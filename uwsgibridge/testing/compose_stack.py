@@ -62,6 +62,8 @@ class ComposeStack:
         requirements: what the application needs in the bridge's image, each as a line of a
             requirements.txt, in place of what REQUIREMENTS names.
         nginx_image: base image of Nginx, in place of the one that NGINX_IMAGE names.
+        overrides: what a further Compose file would say, over all others: services beside the two, volumes,
+            capabilities. Paths are relative to `project_dir`, and no variables are looked for.
         project_dir: the directory with compose.yaml; by default the checkout that this file is in.
     """
 
@@ -80,6 +82,7 @@ class ComposeStack:
         health_interval_seconds: float | None = 1.0,
         requirements: Sequence[str] = (),
         nginx_image: str | None = None,
+        overrides: Mapping[str, object] | None = None,
         project_dir: str | Path = _REPOSITORY,
     ) -> None:
         self._app_dir = (Path.cwd() if app_dir is None else Path(app_dir)).resolve()
@@ -94,6 +97,7 @@ class ComposeStack:
         self._bridge_environment = dict(environment or {})
         self._nginx_directives = nginx_directives
         self._health_interval_seconds = health_interval_seconds
+        self._overrides = dict(overrides or {})
         self._environment = {
             **os.environ,
             "APP_DIR": str(self._app_dir),
@@ -281,13 +285,16 @@ class ComposeStack:
             # Docker mounts the file itself, so the directory may stay closed to others.
             site.chmod(0o644)
             nginx["volumes"] = [f"{site}:/etc/nginx/{_SITE_FILE.removeprefix('nginx/')}:ro"]
-        overrides = directory / "compose.test.json"
-        text = json.dumps({"services": {"bridge": bridge, "nginx": nginx}})
-        overrides.write_text(text.replace("$", "$$"))
+        own = {"services": {"bridge": bridge, "nginx": nginx}}
+        written = []
+        for name, content in (("test", own), ("overrides", self._overrides)):
+            if content:
+                written.append(directory / f"compose.{name}.json")
+                written[-1].write_text(json.dumps(content).replace("$", "$$"))
         return (
             self._project_dir / "compose.yaml",
             *((self._project_dir / "nginx/compose.unix.yaml",) if self._socket == "unix" else ()),
-            overrides,
+            *written,
         )
 
     def _image(self, name: str, variable: str) -> str:
@@ -309,6 +316,8 @@ class ComposeStack:
         labels = (
             f"com.docker.compose.project={self.project}",
             f"com.docker.compose.service={service}",
+            # Images that Compose builds have the other two as well, and so has what others run from them.
+            "com.docker.compose.oneoff=False",
         )
         found = self._client.containers.list(all=True, filters={"label": list(labels)})
         if not found:

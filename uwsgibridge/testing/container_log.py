@@ -34,6 +34,7 @@ class ServiceLog:
                 "label": [
                     f"com.docker.compose.project={project}",
                     f"com.docker.compose.service={service}",
+                    "com.docker.compose.oneoff=False",  # see `ComposeStack`
                 ],
             },
         )
