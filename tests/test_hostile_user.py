@@ -16,6 +16,7 @@ import pytest
 
 from tests.bridge_process import run_to_its_end, running_process
 from uwsgibridge.client import PingError, ping
+from uwsgibridge.config.address import UnixAddress
 from uwsgibridge.connection.socket_files import SocketFiles
 from uwsgibridge.connection.sockets import open_sockets
 from uwsgibridge.errors import BindError, LogFileError
@@ -352,6 +353,130 @@ def test_link_of_the_user_leads_where_the_user_may_go(theirs: Path):
     with open_sockets([f"unix:{theirs}/current/s"], mode=files, backlog=1):
         found = (theirs / "release" / "s").stat()
         assert (found.st_uid, found.st_gid) == (NOBODY, NOBODY)
+
+
+# A start that fails.
+
+FAILS_IN_ITS_STARTUP = """
+async def app(scope, receive, send):
+    assert await receive()
+    await send({"type": "lifespan.startup.failed", "message": "not today"})
+"""
+
+# What only the process that starts is to say, where the application can.
+GIVES_A_WORD_OF_ITS_OWN = """
+import os
+for number in range(3, 64):
+    try:
+        os.write(number, b"-")
+    except OSError:
+        pass
+raise RuntimeError("not today")
+"""
+
+BROKEN = {
+    "raises": ("raise RuntimeError('not today')\n", 3),
+    "ends": ("import os; os._exit(7)\n", 7),
+    "fails-in-its-startup": (FAILS_IN_ITS_STARTUP, 3),
+    "gives-a-word-of-its-own": (GIVES_A_WORD_OF_ITS_OWN, 3),
+}
+
+
+def the_user_can_run_python() -> bool:
+    finished = subprocess.run(
+        ["/bin/sh", "-c", f"test -x {sys.executable}"], check=False, user=NOBODY
+    )
+    return finished.returncode == 0
+
+
+@pytest.mark.parametrize("workers", ["0", "1"])
+@pytest.mark.parametrize("kind", BROKEN)
+@pytest.mark.parametrize("where", ["roots", "theirs"])
+def test_a_start_that_fails_leaves_no_socket(
+    application: Path, ground: Path, theirs: Path, kind: str, workers: str, where: str
+):
+    code, expected = BROKEN[kind]
+    (application / "site_.py").write_text(code)
+    if workers == "1" and not the_user_can_run_python():
+        expected = 1  # "no process can be started", which is one more that fails
+    directory = theirs if where == "theirs" else ground / "roots"
+    directory.mkdir(exist_ok=True)
+    status, said = run_to_its_end(
+        *("serve", "site_:app", "--bind", f"unix:{directory}/s", "--user", str(NOBODY)),
+        *("--workers", workers),
+        directory=application,
+    )
+    assert status == expected, said
+    # Nobody removes what a process has in a directory of the user's that ends without a word.
+    assert list(directory.iterdir()) == [] or (kind, where) == ("ends", "theirs"), said
+    assert "DeprecationWarning" not in said  # of a fork beside threads
+
+
+def test_a_start_that_is_killed_leaves_no_socket(application: Path, ground: Path):
+    (application / "site_.py").write_text(
+        "import threading\nprint('begun', flush=True)\nthreading.Event().wait()\n"
+    )
+    directory = ground / "roots"
+    directory.mkdir()
+    with running_process(
+        *("serve", "site_:app", "--bind", f"unix:{directory}/s", "--user", str(NOBODY)),
+        directory=application,
+    ) as process:
+        deadline = monotonic() + PATIENCE_SECONDS
+        while "begun" not in process.events.other_text():
+            assert monotonic() < deadline
+            sleep(0.01)
+        assert (directory / "s").exists()
+        process.signal(signal.SIGKILL)
+        process.wait()
+        while list(directory.iterdir()):
+            assert monotonic() < deadline
+            sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("workers", "closes"),
+    [("0", False), ("1", False), ("0", True)],
+    ids=["alone", "supervised", "closes-all"],
+)
+def test_a_start_that_succeeds_keeps_its_socket_and_nobody_stays_root(
+    application: Path, ground: Path, workers: str, closes: bool
+):
+    if workers == "1" and not the_user_can_run_python():
+        pytest.skip("the user can't start this Python")
+    directory = ground / "roots"
+    directory.mkdir()
+    if closes:
+        # All pipes: the word can't be given. The socket stays as long as this process does.
+        (application / "site_.py").write_text(
+            "import os, stat\n"
+            "for name in os.listdir('/proc/self/fd'):\n"
+            "    try:\n"
+            "        if int(name) > 9 and stat.S_ISFIFO(os.fstat(int(name)).st_mode):\n"
+            "            os.close(int(name))\n"
+            "    except OSError:\n"
+            "        pass\n"
+            f"{APPLICATION}"
+        )
+    with running_process(
+        *("serve", "site_:app", "--bind", f"unix:{directory}/s", "--user", str(NOBODY)),
+        *("--workers", workers, "--log-format", "json"),
+        directory=application,
+    ) as process:
+        process.events.wait(event="listening")
+        ping(UnixAddress(f"{directory}/s"), timeout_seconds=PATIENCE_SECONDS)
+        if not closes:
+            assert {owner_of(pid) for pid in descendants(process.pid)} == {NOBODY}
+        assert process.stop() == 0
+
+
+def owner_of(pid: int) -> int:
+    return Path(f"/proc/{pid}").stat().st_uid
+
+
+def descendants(pid: int) -> list[int]:
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [pid, *(it for child in children for it in descendants(int(child)))]
 
 
 # What root reads.

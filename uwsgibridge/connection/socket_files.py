@@ -38,7 +38,8 @@ def socket_files(settings: Settings) -> SocketFiles:
     group is what usually lets Nginx in (``--socket-mode 0660``). At the end, the user can remove a file
     only if they may write in its directory: one of their own, as systemd's ``RuntimeDirectory=`` makes
     it, or one that is everybody's, such as /tmp, where they have to own the file as well. In any other,
-    such as /run itself, the file stays behind, and the next start replaces it.
+    such as /run itself, the file stays behind, and the next start replaces it; after a start that failed,
+    `removing_files_unless_started` removes it.
 
     Args:
         settings: say it in ``user``, ``group``, ``socket_owner`` and ``socket_mode``.

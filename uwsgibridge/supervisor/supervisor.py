@@ -15,6 +15,7 @@ import trio
 
 from uwsgibridge._version import __version__
 from uwsgibridge.config.settings import DEFAULT_BIND, Settings
+from uwsgibridge.connection.failed_start import removing_files_unless_started
 from uwsgibridge.connection.socket_files import socket_files
 from uwsgibridge.connection.sockets import ListeningSocket, open_sockets
 from uwsgibridge.control.path import (
@@ -42,6 +43,7 @@ from uwsgibridge.supervisor.preserved import PreservedProgram, current_guard, pr
 from uwsgibridge.supervisor.recycling import RecyclingPolicy
 from uwsgibridge.supervisor.rehearsal import REHEARSAL_SECONDS, Part, Rehearsal
 from uwsgibridge.supervisor.rollout import Rollout
+from uwsgibridge.system.privileges import resolve_user
 from uwsgibridge.system.signals import SERVER_SIGNALS
 from uwsgibridge.system.systemd import Notifier, inherited_sockets
 from uwsgibridge.system.watching import (
@@ -91,13 +93,20 @@ def run_supervisor(
     if settings.reload:
         require_watchfiles()
         require_directories(_watched(settings))
-    with _open_sockets(settings, heritage, logger) as (sockets, handed_over), single_error():
+    with (
+        _open_sockets(settings, heritage, logger) as (sockets, handed_over),
+        removing_files_unless_started(
+            [one for all_ in sockets.values() for one in all_],
+            resolve_user(settings.user, settings.group),
+        ) as started,
+        single_error(),
+    ):
         bound()
         program: PreservedProgram | None = None
         unwanted: Sequence[ListeningSocket] = handed_over
         while True:
             supervisor = _Supervisor(
-                app_name, settings, logger, sockets, notifier, heritage, program, unwanted
+                app_name, settings, logger, sockets, notifier, heritage, program, unwanted, started
             )
             heritage = trio.run(supervisor.run)
             unwanted = ()
@@ -231,11 +240,13 @@ class _Supervisor:
         heritage: Heritage | None,
         program: PreservedProgram | None = None,
         unwanted: Sequence[ListeningSocket] = (),
+        started: Callable[[], None] = lambda: None,
     ) -> None:
         self._app_name = app_name
         self._log = logger
         self._sockets_by_address = sockets
         self._unwanted = unwanted
+        self._started = started
         self._heritage = heritage
         self._lifeline, self._held = heritage.lifeline if heritage is not None else os.pipe()
         self._rehearsal: Rehearsal | None = None
@@ -267,6 +278,7 @@ class _Supervisor:
                 beginning.start_soon(self._preserve)
                 await self._begin()
             if not fleet.ends():
+                self._started()
                 await self._answer_control(nursery, control)
                 _note_taken_over()
                 # Nothing is brought up or ended before that: another program may go on with what there is.

@@ -18,11 +18,13 @@ from uwsgibridge.application.application import Application
 from uwsgibridge.application.forked_child import kept_from_copies, leave_if_copy
 from uwsgibridge.application.loading import load_applications, load_hook
 from uwsgibridge.config.settings import Settings
+from uwsgibridge.connection.failed_start import removing_files_unless_started
 from uwsgibridge.connection.socket_files import socket_files
 from uwsgibridge.connection.sockets import ListeningSocket, open_sockets
 from uwsgibridge.errors import single_error
 from uwsgibridge.loop.asyncio_loop import AsyncioLoop
 from uwsgibridge.loop.choosing import choose_loop, without_sigint_handling
+from uwsgibridge.system.privileges import resolve_user
 from uwsgibridge.telemetry.announcement import announce
 from uwsgibridge.telemetry.failure import show_failure
 from uwsgibridge.telemetry.log_file import reopen_log_at_signal
@@ -63,6 +65,9 @@ def run_process(
         open_sockets(
             settings.bind, mode=socket_files(settings), backlog=settings.backlog
         ) as sockets,
+        removing_files_unless_started(
+            sockets, resolve_user(settings.user, settings.group)
+        ) as started,
     ):
         bound()
         reopen_log_at_signal(settings)
@@ -70,6 +75,7 @@ def run_process(
         lifeline = os.environ.get(LIFELINE_VARIABLE, "")
 
         def ready() -> None:
+            started()
             announce(app_name, settings, logger, sockets)
             for listening in sockets:
                 logger.info("listening", address=str(listening.address))

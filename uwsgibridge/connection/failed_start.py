@@ -1,0 +1,136 @@
+"""The socket files of a start that fails, in directories where only root may remove them.
+
+Root makes the files and becomes another user, before anything of the application is loaded. Where that then
+fails, this process may not remove what it has made. So another one stays root until the start is over, does
+nothing but wait for that, and ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, NoReturn
+
+from uwsgibridge.config.address import UnixAddress
+from uwsgibridge.connection.sockets import ListeningSocket
+from uwsgibridge.system.safe_path import UnsafePathError, hold_place
+
+_STARTED: Final = b"+"
+_FAILED: Final = b"-"
+
+# For the other process to remove some files, which takes microseconds.
+_END_SECONDS: Final = 5.0
+
+_IGNORED: Final = (
+    signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2,
+    signal.SIGTTIN, signal.SIGTTOU,
+)  # fmt: skip
+
+
+@contextlib.contextmanager
+def removing_files_unless_started(
+    sockets: Sequence[ListeningSocket], user: tuple[int, int] | None
+) -> Iterator[Callable[[], None]]:
+    """Remove, at the end of a start that fails, the socket files that the user may not remove.
+
+    Linux; elsewhere such files stay, and the next start replaces them. To be entered as root, before there
+    are threads.
+
+    Args:
+        sockets: that are listened on.
+        user: user and group that this process becomes meanwhile; None where it stays what it is.
+
+    Yields:
+        What is to be called once the start has succeeded.
+    """
+    becomes_another = os.geteuid() == 0 and user is not None and user[0] != 0
+    files = [it for it in sockets if becomes_another and _is_in_a_place_of_roots(it)]
+    if not files or not hasattr(os, "pidfd_open"):
+        yield _do_nothing
+        return
+    starter = os.getpid()
+    of_starter = os.pidfd_open(starter)
+    heard, told = os.pipe()
+    helper = os.fork()
+    if helper == 0:
+        _stand_by(heard, of_starter, files)
+    os.close(heard)
+    os.close(of_starter)
+    is_over = False
+
+    def tell(word: bytes) -> None:
+        nonlocal is_over
+        if is_over or os.getpid() != starter:  # a copy that the application has forked
+            return
+        is_over = True
+        with contextlib.suppress(
+            OSError
+        ):  # the application has closed it: the end of this process is noticed
+            os.write(told, word)
+            os.close(told)
+            _wait_for(helper)
+
+    try:
+        yield lambda: tell(_STARTED)
+    finally:
+        tell(_FAILED)
+
+
+def _do_nothing() -> None:
+    """Stand for the word where nobody waits for it."""
+
+
+def _is_in_a_place_of_roots(listening: ListeningSocket) -> bool:
+    if listening.owned_file is None or not isinstance(listening.address, UnixAddress):
+        return False
+    with contextlib.suppress(OSError, UnsafePathError), hold_place(listening.address.path) as place:
+        return place.is_roots_alone
+    return False
+
+
+def _wait_for(helper: int) -> None:
+    """Wait for its end, and reap it, where the application has not."""
+    descriptor = os.pidfd_open(helper)
+    try:
+        select.select([descriptor], [], [], _END_SECONDS)
+    finally:
+        os.close(descriptor)
+    os.waitpid(helper, os.WNOHANG)
+
+
+def _stand_by(heard: int, of_starter: int, files: Sequence[ListeningSocket]) -> NoReturn:
+    """Be the process that stays root; what it is told decides only whether the files go."""
+    try:
+        for number in _IGNORED:  # what is sent to all is for the one that starts
+            signal.signal(number, signal.SIG_IGN)
+        _close_all_but(heard, of_starter)
+        if _is_failed(heard, of_starter):
+            for listening in files:
+                listening.remove_file()
+    finally:
+        os._exit(0)
+
+
+def _is_failed(heard: int, of_starter: int) -> bool:
+    """Wait for the word, or for the end of the process that owes it."""
+    awaited = [heard, of_starter]
+    while True:
+        ready, _, _ = select.select(awaited, [], [])
+        if heard in ready:
+            word = os.read(heard, 1)
+            if word:
+                return word == _FAILED
+            awaited.remove(heard)
+        elif of_starter in ready:
+            return True
+
+
+def _close_all_but(*kept: int) -> None:
+    low = 0
+    for descriptor in sorted(kept):
+        os.closerange(low, descriptor)
+        low = descriptor + 1
+    os.closerange(low, os.sysconf("SC_OPEN_MAX"))
