@@ -61,7 +61,7 @@ SLIPS: list[tuple[tuple[str, ...], Mapping[str, str], int, str]] = [
     ((*SERVE, "--config", "/dev/zero"), {}, 2, "--config /dev/zero: it has over 1048576 bytes"),
     ((*SERVE, "--config", "/"), {}, 2, "File '/' is a directory"),
     ((*SERVE, "--bind", "unix:/proc/x.sock"), {}, 1, "unix:/proc/x.sock: nothing can be made in /proc"),
-    ((*SERVE, "--bind", "unix:/dev/null/x.sock"), {}, 1, "unix:/dev/null/x.sock: Not a directory"),
+    ((*SERVE, "--bind", "unix:/dev/null/x.sock"), {}, 1, "unix:/dev/null/x.sock: /dev/null is no directory"),
     (("ping", "bogus"), {}, 2, "write unix:/run/app.sock, 127.0.0.1:3031 or [::1]:3031"),
     (("request", "bogus"), {}, 2, "write unix:/run/app.sock, 127.0.0.1:3031 or [::1]:3031"),
     (("serve", "site_.create_app"), {}, 3, "did you mean site_:create_app?"),
