@@ -89,7 +89,7 @@ class LingeringClose:
             if closed is not None:
                 closed(connection)
             return
-        self._closing.add(connection)
+        is_started = False
 
         async def run() -> None:
             try:
@@ -103,9 +103,22 @@ class LingeringClose:
                     self._idle()
 
         def start() -> None:
-            connection.closing_task = self._loop.spawn(run)
+            nonlocal is_started
+            if not is_started:
+                is_started = True
+                connection.closing_task = self._loop.spawn(run)
 
-        self._loop.run_threadsafe(start)
+        try:
+            # Here, not in `start`: a drain that looks meanwhile is not to take this for over.
+            self._closing.add(connection)
+            self._loop.run_threadsafe(start)
+        except BaseException:
+            # From outside, as to a thread over its deadline. It may have come between the two, and then
+            # nothing would ever take the connection out again; or after both.
+            if not is_started:
+                self._closing.add(connection)
+                self._loop.run_threadsafe(start)
+            raise
 
     async def _discard(self, connection: Connection) -> None:
         deadline = monotonic() + self._seconds
