@@ -8,13 +8,23 @@ from uwsgibridge._version import __version__
 if TYPE_CHECKING:
     from uwsgibridge.config.settings import Settings
     from uwsgibridge.errors import ApplicationError, BindError, SettingsError
+    from uwsgibridge.hosts.wsgi.interruption import RequestInterrupted
     from uwsgibridge.worker.embedded import serve
 
-__all__ = ["ApplicationError", "BindError", "Settings", "SettingsError", "__version__", "serve"]
+__all__ = [
+    "ApplicationError",
+    "BindError",
+    "RequestInterrupted",
+    "Settings",
+    "SettingsError",
+    "__version__",
+    "serve",
+]
 
 _HOMES: Final = {
     "ApplicationError": "uwsgibridge.errors",
     "BindError": "uwsgibridge.errors",
+    "RequestInterrupted": "uwsgibridge.hosts.wsgi.interruption",
     "Settings": "uwsgibridge.config.settings",
     "SettingsError": "uwsgibridge.errors",
     "serve": "uwsgibridge.worker.embedded",

@@ -251,6 +251,32 @@ def test_without_any_thread_left_the_answer_is_a_quick_503(serve_alone: ServeAlo
             assert fetch(f"{stack.url}/quick").seen == 200
 
 
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_thread_that_can_be_interrupted_serves_on(serve_alone: ServeAlone, workers: str):
+    with (
+        serve_alone(
+            APP,
+            serve_args=(
+                *("--workers", workers, "--threads", "1", *LIMIT),
+                *("--request-interrupt-seconds", str(PATIENCE_SECONDS)),
+            ),
+        ) as stack,
+        ExitStack() as undo,
+    ):
+        pid = fetch(f"{stack.url}/thread").body.split()[0]
+        stuck = begin(undo, stack, "in-a-loop")
+        # It waits for the one thread, and for nothing else.
+        assert fetch(f"{stack.url}/thread").body == pid + b" True"
+        assert stuck.read_to_end().startswith(ANSWERED)
+        stack.wait_for_event(event_with(event="thread is free again", path="/in-a-loop"))
+        assert fetch(f"{stack.url}/thread").body == pid + b" True"
+        assert stack.stop() == 0
+        names = {event["event"] for event in stack.log_events()}
+
+    assert OVERDUE in names
+    assert not names & {LOST, BROKEN_OFF, INTERRUPTED, "recycling worker", "application failed"}
+
+
 # --- Interrupted from outside ---------------------------------------------------------------------
 
 INTERRUPTED = "a thread was interrupted between two steps of its own"

@@ -25,6 +25,7 @@ NUMBERS = [row.name for row in ROWS if row.type in {"int", "float"}]
 MAY_BE_ZERO = {
     "max_body_bytes",  # no limit
     "request_timeout_seconds",  # no deadline
+    "request_interrupt_seconds",  # no interruption
     "websocket_first_sign_seconds",
     "wsgi_websockets",
     "websocket_ping_seconds",  # none

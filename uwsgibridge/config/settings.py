@@ -295,8 +295,16 @@ class Settings:
     request_timeout_seconds: float = _option(
         0.0,
         "How long an application may take for a request; then its stack is logged and the client gets "
-        "504. An ASGI task is cancelled; a WSGI thread, which can't be, is given up: the worker is "
-        "replaced, and with --workers 0 the process drains and exits. 0 is no limit.",
+        "504. An ASGI task is cancelled, a WSGI thread is interrupted; one that goes on all the same is "
+        "given up: the worker is replaced, and with --workers 0 the process drains and exits. 0 is no "
+        "limit.",
+        section="Limits",
+    )
+    request_interrupt_seconds: float = _option(
+        1.0,
+        "How long a WSGI thread may take to come back from a request over its time, after an exception "
+        "was raised in it (uwsgibridge.RequestInterrupted); then it is lost. 0 raises nothing, and such "
+        "a thread is lost at once.",
         section="Limits",
     )
     accept_margin: int = _option(
@@ -490,6 +498,7 @@ _MAY_BE_ZERO: Final = {
     "max_rss_hard_bytes",
     "worker_oom_score",
     "request_timeout_seconds",
+    "request_interrupt_seconds",
     "wsgi_websockets",
     "websocket_ping_seconds",
     "websocket_first_sign_seconds",

@@ -186,6 +186,12 @@ class Reporter:
             stack=stack,
         )
 
+    def thread_freed(self, request: Request, *, seconds: float, thread: str) -> None:
+        """Say that a thread came back from a request that was given up, and what that took."""
+        self.log.info(
+            "thread is free again", **_about(request), seconds=round(seconds, 3), thread=thread
+        )
+
     def keeps_receiving(self, request: Request, *, times: int) -> None:
         """Say that an application does nothing but ask what comes, after the end."""
         self.counters.app_errors += 1

@@ -34,7 +34,7 @@ def own_traceback(error: BaseException) -> str:
     while pending:
         one = pending.pop()
         if one is not None:
-            frames = itertools.dropwhile(lambda frame: _is_ours(frame.filename), one.stack)
+            frames = itertools.dropwhile(lambda frame: is_ours(frame.filename), one.stack)
             one.stack = traceback.StackSummary.from_list(list(frames))
             pending += (one.__cause__, one.__context__, *(one.exceptions or ()))
     return "".join(whole.format()).rstrip("\n")
@@ -46,7 +46,7 @@ def place_of(error: BaseException) -> str:
     traceback_ = error.__traceback__
     while traceback_ is not None:
         code = traceback_.tb_frame.f_code
-        if not _is_ours(code.co_filename):
+        if not is_ours(code.co_filename):
             place = f"{code.co_filename}:{traceback_.tb_lineno} in {code.co_name}"
         traceback_ = traceback_.tb_next
     return place
@@ -55,7 +55,7 @@ def place_of(error: BaseException) -> str:
 def own_stack(frame: FrameType) -> str:
     """Format where a thread is, from the application's first frame on."""
     stack = list(traceback.walk_stack(frame))[::-1]
-    ours = [number for number, (one, _) in enumerate(stack) if _is_ours(one.f_code.co_filename)]
+    ours = [number for number, (one, _) in enumerate(stack) if is_ours(one.f_code.co_filename)]
     # Everything up to the last frame of ours that leads to it; a thread in ours alone shows them all.
     first = ours[-1] + 1 if ours and ours[-1] + 1 < len(stack) else 0
     return "".join(traceback.StackSummary.extract(iter(stack[first:])).format()).rstrip("\n")
@@ -74,7 +74,7 @@ def await_stack(task: object) -> str:
         frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "gi_frame", None)
         if frame is None:
             break
-        if not _is_ours(frame.f_code.co_filename):
+        if not is_ours(frame.f_code.co_filename):
             frames.append((frame, frame.f_lineno))
         coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "gi_yieldfrom", None)
     return "".join(traceback.StackSummary.extract(iter(frames)).format()).rstrip("\n")
@@ -93,7 +93,7 @@ def stacks_of_threads() -> list[str]:
     for ident, frame in sys._current_frames().items():  # noqa: SLF001 - documented for this
         stack = own_stack(frame)
         threads.setdefault(stack, []).append(names.get(ident, str(ident)))
-        if _is_ours(frame.f_code.co_filename):
+        if is_ours(frame.f_code.co_filename):
             idle.add(stack)
     return [
         f"{'Thread' if len(threads[stack]) == 1 else 'Threads'} {', '.join(sorted(threads[stack]))}:\n{stack}"
@@ -101,6 +101,7 @@ def stacks_of_threads() -> list[str]:
     ]
 
 
-def _is_ours(filename: str) -> bool:
+def is_ours(filename: str) -> bool:
+    """Whether a file of code is of this package or of the import system."""
     # The bundled example applications are applications.
     return filename.startswith(_NOT_ITS_OWN) and not filename.startswith(_EXAMPLES)

@@ -122,6 +122,19 @@ def in_a_write(environ: Environ, start_response: StartResponse, name: str) -> It
     return Closing(name, [bytes(1024 * 1024)] * 16)
 
 
+def in_a_loop(environ: Environ, start_response: StartResponse, name: str) -> Iterable[bytes]:
+    """Compute without an end; the thread is told of."""
+    _idents.append(threading.get_ident())
+    while True:
+        pass
+
+
+def thread(environ: Environ, start_response: StartResponse, name: str) -> Iterable[bytes]:
+    """Tell which process this is, and whether its thread has been in a loop without an end."""
+    start_response("200 OK", TEXT)
+    return [f"{os.getpid()} {threading.get_ident() in _idents}".encode()]
+
+
 def in_close(environ: Environ, start_response: StartResponse, name: str) -> Iterable[bytes]:
     start_response("200 OK", TEXT)
     return Closing(name, [b"the whole answer"], hangs=True)
@@ -129,6 +142,8 @@ def in_close(environ: Environ, start_response: StartResponse, name: str) -> Iter
 
 HANDLERS: Final[dict[str, Callable[[Environ, StartResponse, str], Iterable[bytes]]]] = {
     "quick": quick,
+    "thread": thread,
+    "in-a-loop": in_a_loop,
     "before-the-head": before_the_head,
     "before-the-head-of-an-upload": before_the_head,
     "in-the-body": in_the_body,

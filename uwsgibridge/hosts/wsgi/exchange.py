@@ -22,6 +22,7 @@ from uwsgibridge.hosts.offload import NamedFile, Offload
 from uwsgibridge.hosts.streams import Ending, OpenStreams
 from uwsgibridge.hosts.wsgi.error_stream import ErrorStream
 from uwsgibridge.hosts.wsgi.input import BodyStalled, open_input
+from uwsgibridge.hosts.wsgi.interruption import Interruption
 from uwsgibridge.protocol.errors import InvalidResponse
 from uwsgibridge.protocol.response import Buffer, Response, parse_status, refusal
 from uwsgibridge.protocol.websocket import HandshakeRefused, wants_websocket
@@ -96,6 +97,7 @@ class WsgiExchange(Exchange):
     """One request in a thread: environ in, answer out."""
 
     given_up = False  # somebody else has taken the connection away, and ended it
+    interruption: Interruption | None = None  # what its thread is told before that
     body_wait_began: float | None = None  # while the thread waits for its client
     _body_wait_seconds = 0.0  # before that
     _file_instead: NamedFile | None = None  # is sent in place of the application's body
@@ -120,6 +122,8 @@ class WsgiExchange(Exchange):
             self._end(complete=False)
         except BaseException as error:  # noqa: BLE001 - SystemExit of an application ends its request only
             self._take_failure(error)
+        if self.interruption is not None:
+            self.interruption.hold_off()
         leave_if_copy()
         if self.connection.input_stalled:
             context.reporter.body_stalled(
@@ -131,8 +135,10 @@ class WsgiExchange(Exchange):
             context.errors.flush()
         self._returned = True
         self._release_when_over()
-        if context.logs_access and not self.given_up:
-            self._log_access(self._response, self.started_at)
+
+    def log_access(self) -> None:
+        """Write its line of the access log; to be called by who ends it, once."""
+        self._log_access(self._response, self.started_at)
 
     def give_up(self, status: int) -> str:
         """Take the connection away from the thread, which goes on without it; from another thread.
@@ -166,15 +172,17 @@ class WsgiExchange(Exchange):
                 self._note_failure(status, answer)
             self._hand_over(connection, complete=True)
         if context.logs_access:
-            self._log_access(self._response, self.started_at)  # the thread may never come to it
+            self.log_access()  # the thread may never come to it
         return outcome
 
     def abandon(self) -> None:
         """End what `run` has left open, as something has been raised into it from outside."""
-        with contextlib.suppress(OSError):
-            self.connection.abort()
-        self.connection.force_close()
-        self._ended = True
+        with self._context.end_lock:
+            was_ended, self._ended = self._ended, True
+        if not was_ended:  # else it is somebody else's, who may still be at it
+            with contextlib.suppress(OSError):
+                self.connection.abort()
+            self.connection.force_close()
         self._context.release(self.connection)
 
     def _take_failure(self, error: BaseException) -> None:
@@ -244,8 +252,9 @@ class WsgiExchange(Exchange):
             # Before close(), where applications do what may take long after the answer.
             self._end(complete=True)
         finally:
-            close = getattr(iterable, "close", None)
-            if close is not None:
+            if (close := getattr(iterable, "close", None)) is not None:
+                if self.interruption is not None:
+                    self.interruption.go_on()
                 close()
 
     def _environ(self) -> dict[str, Any]:
@@ -436,6 +445,8 @@ class WsgiExchange(Exchange):
                 return False
 
     def _end(self, *, complete: bool) -> None:
+        if self.interruption is not None:
+            self.interruption.hold_off()  # until `close()` at least
         with self._context.end_lock:
             if self._ended:
                 return

@@ -23,6 +23,7 @@ from uwsgibridge.hosts.files import FileWrapper
 from uwsgibridge.hosts.streams import Ending, OpenStreams
 from uwsgibridge.hosts.wsgi.error_stream import ErrorStream
 from uwsgibridge.hosts.wsgi.exchange import ExchangeContext, WsgiExchange
+from uwsgibridge.hosts.wsgi.interruption import Interruption, RequestInterrupted
 from uwsgibridge.hosts.wsgi.tunnels import WsgiTunnels
 from uwsgibridge.protocol.websocket import wants_websocket
 from uwsgibridge.telemetry.reporting import Reporter, failure_answer
@@ -39,6 +40,14 @@ if TYPE_CHECKING:
 
 # How soon a deadline is looked at again whose clock stands still.
 _STANDING_CLOCK_SECONDS: Final = 0.05
+
+# How soon a thread that can't be interrupted where it is now is looked at again.
+_INTERRUPT_RETRY_SECONDS: Final = 0.01
+
+# By which the application is called; and it may be interrupted where nothing else of ours is on the way.
+_CALLERS: Final = frozenset(
+    {WsgiExchange._call_application.__code__, WsgiExchange._send.__code__}  # noqa: SLF001 - of this host
+)
 
 
 class WsgiHost:
@@ -101,7 +110,10 @@ class WsgiHost:
         )
         self._flights = flights
         self._unfit = unfit
-        self._running: dict[threading.Thread, WsgiExchange] = {}
+        # Who takes a request out of the first is the one to end it: its thread, or who gives it up. In
+        # the second is what was given up, until its thread is done with it.
+        self._running: dict[WsgiExchange, threading.Thread] = {}
+        self._given_up: dict[WsgiExchange, threading.Thread] = {}
         self._queue: queue.SimpleQueue[Connection | None] = queue.SimpleQueue()
         self.submit: Callable[[Connection], None] = self._queue.put
         self._tunnels: WsgiTunnels | None = None
@@ -109,6 +121,7 @@ class WsgiHost:
             self._tunnels = WsgiTunnels(self._context, settings.wsgi_websockets, self.admission)
             self.submit = self._submit_with_tunnels
         self._threads = settings.threads
+        self._interrupt_seconds = settings.request_interrupt_seconds
         self._lost_threads = 0
 
     @property
@@ -123,7 +136,7 @@ class WsgiHost:
 
     def queue_seconds(self, now: float) -> float:
         """Tell how long the oldest request waits for a thread."""
-        running = {exchange.connection for exchange in list(self._running.values())}
+        running = {exchange.connection for exchange in list(self._running)}
         if self._tunnels is not None:
             running.update(self._tunnels.connections)
         waiting = [it.accepted_at for it in list(self.admission.in_flight) if it not in running]
@@ -132,19 +145,18 @@ class WsgiHost:
     @property
     def lost(self) -> list[Connection]:
         """List what was given up under its thread, which goes on."""
-        running = list(self._running.values())
-        return [exchange.connection for exchange in running if exchange.given_up]
+        return [exchange.connection for exchange in list(self._given_up)]
 
     async def start(self, nursery: trio.Nursery) -> None:
         """Start the threads, and the watch over their deadlines.
 
         Args:
-            nursery: for that watch.
+            nursery: for that watch, and for interrupting threads.
         """
         for number in range(1, self._threads + 1):
             self._start_thread(f"wsgi-{number}")
         if self._context.request_timeout_seconds:
-            nursery.start_soon(self._watch_deadlines)
+            nursery.start_soon(self._watch_deadlines, nursery)
 
     def drain(self) -> None:
         """Close WebSockets with 1012; requests end by themselves."""
@@ -162,8 +174,8 @@ class WsgiHost:
         self._refuse_what_waits()
         if self._tunnels is not None:
             self._tunnels.cut()
-        for exchange in list(self._running.values()):
-            if not exchange.given_up:
+        for exchange in list(self._running):
+            if self._claim(exchange) is not None:
                 exchange.give_up(503)
                 self._release(exchange.connection)
 
@@ -206,49 +218,99 @@ class WsgiHost:
         take = self._queue.get
         context = self._context
         running, me = self._running, threading.current_thread()
+        exchange: WsgiExchange | None = None
+        failure: BaseException | None = None
         context.errors.serve_thread()
         while True:
+            # The outer one is for what arrives in the handler of the inner one, or at the jump behind it.
             try:
-                while (connection := take()) is not None:
-                    running[me] = exchange = WsgiExchange(context, connection)
-                    # A new and empty context: nothing that one request sets is seen by the next.
-                    contextvars.Context().run(exchange.run)
-                    # Else the last request would live until the next one comes.
-                    del running[me], exchange, connection
-            except BaseException as error:  # noqa: BLE001 - by libraries that interrupt threads from others
-                self._recover(running.pop(me, None), error)
-            else:
-                return
+                while True:
+                    try:
+                        if failure is not None:
+                            self._recover(exchange, failure)
+                            exchange = failure = None
+                        connection = take()
+                        if connection is None:
+                            return
+                        exchange = WsgiExchange(context, connection)
+                        running[exchange] = me
+                        # A new and empty context: nothing that one request sets is seen by the next.
+                        contextvars.Context().run(exchange.run)
+                        if running.pop(exchange, None) is None:
+                            self._leave(exchange)
+                        elif context.logs_access:
+                            exchange.log_access()
+                        # Else the last request would live until the next one comes.
+                        exchange = connection = None
+                    except BaseException as error:  # noqa: BLE001 - by who interrupts threads from others
+                        failure = error
+            except BaseException as error:  # noqa: BLE001 - as well
+                failure = error
 
     def _recover(self, exchange: WsgiExchange | None, error: BaseException) -> None:
         """Go on after an exception that came from outside, at any point of our own code."""
-        self._context.reporter.thread_interrupted(error)
+        was_running = is_given_up = False
         if exchange is not None:
+            was_running = self._running.pop(exchange, None) is not None
+            is_given_up = exchange.interruption is not None
+            self._leave(exchange)  # first, so that nothing arrives amid the rest
+        if not (is_given_up and isinstance(error, RequestInterrupted)):
+            self._context.reporter.thread_interrupted(error)
+        if exchange is not None and (was_running or is_given_up):
             exchange.abandon()
         else:
             # What was just taken out of the queue may be lost: at a drain, that is seen.
             self._unfit("a thread was interrupted", True)
 
-    async def _watch_deadlines(self) -> None:
+    def _claim(self, exchange: WsgiExchange) -> Interruption | None:
+        """Take a request out of the table of what runs, so that its thread has to `_leave` it.
+
+        Returns:
+            None where its thread was faster, and is done with it.
+        """
+        thread = self._running.get(exchange)
+        if thread is None:
+            return None
+        # Before it is taken out: its thread looks there as soon as it is.
+        exchange.interruption = interruption = Interruption(thread, _CALLERS)
+        self._given_up[exchange] = thread
+        if self._running.pop(exchange, None) is None:
+            exchange.interruption = None
+            self._given_up.pop(exchange, None)
+            return None
+        return interruption
+
+    def _leave(self, exchange: WsgiExchange) -> None:
+        """Be done, in its thread, with a request that was given up meanwhile."""
+        self._given_up.pop(exchange, None)
+        if (interruption := exchange.interruption) is not None:
+            interruption.leave()
+
+    async def _watch_deadlines(self, nursery: trio.Nursery) -> None:
         limit = self._context.request_timeout_seconds
         while True:
             now = monotonic()
-            running = [item for item in list(self._running.items()) if not item[1].given_up]
-            for thread, exchange in running:
+            running = list(self._running.items())
+            for exchange, thread in running:
                 if exchange.used_seconds(now) >= limit:
-                    self._give_up(thread, exchange, now)
+                    self._give_up(thread, exchange, now, nursery)
             # What begins after this look is not over its limit before the next one.
             least = limit
-            for _, exchange in running:
+            for exchange, _ in running:
                 if not exchange.given_up:
                     # The clock of one that waits for its client stands still.
                     floor = 0.001 if exchange.body_wait_began is None else _STANDING_CLOCK_SECONDS
                     least = min(least, max(floor, limit - exchange.used_seconds(now)))
             await trio.sleep(least)
 
-    def _give_up(self, thread: threading.Thread, exchange: WsgiExchange, now: float) -> None:
+    def _give_up(
+        self, thread: threading.Thread, exchange: WsgiExchange, now: float, nursery: trio.Nursery
+    ) -> None:
         frame = sys._current_frames().get(thread.ident or 0)  # noqa: SLF001 - documented for this
         stack = own_stack(frame) if frame else ""
+        interruption = self._claim(exchange)
+        if interruption is None:
+            return
         outcome = exchange.give_up(504)
         self._context.reporter.request_overdue(
             exchange.request,
@@ -258,6 +320,31 @@ class WsgiHost:
             outcome=outcome,
         )
         self._release(exchange.connection)
+        if self._interrupt_seconds:
+            nursery.start_soon(self._interrupt, thread, exchange, interruption)
+        else:
+            self._lose(thread)
+
+    async def _interrupt(
+        self, thread: threading.Thread, exchange: WsgiExchange, interruption: Interruption
+    ) -> None:
+        """Have a thread come back from a request that was given up; where it does not, it is lost."""
+        began = monotonic()
+        with trio.move_on_after(self._interrupt_seconds):
+            while interruption.left_at is None:
+                interruption.attempt()
+                await trio.sleep(_INTERRUPT_RETRY_SECONDS)
+        if interruption.left_at is None:
+            self._lose(thread)
+        else:
+            self._context.reporter.thread_freed(
+                exchange.request,
+                seconds=max(0.0, interruption.left_at - began),
+                thread=thread.name,
+            )
+
+    def _lose(self, thread: threading.Thread) -> None:
+        """Do without a thread that does not come back."""
         self._lost_threads += 1
         # Where there is one thread alone, its application may rely on that; and all things have an end.
         can_go_on = 1 < self._threads >= self._lost_threads

@@ -207,6 +207,12 @@ class WsgiWebSocket(WsgiExchange):
         super().__init__(context, connection)
         self._stage_lock = threading.Lock()
 
+    def run(self) -> None:
+        """Call the application, and write the line of the access log: nobody else ends this one."""
+        super().run()
+        if self._context.logs_access:
+            self.log_access()
+
     def restart(self) -> None:
         """Close with 1012: the server is stopping, and the client may come back."""
         self._is_restarting = True
