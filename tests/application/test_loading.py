@@ -181,7 +181,7 @@ class TestTheCallersMistakes:
         write_module(f"app = {value}")
         error = refusal("bridged_app:app", tmp_path)
         kind = {"'text'": "str", "None": "NoneType", "{}": "dict"}[value]
-        assert str(error) == f"bridged_app:app is a {kind}, which can't be called"
+        assert str(error) == f"bridged_app:app is of type {kind}, which can't be called"
         assert "(--factory)" in str(refusal("bridged_app:app", tmp_path, factory=True))
 
     def test_a_factory_that_gives_no_application(
@@ -189,7 +189,7 @@ class TestTheCallersMistakes:
     ) -> None:
         write_module("def make():\n    pass\n")
         error = refusal("bridged_app:make", tmp_path, factory=True)
-        assert str(error) == "bridged_app:make is a NoneType, which can't be called"
+        assert str(error) == "bridged_app:make is of type NoneType, which can't be called"
 
     @pytest.mark.parametrize(
         "call",
@@ -252,6 +252,15 @@ class TestTheApplicationsMistakes:
         assert str(error) == "importing bridged_app failed"
         self.check(error, file=file, ends_with=ends_with)
         assert source in error.traceback_text
+
+    def test_script_that_ends(self, write_module: WriteModule, tmp_path: Path) -> None:
+        file = write_module("\nraise SystemExit(0)\n")
+        error = refusal("bridged_app:app", tmp_path)
+        assert str(error) == (
+            "importing bridged_app failed: it calls sys.exit(); what a script does belongs under "
+            'if __name__ == "__main__":'
+        )
+        self.check(error, file=file, ends_with="SystemExit: 0")
 
     def test_what_it_imports_fails(self, write_module: WriteModule, tmp_path: Path) -> None:
         write_module("", "bridged_site/__init__.py")

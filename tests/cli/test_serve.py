@@ -218,7 +218,7 @@ def test_config_from_pyproject(serve: Serve, tmp_path: Path):
     [
         ("threads = \n", "Invalid value"),
         ("thread = 3\n", "there is no option 'thread'"),
-        ("[serve]\nthreads = 3\n", "there is no option 'serve'"),
+        ("[serve]\nthreads = 3\n", "there is no section [serve]: options stand at its top"),
         ("threads = 'many'\n", "--threads takes a whole number"),
         ("threads = 0\n", "--threads"),
         ("threads = [1, 2]\n", "--threads"),
@@ -296,7 +296,7 @@ FACTORY = GOOD_APP + "def create(*arguments):\n    return app\n"
         (GOOD_APP, "nosuchmodule:app", "there is no module 'nosuchmodule'"),
         (GOOD_APP, "site_app:ap", "site_app has no attribute 'ap'; did you mean 'app'?"),
         (GOOD_APP, "site_app:nothing_like_it", "site_app has no attribute 'nothing_like_it'"),
-        ("app = 5\n", "site_app:app", "site_app:app is a int, which can't be called"),
+        ("app = 5\n", "site_app:app", "site_app:app is of type int, which can't be called"),
         ("x = 5\n", "site_app", "site_app has no attribute 'application' or 'app'"),
         (GOOD_APP, "site_app.py", "write for example site_app:app"),
         ("def app():\n    pass\n", "site_app:app", "site_app:app takes no arguments, so"),

@@ -29,7 +29,22 @@ def create_app():
 def app(environ, start_response):
     start_response("200 OK", [])
     return [b"one"]
+
+number = 5
 """
+
+FILES = {
+    "ends.py": "import os\nos._exit(5)\n",
+    "crashes.py": "import os, resource, signal\nresource.setrlimit(resource.RLIMIT_CORE, (0, 0))\n"
+    "os.kill(os.getpid(), signal.SIGSEGV)\n",
+    "unit.toml": 'max_rss_bytes = "1 KiB"\n',
+    "typo.toml": "theads = 2\n",
+    "section.toml": "[serve]\nthreads = 2\n",
+    "pyproject.toml": "[tool.uwsgibridge.env]\nthreads = 2\n",
+    "twice.toml": "threads = 2\nthreads = 3\n",
+    "latin.toml": 'title = "\xe9"\n',
+    "text.toml": 'bind = "127.0.0.1:0"\n',
+}
 
 
 @pytest.fixture
@@ -37,6 +52,9 @@ def directory() -> Iterator[Path]:
     """With a path that is short enough for a socket."""
     with tempfile.TemporaryDirectory() as path:
         (Path(path) / "site_.py").write_text(APPLICATION)
+        (Path(path) / "directory").mkdir()
+        for name, text in FILES.items():
+            (Path(path) / name).write_bytes(text.encode("latin-1"))
         yield Path(path)
 
 
@@ -97,6 +115,70 @@ SLIPS: list[tuple[tuple[str, ...], Mapping[str, str], int, str]] = [
         SERVE, {"UWSGIBRIDGE_BIND": "bogus"}, 2,
         "(in the environment: UWSGIBRIDGE_BIND)",
     ),
+    # A unit behind a number.
+    (
+        (*SERVE, "--request-timeout-seconds", "30s"), {}, 2,
+        "--request-timeout-seconds': it is a number of seconds, without a unit: write 30 for '30s'",
+    ),
+    ((*SERVE, "--graceful-timeout-seconds", "500 ms"), {}, 2, "write 0.5 for '500 ms'"),
+    ((*SERVE, "--max-rss-bytes", "512M"), {}, 2, "number of bytes, without a unit: write 536870912 for"),
+    (
+        SERVE, {"UWSGIBRIDGE_REQUEST_TIMEOUT_SECONDS": "2min"}, 2,
+        "SECONDS in the environment: it is a number of seconds, without a unit: write 120 for '2min'",
+    ),
+    ((*SERVE, "--config", "unit.toml"), {}, 2, "--max-rss-bytes: it is a number of bytes, without a unit: write 1024"),
+    ((*SERVE, "--workers", "4x"), {}, 2, "'4x' is not a valid integer"),
+    # Addresses.
+    ((*SERVE, "--bind", "127.0.0.1"), {}, 2, "; the port is missing: 127.0.0.1:3031"),
+    ((*SERVE, "--bind", "[::1]"), {}, 2, "; the port is missing: [::1]:3031"),
+    ((*SERVE, "--bind", ":::8000"), {}, 2, "; an IPv6 address stands in brackets: [::]:8000"),
+    ((*SERVE, "--bind", "http://127.0.0.1:8000"), {}, 2, "; leave http:// out"),
+    ((*SERVE, "--bind", "unix:"), {}, 2, "'unix:' names no file; write for example unix:/run/app.sock"),
+    ((*SERVE, "--bind", "/run/x.sock"), {}, 2, "; for a unix socket write unix:/run/x.sock"),
+    ((*SERVE, "--bind", "localhost:99999"), {}, 2, "a port is at most 65535"),
+    ((*SERVE, "--bind", "unix:directory"), {}, 1, "unix:directory: there is a file that is not a socket"),
+    ((*SERVE, "--bind", "unix:site_.py"), {}, 1, "unix:site_.py: there is a file that is not a socket"),
+    # Files of options.
+    ((*SERVE, "--config", "typo.toml"), {}, 2, "there is no option 'theads': did you mean 'threads'?"),
+    ((*SERVE, "--config", "section.toml"), {}, 2, "there is no section [serve]: options stand at its top"),
+    ((*SERVE, "--config", "pyproject.toml"), {}, 2, "there is no section [env]: options stand under [tool.uwsgibridge]"),
+    ((*SERVE, "--config", "twice.toml"), {}, 2, "--config twice.toml: Cannot overwrite a value (at line 2"),
+    ((*SERVE, "--config", "latin.toml"), {}, 2, "--config latin.toml: it is not UTF-8 (from its byte 9 on)"),
+    ((*SERVE, "--config", "text.toml"), {}, 2, "--bind takes a list of texts in quotes, not"),
+    # Other files and directories.
+    ((*SERVE, "--app-dir", "missing"), {}, 3, "--app-dir missing: there is no directory "),
+    ((*SERVE, "--pid-file", "missing/x.pid"), {}, 1, "missing; create it first"),
+    ((*SERVE, "--log-file", "missing/x.log"), {}, 1, "missing; create it first"),
+    ((*SERVE, "--log-file", "directory"), {}, 1, "directory: it is a directory"),
+    # Applications that are none, or take the process with them.
+    (("serve", "site_:number"), {}, 3, "site_:number is of type int, which can't be called"),
+    (("serve", "site_:app()"), {}, 3, "site_:app needs arguments, so it is no factory: if it is the application"),
+    ((*SERVE, "--factory"), {}, 3, "leave out () and --factory"),
+    (
+        ("serve", "ends", "--workers", "1"), {}, 5,
+        "the process ended with status 5 while it loaded the application: something there calls os._exit()",
+    ),
+    (("serve", "ends", "--workers", "1", "--preload"), {}, 5, "something there calls os._exit()"),
+    (
+        ("serve", "crashes", "--workers", "1"), {}, 1,
+        "the process was ended by SIGSEGV while it loaded the application: import that with",
+    ),
+    # Commands and options of other commands.
+    (("run", "site_:app"), {}, 2, "there is no command 'run': did you mean serve?"),
+    (("Serve", "site_:app"), {}, 2, "there is no command 'Serve': did you mean serve?"),
+    (("help",), {}, 2, "did you mean --help?"),
+    (("restart",), {}, 2, "did you mean ctl reload?"),
+    (("ctl", "restart"), {}, 2, "there is no command 'restart': did you mean reload?"),
+    (("ctl", "ps"), {}, 2, "there is no command 'ps': did you mean status?"),
+    (
+        ("dev", "site_:app", "--bind", "127.0.0.1:80"), {}, 2,
+        "No such option: --bind: dev has an Nginx of its own; write --port",
+    ),
+    (("dev", "site_:app", "--host", "x"), {}, 2, "No such option: --host: dev has an Nginx of its own"),
+    (("dev", "site_:app", "-b", "x"), {}, 2, "No such option: -b: dev has an Nginx of its own"),
+    (("dev", "site_:app", "--workers", "2"), {}, 2, "No such option: --workers: it is for serve"),
+    (("dev", "site_:app", "--processes", "2"), {}, 2, "No such option: --processes: it is for serve"),
+    (("dev", "site_:app", "--harakiri", "2"), {}, 2, "--harakiri: write --request-timeout-seconds"),
     (SERVE, {"UWSGIBRIDGE_CONFIG": "gone.toml"}, 2, "--config gone.toml: No such file"),
 ]  # fmt: skip
 

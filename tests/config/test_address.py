@@ -64,8 +64,6 @@ def test_other_spellings_of_the_same(text: str, address: Address, written: str) 
     "text",
     [
         "",
-        "127.0.0.1",
-        "3031",
         "127.0.0.1:",
         "127.0.0.1:port",
         "127.0.0.1:-1",
@@ -73,17 +71,15 @@ def test_other_spellings_of_the_same(text: str, address: Address, written: str) 
         "127.0.0.1: 1",
         "127.0.0.1:1 ",
         "127.0.0.1:1\n",
-        "::1:3031",
-        "[::1]",
         "[::1]:",
         "[::1]3031",
         "[]:80",
         "[::1:80",
         "[host]:80",
         "[::1]]:80",
-        "http://127.0.0.1:3031",
-        "tcp://127.0.0.1:3031",
-        "uwsgi://127.0.0.1:3031",
+        "http://",
+        ":::",
+        "1:2:3031",
         "a/b:80",
     ],
 )
@@ -91,6 +87,26 @@ def test_another_text_is_told_the_forms(text: str) -> None:
     with pytest.raises(AddressError) as caught:
         parse_address(text)
     assert str(caught.value) == f"{text!r} is not an address; write {FORMS}"
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("127.0.0.1", "the port is missing: 127.0.0.1:3031"),
+        ("localhost", "the port is missing: localhost:3031"),
+        ("[::1]", "the port is missing: [::1]:3031"),
+        ("3031", "an address stands before the port: 127.0.0.1:3031"),
+        ("::1:3031", "an IPv6 address stands in brackets: [::1]:3031"),
+        (":::3031", "an IPv6 address stands in brackets: [::]:3031"),
+        ("http://127.0.0.1:3031/", "leave http:// out, and what comes behind the port"),
+        ("tcp://127.0.0.1:3031", "leave tcp:// out, and what comes behind the port"),
+        ("uwsgi://127.0.0.1:3031", "leave uwsgi:// out, and what comes behind the port"),
+    ],
+)
+def test_what_was_probably_meant_is_said(text: str, hint: str) -> None:
+    with pytest.raises(AddressError) as caught:
+        parse_address(text)
+    assert str(caught.value) == f"{text!r} is not an address; write {FORMS}; {hint}"
 
 
 @pytest.mark.parametrize("text", ["/run/app.sock", "./app.sock"])

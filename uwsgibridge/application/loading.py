@@ -109,6 +109,8 @@ def _load(name: str, app_dir: str) -> Any:
             f"{name!r} is not of the form module:attribute; write for example {dotted}:app"
         )
     directory = str(Path(app_dir).resolve())
+    if not Path(directory).exists():  # a zip archive is good, too
+        raise ApplicationError(f"--app-dir {app_dir}: there is no directory {directory}")
     if sys.path[:1] != [directory]:
         sys.path.insert(0, directory)
     module = _import_module(module_name, directory, is_bare=module_name == name)
@@ -119,6 +121,11 @@ def _load(name: str, app_dir: str) -> Any:
 def _call_factory(factory: Any, name: str) -> Any:
     if not callable(factory):
         raise ApplicationError(f"{name} is not callable, so it can't be a factory (--factory)")
+    if not _takes_no_arguments(factory):
+        raise ApplicationError(
+            f"{name} needs arguments, so it is no factory: if it is the application itself, leave out () and "
+            "--factory"
+        )
     try:
         app = factory()
     except (Exception, SystemExit) as error:
@@ -131,9 +138,19 @@ def _call_factory(factory: Any, name: str) -> Any:
     return app
 
 
+def _takes_no_arguments(factory: Callable[..., Any]) -> bool:
+    try:
+        inspect.signature(factory).bind()
+    except TypeError:
+        return False
+    except ValueError:  # some written in C do not tell
+        return True
+    return True
+
+
 def _checked(found: Any, name: str) -> Callable[..., Any]:
     if not callable(found):
-        raise ApplicationError(f"{name} is a {type(found).__name__}, which can't be called")
+        raise ApplicationError(f"{name} is of type {type(found).__name__}, which can't be called")
     return found  # type: ignore[no-any-return] # callable() was the check
 
 
@@ -157,8 +174,13 @@ def _import_module(module_name: str, directory: str, *, is_bare: bool) -> Any:
             f"importing {module_name} failed", traceback_text=own_traceback(error)
         ) from error
     except (Exception, SystemExit) as error:
+        hint = ""
+        if isinstance(error, SystemExit) and not isinstance(error.code, str):  # which says why
+            hint = (
+                ': it calls sys.exit(); what a script does belongs under if __name__ == "__main__":'
+            )
         raise ApplicationError(
-            f"importing {module_name} failed", traceback_text=own_traceback(error)
+            f"importing {module_name} failed{hint}", traceback_text=own_traceback(error)
         ) from error
 
 

@@ -48,9 +48,9 @@ class _LazyGroup(click.Group):
         name = args[0]
         if name in _COMMANDS or name.startswith("-"):
             return super().resolve_command(ctx, args)
-        from uwsgibridge.cli.slips import closest
+        from uwsgibridge.cli.slips import closest, command_instead
 
-        meant = closest(name, _COMMANDS)
+        meant = command_instead(name.lower()) or closest(name, _COMMANDS)
         if meant is not None:
             raise click.UsageError(f"there is no command {name!r}: did you mean {meant}?")
         hint = f"uwsgibridge serve {name} serves an application" if ":" in name else "see --help"

@@ -44,6 +44,14 @@ Exit status:
   2  an argument or option is not valid
 """
 
+# Of systemctl, supervisorctl and others.
+_ELSEWHERE: Final = {
+    "restart": "reload",
+    **dict.fromkeys(("quit", "kill", "shutdown", "terminate"), "stop"),
+    **dict.fromkeys(("ps", "list", "show", "info", "stats"), "status"),
+    "workers": "scale",
+}
+
 _CONFIG_FILE: Final = Path("uwsgibridge.toml")
 
 # What `serve` takes for no control socket at all.
@@ -92,7 +100,17 @@ class _Asked:
         click.echo(json.dumps(answer) if self.as_json else text)
 
 
-@click.group(help=_HELP, short_help="Look at a running supervisor and steer it.")
+class _Commands(click.Group):
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        meant = _ELSEWHERE.get(args[0])
+        if meant is not None:
+            raise click.UsageError(f"there is no command {args[0]!r}: did you mean {meant}?", ctx)
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_Commands, help=_HELP, short_help="Look at a running supervisor and steer it.")
 @_socket_option("UWSGIBRIDGE_CONTROL_SOCKET")
 @_json_option
 def command(control_socket: str | None, *, as_json: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -16,7 +17,7 @@ from uwsgibridge.cli.options import (
     settings_to_arguments,
 )
 from uwsgibridge.cli.slips import refuse_file
-from uwsgibridge.config.settings import Settings
+from uwsgibridge.config.settings import Settings, option_name
 from uwsgibridge.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -59,7 +60,22 @@ nginx_option = click.option(
 )
 
 
-@click.command(cls=SectionedCommand, short_help="Serve it behind a private Nginx.")
+class _DevCommand(SectionedCommand):
+    settled = MappingProxyType(
+        {
+            **{
+                option_name(it): "it is for serve; dev runs one process behind an Nginx of its own"
+                for it in OWN_OPTIONS
+            },
+            **dict.fromkeys(
+                ("--bind", "-b"), "dev has an Nginx of its own; write --port for where that listens"
+            ),
+            "-w": "it is for serve; dev runs one process",
+        }
+    )
+
+
+@click.command(cls=_DevCommand, short_help="Serve it behind a private Nginx.")
 @click.argument("app", required=False, envvar="UWSGIBRIDGE_APP")
 @port_option
 @nginx_option

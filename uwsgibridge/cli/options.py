@@ -6,14 +6,21 @@ import dataclasses
 import os
 import tomllib
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import click
 from click.core import ParameterSource
 
-from uwsgibridge.cli.slips import explain, refuse_missing_directory, refuse_variables
+from uwsgibridge.cli.slips import (
+    closest,
+    explain,
+    refuse_missing_directory,
+    refuse_variables,
+    without_unit,
+)
 from uwsgibridge.config.settings import CHOICES, Settings, option_name
 from uwsgibridge.errors import SettingsError
 from uwsgibridge.system.safe_path import UnsafePathError, exposure_of, hold_place
@@ -29,12 +36,15 @@ class SectionedCommand(click.Command):
     An option of another server is answered with what is in its place.
     """
 
+    # Options of `serve` that the command settles itself, with what to say of each.
+    settled: Mapping[str, str] = MappingProxyType({})
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse, and explain options that are no option here."""
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
-            raise explain(error) from None
+            raise explain(error, self.settled) from None
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write one block of options for each section, the ones of the command itself last."""
@@ -110,11 +120,10 @@ class _SourcedOption(click.Option):
         try:
             return super().process_value(ctx, value)
         except click.BadParameter as error:
+            reason = without_unit(self.name or "", value) or error.message
             if ctx.get_parameter_source(self.name or "") == ParameterSource.ENVIRONMENT:
-                raise click.UsageError(
-                    f"{self.envvar} in the environment: {error.message}"
-                ) from None
-            raise
+                raise click.UsageError(f"{self.envvar} in the environment: {reason}") from None
+            raise click.BadParameter(reason, ctx, self) from None
 
 
 def settings_to_arguments(settings: Settings) -> list[str]:
@@ -184,7 +193,11 @@ def _read_config(ctx: click.Context, _parameter: click.Parameter, path: Path | N
         document = tomllib.loads(content.decode())
     except OSError as error:
         raise click.UsageError(f"--config {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise click.UsageError(
+            f"--config {path}: it is not UTF-8 (from its byte {error.start} on)"
+        ) from None
+    except tomllib.TOMLDecodeError as error:
         raise click.UsageError(f"--config {path}: {error}") from None
     if path.name == "pyproject.toml":
         document = document.get("tool", {}).get("uwsgibridge", {})
@@ -196,12 +209,20 @@ def _read_config(ctx: click.Context, _parameter: click.Parameter, path: Path | N
         elif key in fields:
             kind = str(fields[key].type)
         else:
-            raise click.UsageError(f"--config {path}: there is no option {key!r}")
+            raise click.UsageError(f"--config {path}: {_no_such_option(key, value, path, fields)}")
         if not _fits(kind, value):
-            raise click.UsageError(
-                f"--config {path}: {option_name(key)} takes {_WANTED[kind]}, not {value!r}"
-            )
+            unit = without_unit(key, value)
+            wrong = f": {unit}" if unit else f" takes {_WANTED[kind]}, not {value!r}"
+            raise click.UsageError(f"--config {path}: {option_name(key)}{wrong}")
     ctx.default_map = {**(ctx.default_map or {}), **values}
+
+
+def _no_such_option(key: str, value: object, path: Path, options: Iterable[str]) -> str:
+    if isinstance(value, dict):
+        place = "under [tool.uwsgibridge]" if path.name == "pyproject.toml" else "at its top"
+        return f"there is no section [{key}]: options stand {place}, one a line"
+    meant = closest(key, options)
+    return f"there is no option {key!r}" + (f": did you mean {meant!r}?" if meant else "")
 
 
 def _warn_if_exposed(path: Path) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from types import MappingProxyType
 from typing import Final
 
 import click
@@ -77,15 +79,71 @@ _ELSEWHERE: Final[Mapping[str, str]] = {
 }
 
 
+# Commands of other programs, and what is nearest to them here.
+_COMMANDS_ELSEWHERE: Final[Mapping[str, str]] = {
+    "run": "serve",
+    "start": "serve",
+    "help": "--help",
+    "version": "--version",
+    "check": "ping",
+    "curl": "request",
+    **{it: f"ctl {it}" for it in ("status", "reload", "stop", "scale", "stacks", "top")},
+    "restart": "ctl reload",
+}
+
+_UNITS: Final[Mapping[str, Mapping[str, float]]] = {
+    "seconds": {"ms": 0.001, "s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400},
+    "bytes": {
+        "b": 1,
+        **{f"k{end}": 1024 for end in ("", "b", "ib")},
+        **{f"m{end}": 1024**2 for end in ("", "b", "ib")},
+        **{f"g{end}": 1024**3 for end in ("", "b", "ib")},
+    },
+}
+
+_NUMBER_WITH_UNIT: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)")
+
+
+def command_instead(name: str) -> str | None:
+    """Tell what does here what a command of that name does elsewhere."""
+    return _COMMANDS_ELSEWHERE.get(name)
+
+
+def without_unit(option: str, text: object) -> str | None:
+    """Say how a value is written whose option has the unit in its name; None where that is not the slip.
+
+    Args:
+        option: its name, as a field of the settings or as on the command line.
+        text: the value.
+    """
+    unit = option.replace("-", "_").rpartition("_")[2]
+    match = _NUMBER_WITH_UNIT.fullmatch(text.strip()) if isinstance(text, str) else None
+    factor = _UNITS.get(unit, {}).get(match[2].lower()) if match else None
+    if match is None or factor is None:
+        return None
+    number = float(match[1]) * factor
+    plain = f"{number:.0f}" if number.is_integer() else f"{number:g}"
+    return f"it is a number of {unit}, without a unit: write {plain} for {text!r}"
+
+
 def closest(name: str, names: Iterable[str]) -> str | None:
     """Find the name that was probably meant."""
     found = get_close_matches(name, list(names), n=1, cutoff=_CLOSE)
     return found[0] if found else None
 
 
-def explain(error: click.NoSuchOption) -> click.NoSuchOption:
-    """Say what is in the place of an option that another server has, where one is known to have it."""
+def explain(
+    error: click.NoSuchOption, settled: Mapping[str, str] = MappingProxyType({})
+) -> click.NoSuchOption:
+    """Say what is in the place of an option that another server has, where one is known to have it.
+
+    Args:
+        error: names the option.
+        settled: options of `serve` that a command settles itself, with what to say of each.
+    """
     instead = _ELSEWHERE.get(error.option_name)
+    meant = instead.removeprefix("write ").split(" ")[0] if instead else error.option_name
+    instead = settled.get(meant, instead)
     if instead is None:
         return error
     return click.NoSuchOption(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 import sys
@@ -96,9 +97,33 @@ def parse_address(text: str, *, forms: str = FORMS) -> Address:
         return DescriptorAddress(int(number))
     match = _TCP.fullmatch(text)
     if match is None:
-        hint = f"; for a unix socket write unix:{text}" if text.startswith(("/", "./")) else ""
-        raise AddressError(f"{text!r} is not an address; write {forms}{hint}")
+        raise AddressError(f"{text!r} is not an address; write {forms}{_hint(text)}")
     digits = match["port"].lstrip("0") or "0"
     if len(digits) > 5 or int(digits) > 65_535:
         raise AddressError(f"{text!r}: a port is at most 65535")
     return TcpAddress(match["v6"] or match["host"] or "0.0.0.0", int(digits))  # noqa: S104 - asked for by ":PORT"
+
+
+def _hint(text: str) -> str:
+    """Say what was probably meant, as the end of a sentence."""
+    if text.startswith(("/", "./")):
+        return f"; for a unix socket write unix:{text}"
+    scheme, is_url, rest = text.partition("://")
+    if is_url:
+        return f"; leave {scheme}:// out, and what comes behind the port" if rest else ""
+    host, _, port = text.rpartition(":")
+    if ":" in host and _is_ip(host) and port.isdecimal() and not host.startswith("["):
+        return f"; an IPv6 address stands in brackets: [{host}]:{port}"
+    if text.isascii() and text.isdecimal():
+        return f"; an address stands before the port: 127.0.0.1:{text}"
+    if text and _TCP.fullmatch(f"{text}:3031"):
+        return f"; the port is missing: {text}:3031"
+    return ""
+
+
+def _is_ip(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True

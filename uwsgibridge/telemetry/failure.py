@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 from collections.abc import Iterator
 
 from uwsgibridge.errors import (
@@ -51,7 +52,23 @@ def show_failure() -> Iterator[Outcome]:
         _say(str(error))
         outcome.status = EXIT_FAILURE
     except StartFailed as error:
+        if error.status not in {EXIT_FAILURE, EXIT_USAGE, EXIT_APPLICATION}:
+            _say(f"the process {_describe_end(error.status)}")
         outcome.status = error.status if error.status > 0 else EXIT_FAILURE
+
+
+def _describe_end(status: int) -> str:
+    """Say how a process ended that had no time to say why."""
+    if status >= 0:
+        return f"ended with status {status} while it loaded the application: something there calls os._exit()"
+    try:
+        name = signal.Signals(-status).name
+    except ValueError:  # most real-time signals have no name
+        name = f"signal {-status}"
+    return (
+        f"was ended by {name} while it loaded the application: import that with python -X faulthandler to see "
+        "where"
+    )
 
 
 def _say(message: str) -> None:
