@@ -6,7 +6,7 @@ PORT ?= 8080
 # An environment of its own: it holds a gigabyte, and `make test` is not to depend on what is in it.
 APPLICATIONS := $(VENV)-applications
 
-.PHONY: help demo test test-applications check format fuzz soak bench clean
+.PHONY: help demo test test-all test-applications check format fuzz soak bench clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -14,12 +14,17 @@ help: ## show this list
 demo: $(VENV)/.demo ## the demo page behind a private Nginx: http://127.0.0.1:8080
 	$(BIN)/uwsgibridge demo --port $(PORT)
 
+# The tests of one module stay together: they share what they have started.
+IN_PARALLEL := --numprocesses=2 --dist=loadscope --no-loadscope-reorder
+
 test: $(VENV)/.test ## all tests; the Docker Compose half where an engine answers
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadscope --no-loadscope-reorder
+	$(BIN)/python -m pytest $(IN_PARALLEL)
+
+test-all: $(VENV)/.test ## all tests on every event loop and socket; takes four times as long
+	$(BIN)/python -m pytest $(IN_PARALLEL) --all-combinations
 
 test-applications: $(APPLICATIONS)/.test ## MCP, Gradio, Django Channels and others, each behind a real Nginx; many packages
-	UWSGIBRIDGE_REQUIRE_APPLICATIONS=1 $(APPLICATIONS)/bin/python -m pytest \
-	  --numprocesses=2 --dist=loadscope --no-loadscope-reorder integration/applications
+	UWSGIBRIDGE_REQUIRE_APPLICATIONS=1 $(APPLICATIONS)/bin/python -m pytest $(IN_PARALLEL) integration/applications
 
 check: $(VENV)/.check ## ruff, its formatter, and mypy --strict
 	$(BIN)/ruff check .

@@ -2,7 +2,29 @@
 
 from __future__ import annotations
 
+import os
+import re
 import signal
+import zlib
+from collections import Counter
+from typing import Final
+
+import pytest
+
+# Parts of the identifier of a test that say on which event loop and over which socket its case runs.
+_COMBINED: Final = frozenset({"asyncio", "uvloop", "trio", "tcp", "unix"})
+
+# Another number is another choice of combinations; `.ci/run` takes one for each of its runs.
+ROTATION_VARIABLE: Final = "UWSGIBRIDGE_TEST_ROTATION"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add ``--all-combinations``."""
+    parser.addoption(
+        "--all-combinations",
+        action="store_true",
+        help="run each case on every event loop and socket, not on one of the combinations in turn",
+    )
 
 
 def pytest_configure() -> None:
@@ -14,3 +36,35 @@ def pytest_configure() -> None:
     ):
         if signal.getsignal(number) == signal.SIG_IGN:
             signal.signal(number, handler)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep one combination of event loop and socket for each case, the next one for the next case.
+
+    Who names a test by its whole identifier gets that one.
+    """
+    is_named = any("[" in argument for argument in config.args)
+    if config.getoption("--all-combinations") or is_named:
+        return
+    cases: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        cases.setdefault(_case(item.nodeid), []).append(item)
+    # Each function begins somewhere else, so that those with one case don't all take the first.
+    rotation = int(os.environ.get(ROTATION_VARIABLE, "0"))
+    turn: Counter[str] = Counter()
+    kept = set()
+    for case, combinations in cases.items():
+        function = case.partition("[")[0]
+        start = zlib.crc32(function.encode()) + rotation
+        kept.add(combinations[(start + turn[function]) % len(combinations)].nodeid)
+        turn[function] += len(combinations) > 1
+    left_out = [item for item in items if item.nodeid not in kept]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item.nodeid in kept]
+
+
+def _case(identifier: str) -> str:
+    function, bracket, parameters = identifier.partition("[")
+    parts = re.split(r"([-\]])", parameters)
+    return function + bracket + "".join("*" if part in _COMBINED else part for part in parts)
