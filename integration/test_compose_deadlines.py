@@ -1,6 +1,6 @@
 """Requests over their time, in a container: the client is told at the deadline, whatever the application does.
 
-One deployment with one worker of one thread serves all of them, so that whatever is not freed is missed.
+One deployment with one worker of two threads serves all of them, so that whatever is not freed is missed.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def deployment(
         app_dir=directory,
         loop="asyncio",
         serve_args=(
-            *("--workers", "1", "--threads", "1", "--mount", "/wsgi=deadlines:wsgi"),
+            *("--workers", "1", "--threads", "2", "--mount", "/wsgi=deadlines:wsgi"),
             *("--request-timeout-seconds", str(LIMIT_SECONDS)),
         ),
         graceful_timeout_seconds=PATIENCE_SECONDS,
@@ -81,7 +81,11 @@ def deployment(
     assert monotonic() - begun < PATIENCE_SECONDS
 
 
-@pytest.mark.parametrize("path", ["/swallows", "/delays", "/wsgi/loops", "/wsgi/waits"])
+# Of those in threads, more than there are.
+PATHS = ["/swallows", "/delays", "/wsgi/loops", "/wsgi/waits", "/wsgi/loops"]
+
+
+@pytest.mark.parametrize("path", PATHS, ids=["swallows", "delays", "loops", "waits", "loops-again"])
 def test_client_is_told_at_the_deadline(deployment: ComposeStack, path: str) -> None:
     since, begun = len(deployment.log_events()), monotonic()
     answer = fetch(deployment.url + path)
@@ -93,7 +97,7 @@ def test_client_is_told_at_the_deadline(deployment: ComposeStack, path: str) -> 
     )
     assert event["option"] == "--request-timeout-seconds"
     assert event["outcome"] == "answered 504"
-    # The one thread is free again, or the worker is replaced by one that has another.
+    # The thread is free again, or another is in its place until a new worker serves.
     for _ in range(3):
         assert fetch(f"{deployment.url}/wsgi/quick").body == b"quick"
         assert fetch(f"{deployment.url}/quick").body == b"quick"

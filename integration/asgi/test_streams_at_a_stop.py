@@ -28,11 +28,12 @@ if TYPE_CHECKING:
     from uwsgibridge.testing import ComposeStack, LocalStack
 
 PATIENCE_SECONDS = 20.0
-GRACEFUL_SECONDS = 15.0
+GRACEFUL_SECONDS = 25.0
 STREAM_DRAIN_SECONDS = 1.5
 
-# From the signal to the end: what is told late, a second for what does not listen, and some for all else.
-SOON_SECONDS = STREAM_DRAIN_SECONDS + 4.0
+# From the signal to the end: what is told late, a second for what does not listen, and some for all else on a
+# busy machine. What holds it up does so for all of the graceful time.
+SOON_SECONDS = STREAM_DRAIN_SECONDS + 8.0
 
 # More than the engine takes to stop a container that has ended.
 ENGINE_SECONDS = 10.0
