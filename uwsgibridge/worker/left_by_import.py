@@ -60,8 +60,8 @@ def warn_of_threads(logger: Logger) -> None:
     names = [it.name for it in threading.enumerate() if it is not threading.main_thread()]
     if names:
         logger.warning(
-            "threads that the application has started as it was imported do not run in the workers: start "
-            "them in --on-fork, or leave out --preload",
+            "threads that the application has started as it was imported do not run in the workers, unless "
+            "their library starts them anew in each: start them in --on-fork, or leave out --preload",
             threads=names[:_NAMED_THREADS],
             option="--preload",
         )
