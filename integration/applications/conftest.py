@@ -6,6 +6,7 @@ missing its tests are skipped; with ``UWSGIBRIDGE_REQUIRE_APPLICATIONS=1`` that 
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 from collections.abc import Iterator
@@ -51,8 +52,32 @@ def running(
 ) -> Iterator[Site]:
     """An application of a class of checks; it is stopped at the end of the class."""
     checks: type[Checks] = request.cls
+    with serving(checks, kind, tmp_path_factory.mktemp(checks.__name__), sink) as site:
+        yield site
+
+
+@pytest.fixture
+def site(running: Site) -> Site:
+    """The application, up: a test may have stopped it."""
+    if running.stack.log.wait_ended(0):
+        running.stack.start()
+    return running
+
+
+@contextlib.contextmanager
+def serving(
+    checks: type[Checks], kind: Kind, directory: Path, sink: Sink, *serve_args: str
+) -> Iterator[Site]:
+    """Run an application of a class of checks for as long as the block lasts.
+
+    Args:
+        checks: the class.
+        kind: what it runs on.
+        directory: of its own.
+        sink: where it may send telemetry.
+        serve_args: further arguments of ``uwsgibridge serve``; the last of an option counts.
+    """
     _require(checks)
-    directory = tmp_path_factory.mktemp(checks.__name__)
     control = directory / "control.sock"
     checks().prepare(directory)
     stack = LocalStack(
@@ -66,6 +91,7 @@ def running(
             # Some import large modules at their first request, and the machine may be busy.
             *("--loop-block-warning-seconds", "0"),
             *checks.serve_args,
+            *serve_args,
         ),
         environment={
             "APPLICATION_DIRECTORY": str(directory),
@@ -84,16 +110,10 @@ def running(
         graceful_timeout_seconds=checks.graceful_timeout_seconds,
     )
     stack.start()
-    yield Site(stack, kind, directory, control, sink)
-    stack.stop()
-
-
-@pytest.fixture
-def site(running: Site) -> Site:
-    """The application, up: a test may have stopped it."""
-    if running.stack.log.wait_ended(0):
-        running.stack.start()
-    return running
+    try:
+        yield Site(stack, kind, directory, control, sink)
+    finally:
+        stack.stop()
 
 
 def _require(checks: type[Checks]) -> None:

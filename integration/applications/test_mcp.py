@@ -6,12 +6,16 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, ClassVar
 
+import pytest
 import requests
 
 from integration.applications.checks import Checks, new_browser, read_until_the_end, streaming
-from integration.applications.site import ON_EVERY_LOOP, Kind, Site
+from integration.applications.conftest import serving
+from integration.applications.sink import Sink
+from integration.applications.site import ON_EVERY_LOOP, PATIENCE_SECONDS, Kind, Site
 
 STEPS = 5
 # Longer than a test looks at it.
@@ -199,3 +203,28 @@ class TestFastMcpOverSse(OfMcp):
 
     def open(self, site: Site) -> contextlib.AbstractContextManager[Callable[[], None]]:
         return session_by_sse(site)
+
+
+class OnAName(OfMcp):
+    app: ClassVar[str] = "mcp_app:named"
+    needs: ClassVar[tuple[str, ...]] = ("mcp",)
+
+
+@pytest.mark.parametrize(
+    ("checks", "status"),
+    [(TestSdkOverStreamableHttp, 421), (OnAName, 200), (TestFastMcpOverStreamableHttp, 200)],
+)
+def test_a_name_has_to_be_allowed(
+    checks: type[Checks], status: int, sink: Sink, tmp_path: Path
+) -> None:
+    with (
+        serving(checks, checks.kinds[0], tmp_path, sink) as site,
+        new_browser() as browser,
+    ):
+        answer = browser.post(
+            f"{site.url}/mcp",
+            headers={"Accept": BOTH, "Host": "example.org"},
+            json=call("initialize", hello()),
+            timeout=PATIENCE_SECONDS,
+        )
+    assert answer.status_code == status

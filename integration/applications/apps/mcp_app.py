@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import anyio
 from mcp.server.mcpserver import Context, MCPServer
+from mcp.server.transport_security import TransportSecuritySettings
 from starlette.responses import PlainTextResponse
 
 server = MCPServer("tools")
@@ -29,5 +30,9 @@ async def up(_request):
     return PlainTextResponse("up")
 
 
+# Each answers 421 to a Host header that is not of 127.0.0.1 or localhost; the last one knows another.
 streamable = server.streamable_http_app()
 sse = server.sse_app()
+named = MCPServer("tools").streamable_http_app(
+    transport_security=TransportSecuritySettings(allowed_hosts=["example.org"])
+)
