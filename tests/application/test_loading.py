@@ -296,6 +296,17 @@ class TestTheApplicationsMistakes:
         assert error.traceback_text == (
             "TypeError: make() missing 1 required positional argument: 'configuration'"
         )
+        assert str(error).startswith("bridged_app:make needs arguments, so it is no factory: ")
+
+    def test_a_factory_with_a_wrong_call_in_it(
+        self, write_module: WriteModule, tmp_path: Path
+    ) -> None:
+        file = write_module("def make():\n    return len()\n")
+        error = refusal("bridged_app:make", tmp_path, factory=True)
+        assert str(error) == "the factory bridged_app:make failed"
+        self.check(
+            error, file=file, ends_with="TypeError: len() takes exactly one argument (0 given)"
+        )
 
     def test_an_attribute_that_fails(self, write_module: WriteModule, tmp_path: Path) -> None:
         """Modules and objects may compute attributes (PEP 562)."""

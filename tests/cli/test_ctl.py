@@ -306,7 +306,8 @@ def test_a_socket_that_nobody_listens_on(directory):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["restart"], "No such command 'restart'"),
+        (["restart"], "there is no command 'restart': did you mean reload?"),
+        (["bogus"], "No such command 'bogus'"),
         (["scale"], "Missing argument 'WORKERS'"),
         (["scale", "0"], "0 is not in the range x>=1"),
         (["scale", "many"], "'many' is not a valid integer"),

@@ -121,17 +121,16 @@ def _load(name: str, app_dir: str) -> Any:
 def _call_factory(factory: Any, name: str) -> Any:
     if not callable(factory):
         raise ApplicationError(f"{name} is not callable, so it can't be a factory (--factory)")
-    if not _takes_no_arguments(factory):
-        raise ApplicationError(
-            f"{name} needs arguments, so it is no factory: if it is the application itself, leave out () and "
-            "--factory"
-        )
     try:
         app = factory()
     except (Exception, SystemExit) as error:
-        raise ApplicationError(
-            f"the factory {name} failed", traceback_text=own_traceback(error)
-        ) from error
+        sentence = f"the factory {name} failed"
+        if isinstance(error, TypeError) and not _takes_no_arguments(factory):
+            sentence = (
+                f"{name} needs arguments, so it is no factory: if it is the application itself, leave out () "
+                "and --factory"
+            )
+        raise ApplicationError(sentence, traceback_text=own_traceback(error)) from error
     if inspect.iscoroutine(app):
         app.close()  # else Python warns of it beside our own words
         raise ApplicationError(f"the factory {name} is an async function; it must be a plain one")
