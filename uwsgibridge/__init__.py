@@ -7,16 +7,24 @@ from uwsgibridge._version import __version__
 
 if TYPE_CHECKING:
     from uwsgibridge.config.settings import Settings
-    from uwsgibridge.errors import ApplicationError, BindError, SettingsError
+    from uwsgibridge.errors import (
+        ApplicationError,
+        BindError,
+        BridgeError,
+        SettingsError,
+        WorkerUnfit,
+    )
     from uwsgibridge.hosts.wsgi.interruption import RequestInterrupted
     from uwsgibridge.worker.embedded import serve
 
 __all__ = [
     "ApplicationError",
     "BindError",
+    "BridgeError",
     "RequestInterrupted",
     "Settings",
     "SettingsError",
+    "WorkerUnfit",
     "__version__",
     "serve",
 ]
@@ -24,9 +32,11 @@ __all__ = [
 _HOMES: Final = {
     "ApplicationError": "uwsgibridge.errors",
     "BindError": "uwsgibridge.errors",
+    "BridgeError": "uwsgibridge.errors",
     "RequestInterrupted": "uwsgibridge.hosts.wsgi.interruption",
     "Settings": "uwsgibridge.config.settings",
     "SettingsError": "uwsgibridge.errors",
+    "WorkerUnfit": "uwsgibridge.errors",
     "serve": "uwsgibridge.worker.embedded",
 }
 

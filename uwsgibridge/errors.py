@@ -1,4 +1,16 @@
-"""What ends a process for a reason that was foreseen, and its exit status."""
+"""What ends a process for a reason that was foreseen, and the exit status that it ends with.
+
+::
+
+    BridgeError             1
+    +-- SettingsError       2, and a ValueError
+    +-- ApplicationError    3
+    +-- BindError           1
+    +-- PidFileError        1
+    +-- LogFileError        1
+    +-- WorkerUnfit         1
+    +-- StartFailed         that of the process that did not come up
+"""
 
 from __future__ import annotations
 
@@ -6,9 +18,71 @@ import contextlib
 from collections.abc import Iterator
 from typing import Final
 
+EXIT_FAILURE: Final = 1
+EXIT_USAGE: Final = 2
+EXIT_APPLICATION: Final = 3
 
-class SettingsError(ValueError):
+
+class BridgeError(Exception):
+    """What ends a bridge, or keeps it from starting, for a reason that was foreseen.
+
+    Attributes:
+        exit_status: of a process that ends because of it.
+    """
+
+    exit_status = EXIT_FAILURE
+
+
+class SettingsError(BridgeError, ValueError):
     """A value is refused; the message names the option and what it takes."""
+
+    exit_status = EXIT_USAGE
+
+
+class ApplicationError(BridgeError):
+    """The application can't be loaded or started.
+
+    Attributes:
+        traceback_text: the application's own traceback, or empty where the sentence says it all.
+    """
+
+    exit_status = EXIT_APPLICATION
+
+    def __init__(self, message: str, *, traceback_text: str = "") -> None:
+        super().__init__(message)
+        self.traceback_text = traceback_text
+
+
+class BindError(BridgeError):
+    """An address can't be listened at; the message says why, and what would help."""
+
+
+class PidFileError(BridgeError):
+    """The pid file can't be ours; the message says why, and what would help."""
+
+
+class LogFileError(BridgeError):
+    """The log file can't be opened; the message names ``--log-file``."""
+
+
+class WorkerUnfit(BridgeError):
+    """A thread or a socket is lost, so the worker has drained; its process is to be started again."""
+
+
+class StartFailed(BridgeError):
+    """The first workers did not come up, and have said why where they could.
+
+    Args:
+        ended_with: the status of the process that failed, negative for a signal.
+
+    Attributes:
+        ended_with: as given.
+    """
+
+    def __init__(self, ended_with: int) -> None:
+        super().__init__("the first workers did not come up")
+        self.ended_with = ended_with
+        self.exit_status = ended_with if ended_with > 0 else EXIT_FAILURE
 
 
 @contextlib.contextmanager
@@ -23,48 +97,3 @@ def single_error() -> Iterator[None]:
         if isinstance(error, BaseExceptionGroup):
             raise
         raise error from error.__cause__
-
-
-EXIT_FAILURE: Final = 1
-EXIT_USAGE: Final = 2
-EXIT_APPLICATION: Final = 3
-
-
-class WorkerUnfit(Exception):
-    """A thread or a socket is lost, so the worker has drained; its process is to be started again."""
-
-
-class StartFailed(Exception):
-    """The first workers did not come up, and have said why.
-
-    Attributes:
-        status: the exit status of the one that failed.
-    """
-
-    def __init__(self, status: int) -> None:
-        super().__init__("the first workers did not come up")
-        self.status = status
-
-
-class ApplicationError(Exception):
-    """The application can't be loaded or started.
-
-    Attributes:
-        traceback_text: the application's own traceback, or empty where the sentence says it all.
-    """
-
-    def __init__(self, message: str, *, traceback_text: str = "") -> None:
-        super().__init__(message)
-        self.traceback_text = traceback_text
-
-
-class BindError(Exception):
-    """An address can't be listened at; the message says why, and what would help."""
-
-
-class PidFileError(Exception):
-    """The pid file can't be ours; the message says why, and what would help."""
-
-
-class LogFileError(Exception):
-    """The log file can't be opened; the message names ``--log-file``."""

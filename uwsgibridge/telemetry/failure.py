@@ -11,10 +11,7 @@ from uwsgibridge.errors import (
     EXIT_FAILURE,
     EXIT_USAGE,
     ApplicationError,
-    BindError,
-    LogFileError,
-    PidFileError,
-    SettingsError,
+    BridgeError,
     StartFailed,
     WorkerUnfit,
 )
@@ -31,30 +28,30 @@ class Outcome:
 def show_failure() -> Iterator[Outcome]:
     """Say on standard error why a run ended, and keep the exit status that fits.
 
-    Wrong usage or configuration is 2; an application that can't be loaded is 3, shown with its own
-    traceback and none of ours; anything else that is foreseen is 1.
+    Yields:
+        Where the status is, once the run is over: 0, or `BridgeError.exit_status`.
     """
     outcome = Outcome()
     try:
         yield outcome
-    except SettingsError as error:
-        _say(str(error))
-        outcome.status = EXIT_USAGE
-    except ApplicationError as error:
-        if error.traceback_text:
-            say(error.traceback_text)
-        _say(str(error))
-        outcome.status = EXIT_APPLICATION
-    except WorkerUnfit as error:
-        _say(f"stopped: {error}")
-        outcome.status = EXIT_FAILURE
-    except (BindError, PidFileError, LogFileError) as error:
-        _say(str(error))
-        outcome.status = EXIT_FAILURE
-    except StartFailed as error:
-        if error.status not in {EXIT_FAILURE, EXIT_USAGE, EXIT_APPLICATION}:
-            _say(f"the process {_describe_end(error.status)}")
-        outcome.status = error.status if error.status > 0 else EXIT_FAILURE
+    except BridgeError as error:
+        _explain(error)
+        outcome.status = error.exit_status
+
+
+def _explain(error: BridgeError) -> None:
+    match error:
+        case ApplicationError():
+            if error.traceback_text:
+                say(error.traceback_text)
+            _say(str(error))
+        case WorkerUnfit():
+            _say(f"stopped: {error}")
+        case StartFailed():
+            if error.ended_with not in {EXIT_FAILURE, EXIT_USAGE, EXIT_APPLICATION}:
+                _say(f"the process {_describe_end(error.ended_with)}")
+        case _:
+            _say(str(error))
 
 
 def _describe_end(status: int) -> str:

@@ -16,13 +16,7 @@ from typing import Final, Self
 import trio
 
 from uwsgibridge.config.settings import Settings
-from uwsgibridge.errors import (
-    EXIT_APPLICATION,
-    EXIT_FAILURE,
-    EXIT_USAGE,
-    ApplicationError,
-    SettingsError,
-)
+from uwsgibridge.errors import EXIT_FAILURE, BridgeError
 from uwsgibridge.telemetry.line_buffer import finish_lines
 from uwsgibridge.telemetry.logs import Logger
 from uwsgibridge.telemetry.stacks import own_stack
@@ -182,13 +176,11 @@ def flush_output() -> None:
 
 
 def status_after(error: BaseException | None) -> int:
-    """Tell the exit status that `show_failure` will come to."""
+    """Tell the exit status of a process that an error ends, or none."""
     match error:
         case None | trio.Cancelled():
             return 0
-        case SettingsError():
-            return EXIT_USAGE
-        case ApplicationError():
-            return EXIT_APPLICATION
+        case BridgeError():
+            return error.exit_status
         case _:
             return EXIT_FAILURE
