@@ -6,6 +6,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import select
 import socket
 import stat
 import sys
@@ -47,7 +48,7 @@ _TURN_RETRY_SECONDS: Final = 0.002
 _NO_PERMISSION: Final = frozenset({errno.EACCES, errno.EPERM})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class ListeningSocket:
     """A bound and listening socket, non-blocking.
 
@@ -70,6 +71,57 @@ class ListeningSocket:
     def is_inherited(self) -> bool:
         """Whether others listen on it, too, or will."""
         return isinstance(self.address, DescriptorAddress)
+
+    @property
+    def listens(self) -> bool:
+        """Whether clients can connect: nobody who has a descriptor of it has shut it down."""
+        try:
+            if not self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                return False
+        except OSError:  # this descriptor is closed, or another file's
+            return False
+        if not self.is_unix or not hasattr(select, "POLLRDHUP"):
+            return True
+        # A unix socket is shut down for good and says that it listens (unix_shutdown of Linux).
+        poll = select.poll()
+        poll.register(self.socket, select.POLLRDHUP)
+        return not poll.poll(0)
+
+    def listen_anew(self, files: SocketFiles, backlog: int) -> bool:
+        """Listen again, after somebody has shut it down.
+
+        Args:
+            files: of unix sockets.
+            backlog: as it was.
+
+        Returns:
+            Whether it is another socket now, under the same number, which the processes have to be handed
+            that had the one before.
+
+        Raises:
+            BindError: that can't be.
+        """
+        if not self.is_unix:
+            with contextlib.suppress(OSError):
+                before = self.socket.getsockname()
+                # For all who have it: a TCP socket that was shut down is as before listen(2).
+                self.socket.listen(backlog)
+                # A port that the kernel had chosen is given back.
+                wanted = before[1]
+                if isinstance(self.address, TcpAddress):
+                    wanted = self.address.port
+                if self.socket.getsockname()[1] == wanted:
+                    return False
+        if isinstance(self.address, DescriptorAddress):
+            raise BindError(
+                f"{self.address}: it was handed over, and can't be made anew here; whoever made it is to do "
+                "that"
+            )
+        [other, *_] = _listen(self.address, files, backlog)
+        os.dup2(other.socket.fileno(), self.socket.fileno(), inheritable=False)
+        other.socket.close()
+        self.owned_file = other.owned_file
+        return True
 
     def close(self) -> None:
         """Remove the socket file, and close; does nothing when that was done."""

@@ -39,6 +39,7 @@ class Fleet:
         taken_over: workers of the current generation that those of the next stand in for already.
         recycled: the worker that a successor is being brought up for, or that drains beside it.
         follows_load: whether the number of workers is to follow the load.
+        failure: why it does so by itself; empty where it was asked to, or does not.
         is_stopping: whether the supervisor drains for good.
         is_hurried: whether that is to be over at once.
         is_upgrading: whether the process is being handed on.
@@ -71,6 +72,7 @@ class Fleet:
         self.wanted = min(max(settings.workers, self.least), self.most)
         self.taken_over = 0
         self.recycled: WorkerProcess | None = None
+        self.failure = ""
         self.is_stopping = False
         self.is_hurried = False
         self.is_upgrading = False
@@ -119,6 +121,13 @@ class Fleet:
             self.log.info("number of workers changed", workers=workers, reason=reason)
             self.notifier.status(self.summary)
             self.note_change()
+
+    def fail(self, reason: str) -> None:
+        """Stop, since what serves can't do so any more."""
+        self.log.error("stopping: running requests may end", reason=reason)
+        self.failure = reason
+        self.is_stopping = True
+        self.note_change()
 
     def ask_for_reload(self, reason: str) -> None:
         """Have a new generation brought up, after the one that comes up now."""

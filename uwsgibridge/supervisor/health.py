@@ -11,6 +11,8 @@ from typing import Any, Final
 
 import trio
 
+from uwsgibridge.connection.socket_files import socket_files
+from uwsgibridge.errors import BindError, SettingsError
 from uwsgibridge.supervisor.fleet import END_MARGIN_SECONDS, Fleet
 from uwsgibridge.supervisor.generation import Generation
 from uwsgibridge.supervisor.recycling import Candidate, RecyclingPolicy
@@ -69,6 +71,7 @@ class HealthChecks:
                 for worker in list(generation.workers.values()):
                     self._look_at(worker)
             self._look_at_template(self._fleet.current)
+            self._look_at_sockets()
             self._consider_recycling()
             self._consider_scaling()
             if os.getpid() == 1 and self._may_reap():
@@ -140,6 +143,29 @@ class HealthChecks:
         if generation.owing_seconds > _FORK_SECONDS:
             self._log.error("killing template: it does not fork", template=generation.template_pid)
             generation.signal_template(signal.SIGKILL)
+
+    def _look_at_sockets(self) -> None:
+        """Listen anew where the application has shut a socket down, which it does for all processes."""
+        fleet = self._fleet
+        if fleet.ends():
+            return
+        for listening in fleet.sockets:
+            if listening.listens:
+                continue
+            address = str(listening.address)
+            self._log.error(
+                "nobody can connect any more: the listening socket was shut down", address=address
+            )
+            try:
+                is_another = listening.listen_anew(
+                    socket_files(fleet.settings), fleet.settings.backlog
+                )
+            except (BindError, SettingsError, OSError) as error:
+                fleet.fail(f"nothing can be accepted at {address} any more: {error}")
+                return
+            self._log.info("listening", address=address)
+            if is_another:
+                fleet.ask_for_reload(f"another socket at {address}")
 
     def _consider_recycling(self) -> None:
         now = monotonic()

@@ -32,6 +32,7 @@ from uwsgibridge.errors import (
     LogFileError,
     SettingsError,
     StartFailed,
+    WorkerUnfit,
     single_error,
 )
 from uwsgibridge.supervisor.control_commands import ControlCommands
@@ -309,6 +310,8 @@ class _Supervisor:
         if not fleet.settings.control_socket:
             remove_control_directory()
         self._log.info("stopped")
+        if fleet.failure:
+            raise WorkerUnfit(fleet.failure)
         return None
 
     async def _preserve(self) -> None:

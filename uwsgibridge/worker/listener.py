@@ -121,6 +121,7 @@ class Listener:
         self._paused = False
         self._is_short = False  # of descriptors or memory, and said so
         self._closed = False
+        self._refuses = False  # it is about to be
         self._leaving: set[int] = set()  # descriptors
         # Connections whose packet is outstanding, or that were refused and are being closed.
         self._waiting: set[Connection] = set()
@@ -138,6 +139,7 @@ class Listener:
         Args:
             is_last: as for `close`.
         """
+        self._refuses = True
         self._forget_replaced()
         ending = [
             it.listening
@@ -252,9 +254,10 @@ class Listener:
 
     def check(self) -> None:
         """Look whether all sockets still listen: one that was closed here may never be reported again."""
-        if not self._closed:
+        if not (self._closed or self._refuses):
             for acceptor in list(self._acceptors):
-                acceptor.check()
+                if not self.leaves(acceptor.listening):
+                    acceptor.check()
 
     def give_up(self, acceptor: _Acceptor, error: OSError) -> None:
         """Accept no more on a socket that is none any more."""
@@ -472,16 +475,10 @@ class _Acceptor:
 
     def check(self) -> None:
         """Give the socket up where it does not listen any more."""
-        try:
-            if self.is_replaced:
-                error = OSError(errno.EBADF, "")
-            elif self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-                return
-            else:
-                error = OSError(errno.EINVAL, "")
-        except OSError as other:
-            error = other
-        self._listener.give_up(self, error)
+        if self.is_replaced:
+            self._listener.give_up(self, OSError(errno.EBADF, ""))
+        elif not self.listening.listens:
+            self._listener.give_up(self, OSError(errno.ESHUTDOWN, ""))
 
     @property
     def is_replaced(self) -> bool:
