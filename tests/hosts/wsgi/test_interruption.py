@@ -23,6 +23,7 @@ from uwsgibridge import RequestInterrupted
 from uwsgibridge.application.forked_child import leave_if_copy
 from uwsgibridge.errors import WorkerUnfit
 from uwsgibridge.hosts.wsgi import exchange as wsgi_exchange
+from uwsgibridge.hosts.wsgi.exchange import WsgiExchange
 from uwsgibridge.hosts.wsgi.interruption import Interruption
 from uwsgibridge.telemetry.reporting import Reporter
 
@@ -76,6 +77,27 @@ def threads_have_ended() -> Iterator[None]:
     while alive := [it for it in threading.enumerate() if it.name.startswith("wsgi-")]:
         assert time.monotonic() < deadline, alive
         time.sleep(0.005)
+
+
+Clock = dict[str, Callable[[WsgiExchange], bool]]
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Tell by its path from when on a request is over its time, however busy the machine is."""
+    used_seconds = WsgiExchange.used_seconds
+    counts: Clock = {
+        "/quick": lambda _: False,
+        "/hangs-in-the-body": lambda exchange: exchange._response.head_sent,
+        "/hangs-in-close": lambda exchange: exchange._ended,
+    }
+
+    def used(exchange: WsgiExchange, now: float) -> float:
+        is_counted = counts.get(exchange.request.path, lambda _: True)(exchange)
+        return used_seconds(exchange, now) if is_counted else 0.0
+
+    monkeypatch.setattr(WsgiExchange, "used_seconds", used)
+    return counts
 
 
 def settle(bridge: Bridge) -> None:
@@ -213,16 +235,18 @@ def in_close(app: Application, environ: dict[str, Any], start_response: Any) -> 
 
 @on_each_socket
 @pytest.mark.parametrize(
-    ("hang", "met", "outcome"),
+    ("hang", "path", "met", "outcome"),
     [
-        (in_the_body, ["finally", "closed"], "connection broken"),
-        (in_close, ["closed"], "the answer was complete"),
+        (in_the_body, "/hangs-in-the-body", ["finally", "closed"], "connection broken"),
+        (in_close, "/hangs-in-close", ["closed"], "the answer was complete"),
     ],
 )
-def test_generators_and_close_are_ended(family: str, hang: Handler, met: list[str], outcome: str):
+def test_generators_and_close_are_ended(
+    family: str, hang: Handler, path: str, met: list[str], outcome: str
+):
     app = Application(hang)
     with running(app, family, **limits()) as bridge, connect(bridge.address) as connection:
-        connection.sendall(packet("/hangs"))
+        connection.sendall(packet(path))
         read_until(connection, b"begun")
         bridge.events.wait(event=FREE)
         assert bridge.ask("/quick").body == str(app.ident).encode()
@@ -249,7 +273,7 @@ def in_close_after_its_end(
 def test_thread_that_had_come_back_is_interrupted_in_close():
     app = Application(in_close_after_its_end)
     with running(app, "unix", **limits()) as bridge, connect(bridge.address) as connection:
-        connection.sendall(packet("/hangs"))
+        connection.sendall(packet("/hangs-in-the-body"))
         bridge.events.wait(event=OVERDUE)
         app.gate.set()
         bridge.events.wait(event=FREE)
@@ -441,7 +465,7 @@ def test_what_waits_for_an_interrupted_thread_is_answered_at_the_end_of_a_stop()
 
 @pytest.mark.parametrize("place", ["at-the-end", "when-it-holds-off"])
 def test_exception_that_arrives_in_our_own_code_ends_nothing(
-    monkeypatch: pytest.MonkeyPatch, place: str
+    monkeypatch: pytest.MonkeyPatch, clock: Clock, place: str
 ):
     """The thread may have gone on between the look at where it is, and the call that raises."""
     hold_off = Interruption.hold_off
@@ -474,6 +498,7 @@ def test_exception_that_arrives_in_our_own_code_ends_nothing(
 
     if place == "at-the-end":
         monkeypatch.setattr(wsgi_exchange, "leave_if_copy", at_the_end)
+        clock["/hangs"] = lambda _: hangs.is_set()
     else:
         monkeypatch.setattr(Interruption, "hold_off", when_it_holds_off)
     with running(app, "unix", **limits()) as bridge:
@@ -486,6 +511,71 @@ def test_exception_that_arrives_in_our_own_code_ends_nothing(
 
     assert [event["event"] for event in bridge.events.find(level="error")] == [OVERDUE]
     assert bridge.events.find(level="warning") == []
+
+
+@on_each_socket
+def test_connection_that_was_handed_over_is_not_broken(
+    monkeypatch: pytest.MonkeyPatch, clock: Clock, family: str
+):
+    """It is open for as long as its client sends, so that the client reads its answer."""
+    hangs = threading.Event()
+    monkeypatch.setattr(Interruption, "_may_be_raised", lambda _: hangs.is_set())
+
+    def hang() -> None:
+        hangs.set()
+        while True:
+            time.sleep(0.005)
+
+    def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", TEXT)
+        return [b"whole"]
+
+    monkeypatch.setattr(wsgi_exchange, "leave_if_copy", hang)
+    clock["/hangs"] = lambda _: hangs.is_set()
+    with running(app, family, **limits()) as bridge, connect(bridge.address) as connection:
+        connection.sendall(packet("/hangs", method="POST", content_length=2))
+        read_until(connection, b"whole")
+        bridge.events.wait(event=FREE)
+        connection.sendall(b"12")
+        assert connection.recv(1) == b""
+
+    (overdue,) = bridge.events.find(level="error")
+    assert overdue["outcome"] == "the answer was complete"
+
+
+# --- The access log -------------------------------------------------------------------------------
+
+
+def test_access_log_has_one_line_of_what_its_thread_ends_at_its_deadline(
+    monkeypatch: pytest.MonkeyPatch, clock: Clock
+):
+    """Also where its deadline comes while its thread writes the line."""
+    logged: list[str] = []
+    gate, is_writing = threading.Event(), threading.Event()
+    clock["/quick"] = lambda _: is_writing.is_set()
+
+    def over(_: Reporter, request: Any, **__: object) -> None:
+        logged.append(request.path)
+        if request.path == "/quick":
+            is_writing.set()
+        if request.path == "/quick" and threading.current_thread().name.startswith("wsgi-"):
+            assert gate.wait(PATIENCE_SECONDS)
+
+    monkeypatch.setattr(Reporter, "over", over)
+    app = Application(holds_on)
+    with running(app, "unix", **limits(threads=2, access_log=True)) as bridge:
+        assert bridge.ask("/quick").seen == 200
+        # What began later is over its time: so the first one was looked at, too.
+        assert bridge.ask("/hangs").seen == 504
+        overdue = bridge.events.wait(event=OVERDUE)
+        gate.set()
+        app.gate.set()
+        bridge.events.wait(event=FREE)
+        settle(bridge)
+
+    assert overdue["path"] == "/hangs"
+    assert sorted(logged) == ["/hangs", "/quick"]
+    assert len(bridge.events.find(level="error")) == 1
 
 
 # --- Nobody else ----------------------------------------------------------------------------------
