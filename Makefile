@@ -6,7 +6,7 @@ PORT ?= 8080
 # An environment of its own: it holds a gigabyte, and `make test` is not to depend on what is in it.
 APPLICATIONS := $(VENV)-applications
 
-.PHONY: help demo test test-all test-applications check format fuzz soak bench clean
+.PHONY: help demo test test-all test-applications check changelog changelog-draft format fuzz soak bench clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -30,6 +30,12 @@ check: $(VENV)/.check ## ruff, its formatter, and mypy --strict
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+changelog: $(VENV)/.check ## make the release's section of CHANGELOG.md out of changelog.d/
+	$(BIN)/towncrier build --yes
+
+changelog-draft: $(VENV)/.check ## print that section, and change nothing
+	$(BIN)/towncrier build --draft
 
 format: $(VENV)/.check ## let ruff format and mend what it can
 	$(BIN)/ruff check --fix .
