@@ -22,8 +22,21 @@ def render_reference() -> str:
         "environment before the file, the file before the default. `UWSGIBRIDGE_CONFIG` names the file as",
         "`--config` does. A variable whose name is almost that of an option is refused.",
         "",
-        "Numbers have bounds. Times are at most 1,000,000,000 s; what is over a bound is refused with a",
-        "sentence that says it.",
+        "In the file, dashes are underscores, what is repeatable is a list, and what takes nothing is true or",
+        "false (`--no-...` on the command line):",
+        "",
+        "```toml",
+        'app = "mysite.wsgi:application"',
+        'bind = ["unix:/run/app.sock"]',
+        "graceful_timeout_seconds = 10",
+        "access_log = true",
+        "```",
+        "",
+        "In the environment, that is `UWSGIBRIDGE_APP`, `UWSGIBRIDGE_BIND` (several with spaces between them),",
+        "`UWSGIBRIDGE_GRACEFUL_TIMEOUT_SECONDS` and `UWSGIBRIDGE_ACCESS_LOG=true`.",
+        "",
+        "Numbers have no unit: 30, not `30s`; 536870912, not `512M`. They have bounds. Times are at most",
+        "1,000,000,000 s; what is over a bound is refused with a sentence that says it.",
     ]
     for section, rows in groupby(
         dataclasses.fields(Settings), key=lambda one: one.metadata["section"]
