@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from _typeshed import OptExcInfo
     from _typeshed.wsgi import WSGIApplication
 
-
 _SERVER_SOFTWARE: Final = f"uwsgibridge/{__version__}"
 
 # The time to accept a piece is bounded, so the piece must be.
