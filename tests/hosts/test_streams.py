@@ -582,6 +582,34 @@ def test_other_generator_is_closed_when_its_time_is_over(endings: queue.SimpleQu
     assert bridge.events.find() == []
 
 
+def test_generator_is_not_closed_before_its_answer_has_begun(endings: queue.SimpleQueue[Ending]):
+    """Its client gets an answer that broke off, as it would have a moment later, and no failure."""
+    wanted, let_go = queue.SimpleQueue[None](), queue.SimpleQueue[None]()
+
+    def app(environ, start_response):
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        wanted.put(None)
+        let_go.get(timeout=PATIENCE_SECONDS)
+        yield b""
+        yield b"one\n"
+        yield b"two\n"
+
+    with (
+        running(app, loop="trio", stream_drain_seconds=0) as bridge,
+        connect(bridge.address) as peer,
+    ):
+        peer.sendall(packet())
+        wanted.get(timeout=PATIENCE_SECONDS)
+        bridge.begin_stop()
+        wait_for(endings, Ending.ALL)
+        let_go.put(None)
+        answer = read_answer(peer)
+        bridge.wait_stopped()
+
+    assert (answer.status, answer.body, answer.broken) == (200, b"one\n", True)
+    assert bridge.events.find() == []
+
+
 def test_generator_whose_length_is_known_is_not_closed(endings: queue.SimpleQueue[Ending]):
     items = Items(b"one\n", b"two\n")
     answer, _, bridge = wsgi_stream(
