@@ -16,10 +16,12 @@ import stat
 import struct
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from email.errors import FirstHeaderLineIsContinuationDefect, MissingHeaderBodySeparatorDefect
+from functools import partial
+from http import HTTPStatus
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final, TypeAlias, cast
@@ -53,6 +55,12 @@ _CHUNK_BYTES: Final = 64 * 1024
 _HEAD_DEFECTS: Final = (FirstHeaderLineIsContinuationDefect, MissingHeaderBodySeparatorDefect)
 # A body of unknown size is kept in memory up to this, and in a temporary file beyond it.
 _SPOOLED_BODY_BYTES: Final = 1024 * 1024
+# A server that is silent for so long is asked once whether it speaks HTTP.
+_SILENCE_SECONDS: Final = 1.0
+# A uwsgi server answers a ping in some milliseconds, and an HTTP server the end of a line.
+_PROBE_SECONDS: Final = 0.5
+# The second one is what an HTTP server says to a line that names no version (HTTP/0.9): a page alone.
+_BEGINNINGS_OF_HTTP: Final = (b"HTTP", b"<")
 
 
 class ClientError(Exception):
@@ -165,10 +173,7 @@ def ping(address: Address, *, timeout_seconds: float = DEFAULT_PING_TIMEOUT_SECO
     if answer == PONG:
         return elapsed_seconds
     if answer == b"HTTP":
-        raise PingError(
-            f"An HTTP server answers at {target}: "
-            "name an address that the bridge is bound to (--bind), not Nginx's"
-        )
+        raise PingError(_http_server_at(target))
     said = f"answered {answer!r}" if answer else "closed the connection"
     raise PingError(
         f"{target} {said} where a uwsgi server answers a ping: something else listens there; "
@@ -228,6 +233,9 @@ def stream(
     The connection is closed when the context is left, whether or not the body was read. A request
     body goes out while the answer is read, so that an application may answer as it reads.
 
+    A server that answers 400, or is silent for a second, may be an HTTP server: a ping on a second
+    connection finds out.
+
     Args:
         address: text such as ``127.0.0.1:3031`` or ``unix:/run/app.sock``, or a parsed address.
         path: the request target, percent-encoded, with its query string; other characters than
@@ -248,7 +256,8 @@ def stream(
     Raises:
         TruncatedAnswerError: the connection ended inside the head, before Content-Length bytes,
             or with a reset.
-        RequestError: there is no connection, no answer in time, or it isn't HTTP; or `body` can't
+        RequestError: there is no connection, no answer in time, or it isn't HTTP; the server speaks HTTP
+            and not uwsgi; or `body` can't
             be read.
         ValueError: the address (as `AddressError`) or the timeout makes no sense, or the vars
             don't fit the 65,535 bytes of a packet.
@@ -263,8 +272,11 @@ def stream(
             _connect(target, deadline, RequestError) as connection,
             closing(_Exchange(connection, packet, source, body_bytes or 0, deadline)) as exchange,
         ):
+            exchange.when_silent = partial(_refuse_http_server, target, deadline)
             reader = io.BufferedReader(exchange, _CHUNK_BYTES)
             parsed, head = _read_head(reader, target, method, deadline)
+            if parsed.status == HTTPStatus.BAD_REQUEST:
+                _refuse_http_server(target, deadline)
             yield StreamedResponse(
                 status=parsed.status,
                 reason=parsed.reason,
@@ -357,7 +369,7 @@ def _read_head(
     except TimeoutError as error:
         raise RequestError(
             f"{target} sent no head of an answer within {deadline.seconds:g} s: the application "
-            "is slow or stuck; --timeout-seconds allows it more"
+            "is slow or stuck (--timeout-seconds allows it more), or the server does not speak uwsgi"
         ) from error
     except (HTTPException, OSError) as error:
         problem = error
@@ -451,6 +463,9 @@ class _Exchange(io.RawIOBase):
 
     Reading drives both directions: an application that answers while it reads its body would
     otherwise fill both buffers and wait for us for ever. It does not own the connection.
+
+    Attributes:
+        when_silent: called once where the server has sent nothing for a second; may raise.
     """
 
     def __init__(
@@ -466,6 +481,8 @@ class _Exchange(io.RawIOBase):
         self._body = body
         self._unread_bytes = body_bytes
         self._deadline = deadline
+        self.when_silent: Callable[[], None] | None = None
+        self._silent_at = time.monotonic() + _SILENCE_SECONDS
         self._selector = selectors.DefaultSelector()
         connection.setblocking(False)
         self._selector.register(connection, selectors.EVENT_READ | selectors.EVENT_WRITE)
@@ -475,15 +492,22 @@ class _Exchange(io.RawIOBase):
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
         while True:
-            ready = self._selector.select(self._deadline.remaining_seconds())
+            wait_seconds = self._deadline.remaining_seconds()
+            if self.when_silent is not None:
+                wait_seconds = min(wait_seconds, max(0.0, self._silent_at - time.monotonic()))
+            ready = self._selector.select(wait_seconds)
             for _key, events in ready:
                 if events & selectors.EVENT_READ:
+                    self.when_silent = None
                     try:
                         return self._connection.recv_into(buffer)
                     except BlockingIOError:
                         pass
                 if events & selectors.EVENT_WRITE:
                     self._send()
+            if self.when_silent is not None and time.monotonic() >= self._silent_at:
+                when_silent, self.when_silent = self.when_silent, None
+                when_silent()
 
     def close(self) -> None:
         self._selector.close()
@@ -535,6 +559,32 @@ class _Deadline:
         if remaining <= 0:
             raise TimeoutError
         return remaining
+
+
+def _refuse_http_server(target: TcpAddress | UnixAddress, deadline: _Deadline) -> None:
+    """Ask on a second connection whether the server speaks HTTP.
+
+    Raises:
+        RequestError: it does.
+    """
+    answer = b""
+    with suppress(OSError, ClientError), _connect(target, deadline, RequestError) as connection:
+        # A server that reads lines has the end of none in a ping. A uwsgi server reads no more than the ping.
+        for piece in (PING, b"\r\n\r\n"):
+            connection.settimeout(min(_PROBE_SECONDS, deadline.remaining_seconds()))
+            connection.sendall(piece)
+            with suppress(TimeoutError):
+                answer = connection.recv(_CHUNK_BYTES)
+                break
+    if answer.startswith(_BEGINNINGS_OF_HTTP):
+        raise RequestError(_http_server_at(target))
+
+
+def _http_server_at(target: TcpAddress | UnixAddress) -> str:
+    return (
+        f"An HTTP server answers at {target}: "
+        "name an address that the bridge is bound to (--bind), not Nginx's"
+    )
 
 
 def _dialable(address: Address) -> TcpAddress | UnixAddress:

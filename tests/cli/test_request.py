@@ -9,6 +9,7 @@ import sys
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from uwsgibridge.cli import main
-from uwsgibridge.protocol.packet import PacketLimits, parse_packet
+from uwsgibridge.protocol.packet import PING, PONG, PacketLimits, parse_packet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,6 +38,9 @@ class StandIn:
 
     def handle(self, file: socketserver.StreamRequestHandler) -> None:
         header = file.rfile.read(4)
+        if header == PING:
+            file.wfile.write(PONG)
+            return
         packet_bytes = header + file.rfile.read(int.from_bytes(header[1:3], "little"))
         packet = parse_packet(memoryview(packet_bytes), PacketLimits())
         assert packet is not None
@@ -59,14 +63,17 @@ def stand_in() -> Iterator[StandIn]:
 
 
 @contextmanager
-def serving(handler: type[socketserver.BaseRequestHandler]) -> Iterator[str]:
-    with socketserver.TCPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+def serving(
+    handler: type[socketserver.BaseRequestHandler],
+    server: type[socketserver.TCPServer] = socketserver.TCPServer,
+) -> Iterator[str]:
+    with server(("127.0.0.1", 0), handler) as running:
+        thread = threading.Thread(target=running.serve_forever, args=(0.01,))
         thread.start()
         try:
-            yield f"127.0.0.1:{server.server_address[1]}"
+            yield f"127.0.0.1:{running.server_address[1]}"
         finally:
-            server.shutdown()
+            running.shutdown()
             thread.join()
 
 
@@ -272,6 +279,71 @@ def test_nothing_listens(stand_in: StandIn) -> None:
     result = run(address)
     assert (result.stdout, result.exit_code) == ("", 1)
     assert f"Nothing listens at {address}" in result.stderr
+
+
+HTTP_SERVERS: dict[str, type[socketserver.BaseRequestHandler]] = {}
+
+
+def http_server(handler: type[socketserver.BaseRequestHandler]) -> type:
+    HTTP_SERVERS[handler.__name__] = handler
+    return handler
+
+
+@http_server
+class RefusesAtOnce(socketserver.BaseRequestHandler):
+    """As Nginx, Apache and Node do: the first byte is none of a method."""
+
+    def handle(self) -> None:
+        self.request.recv(1)
+        self.request.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 3\r\n\r\nbad")
+
+
+@http_server
+class WaitsForALine(socketserver.StreamRequestHandler):
+    """As Go's servers do: no line ends in a packet."""
+
+    def handle(self) -> None:
+        if self.rfile.readline():
+            self.wfile.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 3\r\n\r\nbad")
+
+
+@http_server
+class OfPython(BaseHTTPRequestHandler):
+    """http.server waits for a line, and then answers as HTTP/0.9 does."""
+
+    def log_message(self, *_arguments: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize("kind", HTTP_SERVERS)
+def test_an_http_server_is_named(kind: str) -> None:
+    with serving(HTTP_SERVERS[kind], server=socketserver.ThreadingTCPServer) as address:
+        result = run(address, "--timeout-seconds", "60")
+    assert (result.stdout, result.exit_code) == ("", 1)
+    assert f"An HTTP server answers at {address}" in result.stderr
+    assert "--bind" in result.stderr
+
+
+@pytest.mark.parametrize("pause_seconds", [0.0, 1.5])
+def test_a_uwsgi_server_that_answers_400_or_late_is_no_http_server(pause_seconds: float) -> None:
+    pings = []
+
+    class Uwsgi(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            header = self.request.recv(4)
+            if header == PING:
+                pings.append(header)
+                self.request.sendall(PONG)
+                return
+            # Not for something to happen: this server is slow.
+            threading.Event().wait(pause_seconds)
+            self.request.recv(65_536)
+            self.request.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\nno such field")
+
+    with serving(Uwsgi, server=socketserver.ThreadingTCPServer) as address:
+        result = run(address, "--timeout-seconds", "60")
+    assert (result.stdout, result.exit_code) == ("no such field", 0)
+    assert pings
 
 
 def test_the_timeout_is_an_option() -> None:
