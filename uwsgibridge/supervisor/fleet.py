@@ -70,6 +70,17 @@ class Fleet:
         if self.follows_load:
             self.most = settings.workers_max or max(settings.workers, self.least)
         self.wanted = min(max(settings.workers, self.least), self.most)
+        if self.wanted != settings.workers:
+            bound = (
+                f"below --workers-min {settings.workers_min}"
+                if self.wanted > settings.workers
+                else f"above --workers-max {settings.workers_max}"
+            )
+            logger.info(
+                "workers begin with a bound",
+                workers=self.wanted,
+                reason=f"--workers {settings.workers} is {bound}",
+            )
         self.taken_over = 0
         self.recycled: WorkerProcess | None = None
         self.failure = ""
