@@ -363,6 +363,27 @@ def test_signals_to_all_are_for_the_supervisor(nest: Nest) -> None:
 
 
 @LINUX_ONLY
+def test_a_worker_outlives_all_signals_that_come_at_once(nest: Nest) -> None:
+    nest.write(
+        "import os, signal\n"
+        "names = ('HUP', 'USR1', 'USR2', 'QUIT', 'TTIN', 'TTOU')\n"
+        "numbers = [getattr(signal, f'SIG{name}') for name in names]\n"
+        "signal.pthread_sigmask(signal.SIG_BLOCK, numbers)\n"
+        "for number in numbers:\n"
+        "    os.kill(os.getpid(), number)\n"
+        "signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)\n"
+    )
+
+    async def whole(generation: Generation) -> None:
+        [worker] = await nest.ready(generation)
+        await worker.heartbeat(EVENT_SECONDS)
+        assert worker.figures is not None
+        assert nest.tally.crashed == 0
+
+    nest.run(whole)
+
+
+@LINUX_ONLY
 def test_a_worker_that_has_just_been_forked_outlives_a_question_for_its_stacks(nest: Nest) -> None:
     forked, gate = nest.directory / "forked", nest.directory / "gate"
     os.mkfifo(forked)

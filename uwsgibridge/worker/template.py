@@ -35,6 +35,7 @@ from uwsgibridge.link.messages import (
 from uwsgibridge.system.oom import raise_oom_score
 from uwsgibridge.system.process_group import group_of_its_own
 from uwsgibridge.system.process_title import set_title
+from uwsgibridge.system.signal_stack import enlarge_signal_stack
 from uwsgibridge.system.signals import SERVER_SIGNALS, disregard
 from uwsgibridge.telemetry.failure import show_failure
 from uwsgibridge.telemetry.line_buffer import keep_to_one_thread
@@ -235,6 +236,7 @@ def _introduce(control: socket.socket, fork: Fork) -> _Place:
     # By its number: the application may have closed `sys.stderr` by now.
     faulthandler.enable(file=log_descriptor())
     faulthandler.register(DUMP_SIGNAL, file=dumped_to, all_threads=True)
+    enlarge_signal_stack()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SERVER_SIGNALS)
     return _Place(ours, recorder, dumped_to, fork.max_requests)
 
