@@ -29,7 +29,7 @@ class TestDatasette(Checks):
         # It takes an OSError of `send` for a failure of its own, writes the text into the file that is
         # being downloaded, and tells of both; where rich is installed, with all local variables.
         rf"(?s:^╭─+ Traceback .*?)^PeerGone: {GONE}\n",
-        rf"(?s:^Traceback .*?)^uwsgibridge\.connection\.PeerGone: {GONE}\n",
+        rf"(?s:^Traceback .*?)^uwsgibridge\.[\w.]+\.PeerGone: {GONE}\n",
     )
 
     def use(self, site: Site) -> None:
