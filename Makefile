@@ -24,7 +24,7 @@ test-all: $(VENV)/.test ## all tests on every event loop and socket; takes four 
 	$(BIN)/python -m pytest $(IN_PARALLEL) --all-combinations
 
 test-applications: $(APPLICATIONS)/.test ## MCP, Gradio, Django Channels and others, each behind a real Nginx; many packages
-	UWSGIBRIDGE_REQUIRE_APPLICATIONS=1 $(APPLICATIONS)/bin/python -m pytest $(IN_PARALLEL) integration/applications
+	UWSGIBRIDGE_REQUIRE_APPLICATIONS=1 $(APPLICATIONS)/bin/python -m pytest $(IN_PARALLEL) --all-combinations integration/applications
 
 check: $(VENV)/.check ## ruff, its formatter, and mypy --strict
 	$(BIN)/ruff check .
