@@ -9,7 +9,7 @@ from typing import TypeAlias
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from uwsgibridge.protocol import errors
+from uwsgibridge.protocol import answers, errors
 from uwsgibridge.protocol.errors import MalformedPacket, ProtocolError, TooManyVars
 from uwsgibridge.protocol.packet import (
     HEADER_BYTES,
@@ -22,7 +22,6 @@ from uwsgibridge.protocol.packet import (
 )
 from uwsgibridge.protocol.repeated_vars import SINGLE_VALUED
 from uwsgibridge.protocol.request import Request
-from uwsgibridge.protocol.response import refusal
 
 Pairs: TypeAlias = list[tuple[str, str]]
 Outcome: TypeAlias = Packet | type[ProtocolError] | None
@@ -106,9 +105,10 @@ def check_refusal(error: ProtocolError) -> None:
     assert error.status in {None, 400, 413, 431}
     assert error.reason
     assert error.option is None or error.option.startswith("--max-")
-    answer = refusal(error)
-    assert bool(answer) is (error.status is not None)
-    assert len(answer) < 2000
+    answer = answers.refused(error, "GET")
+    assert answer.status == (error.status or 0)
+    assert bool(answer.data) is (error.status is not None)
+    assert len(answer.data) < 2000
 
 
 def check_request(packet: Packet, max_body_bytes: int) -> None:

@@ -18,8 +18,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from uwsgibridge.protocol.errors import IncompleteBody, InvalidResponse
-from uwsgibridge.protocol.response import Buffer, Response, parse_status, plain_answer, status_line
+from uwsgibridge.protocol import answers
+from uwsgibridge.protocol.errors import IncompleteBody, InvalidResponse, ProtocolError
+from uwsgibridge.protocol.response import Buffer, Response, parse_status, status_line
 
 Headers: TypeAlias = list[tuple[bytes, bytes]]
 
@@ -261,7 +262,9 @@ def test_any_status_number(status: int) -> None:
 
 @given(st.sampled_from([400, 404, 413, 431, 503]), st.text(max_size=60))
 def test_a_refusals_sentence_is_all_body(status: int, text: str) -> None:
-    first, found, body = split_answer(plain_answer(status, text))
+    error = ProtocolError(text)
+    error.status = status
+    first, found, body = split_answer(answers.refused(error, "GET").data)
     assert first == b"HTTP/1.1 " + status_line(status)
     assert body == text.encode() + b"\n"
     assert found == [

@@ -13,23 +13,11 @@ from typing import Any
 import pytest
 
 from uwsgibridge.protocol import response as response_module
-from uwsgibridge.protocol.errors import (
-    HttpNotUwsgi,
-    IncompleteBody,
-    InvalidContentLength,
-    InvalidResponse,
-    MalformedPacket,
-    ProtocolError,
-    TlsNotUwsgi,
-    TooManyVars,
-    UnsupportedModifier,
-)
+from uwsgibridge.protocol.errors import IncompleteBody, InvalidResponse
 from uwsgibridge.protocol.response import (
     Response,
     encode_lines,
     parse_status,
-    plain_answer,
-    refusal,
     status_line,
 )
 
@@ -969,37 +957,3 @@ class TestEncodeLines:
     def test_a_status_line_with_a_break(self) -> None:
         with pytest.raises(InvalidResponse):
             encode_lines(b"101 Switching\r\nX: y", [])
-
-
-class TestRefusals:
-    def test_a_whole_answer_of_one_sentence(self) -> None:
-        assert plain_answer(503, "Gone für now.", [(b"Retry-After", b"5")]) == (
-            b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\n"
-            b"Retry-After: 5\r\nContent-Length: 15\r\n\r\nGone f\xc3\xbcr now.\n"
-        )
-
-    @pytest.mark.parametrize(
-        ("error", "status"),
-        [
-            (MalformedPacket("Why."), b"400 Bad Request"),
-            (HttpNotUwsgi("Why."), b"400 Bad Request"),
-            (InvalidContentLength("Why."), b"400 Bad Request"),
-            (TooManyVars("Why."), b"431 Request Header Fields Too Large"),
-        ],
-    )
-    def test_it_says_why(self, error, status) -> None:
-        lines, body = split_head(refusal(error))
-        assert lines[0] == b"HTTP/1.1 " + status
-        assert body == b"Why.\n"
-        assert b"Content-Length: 5" in lines
-
-    @pytest.mark.parametrize("error", [UnsupportedModifier("Why."), TlsNotUwsgi("Why.")])
-    def test_nothing_where_no_answer_would_be_understood(self, error) -> None:
-        assert refusal(error) == b""
-
-    def test_every_kind_can_be_counted_apart(self) -> None:
-        kinds: list[type[ProtocolError]] = ProtocolError.__subclasses__()
-        reasons = [kind.reason for kind in kinds]
-        assert len(set(reasons)) == len(reasons) >= 7
-        assert all(kind.status is None or 400 <= kind.status < 600 for kind in kinds)
-        assert all(kind("Why.").option is None for kind in kinds)

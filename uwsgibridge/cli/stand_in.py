@@ -9,7 +9,7 @@ from typing import Final
 import trio
 
 from uwsgibridge.connection.sockets import ListeningSocket
-from uwsgibridge.protocol.response import plain_answer
+from uwsgibridge.protocol import answers
 
 # So many are answered at a time; others wait in the backlog. A browser opens six connections.
 MOST_CLIENTS: Final = 64
@@ -50,7 +50,7 @@ async def _refuse(connection: trio.socket.SocketType, text: str) -> None:
     # A client may have left before its turn: Nginx has closed then.
     with connection, contextlib.suppress(OSError), trio.move_on_after(CLIENT_SECONDS):
         method = "HEAD" if _HEAD in await connection.recv(_PIECE_BYTES) else "GET"
-        await connection.send(plain_answer(503, text, method=method))
+        await connection.send(answers.not_running(text, method).data)
         connection.shutdown(socket.SHUT_WR)
         # A close with unread input, as of an upload, would reset the connection, and the answer with it.
         while await connection.recv(_PIECE_BYTES):

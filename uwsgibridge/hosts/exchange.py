@@ -11,7 +11,8 @@ from typing import Protocol
 
 from uwsgibridge.connection.connection import Connection
 from uwsgibridge.connection.lingering import LingeringClose
-from uwsgibridge.protocol.response import Buffer, Response, body_size
+from uwsgibridge.protocol.answers import OwnAnswer
+from uwsgibridge.protocol.response import Buffer, Response
 from uwsgibridge.telemetry.reporting import Reporter
 
 
@@ -84,10 +85,10 @@ class Exchange:
         if failed is buffers[0]:
             self._unsent_bytes += sum(map(len, buffers[1:]))
 
-    def _note_failure(self, status: int, answer: bytes) -> None:
+    def _note_failure(self, answer: OwnAnswer) -> None:
         """Take note of what was sent in the application's place."""
-        self._failure_status = status
-        self._failure_bytes = body_size(answer)
+        self._failure_status = answer.status
+        self._failure_bytes = answer.body_bytes
 
     def _log_access(self, response: Response, started_at: float) -> None:
         """Write what has left, which may be less than the application gave."""

@@ -23,7 +23,7 @@ from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Final, TypeAlias
 
-from uwsgibridge.protocol.errors import IncompleteBody, InvalidResponse, ProtocolError
+from uwsgibridge.protocol.errors import IncompleteBody, InvalidResponse
 
 # Up to here a copy is cheaper than a second system call.
 _JOIN_BYTES: Final = 65_536
@@ -425,41 +425,6 @@ def encode_lines(line: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
             f"headers must be pairs of bytes, not {_first_odd_header(headers)}"
         ) from None
     return _join(lines) + b"\r\n\r\n"
-
-
-def plain_answer(
-    status: int, text: str, headers: Iterable[tuple[bytes, bytes]] = (), *, method: str = "GET"
-) -> bytes:
-    """Build a whole answer of one sentence, for what never reaches an application.
-
-    Args:
-        status: the HTTP status.
-        text: what to say; a line end is added.
-        headers: further headers, such as Retry-After.
-        method: that it answers; HEAD gets no body.
-    """
-    body = text.encode() + b"\n"
-    response = Response(method)
-    content_type = (b"Content-Type", b"text/plain; charset=utf-8")
-    response.start(status, status_line(status), [content_type, *headers])
-    return b"".join(response.send(body, last=True))
-
-
-def body_size(answer: bytes) -> int:
-    """Count the bytes of body of a whole answer, such as `plain_answer` builds."""
-    return len(answer.partition(b"\r\n\r\n")[2])
-
-
-def refusal(error: ProtocolError, method: str = "GET") -> bytes:
-    """Build the answer to what is refused; empty where no answer would be understood.
-
-    Args:
-        error: why.
-        method: of the request, as far as it is known; HEAD gets no body.
-    """
-    if error.status is None:
-        return b""
-    return plain_answer(error.status, str(error), error.headers, method=method)
 
 
 def _join(lines: list[bytes]) -> bytes:

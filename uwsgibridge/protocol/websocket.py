@@ -15,10 +15,10 @@ from enum import Enum, auto
 from hashlib import sha1
 from typing import Final
 
+from uwsgibridge.protocol.answers import switching_protocols
 from uwsgibridge.protocol.errors import InvalidResponse, ProtocolError
 from uwsgibridge.protocol.message_buffer import MessageBuffer
 from uwsgibridge.protocol.request import Request
-from uwsgibridge.protocol.response import encode_lines
 from uwsgibridge.protocol.websocket_deflate import (
     CLOSE_INVALID_DATA,
     INFLATED_PIECE_BYTES,
@@ -194,7 +194,7 @@ class WebSocket:
                 lines.append((name, value))
         except (TypeError, ValueError, AttributeError):
             raise InvalidResponse(f"headers must be pairs of bytes, not {headers!r}") from None
-        head = encode_lines(b"101 Switching Protocols", lines)
+        head = switching_protocols(lines)
         self._stage = _Stage.OPEN
         return head
 

@@ -6,22 +6,15 @@ from time import monotonic
 from types import TracebackType
 from typing import Final
 
+from uwsgibridge.protocol.answers import OwnAnswer
 from uwsgibridge.protocol.errors import InvalidResponse, ProtocolError
 from uwsgibridge.protocol.request import Request
-from uwsgibridge.protocol.response import Response, body_size, status_line
+from uwsgibridge.protocol.response import Response
 from uwsgibridge.telemetry.access_log import Access, AccessSink
 from uwsgibridge.telemetry.causes import is_due_to_disconnect
 from uwsgibridge.telemetry.counters import Counters
 from uwsgibridge.telemetry.logs import Logger
 from uwsgibridge.telemetry.stacks import own_traceback, place_of
-
-_SENTENCES: Final = {
-    403: "The WebSocket was refused.",
-    408: "The request's body did not arrive in time.",
-    500: "The application failed. The server's log says why.",
-    503: "The server is stopping.",
-    504: "The application did not answer in time.",
-}
 
 # Of an exception's message beside its traceback, which has all of it.
 _MESSAGE_CHARACTERS: Final = 500
@@ -211,15 +204,15 @@ class Reporter:
             hint="something in the application raises exceptions in other threads, such as a timeout",
         )
 
-    def not_run(self, request: Request, answer: bytes, accepted_at: float) -> None:
+    def not_run(self, request: Request, answer: OwnAnswer, accepted_at: float) -> None:
         """Count a request that was answered with 503 since nothing is left to run it."""
         self.counters.count_refusal("stopping")
         if self.logs_access:
             now = monotonic()
             self.over(
                 request,
-                status=503,
-                body_bytes=body_size(answer),
+                status=answer.status,
+                body_bytes=answer.body_bytes,
                 complete=True,
                 accepted_at=accepted_at,
                 started_at=now,
@@ -376,16 +369,6 @@ def _class_name(error: BaseException) -> str:
     # As it was defined: a metaclass may have a __name__ that fails.
     name: str = type.__dict__["__name__"].__get__(type(error))
     return name
-
-
-def failure_answer(request: Request, status: int) -> bytes:
-    """Build the answer of one sentence that a client gets when its request failed."""
-    response = Response(request.method)
-    headers = [(b"Content-Type", b"text/plain; charset=utf-8")]
-    if status == 503:
-        headers.append((b"Retry-After", b"1"))
-    response.start(status, status_line(status), headers)
-    return b"".join(response.send(_SENTENCES[status].encode() + b"\n", last=True))
 
 
 def _about(request: Request) -> dict[str, object]:

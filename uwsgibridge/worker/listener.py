@@ -29,10 +29,11 @@ from uwsgibridge.hosts.host import Host
 from uwsgibridge.hosts.mounts import Mounts
 from uwsgibridge.link.flights import AWAITED, FREE, FlightRecorder
 from uwsgibridge.loop.interface import Loop
+from uwsgibridge.protocol import answers
+from uwsgibridge.protocol.answers import OwnAnswer
 from uwsgibridge.protocol.errors import ProtocolError
 from uwsgibridge.protocol.packet import MODIFIER_PING, PONG, PacketLimits
 from uwsgibridge.protocol.request import Request
-from uwsgibridge.protocol.response import body_size, plain_answer, refusal
 from uwsgibridge.telemetry.access_log import Access, AccessSink
 from uwsgibridge.telemetry.counters import Counters
 from uwsgibridge.telemetry.logs import Logger
@@ -320,9 +321,8 @@ class Listener:
             self._enough()
         host = self._mounts.select(connection.request)
         if host is None:
-            method = connection.request.method
-            answer = plain_answer(404, "No application is mounted at this path.", method=method)
-            self._answer(connection, answer, connection.request, 404)
+            answer = answers.not_mounted(connection.request.method)
+            self._answer(connection, answer, connection.request)
             counters.count_refusal("not_mounted")
             self._flights.end(connection)
             return True
@@ -367,21 +367,20 @@ class Listener:
             **({"option": error.option} if error.option else {}),
         )
         self.scratch[0] = FREE
-        answer = refusal(error, request.method if request else error.method)
-        if answer:
-            self._answer(connection, answer, request, error.status or 0)
+        answer = answers.refused(error, request.method if request else error.method)
+        if answer.status:
+            self._answer(connection, answer, request)
         else:
             connection.force_close()
 
-    def _answer(
-        self, connection: Connection, answer: bytes, request: Request | None, status: int
-    ) -> None:
+    def _answer(self, connection: Connection, answer: OwnAnswer, request: Request | None) -> None:
         """Send a short answer, and close once the peer has said all that it wanted to say."""
+        is_sent = True
         try:
-            connection.send(answer)
+            connection.send(answer.data)
         except OSError:
             connection.force_close()
-            answer, status = b"", 0
+            is_sent = False
         else:
             self._wait_for(connection)
             self._lingering.discard(connection, self._forget)
@@ -389,9 +388,9 @@ class Listener:
             self._access_log.write(
                 Access(
                     request=request,
-                    status=status,
-                    body_bytes=body_size(answer),
-                    complete=bool(answer),
+                    status=answer.status if is_sent else 0,
+                    body_bytes=answer.body_bytes if is_sent else 0,
+                    complete=is_sent,
                     queue_seconds=monotonic() - connection.accepted_at,
                     application_seconds=0.0,
                 )

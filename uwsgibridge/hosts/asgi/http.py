@@ -19,9 +19,10 @@ from uwsgibridge.hosts.files import CANT_SEND_FILE
 from uwsgibridge.hosts.offload import NamedFile
 from uwsgibridge.hosts.streams import Ending
 from uwsgibridge.loop.interface import Event, Task
+from uwsgibridge.protocol import answers
+from uwsgibridge.protocol.answers import AnswerMaker
 from uwsgibridge.protocol.errors import IncompleteBody, InvalidResponse
 from uwsgibridge.protocol.response import Response, status_line
-from uwsgibridge.telemetry.reporting import failure_answer
 from uwsgibridge.telemetry.stacks import await_stack
 
 # Of a file: sent together with the head, and at once after that.
@@ -293,11 +294,11 @@ class HttpExchange(AsgiExchange):
 
     async def _after_return(self) -> None:
         if self._stalled:
-            self._fail(408)
+            self._fail(answers.body_stalled)
         elif self._is_to_end:
             self._end(complete=False)
         elif self._disconnects:
-            self._fail(503)  # it was told that nobody waits for more
+            self._fail(answers.stopping)  # it was told that nobody waits for more
         elif self._response.ends_here:
             await self._finish_for_application()
         elif not self._response.status:
@@ -314,7 +315,7 @@ class HttpExchange(AsgiExchange):
 
     def _application_failed(self, error: BaseException) -> None:
         if self._stalled:
-            self._fail(408)
+            self._fail(answers.body_stalled)
         elif self._overdue:
             self._context.reporter.ended_after_deadline(self.request, error)
         elif self._gone or self._is_to_end:
@@ -328,17 +329,19 @@ class HttpExchange(AsgiExchange):
                 self._response.finish()
                 self._end(complete=True)
             self._context.reporter.application_failed(self.request, self._response, error)
-            self._fail(500)
+            self._fail(answers.application_failed)
 
     def _was_cancelled(self, error: BaseException) -> bool:
         if self._is_cancelled:
-            self._fail(408)  # where the body stalled; else the answer has begun, or all has ended
+            self._fail(
+                answers.body_stalled
+            )  # where the body stalled; else the answer has begun, or all has ended
         elif (
             self._is_to_end
             or self._context.breaks_off
             or isinstance(error, trio.Cancelled | BaseExceptionGroup)
         ):
-            self._fail(503)
+            self._fail(answers.stopping)
         else:
             return False
         return True
@@ -385,7 +388,7 @@ class HttpExchange(AsgiExchange):
         # It may be waiting to write: nothing of that is to be left when the descriptor is closed.
         self._context.loop.notify_closing(self.connection)
         self._gone = False
-        self._fail(504)
+        self._fail(answers.overdue)
         self._gone = True  # what the application sends from here on, nobody hears
 
     def _outcome(self, *, was_gone: bool) -> str:
@@ -441,17 +444,17 @@ class HttpExchange(AsgiExchange):
         if self._disconnected is not None:
             self._disconnected.set()
 
-    def _fail(self, status: int) -> None:
+    def _fail(self, make_answer: AnswerMaker) -> None:
         """Answer with a failure where that is still possible; else break the connection."""
         if self._ended:
             return
         answered = False
         if not self._response.head_sent and not self._gone:
-            answer = failure_answer(self.request, status)
+            answer = make_answer(self.request.method)
             try:
                 # Nothing was sent yet, so a short answer fits without a wait.
-                answered = self.connection.send(answer) == len(answer)
-                self._note_failure(status, answer)
+                answered = self.connection.send(answer.data) == len(answer.data)
+                self._note_failure(answer)
             except OSError:
                 self._gone = True
         self._end(complete=answered)

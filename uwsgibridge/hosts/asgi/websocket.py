@@ -19,8 +19,10 @@ from uwsgibridge.hosts.asgi.exchange import AsgiContext, AsgiExchange, Message
 from uwsgibridge.hosts.asgi.messages import kind_of, value_of
 from uwsgibridge.hosts.asgi.tls import tls_extension
 from uwsgibridge.loop.interface import Event, Task, Watch
+from uwsgibridge.protocol import answers
+from uwsgibridge.protocol.answers import AnswerMaker
 from uwsgibridge.protocol.errors import InvalidResponse
-from uwsgibridge.protocol.response import Response, refusal, status_line
+from uwsgibridge.protocol.response import Response, status_line
 from uwsgibridge.protocol.websocket import (
     CLOSE_ABNORMAL,
     CLOSE_INTERNAL_ERROR,
@@ -34,7 +36,6 @@ from uwsgibridge.protocol.websocket import (
 from uwsgibridge.protocol.websocket import Event as WebSocketEvent
 from uwsgibridge.protocol.websocket import Message as WebSocketMessage
 from uwsgibridge.telemetry.causes import is_due_to_disconnect
-from uwsgibridge.telemetry.reporting import failure_answer
 
 # What waits for the application before the client has to, with what has come of the next message. One
 # larger message passes.
@@ -157,7 +158,7 @@ class WebSocketExchange(AsgiExchange):
             case "websocket.close", _State.OPEN:
                 await self._close(message.get("code", CLOSE_NORMAL), message.get("reason") or "")
             case "websocket.close", _State.CONNECTING:
-                self._deny(403)
+                self._deny(answers.handshake_denied)
             case "websocket.http.response.start", _State.CONNECTING:
                 status = value_of(message, "status")
                 line = status_line(status)
@@ -421,11 +422,11 @@ class WebSocketExchange(AsgiExchange):
         except OSError:
             return False
 
-    def _deny(self, status: int) -> None:
-        self._status = status
-        answer = failure_answer(self.request, status)
+    def _deny(self, make_answer: AnswerMaker) -> None:
+        answer = make_answer(self.request.method)
+        self._status = answer.status
         try:
-            answered = self.connection.send(answer) == len(answer)
+            answered = self.connection.send(answer.data) == len(answer.data)
         except OSError:
             self._gone, answered = True, False
         self._finish(Closed(CLOSE_ABNORMAL, ""), complete=answered)
@@ -463,7 +464,7 @@ class WebSocketExchange(AsgiExchange):
         if self._state is _State.OPEN:
             self._begin_close(CLOSE_INTERNAL_ERROR, "the application failed")
         elif self._may_deny:
-            self._deny(500)
+            self._deny(answers.application_failed)
 
     @property
     def _may_deny(self) -> bool:
@@ -491,7 +492,7 @@ class WebSocketExchange(AsgiExchange):
             self._begin_close(CLOSE_SERVICE_RESTART, "the server is restarting")
             self._end_tunnel()
         elif self._may_deny:
-            self._deny(503)
+            self._deny(answers.stopping)
         return True
 
     def _over(self) -> None:
@@ -545,7 +546,7 @@ def refuse_handshake(context: AsgiContext, connection: Connection, error: Handsh
     """Answer what asks for a WebSocket and is no valid handshake."""
     context.reporter.refused(connection.request, error)
     try:
-        connection.send(refusal(error, connection.request.method))
+        connection.send(answers.refused(error, connection.request.method).data)
     except OSError:
         connection.force_close()
     else:

@@ -23,11 +23,13 @@ from uwsgibridge.hosts.streams import Ending, OpenStreams
 from uwsgibridge.hosts.wsgi.error_stream import ErrorStream
 from uwsgibridge.hosts.wsgi.input import BodyStalled, open_input
 from uwsgibridge.hosts.wsgi.interruption import Interruption
+from uwsgibridge.protocol import answers
+from uwsgibridge.protocol.answers import AnswerMaker, OwnAnswer
 from uwsgibridge.protocol.errors import InvalidResponse
-from uwsgibridge.protocol.response import Buffer, Response, parse_status, refusal
+from uwsgibridge.protocol.response import Buffer, Response, parse_status
 from uwsgibridge.protocol.websocket import HandshakeRefused, wants_websocket
 from uwsgibridge.telemetry.causes import comes_from
-from uwsgibridge.telemetry.reporting import Reporter, failure_answer
+from uwsgibridge.telemetry.reporting import Reporter
 
 if TYPE_CHECKING:
     from _typeshed import OptExcInfo
@@ -116,7 +118,7 @@ class WsgiExchange(Exchange):
             self._call_application()
         except HandshakeRefused as error:
             context.reporter.refused(self.request, error)
-            self._answer(refusal(error, self.request.method), error.status or 400)
+            self._answer(answers.refused(error, self.request.method))
         except _StreamEnds:
             self._end(complete=False)
         except BaseException as error:  # noqa: BLE001 - SystemExit of an application ends its request only
@@ -139,11 +141,11 @@ class WsgiExchange(Exchange):
         """Write its line of the access log; to be called by who ends it, once."""
         self._log_access(self._response, self.started_at)
 
-    def give_up(self, status: int) -> str:
+    def give_up(self, make_answer: AnswerMaker) -> str:
         """Take the connection away from the thread, which goes on without it; from another thread.
 
         Args:
-            status: of the answer that the client gets if none has begun.
+            make_answer: for what the client gets if no answer has begun.
 
         Returns:
             What the client sees, in words.
@@ -164,11 +166,11 @@ class WsgiExchange(Exchange):
             if connection is not None:
                 self._hand_over(connection, complete=False)
         else:
-            outcome = f"answered {status}"
-            answer = failure_answer(self.request, status)
+            answer = make_answer(self.request.method)
+            outcome = f"answered {answer.status}"
             with contextlib.suppress(OSError):  # nobody is there any more
-                connection.send(answer)
-                self._note_failure(status, answer)
+                connection.send(answer.data)
+                self._note_failure(answer)
             self._hand_over(connection, complete=True)
         if context.logs_access:
             self.log_access()  # the thread may never come to it
@@ -189,19 +191,19 @@ class WsgiExchange(Exchange):
         leave_if_copy_raised(error)
         context = self._context
         if self.given_up or (self._reader_stalled and comes_from(error, _ReaderStalled)):
-            self._fail(500)
+            self._fail(answers.application_failed)
         elif self.connection.input_stalled and comes_from(error, BodyStalled):
-            self._fail(408)
+            self._fail(answers.body_stalled)
         elif self.connection.peer_gone:
             # What an application raises because its client left is no news.
             context.reporter.client_gone()
             context.reporter.ended_after_client(self.request, error)
-            self._fail(500)
+            self._fail(answers.application_failed)
         else:
             if self._response.is_full and not self._is_cut:
                 self._response.finish()  # whatever it has raised, its client has the whole answer
             context.reporter.application_failed(self.request, self._response, error)
-            self._fail(500)
+            self._fail(answers.application_failed)
 
     def start_response(
         self,
@@ -460,23 +462,23 @@ class WsgiExchange(Exchange):
     def _is_seen_to_be_cut(self) -> bool:
         return self._response.is_measured
 
-    def _fail(self, status: int) -> None:
+    def _fail(self, make_answer: AnswerMaker) -> None:
         """Answer with a failure where that is still possible; else break the connection."""
         if self._ended:
             return
         if self._response.head_sent or self.connection.peer_gone or self.given_up:
             self._end(complete=self._response.complete and not self._is_cut)
         else:
-            self._answer(failure_answer(self.request, status), status)
+            self._answer(make_answer(self.request.method))
 
-    def _answer(self, answer: bytes, status: int) -> None:
+    def _answer(self, answer: OwnAnswer) -> None:
         """Answer in the application's place."""
         self._has_failed = True
         answered = False
         with contextlib.suppress(OSError):  # nobody is there any more, or nobody reads
-            self._write((answer,))
+            self._write((answer.data,))
             answered = True
-            self._note_failure(status, answer)
+            self._note_failure(answer)
         self._end(complete=answered)
 
 

@@ -25,8 +25,9 @@ from uwsgibridge.hosts.wsgi.error_stream import ErrorStream
 from uwsgibridge.hosts.wsgi.exchange import ExchangeContext, WsgiExchange
 from uwsgibridge.hosts.wsgi.interruption import Interruption, RequestInterrupted
 from uwsgibridge.hosts.wsgi.tunnels import WsgiTunnels
+from uwsgibridge.protocol import answers
 from uwsgibridge.protocol.websocket import wants_websocket
-from uwsgibridge.telemetry.reporting import Reporter, failure_answer
+from uwsgibridge.telemetry.reporting import Reporter
 from uwsgibridge.telemetry.stacks import own_stack
 
 if TYPE_CHECKING:
@@ -176,7 +177,7 @@ class WsgiHost:
             self._tunnels.cut()
         for exchange in list(self._running):
             if self._claim(exchange) is not None:
-                exchange.give_up(503)
+                exchange.give_up(answers.stopping)
                 self._release(exchange.connection)
 
     async def stop(self) -> None:
@@ -203,9 +204,9 @@ class WsgiHost:
 
     def _refuse(self, connection: Connection) -> None:
         """Answer 503: no thread is left that could run it."""
-        answer = failure_answer(connection.request, 503)
+        answer = answers.stopping(connection.request.method)
         with contextlib.suppress(OSError):  # nobody is there any more
-            connection.send(answer)
+            connection.send(answer.data)
         self._context.lingering.close(connection)
         self._context.reporter.not_run(connection.request, answer, connection.accepted_at)
         self._release(connection)
@@ -311,7 +312,7 @@ class WsgiHost:
         interruption = self._claim(exchange)
         if interruption is None:
             return
-        outcome = exchange.give_up(504)
+        outcome = exchange.give_up(answers.overdue)
         self._context.reporter.request_overdue(
             exchange.request,
             seconds=exchange.used_seconds(now),

@@ -16,7 +16,7 @@ from uwsgibridge.connection.connection import Connection
 from uwsgibridge.hosts.admission import Admission
 from uwsgibridge.hosts.wsgi.exchange import ExchangeContext
 from uwsgibridge.hosts.wsgi.websocket import TooManyWebSockets, WsgiWebSocket
-from uwsgibridge.protocol.response import refusal
+from uwsgibridge.protocol import answers
 
 _OPTION: Final = "--wsgi-websockets"
 
@@ -88,7 +88,7 @@ class WsgiTunnels:
         )
         context.reporter.refused(connection.request, error)
         with contextlib.suppress(OSError):  # nobody is there any more
-            connection.send(refusal(error, connection.request.method))
+            connection.send(answers.refused(error, connection.request.method).data)
         context.lingering.close(connection)
         self._release(connection)
 

@@ -1,0 +1,111 @@
+"""The answers that are the bridge's own: whole, of one sentence, in the place of an application's.
+
+There is a function for each. All know the method: after HEAD, the head has the length that GET gets, and no
+body follows (RFC 9110, section 9.3.2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from uwsgibridge.protocol.errors import ProtocolError
+from uwsgibridge.protocol.response import Response, encode_lines, status_line
+
+_CONTENT_TYPE: Final = (b"Content-Type", b"text/plain; charset=utf-8")
+
+# Whoever stops is started again, or another server takes over, within about a second.
+_RETRY_SOON: Final = ((b"Retry-After", b"1"),)
+
+
+@dataclass(frozen=True, slots=True)
+class OwnAnswer:
+    """A whole answer.
+
+    Attributes:
+        status: the HTTP status; 0 where the peer would understand no answer.
+        data: head and body as they are sent; empty with status 0.
+        body_bytes: how many of them are body.
+    """
+
+    status: int
+    data: bytes
+    body_bytes: int
+
+
+# Takes the method of the request.
+AnswerMaker: TypeAlias = Callable[[str], OwnAnswer]
+
+
+def refused(error: ProtocolError, method: str) -> OwnAnswer:
+    """Answer what is not served: the status, the sentence and the headers are the error's.
+
+    Args:
+        error: why; without a status, there is no answer.
+        method: of the request, as far as it is known.
+    """
+    if error.status is None:
+        return OwnAnswer(0, b"", 0)
+    return _plain(error.status, str(error), method, error.headers)
+
+
+def not_mounted(method: str) -> OwnAnswer:
+    """Answer a path that no application is mounted at."""
+    return _plain(404, "No application is mounted at this path.", method)
+
+
+def body_stalled(method: str) -> OwnAnswer:
+    """Answer a request whose body stopped arriving."""
+    return _plain(408, "The request's body did not arrive in time.", method)
+
+
+def application_failed(method: str) -> OwnAnswer:
+    """Answer in the place of an application that raised something, or broke a rule."""
+    return _plain(500, "The application failed. The server's log says why.", method)
+
+
+def overdue(method: str) -> OwnAnswer:
+    """Answer a request that took too long."""
+    return _plain(504, "The application did not answer in time.", method)
+
+
+def stopping(method: str) -> OwnAnswer:
+    """Answer a request that nobody is left to run, or that was broken off."""
+    return _plain(503, "The server is stopping.", method, _RETRY_SOON)
+
+
+def not_running(text: str, method: str) -> OwnAnswer:
+    """Answer in the place of a bridge that does not run.
+
+    Args:
+        text: why it does not, without a line end.
+        method: of the request.
+    """
+    return _plain(503, text, method)
+
+
+def handshake_denied(method: str) -> OwnAnswer:
+    """Answer a WebSocket's handshake that the application has closed."""
+    return _plain(403, "The WebSocket was refused.", method)
+
+
+def switching_protocols(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Give the head that opens a WebSocket (RFC 6455, section 4.2.2); frames follow it.
+
+    Args:
+        headers: all of them; validated here.
+
+    Raises:
+        InvalidResponse: a header can't be sent.
+    """
+    return encode_lines(b"101 Switching Protocols", headers)
+
+
+def _plain(
+    status: int, text: str, method: str, headers: Iterable[tuple[bytes, bytes]] = ()
+) -> OwnAnswer:
+    response = Response(method)
+    response.start(status, status_line(status), [_CONTENT_TYPE, *headers])
+    data = b"".join(response.send(text.encode() + b"\n", last=True))
+    return OwnAnswer(status, data, response.body_bytes)
