@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final, Self
 
 from uwsgibridge.testing.errors import StackError
+from uwsgibridge.testing.lifeline import Lifeline
 from uwsgibridge.testing.log_stream import LogEvent, LogStream, event_with
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ _STOP_MARGIN_SECONDS: Final = 10.0
 class BridgeProcess:
     """Run ``uwsgibridge serve`` for as long as a `with` block lasts.
 
-    Owns the process and the pipe that its log comes through.
+    Owns the process and the pipe that its log comes through. The process gets SIGTERM when this one ends, however
+    that ends.
 
     Args:
         arguments: of ``serve``, the application and ``--bind`` among them. ``--log-format json`` and
@@ -48,6 +50,7 @@ class BridgeProcess:
         self._start_timeout_seconds = start_timeout_seconds
         self._graceful_timeout_seconds = graceful_timeout_seconds
         self._process: subprocess.Popen[bytes] | None = None
+        self._lifeline: Lifeline | None = None
         self._log: LogStream | None = None
 
     @property
@@ -73,18 +76,7 @@ class BridgeProcess:
             StackError: it ended instead, with `StackError.exit_status`, or took too long.
         """
         assert self._process is None, "it was started already"
-        self._process = process = subprocess.Popen(  # noqa: S603 - our own program
-            (
-                *(sys.executable, "-m", "uwsgibridge", "serve", *self._arguments),
-                *("--log-format", "json"),
-                *("--graceful-timeout-seconds", str(self._graceful_timeout_seconds)),
-            ),
-            stdin=self._stdin,
-            stderr=subprocess.PIPE,
-            env=self._environment,
-            # Ctrl-C is for the test run, which stops it.
-            start_new_session=True,
-        )
+        self._process = process = self._spawn()
         assert process.stderr is not None
         self._log = LogStream(process.stderr, source="the bridge")
         try:
@@ -136,6 +128,9 @@ class BridgeProcess:
         except subprocess.TimeoutExpired:
             process.kill()
             status = process.wait()
+        if self._lifeline is not None:
+            self._lifeline.cut()
+            self._lifeline = None
         # Whatever the application started may hold the pipe open for ever.
         if self.log.wait_ended(_STOP_MARGIN_SECONDS):
             process.stderr.close()
@@ -167,6 +162,29 @@ class BridgeProcess:
     ) -> None:
         with contextlib.suppress(StackError):
             self.stop()
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        lifeline = Lifeline()
+        try:
+            process = subprocess.Popen(  # noqa: S603 - our own program
+                (
+                    *(sys.executable, "-m", "uwsgibridge", "serve", *self._arguments),
+                    *("--log-format", "json"),
+                    *("--graceful-timeout-seconds", str(self._graceful_timeout_seconds)),
+                ),
+                stdin=self._stdin,
+                stderr=subprocess.PIPE,
+                env=self._environment,
+                pass_fds=[lifeline.inherited],
+                # Ctrl-C is for the test run, which stops it.
+                start_new_session=True,
+            )
+        except BaseException:
+            lifeline.abandon()
+            raise
+        lifeline.hold(process.pid)
+        self._lifeline = lifeline
+        return process
 
     def _started(self) -> subprocess.Popen[bytes]:
         assert self._process is not None, "it was not started"

@@ -1,0 +1,51 @@
+"""Ends a process with the one that started it, however that ends.
+
+The kernel does it: who started the process holds the only writing end of a pipe, and the process has
+inherited the reading end. When the writing end is closed, which SIGKILL causes too, the reading end becomes
+readable, and ``O_ASYNC`` makes a signal of that (fcntl(2), `F_SETOWN` and `F_SETSIG`; pipe_release() in
+fs/pipe.c). The process needs to know nothing of it, so that it is ended even while it imports
+an application, and a new program that it executes is ended as well.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+
+
+class Lifeline:
+    """A pipe whose writing end dies with this process.
+
+    Owns both ends until they are handed on and closed.
+
+    Attributes:
+        inherited: the descriptor that the other process has to inherit.
+    """
+
+    def __init__(self) -> None:
+        self.inherited, self._held = os.pipe()
+
+    def hold(self, pid: int) -> None:
+        """Have SIGTERM sent to a process that has inherited the descriptor, when this process ends.
+
+        The kernel remembers the process and not its number, which may come to be another one's.
+
+        Args:
+            pid: of the process.
+        """
+        reader = self.inherited
+        fcntl.fcntl(reader, fcntl.F_SETOWN, pid)
+        fcntl.fcntl(reader, fcntl.F_SETSIG, signal.SIGTERM)
+        fcntl.fcntl(reader, fcntl.F_SETFL, fcntl.fcntl(reader, fcntl.F_GETFL) | os.O_ASYNC)
+        # From here on, the other process alone has the pipe's reading end, and all that it says of signals.
+        os.close(reader)
+
+    def cut(self) -> None:
+        """Close the writing end, once the process has ended; before that, it ends the process."""
+        os.close(self._held)
+
+    def abandon(self) -> None:
+        """Close both ends, where no process was started."""
+        os.close(self.inherited)
+        os.close(self._held)
