@@ -32,6 +32,27 @@ class EndingContext(Protocol):
         """Called when the exchange is over."""
 
 
+def answer_instead(ending: EndingContext, connection: Connection, answer: OwnAnswer) -> None:
+    """Answer a request that no exchange has begun for, and release it.
+
+    Args:
+        ending: the host's part; its reporter gave the answer.
+        connection: with its request; ended here.
+        answer: what the client gets.
+    """
+    try:
+        is_sent = connection.send(answer.data) == len(answer.data)
+    except OSError:  # nobody is there any more
+        is_sent = False
+        connection.force_close()
+    else:
+        ending.lingering.close(connection)
+    ending.reporter.answered(
+        connection.request, answer, accepted_at=connection.accepted_at, is_sent=is_sent
+    )
+    ending.release(connection)
+
+
 class Exchange:
     """The base of every exchange; it owns the connection until `_end`.
 

@@ -1,4 +1,4 @@
-"""How what goes wrong with an application is told: to the operator in the log, to the client."""
+"""How requests are told of, above all what goes wrong with them: by events, counters and the access log."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from time import monotonic
 from types import TracebackType
 from typing import Final
 
+from uwsgibridge.protocol import answers
 from uwsgibridge.protocol.answers import OwnAnswer
 from uwsgibridge.protocol.errors import InvalidResponse, ProtocolError
 from uwsgibridge.protocol.request import Request
@@ -24,10 +25,12 @@ _RULES: Final = ("uwsgibridge.hosts.", "uwsgibridge.protocol.")
 
 
 class Reporter:
-    """Logs and counts for one host.
+    """Tells of requests in each place that they are told in: the log, the counters, the access log.
+
+    A host has one, and the listener has one for what no host gets.
 
     Args:
-        app_name: how the application is called in the log.
+        app_name: how the application is called in the log; None where there is none.
         logger: where to.
         counters: the worker's.
         frontend_buffer_bytes: the size over which a head makes nginx answer 502.
@@ -36,13 +39,13 @@ class Reporter:
 
     def __init__(
         self,
-        app_name: str,
+        app_name: str | None,
         logger: Logger,
         counters: Counters,
         frontend_buffer_bytes: int,
         access_log: AccessSink | None = None,
     ) -> None:
-        self.log = logger.bind(app=app_name)
+        self.log = logger if app_name is None else logger.bind(app=app_name)
         self.counters = counters
         self._frontend_buffer_bytes = frontend_buffer_bytes
         self.logs_access = access_log is not None
@@ -71,16 +74,64 @@ class Reporter:
         self.counters.app_errors += 1
         self._failed(request, error, outcome)
 
-    def refused(self, request: Request, error: ProtocolError) -> None:
-        """Say that a request was refused before the application saw it."""
+    def refused(self, request: Request | None, error: ProtocolError) -> OwnAnswer:
+        """Say that something was refused before an application saw it, and give the answer.
+
+        Args:
+            request: what was asked; None where what arrived is no request.
+            error: why it is refused.
+        """
         self.counters.count_refusal(error.reason)
         self.log.warning(
             "refused",
-            **_about(request),
+            **(_about(request) if request else {}),
             reason=error.reason,
             detail=str(error),
             status=error.status,
+            **({"option": error.option} if error.option else {}),
         )
+        return answers.refused(error, request.method if request else error.method)
+
+    def not_mounted(self, request: Request) -> OwnAnswer:
+        """Count a request that no application is there for, and give the answer."""
+        self.counters.count_refusal("not_mounted")
+        return answers.not_mounted(request.method)
+
+    def not_run(self, request: Request) -> OwnAnswer:
+        """Count a request that nothing is left to run, and give the answer."""
+        self.counters.count_refusal("stopping")
+        return answers.stopping(request.method)
+
+    def packet_stalled(self) -> None:
+        """Say that a connection has sent no whole packet; nobody would understand an answer."""
+        self.counters.count_refusal("packet_timeout")
+        self.log.warning(
+            "refused: no whole packet arrived in time",
+            option="--packet-timeout-seconds",
+        )
+
+    def answered(
+        self, request: Request, answer: OwnAnswer, *, accepted_at: float, is_sent: bool
+    ) -> None:
+        """Write a request that no application saw to the access log, if there is one.
+
+        Args:
+            request: what was asked.
+            answer: of this class.
+            accepted_at: when the connection was accepted, of `time.monotonic()`.
+            is_sent: whether somebody was there to take the answer.
+        """
+        if self._access_log is not None:
+            self._access_log.write(
+                Access(
+                    request=request,
+                    status=answer.status if is_sent else 0,
+                    body_bytes=answer.body_bytes if is_sent else 0,
+                    complete=is_sent,
+                    queue_seconds=monotonic() - accepted_at,
+                    application_seconds=0.0,
+                )
+            )
 
     def client_gone(self) -> None:
         """Count a client that went away; that is not an error, and not worth a line."""
@@ -203,20 +254,6 @@ class Reporter:
             detail=describe_error(error),
             hint="something in the application raises exceptions in other threads, such as a timeout",
         )
-
-    def not_run(self, request: Request, answer: OwnAnswer, accepted_at: float) -> None:
-        """Count a request that was answered with 503 since nothing is left to run it."""
-        self.counters.count_refusal("stopping")
-        if self.logs_access:
-            now = monotonic()
-            self.over(
-                request,
-                status=answer.status,
-                body_bytes=answer.body_bytes,
-                complete=True,
-                accepted_at=accepted_at,
-                started_at=now,
-            )
 
     def bare_bytes(self) -> None:
         """Say once that the application returns bytes instead of a list of them."""

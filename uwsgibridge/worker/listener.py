@@ -29,14 +29,11 @@ from uwsgibridge.hosts.host import Host
 from uwsgibridge.hosts.mounts import Mounts
 from uwsgibridge.link.flights import AWAITED, FREE, FlightRecorder
 from uwsgibridge.loop.interface import Loop
-from uwsgibridge.protocol import answers
 from uwsgibridge.protocol.answers import OwnAnswer
 from uwsgibridge.protocol.errors import ProtocolError
 from uwsgibridge.protocol.packet import MODIFIER_PING, PONG, PacketLimits
 from uwsgibridge.protocol.request import Request
-from uwsgibridge.telemetry.access_log import Access, AccessSink
-from uwsgibridge.telemetry.counters import Counters
-from uwsgibridge.telemetry.logs import Logger
+from uwsgibridge.telemetry.reporting import Reporter
 
 # Connections taken in one go, at the most, before others in this thread get their turn.
 _MAX_BATCH: Final = 32
@@ -71,14 +68,12 @@ class Listener:
         mounts: the hosts.
         settings: limits and deadlines.
         lingering: ends connections that were refused.
-        counters: the worker's.
-        logger: where to say what was refused.
+        reporter: where it is told what was refused.
         flights: where requests are recorded for as long as they are held.
         max_requests: at how many `enough` is called; 0 is never.
         enough: called once.
         idle: called when, after `close`, every connection is with a host or over.
         lost: called where nothing can be accepted on a socket any more, with it and the reason.
-        access_log: where requests are written that no host gets to see, if anywhere.
 
     Attributes:
         scratch: where the next packet is received.
@@ -91,14 +86,12 @@ class Listener:
         mounts: Mounts,
         settings: Settings,
         lingering: LingeringClose,
-        counters: Counters,
-        logger: Logger,
+        reporter: Reporter,
         flights: FlightRecorder,
         max_requests: int,
         enough: Callable[[], None],
         idle: Callable[[], None],
         lost: Callable[[ListeningSocket, str], None],
-        access_log: AccessSink | None = None,
     ) -> None:
         self._loop = loop
         self._idle = idle
@@ -106,9 +99,8 @@ class Listener:
         self._mounts = mounts
         self._admissions = [host.admission for host in mounts.hosts]
         self._lingering = lingering
-        self._counters = counters
-        self._log = logger
-        self._access_log = access_log
+        self._reporter = reporter
+        self._counters = reporter.counters
         self._limits = PacketLimits(settings.max_vars_bytes, settings.max_vars)
         self._max_body_bytes = settings.max_body_bytes
         self._packet_timeout_seconds = settings.packet_timeout_seconds
@@ -241,7 +233,7 @@ class Listener:
         """Stop accepting for a moment: the process or the machine has run out of something."""
         if not self._is_short:
             self._is_short = True
-            self._log.error(
+            self._reporter.log.error(
                 "can't accept connections: waiting for some to end",
                 reason=os.strerror(error.errno or 0),
                 **(
@@ -321,9 +313,8 @@ class Listener:
             self._enough()
         host = self._mounts.select(connection.request)
         if host is None:
-            answer = answers.not_mounted(connection.request.method)
+            answer = self._reporter.not_mounted(connection.request)
             self._answer(connection, answer, connection.request)
-            counters.count_refusal("not_mounted")
             self._flights.end(connection)
             return True
         admission = host.admission
@@ -342,11 +333,7 @@ class Listener:
             while True:
                 left = deadline - monotonic()
                 if left <= 0 or not await self._loop.wait_readable(connection, left):
-                    self._counters.count_refusal("packet_timeout")
-                    self._log.warning(
-                        "refused: no whole packet arrived in time",
-                        option="--packet-timeout-seconds",
-                    )
+                    self._reporter.packet_stalled()
                     connection.force_close()
                     return
                 if self._try_to_read(connection):
@@ -355,19 +342,9 @@ class Listener:
             self._forget(connection)
 
     def _refuse(self, connection: Connection, error: ProtocolError) -> None:
-        self._counters.count_refusal(error.reason)
         request = error.request if isinstance(error.request, Request) else None
-        self._log.warning(
-            "refused",
-            # The query is left out: it is where tokens are.
-            **({"method": request.method, "path": request.path} if request else {}),
-            reason=error.reason,
-            detail=str(error),
-            status=error.status,
-            **({"option": error.option} if error.option else {}),
-        )
+        answer = self._reporter.refused(request, error)
         self.scratch[0] = FREE
-        answer = answers.refused(error, request.method if request else error.method)
         if answer.status:
             self._answer(connection, answer, request)
         else:
@@ -384,16 +361,9 @@ class Listener:
         else:
             self._wait_for(connection)
             self._lingering.discard(connection, self._forget)
-        if request is not None and self._access_log is not None:
-            self._access_log.write(
-                Access(
-                    request=request,
-                    status=answer.status if is_sent else 0,
-                    body_bytes=answer.body_bytes if is_sent else 0,
-                    complete=is_sent,
-                    queue_seconds=monotonic() - connection.accepted_at,
-                    application_seconds=0.0,
-                )
+        if request is not None:
+            self._reporter.answered(
+                request, answer, accepted_at=connection.accepted_at, is_sent=is_sent
             )
 
     def _wait_for(self, connection: Connection) -> None:

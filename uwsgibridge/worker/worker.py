@@ -242,14 +242,12 @@ class Worker:
                 mounts=Mounts(by_prefix),
                 settings=self._settings,
                 lingering=lingering,
-                counters=self.counters,
-                logger=self._log,
+                reporter=self._make_reporter(None, access_log),
                 flights=self._companion.flights,
                 max_requests=self._companion.max_requests,
                 enough=self._companion.enough,
                 idle=self._wake,
                 lost=self._note_lost_socket,
-                access_log=access_log,
             )
             self._loop = loop
             watchdog = LoopWatchdog(loop, self._settings.loop_block_warning_seconds, self._log)
@@ -312,13 +310,7 @@ class Worker:
         access_log: AccessSink | None,
     ) -> Host:
         settings = self._settings
-        reporter = Reporter(
-            application.name,
-            self._log,
-            self.counters,
-            settings.frontend_buffer_bytes,
-            access_log,
-        )
+        reporter = self._make_reporter(application.name, access_log)
         offload = Offload(map(parse_offload, settings.offload)) if settings.offload else None
         if application.interface == "wsgi":
             return WsgiHost(
@@ -352,6 +344,10 @@ class Worker:
             wake=self._wake,
             unfit=self._note_unfit,
         )
+
+    def _make_reporter(self, app_name: str | None, access_log: AccessSink | None) -> Reporter:
+        buffer_bytes = self._settings.frontend_buffer_bytes
+        return Reporter(app_name, self._log, self.counters, buffer_bytes, access_log)
 
     def _tasks_remain(self) -> bool:
         # A loop waits for those that hold on although they were cancelled.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import queue
 import socket
 import threading
@@ -976,3 +977,22 @@ def test_the_access_log_has_them(loop: str, capfd: pytest.CaptureFixture[str]) -
     lines = [line for line in capfd.readouterr().err.splitlines() if "HTTP/1.1" in line]
     found = {line.split('"')[1].split()[1]: line.split('"')[2].split()[0] for line in lines}
     assert found == {"/opened": "101", "/denied": "401", "/refused": "403"}
+
+
+@on_each_socket
+def test_the_access_log_has_what_is_no_valid_handshake(
+    family: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    old = packet("/old", **{**HANDSHAKE, "HTTP_SEC_WEBSOCKET_VERSION": "8"})
+    elsewhere = packet("/elsewhere", **HANDSHAKE, SERVER_SOFTWARE="Apache/2.4.66")
+    with running(echo, family, lifespan="off", access_log=True, access_log_format="json") as bridge:
+        for sent, status in ((old, 426), (elsewhere, 501)):
+            with connect(bridge.address) as connection:
+                connection.sendall(sent)
+                answer = read_answer(connection)
+                assert answer.seen == status
+
+    lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    found = {line["path"]: (line["status"], line["complete"]) for line in lines}
+    assert found == {"/old": (426, True), "/elsewhere": (501, True)}
+    assert lines[-1]["bytes"] == len(answer.body)

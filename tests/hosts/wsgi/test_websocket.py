@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import queue
 import socket
 import threading
@@ -268,6 +269,25 @@ def test_they_are_counted_and_bring_their_places() -> None:
         assert admission.limit == 2
         assert bridge._worker.figures().capacity == 1
     assert bridge.counters.refused == {"wsgi_websockets": 1}
+    (event,) = bridge.events.find(event="refused")
+    assert (event["status"], event["option"]) == (503, "--wsgi-websockets")
+
+
+def test_one_too_many_is_in_the_access_log(capfd: pytest.CaptureFixture[str]) -> None:
+    options: dict[str, Any] = {"wsgi_websockets": 1, "access_log_format": "json"}
+    with (
+        serve(by_socket(until_closed), access_log=True, **options) as bridge,
+        opened(bridge, "/first"),
+        connect(bridge.address) as connection,
+    ):
+        connection.sendall(packet("/second", **HANDSHAKE))
+        answer = read_answer(connection)
+        assert answer.seen == 503
+
+    lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    (second,) = [line for line in lines if line["path"] == "/second"]
+    assert (second["status"], second["bytes"]) == (503, len(answer.body))
+    assert second["complete"]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from uwsgibridge.connection.connection import Connection
 from uwsgibridge.hosts.admission import Admission
 from uwsgibridge.hosts.asgi.exchange import AsgiApplication, AsgiContext
 from uwsgibridge.hosts.asgi.http import HttpExchange
-from uwsgibridge.hosts.asgi.websocket import WebSocketExchange, refuse_handshake
+from uwsgibridge.hosts.asgi.websocket import WebSocketExchange
+from uwsgibridge.hosts.exchange import answer_instead
 from uwsgibridge.hosts.streams import Ending, OpenStreams
 from uwsgibridge.protocol.websocket import HandshakeRefused, wants_websocket
 from uwsgibridge.telemetry.reporting import Reporter
@@ -144,7 +145,8 @@ class AsgiHost:
         try:
             exchange = WebSocketExchange(self._context, connection)
         except HandshakeRefused as error:
-            refuse_handshake(self._context, connection, error)
+            answer = self._context.reporter.refused(connection.request, error)
+            answer_instead(self._context, connection, answer)
             return
         self._websockets[connection] = exchange
         connection.task = self._loop.spawn(exchange.run)

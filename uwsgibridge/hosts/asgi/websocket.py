@@ -29,7 +29,6 @@ from uwsgibridge.protocol.websocket import (
     CLOSE_NORMAL,
     CLOSE_SERVICE_RESTART,
     Closed,
-    HandshakeRefused,
     PongReceived,
     WebSocket,
 )
@@ -540,15 +539,3 @@ class WebSocketExchange(AsgiExchange):
         else:
             super()._end(complete=complete)
         self._release_when_over()
-
-
-def refuse_handshake(context: AsgiContext, connection: Connection, error: HandshakeRefused) -> None:
-    """Answer what asks for a WebSocket and is no valid handshake."""
-    context.reporter.refused(connection.request, error)
-    try:
-        connection.send(answers.refused(error, connection.request.method).data)
-    except OSError:
-        connection.force_close()
-    else:
-        context.lingering.close(connection)
-    context.release(connection)

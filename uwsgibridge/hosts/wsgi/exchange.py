@@ -117,8 +117,7 @@ class WsgiExchange(Exchange):
         try:
             self._call_application()
         except HandshakeRefused as error:
-            context.reporter.refused(self.request, error)
-            self._answer(answers.refused(error, self.request.method))
+            self._answer(context.reporter.refused(self.request, error))
         except _StreamEnds:
             self._end(complete=False)
         except BaseException as error:  # noqa: BLE001 - SystemExit of an application ends its request only

@@ -19,6 +19,7 @@ import trio
 
 from uwsgibridge.connection.connection import Connection
 from uwsgibridge.hosts.admission import Admission
+from uwsgibridge.hosts.exchange import answer_instead
 from uwsgibridge.hosts.files import FileWrapper
 from uwsgibridge.hosts.streams import Ending, OpenStreams
 from uwsgibridge.hosts.wsgi.error_stream import ErrorStream
@@ -204,12 +205,8 @@ class WsgiHost:
 
     def _refuse(self, connection: Connection) -> None:
         """Answer 503: no thread is left that could run it."""
-        answer = answers.stopping(connection.request.method)
-        with contextlib.suppress(OSError):  # nobody is there any more
-            connection.send(answer.data)
-        self._context.lingering.close(connection)
-        self._context.reporter.not_run(connection.request, answer, connection.accepted_at)
-        self._release(connection)
+        context = self._context
+        answer_instead(context, connection, context.reporter.not_run(connection.request))
 
     def _start_thread(self, name: str) -> None:
         # A daemon: an application that never returns must not keep the process from exiting.

@@ -6,7 +6,6 @@ what is in flight, so that open WebSockets keep no request waiting.
 
 from __future__ import annotations
 
-import contextlib
 import contextvars
 import threading
 from dataclasses import replace
@@ -14,9 +13,9 @@ from typing import Final
 
 from uwsgibridge.connection.connection import Connection
 from uwsgibridge.hosts.admission import Admission
+from uwsgibridge.hosts.exchange import answer_instead
 from uwsgibridge.hosts.wsgi.exchange import ExchangeContext
 from uwsgibridge.hosts.wsgi.websocket import TooManyWebSockets, WsgiWebSocket
-from uwsgibridge.protocol import answers
 
 _OPTION: Final = "--wsgi-websockets"
 
@@ -86,11 +85,7 @@ class WsgiTunnels:
             f"({_OPTION})",
             option=_OPTION,
         )
-        context.reporter.refused(connection.request, error)
-        with contextlib.suppress(OSError):  # nobody is there any more
-            connection.send(answers.refused(error, connection.request.method).data)
-        context.lingering.close(connection)
-        self._release(connection)
+        answer_instead(context, connection, context.reporter.refused(connection.request, error))
 
     def _release(self, connection: Connection) -> None:
         with self._lock:
