@@ -69,12 +69,11 @@ class ControlCommands:
 
     async def reload(self) -> dict[str, Any]:
         """Bring up new workers with new code, and return when they serve."""
-        self._fleet.ask_for_reload("control socket")
-        mine = self._fleet.reloads_asked
-        await self._fleet.wait_for(lambda: self._fleet.reloads_done >= mine or self._fleet.ends())
+        reload = self._fleet.ask_for_reload("control socket")
+        await self._fleet.wait_for(lambda: reload.is_over or self._fleet.ends())
         if self._fleet.ends():
             raise CommandFailed("the supervisor stops")
-        if self._fleet.reload_failed:
+        if reload.has_failed:
             raise CommandFailed("the new code does not come up, the old goes on; the log says why")
         return {"reloaded": True, "generation": self._fleet.current.number}
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from time import monotonic
 from typing import Final
 
@@ -11,6 +12,7 @@ import trio
 from uwsgibridge.config.settings import MAX_WORKERS, Settings
 from uwsgibridge.connection.sockets import ListeningSocket
 from uwsgibridge.supervisor.generation import Generation, Tally
+from uwsgibridge.supervisor.phase import Phase
 from uwsgibridge.supervisor.worker_process import WorkerProcess
 from uwsgibridge.system.systemd import Notifier
 from uwsgibridge.telemetry.logs import Logger
@@ -19,8 +21,26 @@ from uwsgibridge.telemetry.logs import Logger
 END_MARGIN_SECONDS: Final = 5.0
 
 
+class Reload:
+    """A new generation that is asked for; several who ask before it begins get the same one.
+
+    Args:
+        reason: of the last one who asked.
+
+    Attributes:
+        reason: as given.
+        is_over: whether the new generation serves, or did not come up.
+        has_failed: whether it did not.
+    """
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        self.is_over = False
+        self.has_failed = False
+
+
 class Fleet:
-    """What all parts of a supervisor know and decide by; whoever changes it says so by `note_change`.
+    """What all parts of a supervisor know and decide by. Each change wakes those that wait for one.
 
     Args:
         settings: of the supervisor and its workers.
@@ -40,13 +60,9 @@ class Fleet:
         recycled: the worker that a successor is being brought up for, or that drains beside it.
         follows_load: whether the number of workers is to follow the load.
         failure: why it does so by itself; empty where it was asked to, or does not.
-        is_stopping: whether the supervisor drains for good.
-        is_hurried: whether that is to be over at once.
-        is_upgrading: whether the process is being handed on.
-        is_reloading: whether a generation is being brought up.
-        reload_reason: why a reload is due; empty where none is.
-        reloads_asked, reloads_done: counted, so that one that is asked for in another is not lost.
-        reload_failed: how the last one went.
+        phase: what the supervisor is about.
+        is_bringing_up: whether a generation comes up, at the start or in a reload.
+        due_reload: the reload that was asked for and has not begun.
     """
 
     def __init__(
@@ -84,26 +100,35 @@ class Fleet:
         self.taken_over = 0
         self.recycled: WorkerProcess | None = None
         self.failure = ""
-        self.is_stopping = False
-        self.is_hurried = False
-        self.is_upgrading = False
-        self.is_reloading = False
-        self.reload_reason = ""
-        self.reloads_asked = 0
-        self.reloads_done = 0
-        self.reload_failed = False
+        self.phase = Phase.SERVING
+        self.is_bringing_up = False
+        self.due_reload: Reload | None = None
         self._changed = trio.Event()
 
     def ends(self) -> bool:
         """Whether nothing new is begun any more."""
-        return self.is_stopping or self.is_upgrading
+        return self.phase is not Phase.SERVING
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether the supervisor drains for good."""
+        return self.phase in {Phase.STOPPING, Phase.HURRYING}
+
+    def enter(self, phase: Phase) -> None:
+        """Go on to another phase.
+
+        Raises:
+            AssertionError: it may not follow the one that is.
+        """
+        self.phase = self.phase.follow(phase)
+        self.note_change()
 
     @property
     def state(self) -> str:
         """What it does, in a word."""
         if self.is_stopping:
             return "stopping"
-        return "reloading" if self.is_reloading else "running"
+        return "reloading" if self.is_bringing_up else "running"
 
     @property
     def summary(self) -> str:
@@ -137,14 +162,64 @@ class Fleet:
         """Stop, since what serves can't do so any more."""
         self.log.error("stopping: running requests may end", reason=reason)
         self.failure = reason
-        self.is_stopping = True
+        if not self.is_stopping:
+            self.enter(Phase.STOPPING)
+
+    def ask_for_reload(self, reason: str) -> Reload:
+        """Have a new generation brought up, after the one that comes up now.
+
+        Returns:
+            What comes of it.
+        """
+        if self.due_reload is None:
+            self.due_reload = Reload(reason)
+        self.due_reload.reason = reason
+        self.note_change()
+        return self.due_reload
+
+    async def next_reload(self) -> Reload:
+        """Wait until a reload is due and may begin, and take it."""
+        await self.wait_for(lambda: self.due_reload is not None and not self.ends())
+        reload, self.due_reload = self.due_reload, None
+        assert reload is not None
+        return reload
+
+    def finish_reload(self, reload: Reload, *, has_failed: bool) -> None:
+        """Let those go on that wait for a reload."""
+        reload.is_over, reload.has_failed = True, has_failed
         self.note_change()
 
-    def ask_for_reload(self, reason: str) -> None:
-        """Have a new generation brought up, after the one that comes up now."""
-        self.reloads_asked += 1
-        self.reload_reason = reason
+    def put_in_service(self, generation: Generation) -> None:
+        """Have the workers of a generation kept at their number, and no longer those of another."""
+        self.current = generation
         self.note_change()
+
+    @contextlib.contextmanager
+    def bringing_up(self) -> Iterator[None]:
+        """Say of a block that a generation comes up in it."""
+        self.is_bringing_up = True
+        try:
+            yield
+        finally:
+            self.is_bringing_up = False
+            self.taken_over = 0
+            self.note_change()
+
+    def take_over(self, workers: int) -> None:
+        """Have the current generation keep up fewer workers, since those of the next one stand in for them."""
+        self.taken_over = workers
+        self.note_change()
+
+    @contextlib.contextmanager
+    def recycling(self, worker: WorkerProcess) -> Iterator[None]:
+        """Say of a block that a worker is recycled in it: it is there beside its successor."""
+        self.recycled = worker
+        self.note_change()
+        try:
+            yield
+        finally:
+            self.recycled = None
+            self.note_change()
 
     def end_seconds(self, *workers: WorkerProcess) -> float:
         """How long the end of these workers may take, at the most."""

@@ -44,7 +44,7 @@ _TEMPLATE_END_SECONDS: Final = 5.0
 _REPORT_SECONDS: Final = 1.0
 
 # For a template to close its sockets, which takes microseconds.
-_CLOSE_SECONDS: Final = 1.0
+_CLOSE_SECONDS: Final = 3.0
 
 # Of the requests that a worker held when it crashed.
 _NAMED_FLIGHTS: Final = 10

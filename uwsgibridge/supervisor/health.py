@@ -179,12 +179,12 @@ class HealthChecks:
         if self._may_recycle():
             chosen = self._policy.choose(candidates)
             if chosen is not None:
-                self._fleet.recycled = self._fleet.current.workers[chosen]
-                self._nursery.start_soon(self._recycle, self._fleet.current, self._fleet.recycled)
+                current = self._fleet.current
+                self._nursery.start_soon(self._recycle, current, current.workers[chosen])
 
     def _may_recycle(self) -> bool:
         fleet = self._fleet
-        return fleet.recycled is None and not fleet.is_reloading and not fleet.ends()
+        return fleet.recycled is None and not fleet.is_bringing_up and not fleet.ends()
 
     def _reason_to_recycle(self, worker: WorkerProcess) -> str | None:
         if worker.unfit:
@@ -201,33 +201,33 @@ class HealthChecks:
         """Replace a worker: the new one comes first, then the old one drains."""
         reason = self._reason_to_recycle(worker)
         self._log.info("recycling worker", worker=worker.pid, reason=reason)
-        self._fleet.note_change()
 
         def is_moot() -> bool:
             return (
                 generation is not self._fleet.current
-                or self._fleet.is_reloading
+                or self._fleet.is_bringing_up
                 or self._fleet.ends()
                 or generation.workers.get(worker.pid) is not worker
             )
 
-        limit = self._fleet.settings.lifespan_timeout_seconds + END_MARGIN_SECONDS
-        with trio.move_on_after(limit) as waiting:
-            await self._fleet.wait_for(
-                lambda: len(generation.ready) > self._fleet.wanted or is_moot()
-            )
-        if waiting.cancelled_caught:
-            self._log.error("worker goes on: no other comes up", worker=worker.pid)
-        elif not is_moot():
-            self._fleet.tally.recycled += 1
-            worker.stop()
-            with trio.move_on_after(self._fleet.end_seconds(worker) + END_MARGIN_SECONDS):
-                await self._fleet.wait_for(lambda: generation.workers.get(worker.pid) is not worker)
-        self._fleet.recycled = None
-        self._fleet.note_change()
+        with self._fleet.recycling(worker):
+            limit = self._fleet.settings.lifespan_timeout_seconds + END_MARGIN_SECONDS
+            with trio.move_on_after(limit) as waiting:
+                await self._fleet.wait_for(
+                    lambda: len(generation.ready) > self._fleet.wanted or is_moot()
+                )
+            if waiting.cancelled_caught:
+                self._log.error("worker goes on: no other comes up", worker=worker.pid)
+            elif not is_moot():
+                self._fleet.tally.recycled += 1
+                worker.stop()
+                with trio.move_on_after(self._fleet.end_seconds(worker) + END_MARGIN_SECONDS):
+                    await self._fleet.wait_for(
+                        lambda: generation.workers.get(worker.pid) is not worker
+                    )
 
     def _consider_scaling(self) -> None:
-        if self._scaling is None or self._fleet.is_reloading or self._fleet.ends():
+        if self._scaling is None or self._fleet.is_bringing_up or self._fleet.ends():
             return
         ready = self._fleet.current.ready
         figures = [it.figures for it in ready if it.figures is not None]

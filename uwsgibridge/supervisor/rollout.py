@@ -10,6 +10,7 @@ import trio
 from uwsgibridge.connection.sockets import ListeningSocket
 from uwsgibridge.supervisor.fleet import END_MARGIN_SECONDS, Fleet
 from uwsgibridge.supervisor.generation import Generation, GenerationContext
+from uwsgibridge.supervisor.phase import Phase
 
 # Before a template whose code does not come up is tried again by itself.
 _BROKEN_TEMPLATE_SECONDS: Final = 10.0
@@ -82,7 +83,7 @@ class Rollout:
                 current.stop_one()
                 continue
             if current.has_ended:
-                if not self._fleet.is_reloading and not self._fleet.reload_reason:
+                if not self._fleet.is_bringing_up and self._fleet.due_reload is None:
                     self._fleet.ask_for_reload("the template has ended")
             elif missing > 0:
                 if current.backoff.reason:
@@ -98,18 +99,13 @@ class Rollout:
     async def reload_when_asked(self) -> None:
         """Replace the current generation whenever that is asked for, until cancelled."""
         while True:
-            await self._fleet.wait_for(
-                lambda: bool(self._fleet.reload_reason) and not self._fleet.ends()
-            )
-            reason, self._fleet.reload_reason = self._fleet.reload_reason, ""
-            serves = self._fleet.reloads_asked
-            self._log.info("reloading: new workers come up first", reason=reason)
+            reload = await self._fleet.next_reload()
+            self._log.info("reloading: new workers come up first", reason=reload.reason)
             self._fleet.notifier.reloading()
-            self._fleet.reload_failed = not await self._replace_generation()
+            came_up = await self._replace_generation()
             self._fleet.notifier.ready(self._fleet.summary)
-            self._fleet.reloads_done = serves
-            self._fleet.note_change()
-            if self._fleet.reload_failed and self._fleet.current.has_ended:
+            self._fleet.finish_reload(reload, has_failed=not came_up)
+            if not came_up and self._fleet.current.has_ended:
                 # Nothing can be forked any more, and what is loaded is broken: not too often.
                 await trio.sleep(_BROKEN_TEMPLATE_SECONDS)
 
@@ -154,7 +150,7 @@ class Rollout:
             generation.stop_workers()
         workers = [worker for it in drained for worker in it.workers.values()]
         with trio.move_on_after(self._fleet.end_seconds(*workers)):
-            await self._fleet.wait_for(lambda: are_over() or self._fleet.is_hurried)
+            await self._fleet.wait_for(lambda: are_over() or self._fleet.phase is Phase.HURRYING)
             with trio.move_on_after(END_MARGIN_SECONDS):
                 await self._fleet.wait_for(are_over)
         for generation in drained:
@@ -171,8 +167,7 @@ class Rollout:
 
     async def _replace_generation(self) -> bool:
         """Bring up a new generation and drain the one before; False where that fails."""
-        self._fleet.is_reloading = True
-        try:
+        with self._fleet.bringing_up():
             old = self._fleet.current
             try:
                 new = self.start()
@@ -189,22 +184,17 @@ class Rollout:
                     self._log.error("reload failed: the old code goes on")
                     self._nursery.start_soon(self.drain, [new])
                 return False
-            self._fleet.current = new
+            self._fleet.put_in_service(new)
             self._log.info("reloaded", workers=len(new.ready), generation=new.number)
             self._nursery.start_soon(self.drain, [old])
             return True
-        finally:
-            self._fleet.taken_over = 0
-            self._fleet.is_reloading = False
-            self._fleet.note_change()
 
     async def _chain(self, old: Generation, new: Generation) -> bool:
         """Bring up one worker after the other, and take an old one away for each."""
         while len(new.ready) < self._fleet.wanted:
             if not await self._fork_until(new, len(new.ready) + 1):
                 return False
-            self._fleet.taken_over = len(new.ready)
-            self._fleet.note_change()  # the old generation keeps up with fewer
+            self._fleet.take_over(len(new.ready))
             with trio.move_on_after(self._fleet.end_seconds(*old.workers.values())):
                 await self._fleet.wait_for(
                     lambda: (

@@ -40,6 +40,7 @@ from uwsgibridge.supervisor.fleet import END_MARGIN_SECONDS, Fleet
 from uwsgibridge.supervisor.generation import Generation, GenerationContext, Tally
 from uwsgibridge.supervisor.health import HealthChecks
 from uwsgibridge.supervisor.heritage import Heritage, hold_signals
+from uwsgibridge.supervisor.phase import Phase
 from uwsgibridge.supervisor.preserved import PreservedProgram, current_guard, preserve_program
 from uwsgibridge.supervisor.recycling import RecyclingPolicy
 from uwsgibridge.supervisor.rehearsal import REHEARSAL_SECONDS, Part, Rehearsal
@@ -293,13 +294,13 @@ class _Supervisor:
                     self._log.info("listening", address=str(listening.address))
                 fleet.notifier.ready(fleet.summary)
                 await self._rollout.keep_up()
-            fleet.is_upgrading = fleet.is_upgrading and not fleet.is_stopping
-            if not fleet.is_upgrading:
+            upgrades = fleet.phase is Phase.UPGRADING
+            if not upgrades:
                 _note_taken_over()  # where a stop has come first: it is this program's
                 fleet.notifier.stopping()
                 await self._rollout.drain(fleet.generations)
             nursery.cancel_scope.cancel()
-        if fleet.is_upgrading:
+        if upgrades:
             if fleet.is_stopping:  # asked for in the last moment: the new program does it
                 signal.raise_signal(signal.SIGTERM)
             return self._bequeath()
@@ -375,15 +376,15 @@ class _Supervisor:
         except OSError as error:
             self._log.error("no process can be started", reason=str(error))
             raise StartFailed(EXIT_FAILURE) from error
-        self._fleet.is_reloading = True
-        came_up = await self._rollout.bring_up(self._fleet.current)
-        self._fleet.is_reloading = False
-        self._fleet.note_change()
+        with self._fleet.bringing_up():
+            came_up = await self._rollout.bring_up(self._fleet.current)
         if not came_up:
             status = self._fleet.current.failed_status
-            stopped, self._fleet.is_stopping = self._fleet.is_stopping, True
+            was_stopped = self._fleet.is_stopping
+            if not was_stopped:
+                self._fleet.enter(Phase.STOPPING)
             await self._rollout.drain([self._fleet.current])
-            if not stopped:
+            if not was_stopped:
                 raise StartFailed(EXIT_APPLICATION if status is None else status)
 
     def _open_named_control(self, doors: contextlib.ExitStack) -> ListeningSocket | None:
@@ -511,16 +512,14 @@ class _Supervisor:
     def _take_stop(self, reason: str) -> None:
         if self._fleet.is_stopping:
             self._log.warning("stopping at once", reason=reason)
-            self._fleet.is_hurried = True
-            self._fleet.note_change()
+            self._fleet.enter(Phase.HURRYING)
             for generation in self._fleet.generations:
                 generation.hurry_workers()
         else:
             self._log.info("stopping: running requests may end", reason=reason)
-            self._fleet.is_stopping = True
             if self._rehearsal is not None:
                 self._rehearsal.break_off()
-            self._fleet.note_change()
+            self._fleet.enter(Phase.STOPPING)
 
     def _reopen_log(self) -> None:
         if not self._fleet.settings.log_file:
@@ -567,15 +566,14 @@ class _Supervisor:
                 output=output,
             )
             return
-        if self._fleet.is_reloading:
+        if self._fleet.is_bringing_up:
             self._log.info("upgrade comes when the new workers are up")
             # Half of the new workers are nothing to hand on.
-            await self._fleet.wait_for(lambda: not self._fleet.is_reloading or self._fleet.ends())
+            await self._fleet.wait_for(lambda: not self._fleet.is_bringing_up or self._fleet.ends())
         if self._fleet.ends():
             return
         self._log.info("upgrading: the program that is installed now takes over")
-        self._fleet.is_upgrading = True
-        self._fleet.note_change()
+        self._fleet.enter(Phase.UPGRADING)
 
     async def _feed_watchdog(self) -> None:
         while self._fleet.notifier.watchdog_seconds is not None:

@@ -63,7 +63,7 @@ async def watch_code(
     directories: Sequence[Path],
     includes: Sequence[str],
     excludes: Sequence[str],
-    reload: Callable[[str], None],
+    reload: Callable[[str], object],
     *,
     quiet_seconds: float = _QUIET_SECONDS,
 ) -> None:
@@ -160,7 +160,7 @@ def _fits(pattern: re.Pattern[str], relative: PurePath) -> bool:
 
 async def watch_touch(
     files: Sequence[Path],
-    reload: Callable[[str], None],
+    reload: Callable[[str], object],
     *,
     interval_seconds: float = _TOUCH_INTERVAL_SECONDS,
 ) -> None:

@@ -1,0 +1,40 @@
+"""What a supervisor is about, from its start to its end, and which phase may follow which."""
+
+from __future__ import annotations
+
+import enum
+from typing import Final
+
+
+class Phase(enum.Enum):
+    """Of a supervisor.
+
+    Attributes:
+        SERVING: workers are kept at their number, reloads and upgrades may come.
+        UPGRADING: the process is being handed on to another program; nothing new is begun.
+        STOPPING: all workers drain for good.
+        HURRYING: that is to be over at once.
+    """
+
+    SERVING = enum.auto()
+    UPGRADING = enum.auto()
+    STOPPING = enum.auto()
+    HURRYING = enum.auto()
+
+    def follow(self, following: Phase) -> Phase:
+        """Give the next phase.
+
+        Raises:
+            AssertionError: it may not follow this one.
+        """
+        assert following in _FOLLOWING[self], f"{following} can't follow {self}"
+        return following
+
+
+_FOLLOWING: Final[dict[Phase, frozenset[Phase]]] = {
+    Phase.SERVING: frozenset({Phase.UPGRADING, Phase.STOPPING}),
+    # A stop that comes in the last moment wins.
+    Phase.UPGRADING: frozenset({Phase.STOPPING}),
+    Phase.STOPPING: frozenset({Phase.HURRYING}),
+    Phase.HURRYING: frozenset({Phase.HURRYING}),
+}
