@@ -11,6 +11,7 @@ import json
 import secrets
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from urllib.parse import urlsplit
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     Stack: TypeAlias = LocalStack | ComposeStack
 
+REPOSITORY = Path(__file__).parents[1]
 APPS = Path(__file__).parent / "apps"
 
 
@@ -220,6 +222,12 @@ def _needs_containers(item: pytest.Item) -> bool:
     if place is not None:
         return str(place) == "compose"
     return "compose_stack" in item.fixturenames and "local_stack" not in item.fixturenames
+
+
+@pytest.fixture(scope="session")
+def compose_stack(compose_stack: Callable[..., ComposeStack]) -> Callable[..., ComposeStack]:
+    """Start a `ComposeStack` from this checkout."""
+    return partial(compose_stack, project_dir=REPOSITORY)
 
 
 @pytest.fixture(scope="session")

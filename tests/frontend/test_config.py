@@ -178,3 +178,13 @@ def test_only_root_says_as_whom_the_workers_run(tmp_path: Path) -> None:
         directory=tmp_path, ready_socket=tmp_path / "ready.sock", account=("root", "wheel")
     )
     assert "user root wheel;" in render_private(Site(), as_root).splitlines()
+
+
+def test_further_directives_stand_in_the_server_of_the_site(tmp_path: Path) -> None:
+    files = PrivateFiles(directory=tmp_path, ready_socket=tmp_path / "ready.sock")
+    own = "location /own/ {\n    return 204;\n}"
+    lines = [it.strip() for it in render_private(Site(), files, own).splitlines()]
+    at = lines.index("location /own/ {")
+    assert lines[at + 1 : at + 3] == ["return 204;", "}"]
+    assert at < lines.index("location / {")
+    assert "server_name localhost;" in lines[:at]

@@ -16,6 +16,7 @@ from uwsgibridge.frontend.pieces import block
 from uwsgibridge.frontend.quoting import quote
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import PurePath
 
 # What `compose.yaml` deploys: 127.0.0.11 is Docker's own DNS server, in every container.
@@ -87,8 +88,14 @@ def render_compose_files() -> dict[str, str]:
     }
 
 
-def render_private(site: Site, private: PrivateFiles) -> str:
-    """Render a whole configuration that needs no root and writes below one directory."""
+def render_private(site: Site, private: PrivateFiles, directives: str = "") -> str:
+    """Render a whole configuration that needs no root and writes below one directory.
+
+    Args:
+        site: what it serves.
+        private: where it keeps what it writes.
+        directives: further lines for the ``server`` block of the site, taken as they are but for their indentation.
+    """
     directory = private.directory
     lines = [
         "daemon off;",
@@ -109,7 +116,7 @@ def render_private(site: Site, private: PrivateFiles) -> str:
         "",
         *block("server", [f"listen {quote(f'unix:{private.ready_socket}')};", "return 204;"]),
         "",
-        *_site(site, included=False),
+        *_site(site, included=False, directives=directives.splitlines()),
     ]
     return _text([*lines, *block("events", ["worker_connections 1024;"]), *block("http", http)])
 
@@ -117,7 +124,7 @@ def render_private(site: Site, private: PrivateFiles) -> str:
 # --- One site -------------------------------------------------------------------------------------
 
 
-def _site(site: Site, *, included: bool) -> list[str]:
+def _site(site: Site, *, included: bool, directives: Sequence[str] = ()) -> list[str]:
     def piece(name: str, *, on: bool = True) -> list[str]:
         if included:
             return [f"{'' if on else '# '}include {_piece_path(site, name)};"]
@@ -144,6 +151,7 @@ def _site(site: Site, *, included: bool) -> list[str]:
         *piece("params"),
         *piece("application"),
         *([""] if included else []),
+        *directives,
         *block("location /", application),
     ]
     for static in site.static:

@@ -62,6 +62,7 @@ class PrivateNginx:
         port: 0 takes a free one.
         binary: this Nginx, as for `choose_nginx`.
         worker_processes: how many workers.
+        directives: further lines for the ``server`` block of the site.
         errors_to: where Nginx's errors go beside `error_log`, as for `subprocess.Popen`;
             None is nowhere.
         start_timeout_seconds: how long it may take until it serves.
@@ -77,6 +78,7 @@ class PrivateNginx:
         port: int = 0,
         binary: str | Path | None = None,
         worker_processes: int = 1,
+        directives: str = "",
         errors_to: IO[str] | IO[bytes] | int | None = None,
         start_timeout_seconds: float = 10.0,
         grace_seconds: float = 2.0,
@@ -86,6 +88,7 @@ class PrivateNginx:
         self._port = port
         self._binary = binary
         self._worker_processes = worker_processes
+        self._directives = directives
         self._errors_to = errors_to
         self._start_timeout_seconds = start_timeout_seconds
         self._grace_seconds = grace_seconds
@@ -201,7 +204,7 @@ class PrivateNginx:
             worker_processes=self._worker_processes,
         )
         path = directory / "nginx.conf"
-        path.write_text(render_private(site, private), encoding="utf-8")
+        path.write_text(render_private(site, private, self._directives), encoding="utf-8")
         return path
 
     def _spawn(

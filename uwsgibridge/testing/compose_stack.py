@@ -27,14 +27,11 @@ if TYPE_CHECKING:
 
     from docker.models.containers import Container
 
-_REPOSITORY: Final = Path(__file__).parents[2]
-
 _BUILD_TIMEOUT_SECONDS: Final = 900.0
 _COMMAND_TIMEOUT_SECONDS: Final = 180.0
 
-# Where the deployment's Nginx has its site, and the line before which directives of a test go.
-_SITE_FILE: Final = "nginx/conf.d/uwsgibridge.conf"
-_FIRST_LOCATION: Final = "    location / {"
+# The last file that the site of the deployment includes into its server. Directives of a test follow in it.
+_LAST_PIECE: Final = "uwsgibridge/application.conf"
 
 _numbers = itertools.count(1)
 _built: set[str] = set()
@@ -48,6 +45,7 @@ class ComposeStack:
 
     Args:
         app: the application as ``module:attribute``.
+        project_dir: a checkout of uwsgibridge, with its compose.yaml. An installed package has none.
         app_dir: mounted in the bridge's container as ``/app``; everybody has to be allowed to read it.
         socket: how Nginx reaches the bridge.
         interface: what the application speaks; ``auto`` looks at it.
@@ -64,13 +62,13 @@ class ComposeStack:
         nginx_image: base image of Nginx, in place of the one that NGINX_IMAGE names.
         overrides: what a further Compose file would say, over all others: services beside the two, volumes,
             capabilities. Paths are relative to `project_dir`, and no variables are looked for.
-        project_dir: the directory with compose.yaml; by default the checkout that this file is in.
     """
 
     def __init__(
         self,
         app: str,
         *,
+        project_dir: str | Path,
         app_dir: str | Path | None = None,
         socket: Literal["tcp", "unix"] = "tcp",
         interface: Literal["auto", "wsgi", "asgi"] = "auto",
@@ -83,7 +81,6 @@ class ComposeStack:
         requirements: Sequence[str] = (),
         nginx_image: str | None = None,
         overrides: Mapping[str, object] | None = None,
-        project_dir: str | Path = _REPOSITORY,
     ) -> None:
         self._app_dir = (Path.cwd() if app_dir is None else Path(app_dir)).resolve()
         self._project_dir = Path(project_dir).resolve()
@@ -160,10 +157,12 @@ class ComposeStack:
             StackError: a container ended or did not become healthy, or Compose failed.
         """
         assert self._running is None, "it runs already"
-        if not (self._project_dir / "compose.yaml").exists():
+        if not all(
+            (self._project_dir / it).exists() for it in ("compose.yaml", f"nginx/{_LAST_PIECE}")
+        ):
             raise StackError(
-                f"there is no compose.yaml in {self._project_dir}: name the directory of the "
-                "uwsgibridge sources with project_dir"
+                f"{self._project_dir} is no checkout of uwsgibridge, with its compose.yaml and its nginx/: "
+                "name the directory of one with project_dir"
             )
         with contextlib.ExitStack() as undo:
             directory = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="uwsgibridge-")))
@@ -276,15 +275,12 @@ class ComposeStack:
             for service in (bridge, nginx):
                 service["healthcheck"] = {"interval": f"{self._health_interval_seconds:g}s"}
         if self._nginx_directives:
-            before, location, after = (
-                (self._project_dir / _SITE_FILE).read_text().partition(_FIRST_LOCATION)
-            )
-            assert location, "the configuration has another form"
-            site = directory / "site.conf"
-            site.write_text(f"{before}{self._nginx_directives}\n{location}{after}")
+            piece = directory / "application.conf"
+            as_shipped = (self._project_dir / "nginx" / _LAST_PIECE).read_text()
+            piece.write_text(f"{as_shipped}\n{self._nginx_directives}\n")
             # Docker mounts the file itself, so the directory may stay closed to others.
-            site.chmod(0o644)
-            nginx["volumes"] = [f"{site}:/etc/nginx/{_SITE_FILE.removeprefix('nginx/')}:ro"]
+            piece.chmod(0o644)
+            nginx["volumes"] = [f"{piece}:/etc/nginx/{_LAST_PIECE}:ro"]
         own = {"services": {"bridge": bridge, "nginx": nginx}}
         written = []
         for name, content in (("test", own), ("overrides", self._overrides)):

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from uwsgibridge.frontend.options import Site
 from uwsgibridge.frontend.private import PrivateNginx
@@ -17,9 +17,6 @@ from uwsgibridge.testing.log_stream import LogEvent, LogStream
 
 if TYPE_CHECKING:
     from types import TracebackType
-
-# The last line before it is where directives of a test go.
-_FIRST_LOCATION: Final = "    location / {"
 
 
 class LocalStack:
@@ -131,7 +128,10 @@ class LocalStack:
             )
             undo.enter_context(self._bridge)
             site = replace(self._site, upstreams=(self._bridge.address,))
-            self._nginx = _NginxWithDirectives(site, self._nginx_directives)
+            self._nginx = PrivateNginx(
+                site,
+                directives=f"set $uwsgibridge_upstream {site.name};\n{self._nginx_directives}",
+            )
             undo.enter_context(self._nginx)
             self._running = undo.pop_all()
 
@@ -179,16 +179,3 @@ class LocalStack:
         directory = tempfile.mkdtemp(prefix="uwsgibridge-")
         undo.callback(shutil.rmtree, directory, ignore_errors=True)
         return f"unix:{directory}/app.sock"
-
-
-class _NginxWithDirectives(PrivateNginx):
-    def __init__(self, site: Site, directives: str) -> None:
-        super().__init__(site)
-        self._directives = f"set $uwsgibridge_upstream {site.name};\n{directives}\n"
-
-    def _write_configuration(self, directory: Path, ready_socket: Path) -> Path:
-        path = super()._write_configuration(directory, ready_socket)
-        before, location, after = path.read_text().partition(_FIRST_LOCATION)
-        assert location, "the configuration has another form"
-        path.write_text(before + self._directives + location + after)
-        return path

@@ -86,7 +86,7 @@ def local_stack(_running_stacks: _Stacks) -> Callable[..., LocalStack]:
 
 @pytest.fixture(scope="session")
 def compose_stack(_running_stacks: _Stacks) -> Callable[..., ComposeStack]:
-    """Start a `ComposeStack`, as `local_stack` does.
+    """Start a `ComposeStack` from a checkout of uwsgibridge (`project_dir`), as `local_stack` does.
 
     Without an engine the test is skipped, or fails where UWSGIBRIDGE_REQUIRE_DOCKER=1 is set.
     """
