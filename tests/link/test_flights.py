@@ -11,7 +11,6 @@ from collections.abc import Iterator
 import pytest
 
 from uwsgibridge.link.flights import (
-    AWAITED,
     SLOT_BYTES,
     SLOTS,
     Flight,
@@ -28,8 +27,7 @@ NOTHING = Held([], 0)
 class Connection:
     """What knows its slot."""
 
-    def __init__(self, slot: memoryview | None) -> None:
-        self.slot = slot
+    slot: memoryview | None = None
 
 
 @pytest.fixture
@@ -45,9 +43,11 @@ def packet(path: str = "/", **variables: str) -> bytes:
 
 def receive(recorder: FlightRecorder, data: bytes) -> Connection:
     """Do what the listener does with a packet."""
-    slot = recorder.first()
-    slot[: len(data)] = data
-    return Connection(slot)
+    recorder.await_packet()
+    recorder.scratch[: len(data)] = data
+    connection = Connection()
+    recorder.keep_packet(connection)
+    return connection
 
 
 def test_request_is_held_until_it_is_over(descriptor: int) -> None:
@@ -102,17 +102,34 @@ def test_slot_is_used_again_without_a_trace_of_what_it_held(descriptor: int) -> 
         recorder.end(connection)
         recorder.end(connection)  # once is enough
         assert connection.slot is None
-        assert len(recorder.free) == SLOTS
+        assert read_flights(descriptor) == NOTHING
+    # One is received into, and no slot is there twice.
+    slots = [receive(recorder, packet()).slot for _ in range(SLOTS - 1)]
+    assert len({id(slot) for slot in slots}) == SLOTS - 1
+    assert receive(recorder, packet()).slot is None
 
 
 def test_connections_without_a_request_are_counted(descriptor: int) -> None:
     recorder = FlightRecorder(descriptor)
     recorder.count_connections(3)
     assert read_flights(descriptor) == Held([], 3)
-    recorder.first()[0] = AWAITED
+    recorder.await_packet()
     assert read_flights(descriptor) == Held([], 4)
     recorder.count_connections(0)
     assert read_flights(descriptor) == Held([], 1)
+    recorder.drop_packet()
+    assert read_flights(descriptor) == NOTHING
+
+
+def test_packet_that_is_dropped_is_not_told(descriptor: int) -> None:
+    recorder = FlightRecorder(descriptor)
+    recorder.await_packet()
+    data = packet("/dropped")
+    recorder.scratch[: len(data)] = data
+    recorder.drop_packet()
+    assert read_flights(descriptor) == NOTHING
+    receive(recorder, packet("/kept"))
+    assert read_flights(descriptor) == Held([Flight("GET", "/kept")], 0)
 
 
 def test_more_than_there_are_slots_is_received_elsewhere(descriptor: int) -> None:
@@ -120,16 +137,17 @@ def test_more_than_there_are_slots_is_received_elsewhere(descriptor: int) -> Non
     for number in range(SLOTS + 5):
         receive(recorder, packet(f"/{number}"))
     held = read_flights(descriptor)
-    assert {it.path for it in held.requests} == {f"/{number}" for number in range(SLOTS)}
+    assert {it.path for it in held.requests} == {f"/{number}" for number in range(SLOTS - 1)}
 
 
 def test_without_memory_nothing_is_recorded() -> None:
     recorder = FlightRecorder()
-    assert len(recorder.first()) == SLOT_BYTES
+    assert len(recorder.scratch) == SLOT_BYTES
     recorder.count_connections(3)
-    connection = Connection(None)
+    connection = receive(recorder, packet())
+    assert connection.slot is None
     recorder.end(connection)
-    assert recorder.free == []
+    recorder.drop_packet()
 
 
 WORKER = """
@@ -139,7 +157,8 @@ from uwsgibridge.link.flights import FlightRecorder
 
 data = encode_packet({"REQUEST_METHOD": "PUT", "PATH_INFO": "/last"})
 recorder = FlightRecorder(int(sys.argv[1]))
-recorder.first()[: len(data)] = data
+recorder.await_packet()
+recorder.scratch[: len(data)] = data
 recorder.count_connections(2)
 os.kill(os.getpid(), signal.SIGKILL)
 """

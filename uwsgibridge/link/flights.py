@@ -33,8 +33,8 @@ _STARTS: Final = range(0, SLOTS * SLOT_BYTES, SLOT_BYTES)
 
 # In the place of modifier1, where no packet of ours has them: a slot that holds nothing, and one that the
 # next packet is awaited in.
-FREE: Final = 255
-AWAITED: Final = 254
+_FREE: Final = 255
+_AWAITED: Final = 254
 
 # What a worker has refused is not recorded.
 _ANY_NUMBER: Final = PacketLimits(max_vars=MAX_VARS_BYTES)
@@ -84,36 +84,54 @@ def make_flight_file() -> int:
 
 
 class FlightRecorder:
-    """The worker's side: slots to receive packets into.
+    """The worker's side: a slot to receive the next packet into, and the verbs that say what it holds.
 
-    Attributes:
-        free: the slots that hold nothing; taken by the listener, given back from any thread.
+    All belong to the listener's thread, but `end`, which any thread may call. They are called for each
+    request, so none does more than it must.
 
     Args:
         descriptor: of `make_flight_file`; None records nothing.
+
+    Attributes:
+        scratch: where the next packet is received.
     """
 
     def __init__(self, descriptor: int | None = None) -> None:
-        self.free: list[memoryview] = []
+        self._free: list[memoryview] = []
         self._count: memoryview | None = None
         if descriptor is not None:
             memory = memoryview(mmap.mmap(descriptor, _MEMORY_BYTES))
-            self.free = [memory[start : start + SLOT_BYTES] for start in _STARTS]
+            self._free = [memory[start : start + SLOT_BYTES] for start in _STARTS]
             self._count = memory[-_COUNT_BYTES:]
-            for slot in self.free:
-                slot[0] = FREE
+            for slot in self._free:
+                slot[0] = _FREE
+        self.scratch = self._free.pop() if self._free else memoryview(bytearray(SLOT_BYTES))
 
-    def first(self) -> memoryview:
-        """Give what the listener receives into at first."""
-        return self.free.pop() if self.free else memoryview(bytearray(SLOT_BYTES))
+    def await_packet(self) -> None:
+        """Note that the next connection may be accepted already, with nothing known of it."""
+        self.scratch[0] = _AWAITED
+
+    def drop_packet(self) -> None:
+        """Note that there is no such connection, or that what was received is no request to record."""
+        self.scratch[0] = _FREE
+
+    def keep_packet(self, recorded: Recorded) -> None:
+        """Leave the packet where it is until `end`, and receive the next one somewhere else.
+
+        Where no other slot is free, the request is not recorded.
+        """
+        if self._free:
+            recorded.slot, self.scratch = self.scratch, self._free.pop()
+        else:
+            self.scratch[0] = _FREE
 
     def end(self, recorded: Recorded) -> None:
         """Note that a request is over; does nothing where it is not recorded."""
         slot = recorded.slot
         if slot is not None:
             recorded.slot = None
-            slot[0] = FREE
-            self.free.append(slot)
+            slot[0] = _FREE
+            self._free.append(slot)
 
     def count_connections(self, count: int) -> None:
         """Note how many connections there are whose request is still on its way."""
@@ -127,11 +145,11 @@ def read_flights(descriptor: int) -> Held:
         return Held([], 0)  # from before an upgrade to a version with another form
     with contextlib.closing(mmap.mmap(descriptor, _MEMORY_BYTES)) as memory:
         connections = int.from_bytes(memory[-_COUNT_BYTES:], "little")
-        connections += sum(memory[start] == AWAITED for start in _STARTS)
+        connections += sum(memory[start] == _AWAITED for start in _STARTS)
         slots = [
             memory[start : start + SLOT_BYTES]
             for start in _STARTS
-            if memory[start] not in {FREE, AWAITED, MODIFIER_PING}
+            if memory[start] not in {_FREE, _AWAITED, MODIFIER_PING}
         ]
     return Held([flight for slot in slots if (flight := _read(slot)) is not None], connections)
 

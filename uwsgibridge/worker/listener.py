@@ -27,7 +27,7 @@ from uwsgibridge.connection.lingering import LingeringClose
 from uwsgibridge.connection.sockets import ListeningSocket
 from uwsgibridge.hosts.host import Host
 from uwsgibridge.hosts.mounts import Mounts
-from uwsgibridge.link.flights import AWAITED, FREE, FlightRecorder
+from uwsgibridge.link.flights import FlightRecorder
 from uwsgibridge.loop.interface import Loop
 from uwsgibridge.protocol.answers import OwnAnswer
 from uwsgibridge.protocol.errors import ProtocolError
@@ -74,9 +74,6 @@ class Listener:
         enough: called once.
         idle: called when, after `close`, every connection is with a host or over.
         lost: called where nothing can be accepted on a socket any more, with it and the reason.
-
-    Attributes:
-        scratch: where the next packet is received.
     """
 
     def __init__(
@@ -106,8 +103,6 @@ class Listener:
         self._packet_timeout_seconds = settings.packet_timeout_seconds
         self._max_waiting = settings.backlog
         self._flights = flights
-        self._free_slots = flights.free
-        self.scratch = flights.first()
         self._max_requests = max_requests
         self._enough = enough
         self._acceptors: list[_Acceptor] = []
@@ -124,7 +119,7 @@ class Listener:
 
     def listen(self, listening: ListeningSocket) -> None:
         """Begin to accept on a socket."""
-        self._acceptors.append(_Acceptor(self, self._loop, listening))
+        self._acceptors.append(_Acceptor(self, self._loop, listening, self._flights))
 
     async def refuse_new(self, *, is_last: bool = False) -> None:
         """Let no new connection into the backlogs that nobody shares, before `close` looks into them.
@@ -283,30 +278,29 @@ class Listener:
 
     def _try_to_read(self, connection: Connection) -> bool:
         """Read what is there; True when nothing more is to be waited for."""
+        flights = self._flights
         try:
-            modifier1 = connection.receive_packet(self.scratch, self._limits, self._max_body_bytes)
+            modifier1 = connection.receive_packet(
+                flights.scratch, self._limits, self._max_body_bytes
+            )
         except BlockingIOError:
-            self.scratch[0] = FREE
+            flights.drop_packet()
             return False
         except ProtocolError as error:
             self._refuse(connection, error)
             return True
         except OSError:
             # PeerGone: a health check of plain TCP, or a client that left at once.
-            self.scratch[0] = FREE
+            flights.drop_packet()
             connection.force_close()
             return True
         if modifier1 is None:
-            self.scratch[0] = FREE  # of a packet that may never be whole
+            flights.drop_packet()  # of a packet that may never be whole
             return False
         if modifier1 == MODIFIER_PING:
             self._answer_ping(connection)
             return True
-        if self._free_slots:
-            # The packet stays where it is, and the next one is received somewhere else.
-            connection.slot, self.scratch = self.scratch, self._free_slots.pop()
-        else:
-            self.scratch[0] = FREE
+        flights.keep_packet(connection)
         counters = self._counters
         counters.requests += 1
         if counters.requests == self._max_requests:
@@ -315,7 +309,7 @@ class Listener:
         if host is None:
             answer = self._reporter.not_mounted(connection.request)
             self._answer(connection, answer, connection.request)
-            self._flights.end(connection)
+            flights.end(connection)
             return True
         admission = host.admission
         if len(admission.in_flight) < admission.limit:
@@ -344,7 +338,7 @@ class Listener:
     def _refuse(self, connection: Connection, error: ProtocolError) -> None:
         request = error.request if isinstance(error.request, Request) else None
         answer = self._reporter.refused(request, error)
-        self.scratch[0] = FREE
+        self._flights.drop_packet()
         if answer.status:
             self._answer(connection, answer, request)
         else:
@@ -404,8 +398,12 @@ class Listener:
 class _Acceptor:
     """One listening socket."""
 
-    def __init__(self, listener: Listener, loop: Loop, listening: ListeningSocket) -> None:
+    def __init__(
+        self, listener: Listener, loop: Loop, listening: ListeningSocket, flights: FlightRecorder
+    ) -> None:
         self._listener = listener
+        self._flights = flights
+        self._await_packet = flights.await_packet
         self.listening = listening
         self._socket = listening.socket
         self._identity = _identity_of(listening.socket)
@@ -436,7 +434,7 @@ class _Acceptor:
             try:
                 self._accept()
             except OSError as error:
-                self._listener.scratch[0] = FREE
+                self._flights.drop_packet()
                 if error.errno not in _LOST_CONNECTION:
                     break
         refusing.refuse_all(self.listening)
@@ -468,12 +466,12 @@ class _Acceptor:
             try:
                 self._accept()
             except BlockingIOError:
-                listener.scratch[0] = FREE
+                self._flights.drop_packet()
                 self._batch = max(1, taken)
                 self._full_batches = 0
                 return
             except OSError as error:
-                listener.scratch[0] = FREE
+                self._flights.drop_packet()
                 if error.errno in _LOST_CONNECTION:
                     continue
                 if error.errno in _LOST_SOCKET:
@@ -488,8 +486,7 @@ class _Acceptor:
             self._full_batches = 0
 
     def _accept(self) -> None:
-        # From the next line on, a connection may be ours of which nothing is known.
-        self._listener.scratch[0] = AWAITED
+        self._await_packet()
         # What socket.accept() does, without the wrapper object that it makes.
         descriptor, _ = self._socket._accept()  # type: ignore[attr-defined]  # noqa: SLF001
         accepted = SocketType(self._family, self._type, 0, descriptor)
