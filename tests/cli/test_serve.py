@@ -16,9 +16,8 @@ import uwsgibridge
 from tests.bridge_process import run_to_its_end, running_process
 from tests.raw_client import ask
 from uwsgibridge.cli import main
-from uwsgibridge.config.settings import CHOICES, Settings, option_name
-
-FIELDS = {field.name: field for field in dataclasses.fields(Settings)}
+from uwsgibridge.config.options import option_name
+from uwsgibridge.config.settings import OPTIONS, Settings
 
 # A value for each option that can't be made from its default.
 SAMPLES: dict[str, Any] = {
@@ -54,7 +53,7 @@ def sample(name: str) -> Any:
     if isinstance(default, bool):
         return not default
     if isinstance(default, str):
-        return next(it for it in CHOICES[str(FIELDS[name].type)] if it != default)
+        return next(it for it in OPTIONS[name].choices if it != default)
     return default + 1
 
 
@@ -96,7 +95,7 @@ class Serve:
 @pytest.fixture
 def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Serve:
     monkeypatch.chdir(tmp_path)
-    for name in FIELDS:
+    for name in OPTIONS:
         monkeypatch.delenv(f"UWSGIBRIDGE_{name.upper()}", raising=False)
     return Serve(monkeypatch)
 
@@ -136,14 +135,14 @@ def in_toml(value: Any) -> str:
     return repr(value)
 
 
-@pytest.mark.parametrize("name", FIELDS)
+@pytest.mark.parametrize("name", OPTIONS)
 def test_each_option_on_the_command_line(name: str, serve: Serve):
     value = sample(name)
     expected = dataclasses.replace(Settings(), **{name: value})
     assert serve.settings("site:app", *on_the_command_line(name, value)) == expected
 
 
-@pytest.mark.parametrize("name", FIELDS)
+@pytest.mark.parametrize("name", OPTIONS)
 def test_each_option_in_the_environment(name: str, serve: Serve):
     value = sample(name)
     expected = dataclasses.replace(Settings(), **{name: value})
@@ -151,7 +150,7 @@ def test_each_option_in_the_environment(name: str, serve: Serve):
 
 
 @pytest.mark.parametrize("spelling", ["_", "-"])
-@pytest.mark.parametrize("name", FIELDS)
+@pytest.mark.parametrize("name", OPTIONS)
 def test_each_option_in_a_file(name: str, spelling: str, serve: Serve, tmp_path: Path):
     value = sample(name)
     key = name.replace("_", spelling)
@@ -490,8 +489,8 @@ def test_help_lists_each_option_under_its_section(tmp_path: Path):
     status, output = run_to_its_end("serve", "--help", directory=tmp_path)
 
     assert status == 0
-    for name in FIELDS:
+    for name in OPTIONS:
         assert option_name(name) in output
     assert "\\b" not in output  # click's mark of a paragraph
-    for section in {field.metadata["section"] for field in FIELDS.values()}:
+    for section in {option.section for option in OPTIONS.values()}:
         assert f"{section}:" in output

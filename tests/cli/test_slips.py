@@ -17,7 +17,7 @@ import pytest
 from tests.bridge_process import run_to_its_end, running_process
 from uwsgibridge.cli.slips import refuse_file, refuse_variables
 from uwsgibridge.client import request
-from uwsgibridge.config.settings import Settings
+from uwsgibridge.config.settings import OPTIONS, Settings
 from uwsgibridge.errors import SettingsError
 
 PATIENCE_SECONDS = 60.0
@@ -223,7 +223,7 @@ def test_applications_are_no_files(app: str) -> None:
     refuse_file(app)
 
 
-NUMBERS = [it for it in dataclasses.fields(Settings) if str(it.type) in {"int", "float"}]
+NUMBERS = [it for it in dataclasses.fields(Settings) if OPTIONS[it.name].kind.is_number]
 
 
 @pytest.mark.parametrize("field", NUMBERS, ids=lambda it: it.name)

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from uwsgibridge.config.settings import (
-    CHOICES,
-    DEFAULT_BIND,
-    Settings,
-    option_name,
-    parse_mount,
-    parse_offload,
-    parse_prefix,
-)
+from uwsgibridge.config import settings as table
+from uwsgibridge.config.mounts import parse_mount, parse_offload, parse_prefix
+from uwsgibridge.config.options import Kind, Option, option_name
+from uwsgibridge.config.settings import DEFAULT_BIND, OPTIONS, Settings
 from uwsgibridge.errors import SettingsError
 
-ROWS = dataclasses.fields(Settings)
-NUMBERS = [row.name for row in ROWS if row.type in {"int", "float"}]
+NUMBERS = [name for name, option in OPTIONS.items() if option.kind.is_number]
+# The annotation of a field, which mypy holds, and the kind of its row, which decides.
+TYPES = {
+    Kind.WHOLE: "int",
+    Kind.SECONDS: "float",
+    Kind.FLAG: "bool",
+    Kind.TEXT: "str",
+    Kind.TEXTS: "tuple[str, ...]",
+}
 MAY_BE_ZERO = {
     "max_body_bytes",  # no limit
     "request_timeout_seconds",  # no deadline
@@ -69,18 +72,55 @@ def test_it_is_frozen() -> None:
         settings.threads = 3  # type: ignore[misc] # that is the point
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-def test_each_row_can_be_shown_to_a_person(row: dataclasses.Field[Any]) -> None:
-    help_text = row.metadata["help"]
-    assert help_text.endswith(".")
-    assert help_text[0].isupper() or help_text.startswith(("auto ", "all "))
-    assert row.metadata["section"]
-    assert row.type in {"int", "float", "str", "bool", "tuple[str, ...]", *CHOICES}
+@pytest.mark.parametrize(("name", "option"), OPTIONS.items())
+def test_each_row_can_be_shown_to_a_person(name: str, option: Option) -> None:
+    assert option.help.endswith(".")
+    assert option.help[0].isupper()
+    assert option.section
+    # What it takes where it stands for itself, and what 0 means where it is no number of anything.
+    if option.kind is Kind.SECONDS:
+        assert "econds" in option.help
+    if option.kind.is_number and option.least == 0:
+        assert re.search(r"\b0 ", option.help), name
+
+
+@pytest.mark.parametrize(("name", "option"), OPTIONS.items())
+def test_help_does_not_go_on_from_another_row(name: str, option: Option) -> None:
+    going_on = r"(How long )?(that|this|it|they|the same|the others|up to so (many|much) more)\b"
+    assert not re.match(going_on, option.help, re.IGNORECASE), name
+    assert not option.help.endswith("so are the others."), name
+
+
+def test_each_kind_has_the_type_of_its_field() -> None:
+    for field in dataclasses.fields(Settings):
+        option = OPTIONS[field.name]
+        if option.kind is Kind.CHOICE:
+            assert get_args(getattr(table, str(field.type))) == option.choices
+        else:
+            assert field.type == TYPES[option.kind]
+
+
+def test_what_is_for_one_interface_says_so() -> None:
+    assert OPTIONS["threads"].description.endswith(". WSGI only.")
+    assert OPTIONS["loop"].description.endswith(". ASGI only.")
+    assert OPTIONS["max_body_bytes"].description == OPTIONS["max_body_bytes"].help
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, option in OPTIONS.items() if option.needs_supervisor]
+)
+def test_what_needs_a_supervisor(name: str) -> None:
+    values: dict[str, Any] = {
+        name: {Kind.FLAG: True, Kind.TEXTS: ("file",)}.get(OPTIONS[name].kind, 1)
+    }
+    assert getattr(Settings(workers=1, **values), name)
+    with pytest.raises(SettingsError, match=f"^{option_name(name)} needs a supervisor"):
+        Settings(workers=0, **values)
 
 
 def test_names_have_their_units() -> None:
-    for row in ROWS:
-        assert row.type != "float" or row.name.endswith("_seconds")
+    for name, option in OPTIONS.items():
+        assert (option.kind is Kind.SECONDS) == name.endswith("_seconds")
 
 
 def test_option_names() -> None:
@@ -100,7 +140,7 @@ def test_a_number_has_a_least_value(name: str) -> None:
     assert getattr(settings_with(name, 1), name) == 1
 
 
-@pytest.mark.parametrize("name", [row.name for row in ROWS if row.type == "float"])
+@pytest.mark.parametrize("name", [it for it in NUMBERS if OPTIONS[it].kind is Kind.SECONDS])
 def test_seconds_are_finite(name: str) -> None:
     assert getattr(settings_with(name, 0.5), name) == 0.5
     for value in (math.inf, -math.inf, math.nan):
@@ -108,21 +148,20 @@ def test_seconds_are_finite(name: str) -> None:
             settings_with(name, value)
 
 
-@pytest.mark.parametrize("name", [row.name for row in ROWS if row.type in CHOICES])
+@pytest.mark.parametrize("name", [name for name, option in OPTIONS.items() if option.choices])
 def test_a_choice_is_one_of_those(name: str) -> None:
-    (kind,) = (str(row.type) for row in ROWS if row.name == name)
-    for value in CHOICES[kind]:
+    for value in OPTIONS[name].choices:
         assert getattr(settings_with(name, value), name) == value
     with pytest.raises(SettingsError) as caught:
         settings_with(name, "other")
-    choices = ", ".join(CHOICES[kind])
+    choices = ", ".join(OPTIONS[name].choices)
     assert str(caught.value) == f"{option_name(name)} 'other' is none of {choices}"
 
 
 def test_the_choices_are_those_of_the_command_line() -> None:
-    assert CHOICES["Interface"] == ("auto", "wsgi", "asgi")
-    assert CHOICES["Loop"] == ("auto", "asyncio", "uvloop", "trio")
-    assert CHOICES["LogFormat"] == ("auto", "text", "json")
+    assert OPTIONS["interface"].choices == ("auto", "wsgi", "asgi")
+    assert OPTIONS["loop"].choices == ("auto", "asyncio", "uvloop", "trio")
+    assert OPTIONS["log_format"].choices == ("auto", "text", "json")
 
 
 class TestBind:

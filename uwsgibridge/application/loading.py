@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from uwsgibridge.application.application import Application, check_prefixes, describe
-from uwsgibridge.config.settings import Settings, parse_mount
+from uwsgibridge.config.mounts import parse_mount
+from uwsgibridge.config.settings import Settings
 from uwsgibridge.errors import ApplicationError, SettingsError
 from uwsgibridge.telemetry.stacks import own_traceback
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from pathlib import Path
 from types import MappingProxyType
@@ -17,7 +16,8 @@ from uwsgibridge.cli.options import (
     settings_to_arguments,
 )
 from uwsgibridge.cli.slips import refuse_file
-from uwsgibridge.config.settings import Settings, option_name
+from uwsgibridge.config.options import option_name
+from uwsgibridge.config.settings import OPTIONS
 from uwsgibridge.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -35,9 +35,9 @@ OWN_OPTIONS: Final = frozenset(
         "log_format",
         "log_file",
         *(
-            one.name
-            for one in dataclasses.fields(Settings)
-            if one.metadata["section"] in {"Processes", "Reloading", "Recycling", "System"}
+            name
+            for name, option in OPTIONS.items()
+            if option.section in {"Processes", "Reloading", "Recycling", "System"}
         ),
     }
 ) - {"reload_dir", "reload_include", "reload_exclude", "on_fork", "on_worker_exit"}

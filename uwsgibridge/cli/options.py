@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import tomllib
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -21,7 +19,8 @@ from uwsgibridge.cli.slips import (
     refuse_variables,
     without_unit,
 )
-from uwsgibridge.config.settings import CHOICES, Settings, option_name
+from uwsgibridge.config.options import Kind, Option, option_name
+from uwsgibridge.config.settings import OPTIONS, Settings
 from uwsgibridge.errors import SettingsError
 from uwsgibridge.system.safe_path import UnsafePathError, exposure_of, hold_place
 
@@ -49,11 +48,11 @@ class SectionedCommand(click.Command):
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write one block of options for each section, the ones of the command itself last."""
         sections: dict[str, list[tuple[str, str]]] = {}
-        named = {one.name: one.metadata["section"] for one in dataclasses.fields(Settings)}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
             if record is not None:
-                section = named.get(parameter.name or "", "Other options")
+                option = OPTIONS.get(parameter.name or "")
+                section: str = "Other options" if option is None else option.section
                 sections.setdefault(section, []).append(record)
         sections["Other options"] = sections.pop("Other options", [])
         for section, records in sections.items():
@@ -69,9 +68,9 @@ def settings_options(*, leave_out: frozenset[str] = frozenset()) -> Callable[[An
     """
 
     def decorate(function: Any) -> Any:
-        for one in reversed(dataclasses.fields(Settings)):
-            if one.name not in leave_out:
-                function = _option(one)(function)
+        for name, option in reversed(list(OPTIONS.items())):
+            if name not in leave_out:
+                function = _option(name, option)(function)
         return click.option(
             "--config",
             type=click.Path(dir_okay=False, path_type=Path),
@@ -94,9 +93,7 @@ def make_settings(values: dict[str, Any]) -> Settings:
         click.UsageError: exit status 2, with the option that is wrong.
     """
     refuse_missing_directory()
-    refuse_variables(
-        f"{ENVIRONMENT_PREFIX}_", (one.name for one in dataclasses.fields(Settings)), os.environ
-    )
+    refuse_variables(f"{ENVIRONMENT_PREFIX}_", OPTIONS, os.environ)
     try:
         return Settings(**values)
     except SettingsError as error:
@@ -130,51 +127,41 @@ def settings_to_arguments(settings: Settings) -> list[str]:
     """Write settings as arguments again, for a process that is to run with them."""
     arguments: list[str] = []
     defaults = Settings()
-    for one in dataclasses.fields(Settings):
-        value = getattr(settings, one.name)
-        name = option_name(one.name)
-        if value == getattr(defaults, one.name):
+    for field_name, option in OPTIONS.items():
+        value = getattr(settings, field_name)
+        name = option_name(field_name)
+        if value == getattr(defaults, field_name):
             continue
-        if isinstance(value, bool):
-            arguments.append(name if value else f"--no-{one.name.replace('_', '-')}")
+        if option.kind is Kind.FLAG:
+            arguments.append(name if value else f"--no-{name.removeprefix('--')}")
         else:
-            for item in value if isinstance(value, tuple) else (value,):
+            for item in value if option.kind is Kind.TEXTS else (value,):
                 arguments += (name, str(item))
     return arguments
 
 
-def _option(one: dataclasses.Field[Any]) -> Callable[[Any], Any]:
-    default = getattr(Settings(), one.name)
-    multiple = isinstance(default, tuple)
-    kind: Any = {"int": int, "float": float, "str": str}.get(str(one.type))
-    declaration = option_name(one.name)
-    arguments: dict[str, Any] = {}
-    if str(one.type) in CHOICES:
-        kind = click.Choice(CHOICES[str(one.type)])
-        arguments["show_choices"] = True
-    elif str(one.type) == "bool":
+def _option(name: str, option: Option) -> Callable[[Any], Any]:
+    default = option.default_value()
+    declaration = option_name(name)
+    if option.kind is Kind.FLAG:
         declaration += f"/--no-{declaration.removeprefix('--')}"
-    names = [one.metadata["short"], declaration] if one.metadata["short"] else [declaration]
+    names = [option.short, declaration] if option.short else [declaration]
+    kind = _TYPES.get(option.kind)
     return click.option(
         *names,
-        one.name,
+        name,
         cls=_SourcedOption,
-        type=kind if not multiple else str,
-        default=_default_of(one),
-        multiple=multiple,
-        envvar=f"{ENVIRONMENT_PREFIX}_{one.name.upper()}",
-        show_default=one.metadata["shown_default"] or bool(default) or default == 0,
-        metavar=one.metadata["metavar"],
-        help=one.metadata["help"],
-        **arguments,
+        type=click.Choice(option.choices) if option.kind is Kind.CHOICE else kind,
+        default=list(default) if option.kind is Kind.TEXTS else option.default,
+        multiple=option.kind is Kind.TEXTS,
+        envvar=f"{ENVIRONMENT_PREFIX}_{name.upper()}",
+        show_default=option.shown_default or bool(default) or default == 0,
+        metavar=option.metavar,
+        help=option.description,
     )
 
 
-def _default_of(one: dataclasses.Field[Any]) -> Any:
-    if one.default_factory is dataclasses.MISSING:
-        return one.default
-    default = one.default_factory
-    return list(default()) if isinstance(default(), tuple) else default
+_TYPES: Final = {Kind.WHOLE: int, Kind.SECONDS: float, Kind.TEXT: str, Kind.TEXTS: str}
 
 
 def _read_config(ctx: click.Context, _parameter: click.Parameter, path: Path | None) -> None:
@@ -201,15 +188,14 @@ def _read_config(ctx: click.Context, _parameter: click.Parameter, path: Path | N
         raise click.UsageError(f"--config {path}: {error}") from None
     if path.name == "pyproject.toml":
         document = document.get("tool", {}).get("uwsgibridge", {})
-    fields = {one.name: one for one in dataclasses.fields(Settings)}
     values = {key.replace("-", "_"): value for key, value in document.items()}
     for key, value in values.items():
         if key == "app":
-            kind = "str"
-        elif key in fields:
-            kind = str(fields[key].type)
+            kind = Kind.TEXT
+        elif key in OPTIONS:
+            kind = OPTIONS[key].kind
         else:
-            raise click.UsageError(f"--config {path}: {_no_such_option(key, value, path, fields)}")
+            raise click.UsageError(f"--config {path}: {_no_such_option(key, value, path, OPTIONS)}")
         if not _fits(kind, value):
             unit = without_unit(key, value)
             wrong = f": {unit}" if unit else f" takes {_WANTED[kind]}, not {value!r}"
@@ -243,27 +229,26 @@ def _warn_if_exposed(path: Path) -> None:
         )
 
 
-def _fits(kind: str, value: object) -> bool:
+def _fits(kind: Kind, value: object) -> bool:
     """Whether a value of a TOML file has the type of an option."""
     match kind:
-        case "bool":
+        case Kind.FLAG:
             return isinstance(value, bool)
-        case "int":
+        case Kind.WHOLE:
             return isinstance(value, int) and not isinstance(value, bool)
-        case "float":
+        case Kind.SECONDS:
             return isinstance(value, int | float) and not isinstance(value, bool)
-        case "tuple[str, ...]":
+        case Kind.TEXTS:
             return isinstance(value, list) and all(isinstance(item, str) for item in value)
-        case _:
+        case Kind.TEXT | Kind.CHOICE:
             return isinstance(value, str)
 
 
-_WANTED: Final = defaultdict(
-    lambda: "a text in quotes",
-    {
-        "bool": "true or false",
-        "int": "a whole number",
-        "float": "a number",
-        "tuple[str, ...]": "a list of texts in quotes",
-    },
-)
+_WANTED: Final = {
+    Kind.FLAG: "true or false",
+    Kind.WHOLE: "a whole number",
+    Kind.SECONDS: "a number",
+    Kind.TEXT: "a text in quotes",
+    Kind.TEXTS: "a list of texts in quotes",
+    Kind.CHOICE: "a text in quotes",
+}

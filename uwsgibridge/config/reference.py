@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from itertools import groupby
+from typing import Final
 
-from uwsgibridge.config.settings import CHOICES, Settings, option_name
+from uwsgibridge.config.options import Kind, Option, option_name
+from uwsgibridge.config.settings import OPTIONS
 
 
 def render_reference() -> str:
@@ -38,9 +39,7 @@ def render_reference() -> str:
         "Numbers have no unit: 30, not `30s`; 536870912, not `512M`. They have bounds. Times are at most",
         "1,000,000,000 s; what is over a bound is refused with a sentence that says it.",
     ]
-    for section, rows in groupby(
-        dataclasses.fields(Settings), key=lambda one: one.metadata["section"]
-    ):
+    for section, rows in groupby(OPTIONS.items(), key=lambda row: row[1].section):
         lines += [
             "",
             f"## {section}",
@@ -48,28 +47,37 @@ def render_reference() -> str:
             "| option | takes | default | what it does |",
             "|---|---|---|---|",
         ]
-        lines += [_row(one) for one in rows]
+        lines += [_row(name, option) for name, option in rows]
     return "\n".join(lines) + "\n"
 
 
-def _row(one: dataclasses.Field[object]) -> str:
-    default = getattr(Settings(), one.name)
-    kind = str(one.type)
-    if kind in CHOICES:
-        takes = ", ".join(f"`{choice}`" for choice in CHOICES[kind])
-    elif one.metadata["metavar"]:
-        takes = f"`{one.metadata['metavar']}`"
+_TAKES: Final = {
+    Kind.WHOLE: "a whole number",
+    Kind.SECONDS: "seconds",
+    Kind.FLAG: "nothing",
+    Kind.TEXT: "text",
+    Kind.TEXTS: "text",
+}
+
+
+def _row(name: str, option: Option) -> str:
+    if option.kind is Kind.CHOICE:
+        takes = ", ".join(f"`{it}`" for it in option.choices)
     else:
-        takes = {"int": "a whole number", "float": "seconds", "bool": "nothing"}.get(kind, "text")
-    if one.metadata["shown_default"]:
-        shown = one.metadata["shown_default"]
-    elif isinstance(default, tuple):
-        shown = " ".join(f"`{item}`" for item in default) or "none"
-    else:
-        shown = {True: "on", False: "off"}[default] if isinstance(default, bool) else f"`{default}`"
-    if default == "":
-        shown = "none"
-    return f"| `{option_name(one.name)}` | {takes} | {shown} | {one.metadata['help']} |"
+        takes = f"`{option.metavar}`" if option.metavar else _TAKES[option.kind]
+    shown = option.shown_default or _show(option.kind, option.default_value())
+    return f"| `{option_name(name)}` | {takes} | {shown} | {option.description} |"
+
+
+def _show(kind: Kind, default: object) -> str:
+    if default in {"", ()}:
+        return "none"
+    if kind is Kind.TEXTS:
+        assert isinstance(default, tuple)
+        return " ".join(f"`{item}`" for item in default)
+    if kind is Kind.FLAG:
+        return "on" if default else "off"
+    return f"`{default}`"
 
 
 if __name__ == "__main__":

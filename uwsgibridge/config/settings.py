@@ -1,4 +1,4 @@
-"""The one table of options: names, types, defaults, units and help.
+"""The one table of options: names, types, defaults, units, rules and help.
 
 The command line, the environment (``UWSGIBRIDGE_<NAME>``), the configuration file and the reference
 page are all made from it. A value is checked here, once, and trusted from then on.
@@ -7,14 +7,23 @@ page are all made from it. A value is checked here, once, and trusted from then 
 from __future__ import annotations
 
 import dataclasses
-import posixpath
 import re
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias, get_args
-from urllib.parse import unquote
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias
 
 from uwsgibridge.config.address import parse_address
+from uwsgibridge.config.mounts import parse_mount, parse_offload
+from uwsgibridge.config.options import (
+    Option,
+    choice,
+    flag,
+    option_name,
+    seconds,
+    text,
+    texts,
+    whole,
+)
 from uwsgibridge.errors import SettingsError
 from uwsgibridge.protocol.packet import MAX_VARS_BYTES
 from uwsgibridge.system.cpus import usable_cpus
@@ -31,32 +40,40 @@ DEFAULT_BIND: Final = "127.0.0.1:3031"
 
 # More is a slip of the keyboard, and would take the machine down.
 MAX_WORKERS: Final = 1000
+_MAX_THREADS: Final = 10_000
+# listen(2) takes no more than 31 bits, and the kernel caps it without a word.
+_MAX_CONNECTIONS: Final = 1_000_000
+# proc_pid_oom_score_adj(5).
+_MAX_OOM_SCORE: Final = 1000
 
 _MODE: Final = re.compile(r"0?[0-7]{3}")
-_QUERY_OR_FRAGMENT: Final = re.compile(r"[?#]")
 
 
-def _option(
-    default: Any,
-    help_text: str,
-    *,
-    section: str,
-    metavar: str | None = None,
-    short: str | None = None,
-    shown_default: str | None = None,
-) -> Any:
-    metadata = {
-        "help": help_text,
-        "section": section,
-        "metavar": metavar,
-        "short": short,
-        "shown_default": shown_default,
-    }
-    if callable(default):
-        return field(default_factory=default, metadata=metadata)
-    if isinstance(default, tuple):
-        return field(default_factory=lambda: default, metadata=metadata)
-    return field(default=default, metadata=metadata)
+def _check_address(name: str, value: str) -> None:
+    try:
+        parse_address(value)
+    except ValueError as error:
+        raise SettingsError(f"{name}: {error}") from None
+
+
+def _check_socket_mode(name: str, value: str) -> None:
+    if not _MODE.fullmatch(value):
+        raise SettingsError(f"{name} {value!r} is not octal, such as 0660")
+
+
+def _check_umask(name: str, value: str) -> None:
+    if value and not _MODE.fullmatch(value):
+        raise SettingsError(f"{name} {value!r} is not octal, such as 027")
+
+
+def _check_function(name: str, value: str) -> None:
+    if value and not all(value.partition(":")):
+        raise SettingsError(f"{name} {value!r} is not module:function")
+
+
+def _check_vars_bytes(name: str, value: int) -> None:
+    if value > MAX_VARS_BYTES:
+        raise SettingsError(f"{name} {value}: the format holds {MAX_VARS_BYTES}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,366 +84,455 @@ class Settings:
         SettingsError: on construction, for a value out of its range.
     """
 
-    bind: tuple[str, ...] = _option(
-        (DEFAULT_BIND,),
-        "Where Nginx connects: unix:/run/app.sock, 127.0.0.1:3031, [::1]:3031 or fd://3. Repeatable.",
+    bind: tuple[str, ...] = texts(
+        DEFAULT_BIND,
+        help="Where Nginx connects: unix:/run/app.sock, 127.0.0.1:3031, [::1]:3031 or fd://3. Repeatable.",
         section="Listening",
         metavar="ADDRESS",
         short="-b",
+        rule=_check_address,
     )
-    socket_mode: str = _option(
+    socket_mode: str = text(
         "0660",
-        "Permissions of a unix socket, in octal; Nginx's user needs write permission.",
+        help="Permissions of a unix socket, in octal; Nginx's user needs write permission.",
         section="Listening",
         metavar="MODE",
+        rule=_check_socket_mode,
     )
-    socket_owner: str = _option(
-        "",
-        "Owner of a unix socket; by default --user and --group. Without root, :GROUP with one that the "
-        "user is a member of.",
+    socket_owner: str = text(
+        help="Owner of a unix socket; by default --user and --group. Without root, only :GROUP can be given, "
+        "with a group that the user is a member of.",
         section="Listening",
         metavar="USER:GROUP",
+        shown_default="--user and --group",
     )
-    backlog: int = _option(
+    backlog: int = whole(
         2048,
-        "Connections that wait in the kernel; Linux caps it at net.core.somaxconn.",
+        most=_MAX_CONNECTIONS,
+        help="How many connections may wait in the kernel; Linux caps the number at net.core.somaxconn.",
         section="Listening",
     )
-    interface: Interface = _option(
-        "auto", "What the application speaks; auto looks at the callable.", section="Application"
+    interface: Interface = choice(
+        Interface,
+        "auto",
+        help="What the application speaks; auto looks at the callable.",
+        section="Application",
     )
-    factory: bool = _option(
-        False,
-        "APP is a function without arguments that returns the application; module:function() says "
+    factory: bool = flag(
+        help="APP is a function without arguments that returns the application; module:function() says "
         "the same.",
         section="Application",
     )
-    mount: tuple[str, ...] = _option(
-        (),
-        "Serve a further application below a path; the longest prefix wins. Repeatable.",
+    mount: tuple[str, ...] = texts(
+        help="Serve a further application below a path; the longest prefix wins. Repeatable.",
         section="Application",
         metavar="PREFIX=APP",
+        rule=lambda _name, value: parse_mount(value),
     )
-    app_dir: str = _option(
-        ".", "Where the application is imported from.", section="Application", metavar="DIR"
-    )
-    lifespan: LifespanMode = _option(
-        "auto",
-        "ASGI lifespan events; auto goes on without them where the application raises before it receives the "
-        "first.",
+    app_dir: str = text(
+        ".",
+        help="The directory that the application is imported from.",
         section="Application",
+        metavar="DIR",
     )
-    offload: tuple[str, ...] = _option(
-        (),
-        "Answer with X-Accel-Redirect below URL where an application's X-Sendfile names a file in DIR. "
+    lifespan: LifespanMode = choice(
+        LifespanMode,
+        "auto",
+        help="Whether the application gets lifespan events: on requires that it takes them; auto goes on without "
+        "them where it raises before it receives the first.",
+        section="Application",
+        only="asgi",
+    )
+    offload: tuple[str, ...] = texts(
+        help="Answer with X-Accel-Redirect below URL where an application's X-Sendfile names a file in DIR. "
         "Repeatable.",
         section="Application",
         metavar="URL=DIR",
+        rule=lambda _name, value: parse_offload(value),
     )
-    threads: int = _option(8, "Threads that run a WSGI application.", section="Running")
-    wsgi_websockets: int = _option(
+    threads: int = whole(
+        8,
+        most=_MAX_THREADS,
+        help="Threads in each worker that run the application.",
+        section="Running",
+        only="wsgi",
+    )
+    wsgi_websockets: int = whole(
         0,
-        "WebSockets that a WSGI application may have at a time in a worker, each with a thread of its own, "
+        least=0,
+        help="WebSockets that a WSGI application may have at a time in a worker, each with a thread of its own, "
         "through simple-websocket, flask-sock or Flask-SocketIO; 0 is none.",
         section="Running",
     )
-    loop: Loop = _option(
+    loop: Loop = choice(
+        Loop,
         "auto",
-        "Event loop for ASGI; auto is uvloop where it is installed, else asyncio.",
+        help="The event loop that runs the application; auto is uvloop where it is installed, else asyncio.",
+        section="Running",
+        only="asgi",
+    )
+    graceful_timeout_seconds: float = seconds(
+        30.0,
+        may_be_zero=True,
+        help="How many seconds running requests may take to end at a stop; 0 breaks them off at once.",
         section="Running",
     )
-    graceful_timeout_seconds: float = _option(
-        30.0, "How long running requests may take to end at a stop.", section="Running"
-    )
-    stream_drain_seconds: float = _option(
+    stream_drain_seconds: float = seconds(
         10.0,
-        "How long, at a stop, answers without a Content-Length may go on before their application is "
+        may_be_zero=True,
+        help="How many seconds, at a stop, answers without a Content-Length may go on before their application is "
         "told to end them; server-sent events are told at once. At most half of "
-        "--graceful-timeout-seconds.",
+        "--graceful-timeout-seconds counts; 0 tells all at once.",
         section="Running",
     )
-    lifespan_timeout_seconds: float = _option(
-        60.0, "How long the application's startup, and its shutdown, may take.", section="Running"
+    lifespan_timeout_seconds: float = seconds(
+        60.0,
+        help="How many seconds the application's startup may take, and as many its shutdown.",
+        section="Running",
+        only="asgi",
     )
-    workers: int = _option(
+    workers: int = whole(
         usable_cpus,
-        "Worker processes, which a supervisor replaces, reloads and recycles. 0 is none: this process "
+        least=0,
+        most=MAX_WORKERS,
+        help="Worker processes, which a supervisor replaces, reloads and recycles. 0 is none: this process "
         "serves by itself.",
         section="Processes",
         short="-w",
         shown_default="the usable CPUs",
     )
-    workers_min: int = _option(
+    workers_min: int = whole(
         0,
-        "The fewest workers. With it, or --workers-max, workers are taken away while idle and added while "
-        "requests wait; 0 keeps the number as it is.",
+        least=0,
+        most=MAX_WORKERS,
+        help="The fewest workers where their number follows the load: workers are added while requests wait, and "
+        "taken away while idle. 0 is 1, and follows the load only where --workers-max is given.",
+        section="Processes",
+        needs_supervisor=True,
+    )
+    workers_max: int = whole(
+        0,
+        least=0,
+        most=MAX_WORKERS,
+        help="The most workers where their number follows the load, see --workers-min. 0 is --workers, and "
+        "follows the load only where --workers-min is given.",
+        section="Processes",
+        needs_supervisor=True,
+    )
+    scale_queue_seconds: float = seconds(
+        0.1,
+        help="Requests that wait longer than so many seconds are a reason to add workers, see "
+        "--scale-up-seconds.",
         section="Processes",
     )
-    workers_max: int = _option(
-        0,
-        "The most workers, see --workers-min; 0 is --workers.",
+    scale_up_seconds: float = seconds(
+        2.0,
+        help="Workers are added when, for so many seconds, connections have waited in the kernel, or requests "
+        "longer than --scale-queue-seconds.",
         section="Processes",
     )
-    scale_queue_seconds: float = _option(
-        0.1, "How long requests may wait before workers are added.", section="Processes"
-    )
-    scale_up_seconds: float = _option(2.0, "How long that has to last.", section="Processes")
-    scale_idle_seconds: float = _option(
+    scale_idle_seconds: float = seconds(
         60.0,
-        "How long one worker less has to be more than enough before it is taken away.",
+        help="One worker is taken away when, for so many seconds, the others alone would have been more than enough.",
         section="Processes",
     )
-    preload: bool = _option(
-        False,
-        "Load the application once, before workers are forked, and share its memory.",
+    preload: bool = flag(
+        help="Load the application once, before workers are forked, so that they share its memory.",
         section="Processes",
+        needs_supervisor=True,
     )
-    on_fork: str = _option(
-        "",
-        "A function without arguments that each worker calls before it serves, such as one that opens "
+    on_fork: str = text(
+        help="A function without arguments that each worker calls before it serves, such as one that opens "
         "its own database connections.",
         section="Processes",
         metavar="MODULE:FUNCTION",
+        rule=_check_function,
     )
-    on_worker_exit: str = _option(
-        "",
-        "A function without arguments that each worker calls when it has drained.",
+    on_worker_exit: str = text(
+        help="A function without arguments that each worker calls when it has drained.",
         section="Processes",
         metavar="MODULE:FUNCTION",
+        rule=_check_function,
     )
-    heartbeat_timeout_seconds: float = _option(
+    heartbeat_timeout_seconds: float = seconds(
         60.0,
-        "How long a worker may not answer its supervisor, which asks each second; then its stack is "
-        "logged, and it is killed and replaced. 0 is no limit.",
+        may_be_zero=True,
+        help="How many seconds a worker may give no answer to its supervisor, which asks each second; then the "
+        "worker's stack is logged, and the worker is killed and replaced. 0 is no limit.",
         section="Processes",
     )
-    control_socket: str = _option(
-        "",
-        "Where uwsgibridge ctl finds the supervisor; none is for no such socket. By default one in a "
-        "directory of the user's own, which ctl finds by itself.",
+    control_socket: str = text(
+        help="The socket at which uwsgibridge ctl finds the supervisor; the word none makes no socket. "
+        "By default it is in a directory of the user's own, where ctl looks for it.",
         section="Processes",
         metavar="PATH",
+        shown_default="in a directory of the user's own",
     )
-    reload: bool = _option(
-        False,
-        "Reload when Python files below --app-dir change; needs the package watchfiles.",
+    reload: bool = flag(
+        help="Reload when Python files below --app-dir change; needs the package watchfiles.",
         section="Reloading",
+        needs_supervisor=True,
     )
-    reload_dir: tuple[str, ...] = _option(
-        (),
-        "Watch this directory instead of --app-dir. Repeatable.",
+    reload_dir: tuple[str, ...] = texts(
+        help="With --reload, watch this directory instead of --app-dir. Repeatable.",
         section="Reloading",
         metavar="DIR",
+        shown_default="--app-dir",
     )
-    reload_include: tuple[str, ...] = _option(
-        (),
-        "Files beside *.py whose change counts, such as *.html. Repeatable.",
+    reload_include: tuple[str, ...] = texts(
+        help="With --reload, files beside *.py whose change counts, such as *.html. Repeatable.",
         section="Reloading",
         metavar="GLOB",
     )
-    reload_exclude: tuple[str, ...] = _option(
-        (), "Files whose change does not count. Repeatable.", section="Reloading", metavar="GLOB"
+    reload_exclude: tuple[str, ...] = texts(
+        help="With --reload, files whose change does not count. Repeatable.",
+        section="Reloading",
+        metavar="GLOB",
     )
-    touch_reload: tuple[str, ...] = _option(
-        (),
-        "Reload when this file is touched, replaced or made. Repeatable.",
+    touch_reload: tuple[str, ...] = texts(
+        help="Reload when this file is touched, replaced or made. Repeatable.",
         section="Reloading",
         metavar="FILE",
+        needs_supervisor=True,
     )
-    reload_mode: ReloadMode = _option(
+    reload_mode: ReloadMode = choice(
+        ReloadMode,
         "all",
-        "all brings up all new workers before the old ones drain; chain replaces one after the other, "
-        "with less memory and for a longer time.",
+        help="How a reload replaces workers: all brings up all new workers before the old ones drain; chain "
+        "replaces one after the other, with less memory and for a longer time.",
         section="Reloading",
     )
-    max_requests: int = _option(
+    max_requests: int = whole(
         0,
-        "Requests after which a worker is replaced: a new one comes first, then the old one drains, one "
-        "worker at a time. 0 is never; so are the others.",
+        least=0,
+        help="Requests after which a worker is replaced: a new one comes first, then the old one drains, one "
+        "worker at a time. 0 replaces none.",
+        section="Recycling",
+        needs_supervisor=True,
+    )
+    max_requests_jitter: int = whole(
+        0,
+        least=0,
+        help="Up to so many requests, by chance, are added to --max-requests for each worker, so that workers are "
+        "not replaced together; 0 adds none.",
         section="Recycling",
     )
-    max_requests_jitter: int = _option(
-        0,
-        "Up to so many more, by chance, so that workers are not replaced together.",
-        section="Recycling",
-    )
-    worker_lifetime_seconds: float = _option(
-        0.0, "Age at which a worker is replaced.", section="Recycling"
-    )
-    worker_lifetime_jitter_seconds: float = _option(
-        0.0, "Up to so much more, by chance.", section="Recycling"
-    )
-    max_rss_bytes: int = _option(
-        0,
-        "Memory above which a worker is replaced: its resident set, what it shares with others included.",
-        section="Recycling",
-    )
-    max_rss_hard_bytes: int = _option(
-        0,
-        "Memory above which a worker is killed at once, with the requests that it holds.",
-        section="Recycling",
-    )
-    user: str = _option(
-        "",
-        "The user to become when the sockets are open; by name or number. Needs root.",
-        section="System",
-    )
-    group: str = _option(
-        "",
-        "The group to become, and that of unix sockets; by default the user's. Without root, one that the "
-        "user is a member of: sockets have it.",
-        section="System",
-    )
-    umask: str = _option(
-        "", "Permissions that new files do not get, in octal.", section="System", metavar="MODE"
-    )
-    pid_file: str = _option(
-        "", "A file that holds the supervisor's process number.", section="System", metavar="FILE"
-    )
-    title: str = _option(
-        "", "What ps shows, followed by the role of the process.", section="System"
-    )
-    worker_oom_score: int = _option(
-        100,
-        "Added to a worker's score for Linux's out-of-memory killer (oom_score_adj), so that it takes a "
-        "worker and not the supervisor.",
-        section="System",
-    )
-    request_timeout_seconds: float = _option(
+    worker_lifetime_seconds: float = seconds(
         0.0,
-        "How long an application may take for a request; then its stack is logged and the client gets "
+        may_be_zero=True,
+        help="Age in seconds at which a worker is replaced, as for --max-requests. 0 replaces none.",
+        section="Recycling",
+        needs_supervisor=True,
+    )
+    worker_lifetime_jitter_seconds: float = seconds(
+        0.0,
+        may_be_zero=True,
+        help="Up to so many seconds, by chance, are added to --worker-lifetime-seconds for each worker, so that "
+        "workers are not replaced together; 0 adds none.",
+        section="Recycling",
+    )
+    max_rss_bytes: int = whole(
+        0,
+        least=0,
+        help="Bytes of memory above which a worker is replaced, as for --max-requests: its resident set, what it "
+        "shares with others included. 0 replaces none.",
+        section="Recycling",
+        needs_supervisor=True,
+    )
+    max_rss_hard_bytes: int = whole(
+        0,
+        least=0,
+        help="Bytes of memory, counted as for --max-rss-bytes, above which a worker is killed at once, with the "
+        "requests that it holds. 0 kills none.",
+        section="Recycling",
+        needs_supervisor=True,
+    )
+    user: str = text(
+        help="The user to become when the sockets are open, by name or number. Needs root.",
+        section="System",
+    )
+    group: str = text(
+        help="The group to become, which unix sockets have as well; by default the user's. Without root, a group "
+        "that the user is a member of, for the sockets alone.",
+        section="System",
+        shown_default="the user's",
+    )
+    umask: str = text(
+        help="Permissions that new files do not get, in octal.",
+        section="System",
+        metavar="MODE",
+        rule=_check_umask,
+    )
+    pid_file: str = text(
+        help="A file that holds the supervisor's process number.", section="System", metavar="FILE"
+    )
+    title: str = text(
+        help="What ps shows of each process, followed by the role of the process.", section="System"
+    )
+    worker_oom_score: int = whole(
+        100,
+        least=0,
+        most=_MAX_OOM_SCORE,
+        help="Added to a worker's score for Linux's out-of-memory killer (oom_score_adj), so that it takes a "
+        "worker and not the supervisor; 0 adds nothing.",
+        section="System",
+    )
+    request_timeout_seconds: float = seconds(
+        0.0,
+        may_be_zero=True,
+        help="How many seconds an application may take for a request; then its stack is logged and the client gets "
         "504. An ASGI task is cancelled, a WSGI thread is interrupted; one that goes on all the same is "
         "given up: the worker is replaced, and with --workers 0 the process drains and exits. 0 is no "
         "limit.",
         section="Limits",
     )
-    request_interrupt_seconds: float = _option(
+    request_interrupt_seconds: float = seconds(
         1.0,
-        "How long a WSGI thread may take to come back from a request over its time, after an exception "
-        "was raised in it (uwsgibridge.RequestInterrupted); then it is lost. 0 raises nothing, and such "
-        "a thread is lost at once.",
+        may_be_zero=True,
+        help="How many seconds a WSGI thread may take to come back from a request over "
+        "--request-timeout-seconds, after an exception was raised in it (uwsgibridge.RequestInterrupted); then the "
+        "thread is lost. 0 raises nothing, and such a thread is lost at once.",
         section="Limits",
     )
-    accept_margin: int = _option(
+    accept_margin: int = whole(
         16,
-        "WSGI requests accepted beyond the threads; the rest waits in the kernel.",
+        least=0,
+        most=_MAX_CONNECTIONS,
+        help="Requests that a worker accepts beyond its threads; all others wait in the kernel. 0 accepts none "
+        "beyond them.",
         section="Limits",
+        only="wsgi",
     )
-    max_concurrency: int = _option(
-        4096, "ASGI requests that run at once; the rest waits in the kernel.", section="Limits"
+    max_concurrency: int = whole(
+        4096,
+        most=_MAX_CONNECTIONS,
+        help="Requests that run at once in a worker; all others wait in the kernel.",
+        section="Limits",
+        only="asgi",
     )
-    max_vars_bytes: int = _option(
+    max_vars_bytes: int = whole(
         MAX_VARS_BYTES,
-        "Bytes of vars (headers and more) in a request; over it, 431.",
+        help="Bytes of vars (headers and more) that a request may have; over it, 431.",
+        section="Limits",
+        rule=_check_vars_bytes,
+    )
+    max_vars: int = whole(
+        1000,
+        # Each takes four bytes or more of at most MAX_VARS_BYTES.
+        most=MAX_VARS_BYTES,
+        help="Number of vars (headers and more) that a request may have; over it, 431.",
         section="Limits",
     )
-    max_vars: int = _option(
-        1000, "Number of vars (headers and more) in a request; over it, 431.", section="Limits"
+    max_body_bytes: int = whole(
+        0,
+        least=0,
+        help="Bytes of body that a request may have; over it, 413. 0 leaves it to Nginx.",
+        section="Limits",
     )
-    max_body_bytes: int = _option(
-        0, "Bytes of body in a request; over it, 413. 0 leaves it to Nginx.", section="Limits"
+    packet_timeout_seconds: float = seconds(
+        10.0, help="How many seconds a request's vars may take to arrive.", section="Limits"
     )
-    packet_timeout_seconds: float = _option(
-        10.0, "How long a request's vars may take to arrive.", section="Limits"
+    body_timeout_seconds: float = seconds(
+        60.0,
+        help="How many seconds the next piece of a request's body may take to arrive.",
+        section="Limits",
     )
-    body_timeout_seconds: float = _option(
-        60.0, "How long the next piece of a request's body may take to arrive.", section="Limits"
+    write_timeout_seconds: float = seconds(
+        60.0,
+        help="How many seconds Nginx may take to accept the next 256 KiB of an answer.",
+        section="Limits",
     )
-    write_timeout_seconds: float = _option(
-        60.0, "How long Nginx may take to accept the next 256 KiB of an answer.", section="Limits"
-    )
-    gone_client_send_seconds: float = _option(
+    gone_client_send_seconds: float = seconds(
         1.0,
-        "How long an ASGI application may go on sending to a client that has left; then send raises an "
+        help="How many seconds an application may go on sending to a client that has left; then send raises an "
         "OSError, and after as long again the task is cancelled.",
         section="Limits",
+        only="asgi",
     )
-    linger_seconds: float = _option(
-        5.0, "How long the body that an application left unread is discarded.", section="Limits"
-    )
-    websocket_max_message_bytes: int = _option(
-        16_777_216,
-        "Bytes of a WebSocket message from a client; over it, close 1009.",
+    linger_seconds: float = seconds(
+        5.0,
+        may_be_zero=True,
+        help="How many seconds the body that an application left unread is received and discarded after the answer; "
+        "0 closes at once.",
         section="Limits",
     )
-    websocket_ping_seconds: float = _option(
+    websocket_max_message_bytes: int = whole(
+        16_777_216,
+        help="Bytes that a WebSocket message from a client may have; over it, close 1009.",
+        section="Limits",
+        only="asgi",
+    )
+    websocket_ping_seconds: float = seconds(
         20.0,
-        "Between pings to a WebSocket's client, which keep Nginx's uwsgi_read_timeout (60 s) from "
+        may_be_zero=True,
+        help="Seconds between pings to a WebSocket's client, which keep Nginx's uwsgi_read_timeout (60 s) from "
         "ending the tunnel; 0 sends none.",
         section="Limits",
+        only="asgi",
     )
-    websocket_first_sign_seconds: float = _option(
+    websocket_first_sign_seconds: float = seconds(
         60.0,
-        "How long a WebSocket's client may send nothing at all after its handshake, no answer to a ping "
+        may_be_zero=True,
+        help="How many seconds a WebSocket's client may send nothing at all after its handshake, no answer to a ping "
         "either, where SERVER_SOFTWARE does not say that the frontend is Nginx; 0 is no limit.",
         section="Limits",
+        only="asgi",
     )
-    websocket_deflate: bool = _option(
-        False,
-        "Agree to permessage-deflate: less to send, more CPU, and up to 300 KiB during a message.",
+    websocket_deflate: bool = flag(
+        help="Agree to permessage-deflate on WebSockets: fewer bytes to send, more CPU, and up to 300 KiB "
+        "of memory during a message.",
         section="Limits",
+        only="asgi",
     )
-    frontend_buffer_bytes: int = _option(
+    frontend_buffer_bytes: int = whole(
         4096,
-        "Nginx's uwsgi_buffer_size; an answer's head over it is logged, since Nginx answers 502.",
+        help="Bytes of Nginx's uwsgi_buffer_size; an answer whose head is over it is logged, since Nginx answers 502.",
         section="Limits",
     )
-    loop_block_warning_seconds: float = _option(
+    loop_block_warning_seconds: float = seconds(
         1.0,
-        "How long an ASGI application may block the event loop before its stack is logged; 0 is never.",
+        may_be_zero=True,
+        help="How many seconds an application may block the event loop before its stack is logged; 0 logs none.",
         section="Logging",
+        only="asgi",
     )
-    access_log: bool = _option(
-        False, "A line for each request; Nginx writes such a log already.", section="Logging"
+    access_log: bool = flag(
+        help="Log a line for each request; Nginx writes such a log already.", section="Logging"
     )
-    access_log_format: AccessLogFormat = _option(
+    access_log_format: AccessLogFormat = choice(
+        AccessLogFormat,
         "auto",
-        "auto is JSON where the log is JSON, and Apache's combined form elsewhere; both with the time in "
-        "the queue and in the application. short is for a person at a terminal.",
+        help="Form of the access log's lines: auto is JSON where the log is JSON, and Apache's combined form "
+        "elsewhere; both with the time in the queue and in the application. short is for a person at a terminal.",
         section="Logging",
     )
-    log_file: str = _option(
-        "",
-        "Append the log, and all else on standard error, to this file; SIGUSR1 opens it anew.",
+    log_file: str = text(
+        help="Append the log, and all else on standard error, to this file; SIGUSR1 opens it anew.",
         section="Logging",
         metavar="FILE",
+        shown_default="standard error",
     )
-    log_format: LogFormat = _option(
-        "auto", "auto is text on a terminal and JSON elsewhere.", section="Logging"
+    log_format: LogFormat = choice(
+        LogFormat,
+        "auto",
+        help="Form of the log's lines: auto is text on a terminal and JSON elsewhere.",
+        section="Logging",
     )
-    log_buffer_bytes: int = _option(
+    log_buffer_bytes: int = whole(
         1024 * 1024,
-        "So much of the log is kept, in each process, for a reader that does not keep up; "
+        help="So many bytes of the log are kept, in each process, for a reader that does not keep up; "
         "lines over it are dropped and counted.",
         section="Logging",
     )
-    log_level: LogLevel = _option("info", "The least level that is logged.", section="Logging")
+    log_level: LogLevel = choice(
+        LogLevel, "info", help="The least level that is logged.", section="Logging"
+    )
 
     def __post_init__(self) -> None:
         if not self.bind:
             raise SettingsError("--bind names no address")
-        for address in self.bind:
-            try:
-                parse_address(address)
-            except ValueError as error:
-                raise SettingsError(f"--bind: {error}") from None
-        if not _MODE.fullmatch(self.socket_mode):
-            raise SettingsError(f"--socket-mode {self.socket_mode!r} is not octal, such as 0660")
-        if self.umask and not _MODE.fullmatch(self.umask):
-            raise SettingsError(f"--umask {self.umask!r} is not octal, such as 027")
-        for one in dataclasses.fields(self):
-            self._check_field(one.name, str(one.type))
-        if self.max_vars_bytes > MAX_VARS_BYTES:
-            raise SettingsError(
-                f"--max-vars-bytes {self.max_vars_bytes}: the format holds {MAX_VARS_BYTES}"
-            )
-        self._check_processes()
-        for mount in self.mount:
-            parse_mount(mount)
-        for offload in self.offload:
-            parse_offload(offload)
-
-    def _check_processes(self) -> None:
+        for name, option in OPTIONS.items():
+            option.check(option_name(name), getattr(self, name))
         if self.workers_max and self.workers_max < max(self.workers_min, 1):
             raise SettingsError(
                 f"--workers-max {self.workers_max} is below --workers-min {self.workers_min}"
@@ -436,150 +542,15 @@ class Settings:
                 f"--max-rss-hard-bytes {self.max_rss_hard_bytes} must be above --max-rss-bytes "
                 f"{self.max_rss_bytes}"
             )
-        for name in ("on_fork", "on_worker_exit"):
-            value = getattr(self, name)
-            if value and not all(value.partition(":")):
-                raise SettingsError(f"{option_name(name)} {value!r} is not module:function")
         if self.workers == 0:
-            for name in _NEED_A_SUPERVISOR:
-                if getattr(self, name):
+            for name, option in OPTIONS.items():
+                if option.needs_supervisor and getattr(self, name):
                     raise SettingsError(
                         f"{option_name(name)} needs a supervisor: --workers 1 or more"
                     )
 
-    def _check_field(self, name: str, kind: str) -> None:
-        value = getattr(self, name)
-        choices = CHOICES.get(kind)
-        if choices is not None and value not in choices:
-            raise SettingsError(f"{option_name(name)} {value!r} is none of {', '.join(choices)}")
-        if kind in {"int", "float"}:
-            least = 0 if name in _MAY_BE_ZERO else _LEAST[kind]
-            most = _MOST_OF.get(name, _MOST[kind])
-            # Neither holds for what is not a number (float("nan")).
-            if not value >= least:
-                raise SettingsError(f"{option_name(name)} {value} must be at least {least}")
-            if not value <= most:
-                raise SettingsError(f"{option_name(name)} {value} must be at most {most}")
 
-
-# An annotation as the table has it, and its values.
-CHOICES: Final[dict[str, tuple[str, ...]]] = {
-    "Interface": get_args(Interface),
-    "Loop": get_args(Loop),
-    "LifespanMode": get_args(LifespanMode),
-    "AccessLogFormat": get_args(AccessLogFormat),
-    "LogFormat": get_args(LogFormat),
-    "LogLevel": get_args(LogLevel),
-    "ReloadMode": get_args(ReloadMode),
+# The rows by the names of their fields, in the order of the table.
+OPTIONS: Final[Mapping[str, Option]] = {
+    one.name: one.metadata["option"] for one in dataclasses.fields(Settings)
 }
-
-_NEED_A_SUPERVISOR: Final = (
-    "workers_min",
-    "workers_max",
-    "preload",
-    "reload",
-    "touch_reload",
-    "max_requests",
-    "worker_lifetime_seconds",
-    "max_rss_bytes",
-    "max_rss_hard_bytes",
-)
-
-_MAY_BE_ZERO: Final = {
-    "workers",
-    "workers_min",
-    "workers_max",
-    "heartbeat_timeout_seconds",
-    "max_requests",
-    "max_requests_jitter",
-    "worker_lifetime_seconds",
-    "worker_lifetime_jitter_seconds",
-    "max_rss_bytes",
-    "max_rss_hard_bytes",
-    "worker_oom_score",
-    "request_timeout_seconds",
-    "request_interrupt_seconds",
-    "wsgi_websockets",
-    "websocket_ping_seconds",
-    "websocket_first_sign_seconds",
-    "loop_block_warning_seconds",
-    "max_body_bytes",
-    "accept_margin",
-    "graceful_timeout_seconds",
-    "stream_drain_seconds",
-    "linger_seconds",
-}
-_LEAST: Final[dict[str, float]] = {"int": 1, "float": 0.001}
-
-# What a number with more digits means, nobody knows; timers of the system end before 300 years.
-_MOST: Final[dict[str, int]] = {"int": 1_000_000_000_000, "float": 1_000_000_000}
-_MOST_OF: Final[dict[str, int]] = {
-    "workers": MAX_WORKERS,
-    "workers_min": MAX_WORKERS,
-    "workers_max": MAX_WORKERS,
-    "threads": 10_000,
-    # The kernel caps it without a word; listen(2) takes no more than 31 bits.
-    "backlog": 1_000_000,
-    "accept_margin": 1_000_000,
-    "max_concurrency": 1_000_000,
-    # Each takes four bytes or more of at most MAX_VARS_BYTES.
-    "max_vars": MAX_VARS_BYTES,
-    # proc_pid_oom_score_adj(5).
-    "worker_oom_score": 1000,
-}
-
-
-def option_name(field_name: str) -> str:
-    """Give the command line's spelling: ``--max-vars`` for ``max_vars``."""
-    return "--" + field_name.replace("_", "-")
-
-
-def parse_mount(text: str) -> tuple[str, str]:
-    """Split ``/prefix=module:attribute``.
-
-    Returns:
-        The prefix, as `parse_prefix` gives it, and the application.
-
-    Raises:
-        SettingsError: it is not of that form.
-    """
-    prefix, equals, app = text.partition("=")
-    if not equals or not app or not prefix.startswith("/"):
-        raise SettingsError(f"--mount {text!r} is not of the form /prefix=module:attribute")
-    return parse_prefix(prefix), app
-
-
-def parse_prefix(text: str) -> str:
-    """Take the slash at the end off a prefix, so that ``/`` is the empty text.
-
-    Raises:
-        SettingsError: it does not begin with a slash, or is never the beginning of a path as Nginx
-            passes it on: decoded, without a query, and with no ``//``, ``.`` and ``..`` in it.
-    """
-    if not text.startswith("/"):
-        raise SettingsError(f"the prefix {text!r} does not begin with a slash (--mount)")
-    prefix = text.rstrip("/")
-    decoded = unquote(_QUERY_OR_FRAGMENT.split(prefix)[0])
-    meant = "/" + posixpath.normpath(decoded).lstrip("/") if prefix else ""
-    if prefix != meant:
-        raise SettingsError(
-            f"no path that Nginx passes on begins with {text!r}: write the prefix as {meant!r} (--mount)"
-        )
-    return prefix
-
-
-def parse_offload(text: str) -> tuple[str, str]:
-    """Split ``/protected=/srv/files``.
-
-    Returns:
-        The URL prefix and the directory.
-
-    Raises:
-        SettingsError: it is not of that form, or there is no such directory.
-    """
-    url, equals, directory = text.partition("=")
-    if not equals or not url.startswith("/") or not url.strip("/"):
-        raise SettingsError(f"--offload {text!r} is not of the form /url=/directory")
-    if not Path(directory).is_dir():
-        raise SettingsError(f"--offload {text!r}: there is no directory {directory!r}")
-    return url, directory

@@ -8,7 +8,8 @@ import platform
 from collections.abc import Sequence
 
 from uwsgibridge._version import __version__
-from uwsgibridge.config.settings import Settings, option_name
+from uwsgibridge.config.options import option_name
+from uwsgibridge.config.settings import Settings
 from uwsgibridge.connection.sockets import ListeningSocket
 from uwsgibridge.telemetry.logs import Logger
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import trio
 
 from uwsgibridge.application.application import check_prefixes, describe
-from uwsgibridge.config.settings import Settings, parse_prefix
+from uwsgibridge.config.mounts import parse_prefix
+from uwsgibridge.config.settings import Settings
 from uwsgibridge.connection.sockets import open_sockets
 from uwsgibridge.telemetry.logs import Logger, make_logger
 from uwsgibridge.worker.worker import Worker

@@ -12,7 +12,8 @@ import trio
 
 from uwsgibridge.application.application import Application
 from uwsgibridge.application.forked_child import kept_from_copies
-from uwsgibridge.config.settings import Settings, parse_offload
+from uwsgibridge.config.mounts import parse_offload
+from uwsgibridge.config.settings import Settings
 from uwsgibridge.connection.connection import Connection
 from uwsgibridge.connection.hangup import HangupWatcher
 from uwsgibridge.connection.lingering import LingeringClose

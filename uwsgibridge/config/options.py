@@ -1,0 +1,179 @@
+"""What a row of the table of options is: its kind of value, its words and its rules.
+
+`uwsgibridge.config.settings` is the table. The command line, the environment, the configuration file and the
+reference page ask a row for all that they have to know of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Any, Final, Literal, Required, TypeAlias, TypedDict, Unpack, get_args
+
+from uwsgibridge.errors import SettingsError
+
+# Checks one text, or one number, beyond the bounds; gets the option's name as well, and raises SettingsError.
+Rule: TypeAlias = Callable[[str, Any], object]
+Section: TypeAlias = Literal[
+    "Listening",
+    "Application",
+    "Running",
+    "Processes",
+    "Reloading",
+    "Recycling",
+    "System",
+    "Limits",
+    "Logging",
+]
+
+# What a number with more digits means, nobody knows; timers of the system end before 300 years.
+_MOST: Final = 1_000_000_000_000
+_MOST_SECONDS: Final = 1_000_000_000
+_LEAST_SECONDS: Final = 0.001
+
+
+class Kind(Enum):
+    """What an option's value is."""
+
+    WHOLE = auto()  # int
+    SECONDS = auto()  # float
+    FLAG = auto()  # bool
+    TEXT = auto()  # str
+    TEXTS = auto()  # tuple of str: the option is repeatable
+    CHOICE = auto()  # str, one of a few
+
+    @property
+    def is_number(self) -> bool:
+        """Whether it has a least and a most."""
+        return self in {Kind.WHOLE, Kind.SECONDS}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """A row of the table.
+
+    Attributes:
+        kind: what its value is.
+        default: the value where none is given, or a function that gives it.
+        help: what it does, in sentences that can be read alone.
+        section: where it stands in the help and on the reference page.
+        metavar: what stands for the value there.
+        short: a name of one letter on the command line.
+        shown_default: what is said of the default where its value says nothing.
+        least, most: bounds of a number, both included.
+        choices: the values of a choice.
+        only: the interface that it has a meaning for; None for both.
+        needs_supervisor: whether it can't be used with ``--workers 0``.
+        rule: checks a value further; each one of several texts.
+    """
+
+    kind: Kind
+    default: Any
+    help: str
+    section: Section
+    metavar: str | None = None
+    short: str | None = None
+    shown_default: str | None = None
+    least: float = 0
+    most: float = _MOST
+    choices: tuple[str, ...] = ()
+    only: Literal["wsgi", "asgi"] | None = None
+    needs_supervisor: bool = False
+    rule: Rule | None = None
+
+    def default_value(self) -> Any:
+        """Give the value where none is given."""
+        return self.default() if callable(self.default) else self.default
+
+    @property
+    def description(self) -> str:
+        """What it does, and for which applications."""
+        return f"{self.help} {self.only.upper()} only." if self.only else self.help
+
+    def check(self, name: str, value: Any) -> None:
+        """Refuse a value that is out of the rules.
+
+        Args:
+            name: of the option, as the command line has it.
+            value: of the option's kind.
+
+        Raises:
+            SettingsError: it is out of them.
+        """
+        if self.kind is Kind.CHOICE and value not in self.choices:
+            raise SettingsError(f"{name} {value!r} is none of {', '.join(self.choices)}")
+        if self.kind.is_number:
+            # Neither comparison holds for what is not a number (float("nan")).
+            if not value >= self.least:
+                raise SettingsError(f"{name} {value} must be at least {self.least}")
+            if not value <= self.most:
+                raise SettingsError(f"{name} {value} must be at most {self.most}")
+        if self.rule is not None:
+            for one in value if self.kind is Kind.TEXTS else (value,):
+                self.rule(name, one)
+
+
+class _Rest(TypedDict, total=False):
+    help: Required[str]
+    section: Required[Section]
+    metavar: str
+    short: str
+    shown_default: str
+    most: float
+    only: Literal["wsgi", "asgi"]
+    needs_supervisor: bool
+    rule: Rule
+
+
+# A row of each kind. What they return is a field of a dataclass; its annotation says the type.
+
+
+def whole(default: int | Callable[[], int], *, least: int = 1, **row: Unpack[_Rest]) -> Any:
+    """Make the row of a whole number."""
+    return _row(Option(kind=Kind.WHOLE, default=default, least=least, **row))
+
+
+def seconds(default: float, *, may_be_zero: bool = False, **row: Unpack[_Rest]) -> Any:
+    """Make the row of a time."""
+    row.setdefault("most", _MOST_SECONDS)
+    least = 0 if may_be_zero else _LEAST_SECONDS
+    return _row(Option(kind=Kind.SECONDS, default=default, least=least, **row))
+
+
+def flag(**row: Unpack[_Rest]) -> Any:
+    """Make the row of what is off until it is switched on."""
+    return _row(Option(kind=Kind.FLAG, default=False, **row))
+
+
+def text(default: str = "", **row: Unpack[_Rest]) -> Any:
+    """Make the row of a text; an empty one stands for none."""
+    return _row(Option(kind=Kind.TEXT, default=default, **row))
+
+
+def texts(*default: str, **row: Unpack[_Rest]) -> Any:
+    """Make the row of what can be given several times."""
+    return _row(Option(kind=Kind.TEXTS, default=default, **row))
+
+
+def choice(values: object, default: str, **row: Unpack[_Rest]) -> Any:
+    """Make the row of a choice.
+
+    Args:
+        values: the type, a `Literal`.
+        default: one of them.
+        row: the rest.
+    """
+    return _row(Option(kind=Kind.CHOICE, default=default, choices=get_args(values), **row))
+
+
+def _row(option: Option) -> Any:
+    metadata = {"option": option}
+    if callable(option.default):
+        return field(default_factory=option.default, metadata=metadata)
+    return field(default=option.default, metadata=metadata)
+
+
+def option_name(field_name: str) -> str:
+    """Give the command line's spelling: ``--max-vars`` for ``max_vars``."""
+    return "--" + field_name.replace("_", "-")
