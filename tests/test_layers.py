@@ -180,7 +180,7 @@ def test_the_statements_are_found() -> None:
     """Those in functions and those for type checking as well, or the tests above prove nothing."""
     assert "uwsgibridge.worker.process.run_process" in set(imported_names("cli.serve"))
     assert "worker.process" in imported_modules("cli.serve")
-    assert "config.settings" in imported_modules("hosts.wsgi.host")
+    assert "config.settings" in imported_modules("hosts.context")
     assert "_version" in imported_modules("demo.page")
 
 

@@ -12,33 +12,24 @@ import trio
 
 from uwsgibridge.application.application import Application
 from uwsgibridge.application.forked_child import kept_from_copies
-from uwsgibridge.config.mounts import parse_offload
 from uwsgibridge.config.settings import Settings
 from uwsgibridge.connection.connection import Connection
 from uwsgibridge.connection.hangup import HangupWatcher
-from uwsgibridge.connection.lingering import LingeringClose
 from uwsgibridge.connection.sockets import ListeningSocket
 from uwsgibridge.errors import WorkerUnfit, single_error
 from uwsgibridge.hosts.asgi.host import AsgiHost
-from uwsgibridge.hosts.asgi.lifespan import Lifespan
 from uwsgibridge.hosts.host import Host
-from uwsgibridge.hosts.mounts import Mounts
-from uwsgibridge.hosts.offload import Offload
 from uwsgibridge.hosts.streams import Ending
-from uwsgibridge.hosts.wsgi.host import WsgiHost
 from uwsgibridge.link.figures import Figures
 from uwsgibridge.link.flights import FlightRecorder
 from uwsgibridge.loop.asyncio_loop import AsyncioLoop
 from uwsgibridge.loop.interface import Loop, Task
 from uwsgibridge.loop.trio_loop import TrioLoop
-from uwsgibridge.telemetry.access_log import AccessSink, make_access_log
 from uwsgibridge.telemetry.counters import Counters
 from uwsgibridge.telemetry.logs import Logger
-from uwsgibridge.telemetry.reporting import Reporter
 from uwsgibridge.telemetry.stacks import await_stack, stacks_of_threads
+from uwsgibridge.worker.assembly import Calls, assemble
 from uwsgibridge.worker.holding_threads import holding_threads
-from uwsgibridge.worker.listener import Listener
-from uwsgibridge.worker.loop_watchdog import LoopWatchdog
 
 if TYPE_CHECKING:
     TaskStatus = trio.TaskStatus[list[str]]
@@ -214,44 +205,32 @@ class Worker:
                 parts.append(f"{about}:\n{waits}" if waits else about)
         return "\n".join([*parts, *stacks_of_threads()])
 
-    @property
-    def _has_asgi(self) -> bool:
-        return any(application.interface == "asgi" for application in self._applications)
-
     async def _serve(
         self, tasks: trio.Nursery, sockets: Sequence[ListeningSocket], ready: Callable[[], None]
     ) -> None:
         loop = self._host_loop or TrioLoop(tasks)
         hangups = HangupWatcher(loop)
         try:
-            access_log = make_access_log(self._settings, self._log)
-            self._lingering = lingering = LingeringClose(
-                loop,
-                self._settings.linger_seconds,
-                most=self._settings.backlog,
-                idle=self._note_idle,
-            )
-            by_prefix = {
-                application.prefix: self._make_host(
-                    application, loop, hangups, lingering, access_log
-                )
-                for application in self._applications
-            }
-            self._hosts = list(by_prefix.values())
-            self._listener = Listener(
+            parts = assemble(
+                self._applications,
+                self._settings,
+                self._log,
                 loop=loop,
-                mounts=Mounts(by_prefix),
-                settings=self._settings,
-                lingering=lingering,
-                reporter=self._make_reporter(None, access_log),
+                hangups=hangups,
+                counters=self.counters,
                 flights=self._companion.flights,
                 max_requests=self._companion.max_requests,
-                enough=self._companion.enough,
-                idle=self._wake,
-                lost=self._note_lost_socket,
+                calls=Calls(
+                    idle=self._note_idle,
+                    wake=self._wake,
+                    unfit=self._note_unfit,
+                    lost=self._note_lost_socket,
+                    enough=self._companion.enough,
+                ),
             )
+            self._hosts, self._listener = parts.hosts, parts.listener
+            self._lingering = parts.lingering
             self._loop = loop
-            watchdog = LoopWatchdog(loop, self._settings.loop_block_warning_seconds, self._log)
             started: list[Host] = []
             serves = False
             with kept_from_copies(lambda: self._owned(sockets)):
@@ -259,8 +238,8 @@ class Worker:
                     for host in self._hosts:
                         await host.start(tasks)
                         started.append(host)
-                    if self._settings.loop_block_warning_seconds and self._has_asgi:
-                        watchdog.start()
+                    if parts.watchdog is not None:
+                        parts.watchdog.start()
                     for listening in sockets:
                         self._listener.listen(listening)
                     self._companion.attach(self, loop)
@@ -270,7 +249,8 @@ class Worker:
                     self._log.error("stopping to be started again", reason=self._unfit_reason)
                     raise WorkerUnfit(self._unfit_reason)
                 finally:
-                    watchdog.stop()
+                    if parts.watchdog is not None:
+                        parts.watchdog.stop()
                     with trio.CancelScope(shield=True):
                         self._companion.catch_up()
                         if serves and not self._unfit.is_set():
@@ -301,54 +281,6 @@ class Worker:
             yield from list(host.admission.in_flight)
         yield from self._listener.connections
         yield from self._lingering.connections
-
-    def _make_host(
-        self,
-        application: Application,
-        loop: Loop,
-        hangups: HangupWatcher,
-        lingering: LingeringClose,
-        access_log: AccessSink | None,
-    ) -> Host:
-        settings = self._settings
-        reporter = self._make_reporter(application.name, access_log)
-        offload = Offload(map(parse_offload, settings.offload)) if settings.offload else None
-        if application.interface == "wsgi":
-            return WsgiHost(
-                application.app,
-                settings=settings,
-                reporter=reporter,
-                flights=self._companion.flights,
-                lingering=lingering,
-                offload=offload,
-                wake=self._wake,
-                unfit=self._note_unfit,
-                is_shared=sum(it.app is application.app for it in self._applications) > 1,
-            )
-        lifespan = Lifespan(
-            application.app,
-            loop=loop,
-            mode=settings.lifespan,
-            timeout_seconds=settings.lifespan_timeout_seconds,
-            logger=reporter.log,
-        )
-        return AsgiHost(
-            application.app,
-            settings=settings,
-            loop=loop,
-            hangups=hangups,
-            lifespan=lifespan,
-            reporter=reporter,
-            flights=self._companion.flights,
-            lingering=lingering,
-            offload=offload,
-            wake=self._wake,
-            unfit=self._note_unfit,
-        )
-
-    def _make_reporter(self, app_name: str | None, access_log: AccessSink | None) -> Reporter:
-        buffer_bytes = self._settings.frontend_buffer_bytes
-        return Reporter(app_name, self._log, self.counters, buffer_bytes, access_log)
 
     def _tasks_remain(self) -> bool:
         # A loop waits for those that hold on although they were cancelled.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import trio
@@ -15,16 +14,10 @@ from uwsgibridge.hosts.asgi.websocket import WebSocketExchange
 from uwsgibridge.hosts.exchange import answer_instead
 from uwsgibridge.hosts.streams import Ending, OpenStreams
 from uwsgibridge.protocol.websocket import HandshakeRefused, wants_websocket
-from uwsgibridge.telemetry.reporting import Reporter
 
 if TYPE_CHECKING:
-    from uwsgibridge.config.settings import Settings
-    from uwsgibridge.connection.hangup import HangupWatcher
-    from uwsgibridge.connection.lingering import LingeringClose
     from uwsgibridge.hosts.asgi.lifespan import Lifespan
-    from uwsgibridge.hosts.offload import Offload
-    from uwsgibridge.link.flights import FlightRecorder
-    from uwsgibridge.loop.interface import Loop
+    from uwsgibridge.hosts.context import HostContext
 
 
 class AsgiHost:
@@ -32,51 +25,31 @@ class AsgiHost:
 
     Args:
         app: the application.
-        settings: the number of requests at once, and the deadlines.
-        loop: where the application runs.
-        hangups: tells when a client has gone.
+        context: the worker's part.
         lifespan: startup and shutdown, and the state shared with each request.
-        reporter: where failures are told.
-        flights: where requests are recorded for as long as they are held.
-        lingering: ends connections.
-        offload: leaves files to Nginx; None where no directory is mapped.
-        wake: called when there is room again for a listener that paused.
-        unfit: called when the worker is to be replaced; with the reason, and with whether it can serve
-            until then.
 
     Attributes:
         lost: requests that were ended, and whose tasks go on although they were cancelled. Nobody waits
             for them.
     """
 
-    def __init__(
-        self,
-        app: AsgiApplication,
-        *,
-        settings: Settings,
-        loop: Loop,
-        hangups: HangupWatcher,
-        lifespan: Lifespan,
-        reporter: Reporter,
-        flights: FlightRecorder,
-        lingering: LingeringClose,
-        offload: Offload | None,
-        wake: Callable[[], None],
-        unfit: Callable[[str, bool], None],
-    ) -> None:
+    def __init__(self, app: AsgiApplication, context: HostContext, lifespan: Lifespan) -> None:
+        settings = context.settings
         limit = settings.max_concurrency
-        self.admission: Admission[Connection] = Admission(limit, limit - limit // 16 - 1, wake)
-        self._flights = flights
+        self.admission: Admission[Connection] = Admission(
+            limit, limit - limit // 16 - 1, context.wake
+        )
+        self._flights = context.flights
         self._lifespan = lifespan
-        self._loop = loop
+        self._loop = context.loop
         self._context = AsgiContext(
             app=app,
             state=lifespan.state,
-            loop=loop,
-            hangups=hangups,
-            reporter=reporter,
-            lingering=lingering,
-            offload=offload,
+            loop=context.loop,
+            hangups=context.hangups,
+            reporter=context.reporter,
+            lingering=context.lingering,
+            offload=context.offload,
             streams=OpenStreams(),
             release=self._release,
             lose=self._lose,
@@ -91,7 +64,7 @@ class AsgiHost:
         )
         self._websockets: dict[Connection, WebSocketExchange] = {}
         self.lost: set[Connection] = set()
-        self._unfit = unfit
+        self._unfit = context.unfit
         self._draining = False
 
     @property

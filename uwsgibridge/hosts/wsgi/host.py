@@ -28,16 +28,12 @@ from uwsgibridge.hosts.wsgi.interruption import Interruption, RequestInterrupted
 from uwsgibridge.hosts.wsgi.tunnels import WsgiTunnels
 from uwsgibridge.protocol import answers
 from uwsgibridge.protocol.websocket import wants_websocket
-from uwsgibridge.telemetry.reporting import Reporter
 from uwsgibridge.telemetry.stacks import own_stack
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
-    from uwsgibridge.config.settings import Settings
-    from uwsgibridge.connection.lingering import LingeringClose
-    from uwsgibridge.hosts.offload import Offload
-    from uwsgibridge.link.flights import FlightRecorder
+    from uwsgibridge.hosts.context import HostContext
 
 
 # How soon a deadline is looked at again whose clock stands still.
@@ -57,33 +53,21 @@ class WsgiHost:
 
     Args:
         app: the application.
-        settings: the number of threads, and the deadlines.
-        reporter: where failures are told.
-        flights: where requests are recorded for as long as they are held.
-        lingering: ends connections.
-        offload: leaves files to Nginx; None where no directory is mapped.
-        wake: called when there is room again for a listener that paused.
-        unfit: called when the worker is to be replaced; with the reason, and with whether it can serve
-            until then.
+        context: the worker's part.
         is_shared: whether another host has the same application.
     """
 
     def __init__(
         self,
         app: WSGIApplication,
+        context: HostContext,
         *,
-        settings: Settings,
-        reporter: Reporter,
-        flights: FlightRecorder,
-        lingering: LingeringClose,
-        offload: Offload | None,
-        wake: Callable[[], None],
-        unfit: Callable[[str, bool], None],
         is_shared: bool = False,
     ) -> None:
+        settings, reporter = context.settings, context.reporter
         limit = settings.threads + settings.accept_margin
         self.admission: Admission[Connection] = Admission(
-            limit, limit - max(1, settings.accept_margin // 2), wake
+            limit, limit - max(1, settings.accept_margin // 2), context.wake
         )
         errors = ErrorStream(reporter.log)
         self._context = ExchangeContext(
@@ -101,8 +85,8 @@ class WsgiHost:
             },
             errors=errors,
             reporter=reporter,
-            lingering=lingering,
-            offload=offload,
+            lingering=context.lingering,
+            offload=context.offload,
             streams=OpenStreams(),
             release=self._release,
             body_timeout_seconds=settings.body_timeout_seconds,
@@ -110,8 +94,8 @@ class WsgiHost:
             request_timeout_seconds=settings.request_timeout_seconds,
             logs_access=reporter.logs_access,
         )
-        self._flights = flights
-        self._unfit = unfit
+        self._flights = context.flights
+        self._unfit = context.unfit
         # Who takes a request out of the first is the one to end it: its thread, or who gives it up. In
         # the second is what was given up, until its thread is done with it.
         self._running: dict[WsgiExchange, threading.Thread] = {}

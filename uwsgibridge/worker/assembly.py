@@ -1,0 +1,143 @@
+"""Builds what a worker consists of; `worker.worker` has its life."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from uwsgibridge.application.application import Application
+from uwsgibridge.config.mounts import parse_offload
+from uwsgibridge.config.settings import Settings
+from uwsgibridge.connection.hangup import HangupWatcher
+from uwsgibridge.connection.lingering import LingeringClose
+from uwsgibridge.connection.sockets import ListeningSocket
+from uwsgibridge.hosts.asgi.host import AsgiHost
+from uwsgibridge.hosts.asgi.lifespan import Lifespan
+from uwsgibridge.hosts.context import HostContext
+from uwsgibridge.hosts.host import Host
+from uwsgibridge.hosts.mounts import Mounts
+from uwsgibridge.hosts.offload import Offload
+from uwsgibridge.hosts.wsgi.host import WsgiHost
+from uwsgibridge.link.flights import FlightRecorder
+from uwsgibridge.loop.interface import Loop
+from uwsgibridge.telemetry.access_log import make_access_log
+from uwsgibridge.telemetry.counters import Counters
+from uwsgibridge.telemetry.logs import Logger
+from uwsgibridge.telemetry.reporting import Reporter
+from uwsgibridge.worker.listener import Listener
+from uwsgibridge.worker.loop_watchdog import LoopWatchdog
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calls:
+    """What the parts of a worker call when something has happened.
+
+    Attributes:
+        idle: no connection is at its lingering close any more; on the loop.
+        wake: something has ended, of which a listener that paused, or a drain, waits; from any thread.
+        unfit: the worker is to be replaced; with the reason, and with whether it can serve until then;
+            from any thread.
+        lost: nothing can be accepted on a socket any more; with it and the reason.
+        enough: `max_requests` have arrived.
+    """
+
+    idle: Callable[[], None]
+    wake: Callable[[], None]
+    unfit: Callable[[str, bool], None]
+    lost: Callable[[ListeningSocket, str], None]
+    enough: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Assembly:
+    """The parts of one worker; none has begun.
+
+    Attributes:
+        hosts: one for each application.
+        listener: accepts for them.
+        lingering: ends connections.
+        watchdog: tells where an application blocks the loop; None where none is to be watched.
+    """
+
+    hosts: list[Host]
+    listener: Listener
+    lingering: LingeringClose
+    watchdog: LoopWatchdog | None
+
+
+def assemble(
+    applications: Sequence[Application],
+    settings: Settings,
+    logger: Logger,
+    *,
+    loop: Loop,
+    hangups: HangupWatcher,
+    counters: Counters,
+    flights: FlightRecorder,
+    max_requests: int,
+    calls: Calls,
+) -> Assembly:
+    """Build the parts of a worker.
+
+    Args:
+        applications: what is served, one for each prefix.
+        settings: everything else.
+        logger: where log events go.
+        loop: of the worker.
+        hangups: tells when a client has gone; the caller closes it.
+        counters: the worker's.
+        flights: where requests are recorded for as long as they are held.
+        max_requests: at how many `calls.enough` is called; 0 is never.
+        calls: what is called when something has happened.
+    """
+    access_log = make_access_log(settings, logger)
+    buffer_bytes = settings.frontend_buffer_bytes
+    lingering = LingeringClose(
+        loop, settings.linger_seconds, most=settings.backlog, idle=calls.idle
+    )
+    reporter = Reporter(None, logger, counters, buffer_bytes, access_log)
+    context = HostContext(
+        settings=settings,
+        loop=loop,
+        hangups=hangups,
+        lingering=lingering,
+        flights=flights,
+        offload=Offload(map(parse_offload, settings.offload)) if settings.offload else None,
+        reporter=reporter,
+        wake=calls.wake,
+        unfit=calls.unfit,
+    )
+    by_prefix: dict[str, Host] = {}
+    for it in applications:
+        own = Reporter(it.name, logger, counters, buffer_bytes, access_log)
+        is_shared = sum(other.app is it.app for other in applications) > 1
+        by_prefix[it.prefix] = _make_host(it, replace(context, reporter=own), is_shared=is_shared)
+    listener = Listener(
+        loop=loop,
+        mounts=Mounts(by_prefix),
+        settings=settings,
+        lingering=lingering,
+        reporter=reporter,
+        flights=flights,
+        max_requests=max_requests,
+        enough=calls.enough,
+        idle=calls.wake,
+        lost=calls.lost,
+    )
+    seconds = settings.loop_block_warning_seconds
+    is_watched = seconds > 0 and any(it.interface == "asgi" for it in applications)
+    watchdog = LoopWatchdog(loop, seconds, logger) if is_watched else None
+    return Assembly(list(by_prefix.values()), listener, lingering, watchdog)
+
+
+def _make_host(application: Application, context: HostContext, *, is_shared: bool) -> Host:
+    if application.interface == "wsgi":
+        return WsgiHost(application.app, context, is_shared=is_shared)
+    lifespan = Lifespan(
+        application.app,
+        loop=context.loop,
+        mode=context.settings.lifespan,
+        timeout_seconds=context.settings.lifespan_timeout_seconds,
+        logger=context.reporter.log,
+    )
+    return AsgiHost(application.app, context, lifespan)
