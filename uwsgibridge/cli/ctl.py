@@ -85,7 +85,7 @@ _wait_option: Final = click.option(
     callback=_check_seconds,
     default=_DEFAULT_WAIT_SECONDS,
     show_default=True,
-    help="How long to wait for the outcome.",
+    help="How many seconds to wait for the outcome.",
 )
 
 
@@ -217,7 +217,7 @@ def _stacks(asked: _Asked) -> None:
     callback=_check_seconds,
     default=1.0,
     show_default=True,
-    help="From one round to the next.",
+    help="Seconds from one round to the next.",
 )
 def _top(asked: _Asked, count: int | None, interval_seconds: float) -> None:
     """Show the workers each second, with their rates, until Ctrl-C."""

@@ -85,14 +85,14 @@ and include uwsgi_params are enough.
     type=click.IntRange(min=0),
     default=16 * 1024 * 1024,
     show_default="16 MiB",
-    help="Largest request body; over it, 413. 0 is no limit.",
+    help="Bytes of the largest request body; over it, 413. 0 is no limit.",
 )
 @click.option(
     "--read-timeout-seconds",
     type=click.IntRange(min=1),
     default=65,
     show_default=True,
-    help="Longest silence of the application, also that of a WebSocket or an event stream.",
+    help="How many seconds the application may be silent, also on a WebSocket or an event stream.",
 )
 @click.option("--gzip/--no-gzip", default=True, show_default=True, help="Compress text.")
 @click.option(
@@ -107,7 +107,7 @@ and include uwsgi_params are enough.
     default="/etc/nginx/tls/fullchain.pem",
     show_default=True,
     metavar="FILE",
-    help="Certificate with its chain.",
+    help="TLS certificate of the site, with its chain.",
 )
 @click.option(
     "--tls-client-ca",
@@ -119,7 +119,7 @@ and include uwsgi_params are enough.
     default="/etc/nginx/tls/privkey.pem",
     show_default=True,
     metavar="FILE",
-    help="Its key.",
+    help="Key of the TLS certificate.",
 )
 @click.option(
     "--tls-listen",
@@ -140,7 +140,7 @@ and include uwsgi_params are enough.
     "--name",
     default="uwsgibridge",
     show_default=True,
-    help="Names files, upstream and zones; give each site its own.",
+    help="Name of the site's files, upstream and zones; give each site its own.",
 )
 @click.option(
     "--output",

@@ -32,7 +32,7 @@ Examples:
     type=float,
     default=DEFAULT_PING_TIMEOUT_SECONDS,
     show_default=True,
-    help="For connecting and the answer together.",
+    help="How many seconds connecting and the answer may take together.",
 )
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing when the bridge answers.")
 def command(address: str, timeout_seconds: float, *, quiet: bool) -> None:

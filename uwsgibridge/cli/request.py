@@ -73,7 +73,7 @@ _FORM_TYPE = "application/x-www-form-urlencoded"
     type=float,
     default=DEFAULT_REQUEST_TIMEOUT_SECONDS,
     show_default=True,
-    help="For everything, up to the last byte of the answer.",
+    help="How many seconds connecting and the whole answer, up to its last byte, may take.",
 )
 def command(
     address: str,

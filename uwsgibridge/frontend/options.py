@@ -26,7 +26,11 @@ _VERSION: Final = re.compile(r"(\d{1,4})\.(\d{1,4})(?:\.(\d{1,4}))?")
 
 _MIB: Final = 1024 * 1024
 
-_MAY_BE_ZERO: Final = {"client_max_body_bytes", "static_max_age_seconds"}
+
+def _number(default: int, *, least: int = 1) -> int:
+    """Make a field whose value is a whole number with a least one."""
+    number: int = field(default=default, metadata={"least": least})
+    return number
 
 
 class OptionError(ValueError):
@@ -113,20 +117,20 @@ class Site:
     listen: tuple[str, ...] = ("80",)
     server_names: tuple[str, ...] = ("localhost",)
     static: tuple[StaticDirectory, ...] = ()
-    static_max_age_seconds: int = 3600
+    static_max_age_seconds: int = _number(3600, least=0)
     # Internal: only an answer of the application's that names one of its files reaches it (`--offload`).
     offload: tuple[StaticDirectory, ...] = ()
     # 0 is no limit.
-    client_max_body_bytes: int = 16 * _MIB
+    client_max_body_bytes: int = _number(16 * _MIB, least=0)
     # Off: a body is handed on while it arrives, and a slow client holds a thread of the application.
     request_buffering: bool = True
     # Off: every piece of an answer is handed on at once, as X-Accel-Buffering: no does for one answer.
     response_buffering: bool = True
-    connect_timeout_seconds: int = 5
+    connect_timeout_seconds: int = _number(5)
     # Longer than the bridge's own 60 s for a body and a write: the side that can say why gives up first.
-    send_timeout_seconds: int = 65
-    read_timeout_seconds: int = 65
-    uwsgi_buffer_bytes: int = 32 * 1024
+    send_timeout_seconds: int = _number(65)
+    read_timeout_seconds: int = _number(65)
+    uwsgi_buffer_bytes: int = _number(32 * 1024)
     gzip: bool = True
     rate_limit: RateLimit = field(default_factory=RateLimit)
     tls: Tls = field(default_factory=Tls)
@@ -163,9 +167,8 @@ class Site:
             if urls.count(url) > 1:
                 raise OptionError(f"--static and --offload name {url} twice")
         for one in fields(self):
-            value = getattr(self, one.name)
-            least = 0 if one.name in _MAY_BE_ZERO else 1
-            if type(value) is int and value < least:
+            value, least = getattr(self, one.name), one.metadata.get("least")
+            if least is not None and value < least:
                 raise OptionError(
                     f"--{one.name.replace('_', '-')} {value} must be at least {least}"
                 )
