@@ -5,7 +5,11 @@ from __future__ import annotations
 import anyio
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.transport_security import TransportSecuritySettings
+from sse_starlette.sse import EventSourceResponse
 from starlette.responses import PlainTextResponse
+
+# The head of a stream leaves with its first event (ASGI, "Response Start"), which is a ping where there is no other.
+EventSourceResponse.DEFAULT_PING_INTERVAL = 1
 
 server = MCPServer("tools")
 

@@ -21,4 +21,9 @@ async def enter(sid: str, room: str) -> None:
     await server.emit("entered", {"room": room}, room=room)
 
 
+@server.event
+async def leave(sid: str) -> None:
+    await server.disconnect(sid)
+
+
 app = socketio.ASGIApp(server)
