@@ -116,8 +116,7 @@ def test_well_compressed_messages_wait_compressed(hoard: LocalStack) -> None:
     everyone_sends(CLIENTS)
     # The allocator keeps some of what it once got; more of the same needs no more.
     peak, after = peak_bytes(pid), bytes_at_rest(pid, before + 2 * NOISE_BYTES)
-    for _ in range(3):
-        everyone_sends(CLIENTS)
+    everyone_sends(CLIENTS)
     last = bytes_at_rest(pid, after + MIB)
     figures = ", ".join(f"{size / MIB:.1f}" for size in (before, peak, after, last))
     assert peak - before < CLIENTS * (LIMIT_BYTES + MARGIN_BYTES) + NOISE_BYTES, figures
