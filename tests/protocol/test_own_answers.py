@@ -13,7 +13,7 @@ import pytest
 from tests.bridge import Bridge, on_each_socket, running
 from tests.log_events import PATIENCE_SECONDS
 from tests.raw_client import connect, packet
-from uwsgibridge.protocol.packet import encode_packet
+from uwsgibridge.protocol.packet import HEADER_BYTES, encode_packet
 
 HANDSHAKE: dict[str, Any] = {
     "HTTP_UPGRADE": "websocket",
@@ -64,6 +64,16 @@ def request(path: str, **details: Any) -> Callable[[str], bytes]:
     return lambda method: packet(path, method=method, **details)
 
 
+def many_vars(method: str) -> bytes:
+    return encode_packet([("REQUEST_METHOD", method), *[("X", "")] * 299])
+
+
+def long_vars(method: str) -> bytes:
+    """A packet of 7000 bytes of vars."""
+    others = len(encode_packet({"REQUEST_METHOD": method, "LONG": ""})) - HEADER_BYTES
+    return encode_packet({"REQUEST_METHOD": method, "LONG": "x" * (7000 - others)})
+
+
 def http(method: str) -> bytes:
     return f"{method} / HTTP/1.1\r\nHost: x\r\n\r\n".encode()
 
@@ -80,6 +90,10 @@ TOO_LARGE = answer(b"413 " + CONTENT_TOO_LARGE, b"the body has 1000 bytes, the l
 NO_LENGTH = answer(b"400 Bad Request", b"CONTENT_LENGTH is 'much', not a decimal number")
 TOO_MANY_VARS = answer(
     b"431 Request Header Fields Too Large", b"the packet holds 300 vars, the limit is 200"
+)
+TOO_LONG_VARS = answer(
+    b"431 Request Header Fields Too Large",
+    b"the packet holds 7000 bytes of vars, the limit is 6000",
 )
 NO_TUNNELS = answer(
     b"501 Not Implemented",
@@ -115,6 +129,8 @@ DENIED = answer(b"403 Forbidden", b"The WebSocket was refused.")
         (request("/wsgi", content_length=1000), TOO_LARGE),
         (request("/asgi", CONTENT_LENGTH="much"), NO_LENGTH),
         (request("/asgi", **HANDSHAKE, SERVER_SOFTWARE="Apache"), NO_TUNNELS),
+        (many_vars, TOO_MANY_VARS),
+        (long_vars, TOO_LONG_VARS),
         (request("/wsgi", **HANDSHAKE), NO_WEBSOCKETS),
         (request("/asgi"), FAILED),
         (request("/wsgi"), FAILED),
@@ -134,6 +150,8 @@ def test_each_answer_is_these_bytes(
         mounts={"/asgi": asgi, "/wsgi": wsgi},
         lifespan="off",
         max_body_bytes=100,
+        max_vars=200,
+        max_vars_bytes=6000,
         body_timeout_seconds=SHORT_SECONDS,
         request_timeout_seconds=3 * SHORT_SECONDS if expected is OVERDUE else PATIENCE_SECONDS,
         # The thread that is late is to come back, on a slow machine, too.
@@ -152,7 +170,6 @@ def test_each_answer_is_these_bytes(
 @pytest.mark.parametrize(
     ("make", "expected"),
     [
-        (lambda _: encode_packet([("X", "")] * 300), TOO_MANY_VARS),
         (request("/asgi", **{**HANDSHAKE, "HTTP_SEC_WEBSOCKET_VERSION": "8"}), OLD_VERSION),
         (request("/asgi", **HANDSHAKE), FAILED),
         (request("/asgi/closes", **HANDSHAKE), DENIED),
@@ -161,5 +178,5 @@ def test_each_answer_is_these_bytes(
 def test_each_answer_to_get_alone_is_these_bytes(
     family: str, make: Callable[[str], bytes], expected: bytes
 ) -> None:
-    with running(None, family, mounts={"/asgi": asgi}, lifespan="off", max_vars=200) as bridge:
+    with running(None, family, mounts={"/asgi": asgi}, lifespan="off") as bridge:
         assert received_after(bridge, make("GET")) == expected

@@ -10,6 +10,7 @@ import trio
 
 from uwsgibridge.connection.sockets import ListeningSocket
 from uwsgibridge.protocol import answers
+from uwsgibridge.protocol.packet import HEAD_VAR
 
 # So many are answered at a time; others wait in the backlog. A browser opens six connections.
 MOST_CLIENTS: Final = 64
@@ -18,9 +19,6 @@ MOST_CLIENTS: Final = 64
 CLIENT_SECONDS: Final = 3.0
 
 _PIECE_BYTES: Final = 65_536
-
-# As it stands in a packet.
-_HEAD: Final = b"REQUEST_METHOD\x04\0HEAD"
 
 
 async def refuse_requests(listening: ListeningSocket, text: str) -> None:
@@ -49,7 +47,7 @@ async def refuse_requests(listening: ListeningSocket, text: str) -> None:
 async def _refuse(connection: trio.socket.SocketType, text: str) -> None:
     # A client may have left before its turn: Nginx has closed then.
     with connection, contextlib.suppress(OSError), trio.move_on_after(CLIENT_SECONDS):
-        method = "HEAD" if _HEAD in await connection.recv(_PIECE_BYTES) else "GET"
+        method = "HEAD" if HEAD_VAR in await connection.recv(_PIECE_BYTES) else "GET"
         await connection.send(answers.not_running(text, method).data)
         connection.shutdown(socket.SHUT_WR)
         # A close with unread input, as of an upload, would reset the connection, and the answer with it.

@@ -44,6 +44,9 @@ PING: Final = struct.pack("<BHB", MODIFIER_PING, 0, 0)
 _HTTP_METHOD_START: Final = re.compile(rb"[A-Z][A-Z ][A-Z/ ]?[A-Z/ *]?")
 _TLS_HANDSHAKE_START: Final = re.compile(rb"\x16\x03[\x00-\x04]?")
 
+# In a packet that is not parsed, this tells that its answer is to have no body.
+HEAD_VAR: Final = b"\x0e\0REQUEST_METHOD\x04\0HEAD"
+
 _header = struct.Struct("<BHB")
 _unpack_header = _header.unpack_from
 
@@ -98,10 +101,13 @@ def parse_packet(buffer: memoryview, limits: PacketLimits) -> Packet | None:
     if modifier1 not in _ACCEPTED_MODIFIERS:
         _refuse_modifier(buffer, need_more=False)
     if vars_bytes > limits.max_vars_bytes:
-        raise TooManyVars(
+        error = TooManyVars(
             f"the packet holds {vars_bytes} bytes of vars, the limit is {limits.max_vars_bytes}",
             option="--max-vars-bytes",
         )
+        if HEAD_VAR in buffer.tobytes():  # as far as it has arrived
+            error.method = "HEAD"
+        raise error
     end = HEADER_BYTES + vars_bytes
     if len(buffer) < end:
         return None
@@ -170,9 +176,11 @@ def _decode_vars(payload: bytes, max_vars: int) -> dict[str, str]:
     if "" in variables:
         raise MalformedPacket("a var has an empty name")
     if count > max_vars:
-        raise TooManyVars(
+        error = TooManyVars(
             f"the packet holds {count} vars, the limit is {max_vars}", option="--max-vars"
         )
+        error.method = variables.get("REQUEST_METHOD", error.method)
+        raise error
     if count != len(variables):
         return settle_repeated(_pairs(payload, text))
     return variables
