@@ -11,6 +11,7 @@ from typing import Any, Final, TypeAlias
 import trio
 
 from uwsgibridge.application.forked_child import leave_if_copy, leave_if_copy_raised
+from uwsgibridge.config.settings import Settings
 from uwsgibridge.connection.connection import Connection, PeerGone
 from uwsgibridge.connection.hangup import HangupWatcher
 from uwsgibridge.connection.lingering import LingeringClose
@@ -58,15 +59,7 @@ class AsgiContext:
         streams: the answers that go on without a known end.
         release: called when an exchange is over.
         lose: called where it is not, although its task was cancelled: it holds no place any more.
-        body_timeout_seconds: how long the next piece of a body may take to arrive.
-        write_timeout_seconds: how long the next piece of an answer may take to be accepted.
-        gone_client_send_seconds: how long `send` takes what a client that has left does not hear.
-        request_timeout_seconds: how long an HTTP request may take; 0 is without end.
-        websocket_max_message_bytes: the longest message that a client may send.
-        websocket_ping_seconds: between two pings; 0 for none.
-        websocket_first_sign_seconds: how long a client may be silent after its handshake, a ping
-            included, where the frontend is not known to carry WebSockets; 0 is without end.
-        websocket_deflate: whether permessage-deflate is agreed to.
+        settings: the deadlines, and what a WebSocket may do.
         breaks_off: whether the worker has come to its end and cancels what runs.
     """
 
@@ -80,14 +73,7 @@ class AsgiContext:
     streams: OpenStreams
     release: Callable[[Connection], None]
     lose: Callable[[Connection], None]
-    body_timeout_seconds: float
-    write_timeout_seconds: float
-    gone_client_send_seconds: float
-    request_timeout_seconds: float
-    websocket_max_message_bytes: int
-    websocket_ping_seconds: float
-    websocket_first_sign_seconds: float
-    websocket_deflate: bool
+    settings: Settings
     breaks_off: bool = False
 
 
@@ -231,7 +217,7 @@ class AsgiExchange(Exchange):
         try:
             for start in range(0, len(rest), _WRITE_PIECE_BYTES):
                 piece = rest[start : start + _WRITE_PIECE_BYTES]
-                deadline = monotonic() + context.write_timeout_seconds
+                deadline = monotonic() + context.settings.write_timeout_seconds
                 while (sent := self._send_some(piece)) < len(piece):
                     piece, left = piece[sent:], left - sent
                     seconds = max(0.0, deadline - monotonic())

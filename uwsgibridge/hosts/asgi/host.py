@@ -53,14 +53,7 @@ class AsgiHost:
             streams=OpenStreams(),
             release=self._release,
             lose=self._lose,
-            body_timeout_seconds=settings.body_timeout_seconds,
-            write_timeout_seconds=settings.write_timeout_seconds,
-            gone_client_send_seconds=settings.gone_client_send_seconds,
-            request_timeout_seconds=settings.request_timeout_seconds,
-            websocket_max_message_bytes=settings.websocket_max_message_bytes,
-            websocket_ping_seconds=settings.websocket_ping_seconds,
-            websocket_first_sign_seconds=settings.websocket_first_sign_seconds,
-            websocket_deflate=settings.websocket_deflate,
+            settings=settings,
         )
         self._websockets: dict[Connection, WebSocketExchange] = {}
         self.lost: set[Connection] = set()

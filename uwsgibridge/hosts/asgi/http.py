@@ -62,8 +62,8 @@ class HttpExchange(AsgiExchange):
         super().__init__(context, connection)
         self._response = Response(connection.request.method)
         self._started_at = monotonic()
-        if context.request_timeout_seconds:
-            self._set_deadline(context.request_timeout_seconds)
+        if context.settings.request_timeout_seconds:
+            self._set_deadline(context.settings.request_timeout_seconds)
 
     async def receive(self) -> Message:
         """Give the next piece of the body, then wait for the client to leave."""
@@ -166,7 +166,7 @@ class HttpExchange(AsgiExchange):
     async def _send_to_nobody(self, message: Message) -> None:
         if self._unheard is None:
             context = self._context
-            self._unheard = Unheard(context.loop, context.gone_client_send_seconds)
+            self._unheard = Unheard(context.loop, context.settings.gone_client_send_seconds)
         if kind_of(message) in _BODY_MESSAGES and not message.get("more_body", False):
             self._end(complete=False)  # what comes now is work after the answer
         await self._unheard.take(self._cancel)
@@ -260,7 +260,7 @@ class HttpExchange(AsgiExchange):
             try:
                 return self.connection.send_file(descriptor, offset, min(left, _FILE_PIECE_BYTES))
             except BlockingIOError:
-                seconds = context.write_timeout_seconds
+                seconds = context.settings.write_timeout_seconds
                 if not await context.loop.wait_writable(self.connection, seconds):
                     context.reporter.reader_stalled(self.request)
                     self._leave()
@@ -354,7 +354,7 @@ class HttpExchange(AsgiExchange):
     def _left_seconds(self) -> float:
         """How long the application may still take; the time is not counted in which the client sends."""
         used_seconds = monotonic() - self._started_at - self._body_wait_seconds
-        return self._context.request_timeout_seconds - used_seconds
+        return self._context.settings.request_timeout_seconds - used_seconds
 
     def _time_out(self) -> None:
         """End the exchange at its deadline, and then the task, which may hold on."""
@@ -376,7 +376,7 @@ class HttpExchange(AsgiExchange):
             self._give_up()
         self._context.reporter.request_overdue(
             self.request,
-            seconds=self._context.request_timeout_seconds - left_seconds,
+            seconds=self._context.settings.request_timeout_seconds - left_seconds,
             thread="event loop",
             stack=stack,
             outcome=self._outcome(was_gone=was_gone),
@@ -418,14 +418,14 @@ class HttpExchange(AsgiExchange):
         self._body_wait = context.loop.event()
         began_at = monotonic()
         try:
-            seconds = context.body_timeout_seconds
+            seconds = context.settings.body_timeout_seconds
             if not await context.loop.wait_readable(self.connection, seconds):
                 self._stall()
         finally:
             self._body_wait.set()
             self._body_wait = None
             self._body_wait_seconds += monotonic() - began_at
-            if context.request_timeout_seconds and self._timer is None and not self._ended:
+            if context.settings.request_timeout_seconds and self._timer is None and not self._ended:
                 self._set_deadline(max(0.0, self._left_seconds))
 
     async def _wait_for_hangup(self) -> None:

@@ -107,8 +107,8 @@ class WebSocketExchange(AsgiExchange):
         super().__init__(context, connection)
         self._websocket = WebSocket(
             self.request,
-            max_message_bytes=context.websocket_max_message_bytes,
-            deflate=context.websocket_deflate,
+            max_message_bytes=context.settings.websocket_max_message_bytes,
+            deflate=context.settings.websocket_deflate,
         )
         self._is_heard = self._websocket.is_frontend_known
         self._denial = Response("GET")
@@ -377,7 +377,9 @@ class WebSocketExchange(AsgiExchange):
 
     async def _wait_writable(self) -> bool:
         context = self._context
-        if await context.loop.wait_writable(self.connection, context.write_timeout_seconds):
+        if await context.loop.wait_writable(
+            self.connection, context.settings.write_timeout_seconds
+        ):
             # What the kernel takes at once says nothing of who reads it; that it takes more does.
             self._is_moving = True
             return True
@@ -388,9 +390,9 @@ class WebSocketExchange(AsgiExchange):
     def _schedule_ping(self) -> None:
         """Have a ping sent; before the first sign of life soon enough that an answer may come."""
         context = self._context
-        seconds = context.websocket_ping_seconds
-        if not self._is_heard and context.websocket_first_sign_seconds:
-            soon = context.websocket_first_sign_seconds / 2
+        seconds = context.settings.websocket_ping_seconds
+        if not self._is_heard and context.settings.websocket_first_sign_seconds:
+            soon = context.settings.websocket_first_sign_seconds / 2
             seconds = min(seconds, soon) if seconds else soon
         if seconds:
             self._ping_timer = context.loop.call_later(seconds, self._ping)
@@ -398,7 +400,7 @@ class WebSocketExchange(AsgiExchange):
     def _ping(self) -> None:
         if self._state is not _State.OPEN:
             return
-        if self._is_heard and not self._context.websocket_ping_seconds:
+        if self._is_heard and not self._context.settings.websocket_ping_seconds:
             return  # it was the first sign of life alone that was waited for
         if self._pong_due and not self._is_suspended and not self._is_moving:
             # A whole interval without an answer, or anything else, either way: nobody is there.

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from _typeshed import OptExcInfo
     from _typeshed.wsgi import WSGIApplication
 
+    from uwsgibridge.config.settings import Settings
+
 _SERVER_SOFTWARE: Final = f"uwsgibridge/{__version__}"
 
 # The time to accept a piece is bounded, so the piece must be.
@@ -72,9 +74,7 @@ class ExchangeContext:
         offload: leaves files to Nginx; None where no directory is mapped.
         streams: which answers are to end as the server stops.
         release: called when a request is over.
-        body_timeout_seconds: how long the next piece of a body may take to arrive.
-        write_timeout_seconds: how long the next piece of an answer may take to be accepted.
-        request_timeout_seconds: after how long a request is given up under its thread; 0 is never.
+        settings: the deadlines.
         logs_access: whether there is an access log.
         end_lock: decides who ends a connection: its thread, or who gives the request up.
     """
@@ -87,9 +87,7 @@ class ExchangeContext:
     offload: Offload | None
     streams: OpenStreams
     release: Callable[[Connection], None]
-    body_timeout_seconds: float
-    write_timeout_seconds: float
-    request_timeout_seconds: float
+    settings: Settings
     logs_access: bool
     end_lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -349,7 +347,7 @@ class WsgiExchange(Exchange):
         self._write(response.finish())
 
     def _send_piece(self, file: OpenFile, offset: int, size_bytes: int) -> int:
-        deadline = monotonic() + self._context.write_timeout_seconds
+        deadline = monotonic() + self._context.settings.write_timeout_seconds
         while True:
             try:
                 return self.connection.send_file(file.descriptor, offset, size_bytes)
@@ -394,7 +392,7 @@ class WsgiExchange(Exchange):
         try:
             for start in range(0, len(rest), _WRITE_PIECE_BYTES):
                 piece = rest[start : start + _WRITE_PIECE_BYTES]
-                deadline = monotonic() + self._context.write_timeout_seconds
+                deadline = monotonic() + self._context.settings.write_timeout_seconds
                 while piece:
                     try:
                         sent = self.connection.send(piece)
@@ -422,7 +420,7 @@ class WsgiExchange(Exchange):
     def _wait_for_body(self) -> bool:
         began = self.body_wait_began = monotonic()
         try:
-            return self._wait(select.POLLIN, began + self._context.body_timeout_seconds)
+            return self._wait(select.POLLIN, began + self._context.settings.body_timeout_seconds)
         finally:
             self._body_wait_seconds += monotonic() - began
             self.body_wait_began = None
@@ -431,7 +429,7 @@ class WsgiExchange(Exchange):
         """Block this thread until the connection is ready; False when the deadline has passed."""
         poll = select.poll()
         poll.register(self.connection.fileno(), event)
-        limit = self._context.request_timeout_seconds
+        limit = self._context.settings.request_timeout_seconds
         while True:
             now = monotonic()
             seconds = max(0.0, deadline - now)

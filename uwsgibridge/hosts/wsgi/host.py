@@ -89,9 +89,7 @@ class WsgiHost:
             offload=context.offload,
             streams=OpenStreams(),
             release=self._release,
-            body_timeout_seconds=settings.body_timeout_seconds,
-            write_timeout_seconds=settings.write_timeout_seconds,
-            request_timeout_seconds=settings.request_timeout_seconds,
+            settings=settings,
             logs_access=reporter.logs_access,
         )
         self._flights = context.flights
@@ -141,7 +139,7 @@ class WsgiHost:
         """
         for number in range(1, self._threads + 1):
             self._start_thread(f"wsgi-{number}")
-        if self._context.request_timeout_seconds:
+        if self._context.settings.request_timeout_seconds:
             nursery.start_soon(self._watch_deadlines, nursery)
 
     def drain(self) -> None:
@@ -269,7 +267,7 @@ class WsgiHost:
             interruption.leave()
 
     async def _watch_deadlines(self, nursery: trio.Nursery) -> None:
-        limit = self._context.request_timeout_seconds
+        limit = self._context.settings.request_timeout_seconds
         while True:
             now = monotonic()
             running = list(self._running.items())

@@ -244,7 +244,7 @@ class WsgiWebSocket(WsgiExchange):
         environ = self._environ()
         context = self._context
         environ[SOCKET_KEY] = self._socket = TunnelSocket(
-            self.connection, context.write_timeout_seconds, self._begin_tunnel
+            self.connection, context.settings.write_timeout_seconds, self._begin_tunnel
         )
         try:
             iterable = context.app(environ, self.start_response)
