@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 
 from uwsgibridge.protocol import answers
 from uwsgibridge.protocol.errors import IncompleteBody, InvalidResponse, ProtocolError
-from uwsgibridge.protocol.response import Buffer, Response, parse_status, status_line
+from uwsgibridge.protocol.response import Buffer, Response
+from uwsgibridge.protocol.status import parse_status, status_line
 
 Headers: TypeAlias = list[tuple[bytes, bytes]]
 

@@ -7,19 +7,14 @@ import gc
 import tracemalloc
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from http import HTTPStatus
 from typing import Any
 
 import pytest
 
 from uwsgibridge.protocol import response as response_module
 from uwsgibridge.protocol.errors import IncompleteBody, InvalidResponse
-from uwsgibridge.protocol.response import (
-    Response,
-    encode_lines,
-    parse_status,
-    status_line,
-)
+from uwsgibridge.protocol.response import Response, encode_lines
+from uwsgibridge.protocol.status import status_line
 
 Headers = Iterable[tuple[bytes, bytes]]
 
@@ -792,131 +787,6 @@ class TestHeadOfUnknownLength:
 
     def test_not_for_other_methods(self) -> None:
         assert self.UNKNOWN not in b"".join(started([PLAIN]).send(b""))
-
-
-class TestParseStatus:
-    @pytest.mark.parametrize(
-        ("text", "code", "line"),
-        [
-            ("200 OK", 200, b"200 OK"),
-            ("404 Not Found", 404, b"404 Not Found"),
-            ("200", 200, b"200 "),
-            ("200 ", 200, b"200 "),
-            ("299 Mine\tand yours", 299, b"299 Mine\tand yours"),
-            ("999 \xe9", 999, b"999 \xe9"),
-            ("100 Continue", 100, b"100 Continue"),
-        ],
-    )
-    def test_good_ones(self, text, code, line) -> None:
-        assert parse_status(text) == (code, line)
-        assert parse_status(text) == (code, line)  # remembered, and the same
-
-    @pytest.mark.parametrize(
-        "text",
-        [
-            "",
-            "OK",
-            "20",
-            "2000",
-            "200OK",
-            "200\tOK",
-            " 200 OK",
-            "099 Low",
-            "000 Zero",
-            "+20 OK",
-            "-20 OK",
-            "２00 OK",  # noqa: RUF001 - a digit, but not one of HTTP's
-            "200 OK\r\nX: y",
-            "200 OK\n",
-            "200\n",
-            "200 \0",
-            "200 \x7f",
-            "200 €",
-        ],
-    )
-    def test_bad_ones(self, text) -> None:
-        with pytest.raises(InvalidResponse) as caught:
-            parse_status(text)
-        assert repr(text) in str(caught.value)
-        with pytest.raises(InvalidResponse):
-            parse_status(text)
-
-    @pytest.mark.parametrize("value", [200, b"200 OK", None, 200.0, ["200 OK"], HTTPStatus.OK])
-    def test_what_is_not_text(self, value: Any) -> None:
-        with pytest.raises(InvalidResponse, match="must be a str such as '200 OK'"):
-            parse_status(value)
-
-    def test_the_verdict_does_not_depend_on_what_came_before(self) -> None:
-        class Text(str):
-            __slots__ = ()
-
-        def verdict(text: str) -> object:
-            try:
-                return parse_status(text)
-            except InvalidResponse:
-                return InvalidResponse
-
-        before = verdict(Text("233 Asked Before"))
-        parse_status("233 Asked Before")
-        assert verdict(Text("233 Asked Before")) == before
-
-    def test_many_different_ones_are_not_all_kept(self) -> None:
-        def parse_many(start: int) -> None:
-            for number in range(start, start + 2000):
-                text = f"200 {number}"
-                assert parse_status(text) == (200, text.encode())
-
-        parse_many(0)
-        parse_many(0)
-        with remembers_less_than(20_000):
-            parse_many(2000)
-
-    def test_long_ones_are_not_kept(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(response_module, "_statuses", {})
-
-        def parse_many(start: int) -> None:
-            for number in range(start, start + 100):
-                text = f"200 {number}" + "x" * 20_000
-                assert parse_status(text) == (200, text.encode())
-
-        parse_many(0)
-        with remembers_less_than(20_000):
-            parse_many(100)
-
-
-class TestStatusLine:
-    @pytest.mark.parametrize(
-        ("status", "line"),
-        [
-            (200, b"200 OK"),
-            (HTTPStatus.NOT_FOUND, b"404 Not Found"),
-            (431, b"431 Request Header Fields Too Large"),
-            (100, b"100 Continue"),
-            (299, b"299 "),
-            (999, b"999 "),
-        ],
-    )
-    def test_good_ones(self, status, line) -> None:
-        assert status_line(status) == line
-        assert status_line(status) == line
-
-    @pytest.mark.parametrize("status", [0, 99, 1000, -200, True, "200", None, 2.5, [200]])
-    def test_bad_ones(self, status: Any) -> None:
-        with pytest.raises(InvalidResponse, match="the status must be an integer"):
-            status_line(status)
-
-    def test_the_verdict_does_not_depend_on_what_came_before(self) -> None:
-        number: Any = 234.0
-
-        def verdict() -> object:
-            try:
-                return status_line(number)
-            except InvalidResponse:
-                return InvalidResponse
-
-        before = verdict()
-        status_line(234)
-        assert verdict() == before
 
 
 class TestEncodeLines:

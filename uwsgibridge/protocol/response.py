@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from http import HTTPStatus
 from typing import Final, TypeAlias
 
 from uwsgibridge.protocol.errors import IncompleteBody, InvalidResponse
@@ -28,13 +27,12 @@ from uwsgibridge.protocol.errors import IncompleteBody, InvalidResponse
 # Up to here a copy is cheaper than a second system call.
 _JOIN_BYTES: Final = 65_536
 
-# Names and statuses may come from clients, by way of an application: neither their number nor their bytes
+# Names may come from clients, by way of an application: neither their number nor their bytes
 # may grow with what is asked.
 _MAX_REMEMBERED: Final = 1024
 _MAX_REMEMBERED_BYTES: Final = 64
 
 _TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_STATUS: Final = re.compile(r"[1-9][0-9]{2}(?: [^\x00-\x08\x0a-\x1f\x7f]*)?")
 
 # Those that a header's value must not have: all but the tab (RFC 9110, section 5.5).
 _CONTROLS: Final = bytes([*range(0x09), *range(0x0A, 0x20), 0x7F])
@@ -93,8 +91,6 @@ _STREAM_SUFFIXES: Final = (b"+json-seq", b"+jsonl", b"+ndjson")  # RFC 8091, and
 
 _kinds: dict[bytes, int] = {}
 _stream_kinds: dict[bytes, int] = {}
-_statuses: dict[str, tuple[int, bytes]] = {}
-_status_lines: dict[int, bytes] = {}
 
 Buffer: TypeAlias = bytes | memoryview
 
@@ -133,7 +129,7 @@ class Response:
 
         Args:
             status: the code, 200 to 999.
-            line: the same with its reason, as `parse_status` and `status_line` give it.
+            line: the same with its reason, as `protocol.status` gives it.
             headers: names and values; validated here.
 
         Raises:
@@ -353,56 +349,6 @@ class Response:
     def head_bytes(self) -> int:
         """Bytes of the head, as far as it is known."""
         return len(self._head)
-
-
-def parse_status(text: str) -> tuple[int, bytes]:
-    """Check a WSGI status string (PEP 3333, "The start_response() Callable").
-
-    Returns:
-        The code, and the string as bytes with at least a space after the code.
-
-    Raises:
-        InvalidResponse: it is not ``NNN Reason``.
-    """
-    if type(text) is not str:
-        raise InvalidResponse(f"the status must be a str such as '200 OK', not {text!r}")
-    known = _statuses.get(text)
-    if known is not None:
-        return known
-    if not _STATUS.fullmatch(text):
-        raise InvalidResponse(f"the status {text!r} is not of the form '200 OK'")
-    try:
-        line = (text if len(text) > 3 else text + " ").encode("latin-1")
-    except UnicodeEncodeError:
-        raise InvalidResponse(f"the status {text!r} has characters beyond latin-1") from None
-    known = (int(text[:3]), line)
-    if len(text) <= _MAX_REMEMBERED_BYTES and len(_statuses) < _MAX_REMEMBERED:
-        _statuses[text] = known
-    return known
-
-
-def status_line(status: int) -> bytes:
-    """Give the code with its standard reason, or an empty one.
-
-    Raises:
-        InvalidResponse: it is not an integer from 100 to 999.
-    """
-    if type(status) is not int:
-        # HTTPStatus is an int as well; a float that equals one is a mistake.
-        if not isinstance(status, int):
-            raise InvalidResponse(f"the status must be an integer, not {status!r}")
-        status = int(status)
-    line = _status_lines.get(status)
-    if line is not None:
-        return line
-    if not 100 <= status <= 999:
-        raise InvalidResponse(f"the status must be an integer from 100 to 999, not {status!r}")
-    try:
-        reason = HTTPStatus(status).phrase
-    except ValueError:
-        reason = ""
-    line = _status_lines[status] = b"%d %b" % (status, reason.encode("ascii"))
-    return line
 
 
 def encode_lines(line: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes:

@@ -22,7 +22,8 @@ from uwsgibridge.loop.interface import Event, Task
 from uwsgibridge.protocol import answers
 from uwsgibridge.protocol.answers import AnswerMaker
 from uwsgibridge.protocol.errors import IncompleteBody, InvalidResponse
-from uwsgibridge.protocol.response import Response, status_line
+from uwsgibridge.protocol.response import Response
+from uwsgibridge.protocol.status import status_line
 from uwsgibridge.telemetry.stacks import await_stack
 
 # Of a file: sent together with the head, and at once after that.

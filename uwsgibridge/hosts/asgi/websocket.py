@@ -22,7 +22,8 @@ from uwsgibridge.loop.interface import Event, Task, Watch
 from uwsgibridge.protocol import answers
 from uwsgibridge.protocol.answers import AnswerMaker
 from uwsgibridge.protocol.errors import InvalidResponse
-from uwsgibridge.protocol.response import Response, status_line
+from uwsgibridge.protocol.response import Response
+from uwsgibridge.protocol.status import status_line
 from uwsgibridge.protocol.websocket import (
     CLOSE_ABNORMAL,
     CLOSE_INTERNAL_ERROR,

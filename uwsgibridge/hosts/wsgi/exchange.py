@@ -26,7 +26,8 @@ from uwsgibridge.hosts.wsgi.interruption import Interruption
 from uwsgibridge.protocol import answers
 from uwsgibridge.protocol.answers import AnswerMaker, OwnAnswer
 from uwsgibridge.protocol.errors import InvalidResponse
-from uwsgibridge.protocol.response import Buffer, Response, parse_status
+from uwsgibridge.protocol.response import Buffer, Response
+from uwsgibridge.protocol.status import parse_status
 from uwsgibridge.protocol.websocket import HandshakeRefused, wants_websocket
 from uwsgibridge.telemetry.causes import comes_from
 from uwsgibridge.telemetry.reporting import Reporter

@@ -1,0 +1,69 @@
+"""The status of an answer: what an application says, checked, as the bytes behind the version."""
+
+from __future__ import annotations
+
+import re
+from http import HTTPStatus
+from typing import Final
+
+from uwsgibridge.protocol.errors import InvalidResponse
+
+# A status may come from clients, by way of an application: neither how many are remembered nor their bytes
+# may grow with what is asked.
+_MAX_REMEMBERED: Final = 1024
+_MAX_REMEMBERED_BYTES: Final = 64
+
+_STATUS: Final = re.compile(r"[1-9][0-9]{2}(?: [^\x00-\x08\x0a-\x1f\x7f]*)?")
+
+_statuses: dict[str, tuple[int, bytes]] = {}
+_status_lines: dict[int, bytes] = {}
+
+
+def parse_status(text: str) -> tuple[int, bytes]:
+    """Check a WSGI status string (PEP 3333, "The start_response() Callable").
+
+    Returns:
+        The code, and the string as bytes with at least a space after the code.
+
+    Raises:
+        InvalidResponse: it is not ``NNN Reason``.
+    """
+    if type(text) is not str:
+        raise InvalidResponse(f"the status must be a str such as '200 OK', not {text!r}")
+    known = _statuses.get(text)
+    if known is not None:
+        return known
+    if not _STATUS.fullmatch(text):
+        raise InvalidResponse(f"the status {text!r} is not of the form '200 OK'")
+    try:
+        line = (text if len(text) > 3 else text + " ").encode("latin-1")
+    except UnicodeEncodeError:
+        raise InvalidResponse(f"the status {text!r} has characters beyond latin-1") from None
+    known = (int(text[:3]), line)
+    if len(text) <= _MAX_REMEMBERED_BYTES and len(_statuses) < _MAX_REMEMBERED:
+        _statuses[text] = known
+    return known
+
+
+def status_line(status: int) -> bytes:
+    """Give the code with its standard reason, or an empty one.
+
+    Raises:
+        InvalidResponse: it is not an integer from 100 to 999.
+    """
+    if type(status) is not int:
+        # HTTPStatus is an int as well; a float that equals one is a mistake.
+        if not isinstance(status, int):
+            raise InvalidResponse(f"the status must be an integer, not {status!r}")
+        status = int(status)
+    line = _status_lines.get(status)
+    if line is not None:
+        return line
+    if not 100 <= status <= 999:
+        raise InvalidResponse(f"the status must be an integer from 100 to 999, not {status!r}")
+    try:
+        reason = HTTPStatus(status).phrase
+    except ValueError:
+        reason = ""
+    line = _status_lines[status] = b"%d %b" % (status, reason.encode("ascii"))
+    return line
