@@ -59,7 +59,8 @@ _SPOOLED_BODY_BYTES: Final = 1024 * 1024
 _SILENCE_SECONDS: Final = 1.0
 # A uwsgi server answers a ping in some milliseconds, and an HTTP server the end of a line.
 _PROBE_SECONDS: Final = 0.5
-# The second one is what an HTTP server says to a line that names no version (HTTP/0.9): a page alone.
+# ``<`` begins the page that an HTTP server sends, without a head, to a line that names no version
+# (HTTP/0.9).
 _BEGINNINGS_OF_HTTP: Final = (b"HTTP", b"<")
 
 

@@ -78,7 +78,7 @@ def kept_from_copies(owned: Owned) -> Iterator[None]:
 
 
 def _hold_signals() -> None:
-    """Have a signal wait until the child takes it in its own way: a Pool ends its workers very soon."""
+    """Block signals around a fork, until the child has its own handlers: a Pool may end its workers right after it."""
     if _owners:
         _mask.before = signal.pthread_sigmask(signal.SIG_BLOCK, SERVER_SIGNALS)
 

@@ -17,8 +17,8 @@ from uwsgibridge.config.settings import Settings
 from uwsgibridge.errors import ApplicationError, SettingsError
 from uwsgibridge.telemetry.stacks import own_traceback
 
-# A library, whom to ask what it has replaced of the standard library, what the server needs of that,
-# and how to have the rest replaced.
+# For each library: the module and the function that say what it has replaced in the standard library, the
+# modules that the server needs as they are, and the call that replaces the others.
 _PATCHES: Final = (
     (
         "gevent",

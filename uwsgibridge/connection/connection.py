@@ -74,7 +74,7 @@ class Connection:
         input_stalled: whether the owner's wait for the body came to its deadline.
         slot: where the packet stays for the report of a crash, if it is recorded.
         task: what serves the request, where an event loop holds its tasks only weakly.
-        closing_task: likewise what discards the rest of the input.
+        closing_task: the task that discards the rest of the input; kept for the same reason.
     """
 
     request: Request
@@ -275,7 +275,8 @@ class Connection:
             open, and is to be handed to the listener, which discards the rest within a bound.
         """
         if self._held:
-            with contextlib.suppress(BlockingIOError):  # taken by the thread that it was taken from
+            # The thread that lost the connection may have read it.
+            with contextlib.suppress(BlockingIOError):
                 self._take(self._held)
             self._held = 0
         if self.body_unseen:

@@ -80,7 +80,7 @@ def removing_files_unless_started(
 
 
 def _do_nothing() -> None:
-    """Stand for the word where nobody waits for it."""
+    """Do nothing: the callback where no helper process waits."""
 
 
 def _is_in_a_place_of_roots(listening: ListeningSocket) -> bool:
@@ -102,7 +102,7 @@ def _wait_for(helper: int) -> None:
 
 
 def _stand_by(heard: int, of_starter: int, files: Sequence[ListeningSocket]) -> NoReturn:
-    """Be the process that stays root; what it is told decides only whether the files go."""
+    """Be the helper process that stays root: wait for the start's outcome, and remove the files if it has failed."""
     try:
         for number in _IGNORED:  # what is sent to all is for the one that starts
             signal.signal(number, signal.SIG_IGN)
@@ -115,7 +115,7 @@ def _stand_by(heard: int, of_starter: int, files: Sequence[ListeningSocket]) -> 
 
 
 def _is_failed(heard: int, of_starter: int) -> bool:
-    """Wait for the word, or for the end of the process that owes it."""
+    """Wait for the outcome of the start, or for the end of the starting process; True if the start has failed."""
     awaited = [heard, of_starter]
     while True:
         ready, _, _ = select.select(awaited, [], [])

@@ -5,8 +5,8 @@ until it is accepted; what waits there as the last descriptor is closed is reset
 was reset with 502, where it would have taken another server for one that was refused. So new connections
 are refused first, and then those that are there are accepted.
 
-Everything here acts on the socket, whoever else has a descriptor of it: only who may refuse for all of
-them calls it.
+Everything here acts on the socket itself, and so on all processes that have a descriptor of it. Only a
+process that may refuse for all of them calls it.
 """
 
 from __future__ import annotations

@@ -122,7 +122,7 @@ def _is_ours_alone(directory: Path) -> bool:
 
 
 def _objection(directory: Path) -> str:
-    """Say why a directory is not used; nothing of one that can be."""
+    """Say why a directory is not used; empty for one that can be used."""
     try:
         found = directory.lstat()
     except FileNotFoundError:

@@ -22,7 +22,7 @@ import time
 # To Nginx: let running requests end; close connections.
 _ASKING = (signal.SIGQUIT, signal.SIGTERM)
 
-# What closing may take where running requests have no time to end.
+# How long closing may take where running requests get no time to end.
 CLOSING_SECONDS = 2.0
 
 

@@ -147,7 +147,8 @@ class PrivateNginx:
             _check(binary, configuration)
             self._guard = self._spawn(binary, configuration, (public.fileno(), ready.fileno()))
             undo.callback(self._stop_guard, self._guard)
-            # From here on they live and die with Nginx: a connection to a dead one fails at once.
+            # From here on only Nginx has the sockets: when it has ended, a connection to them is refused at
+            # once.
             public.close()
             ready.close()
             self._wait_until_ready(ready_path)

@@ -18,7 +18,8 @@ class Admission(Generic[T]):
 
     Args:
         limit: how many may be in flight.
-        resume_at: at how many the listener goes on; the gap makes one wake-up serve several.
+        resume_at: at how many in flight a paused listener accepts again; below `limit`, so that one wake-up
+            makes room for several.
         wake: called, from any thread, when a level that was asked for is reached.
     """
 

@@ -23,7 +23,7 @@ class Host(Protocol):
 
     @property
     def lost(self) -> Collection[Connection]:
-        """What was given up, and goes on all the same: it holds no place, and nobody waits for it."""
+        """Requests that were given up and whose thread or task still runs: not in flight, and no stop waits for them."""
 
     @property
     def capacity(self) -> int:
@@ -54,7 +54,7 @@ class Host(Protocol):
         """
 
     def drain(self) -> None:
-        """Have what does not end by itself begin to end; nothing new comes any more."""
+        """Begin to end what would not end by itself, such as WebSockets; requests accepted before may still be submitted."""
 
     def end_streams(self, ending: Ending) -> None:
         """Have streams end by themselves, those that begin later as well."""

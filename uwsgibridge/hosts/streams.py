@@ -25,7 +25,7 @@ class Stream(Protocol):
     """An open stream that can be told."""
 
     def end_if_meant(self) -> None:
-        """Tell the application, if it is one of those that are to end."""
+        """Tell the application that its stream is to end, if `OpenStreams.ending` covers it."""
 
 
 class OpenStreams:
@@ -41,7 +41,7 @@ class OpenStreams:
         self._open: set[Stream] = set()
 
     def add(self, stream: Stream) -> None:
-        """Take note of a stream; it is told when that is due."""
+        """Register a stream, so that `end` can tell it."""
         self._open.add(stream)
 
     def remove(self, stream: Stream) -> None:
@@ -49,14 +49,14 @@ class OpenStreams:
         self._open.discard(stream)
 
     def end(self, ending: Ending) -> None:
-        """Have those end that are meant, and from now on those that begin."""
+        """End the open streams that `ending` covers, and those that begin from now on."""
         if self.ending is not Ending.ALL:  # where both are due at once, either may come first
             self.ending = ending
         for stream in list(self._open):
             stream.end_if_meant()
 
     def means(self, response: Response) -> bool:
-        """Whether an answer is to end."""
+        """Whether `ending` covers an answer, so that it is to end."""
         match self.ending:
             case Ending.NONE:
                 return False

@@ -1,4 +1,4 @@
-"""How a worker does, as it tells its supervisor."""
+"""The figures that a worker reports to its supervisor."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ class Figures:
     """A worker at one moment.
 
     Attributes:
-        requests: that have arrived since its start.
-        in_flight: that it holds now.
-        capacity: that it can run at once.
-        websockets: of those that it holds now.
-        queue_seconds: how long the one has waited that waits the longest for a place to run.
+        requests: how many have arrived since the worker's start.
+        in_flight: how many requests the worker holds now.
+        capacity: how many requests it can run at once.
+        websockets: how many of the requests in flight are WebSockets.
+        queue_seconds: how long the oldest request that is not running has waited.
     """
 
     requests: int = 0

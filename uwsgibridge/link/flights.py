@@ -36,7 +36,7 @@ _STARTS: Final = range(0, SLOTS * SLOT_BYTES, SLOT_BYTES)
 _FREE: Final = 255
 _AWAITED: Final = 254
 
-# What a worker has refused is not recorded.
+# No limit: a packet that the worker has refused is not in a slot.
 _ANY_NUMBER: Final = PacketLimits(max_vars=MAX_VARS_BYTES)
 
 # Behind the slots: how many connections have sent no whole packet yet.

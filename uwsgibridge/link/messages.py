@@ -23,7 +23,8 @@ MAX_BYTES: Final = 65_536
 STOP: Final = b"stop"
 CLOSE: Final = b"close"
 
-# To a worker; the last two before a SIGTERM: all workers end for good, or this one does.
+# To a worker. LAST and DRAIN come before a SIGTERM: LAST says that all workers end for good, DRAIN that
+# this one ends.
 PING: Final = b"ping"
 STACKS: Final = b"stacks"
 LAST: Final = b"last"
@@ -124,8 +125,9 @@ class Leave:
 
     Attributes:
         descriptors: of the sockets, as ``fd://`` addresses have them.
-        begins: for a worker: whether to do it; before that, all are told, since the first one that does it
-            refuses for all.
+        begins: for a worker: False announces it, True has the worker leave the sockets now. All workers get
+            the announcement first, because the first one that leaves refuses new connections for all of
+            them.
     """
 
     descriptors: tuple[int, ...]

@@ -201,7 +201,7 @@ def _pairs(payload: bytes, text: str) -> list[tuple[str, str]]:
 
 
 def _refuse_modifier(buffer: memoryview, *, need_more: bool) -> None:
-    """Raise what fits bytes that start no packet of ours; with `need_more`, only when it is sure."""
+    """Raise the error that fits bytes that are no packet; with `need_more`, only if no further byte can change it."""
     start = buffer[:HEADER_BYTES].tobytes()
     error: ProtocolError
     if _HTTP_METHOD_START.fullmatch(start):

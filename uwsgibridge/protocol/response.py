@@ -118,7 +118,7 @@ class Response:
     _is_head_request = False
     _no_body = False
     _body_is_elsewhere = False
-    _if_unmeasured = b""  # what the head has beside, unless it tells the length of the body
+    _if_unmeasured = b""  # a further header, sent only where the head has no Content-Length
 
     def __init__(self, method: str) -> None:
         if method == "HEAD":
@@ -283,7 +283,7 @@ class Response:
         self._sent += size_bytes
 
     def leave_body_out(self) -> None:
-        """Send no body, whatever the application gives: another takes care of it."""
+        """Send no body, whatever the application gives: Nginx sends the file in its place."""
         self._no_body = self._body_is_elsewhere = True
         self._if_unmeasured = b""
 

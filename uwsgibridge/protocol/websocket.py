@@ -282,7 +282,7 @@ class WebSocket:
         return encode_frame(Opcode.CLOSE, code.to_bytes(2, "big") + short)
 
     def _take_piece(self, piece: Piece) -> Message | None:
-        """Take a part of a message; the message, where it ends with it."""
+        """Add a piece to the message; return the message if it ends with this piece."""
         if piece.starts:
             self._begin_frame(piece)
         ends = piece.ends and piece.fin
@@ -347,7 +347,7 @@ class WebSocket:
         self._inflation = self._utf8 = None
 
     def _end(self) -> None:
-        """Look at nothing more that comes, and hold nothing of what came."""
+        """Ignore all further input, and free what was kept of the input so far."""
         self._stage = _Stage.OVER
         self._forget_message()
         self._reader = FrameReader(may_compress=False)
@@ -406,7 +406,7 @@ def _check_frontend(software: str) -> bool:
 
 
 def _check_handshake(method: str, variables: Mapping[str, str]) -> bytes:
-    """Check what RFC 6455, section 4.2.1, asks of a client; its key."""
+    """Check what RFC 6455, section 4.2.1, asks of a client; return the client's key."""
     connection = _split(variables.get("HTTP_CONNECTION", "").lower())
     if method != "GET":
         raise HandshakeRefused("a WebSocket handshake is a GET request")

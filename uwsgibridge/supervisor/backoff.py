@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-# What a worker lives at the least from when it is ready; below it, something is wrong with all of them.
+# A worker that ends sooner than this after it was ready has had a short life.
 _SHORT_LIFE_SECONDS: Final = 1.0
 
 # So many short lives in a row are chance yet, or an operator's doing.
@@ -64,7 +64,7 @@ class Backoff:
             self._pause_seconds = 0.0
 
     def take_pause(self) -> float:
-        """Give the seconds to wait now; the workers that come then need no further wait."""
+        """Return the seconds to wait now, and clear `reason`; the pause after this one is twice as long."""
         self.reason = ""
         self._pause_seconds = min(
             max(_FIRST_PAUSE_SECONDS, 2 * self._pause_seconds), _MAX_PAUSE_SECONDS

@@ -53,13 +53,14 @@ class Fleet:
         tally: what has happened since the start; counted on through upgrades.
         started_at: `time.monotonic()` then.
         generations: all that have not ended, the oldest first.
-        current: the one whose workers are kept at their number.
-        least, most: the bounds of that number.
-        wanted: the number itself.
-        taken_over: workers of the current generation that those of the next stand in for already.
+        current: the generation that serves; the number of its workers is kept at `wanted`.
+        least, most: the bounds of `wanted`.
+        wanted: how many workers are to run.
+        taken_over: in a reload with `--reload-mode chain`, how many workers of the next generation are
+            ready.
         recycled: the worker that a successor is being brought up for, or that drains beside it.
         follows_load: whether the number of workers is to follow the load.
-        failure: why it does so by itself; empty where it was asked to, or does not.
+        failure: why the supervisor stops although nobody asked it to; empty otherwise.
         phase: what the supervisor is about.
         is_bringing_up: whether a generation comes up, at the start or in a reload.
         due_reload: the reload that was asked for and has not begun.

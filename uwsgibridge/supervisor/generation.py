@@ -37,7 +37,7 @@ from uwsgibridge.system.process_group import signal_group
 from uwsgibridge.system.signals import SERVER_SIGNALS
 from uwsgibridge.telemetry.logs import Logger
 
-# Of the template, after its last worker; and again, after SIGKILL.
+# How long a template may take to end after its last worker, and again after SIGKILL.
 _TEMPLATE_END_SECONDS: Final = 5.0
 
 # For a template to tell with what status a worker has ended, which takes milliseconds.
@@ -46,7 +46,7 @@ _REPORT_SECONDS: Final = 1.0
 # For a template to close its sockets, which takes microseconds.
 _CLOSE_SECONDS: Final = 3.0
 
-# Of the requests that a worker held when it crashed.
+# How many of the requests that a crashed worker held are named in the log.
 _NAMED_FLIGHTS: Final = 10
 
 # With these, a worker has said in words why it can't start.
@@ -79,7 +79,7 @@ class GenerationContext:
         policy: draws the limits of each worker.
         logger: where to say what happens to workers.
         tally: where it is counted.
-        changed: called after each change of the account.
+        changed: called after each change of a worker or of the template.
         nursery: for tasks that listen to workers.
         is_rehearsal: whether workers are to accept nothing.
     """
@@ -120,8 +120,10 @@ class Generation:
         self._is_stopping = False
         self._preloads = False  # the template has the application
         self._has_been_ready = False  # any of its workers
-        self._unreported: set[int] = set()  # workers whose end the template may tell yet, in vain
-        self._left_groups: set[int] = set()  # of workers that ended so: what they had started
+        # ended workers that were removed without a report; a late one is ignored
+        self._unreported: set[int] = set()
+        # process groups of workers that ended without a report, killed in `end`
+        self._left_groups: set[int] = set()
         self._asked_for: deque[WorkerLimits] = deque()
         self._asked_at = monotonic()  # or when the last answer came
         self._wait = wait
@@ -301,7 +303,7 @@ class Generation:
     async def close_sockets(self) -> None:
         """Have the template close the listening sockets, and fork nobody any more.
 
-        It has closed them at the return, or it is being killed.
+        When this returns, the template has closed them, or was sent SIGKILL.
         """
         self._forget_what_is_to_come()
         with contextlib.suppress(OSError):
@@ -509,7 +511,7 @@ class Generation:
             self._note_overdue_exit(worker)
 
     def _note_overdue_exit(self, worker: WorkerProcess) -> None:
-        """Take leave of a worker whose end the template, which goes on, has not told in time."""
+        """Remove a worker that has ended and whose end the template, which still runs, has not reported in time."""
         if self.workers.get(worker.pid) is worker:
             del self.workers[worker.pid]
             self._unreported.add(worker.pid)
@@ -522,7 +524,7 @@ class Generation:
             self._context.changed()
 
     def _note_unreported_exits(self) -> None:
-        """Take leave of workers whose end no template reports, since it has ended itself."""
+        """Remove the workers that have ended after their template did, so that nobody reports their exit status."""
         ended = [it for it in self.workers.values() if it.has_ended] if self.has_ended else []
         for worker in ended:
             self._note_unreported_exit(self.workers.pop(worker.pid))

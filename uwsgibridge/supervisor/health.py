@@ -36,7 +36,7 @@ class HealthChecks:
         fleet: the workers.
         policy: when one is replaced, and when it is killed.
         nursery: for what takes longer than a look.
-        may_reap: whether what ends now is nobody's; else somebody waits for it.
+        may_reap: whether any ended child may be reaped; False while a rehearsal waits for its own.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class HealthChecks:
             worker.ask()
 
     def _patience_seconds(self, worker: WorkerProcess) -> float:
-        """How long it may take to end; one whose loop stands still is not about to shut down."""
+        """How long a worker may take to end. One whose event loop is blocked gets no time for a lifespan shutdown."""
         stands_still = worker.silent_seconds > END_MARGIN_SECONDS
         return self._fleet.end_seconds() if stands_still else self._fleet.end_seconds(worker)
 
@@ -246,7 +246,7 @@ class HealthChecks:
             self._fleet.want(step.workers, step.reason)
 
     def _reap_orphans(self) -> None:
-        """Take leave of processes that others have left to us, as the first process has to."""
+        """Reap orphaned processes, which the kernel makes children of process 1."""
         templates = {it.template_pid for it in self._fleet.generations}
         with contextlib.suppress(ChildProcessError):
             while True:

@@ -62,7 +62,8 @@ class Heritage:
         """Become the program that is installed now, with the arguments of this one.
 
         Args:
-            program: what becomes of the process where that one dies in its start; None ends it then.
+            program: the old program, put back if the new one dies in its start; None: the process ends
+                then.
 
         Raises:
             OSError: it can't be started. Signals wait for who takes them next.
@@ -163,10 +164,10 @@ def check_takeover(settings: Settings) -> None:
 
 
 def hold_signals() -> None:
-    """Have signals wait while nobody takes them: between a supervisor and the next, by exec or not."""
+    """Keep signals pending while no supervisor handles them: between one and the next, with or without an exec."""
 
     def hold(number: int, _frame: object) -> None:
-        # Blocked and raised anew it waits in this thread, and an exec lets it wait on.
+        # A signal that is blocked and raised again stays pending in this thread, also across an exec.
         signal.pthread_sigmask(signal.SIG_BLOCK, {number})
         signal.raise_signal(number)
 

@@ -1,4 +1,4 @@
-"""What a supervisor is about, from its start to its end, and which phase may follow which."""
+"""The phases of a supervisor's life, and which phase may follow which."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Final
 
 
 class Phase(enum.Enum):
-    """Of a supervisor.
+    """A phase of a supervisor's life.
 
     Attributes:
         SERVING: workers are kept at their number, reloads and upgrades may come.
         UPGRADING: the process is being handed on to another program; nothing new is begun.
         STOPPING: all workers drain for good.
-        HURRYING: that is to be over at once.
+        HURRYING: the drain is cut short; running requests are broken off.
     """
 
     SERVING = enum.auto()

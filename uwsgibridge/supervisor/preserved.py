@@ -28,7 +28,7 @@ _TESTS: Final = frozenset({"tests", "_tests", "test", "__pycache__"})
 
 @dataclass(frozen=True, slots=True)
 class PreservedProgram:
-    """What a process becomes itself again from.
+    """What a process needs to become the old program again.
 
     Attributes:
         code: a descriptor of a zip archive with the modules.
@@ -54,7 +54,7 @@ class PreservedProgram:
         )
 
     def close(self) -> None:
-        """Forget the program, as this one ends, unless it runs from there."""
+        """Close the descriptors at a stop, unless this process runs from the preserved modules."""
         guard = current_guard()
         if guard is None or guard.code != self.code:
             for descriptor in self.descriptors:

@@ -29,7 +29,7 @@ REHEARSAL_SECONDS: Final = 30.0
 # For a rehearsal that is broken off to take its template and its worker with it.
 _BREAK_OFF_SECONDS: Final = 1.0
 
-# Of what it has written, the end, where the error stands; a character has up to four bytes.
+# How much is kept of the end of its output, where the error stands; a character has up to four bytes.
 _OUTPUT_CHARACTERS: Final = 2000
 _OUTPUT_BYTES: Final = 4 * _OUTPUT_CHARACTERS
 
@@ -127,7 +127,7 @@ class Part:
 
     @staticmethod
     def from_environment() -> Part:
-        """Take it, so that no process started later has a part in this."""
+        """Read the part from the environment and remove it there, so that no process started later inherits it."""
         os.environ.pop(REHEARSAL_VARIABLE, None)
         told = json.loads(os.environ.pop(_PART_VARIABLE))
         os.set_inheritable(told["word"], False)

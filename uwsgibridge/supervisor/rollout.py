@@ -17,7 +17,7 @@ _BROKEN_TEMPLATE_SECONDS: Final = 10.0
 
 
 class Rollout:
-    """Sees to the generations of a fleet.
+    """Starts, replaces and drains the generations of a fleet.
 
     Args:
         app_name: the application as ``module:attribute``, if any beside the mounts.
@@ -110,7 +110,7 @@ class Rollout:
                 await trio.sleep(_BROKEN_TEMPLATE_SECONDS)
 
     async def leave(self, sockets: Sequence[ListeningSocket]) -> None:
-        """Listen no more at addresses that are not wanted; what waits there is served by those who did."""
+        """Stop listening at addresses that the options no longer name; the old workers serve the connections that wait there."""
         # As at a stop: whoever else has a descriptor closes it before the workers look for the last time.
         ours = [it.socket.fileno() for it in sockets if not it.is_inherited]
         if ours:

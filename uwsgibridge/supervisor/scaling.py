@@ -88,7 +88,7 @@ class ScalingPolicy:
         self._most_in_flight = 0  # of the looks since it is idle
 
     def decide(self, load: Load, now: float) -> Step | None:
-        """Take a look.
+        """Decide by the load at this look.
 
         Args:
             load: as it is now.

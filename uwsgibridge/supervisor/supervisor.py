@@ -262,7 +262,7 @@ class _Supervisor:
         self._commands = ControlCommands(name, self._fleet, self._take_stop)
 
     async def run(self) -> Heritage | None:
-        """Run; a value where the process is to be handed on."""
+        """Run until a stop or an upgrade; return what an upgrade hands on, or None after a stop."""
         with contextlib.ExitStack() as doors:
             return await self._run(doors)
 
@@ -301,7 +301,8 @@ class _Supervisor:
                 await self._rollout.drain(fleet.generations)
             nursery.cancel_scope.cancel()
         if upgrades:
-            if fleet.is_stopping:  # asked for in the last moment: the new program does it
+            if fleet.is_stopping:
+                # A stop was asked for at the last moment: the new program carries it out.
                 signal.raise_signal(signal.SIGTERM)
             return self._bequeath()
         os.close(self._held)
@@ -568,7 +569,7 @@ class _Supervisor:
             return
         if self._fleet.is_bringing_up:
             self._log.info("upgrade comes when the new workers are up")
-            # Half of the new workers are nothing to hand on.
+            # A generation of which only some workers are up is not handed on.
             await self._fleet.wait_for(lambda: not self._fleet.is_bringing_up or self._fleet.ends())
         if self._fleet.ends():
             return

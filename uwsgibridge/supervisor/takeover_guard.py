@@ -23,7 +23,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
-# What this program is told by who starts it, and under what name it is found by the one that it starts.
+# The variable that tells this program what to start, and the module by which the started program finds its
+# guard.
 VARIABLE: Final = "UWSGIBRIDGE_TAKEOVER"
 MODULE: Final = "_uwsgibridge_takeover"
 
@@ -60,12 +61,12 @@ class Guard:
         self._kept = {} if self.reason else _copies()
 
     def watch(self) -> None:
-        """Give the new program its time."""
+        """Start the deadline by which the new program must have taken over."""
         if not self.reason:
             threading.Thread(target=self._wait, name="takeover", daemon=True).start()
 
     def taken_over(self) -> None:
-        """Take note that the new program serves: from now on it stands for itself."""
+        """Record that the new program serves; the old one is not put back any more."""
         with self._lock:
             if self._is_over:
                 return

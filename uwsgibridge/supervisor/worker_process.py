@@ -110,7 +110,7 @@ class WorkerProcess:
 
     @property
     def ready_seconds(self) -> float:
-        """How long it has done so; 0 where it does not."""
+        """How long the worker has accepted requests; 0 where it is not ready."""
         return 0.0 if self._ready_since is None else monotonic() - self._ready_since
 
     @property
@@ -120,7 +120,7 @@ class WorkerProcess:
 
     @property
     def stopping_seconds(self) -> float:
-        """How long ago that was; 0 where it was not."""
+        """How long ago the worker was asked to end; 0 where it was not asked."""
         return 0.0 if self._stopping_since is None else monotonic() - self._stopping_since
 
     @property
@@ -175,7 +175,7 @@ class WorkerProcess:
         return None
 
     async def _watch_process(self, process: int) -> None:
-        """Wait for its end, whoever its parent is and whatever that does."""
+        """Wait until the worker's process has ended, whether or not its template reports it."""
         with contextlib.suppress(trio.ClosedResourceError):
             await trio.lowlevel.wait_readable(process)
             self.has_ended = True
@@ -193,7 +193,7 @@ class WorkerProcess:
             self._take(message)
 
     async def _take_dumps(self) -> None:
-        """Empty the stack pipe, whoever has asked for what comes: a full one would block the worker."""
+        """Read the stack pipe until the worker ends, also when nobody asked for a dump: a full pipe would block the worker."""
         while not (self.has_ended or self._is_closed()):
             with contextlib.suppress(trio.ClosedResourceError):
                 await trio.lowlevel.wait_readable(self._dumps)
@@ -241,7 +241,7 @@ class WorkerProcess:
         self._send(LAST)
 
     def tell_leave(self, descriptors: Sequence[int], *, begins: bool) -> None:
-        """Tell it that nobody accepts on some sockets any more; when all know that, have it begin."""
+        """Tell the worker that nobody accepts on some sockets any more; with `begins`, have it leave them now."""
         self._send(Leave(tuple(descriptors), begins).encode())
 
     def stop(self) -> None:
@@ -296,7 +296,7 @@ class WorkerProcess:
         return self._link.fileno() < 0
 
     def hear_out(self) -> None:
-        """Take what it has said before it ended, and nobody has read yet."""
+        """Read the messages that the worker sent before it ended."""
         with contextlib.suppress(OSError):  # BlockingIOError: that was all
             while True:
                 self._take(WorkerMessage.decode(self._link.recv(MAX_BYTES)))

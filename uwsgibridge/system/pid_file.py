@@ -28,7 +28,7 @@ _DESCRIPTOR_VARIABLE: Final = "UWSGIBRIDGE_PID_FILE_FD"
 # Others may remove and make the file while it is looked at.
 _ATTEMPTS: Final = 20
 
-# What a file system answers that knows no locks; EBADF where it takes a file open for writing (NFS).
+# Errors of a file system without locks; EBADF where a lock needs a file that is open for writing (NFS).
 _NO_LOCKS: Final = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF})
 
 _held: set[int] = set()
@@ -199,7 +199,7 @@ def hand_on() -> dict[str, str]:
 
 
 def keep() -> None:
-    """Take `hand_on` back: there was no exec."""
+    """Undo `hand_on` after an exec that failed."""
     for descriptor in _held:
         os.set_inheritable(descriptor, False)
 

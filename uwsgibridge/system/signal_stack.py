@@ -28,7 +28,7 @@ _kept: list[object] = []
 
 
 def enlarge_signal_stack() -> None:
-    """Give this thread a large one, after `faulthandler.enable`; does nothing where there is none to be had."""
+    """Give this thread a larger signal stack, after `faulthandler.enable`; does nothing where the system has none."""
     if sys.platform != "linux":
         return
     try:

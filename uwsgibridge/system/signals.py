@@ -7,7 +7,7 @@ from typing import Final
 
 
 def disregard(_number: int, _frame: object) -> None:
-    """Do nothing at a signal: programs that the application starts would inherit SIG_IGN."""
+    """Handle a signal by doing nothing; unlike SIG_IGN, programs that the application starts do not inherit this."""
 
 
 SERVER_SIGNALS: Final = frozenset(

@@ -10,9 +10,10 @@ class Counters:
     """Events since the start; each is counted where it happens.
 
     Attributes:
-        requests: requests that arrived whole and were not refused.
+        requests: well-formed requests, those included that no application got (404, 503).
         pings: pings answered.
-        refused: what was refused before an application saw it, by reason.
+        refused: requests that were refused, broken off or over a deadline, by reason; an application may
+            have seen them.
         client_gone: requests whose client went away before the answer's end.
         app_errors: requests in which the application failed.
     """

@@ -65,9 +65,9 @@ class LineBuffer:
         _buffers.add(self)
 
     def begin_process(self) -> None:
-        """Have nothing of the process that this one was forked from: it writes that itself."""
-        # A thread that is not here may hold the other one. Reentrant: signal handlers write as well, maybe
-        # in the middle of a write of the thread that they interrupt.
+        """Begin a forked process with an empty buffer: what was kept is its parent's to write."""
+        # A new lock: the old one may be held by a thread that the fork did not copy. Reentrant: signal
+        # handlers write as well, maybe in the middle of a write of the thread that they interrupt.
         self._lock = threading.RLock()
         self._pushing = False
         self._pending: deque[bytes | memoryview] = deque()
@@ -128,7 +128,7 @@ class LineBuffer:
         """Take note that the outlet's descriptor has become another file."""
         with self._lock:
             self.outlet.look_again()
-            # It waits for the old file, and ends when that is read or closed.
+            # The flusher thread waits for the old file, and ends when that file is read or closed.
             self._flusher = None
             gap = None if self._pushing else self._push()
         self._tell(gap)

@@ -18,7 +18,7 @@ from uwsgibridge.telemetry.outlet import Outlet
 
 _STANDARD_ERROR: Final = 2
 
-# Nothing is written by it, and nothing fails by it but the write.
+# Stands for a descriptor that is closed: a write to it fails, and nothing else does.
 _NOWHERE: Final = -1
 
 

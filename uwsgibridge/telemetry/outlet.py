@@ -64,7 +64,7 @@ class Outlet:
         return _poll(self.descriptor, None if seconds is None else seconds * 1000)
 
     def look_again(self) -> None:
-        """Take note that the descriptor has become another file."""
+        """Choose again how to write: the descriptor leads to another file now."""
         self.close()
         self._send = self._choose()
 

@@ -1,4 +1,4 @@
-"""How requests are told of, above all what goes wrong with them: by events, counters and the access log."""
+"""Reports on requests, above all on what goes wrong: log events, counters and the access log."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _RULES: Final = ("uwsgibridge.hosts.", "uwsgibridge.protocol.")
 
 
 class Reporter:
-    """Tells of requests in each place that they are told in: the log, the counters, the access log.
+    """Reports requests to the log, the counters and the access log.
 
     A host has one, and the listener has one for what no host gets.
 
@@ -117,7 +117,7 @@ class Reporter:
 
         Args:
             request: what was asked.
-            answer: of this class.
+            answer: what was sent, as a method of this class gave it.
             accepted_at: when the connection was accepted, of `time.monotonic()`.
             is_sent: whether somebody was there to take the answer.
         """
@@ -147,7 +147,7 @@ class Reporter:
         )
 
     def lost_request_ended(self, request: Request) -> None:
-        """Say that such a request has ended."""
+        """Say that a request has ended which `request_lost` had reported."""
         self.log.info("request has ended after all", **_about(request))
 
     def ended_after_deadline(self, request: Request, error: BaseException) -> None:
@@ -157,7 +157,7 @@ class Reporter:
     def ended_after_client(self, request: Request, error: BaseException) -> None:
         """Take note of what an application raised after its client had left.
 
-        Because of that it is no news; a failure that shows only then is told in one line.
+        An exception that the client's leaving caused is not logged; any other one is logged in one line.
         """
         self._failed_late("application failed after its client had gone", request, error)
 

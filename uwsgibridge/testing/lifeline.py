@@ -15,7 +15,7 @@ import signal
 
 
 class Lifeline:
-    """A pipe whose writing end dies with this process.
+    """A pipe whose writing end is closed when this process ends.
 
     Owns both ends until they are handed on and closed.
 

@@ -43,7 +43,7 @@ def _is_let_go(thread: threading.Thread, frame: FrameType | None) -> bool:
     if frame is None:
         return False
     if in_executor:
-        # Amid a piece of work, there is a frame of that at least.
+        # While a thread of an executor runs a task, a frame of that task is on top of `_worker`.
         return frame.f_code.co_filename == _EXECUTOR and frame.f_code.co_name == "_worker"
     return _waits_in_anyio(frame)
 

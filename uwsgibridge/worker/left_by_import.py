@@ -41,7 +41,7 @@ def end_now(group: int) -> None:
 
 
 def leave_to_the_template() -> None:
-    """Have a forked worker see to nothing that has been started in the template.
+    """Have a forked worker leave alone what was started in the template.
 
     `multiprocessing` does so in children that it forks itself (``BaseProcess._bootstrap``). Else the worker
     would wait for them at its end, and fail: "can only join a child process". Locks, connections to a

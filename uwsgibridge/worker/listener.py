@@ -45,13 +45,14 @@ _FULL_BATCHES_TO_GROW: Final = 4
 # Out of descriptors or memory: the next try, unless a request that ends makes room before.
 _RETRY_SECONDS: Final = 0.1
 
-# The descriptor is no listening socket: something in this process has closed it, and the number may be another
-# file's by now. Or who shares the socket has refused for all, at a stop.
+# Errors of accept() that say that nothing listens there any more: something in this process has closed the
+# descriptor (its number may be another file's by now), or a process that shares the socket has shut it
+# down, at a stop.
 _LOST_SOCKET: Final = frozenset(
     {errno.EBADF, errno.ENOTSOCK, errno.EINVAL, errno.EOPNOTSUPP, errno.EFAULT}
 )
 
-# Running out of these is what a limit is raised for.
+# For these errors, the log gives the hint to raise the limit on open files.
 _SHORT_OF_DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE})
 
 # These concern one connection, which is gone before it was accepted (accept(2), "Error handling").
@@ -109,7 +110,7 @@ class Listener:
         self._paused = False
         self._is_short = False  # of descriptors or memory, and said so
         self._closed = False
-        self._refuses = False  # it is about to be
+        self._refuses = False  # `refuse_new` was called; `close` comes next
         self._leaving: set[int] = set()  # descriptors
         # Connections whose packet is outstanding, or that were refused and are being closed.
         self._waiting: set[Connection] = set()
@@ -147,8 +148,8 @@ class Listener:
         server; with inherited ones it goes on with those who share them.
 
         Args:
-            is_last: whether nobody does but who ends as well, so that what waits in the backlog would be
-                lost. Nobody listens on the socket any more then, whoever has a descriptor of it.
+            is_last: whether everybody who shares an inherited socket stops, too. Then its backlog is
+                accepted here, and the socket listens no more, whoever has a descriptor of it.
         """
         self._closed = True
         self._forget_replaced()
@@ -161,12 +162,12 @@ class Listener:
         self._leaving |= set(descriptors)
 
     def leaves(self, listening: ListeningSocket) -> bool:
-        """Whether that was said of a socket."""
+        """Whether `note_leaving` has named a socket."""
         address = listening.address
         return isinstance(address, DescriptorAddress) and address.fd in self._leaving
 
     def leave(self) -> None:
-        """Begin to leave those sockets: nothing new is let in, and then what waits there is taken."""
+        """Leave the sockets that `note_leaving` has named: refuse new connections, then accept those in the backlog."""
         self._leave_by((refusing.admit_at_once, refusing.refuse_new))
 
     def _leave_by(self, steps: Sequence[Callable[[ListeningSocket], float]]) -> None:

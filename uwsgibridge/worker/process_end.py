@@ -41,8 +41,8 @@ class ProcessEnd:
     Python waits for threads that are no daemons, and for what libraries have it wait for.
 
     A context manager, around all that the process does and once more around what it serves: an event
-    loop's own end waits for threads as well. As it is first left, all else has what remains of
-    ``settings.graceful_timeout_seconds``, or some seconds.
+    loop's own end waits for threads as well. Once it has been left for the first time, all that remains may
+    take the rest of ``settings.graceful_timeout_seconds``, and 4 seconds at least.
     """
 
     def __init__(self, settings: Settings, logger: Logger) -> None:

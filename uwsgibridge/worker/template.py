@@ -72,8 +72,8 @@ def main(control_descriptor: int) -> int:
         set_title(settings.title, "template")
         raise_oom_score(settings.worker_oom_score)
         _disregard_signals()
-        # A worker has it from its fork until it takes it in its own way: it is asked for its stacks as soon as
-        # it is known, and the default would end it.
+        # A forked worker has this handler until it registers its own: the supervisor may ask for its stacks
+        # as soon as it knows the worker, and the signal's default action would end the worker.
         signal.signal(DUMP_SIGNAL, disregard)
         see_to_the_end()
         reopen_log_at_signal(settings)

@@ -75,7 +75,7 @@ class Companion:
         self._next_look = loop.call_later(_LOOK_SECONDS, look)
 
     def catch_up(self) -> None:
-        """Take in what has been said, as the worker begins to drain."""
+        """Read and answer the supervisor's messages that have arrived, before the worker drains."""
 
     def detach(self) -> None:
         """End, when it has drained."""
@@ -107,7 +107,7 @@ class Worker:
         is_last: whether nobody accepts on its inherited sockets after it.
         leaves_something: whether requests were broken off, and they or their threads go on; final when
             `run` has ended. Python, or an event loop's own end, would wait for them.
-        is_told: whether all is known that a stop goes by, `is_last` above all.
+        is_told: whether it is known what kind of stop this would be, so that `is_last` is final.
     """
 
     def __init__(
@@ -296,7 +296,7 @@ class Worker:
             await self._wait_until(lambda: self.is_told or self._hurry.cancel_called)
 
     def note_told(self, *, is_last: bool) -> None:
-        """Take note of what a stop that comes, or has come, goes by."""
+        """Record what kind of stop the supervisor has announced."""
         self.is_last |= is_last
         self.is_told = True
         self._drained.set()

@@ -58,7 +58,8 @@ class AsgiContext:
         offload: leaves files to Nginx; None where no directory is mapped.
         streams: the answers that go on without a known end.
         release: called when an exchange is over.
-        lose: called where it is not, although its task was cancelled: it holds no place any more.
+        lose: called when a task goes on a second after it was cancelled; its request holds no place any
+            more.
         settings: the deadlines, and what a WebSocket may do.
         breaks_off: whether the worker has come to its end and cancels what runs.
     """

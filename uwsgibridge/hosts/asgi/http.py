@@ -32,7 +32,8 @@ _FILE_PIECE_BYTES: Final = 262_144
 
 _CLOCK_SECONDS: Final = 0.002
 
-# After a stream was told to end, until one that has never asked whether it is to end is cancelled.
+# How long the application of a stream that was told to end has to ask `receive` for the disconnect, before
+# its task is cancelled.
 _LISTEN_SECONDS: Final = 1.0
 
 _BODY_TYPES: Final = (bytes, bytearray, memoryview)
@@ -88,7 +89,7 @@ class HttpExchange(AsgiExchange):
         return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
-        """Take the head or a piece of the body; what nobody hears is dropped, see `Unheard`."""
+        """Accept the head or a piece of the body; after the client has left it is dropped, see `Unheard`."""
         if self._gone:
             await self._send_to_nobody(message)
             return
@@ -225,7 +226,7 @@ class HttpExchange(AsgiExchange):
             self._send_some(data)
 
     def _cancel_deaf(self) -> None:
-        """End a stream whose application does not listen, in the way that frameworks end theirs."""
+        """Cancel the task of a stream whose application has not asked `receive` for the disconnect, as frameworks end theirs."""
         if not (self._ended or self._disconnects or self._disconnected is not None):
             self._cancel()
 
@@ -385,7 +386,7 @@ class HttpExchange(AsgiExchange):
         self._cancel()
 
     def _give_up(self) -> None:
-        """Answer 504, or break the connection, under the hands of the application."""
+        """Answer 504, or break the connection, while the application still runs."""
         # It may be waiting to write: nothing of that is to be left when the descriptor is closed.
         self._context.loop.notify_closing(self.connection)
         self._gone = False

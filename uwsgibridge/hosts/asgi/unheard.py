@@ -1,4 +1,4 @@
-"""How an application comes to its end whose client has left.
+"""How an application is ended after its client has left.
 
 Frameworks wait for ``http.disconnect`` beside their answer, then cancel what they run and do their work
 at the end of a request. For them `send` does nothing any more, as the specification had it before HTTP
@@ -24,12 +24,12 @@ _MESSAGES_IN_A_ROW: Final = 16
 
 
 class Unheard:
-    """What an application sends and nobody hears; made at the first such message.
+    """Drops what an application sends after its client has left; made at the first such message.
 
     Args:
         loop: where the application runs.
-        quiet_seconds: how long it is taken without a word, and after that refused, before the task is
-            cancelled.
+        quiet_seconds: how long messages are dropped silently. For as long again, each one raises; then the
+            task is cancelled.
     """
 
     __slots__ = ("_count", "_loop", "_quiet_seconds", "_since")

@@ -37,12 +37,12 @@ from uwsgibridge.protocol.websocket import Event as WebSocketEvent
 from uwsgibridge.protocol.websocket import Message as WebSocketMessage
 from uwsgibridge.telemetry.causes import is_due_to_disconnect
 
-# What waits for the application before the client has to, with what has come of the next message. One
-# larger message passes.
+# How much may wait for the application before nothing more is read from the client; the bytes include the
+# unfinished next message. A single message may be larger.
 _MAX_QUEUED: Final = 16
 _MAX_QUEUED_BYTES: Final = 1_048_576
 
-# Answers to pings, and what else waits to be sent, before nothing is read that asks for more.
+# How much may wait to be sent, such as answers to pings, before nothing more is read.
 _MAX_OUTBOX_BYTES: Final = 65_536
 
 # After our close frame, for the client's. Then the connection goes without it.
@@ -186,7 +186,7 @@ class WebSocketExchange(AsgiExchange):
             self._close_timer = self._context.loop.call_later(_RESTART_SECONDS, self._end_if_told)
 
     def _end_if_told(self) -> None:
-        """End a tunnel whose client does not answer our close, unless that has not left yet."""
+        """End a tunnel whose client has not answered our close frame; wait longer while that frame is still unsent."""
         if self._outbox:
             self._close_timer = self._context.loop.call_later(
                 _CLOSE_SECONDS - _RESTART_SECONDS, self._end_tunnel
@@ -417,7 +417,7 @@ class WebSocketExchange(AsgiExchange):
         self._schedule_ping()
 
     def _say_farewell(self) -> bool:
-        """Send the close frame to a client that does not answer; whether all of it could be sent."""
+        """Send the close frame to a client that does not answer; True if all of it was sent."""
         rest = bytes(self._outbox) + self._websocket.close(CLOSE_INTERNAL_ERROR, _NO_PONG)
         try:
             return self.connection.send(rest) == len(rest)

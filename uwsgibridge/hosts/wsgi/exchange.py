@@ -46,11 +46,11 @@ _WRITE_PIECE_BYTES: Final = 262_144
 # Of a file: sent together with the head. What is larger goes on by sendfile.
 _FIRST_PIECE_BYTES: Final = 65_536
 
-# After its deadline, until a request has been given up at the latest.
+# At most this long after its deadline, a request has been given up.
 _GIVE_UP_SECONDS: Final = 0.05
 
-# Since the thread last had to do with its client: an item that comes sooner is sent without a look. Where
-# the client has left meanwhile, what is sent next tells.
+# An item that comes sooner than this after the last one is sent without a look whether the client is there:
+# if the client has left, the next send fails.
 _LOOK_SECONDS: Final = 0.05
 
 

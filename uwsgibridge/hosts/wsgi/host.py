@@ -42,7 +42,8 @@ _STANDING_CLOCK_SECONDS: Final = 0.05
 # How soon a thread that can't be interrupted where it is now is looked at again.
 _INTERRUPT_RETRY_SECONDS: Final = 0.01
 
-# By which the application is called; and it may be interrupted where nothing else of ours is on the way.
+# Our functions that call the application. A thread is interrupted only where the application's frames lie
+# directly above one of these.
 _CALLERS: Final = frozenset(
     {WsgiExchange._call_application.__code__, WsgiExchange._send.__code__}  # noqa: SLF001 - of this host
 )
@@ -94,8 +95,8 @@ class WsgiHost:
         )
         self._flights = context.flights
         self._unfit = context.unfit
-        # Who takes a request out of the first is the one to end it: its thread, or who gives it up. In
-        # the second is what was given up, until its thread is done with it.
+        # Whoever removes a request from `_running` ends it: its thread, or the one who gives it up.
+        # `_given_up` has the requests that were given up and whose thread has not come back.
         self._running: dict[WsgiExchange, threading.Thread] = {}
         self._given_up: dict[WsgiExchange, threading.Thread] = {}
         self._queue: queue.SimpleQueue[Connection | None] = queue.SimpleQueue()
@@ -202,7 +203,7 @@ class WsgiHost:
         failure: BaseException | None = None
         context.errors.serve_thread()
         while True:
-            # The outer one is for what arrives in the handler of the inner one, or at the jump behind it.
+            # The outer `try` catches what is raised in the inner handler, or at the loop's jump back.
             try:
                 while True:
                     try:
