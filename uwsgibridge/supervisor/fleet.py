@@ -211,16 +211,15 @@ class Fleet:
         self.taken_over = workers
         self.note_change()
 
-    @contextlib.contextmanager
-    def recycling(self, worker: WorkerProcess) -> Iterator[None]:
-        """Say of a block that a worker is recycled in it: it is there beside its successor."""
+    def begin_recycling(self, worker: WorkerProcess) -> None:
+        """Say at once that a worker is recycled, so that nobody begins with another one: call `end_recycling`."""
         self.recycled = worker
         self.note_change()
-        try:
-            yield
-        finally:
-            self.recycled = None
-            self.note_change()
+
+    def end_recycling(self) -> None:
+        """Say that the recycled worker has been replaced, or that there is no need any more."""
+        self.recycled = None
+        self.note_change()
 
     def end_seconds(self, *workers: WorkerProcess) -> float:
         """How long the end of these workers may take, at the most."""

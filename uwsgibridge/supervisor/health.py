@@ -180,7 +180,10 @@ class HealthChecks:
             chosen = self._policy.choose(candidates)
             if chosen is not None:
                 current = self._fleet.current
-                self._nursery.start_soon(self._recycle, current, current.workers[chosen])
+                worker = current.workers[chosen]
+                # Before the task runs: until then, the loop of `run` would find the worker due again, and spin.
+                self._fleet.begin_recycling(worker)
+                self._nursery.start_soon(self._recycle, current, worker)
 
     def _may_recycle(self) -> bool:
         fleet = self._fleet
@@ -210,7 +213,7 @@ class HealthChecks:
                 or generation.workers.get(worker.pid) is not worker
             )
 
-        with self._fleet.recycling(worker):
+        try:
             limit = self._fleet.settings.lifespan_timeout_seconds + END_MARGIN_SECONDS
             with trio.move_on_after(limit) as waiting:
                 await self._fleet.wait_for(
@@ -225,6 +228,8 @@ class HealthChecks:
                     await self._fleet.wait_for(
                         lambda: generation.workers.get(worker.pid) is not worker
                     )
+        finally:
+            self._fleet.end_recycling()
 
     def _consider_scaling(self) -> None:
         if self._scaling is None or self._fleet.is_bringing_up or self._fleet.ends():
