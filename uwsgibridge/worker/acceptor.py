@@ -1,0 +1,173 @@
+"""Accepting on one listening socket: in batches, and with what each failure of accept(2) means."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from socket import SocketType
+from typing import Final, Protocol
+
+from uwsgibridge.config.address import Address
+from uwsgibridge.connection import refusing
+from uwsgibridge.connection.connection import Connection
+from uwsgibridge.connection.sockets import ListeningSocket
+from uwsgibridge.link.flights import FlightRecorder
+from uwsgibridge.loop.interface import Loop
+
+# Connections taken in one go, at the most, before others in this thread get their turn.
+_MAX_BATCH: Final = 32
+
+# A try to accept that finds nothing costs as much as half a request. So a batch is no longer than
+# the last ones were, and grows only after this many that were full.
+_FULL_BATCHES_TO_GROW: Final = 4
+
+# Errors of accept() that say that nothing listens there any more: something in this process has closed the
+# descriptor (its number may be another file's by now), or a process that shares the socket has shut it
+# down, at a stop.
+_LOST_SOCKET: Final = frozenset(
+    {errno.EBADF, errno.ENOTSOCK, errno.EINVAL, errno.EOPNOTSUPP, errno.EFAULT}
+)
+
+# These concern one connection, which is gone before it was accepted (accept(2), "Error handling").
+_LOST_CONNECTION: Final = frozenset(
+    {errno.ECONNABORTED, errno.EINTR, errno.EPROTO, errno.ENETDOWN, errno.EHOSTUNREACH}
+)
+
+
+class Accepting(Protocol):
+    """What an acceptor needs of the listener."""
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing is to be accepted any more."""
+
+    def room(self) -> int:
+        """Count how many more connections may be accepted now."""
+
+    def take(self, connection: Connection) -> None:
+        """Begin with a connection that was just accepted."""
+
+    def give_up(self, acceptor: Acceptor, error: OSError) -> None:
+        """Accept no more on a socket that is none any more."""
+
+    def pause_for_resources(self, error: OSError) -> None:
+        """Stop accepting for a moment."""
+
+
+class Acceptor:
+    """One listening socket.
+
+    Args:
+        listener: gets what is accepted.
+        loop: tells when there is something.
+        listening: the socket; owned from now on.
+        flights: told that a connection may be accepted next.
+
+    Attributes:
+        suspend: called to have the socket not watched for a while.
+        resume: called to have it watched again.
+    """
+
+    def __init__(
+        self, listener: Accepting, loop: Loop, listening: ListeningSocket, flights: FlightRecorder
+    ) -> None:
+        self._listener = listener
+        self._flights = flights
+        self._await_packet = flights.await_packet
+        self.listening = listening
+        self._socket = listening.socket
+        self._identity = _identity_of(listening.socket)
+        self._is_unix = listening.is_unix
+        # Plain integers: the enums of the socket module cost more than the call that they go to.
+        self._family = int(listening.socket.family)
+        # As non-blocking as MSG_DONTWAIT makes it: else the socket would take over a default timeout
+        # that an application has set for its own (socket.setdefaulttimeout).
+        self._type = int(listening.socket.type) | getattr(socket, "SOCK_NONBLOCK", 0)
+        self._batch = 1
+        self._full_batches = 0
+        watch = loop.watch(listening.socket, self._accept_batch)
+        self.suspend, self.resume, self._close_watch = watch.suspend, watch.resume, watch.close
+
+    def end(self, most: int, *, is_last: bool) -> None:
+        """Close the socket; where nobody shares it, take what waits in its backlog first.
+
+        Args:
+            most: so many connections at the most.
+            is_last: whether nobody shares an inherited one any more.
+        """
+        self._close_watch()
+        if self.listening.is_inherited and not is_last:
+            self.listening.close()
+            return
+        self.listening.remove_file()
+        for _ in range(most):
+            try:
+                self._accept()
+            except OSError as error:
+                self._flights.drop_packet()
+                if error.errno not in _LOST_CONNECTION:
+                    break
+        refusing.refuse_all(self.listening)
+        self.listening.close()
+
+    def check(self) -> None:
+        """Give the socket up where it does not listen any more."""
+        if self.is_replaced:
+            self._listener.give_up(self, OSError(errno.EBADF, ""))
+        elif not self.listening.listens:
+            self._listener.give_up(self, OSError(errno.ESHUTDOWN, ""))
+
+    @property
+    def is_replaced(self) -> bool:
+        """Whether the socket's number is nobody's any more, or another file's by now."""
+        return self._identity is None or self._identity != _identity_of(self._socket)
+
+    def abandon(self) -> Address:
+        """Forget the socket, without closing its number, which may be another file's; tell where it was."""
+        self._close_watch()
+        self.listening.socket.detach()
+        return self.listening.address
+
+    def _accept_batch(self) -> None:
+        listener = self._listener
+        if listener.is_closed:
+            return  # the loop had seen something before the watch was closed
+        for taken in range(min(self._batch, listener.room())):
+            try:
+                self._accept()
+            except BlockingIOError:
+                self._flights.drop_packet()
+                self._batch = max(1, taken)
+                self._full_batches = 0
+                return
+            except OSError as error:
+                self._flights.drop_packet()
+                if error.errno in _LOST_CONNECTION:
+                    continue
+                if error.errno in _LOST_SOCKET:
+                    listener.give_up(self, error)
+                else:
+                    listener.pause_for_resources(error)
+                return
+        # What was left is reported again: the loops watch by level, not by edge.
+        self._full_batches += 1
+        if self._full_batches == _FULL_BATCHES_TO_GROW:
+            self._batch = min(_MAX_BATCH, self._batch * 2)
+            self._full_batches = 0
+
+    def _accept(self) -> None:
+        self._await_packet()
+        # What socket.accept() does, without the wrapper object that it makes.
+        descriptor, _ = self._socket._accept()  # type: ignore[attr-defined]  # noqa: SLF001
+        accepted = SocketType(self._family, self._type, 0, descriptor)
+        self._listener.take(Connection(accepted, is_unix=self._is_unix))
+
+
+def _identity_of(listening: socket.socket) -> tuple[int, int] | None:
+    """Tell which socket has this number; None where it is closed."""
+    try:
+        found = os.fstat(listening.fileno())
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
