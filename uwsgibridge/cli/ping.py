@@ -10,7 +10,7 @@ _HELP = """Ask whether a bridge answers at ADDRESS; for health checks.
 
 ADDRESS is written as for serve's --bind: 127.0.0.1:3031, [::1]:3031 or
 unix:/run/app.sock. Any uwsgi server answers, uWSGI too; the bridge does so even
-while all its threads are busy.
+while all its threads are busy, as long as --accept-margin has room.
 
 \b
 Exit status:

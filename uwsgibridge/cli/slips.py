@@ -18,7 +18,8 @@ _CLOSE: Final = 0.8
 # What has our prefix and is no option: the application of `serve`, the Nginx of `dev`, and what processes of
 # ours tell each other.
 _OTHER_VARIABLES: Final = (
-    "APP", "NGINX", "CONFIG", "LIFELINE_FD", "HERITAGE_FD", "REHEARSAL", "PID_FILE_FD",
+    "APP", "NGINX", "CONFIG", "LIFELINE_FD", "HERITAGE_FD", "REHEARSAL", "REHEARSAL_PART", "TAKEOVER",
+    "PID_FILE_FD",
 )  # fmt: skip
 
 _UWSGI_FILES: Final = (".ini", ".xml", ".yaml", ".yml", ".json")

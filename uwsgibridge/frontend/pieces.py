@@ -1,7 +1,8 @@
 """The directives, piece by piece: what Nginx is told about headers, limits, timeouts, TLS and the params.
 
 Each piece is lines for the server context (`params` and `rate_limit` fit a location too) and opens with
-what it is for. Facts about what Nginx sends, and does with an answer: the protocol's description in docs/.
+what it is for. docs/vars.md and docs/nginx.md say what Nginx sends, and what it does with an
+answer.
 """
 
 from __future__ import annotations
