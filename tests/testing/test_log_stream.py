@@ -77,3 +77,18 @@ def test_the_end_of_the_lines_ends_the_waiting_at_once(written):
     with pytest.raises(StackError, match="the test has ended"):
         stream.wait_for_event(event_with(event="b"), timeout_seconds=60)
     assert stream.text() == "last words\n"
+
+
+def test_whoever_is_told_of_the_end_finds_it_ended():
+    looked = threading.Event()
+
+    class WithASlowEnd(LogStream):
+        def _read(self, lines):
+            super()._read(lines)
+            looked.wait(20)
+
+    stream = WithASlowEnd(iter(()), source="the source")
+    with pytest.raises(StackError, match="has ended"):
+        stream.wait_for_event(event_with(event="never"))
+    assert stream.wait_ended(0)
+    looked.set()

@@ -93,8 +93,9 @@ class LogStream:
 
     def wait_ended(self, timeout_seconds: float) -> bool:
         """Wait until the lines have ended; False when that takes too long."""
-        self._thread.join(timeout_seconds)
-        return not self._thread.is_alive()
+        # Not by the thread's end, which comes a moment after it has told those who wait for an event.
+        with self._grown:
+            return self._grown.wait_for(lambda: self._ended, timeout_seconds)
 
     def _read(self, lines: Iterable[bytes]) -> None:
         try:
