@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.log_events import PATIENCE_SECONDS, LogEvents
+from uwsgibridge.testing.lifeline import Lifeline
 
 
 class BridgeProcess:
@@ -34,6 +35,7 @@ class BridgeProcess:
             name: value for name, value in os.environ.items() if not name.startswith("UWSGIBRIDGE_")
         }
         self.events = LogEvents()
+        self._lifeline = Lifeline()
         self._process = subprocess.Popen(
             # Warnings show: a clean end leaves no connection open.
             [sys.executable, "-W", "always::ResourceWarning", "-m", "uwsgibridge", *arguments],
@@ -44,9 +46,10 @@ class BridgeProcess:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            pass_fds=pass_fds,
+            pass_fds=[*pass_fds, self._lifeline.inherited],
         )
         self.pid = self._process.pid
+        self._lifeline.hold(self.pid)
         self._reader = threading.Thread(target=self._read_log, name="log")
         self._reader.start()
 
@@ -84,6 +87,7 @@ class BridgeProcess:
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()
+        self._lifeline.cut()
         self._reader.join()
         assert self._process.stdout is not None
         self._process.stdout.close()

@@ -42,8 +42,13 @@ class Lifeline:
         os.close(reader)
 
     def cut(self) -> None:
-        """Close the writing end, once the process has ended; before that, it ends the process."""
-        os.close(self._held)
+        """Close the writing end, once the process has ended; does nothing where that has happened.
+
+        Before its end, that ends the process.
+        """
+        held, self._held = self._held, -1
+        if held >= 0:
+            os.close(held)
 
     def abandon(self) -> None:
         """Close both ends, where no process was started."""
