@@ -15,16 +15,14 @@ demo: $(VENV)/.demo ## the demo page behind a private Nginx: http://127.0.0.1:80
 	$(BIN)/uwsgibridge demo --port $(PORT)
 
 # The tests of one module stay together: they share what they have started. Most of them wait for processes, so
-# that two cores have work for four. The modules that take longest are in `integration`: they begin first, and
-# what fills the last seconds is short.
+# that two cores have work for four.
 IN_PARALLEL := --numprocesses=4 --dist=loadscope --no-loadscope-reorder
-EVERY_TEST := integration tests
 
 test: $(VENV)/.test ## all tests; the Docker Compose half where an engine answers
-	$(BIN)/python -m pytest $(IN_PARALLEL) $(EVERY_TEST)
+	$(BIN)/python -m pytest $(IN_PARALLEL)
 
 test-all: $(VENV)/.test ## all tests on every event loop and socket; takes four times as long
-	$(BIN)/python -m pytest $(IN_PARALLEL) --all-combinations $(EVERY_TEST)
+	$(BIN)/python -m pytest $(IN_PARALLEL) --all-combinations
 
 test-applications: $(APPLICATIONS)/.test ## MCP, Gradio, Django Channels and others, each behind a real Nginx; many packages
 	UWSGIBRIDGE_REQUIRE_APPLICATIONS=1 $(APPLICATIONS)/bin/python -m pytest $(IN_PARALLEL) --all-combinations integration/applications

@@ -44,8 +44,19 @@ WORK: dict[str, Callable[[threading.Event], object]] = {
 on_each_work = pytest.mark.parametrize("work", WORK.values(), ids=WORK)
 
 
+# Those of fixtures that other tests have left running.
+_others: set[threading.Thread] = set()
+
+
+@pytest.fixture(autouse=True)
+def _threads_of_others() -> Iterator[None]:
+    _others.update(holding_threads())
+    yield
+    _others.clear()
+
+
 def names() -> list[str]:
-    return sorted(it.name for it in holding_threads())
+    return sorted(it.name for it in holding_threads() if it not in _others)
 
 
 def until(expected: list[str]) -> None:
