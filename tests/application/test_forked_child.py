@@ -209,12 +209,12 @@ def test_child_that_begins_to_serve_is_a_server():
 
 HANDLERS = """
 import trio
-from uwsgibridge.system.signals import disregard
+from uwsgibridge.system.signals import empty_handler
 
 def of_the_application(*_):
     pass
 
-signal.signal(signal.SIGUSR1, disregard)
+signal.signal(signal.SIGUSR1, empty_handler)
 signal.signal(signal.SIGUSR2, of_the_application)
 
 async def fork_beside_a_receiver(child):
@@ -241,7 +241,7 @@ def child():
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])
 assert status_of_served_child(child) == 0
 assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == {{signal.SIGALRM}}
-assert signal.getsignal(signal.SIGUSR1) is disregard
+assert signal.getsignal(signal.SIGUSR1) is empty_handler
 """)
 
 

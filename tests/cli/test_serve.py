@@ -73,7 +73,7 @@ class Serve:
         monkeypatch.setattr("uwsgibridge.worker.process.run_process", run)
         monkeypatch.setattr("uwsgibridge.supervisor.supervisor.run_supervisor", run)
         monkeypatch.setattr(
-            "uwsgibridge.cli.start.take_standing", lambda *_, **__: contextlib.nullcontext()
+            "uwsgibridge.cli.start.prepare_process", lambda *_, **__: contextlib.nullcontext()
         )
 
     def invoke(self, *arguments: str, **environment: str) -> Result:

@@ -69,7 +69,7 @@ def test_packet_that_arrives_at_once(family: str):
 
         assert receive_packet(connection) == 0
         assert connection.request.vars["PATH_INFO"] == "/path"
-        assert connection.take_whole_body() == b""
+        assert connection.pop_whole_body() == b""
         assert connection.body_over
 
 
@@ -150,7 +150,7 @@ def test_body_that_came_with_the_packet_can_be_taken_whole(family: str):
         peer.sendall(packet(content_length=4) + b"body")
         receive_packet(connection)
 
-        assert connection.take_whole_body() == b"body"
+        assert connection.pop_whole_body() == b"body"
         assert connection.body_over
         assert receive_body(connection) == b""
 
@@ -161,7 +161,7 @@ def test_body_that_is_not_all_there_can_not_be_taken_whole(family: str):
         peer.sendall(packet(content_length=4) + b"bod")
         receive_packet(connection)
 
-        assert connection.take_whole_body() is None
+        assert connection.pop_whole_body() is None
         assert receive_body(connection) == b"bod"
         assert not connection.body_over
         with pytest.raises(BlockingIOError):
@@ -346,7 +346,7 @@ def test_discard_ends_with_the_peer(family: str, leave: Callable[[Any], None]):
 def test_who_uses_it_meets_nobody_when_the_peer_is_taken_away(family: str, state: str):
     with in_state(family, state) as (connection, peer):
         number = connection.fileno()
-        taken = connection.take_away()
+        taken = connection.detach_peer()
 
         assert connection.fileno() == number != taken.fileno()
         with pytest.raises(PeerGone, match="the client has gone away"):
@@ -366,7 +366,7 @@ def test_who_uses_it_meets_nobody_when_the_peer_is_taken_away(family: str, state
 @pytest.mark.parametrize("state", STATES)
 def test_what_was_taken_away_can_be_broken(family: str, state: str):
     with in_state(family, state) as (connection, peer):
-        taken = connection.take_away()
+        taken = connection.detach_peer()
         taken.send(b"half an ans")
 
         assert taken.abort()
@@ -376,7 +376,7 @@ def test_what_was_taken_away_can_be_broken(family: str, state: str):
 
 def test_body_is_not_read_on_when_the_peer_is_taken_away():
     with in_state("unix", "late-body-half-read") as (connection, _):
-        taken = connection.take_away()
+        taken = connection.detach_peer()
         assert connection.body_over
         assert not taken.body_over
         taken.force_close()

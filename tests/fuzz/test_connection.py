@@ -225,7 +225,7 @@ def test_a_body_that_came_with_the_packet_is_taken_in_one(ends: Ends, plan: Plan
         exchange = plan.begin(peer, connection)
         exchange.stop_after_bytes = 0  # only the packet
         plan.run(exchange)
-        body = connection.take_whole_body()
+        body = connection.pop_whole_body()
         if body is None:
             assert connection.body_unseen
             exchange.stop_after_bytes = None
@@ -234,7 +234,7 @@ def test_a_body_that_came_with_the_packet_is_taken_in_one(ends: Ends, plan: Plan
             body = bytes(exchange.body)
         assert body == plan.body
         assert connection.body_over
-        assert connection.take_whole_body() == b""
+        assert connection.pop_whole_body() == b""
 
 
 @fewer_examples

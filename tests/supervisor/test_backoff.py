@@ -19,23 +19,23 @@ class Pool:
     ) -> float:
         """Have a worker end; the pause before the next one, 0 for none."""
         self.now += after
-        self.backoff.note_end(lived_seconds, others, self.now)
+        self.backoff.record_end(lived_seconds, others, self.now)
         return self.pause()
 
     def fail_to_start(self) -> float:
         """Have a worker end before it is ready."""
-        self.backoff.note_failed_start()
+        self.backoff.record_failed_start()
         return self.pause()
 
     def pause(self) -> float:
-        return self.backoff.take_pause() if self.backoff.reason else 0.0
+        return self.backoff.start_pause() if self.backoff.reason else 0.0
 
 
 def test_workers_that_do_not_come_up_are_tried_after_longer_and_longer() -> None:
     pool = Pool()
     pauses = [pool.fail_to_start() for _ in range(9)]
     assert pauses == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10.0, 10.0]
-    pool.backoff.note_all_ready()
+    pool.backoff.reset_if_stable()
     assert pool.fail_to_start() == 0.1
 
 
@@ -44,7 +44,7 @@ def test_a_few_short_lives_are_forgiven_and_then_pauses_grow() -> None:
     pauses = []
     for _ in range(14):
         pauses.append(pool.end(0.2))
-        pool.backoff.note_all_ready()  # as each of them was
+        pool.backoff.reset_if_stable()  # as each of them was
     assert pauses == [0, 0, 0, 0, 0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10.0, 10.0]
 
 
@@ -52,14 +52,14 @@ def test_the_reason_names_number_and_time() -> None:
     backoff = Backoff()
     for _ in range(6):
         assert backoff.reason == ""
-        backoff.note_end(0.5, [], 1000.0)
+        backoff.record_end(0.5, [], 1000.0)
     assert backoff.reason == "6 workers in a row ended within 1 s of being ready"
 
 
 def test_many_that_end_together_are_one_step() -> None:
     pool = Pool()
     for _ in range(64):
-        pool.backoff.note_end(0.5, [], pool.now)
+        pool.backoff.record_end(0.5, [], pool.now)
     assert [pool.pause(), pool.pause()] == [0.1, 0.0]
 
 
@@ -94,7 +94,7 @@ def test_all_are_ready_does_not_end_a_row_of_short_lives() -> None:
     pool = Pool()
     for _ in range(5):
         pool.end(0.2)
-        pool.backoff.note_all_ready()
+        pool.backoff.reset_if_stable()
     assert pool.fail_to_start() == 0.1
-    pool.backoff.note_all_ready()
+    pool.backoff.reset_if_stable()
     assert [pool.end(0.2), pool.end(0.2)] == [0.1, 0.2]

@@ -33,12 +33,12 @@ PROGRAM = """
 import json, os, signal, socket, sys
 from uwsgibridge.connection.sockets import open_sockets
 from uwsgibridge.system.signals import SERVER_SIGNALS
-from uwsgibridge.supervisor.heritage import Heritage, hold_signals, is_upgrade
+from uwsgibridge.supervisor.heritage import Heritage, defer_signals, is_upgrade
 
 upgraded = is_upgrade()
 heritage = Heritage.from_environment()
 if heritage is None:
-    hold_signals()
+    defer_signals()
     lifeline = os.pipe()
     os.write(lifeline[1], b"alive")
     control, link = socket.socketpair()

@@ -88,7 +88,7 @@ class FakeGeneration:
             else:
                 pid = next(PIDS)
                 self.workers[pid] = FakeWorker(pid)
-            self._fleet.note_change()
+            self._fleet.wake_waiters()
 
     def stop_one(self) -> None:
         pid = self.running[0].pid
@@ -106,12 +106,12 @@ class FakeGeneration:
     async def _end(self, pid: int) -> None:
         await trio.sleep(END_SECONDS)
         self.workers.pop(pid, None)
-        self._fleet.note_change()
+        self._fleet.wake_waiters()
 
     def kill_workers(self) -> None:
         self.steps.append(f"kill {len(self.workers)}")
         self.workers.clear()
-        self._fleet.note_change()
+        self._fleet.wake_waiters()
 
     async def close_sockets(self) -> None:
         self.steps.append("close")
@@ -280,7 +280,7 @@ def test_what_ends_is_replaced_and_what_is_too_much_ends(play: Any) -> None:
     async def scene(fleet: Fleet, rollout: Rollout, nursery: trio.Nursery) -> None:
         current = fake(fleet.current)
         current.workers.popitem()
-        fleet.note_change()
+        fleet.wake_waiters()
         await fleet.wait_for(lambda: len(current.workers) == 2)
         fleet.want(3, "a test")
         await fleet.wait_for(lambda: len(current.workers) == 3)

@@ -345,7 +345,7 @@ def test_it_is_ready_when_it_says_so(make_peer: Callable[..., Peer]) -> None:
             0,
             0,
         )
-        peer.known.note_ready(42.5)
+        peer.known.mark_ready(42.5)
         assert (peer.known.is_ready, peer.known.end_seconds) == (True, 42.5)
         assert 0 < peer.known.ready_seconds < peer.known.age_seconds
         peer.known.close()

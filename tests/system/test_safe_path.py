@@ -18,7 +18,7 @@ from uwsgibridge.system.safe_path import (
     acting_as,
     exposure_of,
     give_held,
-    hold_place,
+    open_place,
 )
 
 NOBODY = 65_534
@@ -43,7 +43,7 @@ def owned(path: Path, uid: int, mode: int = 0o755, gid: int | None = None) -> Pa
 
 def reach(path: Path | str) -> tuple[Place, Path]:
     """Give the place, and where its descriptor leads to."""
-    with hold_place(path) as place:
+    with open_place(path) as place:
         return place, Path(f"/proc/self/fd/{place.directory}").readlink()
 
 
@@ -62,7 +62,7 @@ def test_descriptor_is_closed(ground: Path) -> None:
     for path in ("file", "gone/file", "loop/file", "loop"):
         (ground / "loop").unlink(missing_ok=True)
         (ground / "loop").symlink_to("loop")
-        with contextlib.suppress(OSError), hold_place(ground / path):
+        with contextlib.suppress(OSError), open_place(ground / path):
             pass
     assert set(Path("/proc/self/fd").iterdir()) == before
 
@@ -86,7 +86,7 @@ def test_links_that_lead_to_each_other(ground: Path, path: str) -> None:
     (ground / "loop").symlink_to("loop")
     (ground / "one").symlink_to("two")
     (ground / "two").symlink_to("one")
-    with pytest.raises(OSError) as raised, hold_place(ground / path):
+    with pytest.raises(OSError) as raised, open_place(ground / path):
         pass
     assert raised.value.errno == errno.ELOOP
 

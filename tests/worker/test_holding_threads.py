@@ -16,7 +16,7 @@ import pytest
 import trio
 
 from tests.log_events import PATIENCE_SECONDS
-from uwsgibridge.worker.holding_threads import holding_threads
+from uwsgibridge.worker.holding_threads import threads_holding_exit
 
 
 def _wait_by_queue(done: threading.Event) -> None:
@@ -50,13 +50,13 @@ _others: set[threading.Thread] = set()
 
 @pytest.fixture(autouse=True)
 def _threads_of_others() -> Iterator[None]:
-    _others.update(holding_threads())
+    _others.update(threads_holding_exit())
     yield
     _others.clear()
 
 
 def names() -> list[str]:
-    return sorted(it.name for it in holding_threads() if it not in _others)
+    return sorted(it.name for it in threads_holding_exit() if it not in _others)
 
 
 def until(expected: list[str]) -> None:

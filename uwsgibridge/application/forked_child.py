@@ -77,7 +77,7 @@ def kept_from_copies(owned: Owned) -> Iterator[None]:
             _owners.remove(owned)
 
 
-def _hold_signals() -> None:
+def _block_signals() -> None:
     """Block signals around a fork, until the child has its own handlers: a Pool may end its workers right after it."""
     if _owners:
         _mask.before = signal.pthread_sigmask(signal.SIG_BLOCK, SERVER_SIGNALS)
@@ -142,7 +142,7 @@ def _leave(status: int) -> NoReturn:
 
 # This can't be undone, so it is done once, and looks at what is served at the moment of the fork.
 os.register_at_fork(
-    before=_hold_signals,
+    before=_block_signals,
     after_in_parent=_let_signals_through,
     after_in_child=_become_copy,
 )

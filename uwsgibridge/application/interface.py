@@ -31,8 +31,8 @@ def detect_interface(app: Callable[..., Any]) -> Literal["wsgi", "asgi"]:
     is_async = _is_async(app)
     if signature is None:
         return "asgi" if is_async or _names(app) == _ASGI_NAMES else "wsgi"
-    takes_three = _takes(signature, 3)
-    if _takes(signature, 2) and not is_async:
+    takes_three = _accepts(signature, 3)
+    if _accepts(signature, 2) and not is_async:
         # The third has a default; only its name tells whether it is ASGI's.
         return "asgi" if takes_three and _names(app) == _ASGI_NAMES else "wsgi"
     if takes_three:
@@ -56,7 +56,7 @@ def check_interface(app: Callable[..., Any], interface: str) -> None:
         ApplicationError: it can't.
     """
     signature = _own_signature(app)
-    if signature is not None and not _takes(signature, len(_PARAMETERS[interface])):
+    if signature is not None and not _accepts(signature, len(_PARAMETERS[interface])):
         words = f"can't be called with {_CALLS[interface]}, as --interface {interface} has it"
         raise _misfit(app, signature, words)
 
@@ -85,7 +85,7 @@ def _signature(app: Callable[..., Any], *, follow_wrapped: bool) -> inspect.Sign
         return None
 
 
-def _takes(signature: inspect.Signature, count: int) -> bool:
+def _accepts(signature: inspect.Signature, count: int) -> bool:
     try:
         signature.bind(*range(count))
     except TypeError:
@@ -111,12 +111,12 @@ def _names(app: Callable[..., Any]) -> tuple[str, ...]:
 
 
 def _misfit(app: Callable[..., Any], signature: inspect.Signature, words: str) -> ApplicationError:
-    if _takes(signature, 0):
+    if _accepts(signature, 0):
         words = (
             "takes no arguments, so it is no application; if it returns one, serve it with "
             "--factory"
         )
-    elif _takes(signature, 1):
+    elif _accepts(signature, 1):
         words = (
             "takes one argument, as applications of ASGI 2 do, which is not served; wrap it with "
             "asgiref's guarantee_single_callable"

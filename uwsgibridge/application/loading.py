@@ -126,7 +126,7 @@ def _call_factory(factory: Any, name: str) -> Any:
         app = factory()
     except (Exception, SystemExit) as error:
         sentence = f"the factory {name} failed"
-        if isinstance(error, TypeError) and not _takes_no_arguments(factory):
+        if isinstance(error, TypeError) and not _accepts_no_arguments(factory):
             sentence = (
                 f"{name} needs arguments, so it is no factory: if it is the application itself, leave out () "
                 "and --factory"
@@ -138,7 +138,7 @@ def _call_factory(factory: Any, name: str) -> Any:
     return app
 
 
-def _takes_no_arguments(factory: Callable[..., Any]) -> bool:
+def _accepts_no_arguments(factory: Callable[..., Any]) -> bool:
     try:
         inspect.signature(factory).bind()
     except TypeError:

@@ -22,7 +22,7 @@ from uwsgibridge.cli.slips import (
 from uwsgibridge.config.options import Kind, Option, option_name
 from uwsgibridge.config.settings import OPTIONS, Settings
 from uwsgibridge.errors import SettingsError
-from uwsgibridge.system.safe_path import UnsafePathError, exposure_of, hold_place
+from uwsgibridge.system.safe_path import UnsafePathError, exposure_of, open_place
 
 ENVIRONMENT_PREFIX = "UWSGIBRIDGE"
 
@@ -216,7 +216,7 @@ def _warn_if_exposed(path: Path) -> None:
     if os.geteuid() != 0:
         return
     try:
-        with hold_place(path) as place:
+        with open_place(path) as place:
             found = os.stat(place.name, dir_fd=place.directory, follow_symlinks=place.is_kernels)
             who = place.exposed or exposure_of(found, str(path))
     except (OSError, UnsafePathError) as error:

@@ -35,7 +35,7 @@ def command(app: str | None, **values: Any) -> None:
         refuse_file(app)
     settings = make_settings(values)
     # Only here: --help should not wait for trio.
-    from uwsgibridge.cli.start import take_standing
+    from uwsgibridge.cli.start import prepare_process
     from uwsgibridge.supervisor.heritage import REHEARSAL_VARIABLE, check_takeover, is_upgrade
     from uwsgibridge.telemetry.failure import show_failure
     from uwsgibridge.telemetry.line_stream import own_standard_error
@@ -50,7 +50,7 @@ def command(app: str | None, **values: Any) -> None:
             rehearse_takeover(app, settings, logger)
         else:
             own_standard_error()
-            bound = stack.enter_context(take_standing(settings, upgraded=is_upgrade()))
+            bound = stack.enter_context(prepare_process(settings, upgraded=is_upgrade()))
             logger = make_logger(
                 settings.log_format, settings.log_level, buffer_bytes=settings.log_buffer_bytes
             )

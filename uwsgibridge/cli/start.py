@@ -22,7 +22,7 @@ _LEAST_DESCRIPTORS: Final = 64
 
 
 @contextlib.contextmanager
-def take_standing(settings: Settings, *, upgraded: bool = False) -> Iterator[Callable[[], None]]:
+def prepare_process(settings: Settings, *, upgraded: bool = False) -> Iterator[Callable[[], None]]:
     """Set what comes before anything else: limit on descriptors, log file, umask, title, pid file.
 
     Args:

@@ -141,7 +141,7 @@ class Connection:
         if packet is None:
             self._pending = arrived.tobytes()
             if self._hold:
-                self._take(count)
+                self._consume_peeked(count)
             return None
         modifier1 = packet.modifier1
         end = packet.size_bytes
@@ -152,7 +152,7 @@ class Connection:
         if have < end:
             self.body_unseen = end - have
             if self._hold:
-                self._take(count)
+                self._consume_peeked(count)
         elif self._hold:
             # With what lies beyond the end: it belongs to nobody, and is never a second request.
             self._held = count
@@ -183,7 +183,7 @@ class Connection:
                 if len(chunk) == left:
                     self._held = left
                 elif chunk:
-                    self._take(len(chunk))
+                    self._consume_peeked(len(chunk))
             else:
                 chunk = self._socket.recv(min(left, max_bytes), _DONTWAIT)
         except ConnectionResetError:
@@ -199,7 +199,7 @@ class Connection:
         """Whether `receive_body` has given everything."""
         return not self.body_unseen and not self._seen_body
 
-    def take_whole_body(self) -> bytes | None:
+    def pop_whole_body(self) -> bytes | None:
         """Take the body if all of it came with the packet, else None; empty for no body."""
         if self.body_unseen:
             return None
@@ -237,7 +237,7 @@ class Connection:
 
     def begin_tunnel(self) -> None:
         """Take the request out of the kernel: what comes next belongs to the tunnel of a 101."""
-        self._take(self._held)
+        self._consume_peeked(self._held)
         self._held = 0
         self._hold = False
 
@@ -277,7 +277,7 @@ class Connection:
         if self._held:
             # The thread that lost the connection may have read it.
             with contextlib.suppress(BlockingIOError):
-                self._take(self._held)
+                self._consume_peeked(self._held)
             self._held = 0
         if self.body_unseen:
             return False
@@ -329,7 +329,7 @@ class Connection:
         self._socket.close()
         return True
 
-    def take_away(self) -> Connection:
+    def detach_peer(self) -> Connection:
         """Take the peer away from a thread that is still using this connection.
 
         Closing would free the descriptor's number for the next connection while the thread goes on
@@ -369,7 +369,7 @@ class Connection:
         """Close as it is; does nothing when closed."""
         self._socket.close()
 
-    def _take(self, count: int) -> None:
+    def _consume_peeked(self, count: int) -> None:
         """Take bytes that were peeked at out of the kernel; they are all there."""
         while count and (taken := self._socket.recv(count, _DONTWAIT)):
             count -= len(taken)

@@ -16,7 +16,7 @@ from typing import Final, NoReturn
 
 from uwsgibridge.config.address import UnixAddress
 from uwsgibridge.connection.sockets import ListeningSocket
-from uwsgibridge.system.safe_path import UnsafePathError, hold_place
+from uwsgibridge.system.safe_path import UnsafePathError, open_place
 
 _STARTED: Final = b"+"
 _FAILED: Final = b"-"
@@ -86,7 +86,7 @@ def _do_nothing() -> None:
 def _is_in_a_place_of_roots(listening: ListeningSocket) -> bool:
     if listening.owned_file is None or not isinstance(listening.address, UnixAddress):
         return False
-    with contextlib.suppress(OSError, UnsafePathError), hold_place(listening.address.path) as place:
+    with contextlib.suppress(OSError, UnsafePathError), open_place(listening.address.path) as place:
         return place.is_roots_alone
     return False
 

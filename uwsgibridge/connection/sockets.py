@@ -32,8 +32,8 @@ from uwsgibridge.system.safe_path import (
     UnsafePathError,
     acting_as,
     give_held,
-    hold_place,
     name_user,
+    open_place,
 )
 
 # How long the kernel holds a TCP connection back that has sent nothing yet. nginx sends right after
@@ -135,7 +135,7 @@ class ListeningSocket:
         if self.owned_file is not None and isinstance(self.address, UnixAddress):
             with (
                 contextlib.suppress(OSError, UnsafePathError),
-                hold_place(self.address.path) as place,
+                open_place(self.address.path) as place,
             ):
                 if _identity(place.name, place) == self.owned_file:
                     os.unlink(place.name, dir_fd=place.directory)
@@ -291,7 +291,7 @@ def _make_socket_file(
     with contextlib.ExitStack() as stack, contextlib.ExitStack() as on_failure:
         on_failure.callback(listening.close)
         with rights():
-            place = stack.enter_context(hold_place(address.path))
+            place = stack.enter_context(open_place(address.path))
             temporary = _temporary_name(address.path, place.name)
 
             def remove_temporary() -> None:

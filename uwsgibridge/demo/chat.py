@@ -88,7 +88,7 @@ class Room:
             while (message := await receive())["type"] != "websocket.disconnect":
                 if member not in self._members:
                     return  # it was too slow, and is being closed
-                self._take(member, message.get("text"))
+                self._handle_message(member, message.get("text"))
                 await sleep(SPEAK_INTERVAL_SECONDS)
             member.end()
         except _Refused as refused:
@@ -96,7 +96,7 @@ class Room:
         # Now, and not when all is written: that may take a client that doesn't read a minute.
         self._remove(member)
 
-    def _take(self, member: "_Member", message: str | None) -> None:
+    def _handle_message(self, member: "_Member", message: str | None) -> None:
         match _decoded(message):
             case {"type": "name", "name": str(name)}:
                 self._name(member, name)

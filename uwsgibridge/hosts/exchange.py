@@ -98,7 +98,7 @@ class Exchange:
         if self._ended and self._returned:
             self._ending.release(self.connection)
 
-    def _note_unsent(self, buffers: tuple[Buffer, ...], failed: Buffer) -> None:
+    def _record_unsent(self, buffers: tuple[Buffer, ...], failed: Buffer) -> None:
         """Take note of what could not be written: `failed`, if not counted yet, and what was behind it."""
         self._is_cut = True
         if not self._unsent_bytes:
@@ -106,7 +106,7 @@ class Exchange:
         if failed is buffers[0]:
             self._unsent_bytes += sum(map(len, buffers[1:]))
 
-    def _note_failure(self, answer: OwnAnswer) -> None:
+    def _record_failure_answer(self, answer: OwnAnswer) -> None:
         """Take note of what was sent in the application's place."""
         self._failure_status = answer.status
         self._failure_bytes = answer.body_bytes

@@ -232,7 +232,7 @@ class WebSocket:
         try:
             while self._stage is not _Stage.OVER and (piece := self._reader.next()) is not None:
                 if piece.opcode < Opcode.CLOSE:
-                    message = self._take_piece(piece)
+                    message = self._add_piece(piece)
                     if message is not None:
                         yield message, b""
                 elif piece.opcode is Opcode.PING:
@@ -281,18 +281,18 @@ class WebSocket:
         short = reason.encode()[:_MAX_REASON_BYTES].decode("utf-8", "ignore").encode()
         return encode_frame(Opcode.CLOSE, code.to_bytes(2, "big") + short)
 
-    def _take_piece(self, piece: Piece) -> Message | None:
+    def _add_piece(self, piece: Piece) -> Message | None:
         """Add a piece to the message; return the message if it ends with this piece."""
         if piece.starts:
             self._begin_frame(piece)
         ends = piece.ends and piece.fin
         if self._inflation is None:
-            self._take(piece.payload, ends=ends)
+            self._append_payload(piece.payload, ends=ends)
         else:
             for inflated in self._inflation.pieces(piece.payload, last=ends):
-                self._take(inflated, ends=False)
+                self._append_payload(inflated, ends=False)
             if ends:
-                self._take(b"", ends=True)
+                self._append_payload(b"", ends=True)
         if not ends:
             return None
         message = Message(self._whole or self._buffer.take(), self._kind is Opcode.TEXT)
@@ -312,7 +312,7 @@ class WebSocket:
             assert self._deflate is not None
             self._inflation = Inflation(self._deflate)
 
-    def _take(self, payload: bytes, *, ends: bool) -> None:
+    def _append_payload(self, payload: bytes, *, ends: bool) -> None:
         """Add to the message, which obeys the limit and the rules of UTF-8 at every moment."""
         if len(self._buffer) + len(payload) > self._max_message_bytes:
             reason = f"a message is over {self._max_message_bytes} bytes"

@@ -226,9 +226,9 @@ class SentFrames:
                 self._left -= taken
                 data = data[taken:]
             else:
-                data = self._take_head(data)
+                data = self._parse_head(data)
 
-    def _take_head(self, data: memoryview) -> memoryview:
+    def _parse_head(self, data: memoryview) -> memoryview:
         start = self._start + bytes(data[:10])
         size = start[1] & 0x7F if len(start) > 1 else 0
         end = {126: 4, 127: 10}.get(size, 2)

@@ -33,11 +33,11 @@ class Backoff:
         self._short_lives = 0
         self._last_at = 0.0
 
-    def note_failed_start(self) -> None:
+    def record_failed_start(self) -> None:
         """Take note of a worker that ended before it was ready."""
         self.reason = "workers end before they are ready"
 
-    def note_end(self, lived_seconds: float, others: Iterable[float], now: float) -> None:
+    def record_end(self, lived_seconds: float, others: Iterable[float], now: float) -> None:
         """Take note of a worker that was ready, and ended without being asked to.
 
         Args:
@@ -58,12 +58,12 @@ class Backoff:
                 "of being ready"
             )
 
-    def note_all_ready(self) -> None:
+    def reset_if_stable(self) -> None:
         """Take note that no worker is missing."""
         if self._short_lives <= _SHORT_LIVES_FORGIVEN:
             self._pause_seconds = 0.0
 
-    def take_pause(self) -> float:
+    def start_pause(self) -> float:
         """Return the seconds to wait now, and clear `reason`; the pause after this one is twice as long."""
         self.reason = ""
         self._pause_seconds = min(

@@ -122,7 +122,7 @@ class Fleet:
             AssertionError: it may not follow the one that is.
         """
         self.phase = self.phase.follow(phase)
-        self.note_change()
+        self.wake_waiters()
 
     @property
     def state(self) -> str:
@@ -136,7 +136,7 @@ class Fleet:
         """What systemd shows of it."""
         return f"{self.wanted} workers, generation {self.current.number}"
 
-    def note_change(self) -> None:
+    def wake_waiters(self) -> None:
         """Wake all that wait."""
         self._changed.set()
         self._changed = trio.Event()
@@ -157,7 +157,7 @@ class Fleet:
             self.wanted = workers
             self.log.info("number of workers changed", workers=workers, reason=reason)
             self.notifier.status(self.summary)
-            self.note_change()
+            self.wake_waiters()
 
     def fail(self, reason: str) -> None:
         """Stop, since what serves can't do so any more."""
@@ -175,7 +175,7 @@ class Fleet:
         if self.due_reload is None:
             self.due_reload = Reload(reason)
         self.due_reload.reason = reason
-        self.note_change()
+        self.wake_waiters()
         return self.due_reload
 
     async def next_reload(self) -> Reload:
@@ -188,12 +188,12 @@ class Fleet:
     def finish_reload(self, reload: Reload, *, has_failed: bool) -> None:
         """Let those go on that wait for a reload."""
         reload.is_over, reload.has_failed = True, has_failed
-        self.note_change()
+        self.wake_waiters()
 
     def put_in_service(self, generation: Generation) -> None:
         """Have the workers of a generation kept at their number, and no longer those of another."""
         self.current = generation
-        self.note_change()
+        self.wake_waiters()
 
     @contextlib.contextmanager
     def bringing_up(self) -> Iterator[None]:
@@ -204,22 +204,22 @@ class Fleet:
         finally:
             self.is_bringing_up = False
             self.taken_over = 0
-            self.note_change()
+            self.wake_waiters()
 
     def take_over(self, workers: int) -> None:
         """Have the current generation keep up fewer workers, since those of the next one stand in for them."""
         self.taken_over = workers
-        self.note_change()
+        self.wake_waiters()
 
     def begin_recycling(self, worker: WorkerProcess) -> None:
         """Say at once that a worker is recycled, so that nobody begins with another one: call `end_recycling`."""
         self.recycled = worker
-        self.note_change()
+        self.wake_waiters()
 
     def end_recycling(self) -> None:
         """Say that the recycled worker has been replaced, or that there is no need any more."""
         self.recycled = None
-        self.note_change()
+        self.wake_waiters()
 
     def end_seconds(self, *workers: WorkerProcess) -> float:
         """How long the end of these workers may take, at the most."""

@@ -425,7 +425,7 @@ class Generation:
         self.has_ended = True
         if status and self.failed_status is None:
             self.failed_status = status
-        self._note_unreported_exits()
+        self._remove_orphans()
         self._ended.set()
         self._closed.set()
         self._left.set()
@@ -446,11 +446,11 @@ class Generation:
                 data, descriptors, _, _ = socket.recv_fds(
                     self._control, MAX_BYTES, FORK_DESCRIPTORS, _CLOSE_ON_EXEC
                 )
-                self._take(Report.decode(data), descriptors)
+                self._handle_report(Report.decode(data), descriptors)
 
-    def _take(self, report: Report | None, descriptors: list[int]) -> None:
+    def _handle_report(self, report: Report | None, descriptors: list[int]) -> None:
         if report is not None and report.event == "forked":
-            self._take_in(report.pid, descriptors)
+            self._add_forked(report.pid, descriptors)
         elif report is None or report.event not in {"ready", "exited", "closed", "left"}:
             pass
         elif report.event == "left":
@@ -458,12 +458,12 @@ class Generation:
         elif report.event == "closed":
             self._closed.set()
         elif report.event == "exited":
-            self._take_exit(report)
+            self._handle_exit_report(report)
         elif report.pid in self.workers:
-            self.workers[report.pid].note_ready(report.end_seconds)
+            self.workers[report.pid].mark_ready(report.end_seconds)
             self._has_been_ready = True
 
-    def _take_in(self, pid: int, descriptors: list[int]) -> None:
+    def _add_forked(self, pid: int, descriptors: list[int]) -> None:
         if len(descriptors) < FORK_DESCRIPTORS:
             self._log.error("killing worker: there are too many open files to accompany it")
             for descriptor in descriptors:
@@ -472,25 +472,25 @@ class Generation:
                 os.kill(pid, signal.SIGKILL)  # its end comes as that of a fork that failed
             return
         self._add(
-            WorkerProcess(pid, self._take_request(), descriptors, changed=self._context.changed)
+            WorkerProcess(pid, self._pop_fork_request(), descriptors, changed=self._context.changed)
         )
 
-    def _take_request(self) -> WorkerLimits:
+    def _pop_fork_request(self) -> WorkerLimits:
         """Take the first of the requests for a worker as answered."""
         self._asked_at = monotonic()
         # A worker that comes after its template has ended is not expected any more.
         return self._asked_for.popleft() if self._asked_for else WorkerLimits(0, 0.0)
 
-    def _take_exit(self, report: Report) -> None:
+    def _handle_exit_report(self, report: Report) -> None:
         worker = self.workers.pop(report.pid, None)
         if report.pid in self._unreported:
             self._unreported.discard(report.pid)
         elif worker is not None:
-            self._note_exit(worker, report.status)
+            self._finish_exit(worker, report.status)
         else:  # before it could say that it is there
-            self._take_request()
+            self._pop_fork_request()
             self.failed_status = report.status
-            self.backoff.note_failed_start()
+            self.backoff.record_failed_start()
             self._log.error("no worker came of a fork", **_describe_end(report.status))
 
     def _add(self, worker: WorkerProcess) -> None:
@@ -504,13 +504,13 @@ class Generation:
 
     async def _listen_to(self, worker: WorkerProcess) -> None:
         await worker.listen()
-        self._note_unreported_exits()
+        self._remove_orphans()
         self._context.changed()
         if worker.has_ended and self.workers.get(worker.pid) is worker:
             await trio.sleep(_REPORT_SECONDS)
-            self._note_overdue_exit(worker)
+            self._remove_unreported(worker)
 
-    def _note_overdue_exit(self, worker: WorkerProcess) -> None:
+    def _remove_unreported(self, worker: WorkerProcess) -> None:
         """Remove a worker that has ended and whose end the template, which still runs, has not reported in time."""
         if self.workers.get(worker.pid) is worker:
             del self.workers[worker.pid]
@@ -520,31 +520,31 @@ class Generation:
                 template=self.template_pid,
                 worker=worker.pid,
             )
-            self._note_unreported_exit(worker)
+            self._finish_unreported(worker)
             self._context.changed()
 
-    def _note_unreported_exits(self) -> None:
+    def _remove_orphans(self) -> None:
         """Remove the workers that have ended after their template did, so that nobody reports their exit status."""
         ended = [it for it in self.workers.values() if it.has_ended] if self.has_ended else []
         for worker in ended:
-            self._note_unreported_exit(self.workers.pop(worker.pid))
+            self._finish_unreported(self.workers.pop(worker.pid))
 
-    def _note_unreported_exit(self, worker: WorkerProcess) -> None:
+    def _finish_unreported(self, worker: WorkerProcess) -> None:
         # What it has started as it loaded the application is in a group with its number, which no template
         # sees to any more. Once such a group is empty, its number may be anybody's.
         if not self._preloads and signal_group(worker.pid, signal.SIGTERM):
             self._left_groups.add(worker.pid)
-        self._note_exit(worker, None)
+        self._finish_exit(worker, None)
 
-    def _note_exit(self, worker: WorkerProcess, status: int | None) -> None:
+    def _finish_exit(self, worker: WorkerProcess, status: int | None) -> None:
         # One that is asked to end before it listens for signals is ended by the signal itself.
         if not worker.is_stopping or status not in {0, -signal.SIGTERM, None}:
             if not worker.is_ready:
                 self.failed_status = status
-                self.backoff.note_failed_start()
+                self.backoff.record_failed_start()
             elif not worker.is_stopping:
                 others = [it.ready_seconds for it in self.ready]
-                self.backoff.note_end(worker.ready_seconds, others, monotonic())
+                self.backoff.record_end(worker.ready_seconds, others, monotonic())
             self._context.tally.crashed += 1
             # At the very first start, the process ends with what that worker has said.
             is_first_start = self.number == 1 and not self._has_been_ready

@@ -163,7 +163,7 @@ def check_takeover(settings: Settings) -> None:
         require_directories([Path(it) for it in settings.reload_dir or (settings.app_dir,)])
 
 
-def hold_signals() -> None:
+def defer_signals() -> None:
     """Keep signals pending while no supervisor handles them: between one and the next, with or without an exec."""
 
     def hold(number: int, _frame: object) -> None:

@@ -93,7 +93,7 @@ class Rollout:
                     if not current.fork():
                         break
             elif len(current.ready) == current.expected:
-                current.backoff.note_all_ready()
+                current.backoff.reset_if_stable()
             await changed.wait()
 
     async def reload_when_asked(self) -> None:
@@ -163,7 +163,7 @@ class Rollout:
                 self._fleet.generations.remove(generation)
             if not self._fleet.is_stopping:
                 self._log.info("generation has ended", generation=generation.number)
-        self._fleet.note_change()
+        self._fleet.wake_waiters()
 
     async def _replace_generation(self) -> bool:
         """Bring up a new generation and drain the one before; False where that fails."""
@@ -226,7 +226,7 @@ class Rollout:
     async def _back_off(self, generation: Generation) -> None:
         """Wait: workers have ended right away, and the next one probably does, too."""
         current, reason = self._fleet.current, generation.backoff.reason
-        seconds = generation.backoff.take_pause()
+        seconds = generation.backoff.start_pause()
         self._log.warning("next worker", in_seconds=seconds, reason=reason)
         with trio.move_on_after(seconds):
             await self._fleet.wait_for(

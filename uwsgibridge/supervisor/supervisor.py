@@ -39,7 +39,7 @@ from uwsgibridge.supervisor.control_commands import ControlCommands
 from uwsgibridge.supervisor.fleet import END_MARGIN_SECONDS, Fleet
 from uwsgibridge.supervisor.generation import Generation, GenerationContext, Tally
 from uwsgibridge.supervisor.health import HealthChecks
-from uwsgibridge.supervisor.heritage import Heritage, hold_signals
+from uwsgibridge.supervisor.heritage import Heritage, defer_signals
 from uwsgibridge.supervisor.phase import Phase
 from uwsgibridge.supervisor.preserved import PreservedProgram, current_guard, preserve_program
 from uwsgibridge.supervisor.recycling import RecyclingPolicy
@@ -89,7 +89,7 @@ def run_supervisor(
         logger.error("upgrade failed: the old program goes on", reason=guard.reason)
     elif heritage is not None:
         logger.info("upgraded", version=__version__)
-    hold_signals()
+    defer_signals()
     notifier = Notifier.from_environment(os.environ)
     settings = _with_addresses(settings, heritage)
     if settings.reload:
@@ -193,7 +193,7 @@ def _open_sockets(
         yield sockets, [one for all_ in taken_over.values() for one in all_]
 
 
-def _note_taken_over() -> None:
+def _confirm_takeover() -> None:
     guard = current_guard()
     if guard is not None:
         guard.taken_over()
@@ -259,7 +259,7 @@ class _Supervisor:
             self._fleet.tally = Tally(**heritage.tally)
             self._fleet.started_at = heritage.started_at
         name = app_name or ", ".join(settings.mount)
-        self._commands = ControlCommands(name, self._fleet, self._take_stop)
+        self._commands = ControlCommands(name, self._fleet, self._stop_or_hurry)
 
     async def run(self) -> Heritage | None:
         """Run until a stop or an upgrade; return what an upgrade hands on, or None after a stop."""
@@ -271,7 +271,7 @@ class _Supervisor:
         async with trio.open_nursery() as nursery:
             policy = _recycling_policy(fleet.settings)
             self._prepare(nursery, policy)
-            await nursery.start(self._take_signals)
+            await nursery.start(self._receive_signals)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SERVER_SIGNALS)
             nursery.start_soon(self._feed_watchdog)
             control = self._open_named_control(doors)
@@ -282,7 +282,7 @@ class _Supervisor:
             if not fleet.ends():
                 self._started()
                 await self._answer_control(nursery, control)
-                _note_taken_over()
+                _confirm_takeover()
                 # Nothing is brought up or ended before that: another program may go on with what there is.
                 if self._unwanted:
                     await self._rollout.leave(self._unwanted)
@@ -296,7 +296,7 @@ class _Supervisor:
                 await self._rollout.keep_up()
             upgrades = fleet.phase is Phase.UPGRADING
             if not upgrades:
-                _note_taken_over()  # where a stop has come first: it is this program's
+                _confirm_takeover()  # where a stop has come first: it is this program's
                 fleet.notifier.stopping()
                 await self._rollout.drain(fleet.generations)
             nursery.cancel_scope.cancel()
@@ -332,7 +332,7 @@ class _Supervisor:
         answered = False
         async with trio.open_nursery() as nursery:
             self._prepare(nursery, _recycling_policy(fleet.settings), is_rehearsal=True)
-            await nursery.start(self._take_signals)
+            await nursery.start(self._receive_signals)
             # Of the signals to all processes, none is for this one.
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
             try:
@@ -356,7 +356,7 @@ class _Supervisor:
         fleet = self._fleet
         self._nursery = nursery
         self._context = GenerationContext(
-            policy, self._log, fleet.tally, fleet.note_change, nursery, is_rehearsal
+            policy, self._log, fleet.tally, fleet.wake_waiters, nursery, is_rehearsal
         )
         self._rollout = Rollout(self._app_name, fleet, self._lifeline, self._context, nursery)
 
@@ -483,18 +483,18 @@ class _Supervisor:
 
     # Signals.
 
-    async def _take_signals(
+    async def _receive_signals(
         self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
         with trio.open_signal_receiver(*SERVER_SIGNALS) as signals:
             task_status.started()
             async for number in signals:
-                self._take_signal(signal.Signals(number))
+                self._handle_signal(signal.Signals(number))
 
-    def _take_signal(self, number: signal.Signals) -> None:
+    def _handle_signal(self, number: signal.Signals) -> None:
         match number:
             case signal.SIGTERM | signal.SIGINT:
-                self._take_stop(number.name)
+                self._stop_or_hurry(number.name)
             case signal.SIGHUP:
                 self._fleet.ask_for_reload(number.name)
             case signal.SIGUSR1:
@@ -510,7 +510,7 @@ class _Supervisor:
                     number.name,
                 )
 
-    def _take_stop(self, reason: str) -> None:
+    def _stop_or_hurry(self, reason: str) -> None:
         if self._fleet.is_stopping:
             self._log.warning("stopping at once", reason=reason)
             self._fleet.enter(Phase.HURRYING)

@@ -144,7 +144,7 @@ class WorkerProcess:
         told = self.figures.queue_seconds if self.figures is not None else 0.0
         return max(told, self.answer_seconds, self.silent_seconds)
 
-    def note_ready(self, end_seconds: float) -> None:
+    def mark_ready(self, end_seconds: float) -> None:
         """Take note that it accepts requests from now on, and of how long its end may take."""
         self._ready_since = monotonic()
         self.end_seconds = end_seconds
@@ -157,11 +157,11 @@ class WorkerProcess:
     async def listen(self) -> None:
         """Take what the worker says, until it ends or `close` is called."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._take_messages)
+            nursery.start_soon(self._receive_messages)
             if self._process is None:
-                await self._take_dumps()
+                await self._read_stack_pipe()
             else:
-                nursery.start_soon(self._take_dumps)
+                nursery.start_soon(self._read_stack_pipe)
                 await self._watch_process(self._process)
             nursery.cancel_scope.cancel()
 
@@ -179,9 +179,9 @@ class WorkerProcess:
         with contextlib.suppress(trio.ClosedResourceError):
             await trio.lowlevel.wait_readable(process)
             self.has_ended = True
-            self._note_something()
+            self._wake_waiters()
 
-    async def _take_messages(self) -> None:
+    async def _receive_messages(self) -> None:
         while not self._is_closed():
             try:
                 await trio.lowlevel.wait_readable(self._link)
@@ -190,9 +190,9 @@ class WorkerProcess:
                 continue
             except (trio.ClosedResourceError, OSError):
                 return
-            self._take(message)
+            self._handle_message(message)
 
-    async def _take_dumps(self) -> None:
+    async def _read_stack_pipe(self) -> None:
         """Read the stack pipe until the worker ends, also when nobody asked for a dump: a full pipe would block the worker."""
         while not (self.has_ended or self._is_closed()):
             with contextlib.suppress(trio.ClosedResourceError):
@@ -206,7 +206,7 @@ class WorkerProcess:
             self.has_ended = not piece
             self._dumped += piece
             del self._dumped[:-_MAX_DUMP_BYTES]
-            self._note_something()
+            self._wake_waiters()
 
     async def heartbeat(self, seconds: float) -> None:
         """Ask, and wait for the answer as long as that."""
@@ -281,7 +281,7 @@ class WorkerProcess:
             trio.lowlevel.notify_closing(self._link)
             trio.lowlevel.notify_closing(self._dumps)
             self._link.close()
-            self._note_something()
+            self._wake_waiters()
             os.close(self._flights)
             os.close(self._dumps)
             self._close_process()
@@ -299,7 +299,7 @@ class WorkerProcess:
         """Read the messages that the worker sent before it ended."""
         with contextlib.suppress(OSError):  # BlockingIOError: that was all
             while True:
-                self._take(WorkerMessage.decode(self._link.recv(MAX_BYTES)))
+                self._handle_message(WorkerMessage.decode(self._link.recv(MAX_BYTES)))
 
     def describe(self) -> dict[str, Any]:
         """Tell how it does, for `status`."""
@@ -327,7 +327,7 @@ class WorkerProcess:
         full = self.figures is not None and self.figures.in_flight >= self.figures.capacity
         return "busy" if full else "ready"
 
-    def _take(self, message: WorkerMessage) -> None:
+    def _handle_message(self, message: WorkerMessage) -> None:
         now = monotonic()
         self._heard_at = now
         if message.figures is not None:
@@ -341,9 +341,9 @@ class WorkerProcess:
             self.has_enough |= message.has_enough
             self.unfit = self.unfit or message.unfit
             self._changed()
-        self._note_something()
+        self._wake_waiters()
 
-    def _note_something(self) -> None:
+    def _wake_waiters(self) -> None:
         self._said_something.set()
         self._said_something = trio.Event()
 

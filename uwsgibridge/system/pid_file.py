@@ -18,7 +18,7 @@ from typing import Final
 
 from uwsgibridge.errors import PidFileError
 from uwsgibridge.system.reasons import why_not_made
-from uwsgibridge.system.safe_path import Place, UnsafePathError, hold_place
+from uwsgibridge.system.safe_path import Place, UnsafePathError, open_place
 
 _MAX_BYTES: Final = 32
 
@@ -56,9 +56,9 @@ class PidFile:
 
     def __enter__(self) -> None:
         try:
-            with hold_place(self._path) as place:
-                taken_over = self._take_over(place)
-                self._descriptor = self._take(place) if taken_over is None else taken_over
+            with open_place(self._path) as place:
+                taken_over = self._adopt_inherited(place)
+                self._descriptor = self._acquire(place) if taken_over is None else taken_over
         except UnsafePathError as error:
             raise PidFileError(f"--pid-file {self._path}: {error}") from None
         except OSError as error:
@@ -82,14 +82,14 @@ class PidFile:
     def _remove(self) -> None:
         if _read(self._descriptor) != b"%d" % self._pid:
             return
-        with hold_place(self._path) as place:
+        with open_place(self._path) as place:
             if _is_at(self._descriptor, place):
                 try:
                     os.unlink(place.name, dir_fd=place.directory)
                 except OSError:
                     os.ftruncate(self._descriptor, 0)
 
-    def _take_over(self, place: Place) -> int | None:
+    def _adopt_inherited(self, place: Place) -> int | None:
         """Give the descriptor that the program before this one has handed on, if it is of this file."""
         text = os.environ.pop(_DESCRIPTOR_VARIABLE, "")
         if not text.isdecimal():
@@ -104,7 +104,7 @@ class PidFile:
             os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
         return descriptor
 
-    def _take(self, place: Place) -> int:
+    def _acquire(self, place: Place) -> int:
         if place.exposed is not None:
             raise PidFileError(
                 f"--pid-file {self._path}: {place.exposed}, and with it which process root signals; put it "

@@ -40,7 +40,7 @@ class Place:
     """A directory that is held open, and a name in it.
 
     Attributes:
-        directory: a descriptor, which `hold_place` closes.
+        directory: a descriptor, which `open_place` closes.
         name: of the file in it, which need not be there.
         path: of the directory, as it was reached.
         exposed: who else can change what the path leads to, as the beginning of a sentence; None where
@@ -67,7 +67,7 @@ class Place:
 
 
 @contextlib.contextmanager
-def hold_place(path: str | Path) -> Iterator[Place]:
+def open_place(path: str | Path) -> Iterator[Place]:
     """Hold the directory of a file open, and give the file's name in it.
 
     Root reaches it without links that another user can have made, and learns who else can change the

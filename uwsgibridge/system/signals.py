@@ -6,7 +6,7 @@ import signal
 from typing import Final
 
 
-def disregard(_number: int, _frame: object) -> None:
+def empty_handler(_number: int, _frame: object) -> None:
     """Handle a signal by doing nothing; unlike SIG_IGN, programs that the application starts do not inherit this."""
 
 

@@ -59,7 +59,7 @@ class Notifier:
         Raises:
             SettingsError: ``WATCHDOG_USEC`` is not a time.
         """
-        variables = _take(environ, _NOTIFY_VARIABLES)
+        variables = _pop_variables(environ, _NOTIFY_VARIABLES)
         address = _parse_address(variables.get("NOTIFY_SOCKET", ""))
         seconds = _parse_watchdog(variables) if address is not None else None
         return Notifier(address, seconds, variables)
@@ -117,7 +117,7 @@ def inherited_sockets(environ: MutableMapping[str, str]) -> list[int]:
         SettingsError: the variables are not what sd_listen_fds(3) describes, or promise a descriptor
             that is not open.
     """
-    variables = _take(environ, _LISTEN_VARIABLES)
+    variables = _pop_variables(environ, _LISTEN_VARIABLES)
     if "LISTEN_PID" not in variables or "LISTEN_FDS" not in variables:
         return []
     if _parse_number(variables, "LISTEN_PID") != os.getpid():
@@ -136,7 +136,7 @@ def inherited_sockets(environ: MutableMapping[str, str]) -> list[int]:
     return descriptors
 
 
-def _take(environ: MutableMapping[str, str], names: Iterable[str]) -> dict[str, str]:
+def _pop_variables(environ: MutableMapping[str, str], names: Iterable[str]) -> dict[str, str]:
     return {name: environ.pop(name) for name in names if name in environ}
 
 

@@ -20,10 +20,10 @@ from uwsgibridge.system.safe_path import (
     Place,
     UnsafePathError,
     acting_as,
-    hold_place,
     name_user,
+    open_place,
 )
-from uwsgibridge.system.signals import disregard
+from uwsgibridge.system.signals import empty_handler
 from uwsgibridge.telemetry.line_stream import follow_standard_error, say
 
 
@@ -38,7 +38,7 @@ def reopen_log_at_signal(settings: Settings) -> None:
             # Standard error still is the old file, which is better than none.
             say(f"Error: {error}")
 
-    signal.signal(signal.SIGUSR1, reopen if settings.log_file else disregard)
+    signal.signal(signal.SIGUSR1, reopen if settings.log_file else empty_handler)
 
 
 _STANDARD_ERROR: Final = 2
@@ -98,7 +98,7 @@ def _open(path: Path, owner: tuple[int, int] | None) -> int:
                 return os.open(path, _FLAGS, _MODE)
         except PermissionError:
             pass
-    with hold_place(path) as place:
+    with open_place(path) as place:
         return _open_as_root(place, owner)
 
 

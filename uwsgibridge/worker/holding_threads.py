@@ -23,7 +23,7 @@ _THREADING: Final = threading.__file__
 _ANYIO: Final = ("anyio", "_backends", "_asyncio.py")
 
 
-def holding_threads() -> list[threading.Thread]:
+def threads_holding_exit() -> list[threading.Thread]:
     """List the threads that Python would wait for, now, and that nobody is going to end."""
     frames = sys._current_frames()  # noqa: SLF001 - documented for this
     here = threading.current_thread()

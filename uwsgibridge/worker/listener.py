@@ -137,17 +137,17 @@ class Listener:
             is_left = self.leaves(acceptor.listening)
             acceptor.end(self._max_waiting, is_last=is_last or is_left)
 
-    def note_leaving(self, descriptors: Collection[int]) -> None:
+    def mark_leaving(self, descriptors: Collection[int]) -> None:
         """Take note that nobody accepts any more on some of the inherited sockets, after a last look."""
         self._leaving |= set(descriptors)
 
     def leaves(self, listening: ListeningSocket) -> bool:
-        """Whether `note_leaving` has named a socket."""
+        """Whether `mark_leaving` has named a socket."""
         address = listening.address
         return isinstance(address, DescriptorAddress) and address.fd in self._leaving
 
     def leave(self) -> None:
-        """Leave the sockets that `note_leaving` has named: refuse new connections, then accept those in the backlog."""
+        """Leave the sockets that `mark_leaving` has named: refuse new connections, then accept those in the backlog."""
         self._leave_by((refusing.admit_at_once, refusing.refuse_new))
 
     def _leave_by(self, steps: Sequence[Callable[[ListeningSocket], float]]) -> None:

@@ -282,7 +282,7 @@ async def _stop_without_starter(worker: Worker, service: _Service, scope: trio.C
     service.logger.info("stopping: the process that started this one is gone")
     service.end.begin(end_seconds(service.applications, service.settings))
     # Whoever shares the listening sockets stops as well.
-    worker.note_told(is_last=not service.keeps_sockets)
+    worker.set_stop_kind(is_last=not service.keeps_sockets)
     scope.cancel()
 
 

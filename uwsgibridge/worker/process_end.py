@@ -20,7 +20,7 @@ from uwsgibridge.errors import EXIT_FAILURE, BridgeError
 from uwsgibridge.telemetry.line_buffer import finish_lines
 from uwsgibridge.telemetry.logs import Logger
 from uwsgibridge.telemetry.stacks import own_stack
-from uwsgibridge.worker.holding_threads import holding_threads
+from uwsgibridge.worker.holding_threads import threads_holding_exit
 
 # Of hooks, threads and Python itself, when all that is ours has ended; less than a supervisor waits.
 _END_SECONDS: Final = 4.0
@@ -156,7 +156,7 @@ def _call_after(seconds: float, function: Callable[[], None]) -> bool:
 
 
 def _names_of_holding_threads() -> list[str]:
-    return [it.name for it in holding_threads()][:_NAMED_THREADS]
+    return [it.name for it in threads_holding_exit()][:_NAMED_THREADS]
 
 
 def flush_output() -> None:

@@ -68,9 +68,9 @@ class WorkerLink(Companion):
         elif question == STACKS:
             self._send(WorkerMessage(stacks=self._worker.stacks()))
         elif question == LAST:
-            self._worker.note_told(is_last=True)
+            self._worker.set_stop_kind(is_last=True)
         elif question == DRAIN:
-            self._worker.note_told(is_last=False)
+            self._worker.set_stop_kind(is_last=False)
         else:
             leave = Leave.decode(question)
             if leave is not None:

@@ -36,7 +36,7 @@ from uwsgibridge.system.oom import raise_oom_score
 from uwsgibridge.system.process_group import group_of_its_own
 from uwsgibridge.system.process_title import set_title
 from uwsgibridge.system.signal_stack import enlarge_signal_stack
-from uwsgibridge.system.signals import SERVER_SIGNALS, disregard
+from uwsgibridge.system.signals import SERVER_SIGNALS, empty_handler
 from uwsgibridge.telemetry.failure import show_failure
 from uwsgibridge.telemetry.line_buffer import keep_to_one_thread
 from uwsgibridge.telemetry.line_stream import log_descriptor, own_standard_error, say
@@ -71,10 +71,10 @@ def main(control_descriptor: int) -> int:
         own_standard_error()
         set_title(settings.title, "template")
         raise_oom_score(settings.worker_oom_score)
-        _disregard_signals()
+        _install_empty_handlers()
         # A forked worker has this handler until it registers its own: the supervisor may ask for its stacks
         # as soon as it knows the worker, and the signal's default action would end the worker.
-        signal.signal(DUMP_SIGNAL, disregard)
+        signal.signal(DUMP_SIGNAL, empty_handler)
         see_to_the_end()
         reopen_log_at_signal(settings)
         # Blocked by the supervisor as it started this.
@@ -130,10 +130,10 @@ def _listening(blueprint: Blueprint) -> list[int]:
     return [it.fd for it in addresses if isinstance(it, DescriptorAddress)]
 
 
-def _disregard_signals() -> None:
+def _install_empty_handlers() -> None:
     """Leave to the supervisor what a terminal, systemd or an operator sends to all processes."""
     for number in SERVER_SIGNALS - {signal.SIGUSR1}:
-        signal.signal(number, disregard)
+        signal.signal(number, empty_handler)
 
 
 def _fork_on_demand(control: socket.socket, blueprint: Blueprint) -> _Place | None:
@@ -142,8 +142,8 @@ def _fork_on_demand(control: socket.socket, blueprint: Blueprint) -> _Place | No
     wakeup, written = socket.socketpair()
     wakeup.setblocking(False)
     written.setblocking(False)
-    signal.signal(signal.SIGCHLD, disregard)
-    _disregard_signals()  # again: the application may have taken some of them
+    signal.signal(signal.SIGCHLD, empty_handler)
+    _install_empty_handlers()  # again: the application may have taken some of them
     signal.set_wakeup_fd(written.fileno(), warn_on_full_buffer=False)
     workers: set[int] = set()
     poll = select.poll()
@@ -229,7 +229,7 @@ def _introduce(control: socket.socket, fork: Fork) -> _Place:
     for number in (signal.SIGCHLD, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
     # Before it serves, and when it has drained, there is nothing to break off.
-    signal.signal(signal.SIGINT, disregard)
+    signal.signal(signal.SIGINT, empty_handler)
     # faulthandler puts this back as the interpreter ends; by default it would end as a crash.
     signal.signal(DUMP_SIGNAL, signal.SIG_IGN)
     # A crash of the interpreter tells its stack in the log; a stuck worker tells its own to the supervisor.
@@ -317,7 +317,7 @@ def _work(
             )
         finally:
             # By default they would end it as a crash, while Python waits for the application's threads.
-            _disregard_signals()
+            _install_empty_handlers()
             reopen_log_at_signal(settings)
 
 

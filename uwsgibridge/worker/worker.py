@@ -29,7 +29,7 @@ from uwsgibridge.telemetry.counters import Counters
 from uwsgibridge.telemetry.logs import Logger
 from uwsgibridge.telemetry.stacks import await_stack, stacks_of_threads
 from uwsgibridge.worker.assembly import Calls, assemble
-from uwsgibridge.worker.holding_threads import holding_threads
+from uwsgibridge.worker.holding_threads import threads_holding_exit
 
 if TYPE_CHECKING:
     TaskStatus = trio.TaskStatus[list[str]]
@@ -156,7 +156,7 @@ class Worker:
         with single_error():
             async with trio.open_nursery() as nursery:
                 # Requests run in a nursery that outlives the cancellation: that is draining.
-                tasks = await nursery.start(_hold_shielded_nursery)
+                tasks = await nursery.start(_run_shielded_nursery)
                 try:
                     await self._serve(tasks, sockets, ready)
                 finally:
@@ -192,7 +192,7 @@ class Worker:
         if begins:
             self._listener.leave()
         else:
-            self._listener.note_leaving(descriptors)
+            self._listener.mark_leaving(descriptors)
 
     def stacks(self) -> str:
         """Tell which requests are in flight and where each waits, and where each thread is."""
@@ -221,10 +221,10 @@ class Worker:
                 flights=self._companion.flights,
                 max_requests=self._companion.max_requests,
                 calls=Calls(
-                    idle=self._note_idle,
+                    idle=self._wake_drain,
                     wake=self._wake,
-                    unfit=self._note_unfit,
-                    lost=self._note_lost_socket,
+                    unfit=self._ask_to_be_replaced,
+                    lost=self._handle_lost_socket,
                     enough=self._companion.enough,
                 ),
             )
@@ -270,7 +270,7 @@ class Worker:
         goes_on = holds_on or (
             self._broke_off and any(host.admission.in_flight for host in self._hosts)
         )
-        self.leaves_something = goes_on or (self._broke_off and bool(holding_threads()))
+        self.leaves_something = goes_on or (self._broke_off and bool(threads_holding_exit()))
         if goes_on and self._host_loop is None and self._exit_now is not None:
             self._exit_now()  # a task of trio that does not end keeps its loop from ending
 
@@ -295,16 +295,16 @@ class Worker:
         with trio.move_on_after(_WORD_SECONDS):
             await self._wait_until(lambda: self.is_told or self._hurry.cancel_called)
 
-    def note_told(self, *, is_last: bool) -> None:
+    def set_stop_kind(self, *, is_last: bool) -> None:
         """Record what kind of stop the supervisor has announced."""
         self.is_last |= is_last
         self.is_told = True
         self._drained.set()
 
-    def _note_idle(self) -> None:
+    def _wake_drain(self) -> None:
         self._drained.set()
 
-    def _note_unfit(self, reason: str, can_go_on: bool) -> None:
+    def _ask_to_be_replaced(self, reason: str, can_go_on: bool) -> None:
         """Take note that this worker is to be replaced; from any thread."""
 
         def decide() -> None:
@@ -314,12 +314,12 @@ class Worker:
 
         self._loop.run_threadsafe(decide)
 
-    def _note_lost_socket(self, listening: ListeningSocket, reason: str) -> None:
+    def _handle_lost_socket(self, listening: ListeningSocket, reason: str) -> None:
         """Take note that nothing can be accepted any more: this worker serves nobody."""
         self._companion.catch_up()
         # Of all that stop, or leave a socket, the first one that is ready for it refuses for all.
         if not (self.is_last or self._listener.leaves(listening)):
-            self._note_unfit(f"{reason}; has the application closed it?", can_go_on=False)
+            self._ask_to_be_replaced(f"{reason}; has the application closed it?", can_go_on=False)
 
     def _wake(self) -> None:
         """Have the listener, or the drain, look again; from any thread."""
@@ -378,7 +378,7 @@ class Worker:
             host.end_streams(ending)
 
 
-async def _hold_shielded_nursery(
+async def _run_shielded_nursery(
     task_status: trio.TaskStatus[trio.Nursery] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     with trio.CancelScope(shield=True):

@@ -198,7 +198,7 @@ class AsgiExchange(Exchange):
                 if sent != len(data):
                     await self._write_rest(memoryview(data)[sent:])
         except PeerGone:
-            self._note_unsent(buffers, data)
+            self._record_unsent(buffers, data)
             raise
 
     def _send_some(self, data: Buffer) -> int:

@@ -112,7 +112,7 @@ class HttpExchange(AsgiExchange):
                         if sent != len(data):
                             await self._write_rest(memoryview(data)[sent:])
                 except PeerGone:
-                    self._note_unsent(buffers, data)
+                    self._record_unsent(buffers, data)
                     raise
                 if not buffers and response.is_full and not last and self.connection.is_left():
                     # Nothing is written to a client that has all of it, and so nothing tells that it left.
@@ -123,7 +123,7 @@ class HttpExchange(AsgiExchange):
                     self._context.reporter.check_answer(self.request, response)
                 else:
                     if not self._is_stream:
-                        self._note_stream()
+                        self._register_stream()
                     await self._context.loop.checkpoint()  # one stream does not keep others waiting
             elif kind == "http.response.start":
                 self._start(message)
@@ -193,9 +193,9 @@ class HttpExchange(AsgiExchange):
         else:
             self._file_instead = file
         if response.is_event_stream:
-            self._note_stream()
+            self._register_stream()
 
-    def _note_stream(self) -> None:
+    def _register_stream(self) -> None:
         """Have the application told, at a stop, that its stream is to end."""
         streams = self._context.streams
         if not self._is_stream:
@@ -456,7 +456,7 @@ class HttpExchange(AsgiExchange):
             try:
                 # Nothing was sent yet, so a short answer fits without a wait.
                 answered = self.connection.send(answer.data) == len(answer.data)
-                self._note_failure(answer)
+                self._record_failure_answer(answer)
             except OSError:
                 self._gone = True
         self._end(complete=answered)

@@ -259,7 +259,7 @@ class WebSocketExchange(AsgiExchange):
             # For the client's close, which is behind what it sent before.
             self._is_suspended = False
             self._watch.resume()
-            self._take(self._websocket.receive_more())
+            self._handle_events(self._websocket.receive_more())
 
     def _read(self) -> None:
         """Take what has arrived in the tunnel; called by the event loop."""
@@ -271,9 +271,9 @@ class WebSocketExchange(AsgiExchange):
             data = b""
         self._is_moving = True
         self._is_heard = self._is_heard or bool(data)
-        self._take(self._websocket.receive(data))
+        self._handle_events(self._websocket.receive(data))
 
-    def _take(self, events: Iterator[tuple[WebSocketEvent | None, bytes]]) -> None:
+    def _handle_events(self, events: Iterator[tuple[WebSocketEvent | None, bytes]]) -> None:
         """Take what the client said, for as long as there is room for it.
 
         A few bytes may be the compressed form of many large messages: each of them is inflated when
@@ -308,7 +308,7 @@ class WebSocketExchange(AsgiExchange):
 
     def _read_on(self) -> None:
         if self._is_suspended and not self._is_full and not self._ended:
-            self._take(self._websocket.receive_more())
+            self._handle_events(self._websocket.receive_more())
         if self._is_suspended and not self._is_full and not self._ended:
             assert self._watch is not None
             self._is_suspended = False

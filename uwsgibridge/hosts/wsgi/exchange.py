@@ -120,7 +120,7 @@ class WsgiExchange(Exchange):
         except _StreamEnds:
             self._end(complete=False)
         except BaseException as error:  # noqa: BLE001 - SystemExit of an application ends its request only
-            self._take_failure(error)
+            self._handle_failure(error)
         if self.interruption is not None:
             self.interruption.hold_off()
         leave_if_copy()
@@ -154,7 +154,7 @@ class WsgiExchange(Exchange):
             connection: Connection | None = None
             if not was_ended:
                 with contextlib.suppress(OSError):  # it is hung up, which is seen as well
-                    connection = self.connection.take_away()
+                    connection = self.connection.detach_peer()
         # Asked only now: from here on, the thread can't write to the client.
         has_begun = self._response.head_sent or self._has_failed
         if was_ended:
@@ -168,7 +168,7 @@ class WsgiExchange(Exchange):
             outcome = f"answered {answer.status}"
             with contextlib.suppress(OSError):  # nobody is there any more
                 connection.send(answer.data)
-                self._note_failure(answer)
+                self._record_failure_answer(answer)
             self._hand_over(connection, complete=True)
         if context.logs_access:
             self.log_access()  # the thread may never come to it
@@ -184,7 +184,7 @@ class WsgiExchange(Exchange):
             self.connection.force_close()
         self._context.release(self.connection)
 
-    def _take_failure(self, error: BaseException) -> None:
+    def _handle_failure(self, error: BaseException) -> None:
         """Report what the application has raised, and have its client see it."""
         leave_if_copy_raised(error)
         context = self._context
@@ -262,7 +262,7 @@ class WsgiExchange(Exchange):
         environ: dict[str, Any] = self.request.vars | context.base_environ
         environ["wsgi.url_scheme"] = self.request.scheme
         environ.setdefault("SERVER_SOFTWARE", _SERVER_SOFTWARE)  # which not each frontend sends
-        body = self.connection.take_whole_body()
+        body = self.connection.pop_whole_body()
         environ["wsgi.input"] = (
             open_input(self.connection, self._wait_for_body) if body is None else io.BytesIO(body)
         )
@@ -378,7 +378,7 @@ class WsgiExchange(Exchange):
                 if sent != len(data):
                     self._write_slowly(memoryview(data)[sent:])
         except (PeerGone, _ReaderStalled):
-            self._note_unsent(buffers, data)
+            self._record_unsent(buffers, data)
             raise
 
     def _look_for_client(self) -> None:
@@ -476,7 +476,7 @@ class WsgiExchange(Exchange):
         with contextlib.suppress(OSError):  # nobody is there any more, or nobody reads
             self._write((answer.data,))
             answered = True
-            self._note_failure(answer)
+            self._record_failure_answer(answer)
         self._end(complete=answered)
 
 
