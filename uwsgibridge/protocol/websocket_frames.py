@@ -12,7 +12,7 @@ from enum import IntEnum
 from functools import cache
 from typing import Final, NamedTuple
 
-_MAX_CONTROL_BYTES: Final = 125
+MAX_CONTROL_BYTES: Final = 125
 _UNMASKED: Final = bytes(4)
 
 _FIN: Final = 0x80
@@ -161,7 +161,7 @@ class FrameReader:
         if opcode >= Opcode.CLOSE:
             if not first & _FIN:
                 raise _broken("a control frame is fragmented")
-            if size > _MAX_CONTROL_BYTES:
+            if size > MAX_CONTROL_BYTES:
                 raise _broken("a control frame is over 125 bytes")
         mask_at = 2
         if size >= 126:

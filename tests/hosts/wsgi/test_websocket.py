@@ -96,6 +96,34 @@ def test_a_close_of_the_library_is_the_last_frame(family: str) -> None:
 
 
 @on_each_socket
+def test_the_client_gets_the_answer_to_its_close_though_the_application_is_told_first(
+    family: str,
+) -> None:
+    """As simple-websocket has it: its thread wakes the application, and then answers."""
+    application_is_over = threading.Event()
+
+    def talk(own: socket.socket) -> None:
+        told = threading.Event()
+
+        def read() -> None:
+            while not own.recv(4096).endswith(b"done"):
+                pass
+            told.set()
+            application_is_over.wait(SHORT_SECONDS)  # the application returns meanwhile
+            own.sendall(b"\x88\x06" + close_payload(4000, "done"))
+            own.close()
+
+        threading.Thread(target=read).start()
+        assert told.wait(PATIENCE_SECONDS)
+
+    with serve(by_socket(talk), family) as bridge, opened(bridge) as client:
+        client.send(TEXT, b"hi")
+        client.send(CLOSE, close_payload(4000, "done"))
+        assert client.receive() == said(CLOSE, 4000, "done")
+        assert client.ends()
+
+
+@on_each_socket
 @pytest.mark.parametrize(
     ("error", "code", "reason", "count"),
     [

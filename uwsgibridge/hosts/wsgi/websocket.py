@@ -27,7 +27,12 @@ from uwsgibridge.protocol.websocket import (
     CLOSE_SERVICE_RESTART,
     check_handshake,
 )
-from uwsgibridge.protocol.websocket_frames import Opcode, SentFrames, encode_frame
+from uwsgibridge.protocol.websocket_frames import (
+    MAX_CONTROL_BYTES,
+    Opcode,
+    SentFrames,
+    encode_frame,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,6 +45,12 @@ SOCKET_KEY: Final = "werkzeug.socket"
 
 # After the application's end, for the client's close frame and for what its library does then.
 _CLOSE_SECONDS: Final = 5.0
+
+# For the library's own thread to answer the client's close frame, after it has told the application.
+_ANSWER_SECONDS: Final = 1.0
+
+# Bytes of a client's frame before its payload where that is short: two, and the mask.
+_SHORT_HEAD_BYTES: Final = 6
 
 # What libraries raise to end a request that they have served by its socket.
 _ENDS_OF_LIBRARIES: Final = (ConnectionError, StopIteration)
@@ -85,6 +96,7 @@ class TunnelSocket(socket.socket):
         self._sent: SentFrames | None = SentFrames()
         self._last_words = b""
         self._is_closed = threading.Event()
+        self._last_received = b""
 
     def send(self, data: ReadableBuffer, flags: int = 0) -> int:
         """Send all of the data."""
@@ -104,7 +116,9 @@ class TunnelSocket(socket.socket):
     def recv(self, *arguments: Any) -> bytes:
         """Receive; empty at the end."""
         self._begin()
-        return super().recv(*arguments)
+        received = super().recv(*arguments)
+        self._last_received = received or self._last_received
+        return received
 
     def recv_into(self, *arguments: Any, **named: Any) -> int:
         """Receive into a buffer; 0 at the end."""
@@ -135,6 +149,14 @@ class TunnelSocket(socket.socket):
     def wait_closed(self, seconds: float) -> None:
         """Wait until the library has closed it, which it does when the client has."""
         self._is_closed.wait(seconds)
+
+    def wait_for_answer(self) -> None:
+        """Give the library time to answer the client's close frame, where that seems to have come.
+
+        simple-websocket tells the application of it before its thread has sent the answer.
+        """
+        if _ends_with_close(self._last_received):
+            self._is_closed.wait(_ANSWER_SECONDS)
 
     def say_last(self, code: int, reason: str) -> None:
         """Send a close frame, now or behind the frame that is being sent; from any thread.
@@ -286,6 +308,7 @@ class WsgiWebSocket(WsgiExchange):
         if self._has_caught_failure:
             self._socket.say_last(CLOSE_INTERNAL_ERROR, "the application failed")
         else:
+            self._socket.wait_for_answer()
             self._socket.say_last(CLOSE_NORMAL, "")
 
     def _leave_tunnel(self, tunnel: TunnelSocket) -> None:
@@ -308,3 +331,15 @@ class WsgiWebSocket(WsgiExchange):
 
 def _go_nowhere(_data: bytes) -> None:
     """Stand for PEP 3333's `write`, where the socket was used."""
+
+
+def _ends_with_close(received: bytes) -> bool:
+    """Whether what a client has sent may end with its close frame (RFC 6455, section 5.5.1), which is its last."""
+    return any(
+        received[start] == 0x80 | Opcode.CLOSE
+        and received[start + 1] == 0x80 | len(received) - start - _SHORT_HEAD_BYTES
+        for start in range(
+            max(0, len(received) - _SHORT_HEAD_BYTES - MAX_CONTROL_BYTES),
+            len(received) - _SHORT_HEAD_BYTES + 1,
+        )
+    )
