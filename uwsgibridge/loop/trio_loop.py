@@ -25,12 +25,9 @@ class TrioLoop:
 
     def spawn(self, function: Callable[[*Ts], Awaitable[None]], *args: *Ts) -> Task:
         scope = trio.CancelScope()
-
-        async def run() -> None:
-            with scope:
-                await function(*args)
-
-        self._nursery.start_soon(run, name=function)
+        # By a string: trio would put one together out of module and qualified name, for each task.
+        name = getattr(function, "__name__", "task")
+        self._nursery.start_soon(_run_within, scope, function, args, name=name)
         return scope
 
     def watch(self, source: HasFileno, callback: Callable[[], None]) -> Watch:
@@ -80,6 +77,13 @@ class TrioLoop:
         return not scope.cancelled_caught
 
 
+async def _run_within(
+    scope: trio.CancelScope, function: Callable[..., Awaitable[None]], args: tuple[object, ...]
+) -> None:
+    with scope:
+        await function(*args)
+
+
 class _TrioWatch:
     def __init__(self, source: HasFileno, callback: Callable[[], None]) -> None:
         self._source = source
@@ -91,7 +95,8 @@ class _TrioWatch:
     async def run(self) -> None:
         with self._scope:
             while True:
-                await self._running.wait()
+                if not self._running.is_set():  # else it would give way for nothing
+                    await self._running.wait()
                 descriptor = self._source.fileno()
                 if descriptor < 0:
                     return
@@ -102,8 +107,8 @@ class _TrioWatch:
                 except (OSError, trio.BusyResourceError):  # closed, or another file's by now
                     self._callback()
                     return
-                # Closed meanwhile, in the same turn of the loop: the cancellation comes with the next wait.
-                if self._running.is_set() and not self._scope.cancel_called:
+                # Where it was closed in this turn of the loop, the callback does nothing.
+                if self._running.is_set():
                     self._callback()
 
     def suspend(self) -> None:
