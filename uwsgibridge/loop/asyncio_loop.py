@@ -80,7 +80,7 @@ class AsyncioLoop:
         coroutine: Any = function(*args)
         return asyncio.Task(coroutine, loop=self._loop, context=self._context.copy(), **self._start)
 
-    def watch(self, source: HasFileno, callback: Callable[[], None]) -> Watch:
+    def watch(self, source: HasFileno, callback: Callable[[], object]) -> Watch:
         return _AsyncioWatch(self._loop, source, callback)
 
     async def wait_readable(self, source: HasFileno, seconds: float) -> bool:
@@ -140,7 +140,7 @@ class AsyncioLoop:
 
 class _AsyncioWatch:
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, source: HasFileno, callback: Callable[[], None]
+        self, loop: asyncio.AbstractEventLoop, source: HasFileno, callback: Callable[[], object]
     ) -> None:
         self._loop = loop
         self._descriptor = source.fileno()

@@ -71,8 +71,12 @@ class Loop(Protocol):
             What keeps the task alive; asyncio itself holds tasks only weakly.
         """
 
-    def watch(self, source: HasFileno, callback: Callable[[], None]) -> Watch:
-        """Call back whenever `source` is readable."""
+    def watch(self, source: HasFileno, callback: Callable[[], object]) -> Watch:
+        """Call back whenever `source` is readable.
+
+        A callback that returns True has left something: where asking the system again is dear, it is called
+        again without that, after others had their turn.
+        """
 
     async def wait_readable(self, source: HasFileno, seconds: float) -> bool:
         """Wait; False when `seconds` have passed. True also when `notify_closing` was called."""

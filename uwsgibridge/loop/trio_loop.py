@@ -30,7 +30,7 @@ class TrioLoop:
         self._nursery.start_soon(_run_within, scope, function, args, name=name)
         return scope
 
-    def watch(self, source: HasFileno, callback: Callable[[], None]) -> Watch:
+    def watch(self, source: HasFileno, callback: Callable[[], object]) -> Watch:
         watch = _TrioWatch(source, callback)
         self._nursery.start_soon(watch.run)
         return watch
@@ -85,7 +85,7 @@ async def _run_within(
 
 
 class _TrioWatch:
-    def __init__(self, source: HasFileno, callback: Callable[[], None]) -> None:
+    def __init__(self, source: HasFileno, callback: Callable[[], object]) -> None:
         self._source = source
         self._callback = callback
         self._scope = trio.CancelScope()
@@ -108,8 +108,9 @@ class _TrioWatch:
                     self._callback()
                     return
                 # Where it was closed in this turn of the loop, the callback does nothing.
-                if self._running.is_set():
-                    self._callback()
+                while self._running.is_set() and self._callback() is True:
+                    # To ask the system again costs more than a try, which others are let run before.
+                    await trio.lowlevel.checkpoint()
 
     def suspend(self) -> None:
         self._running = trio.Event()

@@ -129,10 +129,11 @@ class Acceptor:
         self.listening.socket.detach()
         return self.listening.address
 
-    def _accept_batch(self) -> None:
+    def _accept_batch(self) -> bool:
+        """Accept a batch; True where it was a full one, so that more may wait."""
         listener = self._listener
         if listener.is_closed:
-            return  # the loop had seen something before the watch was closed
+            return False  # the loop had seen something before the watch was closed
         for taken in range(min(self._batch, listener.room())):
             try:
                 self._accept()
@@ -140,7 +141,7 @@ class Acceptor:
                 self._flights.drop_packet()
                 self._batch = max(1, taken)
                 self._full_batches = 0
-                return
+                return False
             except OSError as error:
                 self._flights.drop_packet()
                 if error.errno in _LOST_CONNECTION:
@@ -149,12 +150,13 @@ class Acceptor:
                     listener.give_up(self, error)
                 else:
                     listener.pause_for_resources(error)
-                return
+                return False
         # What was left is reported again: the loops watch by level, not by edge.
         self._full_batches += 1
         if self._full_batches == _FULL_BATCHES_TO_GROW:
             self._batch = min(_MAX_BATCH, self._batch * 2)
             self._full_batches = 0
+        return True
 
     def _accept(self) -> None:
         self._await_packet()
