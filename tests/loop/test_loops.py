@@ -271,6 +271,42 @@ def test_suspended_watch_is_silent_until_it_is_resumed(loop: str, by: str):
 
 
 @on_each_loop
+@pytest.mark.parametrize("ends", ["by itself", "suspended", "closed"])
+def test_watch_whose_callback_has_left_something_is_called_again_after_others(loop: str, ends: str):
+    async def main(loop: Loop) -> None:
+        with pair() as (ours, theirs):
+            steps: list[str] = []
+
+            async def another(number: int) -> None:
+                steps.append(f"task {number}")
+
+            def callback() -> bool:
+                taken = ours.recv(1).decode()
+                steps.append(taken)
+                loop.spawn(another, len(steps))
+                if taken == "c" and ends == "suspended":
+                    watch.suspend()
+                elif taken == "c" and ends == "closed":
+                    watch.close()
+                return taken != "e"
+
+            watch = loop.watch(ours, callback)
+            theirs.send(b"abcde")
+            await rounds(loop)
+            taken = [step for step in steps if not step.startswith("task")]
+            assert taken == list("abcde" if ends == "by itself" else "abc")
+            # Each task had its turn; trio runs those of one turn in any order.
+            waiting = 0
+            for step in steps:
+                waiting += -1 if step.startswith("task") else 1
+                assert 0 <= waiting <= 2, steps
+            assert waiting == 0
+            watch.close()
+
+    run(loop, main)
+
+
+@on_each_loop
 @pytest.mark.parametrize("suspended", [False, True])
 def test_closed_watch_is_silent(loop: str, suspended: bool):
     async def main(loop: Loop) -> None:
