@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import uwsgibridge
+from integration.listening_sockets import LISTENING
 from integration.workers import PATIENCE_SECONDS, Load, fetch, one_round, write
 from uwsgibridge.testing import event_with
 
@@ -24,21 +25,9 @@ if TYPE_CHECKING:
     from uwsgibridge.testing.log_stream import LogEvent
 
 # What the import starts, and what closes the listening sockets of a process when /held is asked for.
-FIRST = """
-import multiprocessing, os, socket, stat
+FIRST = f"""{LISTENING}
+import multiprocessing
 manager = multiprocessing.get_context("fork").Manager()
-def listening():
-    for name in os.listdir("/proc/self/fd"):
-        number = int(name)
-        try:
-            if not stat.S_ISSOCK(os.fstat(number).st_mode):
-                continue
-            one = socket.socket(fileno=number)
-        except OSError:
-            continue
-        if one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-            yield number
-        one.detach()
 def wait():
     for number in list(listening()):
         os.close(number)

@@ -8,6 +8,7 @@ from time import monotonic
 
 import pytest
 
+from integration.listening_sockets import LISTENING
 from integration.workers import (
     EVERY_INTERFACE,
     EVERY_SOCKET,
@@ -24,20 +25,7 @@ from uwsgibridge.testing import event_with
 from uwsgibridge.testing.bridge_process import BridgeProcess
 
 # What becomes of the number of each listening socket of this process, when /held is asked for.
-FIRST = """
-import os, socket, stat
-def listening():
-    for name in os.listdir("/proc/self/fd"):
-        number = int(name)
-        try:
-            if not stat.S_ISSOCK(os.fstat(number).st_mode):
-                continue
-            one = socket.socket(fileno=number)
-        except OSError:
-            continue
-        if one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-            yield number
-        one.detach()
+FIRST = f"""{LISTENING}
 def wait():
     for number in list(listening()):
         HOW
