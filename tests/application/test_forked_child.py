@@ -14,7 +14,7 @@ from tests.log_events import PATIENCE_SECONDS
 PRELUDE = """
 import socket, sys
 from uwsgibridge.application.forked_child import (
-    kept_from_copies, leave_if_copy, leave_if_copy_raised,
+    kept_from_copies, exit_if_copy, exit_if_copy_raised,
 )
 
 def status_of_child(function):
@@ -107,8 +107,8 @@ def test_where_nothing_is_served_a_child_is_left_as_it_is(when: str):
         {served if when == "after" else ""}
 
         def child():
-            leave_if_copy(7)
-            leave_if_copy_raised(ValueError("not told"))
+            exit_if_copy(7)
+            exit_if_copy_raised(ValueError("not told"))
             ours.send(b"of the child")
             check(True)
 
@@ -137,14 +137,14 @@ def test_what_serves_no_more_is_not_looked_at():
 def test_copy_leaves_with_the_status_and_what_it_has_printed(status: int):
     done = run(f"""
         with kept_from_copies(lambda: []):
-            leave_if_copy(1)
+            exit_if_copy(1)
 
             def child():
                 print("printed by the child", end="")
-                leave_if_copy({status})
+                exit_if_copy({status})
 
             assert status_of_child(child) == {status}
-            leave_if_copy(1)
+            exit_if_copy(1)
     """)
     assert done.stdout == "printed by the child"
 
@@ -165,9 +165,9 @@ def test_copy_leaves_with_the_status_and_what_it_has_printed(status: int):
 def test_copy_that_raises_ends_as_the_interpreter_would(error: str, status: int, told: str):
     done = run(f"""
         with kept_from_copies(lambda: []):
-            leave_if_copy_raised({error})
-            assert status_of_child(lambda: leave_if_copy_raised({error})) == {status}
-            leave_if_copy_raised({error})
+            exit_if_copy_raised({error})
+            assert status_of_child(lambda: exit_if_copy_raised({error})) == {status}
+            exit_if_copy_raised({error})
     """)
     assert done.stderr == told
 
@@ -185,7 +185,7 @@ def test_copy_leaves_whatever_has_become_of_its_output(spoil: str):
     run(f"""
         def child():
             exec({spoil!r})
-            leave_if_copy_raised(SystemExit("told to nobody"))
+            exit_if_copy_raised(SystemExit("told to nobody"))
 
         with kept_from_copies(lambda: []):
             assert status_of_child(child) == 1
@@ -196,8 +196,8 @@ def test_child_that_begins_to_serve_is_a_server():
     run("""
         def child():
             with kept_from_copies(lambda: []):
-                leave_if_copy(5)
-                assert status_of_child(lambda: leave_if_copy(6)) == 6
+                exit_if_copy(5)
+                assert status_of_child(lambda: exit_if_copy(6)) == 6
             check(True)
 
         with kept_from_copies(lambda: []):

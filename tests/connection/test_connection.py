@@ -428,15 +428,15 @@ def test_peer_that_has_left_is_seen(family: str, leave: Callable[[Any], None], u
         peer.sendall(packet(method="POST", content_length=10))
         receive_packet(connection)
         peer.sendall(unread)
-        assert not connection.is_left()
+        assert not connection.has_hung_up()
 
         leave(peer)
 
-        assert connection.is_left()
+        assert connection.has_hung_up()
 
 
 @on_each_socket
 def test_connection_that_is_closed_has_no_peer(family: str):
     with pair(family) as (connection, _):
         connection.force_close()
-        assert connection.is_left()
+        assert connection.has_hung_up()

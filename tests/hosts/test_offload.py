@@ -189,7 +189,7 @@ def test_what_is_no_name_of_a_file_is_refused(offload: Offload, name: bytes):
 def test_status_of_nginxs_own_is_left_to_nginx(offload: Offload, files: Path, status: int):
     file = offload.find(status, [TYPE, (b"X-Sendfile", bytes(files / "a"))])
     assert file is not None
-    assert file.is_left_to_nginx
+    assert file.is_sent_by_nginx
     assert file.headers == [TYPE, (b"X-Accel-Redirect", b"/protected/a")]
 
 
@@ -200,7 +200,7 @@ def test_file_of_any_other_status_is_opened_here(offload: Offload, files: Path, 
     name = bytes(files / "deeper" / "deeper" / "deeper")
     file = offload.find(status, [TYPE, (b"Content-Length", b"3"), (b"X-Sendfile", name)])
     assert file is not None
-    assert not file.is_left_to_nginx
+    assert not file.is_sent_by_nginx
     assert file.headers == [TYPE]
     with file.open() as opened:
         assert opened.read() == b"the page"

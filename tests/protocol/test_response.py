@@ -500,7 +500,7 @@ class TestAnswersWithoutBody:
 
     def test_head_gets_no_length_of_what_another_replaces(self) -> None:
         response = started([(b"X-Accel-Redirect", b"/f")], method="HEAD")
-        response.leave_body_out()
+        response.omit_body()
         assert response.send(b"ignored", last=True) == (
             b"HTTP/1.1 200 OK\r\nX-Accel-Redirect: /f\r\n\r\n",
         )
@@ -667,7 +667,7 @@ class TestBodyByOtherMeans:
     def test_a_body_that_another_takes_care_of_is_left_out(self) -> None:
         """As after X-Accel-Redirect."""
         response = started([(b"X-Accel-Redirect", b"/f"), (b"Content-Length", b"5")])
-        response.leave_body_out()
+        response.omit_body()
         head, body = split_head(written(response, b"ignored"))
         assert body == b""
         assert head[1:] == [b"X-Accel-Redirect: /f", b"Content-Length: 5"]

@@ -19,7 +19,7 @@ class Pool:
     ) -> float:
         """Have a worker end; the pause before the next one, 0 for none."""
         self.now += after
-        self.backoff.record_end(lived_seconds, others, self.now)
+        self.backoff.record_crash(lived_seconds, others, self.now)
         return self.pause()
 
     def fail_to_start(self) -> float:
@@ -52,14 +52,14 @@ def test_the_reason_names_number_and_time() -> None:
     backoff = Backoff()
     for _ in range(6):
         assert backoff.reason == ""
-        backoff.record_end(0.5, [], 1000.0)
+        backoff.record_crash(0.5, [], 1000.0)
     assert backoff.reason == "6 workers in a row ended within 1 s of being ready"
 
 
 def test_many_that_end_together_are_one_step() -> None:
     pool = Pool()
     for _ in range(64):
-        pool.backoff.record_end(0.5, [], pool.now)
+        pool.backoff.record_crash(0.5, [], pool.now)
     assert [pool.pause(), pool.pause()] == [0.1, 0.0]
 
 

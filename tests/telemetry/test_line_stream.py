@@ -233,7 +233,7 @@ def test_line_of_a_signal_handler_is_not_lost_with_the_one_that_it_interrupts():
 
 OWN = """
 import os, sys
-from uwsgibridge.telemetry.line_stream import give_up_own_standard_error, own_standard_error, say, standard_error
+from uwsgibridge.telemetry.line_stream import log_to_descriptor_two, own_standard_error, say, standard_error
 
 own_standard_error()
 stream = standard_error()
@@ -267,7 +267,7 @@ def test_log_goes_on_whatever_becomes_of_standard_error(happens: str):
 def test_child_that_gives_it_up_has_nothing_of_it_but_descriptor_2():
     # The reader sees the end while the child goes on, for it has closed that.
     happens = (
-        "give_up_own_standard_error(); stream.write('child\\n'); os.close(2); "
+        "log_to_descriptor_two(); stream.write('child\\n'); os.close(2); "
         "stream.write('not in whatever is number 2 now\\n'); "
         "os.write(1, b'.'); os.read(0, 1)"
     )

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
 
 from uwsgibridge.system.signals import SERVER_SIGNALS
-from uwsgibridge.telemetry.line_stream import give_up_own_standard_error
+from uwsgibridge.telemetry.line_stream import log_to_descriptor_two
 from uwsgibridge.telemetry.stacks import own_traceback
 
 if TYPE_CHECKING:
@@ -33,14 +33,14 @@ _is_copy = False
 _mask = threading.local()
 
 
-def leave_if_copy(status: int = 0) -> None:
+def exit_if_copy(status: int = 0) -> None:
     """End this process at once, with this status, if it was forked from the one that serves."""
     if _is_copy:
-        _leave(status)
+        _exit(status)
 
 
-def leave_if_copy_raised(error: BaseException) -> None:
-    """End this process as `leave_if_copy`, if the application has raised in it.
+def exit_if_copy_raised(error: BaseException) -> None:
+    """End this process as `exit_if_copy`, if the application has raised in it.
 
     Args:
         error: told on standard error, and the status, as the interpreter has it at its own end.
@@ -48,14 +48,14 @@ def leave_if_copy_raised(error: BaseException) -> None:
     if not _is_copy:
         return
     if isinstance(error, OSError) and error.errno == errno.ENOTSOCK:
-        _leave(0)  # it was about to answer: that is what its connection has become
+        _exit(0)  # it was about to answer: that is what its connection has become
     if not isinstance(error, SystemExit):
         _say(f"{own_traceback(error)}\n")
-        _leave(1)
+        _exit(1)
     if error.code is None or isinstance(error.code, int):
-        _leave(error.code or 0)
+        _exit(error.code or 0)
     _say(f"{error.code}\n")
-    _leave(1)
+    _exit(1)
 
 
 @contextlib.contextmanager
@@ -97,8 +97,8 @@ def _become_copy() -> None:
         if owners:
             _is_copy = True
             _reset_signals()
-            _give_up(it for owned in owners for it in owned())
-            give_up_own_standard_error()
+            _point_to_devnull(it for owned in owners for it in owned())
+            log_to_descriptor_two()
     finally:
         _let_signals_through()
 
@@ -118,7 +118,7 @@ def _is_ours(handler: Any) -> bool:
     return callable(handler) and module.partition(".")[0] in _WHO_TAKES_THEM
 
 
-def _give_up(owned: Iterable[HasFileno | int]) -> None:
+def _point_to_devnull(owned: Iterable[HasFileno | int]) -> None:
     nothing = os.open(os.devnull, os.O_RDWR)
     for it in owned:
         descriptor = it if isinstance(it, int) else it.fileno()
@@ -132,7 +132,7 @@ def _say(text: str) -> None:
         sys.stderr.write(text)
 
 
-def _leave(status: int) -> NoReturn:
+def _exit(status: int) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         # A reader that has gone, a stream that was closed, or none at all.
         with contextlib.suppress(OSError, ValueError, AttributeError):

@@ -214,12 +214,12 @@ class _Runner:
                 os.close(lifeline)
             try:
                 nursery.start_soon(self._announce)
-                nursery.start_soon(self._end_on_change, process, changes)
+                nursery.start_soon(self._stop_on_change, process, changes)
                 status = await process.wait()
                 nursery.cancel_scope.cancel()
             finally:
                 with trio.CancelScope(shield=True):
-                    await self._end(process)
+                    await self._stop(process)
                 os.close(held)
         return 0 if status == -signal.SIGTERM else status
 
@@ -242,13 +242,13 @@ class _Runner:
             await changes.receive()
             nursery.cancel_scope.cancel()
 
-    async def _end_on_change(
+    async def _stop_on_change(
         self, process: trio.Process, changes: trio.MemoryReceiveChannel[str]
     ) -> None:
         self._development.say(f"{await changes.receive()}: restarting ...")
-        await self._end(process)
+        await self._stop(process)
 
-    async def _end(self, process: trio.Process) -> None:
+    async def _stop(self, process: trio.Process) -> None:
         if process.returncode is None:
             # Until the next one answers: no other can break anything off before.
             self._errors.breaks_off = True

@@ -219,8 +219,8 @@ class Connection:
             self.peer_gone = True
             raise PeerGone(_GONE) from None
 
-    def is_left(self) -> bool:
-        """Look whether the peer has closed the connection; where not on Linux, unread input hides that."""
+    def has_hung_up(self) -> bool:
+        """Look whether the peer has closed the connection; on other systems than Linux, unread input hides that."""
         try:
             if self._hold:  # the packet would hide it, but nothing can be sent then
                 self._socket.send(b"", _DONTWAIT)

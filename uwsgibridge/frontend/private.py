@@ -140,7 +140,7 @@ class PrivateNginx:
             public = undo.enter_context(_listen_tcp(self._host, self._port))
             self._address = public.getsockname()[:2]
             self.directory = Path(tempfile.mkdtemp(prefix="uwsgibridge-nginx-"))
-            undo.callback(self._forget_directory, self.directory)
+            undo.callback(self._remove_directory, self.directory)
             ready_path = self.directory / "ready.sock"
             ready = undo.enter_context(_listen_unix(ready_path))
             configuration = self._write_configuration(self.directory, ready_path)
@@ -261,7 +261,7 @@ class PrivateNginx:
             process.kill()
             process.wait()
 
-    def _forget_directory(self, directory: Path) -> None:
+    def _remove_directory(self, directory: Path) -> None:
         self.error_log()
         self.directory = None
         # The guard has removed it, unless there was none, or it was killed: then its Nginx still runs.

@@ -32,12 +32,12 @@ class NamedFile:
 
     Attributes:
         headers: of the answer, without the name, and without the length of a body that is not sent.
-        is_left_to_nginx: whether they redirect Nginx to it; else the file is to be sent in place of the
+        is_sent_by_nginx: whether they redirect Nginx to it; else the file is to be sent in place of the
             application's body.
     """
 
     headers: list[tuple[bytes, bytes]]
-    is_left_to_nginx: bool
+    is_sent_by_nginx: bool
     _directory: Path
     _path: Path
 
@@ -94,11 +94,11 @@ class Offload:
         url, directory, path = self._locate(named[-1])
         dropped = {b"content-length", b"x-accel-redirect", *_NAMES}
         kept = [(name, value) for name, value in headers if name.lower() not in dropped]
-        is_left_to_nginx = status in _STATUSES_OF_NGINX
-        if is_left_to_nginx:
+        is_sent_by_nginx = status in _STATUSES_OF_NGINX
+        if is_sent_by_nginx:
             location = url + quote(os.fsencode(path))
             kept.append((b"X-Accel-Redirect", location.encode("ascii")))
-        return NamedFile(kept, is_left_to_nginx, directory, path)
+        return NamedFile(kept, is_sent_by_nginx, directory, path)
 
     def _locate(self, name: bytes) -> tuple[str, Path, Path]:
         # realpath first: neither ".." nor a link may lead out of the directory.

@@ -282,7 +282,7 @@ class Response:
         """Count body bytes that were sent by other means, after the head."""
         self._sent += size_bytes
 
-    def leave_body_out(self) -> None:
+    def omit_body(self) -> None:
         """Send no body, whatever the application gives: Nginx sends the file in its place."""
         self._no_body = self._body_is_elsewhere = True
         self._if_unmeasured = b""

@@ -34,11 +34,11 @@ class Backoff:
         self._last_at = 0.0
 
     def record_failed_start(self) -> None:
-        """Take note of a worker that ended before it was ready."""
+        """Record a worker that ended before it was ready."""
         self.reason = "workers end before they are ready"
 
-    def record_end(self, lived_seconds: float, others: Iterable[float], now: float) -> None:
-        """Take note of a worker that was ready, and ended without being asked to.
+    def record_crash(self, lived_seconds: float, others: Iterable[float], now: float) -> None:
+        """Record a worker that was ready, and ended without being asked to.
 
         Args:
             lived_seconds: since it was ready.

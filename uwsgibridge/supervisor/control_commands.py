@@ -70,8 +70,8 @@ class ControlCommands:
     async def reload(self) -> dict[str, Any]:
         """Bring up new workers with new code, and return when they serve."""
         reload = self._fleet.ask_for_reload("control socket")
-        await self._fleet.wait_for(lambda: reload.is_over or self._fleet.ends())
-        if self._fleet.ends():
+        await self._fleet.wait_for(lambda: reload.is_over or self._fleet.is_ending())
+        if self._fleet.is_ending():
             raise CommandFailed("the supervisor stops")
         if reload.has_failed:
             raise CommandFailed("the new code does not come up, the old goes on; the log says why")

@@ -106,13 +106,13 @@ class Fleet:
         self.due_reload: Reload | None = None
         self._changed = trio.Event()
 
-    def ends(self) -> bool:
-        """Whether nothing new is begun any more."""
+    def is_ending(self) -> bool:
+        """Whether the supervisor is upgrading or stopping: no worker, reload or upgrade is begun any more."""
         return self.phase is not Phase.SERVING
 
     @property
     def is_stopping(self) -> bool:
-        """Whether the supervisor drains for good."""
+        """Whether all workers drain for good."""
         return self.phase in {Phase.STOPPING, Phase.HURRYING}
 
     def enter(self, phase: Phase) -> None:
@@ -180,7 +180,7 @@ class Fleet:
 
     async def next_reload(self) -> Reload:
         """Wait until a reload is due and may begin, and take it."""
-        await self.wait_for(lambda: self.due_reload is not None and not self.ends())
+        await self.wait_for(lambda: self.due_reload is not None and not self.is_ending())
         reload, self.due_reload = self.due_reload, None
         assert reload is not None
         return reload

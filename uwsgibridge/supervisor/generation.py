@@ -305,7 +305,7 @@ class Generation:
 
         When this returns, the template has closed them, or was sent SIGKILL.
         """
-        self._forget_what_is_to_come()
+        self._cancel_forks()
         with contextlib.suppress(OSError):
             self._control.send(CLOSE)
         with trio.move_on_after(_CLOSE_SECONDS) as waiting:
@@ -342,11 +342,11 @@ class Generation:
 
     def stop_workers(self) -> None:
         """Ask all workers to drain and end, those that are still to come, too."""
-        self._forget_what_is_to_come()
+        self._cancel_forks()
         for worker in self.running:
             worker.stop()
 
-    def _forget_what_is_to_come(self) -> None:
+    def _cancel_forks(self) -> None:
         self._is_stopping = True
         if self._asked_for and not self.workers:
             # It may be loading the application for a long time yet, and nobody needs it.
@@ -387,15 +387,15 @@ class Generation:
             signal_group(self.template_pid, signal.SIGKILL)
         while self._left_groups:
             signal_group(self._left_groups.pop(), signal.SIGKILL)
-        self.let_go()
+        self.close()
 
-    def let_go(self) -> None:
-        """Close all that this process has of it."""
+    def close(self) -> None:
+        """Close the descriptors that this process has of the template and of its workers."""
         if self._control.fileno() >= 0:
             trio.lowlevel.notify_closing(self._control)
             self._control.close()
         while self.workers:
-            self._bury(self.workers.popitem()[1])
+            self._close_ended(self.workers.popitem()[1])
         self._asked_for.clear()
 
     async def _watch_template(self) -> None:
@@ -544,16 +544,16 @@ class Generation:
                 self.backoff.record_failed_start()
             elif not worker.is_stopping:
                 others = [it.ready_seconds for it in self.ready]
-                self.backoff.record_end(worker.ready_seconds, others, monotonic())
+                self.backoff.record_crash(worker.ready_seconds, others, monotonic())
             self._context.tally.crashed += 1
             # At the very first start, the process ends with what that worker has said.
             is_first_start = self.number == 1 and not self._has_been_ready
             if not (is_first_start and status in _EXPLAINED):
                 self._report_crash(worker, status)
-        self._bury(worker)
+        self._close_ended(worker)
 
-    def _bury(self, worker: WorkerProcess) -> None:
-        worker.hear_out()
+    def _close_ended(self, worker: WorkerProcess) -> None:
+        worker.read_last_messages()
         if worker.figures is not None:
             self._context.tally.requests += worker.figures.requests
         worker.close()

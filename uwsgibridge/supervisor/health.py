@@ -147,7 +147,7 @@ class HealthChecks:
     def _look_at_sockets(self) -> None:
         """Listen anew where the application has shut a socket down, which it does for all processes."""
         fleet = self._fleet
-        if fleet.ends():
+        if fleet.is_ending():
             return
         for listening in fleet.sockets:
             if listening.listens:
@@ -187,7 +187,7 @@ class HealthChecks:
 
     def _may_recycle(self) -> bool:
         fleet = self._fleet
-        return fleet.recycled is None and not fleet.is_bringing_up and not fleet.ends()
+        return fleet.recycled is None and not fleet.is_bringing_up and not fleet.is_ending()
 
     def _reason_to_recycle(self, worker: WorkerProcess) -> str | None:
         if worker.unfit:
@@ -209,7 +209,7 @@ class HealthChecks:
             return (
                 generation is not self._fleet.current
                 or self._fleet.is_bringing_up
-                or self._fleet.ends()
+                or self._fleet.is_ending()
                 or generation.workers.get(worker.pid) is not worker
             )
 
@@ -232,7 +232,7 @@ class HealthChecks:
             self._fleet.end_recycling()
 
     def _consider_scaling(self) -> None:
-        if self._scaling is None or self._fleet.is_bringing_up or self._fleet.ends():
+        if self._scaling is None or self._fleet.is_bringing_up or self._fleet.is_ending():
             return
         ready = self._fleet.current.ready
         figures = [it.figures for it in ready if it.figures is not None]

@@ -69,7 +69,7 @@ class Rollout:
 
     async def keep_up(self) -> None:
         """Replace what ends and follow the wanted number, until it is time to stop."""
-        while not self._fleet.ends():
+        while not self._fleet.is_ending():
             changed = self._fleet.changed
             current = self._fleet.current
             # One that is recycled is there beside its successor.
@@ -109,7 +109,7 @@ class Rollout:
                 # Nothing can be forked any more, and what is loaded is broken: not too often.
                 await trio.sleep(_BROKEN_TEMPLATE_SECONDS)
 
-    async def leave(self, sockets: Sequence[ListeningSocket]) -> None:
+    async def leave_sockets(self, sockets: Sequence[ListeningSocket]) -> None:
         """Stop listening at addresses that the options no longer name; the old workers serve the connections that wait there."""
         # As at a stop: whoever else has a descriptor closes it before the workers look for the last time.
         ours = [it.socket.fileno() for it in sockets if not it.is_inherited]
@@ -180,7 +180,7 @@ class Rollout:
                 else await self.bring_up(new)
             )
             if not came_up:
-                if not self._fleet.ends():
+                if not self._fleet.is_ending():
                     self._log.error("reload failed: the old code goes on")
                     self._nursery.start_soon(self.drain, [new])
                 return False
@@ -199,7 +199,7 @@ class Rollout:
                 await self._fleet.wait_for(
                     lambda: (
                         len(old.workers) <= max(0, self._fleet.wanted - self._fleet.taken_over)
-                        or self._fleet.ends()
+                        or self._fleet.is_ending()
                     )
                 )
         return True
@@ -207,7 +207,7 @@ class Rollout:
     async def _fork_until(self, generation: Generation, count: int) -> bool:
         limit = self._fleet.settings.lifespan_timeout_seconds + END_MARGIN_SECONDS
         with trio.move_on_after(limit):
-            while not generation.has_failed and not self._fleet.ends():
+            while not generation.has_failed and not self._fleet.is_ending():
                 if len(generation.ready) >= count:
                     return True
                 if generation.backoff.reason:
@@ -230,5 +230,5 @@ class Rollout:
         self._log.warning("next worker", in_seconds=seconds, reason=reason)
         with trio.move_on_after(seconds):
             await self._fleet.wait_for(
-                lambda: self._fleet.ends() or self._fleet.current is not current
+                lambda: self._fleet.is_ending() or self._fleet.current is not current
             )

@@ -279,13 +279,13 @@ class _Supervisor:
             async with trio.open_nursery() as beginning:
                 beginning.start_soon(self._preserve)
                 await self._begin()
-            if not fleet.ends():
+            if not fleet.is_ending():
                 self._started()
                 await self._answer_control(nursery, control)
                 _confirm_takeover()
                 # Nothing is brought up or ended before that: another program may go on with what there is.
                 if self._unwanted:
-                    await self._rollout.leave(self._unwanted)
+                    await self._rollout.leave_sockets(self._unwanted)
                 health = HealthChecks(fleet, policy, nursery, lambda: self._rehearsal is None)
                 nursery.start_soon(health.run)
                 nursery.start_soon(self._rollout.reload_when_asked)
@@ -543,7 +543,7 @@ class _Supervisor:
 
     async def _upgrade(self) -> None:
         """Hand the process on, if the program that is installed now takes these arguments."""
-        if self._fleet.ends():
+        if self._fleet.is_ending():
             return
         if self._rehearsal is not None:
             self._log.info("upgrade is being tried already: ask again where it fails")
@@ -558,7 +558,7 @@ class _Supervisor:
             status, output = EXIT_FAILURE, str(error)
         finally:
             self._rehearsal = None
-        if self._fleet.ends():
+        if self._fleet.is_ending():
             return
         if status:
             self._log.error(
@@ -570,8 +570,10 @@ class _Supervisor:
         if self._fleet.is_bringing_up:
             self._log.info("upgrade comes when the new workers are up")
             # A generation of which only some workers are up is not handed on.
-            await self._fleet.wait_for(lambda: not self._fleet.is_bringing_up or self._fleet.ends())
-        if self._fleet.ends():
+            await self._fleet.wait_for(
+                lambda: not self._fleet.is_bringing_up or self._fleet.is_ending()
+            )
+        if self._fleet.is_ending():
             return
         self._log.info("upgrading: the program that is installed now takes over")
         self._fleet.enter(Phase.UPGRADING)

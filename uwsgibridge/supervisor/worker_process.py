@@ -295,7 +295,7 @@ class WorkerProcess:
     def _is_closed(self) -> bool:
         return self._link.fileno() < 0
 
-    def hear_out(self) -> None:
+    def read_last_messages(self) -> None:
         """Read the messages that the worker sent before it ended."""
         with contextlib.suppress(OSError):  # BlockingIOError: that was all
             while True:

@@ -269,12 +269,12 @@ def _is_alive(pid: int) -> bool:
     return True
 
 
-def _let_go() -> None:
-    """Have a forked child give up the lock, which it shares: it may outlive this process."""
+def _close_inherited_locks() -> None:
+    """Close the locks in a forked child, which shares them and may outlive this process."""
     for descriptor in _held:
         with contextlib.suppress(OSError):
             os.close(descriptor)
     _held.clear()
 
 
-os.register_at_fork(after_in_child=_let_go)
+os.register_at_fork(after_in_child=_close_inherited_locks)

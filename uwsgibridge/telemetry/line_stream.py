@@ -87,8 +87,8 @@ class StandardError(LineStream):
         self.is_terminal = os.isatty(self.descriptor)
         self.buffer.look_again()
 
-    def give_up_own(self) -> None:
-        """Write to descriptor 2 itself: a child that closes that has nothing else of the log open."""
+    def use_descriptor_two(self) -> None:
+        """Write to descriptor 2 itself, so that a child that closes it keeps no other descriptor of the log open."""
         if self.descriptor not in {_NOWHERE, _STANDARD_ERROR}:
             own, self.descriptor = self.descriptor, _STANDARD_ERROR
             self.buffer.outlet.descriptor = _STANDARD_ERROR
@@ -128,10 +128,10 @@ def log_descriptor() -> int:
     return _own.descriptor if _own is not None else _STANDARD_ERROR
 
 
-def give_up_own_standard_error() -> None:
+def log_to_descriptor_two() -> None:
     """Have the log go to descriptor 2 itself, in a child that the application has forked."""
     if _own is not None:
-        _own.give_up_own()
+        _own.use_descriptor_two()
 
 
 def say(text: str) -> None:

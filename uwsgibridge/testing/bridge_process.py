@@ -180,7 +180,7 @@ class BridgeProcess:
                 start_new_session=True,
             )
         except BaseException:
-            lifeline.abandon()
+            lifeline.close()
             raise
         lifeline.hold(process.pid)
         self._lifeline = lifeline

@@ -50,7 +50,7 @@ class Lifeline:
         if held >= 0:
             os.close(held)
 
-    def abandon(self) -> None:
+    def close(self) -> None:
         """Close both ends, where no process was started."""
         os.close(self.inherited)
         os.close(self._held)

@@ -48,8 +48,8 @@ class Accepting(Protocol):
     def take(self, connection: Connection) -> None:
         """Begin with a connection that was just accepted."""
 
-    def give_up(self, acceptor: Acceptor, error: OSError) -> None:
-        """Accept no more on a socket that is none any more."""
+    def remove_acceptor(self, acceptor: Acceptor, error: OSError) -> None:
+        """Stop using a socket that can't be accepted on any more, and report it as lost."""
 
     def pause_for_resources(self, error: OSError) -> None:
         """Stop accepting for a moment."""
@@ -89,7 +89,7 @@ class Acceptor:
         watch = loop.watch(listening.socket, self._accept_batch)
         self.suspend, self.resume, self._close_watch = watch.suspend, watch.resume, watch.close
 
-    def end(self, most: int, *, is_last: bool) -> None:
+    def close(self, most: int, *, is_last: bool) -> None:
         """Close the socket; where nobody shares it, take what waits in its backlog first.
 
         Args:
@@ -112,19 +112,23 @@ class Acceptor:
         self.listening.close()
 
     def check(self) -> None:
-        """Give the socket up where it does not listen any more."""
+        """Have the listener remove this acceptor where its socket does not listen any more."""
         if self.is_replaced:
-            self._listener.give_up(self, OSError(errno.EBADF, ""))
+            self._listener.remove_acceptor(self, OSError(errno.EBADF, ""))
         elif not self.listening.listens:
-            self._listener.give_up(self, OSError(errno.ESHUTDOWN, ""))
+            self._listener.remove_acceptor(self, OSError(errno.ESHUTDOWN, ""))
 
     @property
     def is_replaced(self) -> bool:
         """Whether the socket's number is nobody's any more, or another file's by now."""
         return self._identity is None or self._identity != _identity_of(self._socket)
 
-    def abandon(self) -> Address:
-        """Forget the socket, without closing its number, which may be another file's; tell where it was."""
+    def forget_socket(self) -> Address:
+        """Forget the socket without closing its descriptor, whose number may be another file's by now.
+
+        Returns:
+            The address of the socket.
+        """
         self._close_watch()
         self.listening.socket.detach()
         return self.listening.address
@@ -147,7 +151,7 @@ class Acceptor:
                 if error.errno in _LOST_CONNECTION:
                     continue
                 if error.errno in _LOST_SOCKET:
-                    listener.give_up(self, error)
+                    listener.remove_acceptor(self, error)
                 else:
                     listener.pause_for_resources(error)
                 return False

@@ -1,8 +1,8 @@
 """Threads that Python waits for at its end, and which of them really hold it up.
 
-A thread of a pool that has nothing to do is let go by the pool itself: `concurrent.futures` wakes its
-own at the end of Python, anyio at the end of the loop that they serve. Neither is a daemon, so that
-only what a thread does tells it from one that the application has started and forgotten.
+The pool itself ends a thread of a pool that has nothing to do: `concurrent.futures` wakes its threads at
+the end of Python, and anyio wakes its threads at the end of the loop that they serve. These threads are no
+daemons. So only the code that a thread runs tells whether a pool ends it, or nobody does.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ def threads_holding_exit() -> list[threading.Thread]:
         for it in threading.enumerate()
         if it is not here
         and it is not threading.main_thread()
-        and not _is_let_go(it, frames.get(it.ident or 0))
+        and _holds_exit(it, frames.get(it.ident or 0))
     ]
 
 
-def _is_let_go(thread: threading.Thread, frame: FrameType | None) -> bool:
+def _holds_exit(thread: threading.Thread, frame: FrameType | None) -> bool:
     in_executor = frame is not None and _has(frame, _EXECUTOR)
     if thread.daemon and not in_executor:
-        return True  # Python waits for those of an executor, whatever they are
+        return False  # Python waits for those of an executor, whatever they are
     if frame is None:
-        return False
+        return True
     if in_executor:
         # While a thread of an executor runs a task, a frame of that task is on top of `_worker`.
-        return frame.f_code.co_filename == _EXECUTOR and frame.f_code.co_name == "_worker"
-    return _waits_in_anyio(frame)
+        return frame.f_code.co_filename != _EXECUTOR or frame.f_code.co_name != "_worker"
+    return not _waits_in_anyio(frame)
 
 
 def _waits_in_anyio(frame: FrameType) -> bool:

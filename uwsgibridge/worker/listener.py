@@ -113,7 +113,7 @@ class Listener:
         ending = [
             it.listening
             for it in self._acceptors
-            if is_last or not it.listening.is_inherited or self.leaves(it.listening)
+            if is_last or not it.listening.is_inherited or self.is_leaving(it.listening)
         ]
         # Meanwhile all are served as ever.
         for step in (refusing.admit_at_once, refusing.refuse_new):
@@ -134,37 +134,37 @@ class Listener:
         self._closed = True
         self._forget_replaced()
         for acceptor in self._acceptors:
-            is_left = self.leaves(acceptor.listening)
-            acceptor.end(self._max_waiting, is_last=is_last or is_left)
+            is_leaving = self.is_leaving(acceptor.listening)
+            acceptor.close(self._max_waiting, is_last=is_last or is_leaving)
 
     def mark_leaving(self, descriptors: Collection[int]) -> None:
         """Take note that nobody accepts any more on some of the inherited sockets, after a last look."""
         self._leaving |= set(descriptors)
 
-    def leaves(self, listening: ListeningSocket) -> bool:
+    def is_leaving(self, listening: ListeningSocket) -> bool:
         """Whether `mark_leaving` has named a socket."""
         address = listening.address
         return isinstance(address, DescriptorAddress) and address.fd in self._leaving
 
-    def leave(self) -> None:
+    def leave_sockets(self) -> None:
         """Leave the sockets that `mark_leaving` has named: refuse new connections, then accept those in the backlog."""
-        self._leave_by((refusing.admit_at_once, refusing.refuse_new))
+        self._leave_in_steps((refusing.admit_at_once, refusing.refuse_new))
 
-    def _leave_by(self, steps: Sequence[Callable[[ListeningSocket], float]]) -> None:
+    def _leave_in_steps(self, steps: Sequence[Callable[[ListeningSocket], float]]) -> None:
         if self._closed:  # at a stop, which looks as well
             return
         self._forget_replaced()
-        left = [it for it in self._acceptors if self.leaves(it.listening)]
+        left = [it for it in self._acceptors if self.is_leaving(it.listening)]
         if steps:
             seconds = max((steps[0](it.listening) for it in left), default=0.0)
-            self._loop.call_later(seconds, partial(self._leave_by, steps[1:]))
+            self._loop.call_later(seconds, partial(self._leave_in_steps, steps[1:]))
             return
         for acceptor in left:
             self._acceptors.remove(acceptor)
-            acceptor.end(self._max_waiting, is_last=True)
+            acceptor.close(self._max_waiting, is_last=True)
 
-    def abandon(self) -> None:
-        """Close what has sent no whole packet yet."""
+    def close_waiting(self) -> None:
+        """Close the connections that have sent no whole packet yet."""
         for connection in list(self._waiting):
             self._loop.notify_closing(connection)
             connection.force_close()
@@ -225,25 +225,25 @@ class Listener:
         """Look whether all sockets still listen: one that was closed here may never be reported again."""
         if not (self._closed or self._refuses):
             for acceptor in list(self._acceptors):
-                if not self.leaves(acceptor.listening):
+                if not self.is_leaving(acceptor.listening):
                     acceptor.check()
 
-    def give_up(self, acceptor: Acceptor, error: OSError) -> None:
-        """Accept no more on a socket that is none any more."""
+    def remove_acceptor(self, acceptor: Acceptor, error: OSError) -> None:
+        """Stop using a socket that can't be accepted on any more, and report it as lost."""
         if acceptor in self._acceptors:
             self._acceptors.remove(acceptor)
-            where = acceptor.abandon()
+            where = acceptor.forget_socket()
             self._lost(
                 acceptor.listening,
                 f"nothing can be accepted at {where} any more: {os.strerror(error.errno or 0)}",
             )
 
     def _forget_replaced(self) -> None:
-        """Leave numbers alone that the application has given to other files since the last look."""
+        """Forget the sockets whose descriptors the application has closed or replaced since the last look."""
         for acceptor in list(self._acceptors):
             if acceptor.is_replaced:
                 self._acceptors.remove(acceptor)
-                acceptor.abandon()
+                acceptor.forget_socket()
 
     @property
     def is_closed(self) -> bool:
@@ -314,7 +314,7 @@ class Listener:
                 if self._try_to_read(connection):
                     return
         finally:
-            self._forget(connection)
+            self._remove_waiting(connection)
 
     def _refuse(self, connection: Connection, error: ProtocolError) -> None:
         request = error.request if isinstance(error.request, Request) else None
@@ -335,7 +335,7 @@ class Listener:
             is_sent = False
         else:
             self._wait_for(connection)
-            self._lingering.discard(connection, self._forget)
+            self._lingering.discard(connection, self._remove_waiting)
         if request is not None:
             self._reporter.answered(
                 request, answer, accepted_at=connection.accepted_at, is_sent=is_sent
@@ -345,7 +345,7 @@ class Listener:
         self._waiting.add(connection)
         self._flights.count_connections(len(self._waiting))
 
-    def _forget(self, connection: Connection) -> None:
+    def _remove_waiting(self, connection: Connection) -> None:
         self._waiting.discard(connection)
         self._flights.count_connections(len(self._waiting))
         self.resume()

@@ -15,7 +15,7 @@ from typing import Final
 import trio
 
 from uwsgibridge.application.application import Application
-from uwsgibridge.application.forked_child import kept_from_copies, leave_if_copy
+from uwsgibridge.application.forked_child import exit_if_copy, kept_from_copies
 from uwsgibridge.application.loading import load_applications, load_hook
 from uwsgibridge.config.settings import Settings
 from uwsgibridge.connection.failed_start import removing_files_unless_started
@@ -179,7 +179,7 @@ def _serve_between_hooks(service: _Service) -> None:
         for name in (settings.on_fork, settings.on_worker_exit)
     )
     on_fork()
-    leave_if_copy()
+    exit_if_copy()
 
     def exit_now() -> None:
         status = status_after(sys.exception())  # with which the worker comes to its end
@@ -204,7 +204,7 @@ def _serve_between_hooks(service: _Service) -> None:
             try:
                 trio.run(_run_until_signal, worker, service)
             finally:
-                if worker.leaves_something:
+                if worker.something_goes_on:
                     exit_now()
     finally:
         on_exit()
@@ -319,7 +319,7 @@ def _run_as_guest(service: _Service, exit_now: Callable[[], None]) -> None:
                 runner.run(guest)
         finally:
             # Not earlier, within a turn of either loop: what the hook calls may run a loop of its own.
-            if worker.leaves_something:
+            if worker.something_goes_on:
                 exit_now()
 
 

@@ -61,7 +61,7 @@ class ProcessEnd:
         """
         if self._stopping_since is None:
             self._stopping_since = monotonic()
-            self._leave_after(seconds + _END_SECONDS)
+            self._exit_after(seconds + _END_SECONDS)
 
     def hurry(self) -> None:
         """Take note that nothing is to be waited for any longer."""
@@ -71,7 +71,7 @@ class ProcessEnd:
         """End the process without waiting for anything."""
         self._status = status
         self._is_at_once = True
-        self._leave_after(0)
+        self._exit_after(0)
         threading.Event().wait()  # this thread is not to go on
 
     def __enter__(self) -> Self:
@@ -90,26 +90,26 @@ class ProcessEnd:
             if self._stopping_since is not None:
                 left = self._stopping_since + self._graceful_timeout_seconds - monotonic()
             seconds = max(left, _END_SECONDS)
-            self._leave_after(seconds)
+            self._exit_after(seconds)
             _call_after(
                 _THREADS_END_SECONDS, partial(self._tell_wait, seconds - _THREADS_END_SECONDS)
             )
         flush_output()
 
-    def _leave_after(self, seconds: float) -> None:
-        if _call_after(seconds, self._leave):
-            _call_after(seconds + _LAST_WORDS_SECONDS, self._leave_silently)
+    def _exit_after(self, seconds: float) -> None:
+        if _call_after(seconds, self._exit):
+            _call_after(seconds + _LAST_WORDS_SECONDS, self._exit_silently)
         else:
-            self._leave_by_alarm(seconds)
+            self._exit_by_alarm(seconds)
 
-    def _leave_by_alarm(self, seconds: float) -> None:
+    def _exit_by_alarm(self, seconds: float) -> None:
         """Have the main thread leave, whatever it then does in Python; only it may ask for that."""
 
-        def leave(_number: int, _frame: object) -> None:
-            self._leave()
+        def exit_now(_number: int, _frame: object) -> None:
+            self._exit()
 
         with contextlib.suppress(ValueError):  # in another thread
-            signal.signal(signal.SIGALRM, leave)
+            signal.signal(signal.SIGALRM, exit_now)
             # At 0 there would be no alarm.
             signal.setitimer(signal.ITIMER_REAL, max(seconds, _SOON_SECONDS))
 
@@ -122,7 +122,7 @@ class ProcessEnd:
                 hint="end them in the lifespan's shutdown or in --on-worker-exit, or make them daemons",
             )
 
-    def _leave(self) -> None:
+    def _exit(self) -> None:
         if names := _names_of_holding_threads():
             self._log.warning(
                 "exiting without waiting for the application's threads", threads=names
@@ -137,9 +137,9 @@ class ProcessEnd:
             )
         flush_output()
         finish_lines()
-        self._leave_silently()
+        self._exit_silently()
 
-    def _leave_silently(self) -> None:
+    def _exit_silently(self) -> None:
         os._exit(self._status)
 
 

@@ -74,7 +74,7 @@ class WorkerLink(Companion):
         else:
             leave = Leave.decode(question)
             if leave is not None:
-                self._worker.leave(leave.descriptors, begins=leave.begins)
+                self._worker.leave_sockets(leave.descriptors, begins=leave.begins)
         return True
 
     def _send(self, message: WorkerMessage) -> bool:

@@ -42,16 +42,16 @@ from uwsgibridge.telemetry.line_buffer import keep_to_one_thread
 from uwsgibridge.telemetry.line_stream import log_descriptor, own_standard_error, say
 from uwsgibridge.telemetry.log_file import reopen_log_at_signal
 from uwsgibridge.telemetry.logs import make_logger
-from uwsgibridge.worker.left_by_import import (
-    end_at_exit,
-    end_multiprocessing_later,
-    end_now,
-    leave_to_the_template,
-    see_to_the_end,
-    warn_of_threads,
-)
 from uwsgibridge.worker.process import WorkerDuty, end_seconds, run_worker
 from uwsgibridge.worker.process_end import ProcessEnd, flush_output
+from uwsgibridge.worker.started_at_import import (
+    end_group_at_exit,
+    end_in_order_at_exit,
+    end_multiprocessing_later,
+    forget_processes_of_template,
+    stop_group,
+    warn_of_threads,
+)
 from uwsgibridge.worker.supervisor_link import WorkerLink
 
 
@@ -75,14 +75,14 @@ def main(control_descriptor: int) -> int:
         # A forked worker has this handler until it registers its own: the supervisor may ask for its stacks
         # as soon as it knows the worker, and the signal's default action would end the worker.
         signal.signal(DUMP_SIGNAL, empty_handler)
-        see_to_the_end()
+        end_in_order_at_exit()
         reopen_log_at_signal(settings)
         # Blocked by the supervisor as it started this.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SERVER_SIGNALS)
         applications = None
         if settings.preload:
             # Workers leave this group: what is in it was started by the import.
-            end_at_exit(os.getpgrp())
+            end_group_at_exit(os.getpgrp())
             with kept_from_copies(lambda: [control, blueprint.lifeline, *_listening(blueprint)]):
                 applications = load_applications(blueprint.app_name, settings)
             warn_of_threads(make_logger(settings.log_format, settings.log_level))
@@ -164,11 +164,11 @@ def _fork_on_demand(control: socket.socket, blueprint: Blueprint) -> _Place | No
                 if message == STOP:
                     return None
                 if message == CLOSE:
-                    _close(control, listening)
+                    _close_sockets(control, listening)
                     continue
                 leave = Leave.decode(message)
                 if leave is not None:
-                    _leave(control, listening, leave)
+                    _leave_sockets(control, listening, leave)
                     continue
                 fork = Fork.decode(message)
                 worker = _fork(control, fork, workers) if fork is not None else None
@@ -176,7 +176,7 @@ def _fork_on_demand(control: socket.socket, blueprint: Blueprint) -> _Place | No
                     return replace(worker, listening=tuple(listening))
 
 
-def _close(control: socket.socket, listening: list[int]) -> None:
+def _close_sockets(control: socket.socket, listening: list[int]) -> None:
     """Close the listening sockets: nobody is forked any more, and nobody is to wait in their backlog."""
     while listening:
         with contextlib.suppress(OSError):  # the application has closed it
@@ -185,7 +185,7 @@ def _close(control: socket.socket, listening: list[int]) -> None:
         control.send(Report("closed", 0).encode())
 
 
-def _leave(control: socket.socket, listening: list[int], leave: Leave) -> None:
+def _leave_sockets(control: socket.socket, listening: list[int], leave: Leave) -> None:
     """Close some of the listening sockets; workers that are forked from now on have the others."""
     for descriptor in set(leave.descriptors) & set(listening):
         listening.remove(descriptor)
@@ -251,7 +251,7 @@ def _reap(control: socket.socket, workers: set[int], *, loads_by_itself: bool) -
         if ended:
             workers.discard(pid)
             if loads_by_itself:
-                end_now(pid)  # the group of what it has started meanwhile: see `_work`
+                stop_group(pid)  # the group of what it has started meanwhile: see `_work`
             _report_exit(control, pid, os.waitstatus_to_exitcode(status))
 
 
@@ -268,7 +268,7 @@ def _work(
 ) -> None:
     settings = replace(blueprint.settings, bind=tuple(f"fd://{it}" for it in place.listening))
     blueprint = replace(blueprint, settings=settings)
-    leave_to_the_template()
+    forget_processes_of_template()
     set_title(settings.title, "worker")
     reopen_log_at_signal(settings)
     keep_to_one_thread(False)
@@ -288,7 +288,7 @@ def _work(
                 kept_from_copies(lambda: [blueprint.lifeline, *_listening(blueprint)]),
             ):
                 applications = load_applications(blueprint.app_name, settings)
-            end_at_exit(os.getpid())
+            end_group_at_exit(os.getpid())
         else:
             with contextlib.suppress(OSError):
                 os.setpgid(0, 0)  # what is started from now on is not the import's

@@ -105,7 +105,7 @@ class Worker:
 
     Attributes:
         is_last: whether nobody accepts on its inherited sockets after it.
-        leaves_something: whether requests were broken off, and they or their threads go on; final when
+        something_goes_on: whether requests were broken off, and they or their threads go on; final when
             `run` has ended. Python, or an event loop's own end, would wait for them.
         is_told: whether it is known what kind of stop this would be, so that `is_last` is final.
     """
@@ -134,7 +134,7 @@ class Worker:
         self._unfit = trio.Event()
         self._unfit_reason = ""
         self._broke_off = False
-        self.leaves_something = False
+        self.something_goes_on = False
         self._hurry = trio.CancelScope()
 
     async def run(
@@ -182,7 +182,7 @@ class Worker:
         """Look whether it can still accept connections; where it can't, it ends."""
         self._listener.check()
 
-    def leave(self, descriptors: Collection[int], *, begins: bool) -> None:
+    def leave_sockets(self, descriptors: Collection[int], *, begins: bool) -> None:
         """Accept no more on some of the inherited sockets, where nobody accepts from now on.
 
         Args:
@@ -190,7 +190,7 @@ class Worker:
             begins: whether to do it; else it is only known that whoever shares them will.
         """
         if begins:
-            self._listener.leave()
+            self._listener.leave_sockets()
         else:
             self._listener.mark_leaving(descriptors)
 
@@ -261,16 +261,16 @@ class Worker:
                         for host in reversed(started):
                             await host.stop()
                         self._companion.detach()
-                        self._look_what_is_left()
+                        self._record_what_goes_on()
         finally:
             hangups.close()
 
-    def _look_what_is_left(self) -> None:
+    def _record_what_goes_on(self) -> None:
         holds_on = self._tasks_remain()
         goes_on = holds_on or (
             self._broke_off and any(host.admission.in_flight for host in self._hosts)
         )
-        self.leaves_something = goes_on or (self._broke_off and bool(threads_holding_exit()))
+        self.something_goes_on = goes_on or (self._broke_off and bool(threads_holding_exit()))
         if goes_on and self._host_loop is None and self._exit_now is not None:
             self._exit_now()  # a task of trio that does not end keeps its loop from ending
 
@@ -318,7 +318,7 @@ class Worker:
         """Take note that nothing can be accepted any more: this worker serves nobody."""
         self._companion.catch_up()
         # Of all that stop, or leave a socket, the first one that is ready for it refuses for all.
-        if not (self.is_last or self._listener.leaves(listening)):
+        if not (self.is_last or self._listener.is_leaving(listening)):
             self._ask_to_be_replaced(f"{reason}; has the application closed it?", can_go_on=False)
 
     def _wake(self) -> None:
@@ -355,11 +355,11 @@ class Worker:
         with self._hurry:
             with trio.move_on_after(_LAST_PACKETS_SECONDS):
                 await self._wait_until(lambda: self._listener.is_idle)
-            self._listener.abandon()
+            self._listener.close_waiting()
             await self._wait_until(self._is_idle)
         for call in calls:
             call.cancel()
-        self._listener.abandon()
+        self._listener.close_waiting()
         left = sum(len(host.admission.in_flight) for host in self._hosts)
         if left:
             self._broke_off = True

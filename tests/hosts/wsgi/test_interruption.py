@@ -20,7 +20,7 @@ from tests.bridge import Bridge, on_each_socket, running
 from tests.log_events import PATIENCE_SECONDS
 from tests.raw_client import ask, connect, packet, read_answer, read_until
 from uwsgibridge import RequestInterrupted
-from uwsgibridge.application.forked_child import leave_if_copy
+from uwsgibridge.application.forked_child import exit_if_copy
 from uwsgibridge.errors import WorkerUnfit
 from uwsgibridge.hosts.wsgi import exchange as wsgi_exchange
 from uwsgibridge.hosts.wsgi.exchange import WsgiExchange
@@ -482,7 +482,7 @@ def test_exception_that_arrives_in_our_own_code_ends_nothing(
 
     def at_the_end() -> None:
         hang_once()
-        leave_if_copy()
+        exit_if_copy()
 
     def when_it_holds_off(interruption: Interruption) -> None:
         hang_once()
@@ -497,7 +497,7 @@ def test_exception_that_arrives_in_our_own_code_ends_nothing(
         return [str(threading.get_ident()).encode()]
 
     if place == "at-the-end":
-        monkeypatch.setattr(wsgi_exchange, "leave_if_copy", at_the_end)
+        monkeypatch.setattr(wsgi_exchange, "exit_if_copy", at_the_end)
         clock["/hangs"] = lambda _: hangs.is_set()
     else:
         monkeypatch.setattr(Interruption, "hold_off", when_it_holds_off)
@@ -530,7 +530,7 @@ def test_connection_that_was_handed_over_is_not_broken(
         start_response("200 OK", TEXT)
         return [b"whole"]
 
-    monkeypatch.setattr(wsgi_exchange, "leave_if_copy", hang)
+    monkeypatch.setattr(wsgi_exchange, "exit_if_copy", hang)
     clock["/hangs"] = lambda _: hangs.is_set()
     with running(app, family, **limits()) as bridge, connect(bridge.address) as connection:
         connection.sendall(packet("/hangs", method="POST", content_length=2))

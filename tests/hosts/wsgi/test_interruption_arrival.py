@@ -41,7 +41,7 @@ def test_nothing_is_raised_in_a_thread_that_has_left(monkeypatch: pytest.MonkeyP
     def work() -> None:
         interruption = Interruption(threading.current_thread(), ())
         try:
-            interruption.leave()
+            interruption.finish()
             told.put(interruption)
             assert go_on.wait(PATIENCE_SECONDS)
         except BaseException as error:
@@ -92,7 +92,7 @@ def test_thread_waits_for_an_attempt_that_has_begun(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(interruption_module, "sleep", lambda _: slept.set())
 
     def leave() -> None:
-        interruption.leave()
+        interruption.finish()
         over.append("left")
 
     interruption = Interruption(threading.current_thread(), ())
@@ -175,9 +175,9 @@ def test_thread_that_met_it_already_leaves_as_well(monkeypatch: pytest.MonkeyPat
                 time.sleep(0.001)
         except RequestInterrupted as error:
             told.put(str(error))
-        interruption.leave()
-        interruption.leave()
-        told.put(interruption.left_at)
+        interruption.finish()
+        interruption.finish()
+        told.put(interruption.finished_at)
 
     monkeypatch.setattr(Interruption, "_may_be_raised", lambda _: True)
     thread = threading.Thread(target=work)
@@ -203,7 +203,7 @@ def test_what_is_on_its_way_arrives_before_the_thread_has_left(monkeypatch: pyte
     monkeypatch.setattr(interruption_module, "_raise_in", raise_late)
     interruption = Interruption(threading.current_thread(), ())
     assert interruption.attempt()
-    interruption.leave()
+    interruption.finish()
     assert raised == [True, True]
 
 
@@ -274,7 +274,9 @@ class Steps:
         return self._trace
 
     def _is_over(self, frame: FrameType) -> bool:
-        return self._interruption.left_at is not None and frame.f_code is WsgiHost._work.__code__
+        return (
+            self._interruption.finished_at is not None and frame.f_code is WsgiHost._work.__code__
+        )
 
     def _raise(self, place: str) -> None:
         sys.settrace(None)
@@ -416,7 +418,7 @@ class Round:
         except RequestInterrupted:
             rounds.met["other" if self._is_other else "interrupted"] += 1
 
-    def abandon(self) -> None:
+    def end_interrupted(self) -> None:
         self._rounds.met["ours"] += 1
 
 
@@ -458,7 +460,7 @@ def test_what_leaves_as_it_is_interrupted_takes_nothing_along(monkeypatch: pytes
             interruption = host._claim(current)  # type: ignore[arg-type]
             assert interruption is not None
             deadline = time.monotonic() + PATIENCE_SECONDS
-            while interruption.left_at is None:
+            while interruption.finished_at is None:
                 interruption.attempt()
                 assert time.monotonic() < deadline
                 time.sleep(0)

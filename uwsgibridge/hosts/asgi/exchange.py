@@ -10,7 +10,7 @@ from typing import Any, Final, TypeAlias
 
 import trio
 
-from uwsgibridge.application.forked_child import leave_if_copy, leave_if_copy_raised
+from uwsgibridge.application.forked_child import exit_if_copy, exit_if_copy_raised
 from uwsgibridge.config.settings import Settings
 from uwsgibridge.connection.connection import Connection, PeerGone
 from uwsgibridge.connection.hangup import HangupWatcher
@@ -118,7 +118,7 @@ class AsgiExchange(Exchange):
                 self._was_cancelled(cancelled)
                 raise cancelled from None
         except BaseException as error:  # noqa: BLE001 - SystemExit of an application ends its request only
-            leave_if_copy_raised(error)
+            exit_if_copy_raised(error)
             self._application_failed(error)
         finally:
             self._over()
@@ -147,7 +147,7 @@ class AsgiExchange(Exchange):
         raise NotImplementedError
 
     def _over(self) -> None:
-        leave_if_copy()
+        exit_if_copy()
         if not self._ended:
             self._end(complete=False)
         if self._gone and not self._overdue:
@@ -207,7 +207,7 @@ class AsgiExchange(Exchange):
         except BlockingIOError:
             return 0
         except OSError:
-            self._leave()
+            self._mark_client_gone()
             raise PeerGone("the client has gone away") from None
         self._has_written = True
         return sent
@@ -224,7 +224,7 @@ class AsgiExchange(Exchange):
                     seconds = max(0.0, deadline - monotonic())
                     if not await context.loop.wait_writable(self.connection, seconds):
                         context.reporter.reader_stalled(self.request)
-                        self._leave()
+                        self._mark_client_gone()
                         raise PeerGone("the client does not take the answer")
                     if self._ended:
                         raise PeerGone("the request was ended at its deadline")
@@ -233,6 +233,6 @@ class AsgiExchange(Exchange):
             self._unsent_bytes = left
             raise
 
-    def _leave(self) -> None:
+    def _mark_client_gone(self) -> None:
         """Note that the client has gone."""
         self._gone = True

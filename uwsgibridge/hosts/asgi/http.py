@@ -77,7 +77,7 @@ class HttpExchange(AsgiExchange):
                 await self._wait_for_body()
                 continue
             except OSError:  # PeerGone, or the kernel's own word for it
-                self._leave()
+                self._mark_client_gone()
                 break
             self._body_over = connection.body_over
             return {"type": "http.request", "body": chunk, "more_body": not self._body_over}
@@ -114,9 +114,9 @@ class HttpExchange(AsgiExchange):
                 except PeerGone:
                     self._record_unsent(buffers, data)
                     raise
-                if not buffers and response.is_full and not last and self.connection.is_left():
+                if not buffers and response.is_full and not last and self.connection.has_hung_up():
                     # Nothing is written to a client that has all of it, and so nothing tells that it left.
-                    self._leave()
+                    self._mark_client_gone()
                     raise PeerGone("the client has gone away")
                 if last:
                     self._end(complete=True)
@@ -188,8 +188,8 @@ class HttpExchange(AsgiExchange):
         offload = self._context.offload
         file = offload.find(int(status), list(headers)) if offload is not None else None
         response.start(int(status), line, headers if file is None else file.headers)
-        if file is not None and file.is_left_to_nginx:
-            response.leave_body_out()
+        if file is not None and file.is_sent_by_nginx:
+            response.omit_body()
         else:
             self._file_instead = file
         if response.is_event_stream:
@@ -265,12 +265,12 @@ class HttpExchange(AsgiExchange):
                 seconds = context.settings.write_timeout_seconds
                 if not await context.loop.wait_writable(self.connection, seconds):
                     context.reporter.reader_stalled(self.request)
-                    self._leave()
+                    self._mark_client_gone()
                     raise PeerGone("the client does not take the answer") from None
                 if self._ended:
                     raise PeerGone("the request was ended at its deadline") from None
             except PeerGone:
-                self._leave()
+                self._mark_client_gone()
                 raise
             except OSError as error:
                 if error.errno not in CANT_SEND_FILE:
@@ -348,12 +348,14 @@ class HttpExchange(AsgiExchange):
             return False
         return True
 
-    def _set_deadline(self, left_seconds: float) -> None:
+    def _set_deadline(self, remaining_seconds: float) -> None:
         # A loop's clock has a resolution, and may be early by that.
-        self._timer = self._context.loop.call_later(left_seconds + _CLOCK_SECONDS, self._time_out)
+        self._timer = self._context.loop.call_later(
+            remaining_seconds + _CLOCK_SECONDS, self._time_out
+        )
 
     @property
-    def _left_seconds(self) -> float:
+    def _remaining_seconds(self) -> float:
         """How long the application may still take; the time is not counted in which the client sends."""
         used_seconds = monotonic() - self._started_at - self._body_wait_seconds
         return self._context.settings.request_timeout_seconds - used_seconds
@@ -365,9 +367,9 @@ class HttpExchange(AsgiExchange):
             # What an application does after its answer is its own affair. The wait for the body sets
             # the deadline anew when it ends.
             return
-        left_seconds = self._left_seconds
-        if left_seconds > 0:
-            self._set_deadline(left_seconds)
+        remaining_seconds = self._remaining_seconds
+        if remaining_seconds > 0:
+            self._set_deadline(remaining_seconds)
             return
         stack = await_stack(self.connection.task)
         was_gone, self._gone = self._gone, True
@@ -378,7 +380,7 @@ class HttpExchange(AsgiExchange):
             self._give_up()
         self._context.reporter.request_overdue(
             self.request,
-            seconds=self._context.settings.request_timeout_seconds - left_seconds,
+            seconds=self._context.settings.request_timeout_seconds - remaining_seconds,
             thread="event loop",
             stack=stack,
             outcome=self._outcome(was_gone=was_gone),
@@ -428,12 +430,12 @@ class HttpExchange(AsgiExchange):
             self._body_wait = None
             self._body_wait_seconds += monotonic() - began_at
             if context.settings.request_timeout_seconds and self._timer is None and not self._ended:
-                self._set_deadline(max(0.0, self._left_seconds))
+                self._set_deadline(max(0.0, self._remaining_seconds))
 
     async def _wait_for_hangup(self) -> None:
         if self._disconnected is None:
             self._disconnected = self._context.loop.event()
-            self._context.hangups.add(self.connection, self._leave)
+            self._context.hangups.add(self.connection, self._mark_client_gone)
         await self._disconnected.wait()
 
     def _stall(self) -> None:
@@ -441,8 +443,8 @@ class HttpExchange(AsgiExchange):
         self._body_over = True
         self._gone = self._response.head_sent
 
-    def _leave(self) -> None:
-        super()._leave()
+    def _mark_client_gone(self) -> None:
+        super()._mark_client_gone()
         if self._disconnected is not None:
             self._disconnected.set()
 

@@ -124,7 +124,7 @@ class WebSocketExchange(AsgiExchange):
             return {"type": "websocket.connect"}
         if self._watch is None and not self._queue and self._state is _State.CONNECTING:
             # Before the handshake is answered there is nothing but the client's leaving to wait for.
-            self._context.hangups.add(self.connection, self._leave)
+            self._context.hangups.add(self.connection, self._mark_client_gone)
         if self._is_suspended:
             # To inflate what waits takes time, and the queue is never empty: others have their turn.
             await self._context.loop.checkpoint()
@@ -385,7 +385,7 @@ class WebSocketExchange(AsgiExchange):
             self._is_moving = True
             return True
         context.reporter.reader_stalled(self.request)
-        self._leave()
+        self._mark_client_gone()
         return False
 
     def _schedule_ping(self) -> None:
@@ -521,8 +521,8 @@ class WebSocketExchange(AsgiExchange):
                 )
         super()._release_when_over()
 
-    def _leave(self) -> None:
-        super()._leave()
+    def _mark_client_gone(self) -> None:
+        super()._mark_client_gone()
         self._finish(Closed(CLOSE_ABNORMAL, ""), complete=False)
 
     def _end(self, *, complete: bool) -> None:

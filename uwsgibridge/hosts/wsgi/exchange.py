@@ -13,7 +13,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from uwsgibridge._version import __version__
-from uwsgibridge.application.forked_child import leave_if_copy, leave_if_copy_raised
+from uwsgibridge.application.forked_child import exit_if_copy, exit_if_copy_raised
 from uwsgibridge.connection.connection import Connection, PeerGone
 from uwsgibridge.connection.lingering import LingeringClose
 from uwsgibridge.hosts.exchange import Exchange
@@ -123,7 +123,7 @@ class WsgiExchange(Exchange):
             self._handle_failure(error)
         if self.interruption is not None:
             self.interruption.hold_off()
-        leave_if_copy()
+        exit_if_copy()
         if self.connection.input_stalled:
             context.reporter.body_stalled(
                 self.request, self._response, failure_status=self._failure_status
@@ -174,8 +174,8 @@ class WsgiExchange(Exchange):
             self.log_access()  # the thread may never come to it
         return outcome
 
-    def abandon(self) -> None:
-        """End what `run` has left open, as something has been raised into it from outside."""
+    def end_interrupted(self) -> None:
+        """End the exchange after an exception from outside has ended `run` at an unknown point."""
         with self._context.end_lock:
             was_ended, self._ended = self._ended, True
         if not was_ended:  # else it is somebody else's, who may still be at it
@@ -186,7 +186,7 @@ class WsgiExchange(Exchange):
 
     def _handle_failure(self, error: BaseException) -> None:
         """Report what the application has raised, and have its client see it."""
-        leave_if_copy_raised(error)
+        exit_if_copy_raised(error)
         context = self._context
         if self.given_up or (self._reader_stalled and comes_from(error, _ReaderStalled)):
             self._fail(answers.application_failed)
@@ -235,8 +235,8 @@ class WsgiExchange(Exchange):
         file = offload.find(code, headers)
         self._response.start(code, line, headers if file is None else file.headers)
         self._file_instead = None
-        if file is not None and file.is_left_to_nginx:
-            self._response.leave_body_out()
+        if file is not None and file.is_sent_by_nginx:
+            self._response.omit_body()
         else:
             self._file_instead = file
 
@@ -383,7 +383,7 @@ class WsgiExchange(Exchange):
 
     def _look_for_client(self) -> None:
         """Notice here that the client has left: what is sent first to a TCP peer that has gone is accepted."""
-        if self.connection.is_left():
+        if self.connection.has_hung_up():
             self.connection.peer_gone = True
             self._is_cut = True
             raise PeerGone("the client has gone away")

@@ -218,7 +218,7 @@ class WsgiHost:
                         # A new and empty context: nothing that one request sets is seen by the next.
                         contextvars.Context().run(exchange.run)
                         if running.pop(exchange, None) is None:
-                            self._leave(exchange)
+                            self._finish(exchange)
                         elif context.logs_access:
                             exchange.log_access()
                         # Else the last request would live until the next one comes.
@@ -234,17 +234,17 @@ class WsgiHost:
         if exchange is not None:
             was_running = self._running.pop(exchange, None) is not None
             is_given_up = exchange.interruption is not None
-            self._leave(exchange)  # first, so that nothing arrives amid the rest
+            self._finish(exchange)  # first, so that nothing arrives amid the rest
         if not (is_given_up and isinstance(error, RequestInterrupted)):
             self._context.reporter.thread_interrupted(error)
         if exchange is not None and (was_running or is_given_up):
-            exchange.abandon()
+            exchange.end_interrupted()
         else:
             # What was just taken out of the queue may be lost: at a drain, that is seen.
             self._unfit("a thread was interrupted", True)
 
     def _claim(self, exchange: WsgiExchange) -> Interruption | None:
-        """Take a request out of the table of what runs, so that its thread has to `_leave` it.
+        """Take a request out of the table of what runs, so that its thread has to `_finish` it.
 
         Returns:
             None where its thread was faster, and is done with it.
@@ -261,11 +261,11 @@ class WsgiHost:
             return None
         return interruption
 
-    def _leave(self, exchange: WsgiExchange) -> None:
-        """Be done, in its thread, with a request that was given up meanwhile."""
+    def _finish(self, exchange: WsgiExchange) -> None:
+        """Finish, in its thread, a request that was given up meanwhile."""
         self._given_up.pop(exchange, None)
         if (interruption := exchange.interruption) is not None:
-            interruption.leave()
+            interruption.finish()
 
     async def _watch_deadlines(self, nursery: trio.Nursery) -> None:
         limit = self._context.settings.request_timeout_seconds
@@ -312,15 +312,15 @@ class WsgiHost:
         """Have a thread come back from a request that was given up; where it does not, it is lost."""
         began = monotonic()
         with trio.move_on_after(self._interrupt_seconds):
-            while interruption.left_at is None:
+            while interruption.finished_at is None:
                 interruption.attempt()
                 await trio.sleep(_INTERRUPT_RETRY_SECONDS)
-        if interruption.left_at is None:
+        if interruption.finished_at is None:
             self._lose(thread)
         else:
             self._context.reporter.thread_freed(
                 exchange.request,
-                seconds=max(0.0, interruption.left_at - began),
+                seconds=max(0.0, interruption.finished_at - began),
                 thread=thread.name,
             )
 

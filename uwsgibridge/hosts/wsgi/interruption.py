@@ -4,7 +4,7 @@ Python raises such an exception at some later step of the thread (`PyThreadState
 thread may have left the application. These rules keep the exception within its request:
 
 1. Only who takes a request out of the host's table of what runs interrupts its thread, and once at most.
-2. The thread calls `Interruption.hold_off` where it leaves the application's code, and it calls `leave`
+2. The thread calls `Interruption.hold_off` where it leaves the application's code, and it calls `finish`
    before it takes another request.
 3. `attempt` says that it is at it before it looks whether the thread holds it off; `hold_off` says that it
    does before it looks whether there is an attempt, and waits for the end of that. So one of them sees the
@@ -75,7 +75,7 @@ class Interruption:
             ``start_response``, is left alone.
 
     Attributes:
-        left_at: when the thread was done with the request (`time.monotonic`); None before.
+        finished_at: when the thread was done with the request (`time.monotonic`); None before.
     """
 
     def __init__(self, thread: threading.Thread, callers: Collection[CodeType]) -> None:
@@ -84,7 +84,7 @@ class Interruption:
         self._is_attempting = False
         self._is_held_off = False
         self._was_raised = False
-        self.left_at: float | None = None
+        self.finished_at: float | None = None
 
     def attempt(self) -> bool:
         """Raise `RequestInterrupted` in the thread, if it is at a place where that does no harm; once.
@@ -118,14 +118,14 @@ class Interruption:
         """Take it that the thread is about to call the application again."""
         self._is_held_off = False
 
-    def leave(self) -> None:
-        """Be done with the request, in its thread: the exception does not arrive after this has returned.
+    def finish(self) -> None:
+        """Record that the thread is done with the request: the exception does not arrive after the return.
 
         It may arrive in the middle of this; then this has to be called again.
         """
         self.hold_off()
-        if self.left_at is None:
-            self.left_at = monotonic()
+        if self.finished_at is None:
+            self.finished_at = monotonic()
 
     def _let_arrive(self) -> None:
         """Have the exception arrive here, where it has not arrived yet."""

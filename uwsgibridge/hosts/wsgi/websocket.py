@@ -285,7 +285,7 @@ class WsgiWebSocket(WsgiExchange):
         else:
             self._say_last()
         finally:
-            self._leave_tunnel(self._socket)
+            self._end_tunnel(self._socket)
 
     def _begin_tunnel(self) -> None:
         self._stage = _Stage.TUNNEL
@@ -311,7 +311,7 @@ class WsgiWebSocket(WsgiExchange):
             self._socket.wait_for_answer()
             self._socket.say_last(CLOSE_NORMAL, "")
 
-    def _leave_tunnel(self, tunnel: TunnelSocket) -> None:
+    def _end_tunnel(self, tunnel: TunnelSocket) -> None:
         """Let the client's close come, then end the connection, under a library that reads on too."""
         if self._stage is _Stage.TUNNEL:
             tunnel.wait_closed(_CLOSE_SECONDS)

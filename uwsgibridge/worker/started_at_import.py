@@ -1,4 +1,4 @@
-"""What an application leaves behind of its import, processes and threads, and who sees to them."""
+"""Processes and threads that an application has started as it was imported, and who ends them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NAMED_THREADS: Final = 10
 _groups: set[int] = set()
 
 
-def see_to_the_end() -> None:
+def end_in_order_at_exit() -> None:
     """Have this process end in order; to be called before anything of the application is imported.
 
     What is registered first with `atexit` runs last: all that is the application's has had its turn.
@@ -29,19 +29,19 @@ def see_to_the_end() -> None:
     atexit.register(_end)
 
 
-def end_at_exit(group: int) -> None:
+def end_group_at_exit(group: int) -> None:
     """Have a group of processes end with this one, after the application's own last words."""
     _groups.add(group)
 
 
-def end_now(group: int) -> None:
-    """Ask a group of processes to end; what is left of it in the end is killed with this process."""
+def stop_group(group: int) -> None:
+    """Ask a group of processes to end; what is left of the group is killed when this process ends."""
     if signal_group(group, signal.SIGTERM):
         _groups.add(group)
 
 
-def leave_to_the_template() -> None:
-    """Have a forked worker leave alone what was started in the template.
+def forget_processes_of_template() -> None:
+    """Have a forked worker forget the processes that were started in the template.
 
     `multiprocessing` does so in children that it forks itself (``BaseProcess._bootstrap``). Else the worker
     would wait for them at its end, and fail: "can only join a child process". Locks, connections to a
