@@ -6,7 +6,7 @@ PORT ?= 8080
 # An environment of its own: it holds a gigabyte, and `make test` is not to depend on what is in it.
 APPLICATIONS := $(VENV)-applications
 
-.PHONY: help demo test test-all test-applications check changelog changelog-draft format fuzz soak bench clean
+.PHONY: help demo test test-all test-applications check changelog changelog-draft format fuzz soak bench findings clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -50,6 +50,21 @@ soak: $(VENV)/.test ## the long runs: thousands of WebSockets, minutes of load
 
 bench: $(VENV)/.bench ## side by side with uWSGI, gunicorn and uvicorn behind one Nginx; needs wrk
 	$(BIN)/python -m benchmarks $(ARGS)
+
+# Outside CI: they install public packages, and what they look at is not ours to mend.
+FINDINGS := findings
+findings: ## run each script of findings/, and say whose behaviour has changed; takes minutes, and needs Debian 12
+	@changed=0; \
+	for script in $(FINDINGS)/*.sh; do \
+	  if output=$$(timeout 300 "$$script" 2>&1 </dev/null); then \
+	    echo "pass  $$script"; \
+	  else \
+	    echo "FAIL  $$script (exit status $$?)"; \
+	    printf '%s\n' "$$output" | sed 's/^/      /' >&2; \
+	    changed=1; \
+	  fi; \
+	done; \
+	exit $$changed
 
 clean: ## remove the virtual environment and caches
 	rm -rf $(VENV) $(APPLICATIONS) .mypy_cache .ruff_cache .pytest_cache .hypothesis

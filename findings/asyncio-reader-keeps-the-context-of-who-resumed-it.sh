@@ -10,7 +10,7 @@
 #
 # The context has to be given by who registers: contextvars.copy_context() at the start, and context.run(loop.add_reader, ...).
 #
-# Output seen (and the same for uvloop):
+# Output seen (uvloop's is the same):
 #   asyncio  before the pause: user=nobody | after it: user=alice | registered in a context of its own: user=nobody
 set -euo pipefail
 work=$(mktemp -d)

@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # starlette 1.10.0 (Python 3.11 and later): whether a StreamingResponse that is silent ends when its client leaves
 # depends on the spec_version in the scope. Up to 2.3 it listens for http.disconnect, is cancelled and runs its
-# background task; from 2.4 on it never calls receive, and stays until it sends the next piece. Seen:
+# background task; from 2.4 on it never calls receive, and stays until it sends the next piece.
+# So a server that announces 2.4 or later keeps each silent stream (server-sent events) of a client that left.
+#
+# Output seen:
 #   2.3: ended=True background=True
 #   2.4: ended=False background=False
-# So a server that announces 2.4 or later keeps each silent stream (server-sent events) of a client that left.
 set -euo pipefail
 directory=$(mktemp -d)
 trap 'rm -rf "$directory"' EXIT

@@ -14,7 +14,7 @@
 # wsproto 1.3.2 (wsproto.connection.Connection):
 # - a close frame with 1014 is answered with 1002.
 #
-# Seen:
+# Output seen:
 #   websockets 17.4: close 1001 between messages -> 1001
 #   websockets 17.4: close 1001 between fragments -> 1002
 #   websockets 17.4: ping of 5 bytes behind a fragment of max_size -> 1009

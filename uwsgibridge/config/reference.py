@@ -70,7 +70,7 @@ def _row(name: str, option: Option) -> str:
 
 
 def _show(kind: Kind, default: object) -> str:
-    if default in {"", ()}:
+    if default == ():
         return "none"
     if kind is Kind.TEXTS:
         assert isinstance(default, tuple)

@@ -149,6 +149,7 @@ class Settings:
         section="Application",
         metavar="URL=DIR",
         rule=lambda _name, value: parse_offload(value),
+        shown_default="off",
     )
     threads: int = whole(
         8,
@@ -247,12 +248,14 @@ class Settings:
         section="Processes",
         metavar="MODULE:FUNCTION",
         rule=_check_function,
+        shown_default="off",
     )
     on_worker_exit: str = text(
         help="A function without arguments that each worker calls when it has drained.",
         section="Processes",
         metavar="MODULE:FUNCTION",
         rule=_check_function,
+        shown_default="off",
     )
     heartbeat_timeout_seconds: float = seconds(
         60.0,
@@ -294,6 +297,7 @@ class Settings:
         section="Reloading",
         metavar="FILE",
         needs_supervisor=True,
+        shown_default="off",
     )
     reload_mode: ReloadMode = choice(
         ReloadMode,
@@ -350,6 +354,7 @@ class Settings:
     user: str = text(
         help="The user to become when the sockets are open, by name or number. Needs root.",
         section="System",
+        shown_default="the user that starts it",
     )
     group: str = text(
         help="The group to become, which unix sockets have as well; by default the user's. Without root, a group "
@@ -362,12 +367,18 @@ class Settings:
         section="System",
         metavar="MODE",
         rule=_check_umask,
+        shown_default="as inherited",
     )
     pid_file: str = text(
-        help="A file that holds the supervisor's process number.", section="System", metavar="FILE"
+        help="A file that holds the supervisor's process number.",
+        section="System",
+        metavar="FILE",
+        shown_default="off",
     )
     title: str = text(
-        help="What ps shows of each process, followed by the role of the process.", section="System"
+        help="What ps shows of each process, followed by the role of the process.",
+        section="System",
+        shown_default="the command line",
     )
     worker_oom_score: int = whole(
         100,
