@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from uwsgibridge.protocol.errors import ProtocolError
-from uwsgibridge.protocol.response import Response, encode_lines
+from uwsgibridge.protocol.response import Response
+from uwsgibridge.protocol.response_headers import encode_lines
 from uwsgibridge.protocol.status import status_line
 
 _CONTENT_TYPE: Final = (b"Content-Type", b"text/plain; charset=utf-8")

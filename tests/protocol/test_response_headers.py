@@ -1,0 +1,50 @@
+"""Heads in which no header means anything to us."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from uwsgibridge.protocol.errors import InvalidResponse
+from uwsgibridge.protocol.response_headers import encode_lines
+
+
+class TestEncodeLines:
+    """A head in which no header means anything to us: that of a tunnel."""
+
+    def test_nothing_is_dropped_or_added(self) -> None:
+        headers = [(b"Connection", b"Upgrade"), (b"Upgrade", b"websocket"), (b"TE", b"")]
+        assert encode_lines(b"101 Switching Protocols", headers) == (
+            b"HTTP/1.1 101 Switching Protocols\r\n"
+            b"Connection: Upgrade\r\nUpgrade: websocket\r\nTE: \r\n\r\n"
+        )
+
+    def test_no_headers(self) -> None:
+        assert encode_lines(b"200 OK", []) == b"HTTP/1.1 200 OK\r\n\r\n"
+
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            [(b"X", b"a\r\nSet-Cookie: b=1")],
+            [(b"X", b"a\nb")],
+            [(b"X", b"a\rb")],
+            [(b"X", b"a\0b")],
+            [(b"X", b"\r"), (b"Y", b"\n")],
+            [(b"X\r\nY", b"1")],
+            [(b"", b"1")],
+            [(b"X Y", b"1")],
+            [("X", "1")],
+            [(b"X", "1")],
+            [(b"X", None)],
+            [(b"X",)],
+            None,
+        ],
+    )
+    def test_what_must_not_leave(self, headers: Any) -> None:
+        with pytest.raises(InvalidResponse):
+            encode_lines(b"101 Switching Protocols", headers)
+
+    def test_a_status_line_with_a_break(self) -> None:
+        with pytest.raises(InvalidResponse):
+            encode_lines(b"101 Switching\r\nX: y", [])
