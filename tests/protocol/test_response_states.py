@@ -105,7 +105,7 @@ def test_a_head_that_replaces_one_with_its_body_elsewhere_has_its_own_body() -> 
     """HEAD gets the length that the answer to GET has, whatever the first head named."""
     response = Response("HEAD")
     response.start(200, b"200 OK", [])
-    response.leave_body_out()
+    response.omit_body()
     response.start(500, b"500 Oops", [])
     (head,) = response.send(b"oops", last=True)
     assert b"\r\nContent-Length: 4\r\n" in head

@@ -4,50 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
-import select
-import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from uwsgibridge._version import __version__
 from uwsgibridge.application.forked_child import exit_if_copy, exit_if_copy_raised
-from uwsgibridge.connection.connection import Connection, PeerGone
-from uwsgibridge.connection.lingering import LingeringClose
-from uwsgibridge.hosts.exchange import Exchange
-from uwsgibridge.hosts.files import CANT_SEND_FILE, FileWrapper, OpenFile, regular_file
+from uwsgibridge.connection.connection import Connection
+from uwsgibridge.hosts.files import FileWrapper, regular_file
 from uwsgibridge.hosts.offload import NamedFile, Offload
-from uwsgibridge.hosts.streams import Ending, OpenStreams
-from uwsgibridge.hosts.wsgi.error_stream import ErrorStream
+from uwsgibridge.hosts.streams import Ending
+from uwsgibridge.hosts.wsgi.answer import ReaderStalled, WsgiAnswer
 from uwsgibridge.hosts.wsgi.input import BodyStalled, open_input
 from uwsgibridge.hosts.wsgi.interruption import Interruption
 from uwsgibridge.protocol import answers
 from uwsgibridge.protocol.answers import AnswerMaker, OwnAnswer
 from uwsgibridge.protocol.errors import InvalidResponse
-from uwsgibridge.protocol.response import Buffer, Response
 from uwsgibridge.protocol.status import parse_status
 from uwsgibridge.protocol.websocket import HandshakeRefused, wants_websocket
 from uwsgibridge.telemetry.causes import comes_from
-from uwsgibridge.telemetry.reporting import Reporter
 
 if TYPE_CHECKING:
     from _typeshed import OptExcInfo
-    from _typeshed.wsgi import WSGIApplication
 
-    from uwsgibridge.config.settings import Settings
 
 _SERVER_SOFTWARE: Final = f"uwsgibridge/{__version__}"
-
-# The time to accept a piece is bounded, so the piece must be.
-_WRITE_PIECE_BYTES: Final = 262_144
-
-# Of a file: sent together with the head. What is larger goes on by sendfile.
-_FIRST_PIECE_BYTES: Final = 65_536
-
-# At most this long after its deadline, a request has been given up.
-_GIVE_UP_SECONDS: Final = 0.05
 
 # An item that comes sooner than this after the last one is sent without a look whether the client is there:
 # if the client has left, the next send fails.
@@ -58,57 +39,13 @@ class _StreamEnds(Exception):
     """The server stops, and this answer would go on."""
 
 
-class _ReaderStalled(TimeoutError):
-    """The frontend stopped taking the answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class ExchangeContext:
-    """What the requests of one host share.
-
-    Attributes:
-        app: the application.
-        base_environ: what is the same in each environ.
-        errors: what `wsgi.errors` is in it.
-        reporter: where failures are told.
-        lingering: ends connections.
-        offload: leaves files to Nginx; None where no directory is mapped.
-        streams: which answers are to end as the server stops.
-        release: called when a request is over.
-        settings: the deadlines.
-        logs_access: whether there is an access log.
-        end_lock: decides who ends a connection: its thread, or who gives the request up.
-    """
-
-    app: WSGIApplication
-    base_environ: dict[str, Any]
-    errors: ErrorStream
-    reporter: Reporter
-    lingering: LingeringClose
-    offload: Offload | None
-    streams: OpenStreams
-    release: Callable[[Connection], None]
-    settings: Settings
-    logs_access: bool
-    end_lock: threading.Lock = field(default_factory=threading.Lock)
-
-
-class WsgiExchange(Exchange):
+class WsgiExchange(WsgiAnswer):
     """One request in a thread: environ in, answer out."""
 
     given_up = False  # somebody else has taken the connection away, and ended it
     interruption: Interruption | None = None  # what its thread is told before that
-    body_wait_began: float | None = None  # while the thread waits for its client
-    _body_wait_seconds = 0.0  # before that
     _file_instead: NamedFile | None = None  # is sent in place of the application's body
     _has_failed = False  # and is answered, or is about to be, in the application's place
-    _reader_stalled = False
-
-    def __init__(self, context: ExchangeContext, connection: Connection) -> None:
-        super().__init__(context, connection)
-        self.started_at = monotonic()
-        self._context = context
-        self._response = Response(self.request.vars["REQUEST_METHOD"])
 
     def run(self) -> None:
         """Call the application and answer; raises nothing of the application's."""
@@ -188,7 +125,7 @@ class WsgiExchange(Exchange):
         """Report what the application has raised, and have its client see it."""
         exit_if_copy_raised(error)
         context = self._context
-        if self.given_up or (self._reader_stalled and comes_from(error, _ReaderStalled)):
+        if self.given_up or (self._reader_stalled and comes_from(error, ReaderStalled)):
             self._fail(answers.application_failed)
         elif self.connection.input_stalled and comes_from(error, BodyStalled):
             self._fail(answers.body_stalled)
@@ -327,122 +264,6 @@ class WsgiExchange(Exchange):
             self._look_for_client()
         self._write(response.send(data))
 
-    def _send_file_instead(self, named: NamedFile) -> None:
-        with named.open() as file:
-            size = os.fstat(file.fileno()).st_size
-            self._send_file(OpenFile(file.fileno(), 0, size))
-
-    def _send_file(self, file: OpenFile) -> None:
-        response = self._response
-        first = file.read(file.offset, min(file.size_bytes, _FIRST_PIECE_BYTES))
-        # Some files (in /sys) have less than they say.
-        is_over = len(first) < min(file.size_bytes, _FIRST_PIECE_BYTES)
-        left = response.allow(len(first) if is_over else file.size_bytes)
-        first = first[:left]
-        self._write(response.send(first))
-        offset, left = file.offset + len(first), left - len(first)
-        while left and (sent := self._send_piece(file, offset, min(left, _WRITE_PIECE_BYTES))):
-            response.sent_elsewhere(sent)
-            offset, left = offset + sent, left - sent
-        # Where the file has shrunk meanwhile, the body is seen to be incomplete here.
-        self._write(response.finish())
-
-    def _send_piece(self, file: OpenFile, offset: int, size_bytes: int) -> int:
-        deadline = monotonic() + self._context.settings.write_timeout_seconds
-        while True:
-            try:
-                return self.connection.send_file(file.descriptor, offset, size_bytes)
-            except BlockingIOError:
-                self._wait_to_write(deadline)
-            except OSError as error:  # `PeerGone` has no number
-                if error.errno not in CANT_SEND_FILE:
-                    raise
-                piece = file.read(offset, size_bytes)
-                self._write((piece,))
-                return len(piece)
-
-    def _write(self, buffers: tuple[Buffer, ...]) -> None:
-        if self._is_cut:
-            # Again, to an application that has caught it: else its answer would have a hole.
-            raise _ReaderStalled if self._reader_stalled else PeerGone
-        if self._context.logs_access and not self._has_written:
-            self._look_for_client()
-        try:
-            for data in buffers:
-                try:
-                    sent = self.connection.send(data)
-                except BlockingIOError:
-                    sent = 0
-                if sent:
-                    self._has_written = True
-                if sent != len(data):
-                    self._write_slowly(memoryview(data)[sent:])
-        except (PeerGone, _ReaderStalled):
-            self._record_unsent(buffers, data)
-            raise
-
-    def _look_for_client(self) -> None:
-        """Notice here that the client has left: what is sent first to a TCP peer that has gone is accepted."""
-        if self.connection.has_hung_up():
-            self.connection.peer_gone = True
-            self._is_cut = True
-            raise PeerGone("the client has gone away")
-
-    def _write_slowly(self, rest: memoryview) -> None:
-        left = len(rest)
-        try:
-            for start in range(0, len(rest), _WRITE_PIECE_BYTES):
-                piece = rest[start : start + _WRITE_PIECE_BYTES]
-                deadline = monotonic() + self._context.settings.write_timeout_seconds
-                while piece:
-                    try:
-                        sent = self.connection.send(piece)
-                    except BlockingIOError:
-                        self._wait_to_write(deadline)
-                    else:
-                        self._has_written = True
-                        piece, left = piece[sent:], left - sent
-        except (PeerGone, _ReaderStalled):
-            self._unsent_bytes = left
-            raise
-
-    def _wait_to_write(self, deadline: float) -> None:
-        if not self._wait(select.POLLOUT, deadline):
-            self._reader_stalled = self._is_cut = True
-            raise _ReaderStalled
-
-    def used_seconds(self, now: float) -> float:
-        """Tell how much time the application has taken; waiting for the client's body is not its time."""
-        waiting_seconds = self._body_wait_seconds
-        if (began := self.body_wait_began) is not None:
-            waiting_seconds += now - began
-        return now - self.started_at - waiting_seconds
-
-    def _wait_for_body(self) -> bool:
-        began = self.body_wait_began = monotonic()
-        try:
-            return self._wait(select.POLLIN, began + self._context.settings.body_timeout_seconds)
-        finally:
-            self._body_wait_seconds += monotonic() - began
-            self.body_wait_began = None
-
-    def _wait(self, event: int, deadline: float) -> bool:
-        """Block this thread until the connection is ready; False when the deadline has passed."""
-        poll = select.poll()
-        poll.register(self.connection.fileno(), event)
-        limit = self._context.settings.request_timeout_seconds
-        while True:
-            now = monotonic()
-            seconds = max(0.0, deadline - now)
-            if limit:
-                # Nothing wakes a thread whose connection is taken away: it has to look by itself.
-                given_up_seconds = max(0.0, limit - self.used_seconds(now)) + _GIVE_UP_SECONDS
-                seconds = min(seconds, given_up_seconds)
-            if poll.poll(seconds * 1000):
-                return True
-            if monotonic() >= deadline:
-                return False
-
     def _end(self, *, complete: bool) -> None:
         if self.interruption is not None:
             self.interruption.hold_off()  # until `close()` at least
@@ -456,9 +277,6 @@ class WsgiExchange(Exchange):
             self._context.lingering.close(self.connection)  # as `_hand_over`, with a call less
         else:
             self._hand_over(self.connection, complete=False)
-
-    def _is_seen_to_be_cut(self) -> bool:
-        return self._response.is_measured
 
     def _fail(self, make_answer: AnswerMaker) -> None:
         """Answer with a failure where that is still possible; else break the connection."""

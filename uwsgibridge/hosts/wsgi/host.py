@@ -22,8 +22,9 @@ from uwsgibridge.hosts.admission import Admission
 from uwsgibridge.hosts.exchange import answer_instead
 from uwsgibridge.hosts.files import FileWrapper
 from uwsgibridge.hosts.streams import Ending, OpenStreams
+from uwsgibridge.hosts.wsgi.context import ExchangeContext
 from uwsgibridge.hosts.wsgi.error_stream import ErrorStream
-from uwsgibridge.hosts.wsgi.exchange import ExchangeContext, WsgiExchange
+from uwsgibridge.hosts.wsgi.exchange import WsgiExchange
 from uwsgibridge.hosts.wsgi.interruption import Interruption, RequestInterrupted
 from uwsgibridge.hosts.wsgi.tunnels import WsgiTunnels
 from uwsgibridge.protocol import answers

@@ -14,7 +14,7 @@ from typing import Final
 from uwsgibridge.connection.connection import Connection
 from uwsgibridge.hosts.admission import Admission
 from uwsgibridge.hosts.exchange import answer_instead
-from uwsgibridge.hosts.wsgi.exchange import ExchangeContext
+from uwsgibridge.hosts.wsgi.context import ExchangeContext
 from uwsgibridge.hosts.wsgi.websocket import TooManyWebSockets, WsgiWebSocket
 
 _OPTION: Final = "--wsgi-websockets"

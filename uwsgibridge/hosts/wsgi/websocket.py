@@ -19,7 +19,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from uwsgibridge.connection.connection import Connection
-from uwsgibridge.hosts.wsgi.exchange import ExchangeContext, WsgiExchange
+from uwsgibridge.hosts.wsgi.context import ExchangeContext
+from uwsgibridge.hosts.wsgi.exchange import WsgiExchange
 from uwsgibridge.protocol.errors import ProtocolError
 from uwsgibridge.protocol.websocket import (
     CLOSE_INTERNAL_ERROR,

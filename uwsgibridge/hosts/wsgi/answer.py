@@ -1,0 +1,166 @@
+"""The answer of one WSGI request on its way: pieces and files, and for how long each may take."""
+
+from __future__ import annotations
+
+import os
+import select
+from time import monotonic
+from typing import Final
+
+from uwsgibridge.connection.connection import Connection, PeerGone
+from uwsgibridge.hosts.exchange import Exchange
+from uwsgibridge.hosts.files import CANT_SEND_FILE, OpenFile
+from uwsgibridge.hosts.offload import NamedFile
+from uwsgibridge.hosts.wsgi.context import ExchangeContext
+from uwsgibridge.protocol.response import Buffer, Response
+
+# The time to accept a piece is bounded, so the piece must be.
+_WRITE_PIECE_BYTES: Final = 262_144
+
+# Of a file: sent together with the head. What is larger goes on by sendfile.
+_FIRST_PIECE_BYTES: Final = 65_536
+
+# At most this long after its deadline, a request has been given up.
+_GIVE_UP_SECONDS: Final = 0.05
+
+
+class ReaderStalled(TimeoutError):
+    """The frontend stopped taking the answer."""
+
+
+class WsgiAnswer(Exchange):
+    """What a thread writes to its client, and how long it waits for that; `WsgiExchange` says what.
+
+    Args:
+        context: what the requests of the host share.
+        connection: with its request.
+    """
+
+    body_wait_began: float | None = None  # while the thread waits for its client
+    _body_wait_seconds = 0.0  # before that
+    _reader_stalled = False
+
+    def __init__(self, context: ExchangeContext, connection: Connection) -> None:
+        super().__init__(context, connection)
+        self.started_at = monotonic()
+        self._context = context
+        self._response = Response(self.request.vars["REQUEST_METHOD"])
+
+    def _write(self, buffers: tuple[Buffer, ...]) -> None:
+        if self._is_cut:
+            # Again, to an application that has caught it: else its answer would have a hole.
+            raise ReaderStalled if self._reader_stalled else PeerGone
+        if self._context.logs_access and not self._has_written:
+            self._look_for_client()
+        try:
+            for data in buffers:
+                try:
+                    sent = self.connection.send(data)
+                except BlockingIOError:
+                    sent = 0
+                if sent:
+                    self._has_written = True
+                if sent != len(data):
+                    self._write_slowly(memoryview(data)[sent:])
+        except (PeerGone, ReaderStalled):
+            self._record_unsent(buffers, data)
+            raise
+
+    def _look_for_client(self) -> None:
+        """Notice here that the client has left: what is sent first to a TCP peer that has gone is accepted."""
+        if self.connection.has_hung_up():
+            self.connection.peer_gone = True
+            self._is_cut = True
+            raise PeerGone("the client has gone away")
+
+    def _write_slowly(self, rest: memoryview) -> None:
+        left = len(rest)
+        try:
+            for start in range(0, len(rest), _WRITE_PIECE_BYTES):
+                piece = rest[start : start + _WRITE_PIECE_BYTES]
+                deadline = monotonic() + self._context.settings.write_timeout_seconds
+                while piece:
+                    try:
+                        sent = self.connection.send(piece)
+                    except BlockingIOError:
+                        self._wait_to_write(deadline)
+                    else:
+                        self._has_written = True
+                        piece, left = piece[sent:], left - sent
+        except (PeerGone, ReaderStalled):
+            self._unsent_bytes = left
+            raise
+
+    def _wait_to_write(self, deadline: float) -> None:
+        if not self._wait(select.POLLOUT, deadline):
+            self._reader_stalled = self._is_cut = True
+            raise ReaderStalled
+
+    def _send_file_instead(self, named: NamedFile) -> None:
+        with named.open() as file:
+            size = os.fstat(file.fileno()).st_size
+            self._send_file(OpenFile(file.fileno(), 0, size))
+
+    def _send_file(self, file: OpenFile) -> None:
+        response = self._response
+        first = file.read(file.offset, min(file.size_bytes, _FIRST_PIECE_BYTES))
+        # Some files (in /sys) have less than they say.
+        is_over = len(first) < min(file.size_bytes, _FIRST_PIECE_BYTES)
+        left = response.allow(len(first) if is_over else file.size_bytes)
+        first = first[:left]
+        self._write(response.send(first))
+        offset, left = file.offset + len(first), left - len(first)
+        while left and (sent := self._send_piece(file, offset, min(left, _WRITE_PIECE_BYTES))):
+            response.sent_elsewhere(sent)
+            offset, left = offset + sent, left - sent
+        # Where the file has shrunk meanwhile, the body is seen to be incomplete here.
+        self._write(response.finish())
+
+    def _send_piece(self, file: OpenFile, offset: int, size_bytes: int) -> int:
+        deadline = monotonic() + self._context.settings.write_timeout_seconds
+        while True:
+            try:
+                return self.connection.send_file(file.descriptor, offset, size_bytes)
+            except BlockingIOError:
+                self._wait_to_write(deadline)
+            except OSError as error:  # `PeerGone` has no number
+                if error.errno not in CANT_SEND_FILE:
+                    raise
+                piece = file.read(offset, size_bytes)
+                self._write((piece,))
+                return len(piece)
+
+    def used_seconds(self, now: float) -> float:
+        """Tell how much time the application has taken; waiting for the client's body is not its time."""
+        waiting_seconds = self._body_wait_seconds
+        if (began := self.body_wait_began) is not None:
+            waiting_seconds += now - began
+        return now - self.started_at - waiting_seconds
+
+    def _wait_for_body(self) -> bool:
+        began = self.body_wait_began = monotonic()
+        try:
+            return self._wait(select.POLLIN, began + self._context.settings.body_timeout_seconds)
+        finally:
+            self._body_wait_seconds += monotonic() - began
+            self.body_wait_began = None
+
+    def _wait(self, event: int, deadline: float) -> bool:
+        """Block this thread until the connection is ready; False when the deadline has passed."""
+        poll = select.poll()
+        poll.register(self.connection.fileno(), event)
+        limit = self._context.settings.request_timeout_seconds
+        while True:
+            now = monotonic()
+            seconds = max(0.0, deadline - now)
+            if limit:
+                # Nothing wakes a thread whose connection is taken away: it has to look by itself.
+                given_up_seconds = max(0.0, limit - self.used_seconds(now)) + _GIVE_UP_SECONDS
+                seconds = min(seconds, given_up_seconds)
+            if poll.poll(seconds * 1000):
+                return True
+            if monotonic() >= deadline:
+                return False
+
+    def _is_seen_to_be_cut(self) -> bool:
+        return self._response.is_measured

@@ -1,0 +1,51 @@
+"""What the requests of one WSGI host share."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from uwsgibridge.connection.connection import Connection
+from uwsgibridge.connection.lingering import LingeringClose
+from uwsgibridge.hosts.offload import Offload
+from uwsgibridge.hosts.streams import OpenStreams
+from uwsgibridge.hosts.wsgi.error_stream import ErrorStream
+from uwsgibridge.telemetry.reporting import Reporter
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+    from uwsgibridge.config.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class ExchangeContext:
+    """What the requests of one host share.
+
+    Attributes:
+        app: the application.
+        base_environ: what is the same in each environ.
+        errors: what `wsgi.errors` is in it.
+        reporter: where failures are told.
+        lingering: ends connections.
+        offload: leaves files to Nginx; None where no directory is mapped.
+        streams: which answers are to end as the server stops.
+        release: called when a request is over.
+        settings: the deadlines.
+        logs_access: whether there is an access log.
+        end_lock: decides who ends a connection: its thread, or who gives the request up.
+    """
+
+    app: WSGIApplication
+    base_environ: dict[str, Any]
+    errors: ErrorStream
+    reporter: Reporter
+    lingering: LingeringClose
+    offload: Offload | None
+    streams: OpenStreams
+    release: Callable[[Connection], None]
+    settings: Settings
+    logs_access: bool
+    end_lock: threading.Lock = field(default_factory=threading.Lock)
