@@ -372,7 +372,7 @@ def test_new_workers_that_crash_again_and_again_during_a_reload_come_after_longe
             victim = wait_for_new_worker(control)
             os.kill(victim, signal.SIGKILL)
             change.wait(event_with(event="worker ended", worker=victim))
-        event = change.wait(lambda it: it["event"] == "next worker")
+        event = change.wait(lambda it: it["event"] == "next worker starts later")
         assert event["in_seconds"] == 0.1
         assert str(event["reason"]).startswith("6 workers in a row")
         gate.open()

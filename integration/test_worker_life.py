@@ -325,8 +325,12 @@ def test_workers_that_die_at_their_start_are_tried_again_after_longer_and_longer
         victim, other = distinct_workers(stack, 2)
         write(tmp_path, "two", "raise RuntimeError('half deployed')\n")
         os.kill(victim, signal.SIGKILL)
-        stack.wait_for_event(event_with(event="next worker", in_seconds=0.4))
-        assert [it["in_seconds"] for it in events_of(stack, "next worker")] == [0.1, 0.2, 0.4]
+        stack.wait_for_event(event_with(event="next worker starts later", in_seconds=0.4))
+        assert [it["in_seconds"] for it in events_of(stack, "next worker starts later")] == [
+            0.1,
+            0.2,
+            0.4,
+        ]
         killed, *failed = events_of(stack, "worker ended")
         assert (killed["worker"], killed["was_ready"]) == (victim, True)
         assert [(it["exit_status"], it["was_ready"]) for it in failed] == [(3, False)] * 3
@@ -339,7 +343,9 @@ def test_workers_that_die_at_their_start_are_tried_again_after_longer_and_longer
         write(tmp_path, "three", "raise RuntimeError('half deployed')\n")
         since = len(stack.log_events())
         os.kill(other, signal.SIGKILL)
-        event = stack.wait_for_event(lambda it: it["event"] == "next worker", since=since)
+        event = stack.wait_for_event(
+            lambda it: it["event"] == "next worker starts later", since=since
+        )
         assert event["in_seconds"] == 0.1
 
 
@@ -349,7 +355,10 @@ def test_workers_that_crash_as_soon_as_they_are_ready_are_replaced_after_longer_
         with Held(stack) as held:
             held.ask("/abort")
             assert held.statuses() == {"/abort": 502}
-    assert [(it["in_seconds"], it["reason"]) for it in wait_for_many(stack, 3, "next worker")] == [
+    assert [
+        (it["in_seconds"], it["reason"])
+        for it in wait_for_many(stack, 3, "next worker starts later")
+    ] == [
         (seconds, f"{count} workers in a row ended within 1 s of being ready")
         for count, seconds in ((6, 0.1), (7, 0.2), (8, 0.4))
     ]
@@ -551,7 +560,7 @@ def test_worker_with_far_too_much_memory_is_killed(start):
     with Held(stack) as held:
         eater = held.begin("/hold/lost")
         held.begin(f"/eat/{120 * MEGABYTE}", tells="eats")
-        event = stack.wait_for_event(event_with(event="killing worker"))
+        event = stack.wait_for_event(event_with(event="killing worker: it has too much memory"))
         report = stack.wait_for_event(event_with(event="worker ended"))
         assert held.statuses()["/hold/lost"] == 502
     assert event["worker"] == report["worker"] == eater

@@ -279,7 +279,7 @@ def test_thread_that_can_be_interrupted_serves_on(serve_alone: ServeAlone, worke
 
 # --- Interrupted from outside ---------------------------------------------------------------------
 
-INTERRUPTED = "a thread was interrupted between two steps of its own"
+INTERRUPTED = "exception was raised in a thread from outside"
 
 
 @pytest.mark.parametrize("workers", ["0", "1"])

@@ -28,4 +28,6 @@ def test_workers_outside_the_bounds_are_told(
         fleet = Fleet(settings, structlog.get_logger(), [], Notifier(None))
     assert fleet.wanted == begun
     told = [(it["event"], it["workers"], it["reason"]) for it in events]
-    assert told == ([("workers begin with a bound", begun, reason)] if reason else [])
+    assert told == (
+        [("--workers is out of bounds: the nearer bound is used", begun, reason)] if reason else []
+    )

@@ -94,7 +94,7 @@ class Fleet:
                 else f"above --workers-max {settings.workers_max}"
             )
             logger.info(
-                "workers begin with a bound",
+                "--workers is out of bounds: the nearer bound is used",
                 workers=self.wanted,
                 reason=f"--workers {settings.workers} is {bound}",
             )

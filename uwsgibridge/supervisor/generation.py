@@ -491,7 +491,7 @@ class Generation:
             self._pop_fork_request()
             self.failed_status = report.status
             self.backoff.record_failed_start()
-            self._log.error("no worker came of a fork", **_describe_end(report.status))
+            self._log.error("worker ended right after its fork", **_describe_end(report.status))
 
     def _add(self, worker: WorkerProcess) -> None:
         self.workers[worker.pid] = worker

@@ -92,7 +92,7 @@ class HealthChecks:
         start_seconds = settings.lifespan_timeout_seconds + END_MARGIN_SECONDS
         reason = self._policy.reason_to_kill(rss_bytes(worker.pid))
         if reason is not None:
-            self._kill(worker, "killing worker", reason=reason)
+            self._kill(worker, "killing worker: it has too much memory", reason=reason)
         elif worker.stopping_seconds > self._patience_seconds(worker):
             self._kill(
                 worker,
@@ -220,7 +220,10 @@ class HealthChecks:
                     lambda: len(generation.ready) > self._fleet.wanted or is_moot()
                 )
             if waiting.cancelled_caught:
-                self._log.error("worker goes on: no other comes up", worker=worker.pid)
+                self._log.error(
+                    "recycling failed: no new worker is ready in time, the old one goes on",
+                    worker=worker.pid,
+                )
             elif not is_moot():
                 self._fleet.tally.recycled += 1
                 worker.stop()

@@ -227,7 +227,7 @@ class Rollout:
         """Wait: workers have ended right away, and the next one probably does, too."""
         current, reason = self._fleet.current, generation.backoff.reason
         seconds = generation.backoff.start_pause()
-        self._log.warning("next worker", in_seconds=seconds, reason=reason)
+        self._log.warning("next worker starts later", in_seconds=seconds, reason=reason)
         with trio.move_on_after(seconds):
             await self._fleet.wait_for(
                 lambda: self._fleet.is_ending() or self._fleet.current is not current

@@ -529,7 +529,9 @@ class _Supervisor:
         try:
             open_log_file(Path(self._fleet.settings.log_file).absolute())
         except LogFileError as error:
-            self._log.error("the log file stays as it is", reason=str(error))
+            self._log.error(
+                "log file can't be opened anew: the old one stays open", reason=str(error)
+            )
             return
         for generation in self._fleet.generations:
             generation.signal_template(signal.SIGUSR1)
@@ -568,7 +570,7 @@ class _Supervisor:
             )
             return
         if self._fleet.is_bringing_up:
-            self._log.info("upgrade comes when the new workers are up")
+            self._log.info("upgrade waits until the new workers are ready")
             # A generation of which only some workers are up is not handed on.
             await self._fleet.wait_for(
                 lambda: not self._fleet.is_bringing_up or self._fleet.is_ending()

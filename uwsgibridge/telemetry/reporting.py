@@ -240,7 +240,7 @@ class Reporter:
         """Say that an application does nothing but ask what comes, after the end."""
         self.counters.app_errors += 1
         self.log.error(
-            "application receives for ever: the end was told to it, and its task is cancelled",
+            "application keeps calling receive after the disconnect: its task is cancelled",
             **_about(request),
             times=times,
             hint="end at a message of type http.disconnect or websocket.disconnect",
@@ -250,7 +250,7 @@ class Reporter:
         """Say that something was raised in a thread from outside, while it was in code of ours."""
         self.counters.app_errors += 1
         self.log.error(
-            "a thread was interrupted between two steps of its own",
+            "exception was raised in a thread from outside",
             detail=describe_error(error),
             hint="something in the application raises exceptions in other threads, such as a timeout",
         )

@@ -197,7 +197,7 @@ def test_who_receives_for_ever_blocks_nobody_and_is_cancelled(
         ends.get(timeout=PATIENCE_SECONDS)
 
     (event,) = bridge.events.find(level="error")
-    assert event["event"].startswith("application receives for ever")
+    assert event["event"].startswith("application keeps calling receive after the disconnect")
     assert event["path"] == "/endless"
     assert "disconnect" in event["hint"]
     assert bridge.counters.app_errors == 1
