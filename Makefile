@@ -51,6 +51,9 @@ soak: $(VENV)/.test ## the long runs: thousands of WebSockets, minutes of load
 bench: $(VENV)/.bench ## side by side with uWSGI, gunicorn and uvicorn behind one Nginx; needs wrk
 	$(BIN)/python -m benchmarks $(ARGS)
 
+bench-instructions: $(VENV)/.bench ## instructions that a request costs, held against the last figures; needs valgrind
+	$(BIN)/python -m benchmarks.instructions $(ARGS)
+
 # Outside CI: they install public packages, and what they look at is not ours to mend.
 FINDINGS := findings
 findings: ## run each script of findings/, and say whose behaviour has changed; takes minutes, and needs Debian 12

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import os
 import platform
-import signal
 import sys
 import tempfile
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TextIO
@@ -17,9 +15,11 @@ import click
 
 from benchmarks.environment import describe, listen_backlog
 from benchmarks.errors import BenchmarkError
+from benchmarks.interrupting import signals_end_it
 from benchmarks.load import find_wrk
 from benchmarks.measuring import Bench, free_port, take_turn
 from benchmarks.nginx_config import READY_TEXT, Upstream, find_nginx, nginx_argv, render
+from benchmarks.options import parse_names
 from benchmarks.placement import choose_placement
 from benchmarks.processes import running
 from benchmarks.servers import (
@@ -36,7 +36,6 @@ from benchmarks.table import format_results, format_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from types import FrameType
 
     from benchmarks.measuring import Run
     from benchmarks.servers import App, Server
@@ -72,12 +71,6 @@ def _parse_connections(
     return counts
 
 
-def _parse_names(
-    _context: click.Context, _parameter: click.Parameter, value: str
-) -> tuple[str, ...]:
-    return tuple(name for part in value.split(",") if (name := part.strip()))
-
-
 @click.command(
     help="Run the bridge and its peers in turn behind one Nginx, and print what a request costs each."
 )
@@ -108,7 +101,7 @@ def _parse_names(
     "--only",
     metavar="SERVER,...",
     default="",
-    callback=_parse_names,
+    callback=parse_names,
     help="These servers alone; the names are in --list.",
 )
 @click.option(
@@ -199,7 +192,7 @@ def _measure_and_report(
     os.sched_setaffinity(0, placement.load)
     runs: list[Run] = []
     with (
-        _signals_end_it(),
+        signals_end_it(),
         tempfile.TemporaryDirectory(prefix="bench-") as directory,
     ):
         endpoints = _endpoints(servers, options.sockets, directory)
@@ -285,23 +278,6 @@ def _progress(run: Run, options: Options) -> str:
         f"round {run.round}/{options.rounds}  {run.server}, {run.connections} connections:"
         f" {run.cpu_microseconds_per_request:.1f} us, {run.load.requests_per_second:,.0f}/s{errors}"
     )
-
-
-@contextmanager
-def _signals_end_it() -> Iterator[None]:
-    """Treat SIGTERM and SIGHUP as Ctrl-C, so that everything that was started is stopped."""
-
-    def interrupt(_signal: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = {
-        number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)
-    }
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 if __name__ == "__main__":

@@ -94,6 +94,11 @@ class Process:
         self._reader.start()
 
     @property
+    def pid(self) -> int:
+        """Its number."""
+        return self._popen.pid
+
+    @property
     def session(self) -> int:
         """The number of its session, which all processes that it starts belong to."""
         return self._popen.pid
