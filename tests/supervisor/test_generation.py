@@ -2,36 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import random
 import signal
 import sys
-import tempfile
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 
-from tests.log_events import EVENT_SECONDS, PATIENCE_SECONDS, LogEvents
-from uwsgibridge.config.settings import Settings
-from uwsgibridge.connection.sockets import ListeningSocket, open_sockets
+from tests.log_events import EVENT_SECONDS, PATIENCE_SECONDS
+from tests.nest import Nest
 from uwsgibridge.link.messages import DUMP_SIGNAL
 from uwsgibridge.supervisor import backoff
-from uwsgibridge.supervisor.generation import Generation, GenerationContext, Tally
-from uwsgibridge.supervisor.recycling import RecyclingPolicy
-from uwsgibridge.supervisor.worker_process import WorkerProcess
-from uwsgibridge.telemetry.logs import make_logger
+from uwsgibridge.supervisor.generation import Generation
 
 LINUX_ONLY = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-
-APPLICATION = """
-def app(environ, start_response):
-    start_response("200 OK", [])
-    return []
-"""
 
 LIFESPAN = """
 async def lifespan(scope, receive, send):
@@ -42,94 +27,6 @@ async def lifespan(scope, receive, send):
 def app(*arguments):
     return lifespan(*arguments)
 """
-
-
-Test = Callable[[Generation], Coroutine[Any, Any, None]]
-
-
-class Nest:
-    """What a supervisor has before it starts a generation.
-
-    Attributes:
-        directory: of the application `site:app`.
-        log: of what happens to workers.
-    """
-
-    def __init__(self, directory: Path, sockets: list[ListeningSocket]) -> None:
-        self.directory = directory
-        self.log = LogEvents()
-        self.tally = Tally()
-        self._sockets = sockets
-        self._changed = trio.Event()
-
-    def write(self, text: str) -> None:
-        (self.directory / "site_app.py").write_text(APPLICATION + text)
-
-    def run(self, test: Test, **options: Any) -> None:
-        """Run a test with a generation."""
-
-        async def whole() -> None:
-            async with self.generation(**options) as generation:
-                await test(generation)
-
-        trio.run(whole)
-
-    @contextlib.asynccontextmanager
-    async def generation(self, **options: Any) -> AsyncIterator[Generation]:
-        """Start one; its processes are gone at the end."""
-        lifeline, held = os.pipe()
-        settings = Settings(app_dir=str(self.directory), loop="trio", workers=1, **options)
-        async with trio.open_nursery() as nursery:
-            context = GenerationContext(
-                RecyclingPolicy(chance=random.Random(1)),
-                make_logger("json", stream=self.log),
-                self.tally,
-                self._note_change,
-                nursery,
-            )
-            try:
-                generation = Generation.start(
-                    3, "site_app:app", settings, self._sockets, lifeline, context
-                )
-                try:
-                    yield generation
-                finally:
-                    generation.kill_workers()
-                    with trio.CancelScope(shield=True):
-                        await generation.end()
-                        nursery.cancel_scope.cancel()
-            finally:
-                os.close(lifeline)
-                os.close(held)
-
-    def _note_change(self) -> None:
-        self._changed.set()
-        self._changed = trio.Event()
-
-    async def until(self, is_so: Callable[[], bool]) -> None:
-        with trio.fail_after(EVENT_SECONDS):
-            while not is_so():
-                await self._changed.wait()
-
-    async def ready(self, generation: Generation, count: int = 1) -> list[WorkerProcess]:
-        """Have so many workers."""
-        for _ in range(count - generation.expected):
-            assert generation.fork()
-        await self.until(lambda: len(generation.ready) == count)
-        return generation.ready
-
-
-@pytest.fixture
-def nest(monkeypatch: pytest.MonkeyPatch) -> Iterator[Nest]:
-    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
-    # pytest's own paths may be too long for a unix socket.
-    with (
-        tempfile.TemporaryDirectory() as directory,
-        open_sockets([f"unix:{directory}/s"], mode="0600", backlog=5) as sockets,
-    ):
-        nest = Nest(Path(directory), sockets)
-        nest.write("")
-        yield nest
 
 
 def is_alive(pid: int) -> bool:
@@ -166,22 +63,6 @@ def test_a_worker_that_is_stopped_is_no_crash(nest: Nest) -> None:
         assert not is_alive(worker.pid)
         assert nest.tally.crashed == 0
         assert nest.log.find(event="worker ended") == []
-
-    nest.run(whole)
-
-
-# The last one has no name in Python.
-@pytest.mark.parametrize(("number", "told"), [(signal.SIGKILL, "SIGKILL"), (40, 40)])
-@LINUX_ONLY
-def test_a_crash_is_told_with_its_signal(nest: Nest, number: int, told: str | int) -> None:
-    async def whole(generation: Generation) -> None:
-        [worker] = await nest.ready(generation)
-        os.kill(worker.pid, number)
-        await nest.until(lambda: generation.is_over)
-        [event] = nest.log.find(event="worker ended")
-        assert (event["worker"], event["signal"]) == (worker.pid, told)
-        assert nest.tally.crashed == 1
-        assert not generation.has_failed
 
     nest.run(whole)
 
@@ -335,33 +216,6 @@ def test_what_a_template_owed_is_not_expected_after_its_end(nest: Nest) -> None:
     nest.run(whole)
 
 
-def test_signals_to_all_are_for_the_supervisor(nest: Nest) -> None:
-    async def whole(generation: Generation) -> None:
-        everyone = [generation.template_pid]  # it has not begun to listen for any
-        for _ in range(2):
-            for pid in everyone:
-                for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGQUIT):
-                    os.kill(pid, number)
-                for number in (signal.SIGTTIN, signal.SIGTTOU):
-                    os.kill(pid, number)
-            os.kill(generation.template_pid, signal.SIGTERM)
-            os.kill(generation.template_pid, signal.SIGINT)
-            [worker] = await nest.ready(generation)
-            everyone.append(worker.pid)
-        await worker.heartbeat(EVENT_SECONDS)
-        assert worker.figures is not None
-        # Its stacks can be told meanwhile, from outside as well.
-        for pid in everyone:
-            os.kill(pid, signal.SIGQUIT)
-        with trio.fail_after(EVENT_SECONDS):
-            # A dump waits for two seconds at the most, which a busy machine may not give it.
-            while "Current thread" not in await worker.dump():
-                pass
-        assert nest.tally.crashed == 0
-
-    nest.run(whole)
-
-
 @LINUX_ONLY
 def test_a_worker_outlives_all_signals_that_come_at_once(nest: Nest) -> None:
     nest.write(
@@ -407,54 +261,3 @@ def test_a_worker_that_has_just_been_forked_outlives_a_question_for_its_stacks(n
         assert nest.tally.crashed == 0
 
     nest.run(whole, preload=True)
-
-
-@LINUX_ONLY
-def test_programs_of_the_application_inherit_nothing(nest: Nest) -> None:
-    found = nest.directory / "found"
-    nest.write(f"import os; os.system('ls -l /proc/self/fd > {found}')\n")
-
-    async def whole(generation: Generation) -> None:
-        await nest.ready(generation)
-
-    nest.run(whole)
-
-    descriptors = found.read_text()
-    assert str(found) in descriptors
-    assert "socket:" not in descriptors
-    # Standard input and so on, which may be pipes, and the directory itself.
-    assert len(descriptors.split("\n")) <= 1 + 4 + 1
-
-
-def test_modules_in_the_current_directory_hide_none_of_ours(
-    nest: Nest, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    current = nest.directory / "current"
-    current.mkdir()
-    for name in ("random", "socket", "json"):
-        (current / f"{name}.py").write_text("raise RuntimeError('hidden')\n")
-    monkeypatch.chdir(current)
-    # As for a command that was not started with `python -m`.
-    monkeypatch.setattr(sys.modules["__main__"], "__spec__", None)
-
-    async def whole(generation: Generation) -> None:
-        await nest.ready(generation)
-
-    nest.run(whole)
-
-
-def test_a_template_that_can_not_be_started_leaves_nothing(
-    nest: Nest, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sys, "executable", "/nowhere/python")
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [])
-    files = sum(1 for _ in Path("/dev/fd").iterdir())
-
-    async def whole() -> None:
-        with pytest.RaisesGroup(FileNotFoundError):
-            async with nest.generation():
-                pass
-
-    trio.run(whole)
-    assert sum(1 for _ in Path("/dev/fd").iterdir()) == files
-    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == mask

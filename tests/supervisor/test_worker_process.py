@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -45,10 +46,13 @@ where_it_waits()
 """
 
 
+NO_LIMITS = WorkerLimits(0, 0.0)
+
+
 class Peer:
     """The worker's ends of all that a supervisor has of it."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, *, limits: WorkerLimits = NO_LIMITS, **options: Any) -> None:
         self.changes = 0
         link, self.link = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.link.setblocking(False)
@@ -62,7 +66,7 @@ class Peer:
         self.line()
         self.known = WorkerProcess(
             self.process.pid,
-            WorkerLimits(0, 0.0),
+            limits,
             [link.detach(), make_flight_file(), dumps],
             changed=self._note_change,
             **options,
@@ -323,19 +327,21 @@ def test_listening_ends_with_close(make_peer: Callable[..., Peer]) -> None:
     trio.run(close, make_peer())
 
 
-def test_what_was_detached_stays_open(make_peer: Callable[..., Peer]) -> None:
+def test_what_takes_it_over_knows_all_of_it(make_peer: Callable[..., Peer]) -> None:
     async def run(peer: Peer) -> None:
-        descriptors = peer.known.detach()
-        again = WorkerProcess(
-            peer.known.pid, WorkerLimits(5, 0.0), descriptors, changed=lambda: None, age_seconds=60
-        )
+        peer.known.mark_ready(7.5)
+        # It goes to another program, in one file.
+        heritage = json.loads(json.dumps(peer.known.bequeath()))
         del peer.known
+        again = WorkerProcess.adopt(heritage, changed=lambda: None)
+        assert (again.pid, again.limits) == (peer.process.pid, WorkerLimits(5, 9.0))
+        assert (again.is_ready, again.is_stopping, again.end_seconds) == (True, False, 7.5)
         assert again.age_seconds > 60
         again.ask()
         assert await peer.question() == PING
         again.close()
 
-    trio.run(run, make_peer())
+    trio.run(run, make_peer(limits=WorkerLimits(5, 9.0), age_seconds=60))
 
 
 def test_it_is_ready_when_it_says_so(make_peer: Callable[..., Peer]) -> None:

@@ -11,8 +11,9 @@ import trio
 
 from uwsgibridge.config.settings import MAX_WORKERS, Settings
 from uwsgibridge.connection.sockets import ListeningSocket
-from uwsgibridge.supervisor.generation import Generation, Tally
+from uwsgibridge.supervisor.generation import Generation
 from uwsgibridge.supervisor.phase import Phase
+from uwsgibridge.supervisor.tally import Tally
 from uwsgibridge.supervisor.worker_process import WorkerProcess
 from uwsgibridge.system.systemd import Notifier
 from uwsgibridge.telemetry.logs import Logger

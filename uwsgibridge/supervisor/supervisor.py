@@ -37,7 +37,7 @@ from uwsgibridge.errors import (
 )
 from uwsgibridge.supervisor.control_commands import ControlCommands
 from uwsgibridge.supervisor.fleet import END_MARGIN_SECONDS, Fleet
-from uwsgibridge.supervisor.generation import Generation, GenerationContext, Tally
+from uwsgibridge.supervisor.generation import Generation, GenerationContext
 from uwsgibridge.supervisor.health import HealthChecks
 from uwsgibridge.supervisor.heritage import Heritage, defer_signals
 from uwsgibridge.supervisor.phase import Phase
@@ -45,6 +45,7 @@ from uwsgibridge.supervisor.preserved import PreservedProgram, current_guard, pr
 from uwsgibridge.supervisor.recycling import RecyclingPolicy
 from uwsgibridge.supervisor.rehearsal import REHEARSAL_SECONDS, Part, Rehearsal
 from uwsgibridge.supervisor.rollout import Rollout
+from uwsgibridge.supervisor.tally import Tally
 from uwsgibridge.system.privileges import resolve_user
 from uwsgibridge.system.signals import SERVER_SIGNALS
 from uwsgibridge.system.systemd import Notifier, inherited_sockets

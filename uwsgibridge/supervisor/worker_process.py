@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
 from typing import Any, Final
 
@@ -270,10 +271,32 @@ class WorkerProcess:
         """Tell what it held when it ended."""
         return read_flights(self._flights)
 
-    def detach(self) -> list[int]:
-        """Give up the descriptors that it came with, to who takes it over."""
+    @staticmethod
+    def adopt(heritage: Mapping[str, Any], *, changed: Callable[[], None]) -> WorkerProcess:
+        """Take over what `bequeath` described, after an exec in place."""
+        return WorkerProcess(
+            heritage["pid"],
+            WorkerLimits(*heritage["limits"]),
+            heritage["descriptors"],
+            changed=changed,
+            age_seconds=heritage["age_seconds"],
+            is_ready=heritage["is_ready"],
+            is_stopping=heritage["is_stopping"],
+            end_seconds=heritage.get("end_seconds", 0.0),
+        )
+
+    def bequeath(self) -> dict[str, Any]:
+        """Describe it for `adopt`, as JSON has it, and let go of it; ``descriptors`` are to be inherited."""
         self._close_process()
-        return [self._link.detach(), self._flights, self._dumps]
+        return {
+            "pid": self.pid,
+            "limits": dataclasses.astuple(self.limits),
+            "descriptors": [self._link.detach(), self._flights, self._dumps],
+            "age_seconds": self.age_seconds,
+            "is_ready": self.is_ready,
+            "is_stopping": self.is_stopping,
+            "end_seconds": self.end_seconds,
+        }
 
     def close(self) -> None:
         """Close what it came with; it has ended."""

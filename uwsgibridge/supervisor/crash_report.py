@@ -1,0 +1,51 @@
+"""What the log says of a worker that has ended although nobody asked it to: how, and what it held."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any, Final
+
+from uwsgibridge.supervisor.worker_process import WorkerProcess
+from uwsgibridge.telemetry.logs import Logger
+
+# How many of the requests that a crashed worker held are named in the log.
+_NAMED_FLIGHTS: Final = 10
+
+
+def report_crash(logger: Logger, worker: WorkerProcess, status: int | None) -> None:
+    """Log the end of a worker, with the requests that it held.
+
+    Args:
+        logger: where to.
+        worker: that has ended.
+        status: as `describe_end` takes it.
+    """
+    how = describe_end(status)
+    held = worker.held()
+    if held.requests:
+        how["held"] = [f"{it.method} {it.path}" for it in held.requests[:_NAMED_FLIGHTS]]
+    if len(held.requests) > _NAMED_FLIGHTS:
+        how["held_more"] = len(held.requests) - _NAMED_FLIGHTS
+    if held.connections:
+        how["held_connections"] = held.connections  # accepted, without a request as yet
+    logger.error(
+        "worker ended",
+        worker=worker.pid,
+        was_ready=worker.is_ready,
+        age_seconds=round(worker.age_seconds, 3),
+        **how,
+    )
+
+
+def describe_end(status: int | None) -> dict[str, Any]:
+    """Give the fields of a log event that tell how a process has ended.
+
+    Args:
+        status: as `os.waitstatus_to_exitcode` gives it; None where nobody knows.
+    """
+    if status is None or status >= 0:
+        return {"exit_status": status}
+    try:
+        return {"signal": signal.Signals(-status).name}
+    except ValueError:  # most real-time signals have no name
+        return {"signal": -status}

@@ -1,0 +1,265 @@
+"""A template as its supervisor knows it: how it is started, told what to do, watched and ended."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+import trio
+
+from uwsgibridge.config.settings import Settings
+from uwsgibridge.connection.sockets import ListeningSocket
+from uwsgibridge.link.messages import (
+    CLOSE,
+    FORK_DESCRIPTORS,
+    MAX_BYTES,
+    STOP,
+    Blueprint,
+    Fork,
+    Leave,
+    Report,
+)
+from uwsgibridge.system.process_group import signal_group
+from uwsgibridge.system.signals import SERVER_SIGNALS
+from uwsgibridge.telemetry.logs import Logger
+
+# How long a template may take to end after its last worker, and again after SIGKILL.
+_END_SECONDS: Final = 5.0
+
+# For a template to close its sockets, which takes microseconds.
+_CLOSE_SECONDS: Final = 3.0
+
+# Else `exec` would hand a worker's descriptors on to any program. Linux; elsewhere `Popen` closes them.
+_CLOSE_ON_EXEC: Final[int] = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
+
+
+class TemplateProcess:
+    """One template, from its start to its end. Made by `start` or by `adopt`.
+
+    Attributes:
+        pid: of its process.
+        preloads: whether the template has the application in its memory.
+        has_ended: whether it has.
+    """
+
+    def __init__(
+        self, pid: int, wait: Callable[[], int], control: socket.socket, *, preloads: bool
+    ) -> None:
+        self.pid = pid
+        self.preloads = preloads
+        self.has_ended = False
+        self._wait = wait
+        self._control = control
+        self._control.setblocking(False)
+        self._ended = trio.Event()
+        self._closed = trio.Event()  # the listening sockets
+        self._left = trio.Event()  # some of them
+
+    @staticmethod
+    def start(
+        app_name: str | None,
+        settings: Settings,
+        sockets: Sequence[ListeningSocket],
+        lifeline: int,
+        *,
+        is_rehearsal: bool,
+    ) -> TemplateProcess:
+        """Start a template.
+
+        Args:
+            app_name: what the template loads.
+            settings: of the workers; their addresses become the sockets' descriptors.
+            sockets: owned by the supervisor.
+            lifeline: read end of a pipe whose other end the supervisor holds.
+            is_rehearsal: whether workers are to accept nothing.
+
+        Raises:
+            OSError: no process can be started.
+        """
+        descriptors = [listening.socket.fileno() for listening in sockets]
+        inherited = tuple(f"fd://{descriptor}" for descriptor in descriptors)
+        blueprint = Blueprint(
+            app_name,
+            replace(settings, bind=inherited),
+            lifeline,
+            tuple(sys.argv),
+            any(it.is_inherited for it in sockets),
+            is_rehearsal,
+        )
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        with theirs, contextlib.ExitStack() as on_failure:
+            on_failure.callback(ours.close)
+            ours.send(blueprint.encode())
+            # The template inherits it, so that a signal waits until it has its handlers.
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, SERVER_SIGNALS)
+            try:
+                process = subprocess.Popen(  # noqa: S603 - our own module
+                    (*_python(), "-m", "uwsgibridge.worker.template", str(theirs.fileno())),
+                    pass_fds=[*descriptors, theirs.fileno(), lifeline],
+                    # Ctrl-C is for the supervisor, which tells the workers.
+                    start_new_session=True,
+                )
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            on_failure.pop_all()
+        return TemplateProcess(process.pid, process.wait, ours, preloads=settings.preload)
+
+    @staticmethod
+    def adopt(heritage: Mapping[str, Any]) -> TemplateProcess:
+        """Take over what `bequeath` described, after an exec in place."""
+        pid: int = heritage["template"]
+
+        def wait() -> int:
+            try:
+                return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            except ChildProcessError:  # it had ended before it was handed on
+                return 0
+
+        control = socket.socket(fileno=heritage["control"])
+        return TemplateProcess(pid, wait, control, preloads=heritage.get("preloads", False))
+
+    def bequeath(self) -> dict[str, Any]:
+        """Describe it for `adopt`, as JSON has it, and let go of it; ``control`` is a descriptor to inherit."""
+        return {
+            "template": self.pid,
+            "control": self._control.detach(),
+            "preloads": self.preloads,
+        }
+
+    def fork(self, max_requests: int) -> bool:
+        """Ask for one more worker; False where the template has to answer others first, or has ended.
+
+        Args:
+            max_requests: at how many the worker says that it has had enough; 0 is never.
+        """
+        try:
+            self._control.send(Fork(max_requests).encode())
+        except OSError:  # a template that has ended is noticed elsewhere
+            return False
+        return True
+
+    async def close_sockets(self, logger: Logger) -> None:
+        """Have it close the listening sockets. When this returns, it has closed them, or was sent SIGKILL."""
+        with contextlib.suppress(OSError):
+            self._control.send(CLOSE)
+        with trio.move_on_after(_CLOSE_SECONDS) as waiting:
+            await self._closed.wait()
+        if waiting.cancelled_caught:
+            logger.error("killing template: it does not close its sockets", template=self.pid)
+            self.signal(signal.SIGKILL)
+            with trio.move_on_after(_CLOSE_SECONDS):
+                await self._ended.wait()
+
+    async def leave_sockets(self, descriptors: tuple[int, ...]) -> None:
+        """Have it close some of the listening sockets.
+
+        A template that does not say so may be of an older version.
+        """
+        self._left = trio.Event()
+        with contextlib.suppress(OSError):
+            self._control.send(Leave(descriptors).encode())
+            with trio.move_on_after(_CLOSE_SECONDS):
+                await self._left.wait()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal, where it has not ended."""
+        if not self.has_ended:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    async def end(self) -> None:
+        """End it; its workers are to have ended before."""
+        with contextlib.suppress(OSError):
+            self._control.send(STOP)
+        for _ in range(2):
+            with trio.move_on_after(_END_SECONDS):
+                await self._ended.wait()
+            self.signal(signal.SIGKILL)
+        if self.preloads:
+            # What the application has started as it was loaded: a template that was killed has not seen
+            # to it. It leads the group that workers have left.
+            signal_group(self.pid, signal.SIGKILL)
+
+    def close(self) -> None:
+        """Close this process's end of the link."""
+        if self._control.fileno() >= 0:
+            trio.lowlevel.notify_closing(self._control)
+            self._control.close()
+
+    async def wait_for_report(self) -> bool:
+        """Wait until there is something to `receive`; False where `close` was called."""
+        if self._control.fileno() < 0:
+            return False
+        try:
+            await trio.lowlevel.wait_readable(self._control)
+        except trio.ClosedResourceError:
+            return False
+        return True
+
+    def receive(self, handle: Callable[[Report, list[int]], None]) -> None:
+        """Read all that it has reported.
+
+        Args:
+            handle: gets each report that is about a worker, and the descriptors that came with it.
+        """
+        with contextlib.suppress(OSError):  # BlockingIOError: that was all
+            while True:
+                data, descriptors, _, _ = socket.recv_fds(
+                    self._control, MAX_BYTES, FORK_DESCRIPTORS, _CLOSE_ON_EXEC
+                )
+                report = Report.decode(data)
+                if report is None:
+                    continue
+                if report.event == "left":
+                    self._left.set()
+                elif report.event == "closed":
+                    self._closed.set()
+                else:
+                    handle(report, descriptors)
+
+    async def wait(self) -> int:
+        """Wait for its end; give its exit status, as `os.waitstatus_to_exitcode` does."""
+        status = await self._wait_for_end()
+        self.has_ended = True
+        self._ended.set()
+        self._closed.set()
+        self._left.set()
+        return status
+
+    async def _wait_for_end(self) -> int:
+        def wait() -> int:
+            # Signals are for the main thread, which has them wait while the process is handed on.
+            signal.pthread_sigmask(signal.SIG_BLOCK, SERVER_SIGNALS)
+            return self._wait()
+
+        try:
+            process = os.pidfd_open(self.pid)
+        except ProcessLookupError:
+            return self._wait()
+        except (OSError, AttributeError):  # too many open files, a sandbox, or no Linux
+            # A limiter of its own: any number of templates may drain, and each holds a thread.
+            return await trio.to_thread.run_sync(
+                wait, abandon_on_cancel=True, limiter=trio.CapacityLimiter(1)
+            )
+        # No thread: there may be none to be had when a reload needs it.
+        try:
+            await trio.lowlevel.wait_readable(process)
+        finally:
+            os.close(process)
+        return self._wait()
+
+
+def _python() -> list[str]:
+    """Tell how to start Python as this process was started."""
+    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001 - multiprocessing takes them from there, too
+    # Else `-m` would put the current directory first on the import path: what an application calls its
+    # modules (random.py) would then stand in the place of the standard library's.
+    has_current_directory = sys.modules["__main__"].__spec__ is not None  # by `-m` itself
+    return [sys.executable, *flags, *(() if has_current_directory else ("-P",))]
