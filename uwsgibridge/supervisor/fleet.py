@@ -175,7 +175,8 @@ class Fleet:
         """
         if self.due_reload is None:
             self.due_reload = Reload(reason)
-        self.due_reload.reason = reason
+        else:
+            self.due_reload.reason = reason
         self.wake_waiters()
         return self.due_reload
 
