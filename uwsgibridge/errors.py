@@ -1,4 +1,4 @@
-"""What ends a process for a reason that was foreseen, and the exit status that it ends with.
+"""Errors that end a process for a foreseen reason, each with the exit status of that process.
 
 ::
 
@@ -9,7 +9,7 @@
     +-- PidFileError        1
     +-- LogFileError        1
     +-- WorkerUnfit         1
-    +-- StartFailed         that of the process that did not come up
+    +-- StartFailed         the status of the process that did not come up
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ EXIT_APPLICATION: Final = 3
 
 
 class BridgeError(Exception):
-    """What ends a bridge, or keeps it from starting, for a reason that was foreseen.
+    """Ends a bridge, or keeps it from starting, for a foreseen reason.
 
     Attributes:
         exit_status: of a process that ends because of it.
@@ -43,7 +43,7 @@ class ApplicationError(BridgeError):
     """The application can't be loaded or started.
 
     Attributes:
-        traceback_text: the application's own traceback, or empty where the sentence says it all.
+        traceback_text: the application's own traceback; empty where the message says everything.
     """
 
     exit_status = EXIT_APPLICATION
@@ -58,7 +58,7 @@ class BindError(BridgeError):
 
 
 class PidFileError(BridgeError):
-    """The pid file can't be ours; the message says why, and what would help."""
+    """The pid file can't be made or locked; the message says why, and what would help."""
 
 
 class LogFileError(BridgeError):
@@ -66,11 +66,11 @@ class LogFileError(BridgeError):
 
 
 class WorkerUnfit(BridgeError):
-    """A thread or a socket is lost, so the worker has drained; its process is to be started again."""
+    """The worker has lost a thread or a socket and has drained; its process has to be started again."""
 
 
 class StartFailed(BridgeError):
-    """The first workers did not come up, and have said why where they could.
+    """The first workers did not come up. Those that could have logged why.
 
     Args:
         ended_with: the status of the process that failed, negative for a signal.
@@ -87,7 +87,7 @@ class StartFailed(BridgeError):
 
 @contextlib.contextmanager
 def single_error() -> Iterator[None]:
-    """Raise the one error out of the groups that nurseries wrap around it; several stay a group."""
+    """Raise a single error without the groups that nurseries wrap around it; several errors stay a group."""
     try:
         yield
     except BaseExceptionGroup as group:

@@ -17,8 +17,8 @@ class Application:
     Attributes:
         app: the callable.
         interface: ``wsgi`` or ``asgi``.
-        name: how the log calls it.
-        prefix: the path that it is mounted at, without a slash at its end.
+        name: the application's name in the log.
+        prefix: the path that the application is mounted at, without a slash at its end.
     """
 
     app: Callable[..., Any]
@@ -30,16 +30,16 @@ class Application:
 def describe(
     app: Callable[..., Any], interface: str = "auto", *, name: str = "", prefix: str = ""
 ) -> Application:
-    """Settle an application's interface and name.
+    """Decide on an application's interface and name.
 
     Args:
         app: the callable.
-        interface: ``auto`` to tell by the callable.
-        name: for the log; by default its module and name.
-        prefix: where it is mounted.
+        interface: ``wsgi``, ``asgi``, or ``auto`` to tell by the callable.
+        name: for the log; by default the callable's module and name.
+        prefix: the path that the application is mounted at.
 
     Raises:
-        ApplicationError: it can't be called as its interface has it.
+        ApplicationError: the callable does not fit the interface.
     """
     if interface == "auto":
         interface = detect_interface(app)
@@ -52,7 +52,7 @@ def check_prefixes(applications: Sequence[Application]) -> None:
     """Refuse two applications at one prefix.
 
     Raises:
-        SettingsError: there are two.
+        SettingsError: two applications have the same prefix.
     """
     prefixes = [application.prefix for application in applications]
     for prefix in prefixes:

@@ -1,8 +1,9 @@
-"""A child that an application forks while it is served: it has a copy of everything, and serves nothing.
+"""A child that an application forks while it is served: the child has a copy of everything, and serves nothing.
 
-It would keep open what its parent closes: a client would wait for the end of an answer, and the next
-server for the port, until the child ends. Its signals would go to its parent's event loop. And where
-the application comes back, there would be two to answer one request.
+Without this module, the child would keep open what its parent closes: until the child ends, a client would
+wait for the end of an answer, and the next server would wait for the port. Signals to the child would reach
+the event loop of its parent. Where the application returns in the child, two processes would answer one
+request.
 """
 
 from __future__ import annotations
@@ -43,12 +44,13 @@ def exit_if_copy_raised(error: BaseException) -> None:
     """End this process as `exit_if_copy`, if the application has raised in it.
 
     Args:
-        error: told on standard error, and the status, as the interpreter has it at its own end.
+        error: what the application has raised. Standard error and the exit status tell of it as the
+            interpreter does at its own end.
     """
     if not _is_copy:
         return
     if isinstance(error, OSError) and error.errno == errno.ENOTSOCK:
-        _exit(0)  # it was about to answer: that is what its connection has become
+        _exit(0)  # the child was about to answer: its connection is /dev/null by now
     if not isinstance(error, SystemExit):
         _say(f"{own_traceback(error)}\n")
         _exit(1)
@@ -60,20 +62,20 @@ def exit_if_copy_raised(error: BaseException) -> None:
 
 @contextlib.contextmanager
 def kept_from_copies(owned: Owned) -> Iterator[None]:
-    """Have a child that is forked meanwhile give up what belongs to the server.
+    """Have a child that is forked meanwhile lose what belongs to the server.
 
     Args:
-        owned: called in the child; tells what is open there of listening sockets, connections and
-            the like. The child has `os.devnull` in their place, so that no number comes to mean
-            something else, and the parent's event loop goes on watching its own.
+        owned: called in the child; gives the server's open listening sockets, connections and the like.
+            The child then has `os.devnull` under each of their numbers. So no number comes to stand for
+            another file, and the parent's event loop goes on watching the parent's files.
     """
     global _is_copy  # noqa: PLW0603 - what a process is
-    _is_copy = False  # a child may well become a server of its own
+    _is_copy = False  # a forked child may serve by itself later
     _owners.append(owned)
     try:
         yield
     finally:
-        if owned in _owners:  # not so in a copy
+        if owned in _owners:  # a copy has an empty list
             _owners.remove(owned)
 
 
@@ -104,7 +106,7 @@ def _become_copy() -> None:
 
 
 def _reset_signals() -> None:
-    # Else each signal to the child would wake its parent's loop, by the socket that they share.
+    # Parent and child share the wake-up socket: each signal to the child would wake the parent's loop.
     signal.set_wakeup_fd(-1)
     for number in SERVER_SIGNALS:
         if _is_ours(signal.getsignal(number)):
@@ -113,7 +115,7 @@ def _reset_signals() -> None:
 
 
 def _is_ours(handler: Any) -> bool:
-    # By its module: the application may have some of its own, which its children share.
+    # The module of a handler tells whose it is: children keep the handlers that the application has set.
     module = getattr(handler, "__module__", None) or ""
     return callable(handler) and module.partition(".")[0] in _WHO_TAKES_THEM
 
@@ -134,13 +136,13 @@ def _say(text: str) -> None:
 
 def _exit(status: int) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
-        # A reader that has gone, a stream that was closed, or none at all.
+        # The reader may be gone, and the stream may be closed or None.
         with contextlib.suppress(OSError, ValueError, AttributeError):
             stream.flush()
     os._exit(status & 0xFF)
 
 
-# This can't be undone, so it is done once, and looks at what is served at the moment of the fork.
+# The handlers can't be removed again. So they are registered once, and look at `_owners` at each fork.
 os.register_at_fork(
     before=_block_signals,
     after_in_parent=_let_signals_through,

@@ -1,4 +1,4 @@
-"""What a host is to the listener, and which kind an application needs."""
+"""Which interface an application has: WSGI or ASGI."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def detect_interface(app: Callable[..., Any]) -> Literal["wsgi", "asgi"]:
     coroutine function, and WSGI if not.
 
     Raises:
-        ApplicationError: it can be called in neither way.
+        ApplicationError: the callable can be called in neither way.
     """
     signature = _own_signature(app)
     is_async = _is_async(app)
@@ -33,7 +33,7 @@ def detect_interface(app: Callable[..., Any]) -> Literal["wsgi", "asgi"]:
         return "asgi" if is_async or _names(app) == _ASGI_NAMES else "wsgi"
     takes_three = _accepts(signature, 3)
     if _accepts(signature, 2) and not is_async:
-        # The third has a default; only its name tells whether it is ASGI's.
+        # The third parameter has a default: only the names tell whether they are ASGI's.
         return "asgi" if takes_three and _names(app) == _ASGI_NAMES else "wsgi"
     if takes_three:
         return "asgi"
@@ -46,14 +46,14 @@ def detect_interface(app: Callable[..., Any]) -> Literal["wsgi", "asgi"]:
 
 
 def check_interface(app: Callable[..., Any], interface: str) -> None:
-    """See whether an application can be called as the interface has it that was chosen for it.
+    """Check that an application can be called by the interface that was chosen for it.
 
     Args:
         app: the application.
         interface: ``wsgi`` or ``asgi``.
 
     Raises:
-        ApplicationError: it can't.
+        ApplicationError: it can't be called so.
     """
     signature = _own_signature(app)
     if signature is not None and not _accepts(signature, len(_PARAMETERS[interface])):
@@ -62,15 +62,15 @@ def check_interface(app: Callable[..., Any], interface: str) -> None:
 
 
 def name_of(app: Callable[..., Any]) -> str:
-    """Write a callable as ``module:name``; of an object, its class."""
+    """Write a callable as ``module:name``; for an object, the name is that of its class."""
     of = app if hasattr(app, "__qualname__") else type(app)
     return f"{of.__module__}:{of.__qualname__}"
 
 
 def _own_signature(app: Callable[..., Any]) -> inspect.Signature | None:
-    """Give what a callable takes; None where it takes any number, or does not tell."""
-    # Not of what it wraps: a decorator may give that other arguments, as werkzeug's
-    # `Request.application` does.
+    """Give the signature of a callable; None where it takes any number of arguments, or does not tell."""
+    # The signature of a wrapped function does not count: a decorator may call that function with other
+    # arguments, as werkzeug's `Request.application` does.
     signature = _signature(app, follow_wrapped=False)
     if signature is None:
         return None
@@ -81,7 +81,7 @@ def _own_signature(app: Callable[..., Any]) -> inspect.Signature | None:
 def _signature(app: Callable[..., Any], *, follow_wrapped: bool) -> inspect.Signature | None:
     try:
         return inspect.signature(app, follow_wrapped=follow_wrapped)
-    except (TypeError, ValueError, NameError):  # the last by an annotation, from Python 3.14 on
+    except (TypeError, ValueError, NameError):  # NameError: by an annotation, from Python 3.14 on
         return None
 
 
@@ -98,12 +98,12 @@ def _is_async(app: Callable[..., Any]) -> bool:
     while isinstance(target, functools.partial):
         target = target.func
     if not (inspect.isroutine(target) or inspect.isclass(target)):
-        target = getattr(target, "__call__", None)  # noqa: B004 - the method itself is looked at
+        target = getattr(target, "__call__", None)  # noqa: B004 - the method is needed, not the answer
     return inspect.iscoroutinefunction(target)
 
 
 def _names(app: Callable[..., Any]) -> tuple[str, ...]:
-    """Give the names of the first three parameters, of what it wraps if it wraps something."""
+    """Give the names of the first three parameters; of a wrapper, those of the function that it wraps."""
     signature = _signature(app, follow_wrapped=True)
     parameters = signature.parameters.values() if signature else ()
     kinds = {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}

@@ -17,8 +17,8 @@ from uwsgibridge.config.settings import Settings
 from uwsgibridge.errors import ApplicationError, SettingsError
 from uwsgibridge.telemetry.stacks import own_traceback
 
-# For each library: the module and the function that say what it has replaced in the standard library, the
-# modules that the server needs as they are, and the call that replaces the others.
+# For each library that patches the standard library: the module and the function that say what is patched,
+# the modules that the server needs unpatched, and the call that patches the others.
 _PATCHES: Final = (
     (
         "gevent",
@@ -42,16 +42,17 @@ def load_application(name: str, *, app_dir: str = ".", factory: bool = False) ->
 
     Args:
         name: module and attribute; both may have dots. Without an attribute, ``application`` and
-            ``app`` are tried, as Django's and Flask's own names. With ``()`` at its end it is a
+            ``app`` are tried, which Django and Flask use. With ``()`` at its end, the name is that of a
             factory, as for gunicorn.
         app_dir: put first on the import path.
-        factory: call what was found, without arguments, and take what it returns.
+        factory: whether the attribute is a function without arguments that returns the application.
 
     Returns:
         The application.
 
     Raises:
-        ApplicationError: in one sentence, with the application's traceback where it has the fault.
+        ApplicationError: the message is one sentence; the error has the application's traceback where
+            the application is at fault.
     """
     name, is_call = _split_call(name)
     app = _load(name, app_dir)
@@ -62,17 +63,18 @@ def load_application(name: str, *, app_dir: str = ".", factory: bool = False) ->
 
 
 def load_hook(name: str, *, app_dir: str = ".") -> Callable[[], object]:
-    """Import a function that is to be called at a certain moment.
+    """Import a function that the bridge calls at a certain moment.
 
     Args:
-        name: ``module:function``; an empty one is a function that does nothing.
+        name: ``module:function``; an empty name stands for a function that does nothing.
         app_dir: as for `load_application`.
 
     Returns:
-        What calls it, and raises `ApplicationError` with the application's traceback where it fails.
+        A function that calls the imported one, and raises `ApplicationError` with the application's
+        traceback where that fails.
 
     Raises:
-        ApplicationError: it can't be imported.
+        ApplicationError: the function can't be imported.
     """
     if not name:
         return lambda: None
@@ -90,7 +92,7 @@ def load_hook(name: str, *, app_dir: str = ".") -> Callable[[], object]:
 
 
 def _split_call(name: str) -> tuple[str, bool]:
-    """Take ``()`` off the end; the second value is whether it was there."""
+    """Remove ``()`` from the end of a name; the second value is whether it was there."""
     callee, parenthesis, rest = name.partition("(")
     if not parenthesis:
         return name, False
@@ -110,7 +112,7 @@ def _load(name: str, app_dir: str) -> Any:
             f"{name!r} is not of the form module:attribute; write for example {dotted}:app"
         )
     directory = str(Path(app_dir).resolve())
-    if not Path(directory).exists():  # a zip archive is good, too
+    if not Path(directory).exists():  # exists, not is_dir: Python imports from zip archives, too
         raise ApplicationError(f"--app-dir {app_dir}: there is no directory {directory}")
     if sys.path[:1] != [directory]:
         sys.path.insert(0, directory)
@@ -133,7 +135,7 @@ def _call_factory(factory: Any, name: str) -> Any:
             )
         raise ApplicationError(sentence, traceback_text=own_traceback(error)) from error
     if inspect.iscoroutine(app):
-        app.close()  # else Python warns of it beside our own words
+        app.close()  # else Python warns of a coroutine that was never awaited
         raise ApplicationError(f"the factory {name} is an async function; it must be a plain one")
     return app
 
@@ -143,7 +145,7 @@ def _accepts_no_arguments(factory: Callable[..., Any]) -> bool:
         inspect.signature(factory).bind()
     except TypeError:
         return False
-    except ValueError:  # some written in C do not tell
+    except ValueError:  # some callables written in C have no signature
         return True
     return True
 
@@ -158,10 +160,12 @@ def _import_module(module_name: str, directory: str, *, is_bare: bool) -> Any:
     try:
         return importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        # Its own absence is the caller's mistake; that of something it imports is the application's.
+        # If the named module is missing, the caller has made a mistake; if another one is, the application has.
         if error.name and (module_name == error.name or module_name.startswith(error.name + ".")):
             parent, _, last = module_name.rpartition(".")
-            if is_bare and hasattr(sys.modules.get(parent), last):  # its parents are imported first
+            if is_bare and hasattr(
+                sys.modules.get(parent), last
+            ):  # Python has imported the parents before
                 raise ApplicationError(
                     f"there is no module {error.name!r} in {directory} or on the import path; a colon comes "
                     f"before what is to be served: did you mean {parent}:{last}?"
@@ -175,7 +179,9 @@ def _import_module(module_name: str, directory: str, *, is_bare: bool) -> Any:
         ) from error
     except (Exception, SystemExit) as error:
         hint = ""
-        if isinstance(error, SystemExit) and not isinstance(error.code, str):  # which says why
+        if isinstance(error, SystemExit) and not isinstance(
+            error.code, str
+        ):  # a text is the reason
             hint = (
                 ': it calls sys.exit(); what a script does belongs under if __name__ == "__main__":'
             )
@@ -185,13 +191,13 @@ def _import_module(module_name: str, directory: str, *, is_bare: bool) -> Any:
 
 
 def _refuse_patches(name: str) -> None:
-    """Refuse what has put green threads in the place of the threads that serve it.
+    """Refuse an application that has put green threads in the place of the threads that serve it.
 
     Raises:
-        ApplicationError: it has.
+        ApplicationError: it has done so.
     """
     for library, module, function, modules, instead in _PATCHES:
-        # Looked at only where the application has imported it.
+        # A library that the application has not imported has patched nothing.
         is_patched = getattr(sys.modules.get(module), function, lambda _name: False)
         patched = [it for it in modules if is_patched(it)]
         if patched:
@@ -228,11 +234,11 @@ def _find_attribute(module: Any, module_name: str, attribute: str) -> Any:
 
 
 def load_applications(app_name: str | None, settings: Settings) -> list[Application]:
-    """Import the application and those that are mounted beside it.
+    """Import the main application and the mounted ones.
 
     Raises:
-        SettingsError: there is none, or two have the same prefix.
-        ApplicationError: one can't be imported.
+        SettingsError: no application is named, or two have the same prefix.
+        ApplicationError: an application can't be imported.
     """
     if not app_name and not settings.mount:
         raise SettingsError("name an application to serve: uwsgibridge serve module:attribute")
@@ -255,7 +261,7 @@ def load_one(prefix: str, name: str, settings: Settings) -> Application:
 
 
 def show_prints_at_once() -> None:
-    """Have what the application prints leave at each line's end, as its log events do."""
+    """Have Python write what the application prints at the end of each line, as log events are written."""
     # To a pipe or a file, Python writes in large blocks.
     with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, replaced, or None
         sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr] # see above

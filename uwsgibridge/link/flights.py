@@ -1,8 +1,8 @@
-"""What a worker holds at this moment, in memory that outlives it: for the report of a crash.
+"""Records the requests that a worker holds, in memory that outlives the worker: for the report of a crash.
 
-The listener receives each packet straight into a slot of a memory that the supervisor has mapped, too,
-and the slot stays as it is until the request is over. So a worker that is killed has told what it was
-doing, and a request costs no copy for that.
+The listener receives each packet into a slot of a memory file, which the supervisor can read. The slot stays as
+it is until the request is over. So the supervisor can tell what a killed worker was doing, and no request
+costs a copy.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ from uwsgibridge.protocol.packet import (
 from uwsgibridge.protocol.request import Request
 from uwsgibridge.system.memory_file import make_memory_file
 
-# One system call takes any packet whole, and what fits of the body behind it.
+# One system call receives any packet whole, and as much of the body as fits after it.
 SLOT_BYTES: Final = MAX_PACKET_BYTES
 
-# More than a worker with threads holds. Of an event loop's many requests, these are recorded.
+# More requests than a worker with threads holds. An event loop may hold more: the others are not recorded.
 SLOTS: Final = 64
 _STARTS: Final = range(0, SLOTS * SLOT_BYTES, SLOT_BYTES)
 
-# In the place of modifier1, where no packet of ours has them: a slot that holds nothing, and one that the
-# next packet is awaited in.
+# The first byte of a slot is that of its packet, modifier1. These values, which no packet of ours has, say that
+# the slot is free, and that it awaits the next packet.
 _FREE: Final = 255
 _AWAITED: Final = 254
 
-# No limit: a packet that the worker has refused is not in a slot.
+# No limit is needed: a packet that the worker has refused is in no slot.
 _ANY_NUMBER: Final = PacketLimits(max_vars=MAX_VARS_BYTES)
 
-# Behind the slots: how many connections have sent no whole packet yet.
+# After the slots, the memory has the number of connections that have sent no whole packet yet.
 _COUNT_BYTES: Final = 4
 _MEMORY_BYTES: Final = SLOTS * SLOT_BYTES + _COUNT_BYTES
 
 
 class Recorded(Protocol):
-    """What knows the slot that its request is recorded in."""
+    """What a request is recorded by: it knows the slot."""
 
     slot: memoryview | None
 
@@ -68,8 +68,8 @@ class Held:
     """What a worker held.
 
     Attributes:
-        requests: that had arrived.
-        connections: that were accepted, at the most, and had not sent a whole request.
+        requests: the requests that had arrived.
+        connections: how many accepted connections, at the most, had sent no whole packet.
     """
 
     requests: list[Flight]
@@ -77,20 +77,20 @@ class Held:
 
 
 def make_flight_file() -> int:
-    """Make the memory of one worker; a descriptor that goes on when the worker has ended."""
+    """Make the memory file of one worker; give its descriptor, which can be read when the worker has ended."""
     descriptor = make_memory_file("uwsgibridge-flights")
     os.ftruncate(descriptor, _MEMORY_BYTES)
     return descriptor
 
 
 class FlightRecorder:
-    """The worker's side: a slot to receive the next packet into, and the verbs that say what it holds.
+    """The worker's side: the slot that receives the next packet, and methods that say what the slot holds.
 
-    All belong to the listener's thread, but `end`, which any thread may call. They are called for each
-    request, so none does more than it must.
+    All methods belong to the listener's thread, except `end`, which any thread may call. They are called for
+    each request, so none does more than it must.
 
     Args:
-        descriptor: of `make_flight_file`; None records nothing.
+        descriptor: from `make_flight_file`; None records nothing.
 
     Attributes:
         scratch: where the next packet is received.
@@ -108,15 +108,15 @@ class FlightRecorder:
         self.scratch = self._free.pop() if self._free else memoryview(bytearray(SLOT_BYTES))
 
     def await_packet(self) -> None:
-        """Note that the next connection may be accepted already, with nothing known of it."""
+        """Mark the slot as awaiting a packet: the next connection may be accepted from now on."""
         self.scratch[0] = _AWAITED
 
     def drop_packet(self) -> None:
-        """Note that there is no such connection, or that what was received is no request to record."""
+        """Mark the slot as free: no connection was accepted, or it brought no request to record."""
         self.scratch[0] = _FREE
 
     def keep_packet(self, recorded: Recorded) -> None:
-        """Leave the packet where it is until `end`, and receive the next one somewhere else.
+        """Keep the packet in its slot until `end`, and receive the next packet into another slot.
 
         Where no other slot is free, the request is not recorded.
         """
@@ -126,7 +126,7 @@ class FlightRecorder:
             self.scratch[0] = _FREE
 
     def end(self, recorded: Recorded) -> None:
-        """Note that a request is over; does nothing where it is not recorded."""
+        """Free the slot of a request that is over; do nothing where it has none."""
         slot = recorded.slot
         if slot is not None:
             recorded.slot = None
@@ -134,15 +134,15 @@ class FlightRecorder:
             self._free.append(slot)
 
     def count_connections(self, count: int) -> None:
-        """Note how many connections there are whose request is still on its way."""
+        """Record how many connections have sent no whole packet yet."""
         if self._count is not None:
             self._count[:] = count.to_bytes(_COUNT_BYTES, "little")
 
 
 def read_flights(descriptor: int) -> Held:
-    """Tell what a worker held when it ended; closes nothing."""
+    """Tell what a worker held when it ended; leave the descriptor open."""
     if os.fstat(descriptor).st_size != _MEMORY_BYTES:
-        return Held([], 0)  # from before an upgrade to a version with another form
+        return Held([], 0)  # a worker from before an upgrade, whose version had another form
     with contextlib.closing(mmap.mmap(descriptor, _MEMORY_BYTES)) as memory:
         connections = int.from_bytes(memory[-_COUNT_BYTES:], "little")
         connections += sum(memory[start] == _AWAITED for start in _STARTS)
@@ -161,5 +161,5 @@ def _read(slot: bytes) -> Flight | None:
             return None
         request = Request(packet)
     except ProtocolError:
-        return None  # refused, or ended while it was written
+        return None  # a refused packet, or one that was being written at the worker's end
     return Flight(request.method, request.path)

@@ -1,7 +1,7 @@
-"""What a supervisor, its templates and their workers say to each other, each in one datagram.
+"""Messages between a supervisor, its templates and their workers; each message is one datagram.
 
-A template and the supervisor share a socket pair, and so do the supervisor and each worker. Whoever
-reads ignores what it does not know: after an upgrade in place the two ends are of different versions.
+The supervisor shares a socket pair with each template, and one with each worker. Each side ignores messages that
+it does not know: after an upgrade in place, the two sides are of different versions.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import Any, Final
 from uwsgibridge.config.settings import Settings
 from uwsgibridge.link.figures import Figures
 
-# A traceback fits; what is longer is cut by the sender.
+# A traceback fits; the sender cuts a longer text.
 MAX_BYTES: Final = 65_536
 
-# To a template: to end; and before that, to close the listening sockets and say so.
+# To a template: STOP asks it to end; CLOSE, before that, to close the listening sockets and report that.
 STOP: Final = b"stop"
 CLOSE: Final = b"close"
 
@@ -30,29 +30,29 @@ STACKS: Final = b"stacks"
 LAST: Final = b"last"
 DRAIN: Final = b"drain"
 
-# To a worker that does not answer: `faulthandler` tells where it is. A signal that nobody else sends, not
-# SIGQUIT, which an operator sends to all processes at once: in CPython the handler changes errno under the
-# code that it interrupts, and a second signal within it overflows the small stack that it runs on.
+# Sent to a worker that does not answer: its `faulthandler` then writes where the worker is. Nobody else sends this
+# signal. SIGQUIT would be wrong, which an operator sends to all processes at once: CPython's handler changes errno
+# under the code that it interrupts, and a second signal within it overflows the small stack that it runs on.
 DUMP_SIGNAL: Final = getattr(signal, "SIGRTMAX", signal.SIGQUIT)  # macOS has no real-time signals
 
-# Descriptors that come with the report of a fork.
+# How many descriptors come with the report of a fork.
 FORK_DESCRIPTORS: Final = 3
 
-# What is left for stacks beside the other parts of a message.
+# Bytes for stacks: the other parts of a message take the rest.
 _MAX_STACK_BYTES: Final = MAX_BYTES - 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Blueprint:
-    """What a template is to run.
+    """Tells a template what it runs.
 
     Attributes:
         app_name: the application as ``module:attribute``, if any beside the mounts.
         settings: with ``fd://`` addresses, which the template inherits.
         lifeline: a descriptor whose end of file says that the supervisor is gone.
-        arguments: the command line, as `sys.argv` has it; an older supervisor does not tell.
-        keeps_sockets: whether somebody else has the listening sockets, too, such as systemd.
-        is_rehearsal: whether workers are to come up and to accept nothing.
+        arguments: the command line, as `sys.argv` has it; an older supervisor does not send it.
+        keeps_sockets: whether somebody else, such as systemd, has the listening sockets as well.
+        is_rehearsal: whether workers come up and accept nothing.
     """
 
     app_name: str | None
@@ -63,7 +63,7 @@ class Blueprint:
     is_rehearsal: bool = False
 
     def encode(self) -> bytes:
-        """Write it for `decode`."""
+        """Make the bytes that `decode` reads."""
         return json.dumps(
             {
                 "app_name": self.app_name,
@@ -77,7 +77,7 @@ class Blueprint:
 
     @staticmethod
     def decode(data: bytes) -> Blueprint:
-        """Read what `encode` wrote."""
+        """Read the bytes that `encode` has made."""
         raw = json.loads(data)
         known = {one.name for one in dataclasses.fields(Settings)}
         values: dict[str, Any] = {
@@ -101,18 +101,18 @@ class Fork:
     """Asks a template for a worker.
 
     Attributes:
-        max_requests: at how many the worker says that it has had enough; 0 is never.
+        max_requests: after how many requests the worker asks to be replaced; 0 is never.
     """
 
     max_requests: int = 0
 
     def encode(self) -> bytes:
-        """Write it for `decode`."""
+        """Make the bytes that `decode` reads."""
         return json.dumps({"fork": dataclasses.asdict(self)}).encode()
 
     @staticmethod
     def decode(data: bytes) -> Fork | None:
-        """Read what `encode` wrote; None for anything else."""
+        """Read the bytes that `encode` has made; None for any other bytes."""
         try:
             return Fork(json.loads(data)["fork"]["max_requests"])
         except (ValueError, KeyError, TypeError):
@@ -134,12 +134,12 @@ class Leave:
     begins: bool = False
 
     def encode(self) -> bytes:
-        """Write it for `decode`."""
+        """Make the bytes that `decode` reads."""
         return json.dumps({"leave": dataclasses.asdict(self)}).encode()
 
     @staticmethod
     def decode(data: bytes) -> Leave | None:
-        """Read what `encode` wrote; None for anything else."""
+        """Read the bytes that `encode` has made; None for any other bytes."""
         try:
             raw = json.loads(data)["leave"]
             return Leave(tuple(raw["descriptors"]), bool(raw["begins"]))
@@ -149,15 +149,15 @@ class Leave:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Something that happened to a worker.
+    """Reports what has happened to a worker, or to the sockets of a template.
 
     Attributes:
         event: ``forked`` (with the descriptors of the link, the flights and the stack pipe) and
-            ``ready``, which the worker says itself; ``exited``, which the template says; ``closed``
-            and ``left``, which it answers to `CLOSE` and `Leave`.
-        pid: of the worker; 0 where it could not be forked, and with ``closed`` and ``left``.
-        status: of `os.waitstatus_to_exitcode`, for ``exited``: negative is a signal.
-        end_seconds: for ``ready``: how long the worker's end may take at the most.
+            ``ready``, which the worker itself sends; ``exited``, which the template sends; ``closed``
+            and ``left``, by which the template answers `CLOSE` and `Leave`.
+        pid: of the worker; 0 where the fork failed, and with ``closed`` and ``left``.
+        status: for ``exited``, as from `os.waitstatus_to_exitcode`: a negative one is a signal.
+        end_seconds: for ``ready``, how long the worker's end may take at the most.
     """
 
     event: str
@@ -166,12 +166,12 @@ class Report:
     end_seconds: float = 0.0
 
     def encode(self) -> bytes:
-        """Write it for `decode`."""
+        """Make the bytes that `decode` reads."""
         return json.dumps(dataclasses.asdict(self)).encode()
 
     @staticmethod
     def decode(data: bytes) -> Report | None:
-        """Read what `encode` wrote; None for anything else."""
+        """Read the bytes that `encode` has made; None for any other bytes."""
         try:
             raw: dict[str, Any] = json.loads(data)
             return Report(
@@ -183,13 +183,13 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class WorkerMessage:
-    """What a worker says; each part may be missing.
+    """A message of a worker; each part may be missing.
 
     Attributes:
         figures: the answer to a ping.
         stacks: the answer to a request for stacks.
-        has_enough: whether the worker has had all the requests that it was forked for.
-        unfit: why the worker is to be replaced, which serves on until then.
+        has_enough: whether the worker has had as many requests as `Fork.max_requests` says.
+        unfit: why the worker asks to be replaced; it serves on until then.
     """
 
     figures: Figures | None = None
@@ -198,7 +198,7 @@ class WorkerMessage:
     unfit: str | None = None
 
     def encode(self) -> bytes:
-        """Write it for `decode`."""
+        """Make the bytes that `decode` reads."""
         figures = dataclasses.asdict(self.figures) if self.figures is not None else None
         stacks = _cut(self.stacks) if self.stacks is not None else None
         return json.dumps(
@@ -212,7 +212,7 @@ class WorkerMessage:
 
     @staticmethod
     def decode(data: bytes) -> WorkerMessage:
-        """Read what `encode` wrote; anything else says nothing."""
+        """Read the bytes that `encode` has made; any other bytes are an empty message."""
         try:
             raw: dict[str, Any] = json.loads(data)
             figures = raw.get("figures")
@@ -228,10 +228,10 @@ class WorkerMessage:
 
 
 def _cut(text: str) -> str:
-    """Leave out the end of a text that does not fit into a message, and say how much that is."""
+    """Cut the end of a text that does not fit into a message, and say how much is missing."""
     if len(json.dumps(text)) <= _MAX_STACK_BYTES:
         return text
-    # JSON needs between one and twelve bytes for a character: the sum of them decides.
+    # JSON takes between one and twelve bytes for a character, so each character is measured.
     room = _MAX_STACK_BYTES - 100
     kept = (
         bisect.bisect_right(range(len(text)), room, key=lambda end: len(json.dumps(text[:end]))) - 1

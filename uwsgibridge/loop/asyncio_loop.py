@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     import outcome
 
 
-# How asyncio starts a task: at once where Python can (3.12), or in a turn of the loop's own.
+# How asyncio starts a task: at once from Python 3.12 on, before that in a later turn of the loop.
 _AT_ONCE: Final[dict[str, Any]] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
 _IN_A_TURN: Final[dict[str, Any]] = {}
 
 
 class AsyncioLoop:
-    """Asyncio, stock or uvloop.
+    """The event loop of asyncio, or uvloop.
 
     Args:
         loop: the loop that runs this thread.
@@ -43,17 +43,17 @@ class AsyncioLoop:
         *args: *Ts,
         has_wakeup_descriptor: bool,
     ) -> None:
-        """Run a coroutine function under trio, as a guest of this loop, to its end.
+        """Run a coroutine function under trio, as a guest of this loop, until it returns.
 
-        Tasks that are spawned in one of its turns begin in a later turn of this loop.
+        Tasks that are spawned in a turn of trio begin in a later turn of this loop.
 
         Args:
             function: the main function of the trio run.
-            args: for it.
+            args: arguments of `function`.
             has_wakeup_descriptor: whether this loop sets the wake-up descriptor for signals itself.
 
         Raises:
-            As the function.
+            What the function raises.
         """
         loop = self._loop
         done: asyncio.Future[outcome.Outcome[None]] = loop.create_future()
@@ -75,8 +75,8 @@ class AsyncioLoop:
             self._start = _AT_ONCE
 
     def spawn(self, function: Callable[[*Ts], Awaitable[None]], *args: *Ts) -> Task:
-        # Not loop.create_task: naming a task costs as much as making it. Started at once where that is
-        # possible, which saves the loop a round for each request.
+        # Not loop.create_task, which names the task: that costs as much as making it. A task that starts at
+        # once saves the loop a round for each request.
         coroutine: Any = function(*args)
         return asyncio.Task(coroutine, loop=self._loop, context=self._context.copy(), **self._start)
 
@@ -93,7 +93,7 @@ class AsyncioLoop:
 
     def notify_closing(self, source: HasFileno) -> None:
         descriptor = source.fileno()
-        # The number may soon belong to another connection, so nothing of this one may stay behind.
+        # The number may soon be that of another connection, so the loop must forget this one.
         for future, remove in self._waiting.pop(descriptor, {}).items():
             remove(descriptor)
             _resolve(future, True)
@@ -108,9 +108,9 @@ class AsyncioLoop:
         return self._loop.call_later(seconds, function)
 
     def run_threadsafe(self, function: Callable[[], object]) -> None:
-        # RuntimeError: the loop is closed, and so is whoever wanted to know.
+        # RuntimeError: the loop is closed, and nobody waits for the call any more.
         with contextlib.suppress(RuntimeError):
-            # What it registers with the loop is not to keep the caller's context.
+            # In the loop's own context: a reader that `function` registers would keep the caller's for ever.
             self._loop.call_soon_threadsafe(function, context=self._context)
 
     async def _wait(
@@ -153,7 +153,7 @@ class _AsyncioWatch:
     def resume(self) -> None:
         try:
             self._loop.add_reader(self._descriptor, self._callback)
-        except OSError:  # closed, or a file by now that there is no waiting for
+        except OSError:  # closed, or by now the number of a file that can't be waited for
             self._loop.call_soon(self._call_back)
 
     def _call_back(self) -> None:

@@ -26,13 +26,13 @@ def choose_loop(name: str, warn: Callable[[str], object]) -> tuple[Any, bool]:
 
     Args:
         name: ``auto``, ``uvloop`` or ``asyncio``.
-        warn: called with the reason where uvloop is installed and can't be imported, and need not be.
+        warn: called with the reason where ``auto`` finds a uvloop that can't be imported.
 
     Returns:
         The loop's factory, and whether the loop sets the wake-up descriptor for signals itself.
 
     Raises:
-        SettingsError: uvloop is asked for and can't be imported.
+        SettingsError: ``uvloop`` is asked for and can't be imported.
     """
     if name in {"auto", "uvloop"}:
         try:

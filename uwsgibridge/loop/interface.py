@@ -1,13 +1,12 @@
-"""The few things that the listener and the ASGI host want of an event loop, for trio and for asyncio.
+"""What the listener and the ASGI host need of an event loop, for trio and for asyncio.
 
-With ``--loop trio`` everything is a trio task. With asyncio or uvloop, that loop runs the thread and
-trio is its guest: trio keeps what is rare (start, stop, signals, deadlines of shutdown), and what
-every request needs stays with the loop that runs the application. A guest's waiting goes through a
-helper thread, so keeping the request path out of it is what makes one connection at a time quick.
+With ``--loop trio`` everything is a trio task. With asyncio or uvloop, that loop runs the thread, and trio is its
+guest. Trio does what is rare: start, stop, signals, deadlines of the shutdown. The loop that runs the application
+does what every request needs: a guest waits by means of a helper thread, which would make each request slower.
 
-Nothing of an application runs while trio has its turn as a guest. There, libraries would take the loop
-for trio (sniffio and anyio ask trio's own mark), asyncio has no current task, and trio has one that is
-not the application's. So `AsyncioLoop` knows whose turn it is; what calls it need not.
+Nothing of an application runs in a turn of trio as a guest. There, libraries would take the loop for trio
+(sniffio and anyio look at trio's own mark), asyncio has no current task, and trio's current task is not the
+application's. `AsyncioLoop` knows whose turn it is. Its callers need not know.
 """
 
 from __future__ import annotations
@@ -17,17 +16,17 @@ from typing import Protocol, TypeVarTuple
 
 
 class Task(Protocol):
-    """What an event loop runs for a connection."""
+    """What an event loop runs, and what can be cancelled."""
 
     def cancel(self) -> object:
-        """Ask it to end."""
+        """Ask the task to end."""
 
 
 Ts = TypeVarTuple("Ts")
 
 
 class Event(Protocol):
-    """Set once; what waits goes on."""
+    """An event that is set once; those who wait for it then go on."""
 
     def set(self) -> object: ...
     def is_set(self) -> bool: ...
@@ -35,25 +34,25 @@ class Event(Protocol):
 
 
 class HasFileno(Protocol):
-    """Something with a descriptor to wait for."""
+    """An object with a descriptor that a loop can wait for."""
 
     def fileno(self) -> int: ...
 
 
 class Watch(Protocol):
-    """A callback for each time that a descriptor is readable.
+    """Has a callback called each time that a descriptor is readable.
 
-    Where it can't be waited for, since the application has closed it, there is one last call.
+    Where the loop can't wait for the descriptor, because the application has closed it, there is one last call.
     """
 
     def suspend(self) -> None:
-        """Stop calling, until `resume`."""
+        """Have the callback not called until `resume`."""
 
     def resume(self) -> None:
-        """Call again."""
+        """Have the callback called again."""
 
     def close(self) -> None:
-        """Stop for good; the descriptor may be closed afterwards."""
+        """End the watch; the descriptor may be closed afterwards."""
 
 
 class Loop(Protocol):
@@ -64,41 +63,41 @@ class Loop(Protocol):
     def spawn(self, function: Callable[[*Ts], Awaitable[None]], *args: *Ts) -> Task:
         """Run a coroutine function as a task, in a context of its own.
 
-        With asyncio, the context is a copy of the one that the loop was made in: what one request has
-        set is not seen by another, whichever of them made room for the other.
+        With asyncio, the context is a copy of the one that the loop was made in. So no request sees the
+        context variables of another, also where the end of one has begun the other.
 
         Returns:
-            What keeps the task alive; asyncio itself holds tasks only weakly.
+            The task, which the caller keeps alive: asyncio itself holds tasks only weakly.
         """
 
     def watch(self, source: HasFileno, callback: Callable[[], object]) -> Watch:
         """Call back whenever `source` is readable.
 
-        A callback that returns True has left something: where asking the system again is dear, it is called
-        again without that, after others had their turn.
+        A callback returns True where more may be there. Where asking the system again is dear, the loop then
+        calls it again without asking, after other tasks have had their turn.
         """
 
     async def wait_readable(self, source: HasFileno, seconds: float) -> bool:
-        """Wait; False when `seconds` have passed. True also when `notify_closing` was called."""
+        """Wait until `source` is readable, or `notify_closing` was called; False when `seconds` have passed."""
 
     async def wait_writable(self, source: HasFileno, seconds: float) -> bool:
-        """Wait; as `wait_readable`."""
+        """Wait until `source` is writable, as `wait_readable` does."""
 
     def notify_closing(self, source: HasFileno) -> None:
-        """Wake what waits for `source`, which is about to be closed."""
+        """Wake those who wait for `source`, which is about to be closed."""
 
     async def checkpoint(self) -> None:
-        """Let others run."""
+        """Let other tasks run."""
 
     def event(self) -> Event:
         """Make an event."""
 
     def call_later(self, seconds: float, function: Callable[[], object]) -> Task:
-        """Have `function` called after a while, unless the result is cancelled."""
+        """Have `function` called in so many seconds, unless the result is cancelled."""
 
     def run_threadsafe(self, function: Callable[[], object]) -> None:
         """Have `function` called soon in the loop's thread; from any thread."""
 
 
 def nothing() -> None:
-    """Stand for the callback of a watch that is closed: most belong to what holds the watch."""
+    """Replace the callback of a closed watch, which often refers back to the owner of the watch."""

@@ -11,10 +11,10 @@ from uwsgibridge.loop.interface import Event, HasFileno, Task, Ts, Watch, nothin
 
 
 class TrioLoop:
-    """Trio itself.
+    """The event loop of trio, which runs tasks in a nursery.
 
     Args:
-        nursery: where tasks run; they end with it.
+        nursery: where tasks run; they end with the nursery.
     """
 
     name = "trio"
@@ -25,7 +25,7 @@ class TrioLoop:
 
     def spawn(self, function: Callable[[*Ts], Awaitable[None]], *args: *Ts) -> Task:
         scope = trio.CancelScope()
-        # By a string: trio would put one together out of module and qualified name, for each task.
+        # A name is given: else trio makes one of module and qualified name, for each task.
         name = getattr(function, "__name__", "task")
         self._nursery.start_soon(_run_within, scope, function, args, name=name)
         return scope
@@ -59,7 +59,7 @@ class TrioLoop:
         return self.spawn(wait_and_call)
 
     def run_threadsafe(self, function: Callable[[], object]) -> None:
-        # RunFinishedError: the worker is gone, and so is whoever wanted to know.
+        # RunFinishedError: the run is over, and nobody waits for the call any more.
         with contextlib.suppress(trio.RunFinishedError):
             self._token.run_sync_soon(function)
 
@@ -68,7 +68,7 @@ class TrioLoop:
     ) -> bool:
         descriptor = source.fileno()
         if descriptor < 0:
-            return True  # closed meanwhile, as if `notify_closing` had come just now
+            return True  # closed meanwhile: the same as `notify_closing` at this moment
         with trio.move_on_after(seconds) as scope:
             try:
                 await wait(descriptor)
@@ -95,7 +95,7 @@ class _TrioWatch:
     async def run(self) -> None:
         with self._scope:
             while True:
-                if not self._running.is_set():  # else it would give way for nothing
+                if not self._running.is_set():  # else the wait would be a needless checkpoint
                     await self._running.wait()
                 descriptor = self._source.fileno()
                 if descriptor < 0:
@@ -104,12 +104,15 @@ class _TrioWatch:
                     await trio.lowlevel.wait_readable(descriptor)
                 except trio.ClosedResourceError:
                     return
-                except (OSError, trio.BusyResourceError):  # closed, or another file's by now
+                except (
+                    OSError,
+                    trio.BusyResourceError,
+                ):  # the descriptor is closed, or another file's by now
                     self._callback()
                     return
-                # Where it was closed in this turn of the loop, the callback does nothing.
+                # Where the watch was closed in this turn of the loop, the callback does nothing.
                 while self._running.is_set() and self._callback() is True:
-                    # To ask the system again costs more than a try, which others are let run before.
+                    # Trying again costs less than asking the system. Other tasks run first.
                     await trio.lowlevel.checkpoint()
 
     def suspend(self) -> None:
@@ -121,6 +124,6 @@ class _TrioWatch:
     def close(self) -> None:
         self._scope.cancel()
         self._callback = nothing
-        # Now, not when the task runs: the descriptor may be closed before that.
+        # Wake the waiting task now: the descriptor may be closed before its cancellation is seen.
         if self._source.fileno() >= 0:
             trio.lowlevel.notify_closing(self._source.fileno())

@@ -1,7 +1,7 @@
-"""The access log: one line a request, in Apache's combined form, as JSON, or short; with where time went.
+"""The access log: one line for each request, in Apache's combined form, as JSON, or short.
 
-Nginx writes one already, so this is off by default. What only the bridge knows is in it: the time that
-a request waited for a thread, and the time in the application.
+Nginx writes an access log already, so this one is off by default. It has what only the bridge knows: how long
+a request waited for a thread, and how long the application took.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from uwsgibridge.protocol.request import Request
 from uwsgibridge.telemetry.line_stream import LineStream, standard_error
 from uwsgibridge.telemetry.logs import Logger, is_json
 
-# CLF's own names; strftime's %b would follow the process's locale.
+# The months' names in the Common Log Format; strftime's %b would follow the process's locale.
 _MONTHS: Final = (
     *("Jan", "Feb", "Mar", "Apr", "May", "Jun"),
     *("Jul", "Aug", "Sep", "Oct", "Nov", "Dec"),
 )
 
-# So much is written to a pipe as one piece, whoever else writes to it: PIPE_BUF of Linux.
+# A pipe takes a write of up to this size as one piece, whoever else writes to it (PIPE_BUF of Linux).
 _MAX_LINE_BYTES: Final = 4096
 
-# Of a line that would be longer: the most that each text takes in it. A client's own are the long ones.
+# How many bytes each text may have in a line that would be too long. The client's own texts are the long ones.
 _MOST_BYTES: Final = {
     "client": 64,
     "user": 128,
@@ -40,14 +40,14 @@ _MOST_BYTES: Final = {
 }
 _CUT_MARK: Final = "..."
 
-# Nginx's own status for a request whose client has left before there was an answer.
+# Nginx's status for a request whose client has left before there was an answer.
 _CLIENT_LEFT: Final = 499
 
-# Of a short line, by the first digit of the status: ECMA-48's "select graphic rendition".
+# Colours of a short line, by the first digit of the status (ECMA-48, "select graphic rendition").
 _COLORS: Final = {2: "\x1b[32m", 3: "\x1b[36m", 4: "\x1b[33m", 5: "\x1b[31m"}
 _NO_COLOR: Final = "\x1b[0m"
 
-# The texts of a line by the names above, as they are; None is what is not known.
+# The texts of a line by the names above, not escaped yet; None stands for an unknown one.
 _Texts: TypeAlias = Mapping[str, str | None]
 
 
@@ -73,18 +73,18 @@ class Access:
 
 
 class AccessSink(Protocol):
-    """What takes note of accesses."""
+    """What records accesses."""
 
     def write(self, access: Access) -> None:
-        """Take note of one; from any thread."""
+        """Record an access; from any thread."""
 
 
 def make_access_log(settings: Settings, logger: Logger) -> AccessSink | None:
-    """Make what the settings ask for.
+    """Make the access log that the settings ask for.
 
     Returns:
-        A log that goes where the log events go; at level debug, where there is to be none, one that makes
-        events; else None.
+        An access log that goes where the log events go. Without ``--access-log``: at level debug, one
+        that makes log events; else None.
     """
     if settings.access_log:
         form = settings.access_log_format
@@ -98,14 +98,14 @@ class AccessEvents:
     """Makes a log event of each access.
 
     Args:
-        logger: where to.
+        logger: where the events go.
     """
 
     def __init__(self, logger: Logger) -> None:
         self._log = logger
 
     def write(self, access: Access) -> None:
-        """Log one; from any thread."""
+        """Log an access; from any thread."""
         self._log.debug(
             "request",
             method=access.request.vars["REQUEST_METHOD"],
@@ -119,11 +119,12 @@ class AccessEvents:
 
 
 class AccessLog:
-    """Writes accesses.
+    """Writes a line for each access.
 
     Args:
         form: ``combined``, ``json`` or ``short``.
-        stream: where to; standard error by default, whatever becomes of `sys.stderr` later.
+        stream: where the lines go; by default the standard error of this process, also where the application
+            replaces `sys.stderr` later.
     """
 
     def __init__(self, form: str, stream: TextIO | None = None) -> None:
@@ -156,7 +157,7 @@ class AccessLog:
             "method": variables["REQUEST_METHOD"],
             "path": self._path(access.request),
             "protocol": variables["SERVER_PROTOCOL"],
-            # Queries are left out, here as in the path: they are where tokens are.
+            # Queries are left out, here as in the path, because they may hold tokens.
             "referer": referer and referer.partition("?")[0],
             "user_agent": get("HTTP_USER_AGENT"),
         }
@@ -174,15 +175,15 @@ class AccessLog:
 
 
 class _TimeOfLines:
-    """Gives the time as the lines of one second have it: writing it takes longer than the line itself.
+    """Gives the time as text, which is made once a second: making it takes longer than writing a line.
 
     Args:
-        write: a time in seconds, as text.
+        write: makes the text of a time in seconds.
     """
 
     def __init__(self, write: Callable[[float], str]) -> None:
         self._write = write
-        # One tuple, so that threads see both or neither.
+        # Second and text in one tuple, so that another thread never sees one without the other.
         self._last = (-1, "")
 
     def now(self) -> str:
@@ -256,7 +257,7 @@ def _as_json(access: Access, texts: _Texts, now: str) -> str:
 
 
 def _target(request: Request) -> str:
-    """Give the path as the client wrote it, as Apache does."""
+    """Give the path as the client wrote it; Apache logs that, too."""
     variables = request.vars
     uri = variables.get("REQUEST_URI", "").partition("?")[0]
     return uri or variables["SCRIPT_NAME"] + variables["PATH_INFO"]
@@ -267,7 +268,7 @@ def _decoded_path(request: Request) -> str:
 
 
 def _cut(text: str, most_bytes: int, escape: Callable[[str], str]) -> str:
-    """Cut a text off, visibly, so that it takes no more than so many bytes when it is escaped."""
+    """Shorten a text so that it has no more than so many bytes when it is escaped; mark the cut."""
     start = text[:most_bytes]
     if len(start) == len(text) and len(escape(text)) <= most_bytes:
         return text
@@ -298,13 +299,13 @@ def _clf_time(seconds: float) -> str:
 
 
 def _word(text: str | None) -> str:
-    """Keep a value in its field where no quotes end it."""
+    """Escape a value of a field that has no quotes around it."""
     return _clean(text).replace(" ", "\\x20") if text else "-"
 
 
 def _clean(text: str) -> str:
-    """Keep a client's bytes from ending the field or the line (as Apache's mod_log_config does)."""
-    # Most texts are plain, and to look is half the price of writing them anew.
+    """Escape a client's bytes that would end the field or the line (as Apache's mod_log_config does)."""
+    # Most texts need no escape, and this look takes half the time of escaping.
     if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
         return text
     return text.encode("unicode_escape").decode("ascii").replace('"', '\\"')

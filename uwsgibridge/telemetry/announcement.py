@@ -1,4 +1,4 @@
-"""What a start says of itself: the first line that somebody looks for in a log."""
+"""The log event of a start, which is the first line that a reader looks for in a log."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ def announce(
     logger: Logger,
     sockets: Sequence[ListeningSocket],
 ) -> None:
-    """Log one event: what serves, as which process, and where.
+    """Log one event: the application, the process and the addresses.
 
-    The interface of an application and the event loop are known once it is loaded: each worker says them.
+    Each worker logs the interface of its applications and the event loop: these are known once the
+    applications are loaded.
 
     Args:
         app_name: as on the command line; None where there are mounts alone.
-        settings: in force.
-        logger: where to.
-        sockets: that are open.
+        settings: of this service.
+        logger: where the event goes.
+        sockets: the listening sockets, which are open.
     """
     logger.info(
         "started",

@@ -1,4 +1,4 @@
-"""What an exception of an application's comes from: whether it is a failure, or the end of a connection."""
+"""Tells whether an application's exception is a failure, or comes from the end of a connection."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from uwsgibridge.connection.connection import PeerGone
 
 _Kinds: TypeAlias = type[BaseException] | tuple[type[BaseException], ...]
 
-# Longer chains are made by mistake.
+# Exceptions to look at in one chain: a longer chain was made by mistake.
 _MAX_CHAIN: Final = 100
 
-# Groups within groups, likewise.
+# Groups within groups to look at: deeper ones were made by mistake.
 _MAX_DEPTH: Final = 20
 
 _ENDS: Final = (PeerGone, asyncio.CancelledError, trio.Cancelled)
 
-# In the words of frameworks, and of applications that raise something of Python's own.
+# How frameworks, and applications that raise Python's own exceptions, say that the client has left.
 _WORDS: Final = re.compile(
     r"client (?:has |was )?disconnect|disconnect message|close message", re.IGNORECASE
 )
 
-# Raised while an end is handled, these are mistakes of the code that handles it, and not its word for it.
+# These exceptions never say that a client has left. Raised while a disconnect is handled, they are mistakes.
 _MISTAKES: Final = (
     ArithmeticError,
     AssertionError,
@@ -40,13 +40,13 @@ _MISTAKES: Final = (
 
 
 def comes_from(error: BaseException, kinds: _Kinds) -> bool:
-    """Whether an exception is of a kind, or was raised because of one that is.
+    """Whether an exception is of a kind, or was raised because of an exception of that kind.
 
     Args:
         error: what was raised.
         kinds: a class, or several.
     """
-    with contextlib.suppress(Exception):  # of the application's code, which attributes may run
+    with contextlib.suppress(Exception):  # attributes may run code of the application
         return any(isinstance(one, kinds) for one in _chain(error))
     return False
 
@@ -54,13 +54,14 @@ def comes_from(error: BaseException, kinds: _Kinds) -> bool:
 def is_due_to_disconnect(error: BaseException) -> bool:
     """Whether an exception says, in whatever words, that the client has left.
 
-    Frameworks have exceptions of their own for that (`WebSocketDisconnect`, `ClientDisconnect`), and wrap
-    ours: what it was raised from, or while that was handled, is looked at. Of a group, each one counts.
+    Frameworks have exceptions of their own for that (`WebSocketDisconnect`, `ClientDisconnect`), or wrap
+    the bridge's. So the exceptions that it was raised from, or while they were handled, count as well. A
+    group says so if each of its exceptions does.
 
     Args:
-        error: what an application raised after it was told that its client has left, or could have been.
+        error: what an application raised when it knew, or could have known, that its client has left.
     """
-    with contextlib.suppress(Exception):  # of the application's code, which attributes may run
+    with contextlib.suppress(Exception):  # attributes may run code of the application
         return _is_due(error, _MAX_DEPTH)
     return False
 
@@ -83,11 +84,13 @@ def _is_end(error: BaseException) -> bool:
 
 def _is_called_so(kind: type) -> bool:
     name = kind.__name__.lower()
-    return "disconnect" in name and "server" not in name  # which is the peer of an HTTP client
+    return (
+        "disconnect" in name and "server" not in name
+    )  # "server disconnected" is said by HTTP clients
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Give an exception, and what each was raised from, or while what was handled."""
+    """Give an exception, the one that it was raised from or while which was handled, and so on."""
     one: BaseException | None = error
     for _ in range(_MAX_CHAIN):
         if one is None:

@@ -1,4 +1,4 @@
-"""What a worker counts about itself."""
+"""What a worker counts."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class Counters:
-    """Events since the start; each is counted where it happens.
+    """Counts of events since the worker's start; each event is counted where it happens.
 
     Attributes:
-        requests: well-formed requests, those included that no application got (404, 503).
+        requests: well-formed requests, including those that no application got (404, 503).
         pings: pings answered.
         refused: requests that were refused, broken off or over a deadline, by reason; an application may
-            have seen them.
+            have seen some of them.
         client_gone: requests whose client went away before the answer's end.
         app_errors: requests in which the application failed.
     """

@@ -1,4 +1,4 @@
-"""What a process says on standard error when it ends for a reason that was foreseen."""
+"""What a process writes to standard error when it ends for a foreseen reason."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from uwsgibridge.telemetry.line_stream import say
 
 
 class Outcome:
-    """The exit status that a run has come to."""
+    """The exit status of a run, once the run is over."""
 
     status = 0
 
@@ -29,7 +29,7 @@ def show_failure() -> Iterator[Outcome]:
     """Say on standard error why a run ended, and keep the exit status that fits.
 
     Yields:
-        Where the status is, once the run is over: 0, or `BridgeError.exit_status`.
+        An object that has the status once the run is over: 0, or `BridgeError.exit_status`.
     """
     outcome = Outcome()
     try:
@@ -55,12 +55,12 @@ def _explain(error: BridgeError) -> None:
 
 
 def _describe_end(status: int) -> str:
-    """Say how a process ended that had no time to say why."""
+    """Say how a process ended that could not say why."""
     if status >= 0:
         return f"ended with status {status} while it loaded the application: something there calls os._exit()"
     try:
         name = signal.Signals(-status).name
-    except ValueError:  # most real-time signals have no name
+    except ValueError:  # most real-time signals have no name in Python
         name = f"signal {-status}"
     return (
         f"was ended by {name} while it loaded the application: import that with python -X faulthandler to see "

@@ -1,8 +1,9 @@
-"""Lines that are written at once where their reader keeps up, and kept, or dropped, where it does not.
+"""Log lines are written at once where their reader keeps up; otherwise they are kept, or dropped.
 
-What a reader does not take at once is kept, up to a number of bytes, and written by a thread that lives
-until it has been taken. What is over that is dropped and counted. So a reader that stands still (a
-stopped pager, a log collector that hangs, Ctrl-S) stops neither an event loop nor the end of a process.
+Lines that the reader does not take at once are kept, up to a number of bytes. A thread writes them, and ends
+when the reader has taken them. Lines over that number of bytes are dropped and counted. So a reader that
+stands still (a stopped pager, a log collector that hangs, Ctrl-S) stops neither an event loop nor the end of a
+process.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ from typing import Final
 
 from uwsgibridge.telemetry.outlet import Outlet
 
-# What `--log-buffer-bytes` is by default: some thousand lines.
+# The default of `--log-buffer-bytes`: some thousand lines.
 DEFAULT_BUFFER_BYTES: Final = 1024 * 1024
 
-# How long a process that ends goes on for readers that are slow.
+# How long a process that ends waits for readers that are slow.
 _LAST_LINES_SECONDS: Final = 0.5
 
 _buffers: Final[weakref.WeakSet[LineBuffer]] = weakref.WeakSet()
@@ -36,8 +37,8 @@ class Gap:
     """Lines that are missing.
 
     Attributes:
-        lines: how many.
-        seconds: for how long their reader took nothing, or too little.
+        lines: how many lines were dropped.
+        seconds: how long their reader took nothing, or too little.
     """
 
     lines: int
@@ -48,11 +49,11 @@ class LineBuffer:
     """Writes whole lines to an outlet, and can't fail. All methods are for any thread.
 
     Args:
-        outlet: where to.
+        outlet: where the lines go.
 
     Attributes:
-        buffer_bytes: so much is kept of what the reader has not taken yet, and always one line.
-        tell_gap: called when the reader is back, once, where lines were dropped meanwhile.
+        buffer_bytes: how many bytes are kept for the reader at the most; one line is kept in any case.
+        tell_gap: called once when the reader takes lines again, where lines were dropped before.
     """
 
     def __init__(self, outlet: Outlet) -> None:
@@ -65,33 +66,33 @@ class LineBuffer:
         _buffers.add(self)
 
     def begin_process(self) -> None:
-        """Begin a forked process with an empty buffer: what was kept is its parent's to write."""
-        # A new lock: the old one may be held by a thread that the fork did not copy. Reentrant: signal
-        # handlers write as well, maybe in the middle of a write of the thread that they interrupt.
+        """Begin a forked process with an empty buffer, because its parent writes the kept lines."""
+        # The old lock may be held by a thread that the fork did not copy. The lock is reentrant, because a
+        # signal handler may write a line while the thread that it interrupts writes one.
         self._lock = threading.RLock()
         self._pushing = False
         self._pending: deque[bytes | memoryview] = deque()
         self._pending_bytes = 0
         self._dropped = 0
         self._behind_since: float | None = None
-        # The thread that writes what is kept, by a token of its own; None where there is none.
+        # A token of the thread that writes the kept lines; None where no thread does.
         self._flusher: object | None = None
 
     def write(self, line: bytes) -> None:
-        """Write a line, its end included; keep it, or lose it. Also from a signal handler."""
+        """Write a line that ends with a line end; keep or drop it otherwise. Safe in a signal handler."""
         with self._lock:
             if self._pending or self._pushing or self._is_cut:
                 gap = self._write_behind(line)
             else:
-                # The usual case, and one for each request: nothing has to be put down and picked up again.
+                # The usual case, which comes with each request: the line is written without the list of kept lines.
                 self._pushing = True
                 try:
                     taken = self.outlet.send(line)
                     if taken < len(line):
-                        # In front of what a signal handler left meanwhile.
+                        # Before the lines that a signal handler has written meanwhile.
                         self._pending.appendleft(memoryview(line)[taken:] if taken else line)
                         self._pending_bytes += len(line) - taken
-                except OSError:  # a reader that has gone, a disk that is full
+                except OSError:  # the reader is gone, or the disk is full
                     pass
                 finally:
                     self._pushing = False
@@ -101,7 +102,7 @@ class LineBuffer:
         self._tell(gap)
 
     def _write_behind(self, line: bytes) -> Gap | None:
-        """Write a line behind what is kept, or is being written; with the lock."""
+        """Write a line after the kept lines and the line that is being written; call it with the lock."""
         gap = None
         if self._pending and self._flusher is None and not self._pushing:
             gap = self._push()
@@ -110,11 +111,11 @@ class LineBuffer:
         else:
             self._pending.append(line)
             self._pending_bytes += len(line)
-        # A signal handler whose thread is in the middle of a line leaves its own to that thread.
+        # In a signal handler: the interrupted thread is writing, and writes this line afterwards.
         return gap if self._pushing else self._push() or gap
 
     def finish(self, seconds: float) -> None:
-        """Write what is kept, as far as the reader takes it in so many seconds."""
+        """Write the kept lines, as far as the reader takes them in so many seconds."""
         deadline = monotonic() + seconds
         while self._pending:
             with self._lock:
@@ -125,7 +126,7 @@ class LineBuffer:
                 return
 
     def look_again(self) -> None:
-        """Take note that the outlet's descriptor has become another file."""
+        """Choose the way of writing again, because the outlet's descriptor leads to another file now."""
         with self._lock:
             self.outlet.look_again()
             # The flusher thread waits for the old file, and ends when that file is read or closed.
@@ -134,7 +135,11 @@ class LineBuffer:
         self._tell(gap)
 
     def _push(self) -> Gap | None:
-        """Write what can be written now; with the lock. A gap where all was, and some is missing."""
+        """Write what can be written now; call it with the lock.
+
+        Returns:
+            The gap, where all kept lines have been written and some were dropped before.
+        """
         self._pushing = True
         try:
             while self._pending:
@@ -152,7 +157,7 @@ class LineBuffer:
                     return None
                 self._pending.popleft()
         except OSError:
-            # A reader that has gone, a disk that is full.
+            # The reader is gone, or the disk is full.
             self._is_cut = isinstance(self._pending[0], memoryview)
             self._pending.clear()
             self._pending_bytes = 0
@@ -171,14 +176,14 @@ class LineBuffer:
         if self._flusher is None and _threads_are_allowed:
             self._flusher = token = object()
             try:
-                # Not `threading.Thread`: nothing of the application's is to find it, or to wait for it.
+                # Not `threading.Thread`: the application must neither find this thread nor wait for it.
                 _thread.start_new_thread(self._flush, (token,))
-            except RuntimeError:  # there is none to be had: the next line tries again
+            except RuntimeError:  # no thread can be started: the next line tries again
                 self._flusher = None
 
     def _flush(self, token: object) -> None:
-        """Be the thread that writes what is kept."""
-        # Signals are for those who wait for them.
+        """Write the kept lines; this is the whole run of the thread."""
+        # Signals are for the threads that wait for them.
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         gap = None
         while self._flusher is token:
@@ -191,19 +196,19 @@ class LineBuffer:
         self._tell(gap)
 
     def _tell(self, gap: Gap | None) -> None:
-        # Without the lock: it is a line, too.
+        # Without the lock, because this writes a line.
         if gap is not None and self.tell_gap is not None:
             self.tell_gap(gap)
 
 
 def keep_to_one_thread(only: bool) -> None:
-    """Have this process start no thread for what is kept, for it forks; each line then tries anew."""
+    """Have this process, which forks, start no thread for kept lines; each line then tries to write them."""
     global _threads_are_allowed  # noqa: PLW0603 - what a process is
     _threads_are_allowed = not only
 
 
 def finish_lines() -> None:
-    """Write what is kept, for as long as the end of a process may wait for readers."""
+    """Write the kept lines, for as long as the end of a process may wait for readers."""
     deadline = monotonic() + _LAST_LINES_SECONDS
     for buffer in list(_buffers):
         buffer.finish(deadline - monotonic())

@@ -1,8 +1,8 @@
-"""Log lines on their way out: each in one write, so that lines of several writers are not mixed.
+"""Writes each log line in one write, so that the lines of several writers are not mixed.
 
-A pipe takes up to ``PIPE_BUF`` bytes (4,096 on Linux) as one piece, whoever else writes to it (pipe(7));
-a file that is opened to append takes any number. What is longer is whole among the threads of a process,
-and in a pipe among processes too as long as its reader keeps up.
+A pipe takes up to ``PIPE_BUF`` bytes (4,096 on Linux) as one piece, whoever else writes to it (pipe(7)). A file
+that is opened to append takes any number. Threads of one process never mix their lines, however long these are.
+In a pipe, longer lines of several processes stay whole as long as the reader keeps up.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from uwsgibridge.telemetry.outlet import Outlet
 
 _STANDARD_ERROR: Final = 2
 
-# Stands for a descriptor that is closed: a write to it fails, and nothing else does.
+# The number of a descriptor that is closed. A write to it fails.
 _NOWHERE: Final = -1
 
 
 class LineStream:
-    """Writes whole lines, and can't fail: a full disk or a reader that has gone must not end a request.
+    """Writes whole lines and never raises: a full disk or a reader that is gone must not end a request.
 
     Args:
-        stream: where to; its descriptor is written to, or the stream itself where it has none. None is
-            nowhere.
+        stream: where the lines go: to its descriptor, or to the stream itself where it has none. None
+            drops them.
 
     Attributes:
-        buffer: holds what the reader has not taken yet; None where there is no descriptor.
+        buffer: keeps the lines that the reader has not taken yet; None where there is no descriptor.
         is_terminal: whether a person reads it.
     """
 
@@ -39,13 +39,15 @@ class LineStream:
         self._encoding = getattr(stream, "encoding", None) or "utf-8"
         self.buffer: LineBuffer | None = None
         self.is_terminal = False
-        with contextlib.suppress(AttributeError, OSError, ValueError):  # it has none, or is closed
+        with contextlib.suppress(
+            AttributeError, OSError, ValueError
+        ):  # the stream has no descriptor, or is closed
             if stream is not None:
                 self.is_terminal = stream.isatty()
                 self.buffer = LineBuffer(Outlet(stream.fileno()))
 
     def write(self, line: str) -> None:
-        """Write a line, its end included; or lose it. From any thread."""
+        """Write a line that ends with a line end, or drop it; from any thread."""
         if self._stream is None:
             return
         if self.buffer is None or self._stream.closed:
@@ -57,13 +59,13 @@ class LineStream:
 
 
 class StandardError(LineStream):
-    """Writes to where descriptor 2 led when this process began, or `follow` was called.
+    """Writes to the file that descriptor 2 led to when this process began, or when `follow` was called last.
 
-    By a descriptor of its own: an application that closes or redirects `sys.stderr`, or descriptor 2, has
-    its reasons, but the log is not among them; and number 2 could then become a client's connection.
+    The log has a descriptor of its own: an application may close or redirect `sys.stderr` or descriptor 2,
+    which must not change where the log goes. Number 2 could then even become a client's connection.
 
     Attributes:
-        descriptor: that one.
+        descriptor: the log's own descriptor.
     """
 
     buffer: LineBuffer
@@ -75,11 +77,11 @@ class StandardError(LineStream):
         self.buffer = LineBuffer(Outlet(self.descriptor))
 
     def write(self, line: str) -> None:
-        """Write a line, its end included; keep it, or lose it. From any thread."""
+        """Write a line that ends with a line end; keep or drop it otherwise; from any thread."""
         self.buffer.write(line.encode(self._encoding, "backslashreplace"))
 
     def follow(self) -> None:
-        """Go where descriptor 2 leads now. Safe in a signal handler."""
+        """Write to the file that descriptor 2 leads to now. Safe in a signal handler."""
         if self.descriptor == _NOWHERE:
             self.descriptor = self.buffer.outlet.descriptor = _duplicate()
         else:
@@ -93,7 +95,7 @@ class StandardError(LineStream):
             own, self.descriptor = self.descriptor, _STANDARD_ERROR
             self.buffer.outlet.descriptor = _STANDARD_ERROR
             self.buffer.look_again()
-            # Its number is faulthandler's, too: it is not to become something else.
+            # `faulthandler` writes to the same number, which must not come to stand for another file.
             nothing = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nothing, own, inheritable=False)
             os.close(nothing)
@@ -103,9 +105,9 @@ _own: StandardError | None = None
 
 
 def own_standard_error() -> None:
-    """Have the log of this process go to where descriptor 2 leads now; for a process that is a server's.
+    """Give the log of this process a descriptor of its own, which leads where descriptor 2 leads now.
 
-    Not so where somebody has put another stream in the place of standard error before.
+    Does nothing where somebody has replaced `sys.stderr` before. Only processes of a server call this.
     """
     global _own  # noqa: PLW0603 - there is one
     if _own is None and sys.stderr is sys.__stderr__:
@@ -113,18 +115,18 @@ def own_standard_error() -> None:
 
 
 def standard_error() -> LineStream:
-    """Give what the log goes to: of this process, or `sys.stderr` where the program is somebody else's."""
+    """Give the stream that the log goes to; in a program of somebody else's, that is `sys.stderr`."""
     return _own or LineStream(sys.stderr)
 
 
 def follow_standard_error() -> None:
-    """Have the log of this process go to where descriptor 2 leads now. Safe in a signal handler."""
+    """Have the log of this process go where descriptor 2 leads now. Safe in a signal handler."""
     if _own is not None:
         _own.follow()
 
 
 def log_descriptor() -> int:
-    """Give the descriptor that the log of this process goes to; it stays the same whatever it leads to."""
+    """Give the log's descriptor; its number stays the same when the log goes to another file."""
     return _own.descriptor if _own is not None else _STANDARD_ERROR
 
 
@@ -140,11 +142,11 @@ def say(text: str) -> None:
         _own.write(f"{text}\n")
     else:
         with contextlib.suppress(OSError, ValueError, AttributeError):
-            print(text, file=sys.stderr, flush=True)  # noqa: T201 - somebody has taken its place
+            print(text, file=sys.stderr, flush=True)  # noqa: T201 - to the stream of who has replaced sys.stderr
 
 
 def _duplicate() -> int:
     try:
         return fcntl.fcntl(_STANDARD_ERROR, fcntl.F_DUPFD_CLOEXEC, _STANDARD_ERROR + 1)
-    except OSError:  # it is closed
+    except OSError:  # descriptor 2 is closed
         return _NOWHERE

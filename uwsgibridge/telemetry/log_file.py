@@ -1,8 +1,8 @@
-"""Where standard error goes: to a file, and to a new one after logrotate has moved the old away.
+"""Sends standard error to a file, and to a new file after logrotate has moved the old one away.
 
-The descriptor is redirected, not Python's stream: log events, tracebacks, `faulthandler`'s dumps and
-what the application or a library in C prints all land in the file, in the order they were written,
-and processes that are started later inherit it.
+The descriptor is redirected, not Python's stream. So the file gets log events, tracebacks, dumps of
+`faulthandler`, and what the application or a library in C prints, in the order they were written. Processes
+that are started later inherit the file.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from uwsgibridge.telemetry.line_stream import follow_standard_error, say
 
 
 def reopen_log_at_signal(settings: Settings) -> None:
-    """Open the log file anew at SIGUSR1, or do nothing then where there is none."""
+    """Open the log file anew at each SIGUSR1; without a log file, the signal does nothing."""
     path = Path(settings.log_file).absolute()
 
     def reopen(_number: int, _frame: object) -> None:
         try:
             open_log_file(path)
         except LogFileError as error:
-            # Standard error still is the old file, which is better than none.
+            # Standard error still leads to the old file.
             say(f"Error: {error}")
 
     signal.signal(signal.SIGUSR1, reopen if settings.log_file else empty_handler)
@@ -43,7 +43,7 @@ def reopen_log_at_signal(settings: Settings) -> None:
 
 _STANDARD_ERROR: Final = 2
 
-# The group may read, for what collects logs; the umask may take that away.
+# The group may read, so that log collectors can; the umask may take that away.
 _MODE: Final = 0o640
 
 # Without O_NONBLOCK, opening a FIFO that nobody reads would wait for a reader.
@@ -55,18 +55,20 @@ def open_log_file(path: Path, owner: tuple[int, int] | None = None) -> None:
 
     Call it before `make_logger`, so that ``auto`` sees the file and not the terminal. Call it again
     when the file was moved away (SIGUSR1), in each process: a descriptor can't be changed from
-    outside. No log event is lost or cut in two: other threads may write meanwhile, and what is still in
-    the stream's buffer goes to the new file. Safe in a signal handler.
+    outside. No log event is lost or cut in two: other threads may write meanwhile, and the contents of the
+    stream's buffer go to the new file. Safe in a signal handler.
 
-    Root opens it as the owner where the owner may. Where not, root makes it and gives it away only in a
-    directory that nobody else can write: elsewhere the owner could have put a link to another file there.
+    Root opens the file with the owner's rights if these suffice. Otherwise root makes the file and gives it to
+    the owner, but only in a directory that nobody else can write: elsewhere the owner could have put a link to
+    another file there.
 
     Args:
-        path: absolute, for the application may change the directory; made where it is missing.
-        owner: user and group that are to open it anew; None for those of this process.
+        path: of the file, absolute because the application may change the working directory. A missing
+            file is made.
+        owner: user and group that will open the file anew; None for those of this process.
 
     Raises:
-        LogFileError: standard error stays what it was.
+        LogFileError: the file can't be opened. Standard error stays as it was.
     """
     try:
         descriptor = _open(path, owner)
@@ -82,10 +84,10 @@ def open_log_file(path: Path, owner: tuple[int, int] | None = None) -> None:
 
 
 def _directory_behind(path: Path) -> Path:
-    """Give the directory that the file would be in, behind links."""
+    """Give the directory that the file would be in, with links followed."""
     try:
         return path.resolve().parent
-    except (OSError, RuntimeError):  # links that lead round, or that somebody is just changing
+    except (OSError, RuntimeError):  # links in a circle, or links that somebody is just changing
         return path.parent
 
 

@@ -1,7 +1,7 @@
 """Log events: readable on a terminal, one JSON object a line elsewhere, always on standard error.
 
-The bridge's logger is its own and leaves structlog's and logging's global configuration alone: that
-belongs to the application.
+The bridge has a logger of its own. The global configurations of structlog and logging belong to the
+application, and the bridge does not touch them.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from uwsgibridge.telemetry.line_stream import LineStream, standard_error
 
 Logger = structlog.typing.FilteringBoundLogger
 
-# Line ends stay, and in texts of many lines tabs.
+# Control characters to escape: all but line ends, and in texts of many lines all but tabs, too.
 _CONTROL: Final = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 _CONTROL_BUT_TAB: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
-# A field whose value is text of somebody else's: on a terminal it stands below the line as it is.
+# A field whose value is text of the application's: on a terminal it stands below the event, with its line ends.
 RAW_FIELD: Final = "line"
 
 _OF_MANY_LINES: Final = {RAW_FIELD, "exception", "stack"}
@@ -48,14 +48,15 @@ def make_logger(
     buffer_bytes: int = DEFAULT_BUFFER_BYTES,
     facts: Mapping[str, Any] | None = None,
 ) -> Logger:
-    """Make the logger that is handed to every part.
+    """Make the logger of a process.
 
     Args:
         log_format: ``text``, ``json``, or ``auto`` for text on a terminal.
         log_level: the least level that is written.
-        stream: where to; standard error by default, whatever becomes of `sys.stderr` later.
-        buffer_bytes: how much is kept while nobody reads it.
-        facts: what each event says.
+        stream: where the events go; by default the standard error of this process, also where the application
+            replaces `sys.stderr` later.
+        buffer_bytes: bytes of lines that are kept while nobody reads the log.
+        facts: keys and values that each event has.
     """
     out = LineStream(stream) if stream is not None else standard_error()
     processors: list[structlog.typing.Processor] = [
@@ -87,7 +88,7 @@ def make_logger(
 
 
 def _tell_gap(logger: Logger, gap: Gap) -> None:
-    # An error: no level that is chosen leaves it out.
+    # Level error, so that each --log-level shows it.
     logger.error(
         "log lines were dropped: nobody read them",
         lines=gap.lines,
@@ -99,7 +100,7 @@ def _tell_gap(logger: Logger, gap: Gap) -> None:
 class _LineLogger:
     """What structlog hands a finished line to.
 
-    Its own ones have a lock that a forked process may find locked for ever.
+    The classes of structlog have a lock, which a forked process may find locked for ever.
     """
 
     def __init__(self, stream: LineStream) -> None:
@@ -123,7 +124,7 @@ def _escape_control_characters(
 
 
 def _text_below_the_line(render: structlog.dev.ConsoleRenderer) -> structlog.typing.Processor:
-    """Print a text as it is, below its event, where the renderer would print it as Python writes it."""
+    """Print a text below its event, with its line ends; the renderer alone would print a Python literal."""
 
     def process(logger: object, method: str, event: structlog.typing.EventDict) -> str:
         text = event.pop(RAW_FIELD, None)

@@ -1,8 +1,8 @@
-"""A descriptor that log lines are written to, without ever waiting for whoever reads them.
+"""A descriptor that log lines are written to, without ever waiting for its reader.
 
-Standard error is shared with other processes: the shell, a neighbour in the same pipe, what the
-application starts. So O_NONBLOCK is never set on it: that is a flag of the open file, which all of them
-have in common (open(2)), and they would meet EAGAIN where they do not expect it.
+Standard error is shared with other processes: the shell, another writer to the same pipe, processes that the
+application starts. O_NONBLOCK is a flag of the open file, which all of them share (open(2)). So it is never set
+on standard error: the other processes would meet EAGAIN where they do not expect it.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ from typing import Final, TypeAlias
 
 Send: TypeAlias = Callable[[bytes | memoryview], int]
 
-# So much goes into a pipe as one piece or not at all (pipe(7)).
+# A write of up to this size goes into a pipe as one piece or not at all (pipe(7)).
 _ATOMIC_BYTES: Final = select.PIPE_BUF
 
-# What the kernel says of a flag that it does not know at all, or not for this kind of file.
+# Errors for a flag that the kernel does not know, or does not know for this kind of file.
 _NO_SUCH_FLAG: Final = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ESPIPE}
 
 
 class Outlet:
     """Writes what can be written at once.
 
-    It goes by the first of these ways that the system has:
+    The outlet uses the first of these ways that the system has:
 
-    - a regular file or /dev/null: a plain write, for nobody reads it at the other end;
-    - ``RWF_NOWAIT`` (pwritev2(2)): of one write, not of the open file. Sockets, and pipes since Linux 6.4;
+    - for a regular file or /dev/null, a plain write, which waits for no reader;
+    - ``RWF_NOWAIT`` (pwritev2(2)), a flag of one write; for sockets, and for pipes since Linux 6.4;
     - the same pipe opened once more through /proc, or the same terminal by its name, with O_NONBLOCK on that
       open file alone;
-    - a look before each write whether a piece fits (poll(2)). Another process may take the room between
-      the two, and then the write waits: this is for systems without /proc, and for a pipe of root's in
-      a process that has given its rights up, on Linux before 6.4.
+    - poll(2) before each write, to look whether a piece fits. Another process may fill the pipe between
+      poll and write, and then the write waits. This is for systems without /proc, and on Linux before 6.4
+      for a pipe of root's in a process that has dropped its privileges.
 
     Args:
-        descriptor: stays the caller's, who closes it.
+        descriptor: where to write; the caller closes it.
 
     Attributes:
         descriptor: as it was given.
@@ -55,21 +55,21 @@ class Outlet:
             How many bytes were taken; 0 where the reader does not keep up.
 
         Raises:
-            OSError: nobody will ever read it, or the disk is full.
+            OSError: the reader is gone for good, or the disk is full.
         """
         return self._send(data)
 
     def wait(self, seconds: float | None) -> bool:
-        """Wait until something can be written, or will fail; False where the time was over first."""
+        """Wait until a write would succeed or fail at once; False where the time was over first."""
         return _poll(self.descriptor, None if seconds is None else seconds * 1000)
 
     def look_again(self) -> None:
-        """Choose again how to write: the descriptor leads to another file now."""
+        """Choose the way to write again, because the descriptor leads to another file now."""
         self.close()
         self._send = self._choose()
 
     def close(self) -> None:
-        """Close what was opened here."""
+        """Close the open file that the outlet has made for itself, if any."""
         if self._own >= 0:
             os.close(self._own)
             self._own = -1
@@ -77,7 +77,7 @@ class Outlet:
     def _choose(self) -> Send:
         try:
             mode = os.fstat(self.descriptor).st_mode
-        except OSError:  # it is closed: writing says so
+        except OSError:  # the descriptor is closed: a write will say so
             return self._plain
         if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or os.isatty(self.descriptor)):
             return self._plain
@@ -92,7 +92,7 @@ class Outlet:
 
     def _not_waiting(self, data: bytes | memoryview) -> int:
         try:
-            # -1: at the file's own position, which a pipe does not have.
+            # -1 stands for the file's own position; a pipe has none.
             return os.pwritev(self.descriptor, (data,), -1, os.RWF_NOWAIT)
         except BlockingIOError:
             return 0
@@ -115,7 +115,7 @@ class Outlet:
 
 
 def _open_once_more(descriptor: int) -> int:
-    """Open the same pipe or terminal for writing, as an open file of its own; -1 where that can't be."""
+    """Open the same pipe or terminal for writing, as an open file of its own; -1 where that is impossible."""
     flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
     for name in (f"/proc/self/fd/{descriptor}", *_names_of_terminal(descriptor)):
         try:
@@ -131,7 +131,7 @@ def _open_once_more(descriptor: int) -> int:
 def _names_of_terminal(descriptor: int) -> list[str]:
     try:
         return [os.ttyname(descriptor)]
-    except OSError:  # it is none
+    except OSError:  # the descriptor is no terminal
         return []
 
 

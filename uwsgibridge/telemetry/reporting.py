@@ -1,4 +1,4 @@
-"""Reports on requests, above all on what goes wrong: log events, counters and the access log."""
+"""Reports on requests, above all on failures: log events, counters and the access log."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from uwsgibridge.telemetry.counters import Counters
 from uwsgibridge.telemetry.logs import Logger
 from uwsgibridge.telemetry.stacks import own_traceback, place_of
 
-# Of an exception's message beside its traceback, which has all of it.
+# How much of an exception's message `detail` has; the traceback has all of it.
 _MESSAGE_CHARACTERS: Final = 500
 
-# Where it is found that an application broke a rule.
+# Modules that check the rules of WSGI and ASGI.
 _RULES: Final = ("uwsgibridge.hosts.", "uwsgibridge.protocol.")
 
 
 class Reporter:
     """Reports requests to the log, the counters and the access log.
 
-    A host has one, and the listener has one for what no host gets.
+    Each host has a reporter. The listener has one for requests that no host gets.
 
     Args:
-        app_name: how the application is called in the log; None where there is none.
-        logger: where to.
+        app_name: the application's name in the log; None for the listener's reporter.
+        logger: where log events go.
         counters: the worker's.
-        frontend_buffer_bytes: the size over which a head makes nginx answer 502.
-        access_log: where each request is written, if anywhere.
+        frontend_buffer_bytes: a head that is larger makes Nginx answer 502.
+        access_log: records each request; None for no access log.
     """
 
     def __init__(
@@ -55,11 +55,11 @@ class Reporter:
     def application_failed(
         self, request: Request, response: Response, error: BaseException
     ) -> None:
-        """Say that the application failed, once, with its traceback and none of our frames.
+        """Log that the application failed, once, with its traceback but none of the bridge's frames.
 
         Args:
             request: what was asked.
-            response: as far as it has come, which is what the client saw.
+            response: tells what the client has seen of the answer.
             error: what the application raised, or the rule that it broke.
         """
         self.counters.app_errors += 1
@@ -70,16 +70,16 @@ class Reporter:
         self._failed(request, error, outcome)
 
     def websocket_failed(self, request: Request, error: BaseException, *, outcome: str) -> None:
-        """Say that the application failed in a WebSocket, as `application_failed` does."""
+        """Log that the application failed in a WebSocket, as `application_failed` does."""
         self.counters.app_errors += 1
         self._failed(request, error, outcome)
 
     def refused(self, request: Request | None, error: ProtocolError) -> OwnAnswer:
-        """Say that something was refused before an application saw it, and give the answer.
+        """Log and count what was refused before an application saw it, and give the answer.
 
         Args:
             request: what was asked; None where what arrived is no request.
-            error: why it is refused.
+            error: why it was refused.
         """
         self.counters.count_refusal(error.reason)
         self.log.warning(
@@ -93,17 +93,17 @@ class Reporter:
         return answers.refused(error, request.method if request else error.method)
 
     def not_mounted(self, request: Request) -> OwnAnswer:
-        """Count a request that no application is there for, and give the answer."""
+        """Count a request to a path without an application, and give the answer."""
         self.counters.count_refusal("not_mounted")
         return answers.not_mounted(request.method)
 
     def not_run(self, request: Request) -> OwnAnswer:
-        """Count a request that nothing is left to run, and give the answer."""
+        """Count a request that no thread or task is left to run, and give the answer."""
         self.counters.count_refusal("stopping")
         return answers.stopping(request.method)
 
     def packet_stalled(self) -> None:
-        """Say that a connection has sent no whole packet; nobody would understand an answer."""
+        """Log that a connection has sent no whole packet in time; its peer would understand no answer."""
         self.counters.count_refusal("packet_timeout")
         self.log.warning(
             "refused: no whole packet arrived in time",
@@ -119,7 +119,7 @@ class Reporter:
             request: what was asked.
             answer: what was sent, as a method of this class gave it.
             accepted_at: when the connection was accepted, of `time.monotonic()`.
-            is_sent: whether somebody was there to take the answer.
+            is_sent: whether the peer took the answer.
         """
         if self._access_log is not None:
             self._access_log.write(
@@ -134,11 +134,11 @@ class Reporter:
             )
 
     def client_gone(self) -> None:
-        """Count a client that went away; that is not an error, and not worth a line."""
+        """Count a client that left; this is no error, and no log event."""
         self.counters.client_gone += 1
 
     def request_lost(self, request: Request, *, stack: str) -> None:
-        """Say that the task of a request goes on, although it was cancelled."""
+        """Log that the task of a request goes on, although it was cancelled."""
         self.log.error(
             "request goes on although its task was cancelled",
             **_about(request),
@@ -147,15 +147,15 @@ class Reporter:
         )
 
     def lost_request_ended(self, request: Request) -> None:
-        """Say that a request has ended which `request_lost` had reported."""
+        """Log that a request has ended which `request_lost` had reported."""
         self.log.info("request has ended after all", **_about(request))
 
     def ended_after_deadline(self, request: Request, error: BaseException) -> None:
-        """Take note of what an application raised after its request was ended at its deadline."""
+        """Log what an application raised after its request was ended at its deadline."""
         self._failed_late("application failed after its deadline", request, error)
 
     def ended_after_client(self, request: Request, error: BaseException) -> None:
-        """Take note of what an application raised after its client had left.
+        """Log what an application raised after its client had left.
 
         An exception that the client's leaving caused is not logged; any other one is logged in one line.
         """
@@ -172,12 +172,12 @@ class Reporter:
         )
 
     def body_stalled(self, request: Request, response: Response, *, failure_status: int) -> None:
-        """Say, when the request is over, that its body stopped arriving.
+        """Log, when the request is over, that its body stopped arriving.
 
         Args:
             request: what was asked.
-            response: of the application, which may have made something of its own of it.
-            failure_status: of the answer that was sent in its place, or 0.
+            response: of the application, which may have answered in its own way.
+            failure_status: of the answer that was sent in the application's place; 0 where none was.
         """
         if failure_status:
             outcome = f"answered {failure_status}"
@@ -194,7 +194,7 @@ class Reporter:
         )
 
     def reader_stalled(self, request: Request) -> None:
-        """Say that nginx stopped taking the answer."""
+        """Log that Nginx stopped taking the answer."""
         self.counters.count_refusal("write_timeout")
         self.log.warning(
             "answer was not taken in time",
@@ -204,7 +204,7 @@ class Reporter:
         )
 
     def websocket_unheard(self, request: Request) -> None:
-        """Count a WebSocket through which nothing ever came; say once what that may mean."""
+        """Count a WebSocket through which nothing ever came; log once what that may mean."""
         self.counters.count_refusal("websocket_unheard")
         self._warn_once(
             "a WebSocket's client was never heard of after its handshake",
@@ -218,7 +218,7 @@ class Reporter:
     def request_overdue(
         self, request: Request, *, seconds: float, thread: str, stack: str, outcome: str
     ) -> None:
-        """Say that a request took too long, where its thread is, and what its client sees."""
+        """Log that a request took too long, where its thread or task is, and what its client sees."""
         self.counters.count_refusal("request_timeout")
         self.log.error(
             "request took too long",
@@ -231,13 +231,13 @@ class Reporter:
         )
 
     def thread_freed(self, request: Request, *, seconds: float, thread: str) -> None:
-        """Say that a thread came back from a request that was given up, and what that took."""
+        """Log that a thread came back from a request that was given up, and how long that took."""
         self.log.info(
             "thread is free again", **_about(request), seconds=round(seconds, 3), thread=thread
         )
 
     def keeps_receiving(self, request: Request, *, times: int) -> None:
-        """Say that an application does nothing but ask what comes, after the end."""
+        """Log that an application only calls `receive`, again and again, after the disconnect."""
         self.counters.app_errors += 1
         self.log.error(
             "application keeps calling receive after the disconnect: its task is cancelled",
@@ -247,7 +247,7 @@ class Reporter:
         )
 
     def thread_interrupted(self, error: BaseException) -> None:
-        """Say that something was raised in a thread from outside, while it was in code of ours."""
+        """Log that an exception was raised in a thread from outside, while the thread ran the bridge's code."""
         self.counters.app_errors += 1
         self.log.error(
             "exception was raised in a thread from outside",
@@ -256,28 +256,28 @@ class Reporter:
         )
 
     def bare_bytes(self) -> None:
-        """Say once that the application returns bytes instead of a list of them."""
+        """Log once that the application returns bytes instead of a list of bytes."""
         self._warn_once(
             "application returned bytes, which WSGI takes for an iterable of integers",
             hint="return [body]",
         )
 
     def none_item(self) -> None:
-        """Say once that the application yields None, which is passed over."""
+        """Log once that the application yields None, which is passed over."""
         self._warn_once(
             "application yielded None, which WSGI does not know: it is passed over",
             hint="yield b''",
         )
 
     def unfinished_answer(self) -> None:
-        """Say once that the ASGI application does not say where its answers without a body end."""
+        """Log once that the ASGI application does not end its answers that have no body."""
         self._warn_once(
             "application returned without an http.response.body: its answer ends with its head",
             hint="send an http.response.body without more_body",
         )
 
     def returned_value(self, value: object) -> None:
-        """Say once that the ASGI application returns something, which goes nowhere."""
+        """Log once that the ASGI application returns a value, which nobody uses."""
         self._warn_once(
             "application returned a value, which ASGI takes no notice of",
             returned=type(value).__name__,
@@ -294,13 +294,13 @@ class Reporter:
         accepted_at: float,
         started_at: float,
     ) -> None:
-        """Write a request that is over to the access log, where `logs_access` says there is one.
+        """Write a request that is over to the access log, if there is one.
 
         Args:
             request: what was asked.
-            status: of the answer; 0 where none has left.
-            body_bytes: of its body, as far as it has left.
-            complete: whether all of it has.
+            status: of the answer; 0 where none was sent.
+            body_bytes: bytes of the answer's body that were sent.
+            complete: whether the whole answer was sent.
             accepted_at: when the connection was accepted, of `time.monotonic()`.
             started_at: when the application was called.
         """
@@ -317,7 +317,7 @@ class Reporter:
             )
 
     def check_answer(self, request: Request, response: Response) -> None:
-        """Say what is odd about an answer that was sent."""
+        """Log what is wrong with an answer that was sent."""
         if response.head_bytes > self._frontend_buffer_bytes:
             head_bytes, name, header_bytes = response.largest_header()
             self.log.warning(
@@ -336,7 +336,9 @@ class Reporter:
             )
 
     def _failed(self, request: Request, error: BaseException, outcome: str) -> None:
-        broke_a_rule = issubclass(type(error), InvalidResponse)  # isinstance() asks the exception
+        broke_a_rule = issubclass(
+            type(error), InvalidResponse
+        )  # isinstance() would run code of the exception's class
         self.log.error(
             "application broke a rule" if broke_a_rule else "application failed",
             **_about(request),
@@ -352,17 +354,17 @@ class Reporter:
 
 
 def application_traceback(error: BaseException) -> str:
-    """Format what an application raised, without our frames on either side of its own.
+    """Format what an application raised, without the bridge's frames before and after the application's.
 
     Args:
-        error: as it was raised. Where it is our word for a broken rule, or comes from that, its
-            traceback is cut behind the line of the application that broke it. Its own class can make
-            it one that can't be shown, which is said in its place.
+        error: as it was raised. Where it is an `InvalidResponse`, or was raised from one, its traceback
+            ends with the application's line that broke the rule. Where its class fails as it is
+            formatted, the text says so.
     """
     try:
         _cut_at_rules(error)
         return own_traceback(error)
-    except Exception as why:  # noqa: BLE001 - of the application's code, which runs in formatting
+    except Exception as why:  # noqa: BLE001 - formatting may run code of the application
         return f"{_class_name(error)}, whose traceback can't be shown: {_class_name(why)}"
 
 
@@ -392,10 +394,10 @@ def _cut_behind_application(frame: TracebackType | None) -> None:
 
 
 def describe_error(error: BaseException) -> str:
-    """Give an exception's class and message, the latter cut to a line's worth; whatever its class does."""
+    """Give an exception's class and its message, which is cut to 500 characters; never raise."""
     try:
         message = str(error)
-    except Exception as why:  # noqa: BLE001 - of the application's code
+    except Exception as why:  # noqa: BLE001 - str() may run code of the application
         return f"{_class_name(error)}, whose message can't be shown: {_class_name(why)}"
     if len(message) > _MESSAGE_CHARACTERS:
         message = f"{message[:_MESSAGE_CHARACTERS]}..."
@@ -403,11 +405,11 @@ def describe_error(error: BaseException) -> str:
 
 
 def _class_name(error: BaseException) -> str:
-    # As it was defined: a metaclass may have a __name__ that fails.
+    # Read from `type` itself: a metaclass may have a __name__ that raises.
     name: str = type.__dict__["__name__"].__get__(type(error))
     return name
 
 
 def _about(request: Request) -> dict[str, object]:
-    # The query is left out: it is where tokens are.
+    # The query is left out, because it may hold tokens.
     return {"method": request.method, "path": request.path}

@@ -1,4 +1,4 @@
-"""Where an application is, and where it failed: stacks and tracebacks without our own frames."""
+"""Where an application is, and where it failed: stacks and tracebacks without the bridge's frames."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from typing import Final
 _PACKAGE: Final = str(Path(__file__).parent.parent) + os.sep
 _EXAMPLES: Final = f"{_PACKAGE}demo{os.sep}"
 
-# Frames before the application's first: ours, and the import system's.
+# Files of frames before the application's first: the bridge's, and the import system's.
 _NOT_ITS_OWN: Final = (_PACKAGE, "<frozen importlib", str(importlib.__file__))
 
 
 def own_traceback(error: BaseException) -> str:
-    """Format a traceback without the frames, ours and the import system's, that lead to it.
+    """Format a traceback without the frames of the bridge and the import system that lead to the application.
 
     Args:
-        error: what the application raised; what it was raised from is treated alike.
+        error: what the application raised. The errors that it was raised from are formatted alike.
 
     Returns:
         The application's traceback; only the error itself where the application has no frame in it.
     """
     whole = traceback.TracebackException.from_exception(error)
-    # One by one: a chain may be longer than calls may be deep.
+    # A loop instead of recursion: a chain may be longer than Python's recursion limit.
     pending: list[traceback.TracebackException | None] = [whole]
     while pending:
         one = pending.pop()
@@ -41,7 +41,7 @@ def own_traceback(error: BaseException) -> str:
 
 
 def place_of(error: BaseException) -> str:
-    """Name the last line of the application's that an exception went through; empty where there is none."""
+    """Name the application's last line that an exception went through; empty where there is none."""
     place = ""
     traceback_ = error.__traceback__
     while traceback_ is not None:
@@ -56,16 +56,16 @@ def own_stack(frame: FrameType) -> str:
     """Format where a thread is, from the application's first frame on."""
     stack = list(traceback.walk_stack(frame))[::-1]
     ours = [number for number, (one, _) in enumerate(stack) if is_ours(one.f_code.co_filename)]
-    # Everything up to the last frame of ours that leads to it; a thread in ours alone shows them all.
+    # Frames up to the bridge's last one are left out; a thread that is in the bridge alone shows all.
     first = ours[-1] + 1 if ours and ours[-1] + 1 < len(stack) else 0
     return "".join(traceback.StackSummary.extract(iter(stack[first:])).format()).rstrip("\n")
 
 
 def await_stack(task: object) -> str:
-    """Format where a task of asyncio's waits, from the application's first frame on.
+    """Format where an asyncio task waits, from the application's first frame on.
 
     Returns:
-        Empty for a task of another library, which does not tell.
+        The stack; empty for a task of another library, which does not tell its stack.
     """
     get_coroutine = getattr(task, "get_coro", None)
     coroutine = get_coroutine() if get_coroutine is not None else None
@@ -84,8 +84,8 @@ def stacks_of_threads() -> list[str]:
     """Format where the threads of this process are; those that do the same thing share an entry.
 
     Returns:
-        An entry for each stack, below the names of the threads that have it. Those that are in code of
-        an application's come first, since a reader may cut what is too long.
+        An entry for each stack, below the names of the threads that have it. Threads in an application's
+        code come first, since a reader may cut what is too long.
     """
     names = {thread.ident: thread.name for thread in threading.enumerate()}
     threads: dict[str, list[str]] = {}
@@ -103,5 +103,5 @@ def stacks_of_threads() -> list[str]:
 
 def is_ours(filename: str) -> bool:
     """Whether a file of code is of this package or of the import system."""
-    # The bundled example applications are applications.
+    # The bundled examples are applications, although they are in this package.
     return filename.startswith(_NOT_ITS_OWN) and not filename.startswith(_EXAMPLES)
