@@ -33,6 +33,7 @@ MAY_BE_ZERO = {
     "wsgi_websockets",
     "websocket_ping_seconds",  # none
     "loop_block_warning_seconds",
+    "switch_interval_seconds",  # Python's own
     "accept_margin",
     "graceful_timeout_seconds",
     "stream_drain_seconds",

@@ -97,6 +97,17 @@ async def asgi(scope, receive, send):
         await send({"type": "http.response.body", "body": b"%d" % size})
 
 
+def wsgi_interval(environ, start_response):
+    start_response("200 OK", [])
+    return [b"%g" % sys.getswitchinterval()]
+
+
+async def asgi_interval(scope, receive, send):
+    if scope["type"] == "http":
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"%g" % sys.getswitchinterval()})
+
+
 CHUNK = bytes(1 << 20)
 
 
@@ -827,3 +838,41 @@ def test_burst_from_many_threads(directory: Path):
         assert process.stop() == 0
 
     assert answers == [b"5"] * 160
+
+
+# How long a thread may keep the interpreter.
+
+SETS_ANOTHER = """
+import sys
+from apps import wsgi_interval as wsgi
+sys.setswitchinterval(0.02)
+"""
+
+
+@pytest.mark.parametrize(
+    ("app", "options", "interval"),
+    [
+        pytest.param("apps:wsgi_interval", (), b"0.001", id="of WSGI, the bridge's"),
+        pytest.param(
+            "apps:wsgi_interval", ("--preload", "--workers", "1"), b"0.001", id="preloaded"
+        ),
+        pytest.param(
+            "apps:wsgi_interval",
+            ("--switch-interval-seconds", "0.002"),
+            b"0.002",
+            id="the option's",
+        ),
+        pytest.param(
+            "apps:wsgi_interval", ("--switch-interval-seconds", "0"), b"0.005", id="Python's"
+        ),
+        pytest.param("sets_another:wsgi", (), b"0.02", id="the application's"),
+        pytest.param("apps:asgi_interval", (), b"0.005", id="of ASGI, Python's"),
+    ],
+)
+def test_interval_after_which_a_waiting_thread_gets_the_interpreter(
+    app: str, options: tuple[str, ...], interval: bytes, directory: Path
+):
+    (directory / "sets_another.py").write_text(SETS_ANOTHER)
+    with running_process("serve", app, *BINDS, *options, directory=directory) as process:
+        answer = ask(addresses(process, directory)[0])
+    assert answer.body == interval

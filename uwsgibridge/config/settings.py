@@ -158,6 +158,14 @@ class Settings:
         section="Running",
         only="wsgi",
     )
+    switch_interval_seconds: float = seconds(
+        0.001,
+        may_be_zero=True,
+        help="For how many seconds a thread that computes may keep the interpreter while others wait for it, where "
+        "the application has not called sys.setswitchinterval; 0 leaves it at Python's 0.005.",
+        section="Running",
+        only="wsgi",
+    )
     wsgi_websockets: int = whole(
         0,
         least=0,

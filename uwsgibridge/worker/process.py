@@ -30,6 +30,7 @@ from uwsgibridge.telemetry.failure import show_failure
 from uwsgibridge.telemetry.log_file import reopen_log_at_signal
 from uwsgibridge.telemetry.logs import Logger
 from uwsgibridge.worker.process_end import ProcessEnd, status_after
+from uwsgibridge.worker.switch_interval import shorten_switch_interval
 from uwsgibridge.worker.worker import Companion, Worker
 
 # Names a descriptor in the environment: at its end of file the process stops as at a SIGTERM. Whoever
@@ -180,6 +181,8 @@ def _serve_between_hooks(service: _Service) -> None:
     )
     on_fork()
     exit_if_copy()
+    if any(it.interface == "wsgi" for it in service.applications):
+        shorten_switch_interval(settings.switch_interval_seconds)
 
     def exit_now() -> None:
         status = status_after(sys.exception())  # with which the worker comes to its end
