@@ -90,7 +90,7 @@ def stacks_of_threads() -> list[str]:
     names = {thread.ident: thread.name for thread in threading.enumerate()}
     threads: dict[str, list[str]] = {}
     idle = set()
-    for ident, frame in sys._current_frames().items():  # noqa: SLF001 - documented for this
+    for ident, frame in sys._current_frames().items():  # noqa: SLF001 - a documented function
         stack = own_stack(frame)
         threads.setdefault(stack, []).append(names.get(ident, str(ident)))
         if is_ours(frame.f_code.co_filename):

@@ -1,4 +1,4 @@
-"""Accepting on one listening socket: in batches, and with what each failure of accept(2) means."""
+"""Accepts on one listening socket, in batches, and decides what each failure of accept(2) means."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from uwsgibridge.connection.sockets import ListeningSocket
 from uwsgibridge.link.flights import FlightRecorder
 from uwsgibridge.loop.interface import Loop
 
-# Connections taken in one go, at the most, before others in this thread get their turn.
+# How many connections are accepted in one batch at the most, before other work of this thread goes on.
 _MAX_BATCH: Final = 32
 
-# A try to accept that finds nothing costs as much as half a request. So a batch is no longer than
-# the last ones were, and grows only after this many that were full.
+# Calling accept(2) in vain costs as much as half a request. So a batch is no longer than the last ones were.
+# It grows only after this many full batches.
 _FULL_BATCHES_TO_GROW: Final = 4
 
-# Errors of accept() that say that nothing listens there any more: something in this process has closed the
-# descriptor (its number may be another file's by now), or a process that shares the socket has shut it
-# down, at a stop.
+# Errors of accept() which say that the descriptor is no listening socket any more: something in this process has
+# closed it (its number may be another file's by now), or a process that shares the socket has shut it down, at
+# a stop.
 _LOST_SOCKET: Final = frozenset(
     {errno.EBADF, errno.ENOTSOCK, errno.EINVAL, errno.EOPNOTSUPP, errno.EFAULT}
 )
 
-# These concern one connection, which is gone before it was accepted (accept(2), "Error handling").
+# Errors of one connection, which was gone before it was accepted (accept(2), "Error handling").
 _LOST_CONNECTION: Final = frozenset(
     {errno.ECONNABORTED, errno.EINTR, errno.EPROTO, errno.ENETDOWN, errno.EHOSTUNREACH}
 )
@@ -46,7 +46,7 @@ class Accepting(Protocol):
         """Count how many more connections may be accepted now."""
 
     def take(self, connection: Connection) -> None:
-        """Begin with a connection that was just accepted."""
+        """Take over a connection that was just accepted."""
 
     def remove_acceptor(self, acceptor: Acceptor, error: OSError) -> None:
         """Stop using a socket that can't be accepted on any more, and report it as lost."""
@@ -56,17 +56,17 @@ class Accepting(Protocol):
 
 
 class Acceptor:
-    """One listening socket.
+    """Accepts on one listening socket.
 
     Args:
-        listener: gets what is accepted.
-        loop: tells when there is something.
+        listener: gets the connections.
+        loop: tells when connections wait.
         listening: the socket; owned from now on.
         flights: told that a connection may be accepted next.
 
     Attributes:
-        suspend: called to have the socket not watched for a while.
-        resume: called to have it watched again.
+        suspend: stops watching the socket until `resume`.
+        resume: watches the socket again.
     """
 
     def __init__(
@@ -79,10 +79,10 @@ class Acceptor:
         self._socket = listening.socket
         self._identity = _identity_of(listening.socket)
         self._is_unix = listening.is_unix
-        # Plain integers: the enums of the socket module cost more than the call that they go to.
+        # Plain integers, because the enums of the socket module cost more than the call that gets them.
         self._family = int(listening.socket.family)
-        # As non-blocking as MSG_DONTWAIT makes it: else the socket would take over a default timeout
-        # that an application has set for its own (socket.setdefaulttimeout).
+        # Without SOCK_NONBLOCK, Python would give each connection the default timeout that an application has
+        # set for its own sockets (socket.setdefaulttimeout).
         self._type = int(listening.socket.type) | getattr(socket, "SOCK_NONBLOCK", 0)
         self._batch = 1
         self._full_batches = 0
@@ -90,11 +90,11 @@ class Acceptor:
         self.suspend, self.resume, self._close_watch = watch.suspend, watch.resume, watch.close
 
     def close(self, most: int, *, is_last: bool) -> None:
-        """Close the socket; where nobody shares it, take what waits in its backlog first.
+        """Close the socket; where nobody shares it, accept the connections in its backlog first.
 
         Args:
-            most: so many connections at the most.
-            is_last: whether nobody shares an inherited one any more.
+            most: how many connections to accept at the most.
+            is_last: whether nobody else accepts on an inherited socket any more.
         """
         self._close_watch()
         if self.listening.is_inherited and not is_last:
@@ -120,7 +120,7 @@ class Acceptor:
 
     @property
     def is_replaced(self) -> bool:
-        """Whether the socket's number is nobody's any more, or another file's by now."""
+        """Whether the socket's descriptor is closed, or is another file's by now."""
         return self._identity is None or self._identity != _identity_of(self._socket)
 
     def forget_socket(self) -> Address:
@@ -134,10 +134,10 @@ class Acceptor:
         return self.listening.address
 
     def _accept_batch(self) -> bool:
-        """Accept a batch; True where it was a full one, so that more may wait."""
+        """Accept a batch; True where the batch was full, so that more connections may wait."""
         listener = self._listener
         if listener.is_closed:
-            return False  # the loop had seen something before the watch was closed
+            return False  # the loop had seen a connection before the watch was closed
         for taken in range(min(self._batch, listener.room())):
             try:
                 self._accept()
@@ -155,7 +155,7 @@ class Acceptor:
                 else:
                     listener.pause_for_resources(error)
                 return False
-        # What was left is reported again: the loops watch by level, not by edge.
+        # The loops watch by level, not by edge: they report the connections that still wait.
         self._full_batches += 1
         if self._full_batches == _FULL_BATCHES_TO_GROW:
             self._batch = min(_MAX_BATCH, self._batch * 2)
@@ -164,14 +164,14 @@ class Acceptor:
 
     def _accept(self) -> None:
         self._await_packet()
-        # What socket.accept() does, without the wrapper object that it makes.
+        # What socket.accept() does, but without making a `socket.socket`.
         descriptor, _ = self._socket._accept()  # type: ignore[attr-defined]  # noqa: SLF001
         accepted = SocketType(self._family, self._type, 0, descriptor)
         self._listener.take(Connection(accepted, is_unix=self._is_unix))
 
 
 def _identity_of(listening: socket.socket) -> tuple[int, int] | None:
-    """Tell which socket has this number; None where it is closed."""
+    """Give the identity of the socket that has this descriptor; None where the descriptor is closed."""
     try:
         found = os.fstat(listening.fileno())
     except OSError:

@@ -1,4 +1,4 @@
-"""Builds what a worker consists of; `worker.worker` has its life."""
+"""Builds the parts of a worker; `worker.worker` starts and drains them."""
 
 from __future__ import annotations
 
@@ -30,15 +30,16 @@ from uwsgibridge.worker.loop_watchdog import LoopWatchdog
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calls:
-    """What the parts of a worker call when something has happened.
+    """Functions that the parts of a worker call when something has happened.
 
     Attributes:
-        idle: no connection is at its lingering close any more; on the loop.
-        wake: something has ended, of which a listener that paused, or a drain, waits; from any thread.
-        unfit: the worker is to be replaced; with the reason, and with whether it can serve until then;
-            from any thread.
-        lost: nothing can be accepted on a socket any more; with it and the reason.
-        enough: `max_requests` have arrived.
+        idle: no connection is at its lingering close any more; called on the loop.
+        wake: something has ended that a paused listener, or a drain, may be waiting for; called from any
+            thread.
+        unfit: the worker is to be replaced; called with the reason, and with whether the worker can serve
+            until then; from any thread.
+        lost: nothing can be accepted on a socket any more; called with the socket and the reason.
+        enough: `max_requests` requests have arrived.
     """
 
     idle: Callable[[], None]
@@ -50,13 +51,13 @@ class Calls:
 
 @dataclass(frozen=True, slots=True)
 class Assembly:
-    """The parts of one worker; none has begun.
+    """The parts of one worker; none has started.
 
     Attributes:
         hosts: one for each application.
         listener: accepts for them.
         lingering: ends connections.
-        watchdog: tells where an application blocks the loop; None where none is to be watched.
+        watchdog: logs where an application blocks the loop; None where the loop is not watched.
     """
 
     hosts: list[Host]
@@ -83,12 +84,12 @@ def assemble(
         applications: what is served, one for each prefix.
         settings: everything else.
         logger: where log events go.
-        loop: of the worker.
+        loop: the worker's event loop.
         hangups: tells when a client has gone; the caller closes it.
         counters: the worker's.
-        flights: where requests are recorded for as long as they are held.
-        max_requests: at how many `calls.enough` is called; 0 is never.
-        calls: what is called when something has happened.
+        flights: records requests for as long as the worker holds them.
+        max_requests: after how many requests `calls.enough` is called; 0 is never.
+        calls: functions to call when something has happened.
     """
     access_log = make_access_log(settings, logger)
     buffer_bytes = settings.frontend_buffer_bytes

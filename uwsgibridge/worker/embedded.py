@@ -1,4 +1,4 @@
-"""The bridge inside another program's trio loop."""
+"""Serves inside the trio loop of another program."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ async def serve(
     ASGI application runs as trio tasks; one that needs asyncio is served by the command line.
 
     Args:
-        app: a WSGI or ASGI application; which one is told by the callable, or by
-            ``settings.interface``.
+        app: a WSGI or ASGI application. The callable itself tells its interface, or
+            ``settings.interface`` does.
         bind: addresses to listen at, as on the command line; ``settings.bind`` by default.
         mounts: further applications by path prefix, such as ``{"/admin": admin_app}``.
         settings: everything else.
@@ -46,9 +46,9 @@ async def serve(
     Raises:
         BindError: an address can't be listened at.
         ApplicationError: the ASGI application's startup failed.
-        SettingsError: an address or a prefix is not one.
+        SettingsError: an address or a prefix is not valid.
         WorkerUnfit: a WSGI request took longer than ``settings.request_timeout_seconds``, and its
-            thread can't be had back; or something has closed a listening socket.
+            thread does not come back; or something has closed a listening socket.
     """
     settings = dataclasses.replace(settings or Settings(), workers=0)
     if bind is not None:

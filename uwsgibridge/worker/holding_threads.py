@@ -24,8 +24,8 @@ _ANYIO: Final = ("anyio", "_backends", "_asyncio.py")
 
 
 def threads_holding_exit() -> list[threading.Thread]:
-    """List the threads that Python would wait for, now, and that nobody is going to end."""
-    frames = sys._current_frames()  # noqa: SLF001 - documented for this
+    """List the threads that Python would wait for at this moment, and that nobody is going to end."""
+    frames = sys._current_frames()  # noqa: SLF001 - a documented function
     here = threading.current_thread()
     return [
         it

@@ -1,8 +1,8 @@
-"""Accepting connections, reading their packet, and handing each to its host.
+"""Accepts connections, reads their packets, and hands each request to its host.
 
-What arrives at once is read at once: one wake-up takes a batch of connections, and the packet is
-usually there when accept() returns (always on a deferred TCP socket, nearly always on a unix one),
-so a task is started only for a connection that has to be waited for.
+One wake-up accepts a batch of connections. The packet is usually there when accept() returns: always on a
+deferred TCP socket, nearly always on a unix socket. So a task is started only for a connection whose packet is
+still on its way.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from uwsgibridge.protocol.request import Request
 from uwsgibridge.telemetry.reporting import Reporter
 from uwsgibridge.worker.acceptor import Acceptor
 
-# Out of descriptors or memory: the next try, unless a request that ends makes room before.
+# Without free descriptors or memory, accepting is tried again after this time, or when a request ends.
 _RETRY_SECONDS: Final = 0.1
 
 # For these errors, the log gives the hint to raise the limit on open files.
@@ -45,16 +45,16 @@ class Listener:
     """Accepts on all listening sockets, as long as the hosts have room.
 
     Args:
-        loop: the event loop; everything here belongs to its thread.
+        loop: the event loop; all methods belong to its thread.
         mounts: the hosts.
         settings: limits and deadlines.
         lingering: ends connections that were refused.
-        reporter: where it is told what was refused.
-        flights: where requests are recorded for as long as they are held.
-        max_requests: at how many `enough` is called; 0 is never.
-        enough: called once.
+        reporter: logs and counts what was refused.
+        flights: records requests for as long as the worker holds them.
+        max_requests: after how many requests `enough` is called; 0 is never.
+        enough: called once, when `max_requests` requests have arrived.
         idle: called when, after `close`, every connection is with a host or over.
-        lost: called where nothing can be accepted on a socket any more, with it and the reason.
+        lost: called with a socket and the reason, where nothing can be accepted on it any more.
     """
 
     def __init__(
@@ -88,14 +88,14 @@ class Listener:
         self._enough = enough
         self._acceptors: list[Acceptor] = []
         self._paused = False
-        self._is_short = False  # of descriptors or memory, and said so
+        self._is_short = False  # of descriptors or memory; the log says so already
         self._closed = False
         self._refuses = False  # `refuse_new` was called; `close` comes next
         self._leaving: set[int] = set()  # descriptors
-        # Connections whose packet is outstanding, or that were refused and are being closed.
+        # Connections that have sent no whole packet yet, or that were refused and are being closed.
         self._waiting: set[Connection] = set()
-        # Requests that arrived when their host was full: a connection is accepted before it is known
-        # what it brings, and its packet may come later.
+        # Requests that arrived when their host was full. Which host a connection needs is known only when its
+        # packet has come, and that may be long after it was accepted.
         self._held_back: deque[tuple[Host, Connection]] = deque()
 
     def listen(self, listening: ListeningSocket) -> None:
@@ -103,7 +103,7 @@ class Listener:
         self._acceptors.append(Acceptor(self, self._loop, listening, self._flights))
 
     async def refuse_new(self, *, is_last: bool = False) -> None:
-        """Let no new connection into the backlogs that nobody shares, before `close` looks into them.
+        """Let no new connection into the backlogs that nobody shares, before `close` empties them.
 
         Args:
             is_last: as for `close`.
@@ -115,21 +115,21 @@ class Listener:
             for it in self._acceptors
             if is_last or not it.listening.is_inherited or self.is_leaving(it.listening)
         ]
-        # Meanwhile all are served as ever.
+        # Requests are served while this waits.
         for step in (refusing.admit_at_once, refusing.refuse_new):
             seconds = max((step(it) for it in ending), default=0.0)
             if seconds:
                 await trio.sleep(seconds)
 
     def close(self, *, is_last: bool = False) -> None:
-        """Accept nothing any more but what waits in the backlog; what was accepted goes on.
+        """Accept the connections in the backlog, and none after them; accepted connections go on.
 
-        Sockets that are ours alone are gone then, so that Nginx is refused at once and tries another
-        server; with inherited ones it goes on with those who share them.
+        Sockets that no other process has are gone then, so that Nginx is refused at once and tries another
+        server. Inherited sockets stay with the processes that share them.
 
         Args:
-            is_last: whether everybody who shares an inherited socket stops, too. Then its backlog is
-                accepted here, and the socket listens no more, whoever has a descriptor of it.
+            is_last: whether everybody who shares an inherited socket stops, too. Then this worker
+                accepts its backlog, and the socket listens no more, whoever has a descriptor of it.
         """
         self._closed = True
         self._forget_replaced()
@@ -138,7 +138,7 @@ class Listener:
             acceptor.close(self._max_waiting, is_last=is_last or is_leaving)
 
     def mark_leaving(self, descriptors: Collection[int]) -> None:
-        """Take note that nobody accepts any more on some of the inherited sockets, after a last look."""
+        """Mark some of the inherited sockets: all workers are about to leave them."""
         self._leaving |= set(descriptors)
 
     def is_leaving(self, listening: ListeningSocket) -> bool:
@@ -151,7 +151,7 @@ class Listener:
         self._leave_in_steps((refusing.admit_at_once, refusing.refuse_new))
 
     def _leave_in_steps(self, steps: Sequence[Callable[[ListeningSocket], float]]) -> None:
-        if self._closed:  # at a stop, which looks as well
+        if self._closed:  # `close` has left them already
             return
         self._forget_replaced()
         left = [it for it in self._acceptors if self.is_leaving(it.listening)]
@@ -181,7 +181,7 @@ class Listener:
         return not self._waiting and not self._held_back
 
     def resume(self) -> None:
-        """Go on after a pause, where there is room again; from the loop's thread."""
+        """Accept again after a pause, where there is room again; from the loop's thread."""
         while self._held_back:
             host, connection = self._held_back[0]
             if len(host.admission.in_flight) >= host.admission.limit:
@@ -196,17 +196,17 @@ class Listener:
                     acceptor.resume()
 
     def room(self) -> int:
-        """Count how many more connections may be accepted now; pauses the listener at none."""
+        """Count how many more connections may be accepted now; pause accepting where there are none."""
         room = 0 if self._held_back else self._max_waiting - len(self._waiting)
         for admission in self._admissions:
             room = min(room, admission.limit - len(admission.in_flight))
         if room <= 0:
             self._pause()
-            self.resume()  # a thread may have made room in between, and will not say so again
+            self.resume()  # a thread may have made room since, and will not tell it twice
         return room
 
     def pause_for_resources(self, error: OSError) -> None:
-        """Stop accepting for a moment: the process or the machine has run out of something."""
+        """Pause accepting for a moment, because the process or the machine lacks a resource."""
         if not self._is_short:
             self._is_short = True
             self._reporter.log.error(
@@ -222,7 +222,7 @@ class Listener:
         self._loop.call_later(_RETRY_SECONDS, self.resume)
 
     def check(self) -> None:
-        """Look whether all sockets still listen: one that was closed here may never be reported again."""
+        """Look whether all sockets still listen: the loop may report nothing of a socket that was closed."""
         if not (self._closed or self._refuses):
             for acceptor in list(self._acceptors):
                 if not self.is_leaving(acceptor.listening):
@@ -251,14 +251,14 @@ class Listener:
         return self._closed
 
     def take(self, connection: Connection) -> None:
-        """Begin with a connection that was just accepted."""
+        """Take over a connection that was just accepted."""
         self._is_short = False
         if not self._try_to_read(connection):
             self._wait_for(connection)
             connection.task = self._loop.spawn(self._wait_for_packet, connection)
 
     def _try_to_read(self, connection: Connection) -> bool:
-        """Read what is there; True when nothing more is to be waited for."""
+        """Read what has arrived; True where the connection needs no wait for more."""
         flights = self._flights
         try:
             modifier1 = connection.receive_packet(
@@ -271,12 +271,12 @@ class Listener:
             self._refuse(connection, error)
             return True
         except OSError:
-            # PeerGone: a health check of plain TCP, or a client that left at once.
+            # PeerGone: a health check that only connects, or a client that left at once.
             flights.drop_packet()
             connection.force_close()
             return True
         if modifier1 is None:
-            flights.drop_packet()  # of a packet that may never be whole
+            flights.drop_packet()  # the packet may never be whole
             return False
         if modifier1 == MODIFIER_PING:
             self._answer_ping(connection)
@@ -326,7 +326,7 @@ class Listener:
             connection.force_close()
 
     def _answer(self, connection: Connection, answer: OwnAnswer, request: Request | None) -> None:
-        """Send a short answer, and close once the peer has said all that it wanted to say."""
+        """Send a short answer, and close the connection when the peer has sent everything."""
         is_sent = True
         try:
             connection.send(answer.data)
@@ -367,7 +367,7 @@ class Listener:
                 acceptor.suspend()
 
     def _wait_for_room(self) -> bool:
-        """Whether something is full; each such host will wake us."""
+        """Whether a host or the listener itself is full; each full host will wake the listener."""
         full = [
             admission.wake_at(admission.resume_at)
             for admission in self._admissions

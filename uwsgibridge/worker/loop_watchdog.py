@@ -1,7 +1,7 @@
-"""Noticing that an event loop is blocked: an application that computes, or waits, without awaiting.
+"""Notices that an event loop is blocked, because an application computes or waits without awaiting.
 
-Nothing in the loop can tell, so a thread beside it looks. While the loop is blocked no ping is answered
-either, which is the truth that a health check wants.
+Nothing in a blocked loop can tell that, so a thread looks. A blocked loop answers no ping either, so that a
+health check fails, as it should.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from uwsgibridge.loop.interface import Loop, Task
 from uwsgibridge.telemetry.logs import Logger
 from uwsgibridge.telemetry.stacks import own_stack
 
-# The loop says that it runs this often in the time after which it counts as blocked.
+# The loop sets its beat this often within the time after which it counts as blocked.
 _BEATS: Final = 4
 
 
 class LoopWatchdog:
-    """Logs each block of a loop once, with the stack of its thread, and its length when it ends.
+    """Logs each block of a loop once, with the stack of the loop's thread, and its length when it ends.
 
     Args:
-        loop: to watch; `start` and `stop` belong to its thread.
-        seconds: how long it may be blocked before that is worth a line.
-        logger: where to.
+        loop: the loop to watch; `start` and `stop` belong to its thread.
+        seconds: how long the loop may be blocked before that is logged.
+        logger: where log events go.
     """
 
     def __init__(self, loop: Loop, seconds: float, logger: Logger) -> None:
@@ -38,12 +38,12 @@ class LoopWatchdog:
         self._timer: Task | None = None
 
     def start(self) -> None:
-        """Begin to watch."""
+        """Start the watching thread."""
         self._beat()
         threading.Thread(target=self._watch, name="loop-watchdog", daemon=True).start()
 
     def stop(self) -> None:
-        """End the thread."""
+        """Have the watching thread end."""
         self._stopped.set()
         if self._timer is not None:
             self._timer.cancel()
@@ -67,7 +67,7 @@ class LoopWatchdog:
                 blocked_since = None
 
     def _report_block(self) -> None:
-        frame = sys._current_frames().get(self._thread_of_loop)  # noqa: SLF001 - documented for this
+        frame = sys._current_frames().get(self._thread_of_loop)  # noqa: SLF001 - a documented function
         self._log.warning(
             "event loop is blocked: the application computes or waits without awaiting",
             option="--loop-block-warning-seconds",

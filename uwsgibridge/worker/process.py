@@ -1,4 +1,4 @@
-"""A worker as a process of its own: which event loop runs it, and what signals do to it."""
+"""Runs a worker as a process: chooses its event loop, and handles its signals."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ from uwsgibridge.worker.process_end import ProcessEnd, status_after
 from uwsgibridge.worker.switch_interval import shorten_switch_interval
 from uwsgibridge.worker.worker import Companion, Worker
 
-# Names a descriptor in the environment: at its end of file the process stops as at a SIGTERM. Whoever
-# started it holds the other end, and the kernel closes that however the starter ends.
+# A variable of the environment that has the number of a descriptor. At its end of file the process stops as at
+# SIGTERM. The starter of the process holds the other end, which the kernel closes however the starter ends.
 LIFELINE_VARIABLE: Final = "UWSGIBRIDGE_LIFELINE_FD"
 
 
@@ -53,10 +53,10 @@ def run_process(
         app_name: the application as ``module:attribute``; may be None where mounts are given.
         settings: everything else.
         logger: where log events go.
-        bound: called when the sockets are open, before anything of the application is.
+        bound: called when the sockets are open, before the application is imported.
 
     Raises:
-        SettingsError: nothing to serve, or a loop that is not installed.
+        SettingsError: no application is named, or the loop is not installed.
         BindError: an address can't be listened at.
         ApplicationError: an application can't be imported, or its startup failed.
         WorkerUnfit: a thread or a listening socket was lost; the process is to be started again.
@@ -96,17 +96,17 @@ def run_process(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerDuty:
-    """What the supervisor wants of a worker.
+    """Tells a worker what it has to do for its supervisor.
 
     Attributes:
-        applications: what it serves.
+        applications: the applications to serve.
         logger: where log events go.
         ready: called when requests are accepted.
-        end: of its process.
+        end: sees to the end of the process.
         lifeline: a descriptor whose end of file stops the worker.
-        companion: what accompanies it.
-        keeps_sockets: whether the listening sockets outlive the supervisor: somebody else has them, too.
-        is_rehearsal: whether it accepts nothing.
+        companion: the worker's end of the link to the supervisor.
+        keeps_sockets: whether the listening sockets outlive the supervisor, because somebody else has them.
+        is_rehearsal: whether the worker accepts nothing.
     """
 
     applications: Sequence[Application]
@@ -120,11 +120,11 @@ class WorkerDuty:
 
 
 def run_worker(settings: Settings, duty: WorkerDuty) -> None:
-    """Be one of several workers, on inherited sockets.
+    """Run one of several workers, on inherited sockets.
 
     Args:
         settings: with ``fd://`` addresses.
-        duty: the rest.
+        duty: what the worker has to do.
 
     Raises:
         As `run_process`.
@@ -149,7 +149,7 @@ def run_worker(settings: Settings, duty: WorkerDuty) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Service:
-    """What a worker process runs."""
+    """Everything that a worker process runs with."""
 
     applications: Sequence[Application]
     settings: Settings
@@ -163,7 +163,7 @@ class _Service:
 
 
 def end_seconds(applications: Sequence[Application], settings: Settings) -> float:
-    """Tell how long a worker's end may take: its requests, then one shutdown after the other."""
+    """Tell how long a worker's end may take: for its requests, then for one lifespan shutdown after another."""
     has_shutdown = [it.interface == "asgi" and settings.lifespan != "off" for it in applications]
     return settings.graceful_timeout_seconds + sum(has_shutdown) * settings.lifespan_timeout_seconds
 
@@ -185,12 +185,12 @@ def _serve_between_hooks(service: _Service) -> None:
         shorten_switch_interval(settings.switch_interval_seconds)
 
     def exit_now() -> None:
-        status = status_after(sys.exception())  # with which the worker comes to its end
+        status = status_after(sys.exception())  # of the error that ends the worker
         with show_failure() as outcome:
             on_exit()
         service.end.now(outcome.status or status)
 
-    # What was imported stays: without it, each full collection is quick.
+    # Imported objects are never garbage. Full collections are quick when they leave these out.
     gc.collect()
     gc.freeze()
     try:
@@ -217,7 +217,9 @@ async def _run_until_signal(worker: Worker, service: _Service) -> None:
     logger = service.logger
     handled = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
     if service.companion is None:
-        handled.append(signal.SIGQUIT)  # a supervisor asks its workers itself
+        handled.append(
+            signal.SIGQUIT
+        )  # the supervisor takes SIGQUIT, and asks its workers for their stacks
     serving = trio.CancelScope()
 
     drain_seconds = end_seconds(service.applications, service.settings)
@@ -225,7 +227,7 @@ async def _run_until_signal(worker: Worker, service: _Service) -> None:
     def is_in_a_hurry(number: int) -> bool:
         if service.companion is None:
             return serving.cancel_called
-        # A second SIGTERM may be systemd's, which tells all processes beside what the supervisor says.
+        # systemd sends SIGTERM to all processes, so a worker may get it from systemd and from its supervisor.
         return number == signal.SIGINT
 
     async def stop_on_signal(task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -236,7 +238,7 @@ async def _run_until_signal(worker: Worker, service: _Service) -> None:
                 if number == signal.SIGQUIT:
                     logger.info("stacks", stack=worker.stacks())
                 elif number == signal.SIGHUP and service.companion is not None:
-                    pass  # a terminal's, sent to all: the supervisor reloads, or ends
+                    pass  # a terminal sends SIGHUP to all processes: the supervisor reloads
                 elif is_in_a_hurry(number):
                     logger.warning("stopping at once", signal=name)
                     service.end.begin(drain_seconds)
@@ -284,7 +286,7 @@ async def _stop_without_starter(worker: Worker, service: _Service, scope: trio.C
     await trio.lowlevel.wait_readable(service.lifeline)
     service.logger.info("stopping: the process that started this one is gone")
     service.end.begin(end_seconds(service.applications, service.settings))
-    # Whoever shares the listening sockets stops as well.
+    # All processes that share the listening sockets stop as well.
     worker.set_stop_kind(is_last=not service.keeps_sockets)
     scope.cancel()
 
@@ -316,25 +318,25 @@ def _run_as_guest(service: _Service, exit_now: Callable[[], None]) -> None:
         guest = loop.run_guest(
             _run_until_signal, worker, service, has_wakeup_descriptor=has_wakeup_descriptor
         )
-        # Runner.run() would take SIGINT for itself; the guest has it.
+        # Runner.run() would handle SIGINT itself; here trio does.
         try:
             with without_sigint_handling():
                 runner.run(guest)
         finally:
-            # Not earlier, within a turn of either loop: what the hook calls may run a loop of its own.
+            # Only here, outside of the turns of both loops: the hook may run a loop of its own.
             if worker.something_goes_on:
                 exit_now()
 
 
 @contextlib.contextmanager
 def _closing_without_thread() -> Iterator[None]:
-    """Let a loop end that wants a thread to wait for those of its executor, and can have none.
+    """Close a loop that needs a thread to wait for its executor, also where no thread can be started.
 
-    `Runner.close` closes the loop all the same; Python itself waits for those threads (`ProcessEnd`).
+    `Runner.close` closes the loop all the same, and Python waits for the executor's threads (`ProcessEnd`).
     """
     try:
         yield
     except RuntimeError as error:
-        # CPython has no error of its own for that (thread_PyThread_start_new_thread).
+        # CPython raises a plain RuntimeError for that (thread_PyThread_start_new_thread).
         if str(error) != "can't start new thread":
             raise

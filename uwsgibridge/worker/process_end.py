@@ -1,4 +1,4 @@
-"""The end of a process: in time, and with its own status, whatever the application has left behind."""
+"""Ends a process in time and with its own status, whatever the application still does."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from uwsgibridge.telemetry.logs import Logger
 from uwsgibridge.telemetry.stacks import own_stack
 from uwsgibridge.worker.holding_threads import threads_holding_exit
 
-# Of hooks, threads and Python itself, when all that is ours has ended; less than a supervisor waits.
+# How long hooks, threads and Python itself may take after the worker has ended; a supervisor waits longer.
 _END_SECONDS: Final = 4.0
 
-# Somebody who does not read the log, or what the application prints, must not hold an end up.
+# How long a process waits at its end for somebody to read the log, or what the application prints.
 _LAST_WORDS_SECONDS: Final = 0.5
 
-# Threads that are about to end are none that a stop waits for.
+# Threads that end within this time are not named in the log.
 _THREADS_END_SECONDS: Final = 1.0
 _NAMED_THREADS: Final = 10
 _SOON_SECONDS: Final = 0.001
@@ -40,9 +40,9 @@ class ProcessEnd:
 
     Python waits for threads that are no daemons, and for what libraries have it wait for.
 
-    A context manager, around all that the process does and once more around what it serves: an event
-    loop's own end waits for threads as well. Once it has been left for the first time, all that remains may
-    take the rest of ``settings.graceful_timeout_seconds``, and 4 seconds at least.
+    This is a context manager, which is entered twice: around everything that the process does, and around what
+    it serves, since the end of an event loop waits for threads as well. After its first exit, the rest may take
+    what remains of ``settings.graceful_timeout_seconds``, and 4 seconds at least.
     """
 
     def __init__(self, settings: Settings, logger: Logger) -> None:
@@ -54,17 +54,17 @@ class ProcessEnd:
         self._is_at_once = False
 
     def begin(self, seconds: float) -> None:
-        """Take note that the process was asked to end.
+        """Record that the process was asked to end.
 
         Args:
-            seconds: that the worker may take for it.
+            seconds: how long the worker may take for its end.
         """
         if self._stopping_since is None:
             self._stopping_since = monotonic()
             self._exit_after(seconds + _END_SECONDS)
 
     def hurry(self) -> None:
-        """Take note that nothing is to be waited for any longer."""
+        """Wait for nothing any longer."""
         self._graceful_timeout_seconds = 0.0
 
     def now(self, status: int) -> None:
@@ -72,7 +72,7 @@ class ProcessEnd:
         self._status = status
         self._is_at_once = True
         self._exit_after(0)
-        threading.Event().wait()  # this thread is not to go on
+        threading.Event().wait()  # the process exits while this thread waits
 
     def __enter__(self) -> Self:
         return self
@@ -103,14 +103,14 @@ class ProcessEnd:
             self._exit_by_alarm(seconds)
 
     def _exit_by_alarm(self, seconds: float) -> None:
-        """Have the main thread leave, whatever it then does in Python; only it may ask for that."""
+        """Have the main thread exit, whatever it does then; only the main thread may set an alarm."""
 
         def exit_now(_number: int, _frame: object) -> None:
             self._exit()
 
-        with contextlib.suppress(ValueError):  # in another thread
+        with contextlib.suppress(ValueError):  # this is another thread
             signal.signal(signal.SIGALRM, exit_now)
-            # At 0 there would be no alarm.
+            # 0 would set no alarm.
             signal.setitimer(signal.ITIMER_REAL, max(seconds, _SOON_SECONDS))
 
     def _tell_wait(self, seconds: float) -> None:
@@ -129,8 +129,8 @@ class ProcessEnd:
             )
         elif (
             not self._is_at_once
-        ):  # else the main thread is in here, and nothing of the application's
-            frame = sys._current_frames().get(threading.main_thread().ident or 0)  # noqa: SLF001 - documented for this
+        ):  # else the main thread is in `now`, and runs nothing of the application's
+            frame = sys._current_frames().get(threading.main_thread().ident or 0)  # noqa: SLF001 - a documented function
             self._log.warning(
                 "exiting without waiting for what the application does at the end",
                 stack=own_stack(frame) if frame else "",
@@ -144,7 +144,7 @@ class ProcessEnd:
 
 
 def _call_after(seconds: float, function: Callable[[], None]) -> bool:
-    """Call a function in a thread; False where none is to be had (ulimit -u, a container's pids_limit)."""
+    """Call a function later, in a thread; False where no thread can be started (ulimit -u, pids_limit)."""
     timer = threading.Timer(seconds, function)
     timer.name = _TIMER_NAME
     timer.daemon = True
@@ -160,12 +160,12 @@ def _names_of_holding_threads() -> list[str]:
 
 
 def flush_output() -> None:
-    """Write what was printed, or forget it where nobody reads it any more.
+    """Write what was printed; drop it where nobody reads it any more.
 
-    Python would try again at its end, and have status 120 for that.
+    Otherwise Python would try again at its end, fail, and exit with status 120.
     """
     for stream in (sys.stdout, sys.stderr):
-        # The application may have closed it, or have put another one in its place; or it is None.
+        # The application may have closed or replaced the stream; or the stream is None.
         with contextlib.suppress(OSError, ValueError, AttributeError):
             try:
                 stream.flush()
@@ -176,7 +176,7 @@ def flush_output() -> None:
 
 
 def status_after(error: BaseException | None) -> int:
-    """Tell the exit status of a process that an error ends, or none."""
+    """Tell the exit status of a process that ends by an error, or without one."""
     match error:
         case None | trio.Cancelled():
             return 0

@@ -13,7 +13,7 @@ from uwsgibridge.system.process_group import end_group, signal_group
 from uwsgibridge.system.signals import SERVER_SIGNALS
 from uwsgibridge.telemetry.logs import Logger
 
-# Less than a supervisor waits for the end of a template.
+# How long groups of processes have to end by themselves; a supervisor waits longer for its template.
 _END_SECONDS: Final = 2.0
 
 _NAMED_THREADS: Final = 10
@@ -22,15 +22,15 @@ _groups: set[int] = set()
 
 
 def end_in_order_at_exit() -> None:
-    """Have this process end in order; to be called before anything of the application is imported.
+    """Have this process end its groups at its exit; call it before the application is imported.
 
-    What is registered first with `atexit` runs last: all that is the application's has had its turn.
+    What is registered first with `atexit` runs last, after all functions of the application.
     """
     atexit.register(_end)
 
 
 def end_group_at_exit(group: int) -> None:
-    """Have a group of processes end with this one, after the application's own last words."""
+    """Have a group of processes end at this one's exit, after the functions that the application has registered."""
     _groups.add(group)
 
 
@@ -43,9 +43,9 @@ def stop_group(group: int) -> None:
 def forget_processes_of_template() -> None:
     """Have a forked worker forget the processes that were started in the template.
 
-    `multiprocessing` does so in children that it forks itself (``BaseProcess._bootstrap``). Else the worker
-    would wait for them at its end, and fail: "can only join a child process". Locks, connections to a
-    manager and the like are made anew in the same way.
+    `multiprocessing` does so in children that it forks itself (``BaseProcess._bootstrap``). Otherwise the worker
+    would wait at its end for processes that are not its children, and fail: "can only join a child process".
+    Locks, connections to a manager and the like are made anew, as `multiprocessing` does that, too.
     """
     _groups.clear()
     util, process = _multiprocessing("util"), _multiprocessing("process")
@@ -56,7 +56,7 @@ def forget_processes_of_template() -> None:
 
 
 def warn_of_threads(logger: Logger) -> None:
-    """Say which threads no worker will have: a fork has the thread that forks, and no other."""
+    """Log which threads no worker will have: a forked process has the thread that forked, and no other."""
     names = [it.name for it in threading.enumerate() if it is not threading.main_thread()]
     if names:
         logger.warning(
@@ -70,8 +70,8 @@ def warn_of_threads(logger: Logger) -> None:
 def end_multiprocessing_later() -> None:
     """Have `multiprocessing` wait for its processes only after they were asked to end.
 
-    It registers with `atexit` as it is imported, and waits there for processes that may never end by
-    themselves.
+    `multiprocessing` registers a function with `atexit` as it is imported. That function waits for processes
+    which may never end by themselves.
     """
     util = _multiprocessing("util")
     if util is not None:
@@ -79,19 +79,19 @@ def end_multiprocessing_later() -> None:
 
 
 def _end() -> None:
-    # The interpreter puts its own handlers away later on: a signal must do nothing to an end.
+    # The interpreter restores default handlers later: a signal must not kill a process that is ending.
     for number in SERVER_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     util = _multiprocessing("util")
     if util is not None:
         with contextlib.suppress(Exception):
-            util._run_finalizers(0)  # noqa: SLF001 - managers and pools end in their own way
+            util._run_finalizers(0)  # noqa: SLF001 - there is no public way to end managers and pools
     for group in _groups:
         end_group(group, _END_SECONDS)
     if util is not None:
-        util._exit_function()  # noqa: SLF001 - there is nobody left to wait for
+        util._exit_function()  # noqa: SLF001 - there is no public way; all processes have ended
 
 
 def _multiprocessing(name: str) -> Any:
-    """Give one of its modules; None where the application has not loaded it."""
+    """Give a module of `multiprocessing`; None where the application has not imported it."""
     return sys.modules.get(f"multiprocessing.{name}")

@@ -1,7 +1,7 @@
-"""The worker's end of the link to its supervisor: answers what it is asked, on the worker's own loop.
+"""The worker's end of the link to its supervisor, which answers questions on the worker's own loop.
 
-So an answer says more than that the process lives: its loop still takes its turns, and the time until
-the answer is what a request would wait.
+So an answer says not only that the process lives, but also that its loop is not blocked. The time until the
+answer is the time that a request would wait.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from uwsgibridge.worker.worker import Companion, Worker
 
 
 class WorkerLink(Companion):
-    """Accompanies a worker.
+    """The companion of a worker that has a supervisor.
 
     Args:
-        channel: datagrams to and from the supervisor; owned from now on.
-        flights: that the supervisor reads when the worker has crashed.
-        max_requests: after how many to ask for being replaced; 0 is never.
+        channel: the socket of the link, which carries datagrams; owned from now on.
+        flights: records of requests, which the supervisor reads when the worker has crashed.
+        max_requests: after how many requests the worker asks to be replaced; 0 is never.
     """
 
     def __init__(self, channel: socket.socket, flights: FlightRecorder, max_requests: int) -> None:
@@ -32,35 +32,35 @@ class WorkerLink(Companion):
         self._watch: Watch | None = None
 
     def attach(self, worker: Worker, loop: Loop) -> None:
-        """Begin to answer."""
+        """Begin to answer the supervisor."""
         self._worker = worker
         self._watch = loop.watch(self._channel, self.catch_up)
 
     def catch_up(self) -> None:
-        """Answer all that has been asked until now."""
+        """Answer all questions that have arrived."""
         while self._watch is not None and self._answer():
             pass
 
     def detach(self) -> None:
-        """End, and leave the last figures behind; the supervisor sees that the process ends."""
+        """Send the last figures, and answer no more; the supervisor notices the end of the process."""
         if self._watch is not None:
             self._watch.close()
             self._send(WorkerMessage(figures=self._worker.figures()))
         self._channel.close()
 
     def enough(self) -> None:
-        """Ask for being replaced; requests are served until that is done."""
+        """Ask the supervisor to replace the worker, which serves on until then."""
         self._send(WorkerMessage(has_enough=True))
 
     def unfit(self, reason: str) -> bool:
-        """Ask for being replaced, as `enough` does; False where the supervisor is gone."""
+        """Ask the supervisor to replace the worker, as `enough` does; False where the supervisor is gone."""
         return self._send(WorkerMessage(unfit=reason))
 
     def _answer(self) -> bool:
-        """Answer a question; False where there is none."""
+        """Answer one question; False where there is none."""
         try:
             question = self._channel.recv(MAX_BYTES)
-        except OSError:  # taken already, or the supervisor is gone: its lifeline says so
+        except OSError:  # no question is left, or the supervisor is gone, which the lifeline tells
             return False
         if question == PING:
             self._worker.check()
@@ -78,7 +78,7 @@ class WorkerLink(Companion):
         return True
 
     def _send(self, message: WorkerMessage) -> bool:
-        # BlockingIOError: the supervisor has not read what it asked for before, and asks again.
+        # BlockingIOError: the supervisor has not read earlier answers, and will ask again.
         with contextlib.suppress(OSError):
             self._channel.send(message.encode())
             return True

@@ -1,7 +1,7 @@
-"""The template: a process with one thread and no event loop, which forks workers when it is asked.
+"""The template: a process with one thread and no event loop, which forks workers on demand.
 
-``python -m uwsgibridge.worker.template FD`` with one end of the supervisor's socket pair. With
-``--preload`` it has the application in memory before it forks.
+It is started as ``python -m uwsgibridge.worker.template FD``; FD is one end of a socket pair with the supervisor.
+With ``--preload``, the template imports the application before it forks.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ from uwsgibridge.worker.supervisor_link import WorkerLink
 
 
 def main(control_descriptor: int) -> int:
-    """Serve the supervisor until it says stop, or is gone; a forked worker returns from here, too.
+    """Fork workers until the supervisor says stop, or is gone; a forked worker returns from here, too.
 
     Returns:
         The exit status of the template, or of the worker that this process has become.
@@ -72,21 +72,21 @@ def main(control_descriptor: int) -> int:
         set_title(settings.title, "template")
         raise_oom_score(settings.worker_oom_score)
         _install_empty_handlers()
-        # A forked worker has this handler until it registers its own: the supervisor may ask for its stacks
-        # as soon as it knows the worker, and the signal's default action would end the worker.
+        # A forked worker has this handler until it registers its own. The supervisor may ask for the worker's
+        # stacks before that, and the default action of the signal would end the worker.
         signal.signal(DUMP_SIGNAL, empty_handler)
         end_in_order_at_exit()
         reopen_log_at_signal(settings)
-        # Blocked by the supervisor as it started this.
+        # The supervisor had these signals blocked when it started this process.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SERVER_SIGNALS)
         applications = None
         if settings.preload:
-            # Workers leave this group: what is in it was started by the import.
+            # Each worker has a group of its own. So the processes in this group were started by the import.
             end_group_at_exit(os.getpgrp())
             with kept_from_copies(lambda: [control, blueprint.lifeline, *_listening(blueprint)]):
                 applications = load_applications(blueprint.app_name, settings)
             warn_of_threads(make_logger(settings.log_format, settings.log_level))
-            # What is frozen is not written to by collections, so its pages stay shared.
+            # The garbage collector does not write to frozen objects, so their memory stays shared with workers.
             gc.collect()
             gc.freeze()
         place = _fork_on_demand(control, blueprint)
@@ -99,14 +99,14 @@ def main(control_descriptor: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """What a new worker has of its supervisor.
+    """What a new worker has got from its supervisor.
 
     Attributes:
-        channel: its end of the link.
-        flights: that the supervisor reads when the worker has crashed.
-        dumped_to: the stack pipe, by whose end the supervisor knows the worker's.
-        max_requests: after how many it asks for being replaced.
-        listening: the descriptors that it accepts on.
+        channel: the worker's end of the link.
+        flights: records of requests, which the supervisor reads when the worker has crashed.
+        dumped_to: the stack pipe; its end of file tells the supervisor that the worker has ended.
+        max_requests: after how many requests the worker asks to be replaced.
+        listening: the descriptors that the worker accepts on.
     """
 
     channel: socket.socket
@@ -117,9 +117,9 @@ class _Place:
 
 
 def _keep_from_programs(control: socket.socket, blueprint: Blueprint) -> None:
-    """Have no program that the application starts inherit what the supervisor has handed over.
+    """Keep the descriptors of the supervisor from programs that the application starts.
 
-    It would hold the listening sockets open after the end of all workers.
+    Such a program would hold the listening sockets open after the end of all workers.
     """
     for descriptor in (control.fileno(), blueprint.lifeline, *_listening(blueprint)):
         os.set_inheritable(descriptor, False)
@@ -131,19 +131,23 @@ def _listening(blueprint: Blueprint) -> list[int]:
 
 
 def _install_empty_handlers() -> None:
-    """Leave to the supervisor what a terminal, systemd or an operator sends to all processes."""
+    """Do nothing at signals that a terminal, systemd or an operator sends to all processes: the supervisor acts."""
     for number in SERVER_SIGNALS - {signal.SIGUSR1}:
         signal.signal(number, empty_handler)
 
 
 def _fork_on_demand(control: socket.socket, blueprint: Blueprint) -> _Place | None:
-    """Fork at each request; a value in a new worker, None in the template at its end."""
+    """Fork a worker each time that the supervisor asks.
+
+    Returns:
+        In a new worker, what it has got; in the template, None at its end.
+    """
     lifeline, listening = blueprint.lifeline, _listening(blueprint)
     wakeup, written = socket.socketpair()
     wakeup.setblocking(False)
     written.setblocking(False)
     signal.signal(signal.SIGCHLD, empty_handler)
-    _install_empty_handlers()  # again: the application may have taken some of them
+    _install_empty_handlers()  # again: the application may have set handlers of its own
     signal.set_wakeup_fd(written.fileno(), warn_on_full_buffer=False)
     workers: set[int] = set()
     poll = select.poll()
@@ -177,27 +181,31 @@ def _fork_on_demand(control: socket.socket, blueprint: Blueprint) -> _Place | No
 
 
 def _close_sockets(control: socket.socket, listening: list[int]) -> None:
-    """Close the listening sockets: nobody is forked any more, and nobody is to wait in their backlog."""
+    """Close the listening sockets at a stop, so that no connection waits in their backlog."""
     while listening:
-        with contextlib.suppress(OSError):  # the application has closed it
+        with contextlib.suppress(OSError):  # the application has closed the socket
             os.close(listening.pop())
     with contextlib.suppress(OSError):  # the supervisor is gone
         control.send(Report("closed", 0).encode())
 
 
 def _leave_sockets(control: socket.socket, listening: list[int], leave: Leave) -> None:
-    """Close some of the listening sockets; workers that are forked from now on have the others."""
+    """Close some of the listening sockets; workers that are forked later get the others."""
     for descriptor in set(leave.descriptors) & set(listening):
         listening.remove(descriptor)
-        with contextlib.suppress(OSError):  # the application has closed it
+        with contextlib.suppress(OSError):  # the application has closed the socket
             os.close(descriptor)
     with contextlib.suppress(OSError):  # the supervisor is gone
         control.send(Report("left", 0).encode())
 
 
 def _fork(control: socket.socket, fork: Fork, workers: set[int]) -> _Place | None:
-    """Fork; a value in the worker, None in the template."""
-    # A signal waits until the worker takes it in its own way.
+    """Fork a worker.
+
+    Returns:
+        In the worker, what it has got; in the template, None.
+    """
+    # Signals wait until the worker has its own handlers.
     signal.pthread_sigmask(signal.SIG_BLOCK, SERVER_SIGNALS)
     try:
         pid = os.fork()
@@ -214,8 +222,8 @@ def _fork(control: socket.socket, fork: Fork, workers: set[int]) -> _Place | Non
 
 
 def _introduce(control: socket.socket, fork: Fork) -> _Place:
-    """Tell the supervisor that there is a new worker, which is this process."""
-    # The worker does so itself: then the supervisor knows of it whatever becomes of the template.
+    """Tell the supervisor that this process is a new worker."""
+    # The worker tells it, and not the template: so the supervisor knows also where the template ends.
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     flights = make_flight_file()
     dumps, dumped_to = os.pipe()
@@ -228,12 +236,12 @@ def _introduce(control: socket.socket, fork: Fork) -> _Place:
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGCHLD, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
-    # Before it serves, and when it has drained, there is nothing to break off.
+    # SIGINT means to break requests off: before the worker serves, and after its drain, there are none.
     signal.signal(signal.SIGINT, empty_handler)
-    # faulthandler puts this back as the interpreter ends; by default it would end as a crash.
+    # faulthandler restores this handler as the interpreter ends. The default action would look like a crash.
     signal.signal(DUMP_SIGNAL, signal.SIG_IGN)
-    # A crash of the interpreter tells its stack in the log; a stuck worker tells its own to the supervisor.
-    # By its number: the application may have closed `sys.stderr` by now.
+    # At a crash of the interpreter, the log gets the stacks; a stuck worker writes its stacks to the supervisor.
+    # The log is named by its descriptor: the application may have closed `sys.stderr` by now.
     faulthandler.enable(file=log_descriptor())
     faulthandler.register(DUMP_SIGNAL, file=dumped_to, all_threads=True)
     enlarge_signal_stack()
@@ -242,16 +250,16 @@ def _introduce(control: socket.socket, fork: Fork) -> _Place:
 
 
 def _reap(control: socket.socket, workers: set[int], *, loads_by_itself: bool) -> None:
-    # One by one: what else has ended belongs to the application.
+    # Each worker is asked for by its number: other children belong to the application.
     for pid in list(workers):
         try:
             ended, status = os.waitpid(pid, os.WNOHANG)
-        except ChildProcessError:  # the application has reaped it
+        except ChildProcessError:  # the application has reaped the worker
             ended, status = pid, 0
         if ended:
             workers.discard(pid)
             if loads_by_itself:
-                stop_group(pid)  # the group of what it has started meanwhile: see `_work`
+                stop_group(pid)  # the processes that the worker has started: see `_work`
             _report_exit(control, pid, os.waitstatus_to_exitcode(status))
 
 
@@ -291,14 +299,16 @@ def _work(
             end_group_at_exit(os.getpid())
         else:
             with contextlib.suppress(OSError):
-                os.setpgid(0, 0)  # what is started from now on is not the import's
+                os.setpgid(
+                    0, 0
+                )  # processes that are started from now on are the worker's, not the import's
         seconds = end_seconds(applications, settings)
 
         def ready() -> None:
             try:
                 control.send(Report("ready", os.getpid(), end_seconds=seconds).encode())
             except OSError:
-                # The supervisor is gone, or has let go of this generation before it knew of this worker.
+                # The supervisor is gone, or has closed this generation before it knew of this worker.
                 signal.raise_signal(signal.SIGTERM)
 
         try:
@@ -316,7 +326,7 @@ def _work(
                 ),
             )
         finally:
-            # By default they would end it as a crash, while Python waits for the application's threads.
+            # A signal's default action would look like a crash, while Python waits for the application's threads.
             _install_empty_handlers()
             reopen_log_at_signal(settings)
 

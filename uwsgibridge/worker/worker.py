@@ -1,4 +1,4 @@
-"""A worker's life: hosts started, listener opened, requests served, all of it drained at the end."""
+"""A worker's life: it starts hosts, opens the listener, serves requests, and drains at the end."""
 
 from __future__ import annotations
 
@@ -35,28 +35,28 @@ if TYPE_CHECKING:
     TaskStatus = trio.TaskStatus[list[str]]
 
 
-# For packets that are on their way when the listener closes: microseconds, unless the peer is silent.
+# How long packets may be on their way when the listener closes. They take microseconds, unless a peer is silent.
 _LAST_PACKETS_SECONDS: Final = 1.0
 
-# For a supervisor that got the same signal to say what it makes of it, which takes milliseconds.
+# How long the supervisor may take to announce the kind of a stop, which takes it milliseconds.
 _WORD_SECONDS: Final = 1.0
 
-# Between two looks at the listening sockets of a worker that nobody asks.
+# How often a worker without a supervisor looks at its listening sockets.
 _LOOK_SECONDS: Final = 1.0
 
-# Cancelled tasks end at once, unless the application holds on to them.
+# How long cancelled tasks have to end. They end at once, unless the application refuses.
 _BREAK_OFF_SECONDS: Final = 1.0
 
 
 class Companion:
-    """What accompanies a worker on its loop and knows how it does.
+    """Accompanies a worker on its loop; this is the companion of a worker without a supervisor.
 
-    By itself it only looks from time to time whether the worker still listens: of a descriptor that the
-    application has closed, no loop is told anything (epoll(7), "Questions and answers").
+    It only looks from time to time whether the worker still listens. Loops are not told when the application
+    closes a listening socket (epoll(7), "Questions and answers").
 
     Attributes:
-        flights: where the worker records what it holds.
-        max_requests: at how many requests `enough` is called; 0 is never.
+        flights: records the requests that the worker holds.
+        max_requests: after how many requests `enough` is called; 0 is never.
     """
 
     max_requests = 0
@@ -66,7 +66,7 @@ class Companion:
         self._next_look: Task | None = None
 
     def attach(self, worker: Worker, loop: Loop) -> None:
-        """Begin, as the worker begins to serve."""
+        """Begin to accompany a worker, which begins to serve."""
 
         def look() -> None:
             worker.check()
@@ -78,15 +78,15 @@ class Companion:
         """Read and answer the supervisor's messages that have arrived, before the worker drains."""
 
     def detach(self) -> None:
-        """End, when it has drained."""
+        """End the company of a worker that has drained."""
         if self._next_look is not None:
             self._next_look.cancel()
 
     def enough(self) -> None:
-        """Take note that `max_requests` have arrived."""
+        """Learn that `max_requests` requests have arrived."""
 
-    def unfit(self, reason: str) -> bool:  # noqa: ARG002 - for those who tell
-        """Have somebody replace the worker, which goes on until then; False where nobody does."""
+    def unfit(self, reason: str) -> bool:  # noqa: ARG002 - subclasses use it
+        """Ask for the worker to be replaced, which serves on until then; False where nobody can do so."""
         return False
 
 
@@ -99,15 +99,15 @@ class Worker:
         logger: where log events go.
         host_loop: the loop that runs this thread, where trio is its guest; without one the ASGI
             applications run as trio tasks.
-        companion: what accompanies it.
-        exit_now: called at the very end where tasks of trio were broken off and go on, so that `run`
-            can't end; it is not to return.
+        companion: accompanies the worker.
+        exit_now: called at the very end where trio tasks go on although they were broken off, so that `run`
+            can't end; it must not return.
 
     Attributes:
-        is_last: whether nobody accepts on its inherited sockets after it.
-        something_goes_on: whether requests were broken off, and they or their threads go on; final when
-            `run` has ended. Python, or an event loop's own end, would wait for them.
-        is_told: whether it is known what kind of stop this would be, so that `is_last` is final.
+        is_last: whether nobody accepts on the inherited sockets after this worker.
+        something_goes_on: whether requests were broken off, and their tasks or threads go on; final when
+            `run` has ended. Python, or the end of an event loop, would wait for them.
+        is_told: whether the supervisor has announced the kind of the stop, so that `is_last` is final.
     """
 
     def __init__(
@@ -146,7 +146,7 @@ class Worker:
         """Serve until cancelled, then drain.
 
         Args:
-            sockets: where to accept; the caller closes them, at the latest.
+            sockets: where to accept; the caller closes those that are still open.
             ready: called once the applications have started and requests are accepted.
 
         Raises:
@@ -155,7 +155,7 @@ class Worker:
         """
         with single_error():
             async with trio.open_nursery() as nursery:
-                # Requests run in a nursery that outlives the cancellation: that is draining.
+                # Requests run in a nursery that outlives the cancellation, so that they can drain.
                 tasks = await nursery.start(_run_shielded_nursery)
                 try:
                     await self._serve(tasks, sockets, ready)
@@ -168,7 +168,7 @@ class Worker:
         self._drained.set()
 
     def figures(self) -> Figures:
-        """Tell how it does."""
+        """Give the figures of this moment."""
         now = monotonic()
         return Figures(
             requests=self.counters.requests,
@@ -179,15 +179,15 @@ class Worker:
         )
 
     def check(self) -> None:
-        """Look whether it can still accept connections; where it can't, it ends."""
+        """Look whether the worker can still accept connections; where it can't, have it replaced."""
         self._listener.check()
 
     def leave_sockets(self, descriptors: Collection[int], *, begins: bool) -> None:
-        """Accept no more on some of the inherited sockets, where nobody accepts from now on.
+        """Leave some of the inherited sockets, as all workers do.
 
         Args:
             descriptors: of the sockets.
-            begins: whether to do it; else it is only known that whoever shares them will.
+            begins: True leaves the sockets now; False only marks that all workers are about to leave them.
         """
         if begins:
             self._listener.leave_sockets()
@@ -272,10 +272,10 @@ class Worker:
         )
         self.something_goes_on = goes_on or (self._broke_off and bool(threads_holding_exit()))
         if goes_on and self._host_loop is None and self._exit_now is not None:
-            self._exit_now()  # a task of trio that does not end keeps its loop from ending
+            self._exit_now()  # a trio task that does not end keeps trio's loop from ending
 
     def _owned(self, sockets: Sequence[ListeningSocket]) -> Iterator[socket.socket | Connection]:
-        """List what is open at this moment and nobody else is to have."""
+        """List the open sockets and connections, which no forked child may keep."""
         yield from (listening.socket for listening in sockets)
         for host in self._hosts:
             yield from list(host.admission.in_flight)
@@ -283,14 +283,15 @@ class Worker:
         yield from self._lingering.connections
 
     def _tasks_remain(self) -> bool:
-        # A loop waits for those that hold on although they were cancelled.
+        # The end of a loop waits for tasks that go on although they were cancelled.
         return any(host.lost for host in self._hosts if isinstance(host, AsgiHost))
 
     async def _wait_to_be_told(self) -> None:
-        """Serve on until the supervisor has said what this stop is, if it is one that it knows of.
+        """Serve on until the supervisor has announced the kind of this stop, or a second has passed.
 
-        systemd signals all processes at once, unless its unit says otherwise (systemd.kill(5)): who then closes
-        the sockets before it knows that all end leaves what waits in their backlogs to nobody.
+        By default, systemd sends a stop's signal to all processes at once (systemd.kill(5)). A worker that
+        closed its sockets before it knew that all workers end would leave the connections in their backlogs to
+        nobody.
         """
         with trio.move_on_after(_WORD_SECONDS):
             await self._wait_until(lambda: self.is_told or self._hurry.cancel_called)
@@ -305,7 +306,7 @@ class Worker:
         self._drained.set()
 
     def _ask_to_be_replaced(self, reason: str, can_go_on: bool) -> None:
-        """Take note that this worker is to be replaced; from any thread."""
+        """Have this worker replaced, or end it where it can't go on; from any thread."""
 
         def decide() -> None:
             if not (can_go_on and self._companion.unfit(reason)):
@@ -315,14 +316,14 @@ class Worker:
         self._loop.run_threadsafe(decide)
 
     def _handle_lost_socket(self, listening: ListeningSocket, reason: str) -> None:
-        """Take note that nothing can be accepted any more: this worker serves nobody."""
+        """Have this worker replaced, which can't accept on a socket any more, unless it is leaving that socket."""
         self._companion.catch_up()
-        # Of all that stop, or leave a socket, the first one that is ready for it refuses for all.
+        # The first worker that stops, or leaves a socket, refuses new connections for all: nothing is lost then.
         if not (self.is_last or self._listener.is_leaving(listening)):
             self._ask_to_be_replaced(f"{reason}; has the application closed it?", can_go_on=False)
 
     def _wake(self) -> None:
-        """Have the listener, or the drain, look again; from any thread."""
+        """Have the listener and the drain look again; from any thread."""
         self._loop.run_threadsafe(self._look_again)
 
     def _look_again(self) -> None:
@@ -337,7 +338,7 @@ class Worker:
             await self._drained.wait()
 
     def _is_idle(self) -> bool:
-        # All of them are asked: each is to wake us.
+        # All hosts are asked, since each busy one has to wake the drain.
         busy = [host.admission.wake_at(0) for host in self._hosts]
         return not any(busy) and self._listener.is_idle and self._lingering.is_idle
 
@@ -346,7 +347,7 @@ class Worker:
         self._hurry.deadline = trio.current_time() + seconds
         for host in self._hosts:
             host.drain()
-        # Half of the time is left for what applications have to say at the end of their streams.
+        # Applications have the other half of the time for the end of their streams.
         streams_seconds = min(self._settings.stream_drain_seconds, seconds / 2)
         calls = [
             self._loop.call_later(after, partial(self._end_streams, ending))

@@ -40,7 +40,7 @@ class ErrorStream:
         if not isinstance(text, str):
             raise TypeError(f"wsgi.errors takes str, not {type(text).__name__}")
         unfinished = self._unfinished()
-        caller = sys._getframe(1)  # noqa: SLF001 - documented for this
+        caller = sys._getframe(1)  # noqa: SLF001 - a documented function
         is_of_traceback = caller.f_code.co_filename == _TRACEBACK_MODULE
         if unfinished.is_traceback and not is_of_traceback:
             unfinished.end()

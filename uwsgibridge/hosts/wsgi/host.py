@@ -288,7 +288,7 @@ class WsgiHost:
     def _give_up(
         self, thread: threading.Thread, exchange: WsgiExchange, now: float, nursery: trio.Nursery
     ) -> None:
-        frame = sys._current_frames().get(thread.ident or 0)  # noqa: SLF001 - documented for this
+        frame = sys._current_frames().get(thread.ident or 0)  # noqa: SLF001 - a documented function
         stack = own_stack(frame) if frame else ""
         interruption = self._claim(exchange)
         if interruption is None:

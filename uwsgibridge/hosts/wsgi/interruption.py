@@ -142,7 +142,7 @@ class Interruption:
 
     def _may_be_raised(self) -> bool:
         frame: FrameType | None
-        frame = sys._current_frames().get(self._ident)  # noqa: SLF001 - documented for this
+        frame = sys._current_frames().get(self._ident)  # noqa: SLF001 - a documented function
         if frame is None or not _is_of_application(frame):
             return False
         if frame.f_code.co_filename.startswith(_LEFT_ALONE) or _may_take_lock(frame):
