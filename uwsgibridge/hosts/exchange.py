@@ -7,13 +7,20 @@ closed yet holds no place, or clients that stall would take all there are.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from uwsgibridge.connection.connection import Connection
 from uwsgibridge.connection.lingering import LingeringClose
+from uwsgibridge.hosts.exchange_states import FOLLOWING, Delivery, Life, Step, follow
 from uwsgibridge.protocol.answers import OwnAnswer
 from uwsgibridge.protocol.response import Buffer, Response
 from uwsgibridge.telemetry.reporting import Reporter
+
+# Names of our own: to look a member up in its class costs more.
+_RUNNING: Final = Life.RUNNING
+_ENDED: Final = Life.ENDED
+_OVER: Final = Life.OVER
+_AFTER_END: Final = FOLLOWING[Step.END]
 
 
 class EndingContext(Protocol):
@@ -62,23 +69,23 @@ class Exchange:
     """
 
     # On the class: what most requests never change costs them nothing.
-    _ended = False  # the connection is not ours any more
-    _returned = False  # the application is done
-    _has_written = False  # something of the answer
-    _is_cut = False  # and what came then could not be written
+    _delivery = Delivery.OPEN
+    # A flag beside the states: what has left stays with the client, whatever comes then. The access log asks.
+    _has_written = False
     _unsent_bytes = 0  # of that
     _failure_status = 0  # of the answer that was sent in the application's place
     _failure_bytes = 0  # of its body
 
     def __init__(self, ending: EndingContext, connection: Connection) -> None:
+        self._life = _RUNNING  # here, since each exchange changes it and asks it often
         self.connection = connection
         self.request = connection.request
         self._ending = ending
 
     def _end(self, *, complete: bool) -> None:
         """Close the connection after a complete answer, break it after any other; once."""
-        if not self._ended:
-            self._ended = True
+        if self._life in _AFTER_END:
+            self._life = _AFTER_END[self._life]
             self._hand_over(self.connection, complete=complete)
 
     def _hand_over(self, connection: Connection, *, complete: bool) -> None:
@@ -93,14 +100,28 @@ class Exchange:
         """Whether a plain close says already that the answer is incomplete."""
         return False
 
-    def _release_when_over(self) -> None:
+    @property
+    def _ended(self) -> bool:
+        """Whether the connection is somebody else's; code that each request runs asks `_life` instead."""
+        return self._life not in _AFTER_END
+
+    def _return(self) -> None:
+        """Take it that the application is done; once."""
         # An application may go on long after its answer (background tasks, close()): it still counts.
-        if self._ended and self._returned:
-            self._ending.release(self.connection)
+        if self._life is _ENDED:
+            self._life = _OVER
+            self._release()
+        else:
+            self._life = follow(Step.RETURN, self._life)
+
+    def _release(self) -> None:
+        """Give the place back, as the exchange is over; called once."""
+        self._ending.release(self.connection)
 
     def _record_unsent(self, buffers: tuple[Buffer, ...], failed: Buffer) -> None:
         """Take note of what could not be written: `failed`, if not counted yet, and what was behind it."""
-        self._is_cut = True
+        if self._delivery is Delivery.OPEN:
+            self._delivery = Delivery.CUT
         if not self._unsent_bytes:
             self._unsent_bytes = len(failed)
         if failed is buffers[0]:
@@ -118,7 +139,7 @@ class Exchange:
             self.request,
             status=failure_status or (response.status if self._has_written else 0),
             body_bytes=self._failure_bytes or max(0, response.body_bytes - self._unsent_bytes),
-            complete=failure_status > 0 or (response.complete and not self._is_cut),
+            complete=failure_status > 0 or (response.complete and self._delivery is Delivery.OPEN),
             accepted_at=self.connection.accepted_at,
             started_at=started_at,
         )

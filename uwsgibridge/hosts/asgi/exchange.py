@@ -16,6 +16,7 @@ from uwsgibridge.connection.connection import Connection, PeerGone
 from uwsgibridge.connection.hangup import HangupWatcher
 from uwsgibridge.connection.lingering import LingeringClose
 from uwsgibridge.hosts.exchange import Exchange
+from uwsgibridge.hosts.exchange_states import FOLLOWING, Life, Step
 from uwsgibridge.hosts.offload import Offload
 from uwsgibridge.hosts.streams import OpenStreams
 from uwsgibridge.loop.interface import Loop
@@ -32,6 +33,10 @@ AsgiApplication: TypeAlias = Callable[
     ],
     Awaitable[object],
 ]
+
+# Names of our own: to look a member up in its class costs more.
+_RUNNING: Final = Life.RUNNING
+_AFTER_END: Final = FOLLOWING[Step.END]
 
 # So often an application may ask what came after the end, and be told that it has ended, before it is
 # taken for one that does nothing else. In a tight loop that is less than a second.
@@ -102,7 +107,7 @@ class AsgiExchange(Exchange):
             returned = await self._context.app(self._scope(), self.receive, self.send)
             if returned is not None:
                 self._context.reporter.returned_value(returned)
-            if not self._ended and not self._gone:
+            if self._life is _RUNNING and not self._gone:
                 await self._after_return()
         except (asyncio.CancelledError, trio.Cancelled) as error:
             if not self._was_cancelled(error):
@@ -148,14 +153,13 @@ class AsgiExchange(Exchange):
 
     def _over(self) -> None:
         exit_if_copy()
-        if not self._ended:
+        if self._life in _AFTER_END:
             self._end(complete=False)
         if self._gone and not self._overdue:
             self._context.reporter.client_gone()
         if self._is_lost:
             self._context.reporter.lost_request_ended(self.request)
-        self._returned = True
-        self._release_when_over()
+        self._return()
 
     async def _tell_disconnect_again(self) -> None:
         """Let others run before an application is told what it knows; cancel one that only asks."""
@@ -172,7 +176,7 @@ class AsgiExchange(Exchange):
 
     def _lose(self) -> None:
         """Give the place back of an application that holds on to its task, and say so."""
-        if not self._returned:
+        if self._life not in {Life.RETURNED, Life.OVER}:
             self._is_lost = True
             self._context.reporter.request_lost(
                 self.request, stack=await_stack(self.connection.task)

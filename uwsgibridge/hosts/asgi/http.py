@@ -15,6 +15,7 @@ from uwsgibridge.hosts.asgi.exchange import AsgiContext, AsgiExchange, Message
 from uwsgibridge.hosts.asgi.messages import kind_of, value_of
 from uwsgibridge.hosts.asgi.tls import tls_extension
 from uwsgibridge.hosts.asgi.unheard import Unheard
+from uwsgibridge.hosts.exchange_states import Delivery
 from uwsgibridge.hosts.files import CANT_SEND_FILE
 from uwsgibridge.hosts.offload import NamedFile
 from uwsgibridge.hosts.streams import Ending
@@ -326,7 +327,7 @@ class HttpExchange(AsgiExchange):
             if not self._ended:
                 self._end(complete=False)
         else:
-            if self._response.is_full and not self._is_cut and not self._ended:
+            if self._response.is_full and self._delivery is Delivery.OPEN and not self._ended:
                 # Whatever it has raised, its client has the whole answer.
                 self._response.finish()
                 self._end(complete=True)

@@ -18,6 +18,7 @@ from uwsgibridge.connection.connection import CHUNK_BYTES, Connection, PeerGone
 from uwsgibridge.hosts.asgi.exchange import AsgiContext, AsgiExchange, Message
 from uwsgibridge.hosts.asgi.messages import kind_of, value_of
 from uwsgibridge.hosts.asgi.tls import tls_extension
+from uwsgibridge.hosts.exchange_states import Life, Step, follow
 from uwsgibridge.loop.interface import Event, Task, Watch
 from uwsgibridge.protocol import answers
 from uwsgibridge.protocol.answers import AnswerMaker
@@ -96,7 +97,6 @@ class WebSocketExchange(AsgiExchange):
     _is_moving = False  # whether the client sent, or took, something since the last ping
     _ends_when_sent = False
     _status = 0  # of the answer to the handshake
-    _is_logged = False
     _watch: Watch | None = None
     _ping_timer: Task | None = None
     _pong_due = False
@@ -196,7 +196,7 @@ class WebSocketExchange(AsgiExchange):
 
     def break_off(self) -> None:
         """End what waits for the client alone; the application's task is cancelled beside that."""
-        if self._returned:
+        if self._life is Life.RETURNED:
             self._end_tunnel()
 
     def _scope(self) -> MutableMapping[str, Any]:
@@ -505,21 +505,19 @@ class WebSocketExchange(AsgiExchange):
             return
         if self._gone:
             self._context.reporter.client_gone()
-        self._returned = True
+        self._return()
 
-    def _release_when_over(self) -> None:
-        if self._ended and self._returned and not self._is_logged:
-            self._is_logged = True
-            if self._context.reporter.logs_access:
-                self._context.reporter.over(
-                    self.request,
-                    status=self._status,
-                    body_bytes=self._denial.body_bytes,
-                    complete=self._status > 0,
-                    accepted_at=self.connection.accepted_at,
-                    started_at=self._started_at,
-                )
-        super()._release_when_over()
+    def _release(self) -> None:
+        if self._context.reporter.logs_access:
+            self._context.reporter.over(
+                self.request,
+                status=self._status,
+                body_bytes=self._denial.body_bytes,
+                complete=self._status > 0,
+                accepted_at=self.connection.accepted_at,
+                started_at=self._started_at,
+            )
+        super()._release()
 
     def _mark_client_gone(self) -> None:
         super()._mark_client_gone()
@@ -537,8 +535,9 @@ class WebSocketExchange(AsgiExchange):
         if complete and self._watch is not None:
             # Frames of the client's may still be arriving: to close over them would take our last
             # frame from Nginx, which has not passed it on yet.
-            self._ended = True
+            self._life = follow(Step.END, self._life)
             self._context.lingering.discard(self.connection)
         else:
             super()._end(complete=complete)
-        self._release_when_over()
+        if self._life is Life.OVER:
+            self._release()

@@ -9,6 +9,7 @@ from typing import Final
 
 from uwsgibridge.connection.connection import Connection, PeerGone
 from uwsgibridge.hosts.exchange import Exchange
+from uwsgibridge.hosts.exchange_states import Delivery
 from uwsgibridge.hosts.files import CANT_SEND_FILE, OpenFile
 from uwsgibridge.hosts.offload import NamedFile
 from uwsgibridge.hosts.wsgi.context import ExchangeContext
@@ -19,6 +20,9 @@ _WRITE_PIECE_BYTES: Final = 262_144
 
 # Of a file: sent together with the head. What is larger goes on by sendfile.
 _FIRST_PIECE_BYTES: Final = 65_536
+
+# A name of our own: to look the member up in its class costs more.
+_OPEN: Final = Delivery.OPEN
 
 # At most this long after its deadline, a request has been given up.
 _GIVE_UP_SECONDS: Final = 0.05
@@ -38,7 +42,6 @@ class WsgiAnswer(Exchange):
 
     body_wait_began: float | None = None  # while the thread waits for its client
     _body_wait_seconds = 0.0  # before that
-    _reader_stalled = False
 
     def __init__(self, context: ExchangeContext, connection: Connection) -> None:
         super().__init__(context, connection)
@@ -47,9 +50,9 @@ class WsgiAnswer(Exchange):
         self._response = Response(self.request.vars["REQUEST_METHOD"])
 
     def _write(self, buffers: tuple[Buffer, ...]) -> None:
-        if self._is_cut:
+        if self._delivery is not _OPEN:
             # Again, to an application that has caught it: else its answer would have a hole.
-            raise ReaderStalled if self._reader_stalled else PeerGone
+            raise ReaderStalled if self._delivery is Delivery.STALLED else PeerGone
         if self._context.logs_access and not self._has_written:
             self._look_for_client()
         try:
@@ -70,7 +73,7 @@ class WsgiAnswer(Exchange):
         """Notice here that the client has left: what is sent first to a TCP peer that has gone is accepted."""
         if self.connection.has_hung_up():
             self.connection.peer_gone = True
-            self._is_cut = True
+            self._delivery = Delivery.CUT
             raise PeerGone("the client has gone away")
 
     def _write_slowly(self, rest: memoryview) -> None:
@@ -93,7 +96,7 @@ class WsgiAnswer(Exchange):
 
     def _wait_to_write(self, deadline: float) -> None:
         if not self._wait(select.POLLOUT, deadline):
-            self._reader_stalled = self._is_cut = True
+            self._delivery = Delivery.STALLED
             raise ReaderStalled
 
     def _send_file_instead(self, named: NamedFile) -> None:

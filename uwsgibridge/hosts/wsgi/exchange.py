@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from uwsgibridge._version import __version__
 from uwsgibridge.application.forked_child import exit_if_copy, exit_if_copy_raised
 from uwsgibridge.connection.connection import Connection
+from uwsgibridge.hosts.exchange_states import FOLLOWING, Delivery, Life, Step, follow
 from uwsgibridge.hosts.files import FileWrapper, regular_file
 from uwsgibridge.hosts.offload import NamedFile, Offload
 from uwsgibridge.hosts.streams import Ending
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
 
 _SERVER_SOFTWARE: Final = f"uwsgibridge/{__version__}"
 
+# Names of our own: to look a member up in its class costs more.
+_STALLED: Final = Delivery.STALLED
+_AFTER_END: Final = FOLLOWING[Step.END]
+
 # An item that comes sooner than this after the last one is sent without a look whether the client is there:
 # if the client has left, the next send fails.
 _LOOK_SECONDS: Final = 0.05
@@ -42,10 +47,11 @@ class _StreamEnds(Exception):
 class WsgiExchange(WsgiAnswer):
     """One request in a thread: environ in, answer out."""
 
-    given_up = False  # somebody else has taken the connection away, and ended it
+    # A flag beside the states: another thread sets it, under `end_lock`, whatever this thread is at. That
+    # thread has taken the connection away and ended it.
+    given_up = False
     interruption: Interruption | None = None  # what its thread is told before that
     _file_instead: NamedFile | None = None  # is sent in place of the application's body
-    _has_failed = False  # and is answered, or is about to be, in the application's place
 
     def run(self) -> None:
         """Call the application and answer; raises nothing of the application's."""
@@ -65,12 +71,11 @@ class WsgiExchange(WsgiAnswer):
             context.reporter.body_stalled(
                 self.request, self._response, failure_status=self._failure_status
             )
-        if self._reader_stalled:
+        if self._delivery is _STALLED:
             context.reporter.reader_stalled(self.request)
         if context.errors.has_unfinished:
             context.errors.flush()
-        self._returned = True
-        self._release_when_over()
+        self._return()
 
     def log_access(self) -> None:
         """Write its line of the access log; to be called by who ends it, once."""
@@ -93,7 +98,7 @@ class WsgiExchange(WsgiAnswer):
                 with contextlib.suppress(OSError):  # it is hung up, which is seen as well
                     connection = self.connection.detach_peer()
         # Asked only now: from here on, the thread can't write to the client.
-        has_begun = self._response.head_sent or self._has_failed
+        has_begun = self._response.head_sent or self._life is Life.REPLACED
         if was_ended:
             outcome = "the answer was complete" if self._response.complete else "connection broken"
         elif has_begun or connection is None:
@@ -114,7 +119,9 @@ class WsgiExchange(WsgiAnswer):
     def end_interrupted(self) -> None:
         """End the exchange after an exception from outside has ended `run` at an unknown point."""
         with self._context.end_lock:
-            was_ended, self._ended = self._ended, True
+            was_ended = self._ended
+            if not was_ended:
+                self._life = follow(Step.END, self._life)
         if not was_ended:  # else it is somebody else's, who may still be at it
             with contextlib.suppress(OSError):
                 self.connection.abort()
@@ -125,7 +132,8 @@ class WsgiExchange(WsgiAnswer):
         """Report what the application has raised, and have its client see it."""
         exit_if_copy_raised(error)
         context = self._context
-        if self.given_up or (self._reader_stalled and comes_from(error, ReaderStalled)):
+        is_stalled = self._delivery is _STALLED
+        if self.given_up or (is_stalled and comes_from(error, ReaderStalled)):
             self._fail(answers.application_failed)
         elif self.connection.input_stalled and comes_from(error, BodyStalled):
             self._fail(answers.body_stalled)
@@ -135,7 +143,7 @@ class WsgiExchange(WsgiAnswer):
             context.reporter.ended_after_client(self.request, error)
             self._fail(answers.application_failed)
         else:
-            if self._response.is_full and not self._is_cut:
+            if self._response.is_full and self._delivery is Delivery.OPEN:
                 self._response.finish()  # whatever it has raised, its client has the whole answer
             context.reporter.application_failed(self.request, self._response, error)
             self._fail(answers.application_failed)
@@ -268,9 +276,9 @@ class WsgiExchange(WsgiAnswer):
         if self.interruption is not None:
             self.interruption.hold_off()  # until `close()` at least
         with self._context.end_lock:
-            if self._ended:
+            if self._life not in _AFTER_END:
                 return
-            self._ended = True
+            self._life = _AFTER_END[self._life]
         if self.given_up:
             self.connection.force_close()  # it leads nowhere any more
         elif complete:
@@ -283,13 +291,13 @@ class WsgiExchange(WsgiAnswer):
         if self._ended:
             return
         if self._response.head_sent or self.connection.peer_gone or self.given_up:
-            self._end(complete=self._response.complete and not self._is_cut)
+            self._end(complete=self._response.complete and self._delivery is Delivery.OPEN)
         else:
             self._answer(make_answer(self.request.method))
 
     def _answer(self, answer: OwnAnswer) -> None:
         """Answer in the application's place."""
-        self._has_failed = True
+        self._life = follow(Step.REPLACE, self._life)
         answered = False
         with contextlib.suppress(OSError):  # nobody is there any more, or nobody reads
             self._write((answer.data,))

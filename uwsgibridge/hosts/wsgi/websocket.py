@@ -19,6 +19,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from uwsgibridge.connection.connection import Connection
+from uwsgibridge.hosts.exchange_states import Step, follow
 from uwsgibridge.hosts.wsgi.context import ExchangeContext
 from uwsgibridge.hosts.wsgi.exchange import WsgiExchange
 from uwsgibridge.protocol.errors import ProtocolError
@@ -322,7 +323,7 @@ class WsgiWebSocket(WsgiExchange):
                 self.connection.hang_up()
         if was is _Stage.TUNNEL:
             with self._context.end_lock:
-                self._ended = True
+                self._life = follow(Step.END, self._life)
             self.connection.discard_arrived()  # or the close is a reset, and the last frame is lost
             self.connection.force_close()
         tunnel.forget_request()
