@@ -1,7 +1,7 @@
 """Asks a running supervisor over its control socket.
 
-It stands on the standard library alone: a script that asks for the state of a service every few
-seconds should not pay for a server's imports.
+This module imports the standard library alone: a script that asks for the state of a service every few seconds
+should not pay for a server's imports.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ DEFAULT_TIMEOUT_SECONDS: Final = 10.0
 
 _CHUNK_BYTES: Final = 64 * 1024
 
-# The stacks of a thousand workers fit.
+# How long an answer may be; the stacks of a thousand workers fit.
 _MAX_ANSWER_BYTES: Final = 256 * 1024 * 1024
 
 
@@ -28,14 +28,14 @@ class ControlError(Exception):
 
 
 class ControlTimeoutError(ControlError):
-    """Somebody is there, but what was waited for did not happen in time."""
+    """Somebody listens at the socket, but the expected answer or end did not come in time."""
 
 
 class CommandRefusedError(ControlError):
-    """The supervisor answered that it did not do it; the message is its reason.
+    """The supervisor answered that it did not carry the command out; the message is its reason.
 
     Attributes:
-        answer: as it came.
+        answer: of the supervisor.
     """
 
     def __init__(self, answer: dict[str, Any]) -> None:
@@ -46,7 +46,7 @@ class CommandRefusedError(ControlError):
 def ask(
     path: Path, command: str, *, timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS, **arguments: int
 ) -> dict[str, Any]:
-    """Ask one thing over a connection of its own; see `ControlConnection`."""
+    """Send one command over a connection of its own; see `ControlConnection.ask`."""
     with ControlConnection(path) as connection:
         return connection.ask(command, timeout_seconds=timeout_seconds, **arguments)
 
@@ -56,10 +56,10 @@ class ControlConnection:
 
     Args:
         path: of the socket.
-        timeout_seconds: for being accepted.
+        timeout_seconds: how long the connection may take.
 
     Raises:
-        ControlError: there is no connection to be had.
+        ControlError: no connection can be made.
     """
 
     def __init__(self, path: Path, *, timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS) -> None:
@@ -92,16 +92,16 @@ class ControlConnection:
 
         Args:
             command: ``status``, ``reload``, ``scale``, ``stop`` or ``stacks``.
-            timeout_seconds: up to the end of the answer.
+            timeout_seconds: how long it may take until the answer is complete.
             arguments: of the command, such as ``workers`` of ``scale``.
 
         Returns:
             The answer, whose ``ok`` is true; docs/ctl.md has the forms.
 
         Raises:
-            CommandRefusedError: it was not done.
-            ControlTimeoutError: no answer in time; the command may still be carried out.
-            ControlError: the connection ended without an answer, or it is none of ours.
+            CommandRefusedError: the command was not carried out.
+            ControlTimeoutError: no answer came in time; the command may still be carried out.
+            ControlError: the connection ended without an answer, or the answer is no supervisor's.
         """
         deadline = time.monotonic() + timeout_seconds
         request = json.dumps({"command": command, **arguments}).encode() + b"\n"
@@ -119,10 +119,10 @@ class ControlConnection:
         return self._read(line)
 
     def wait_until_closed(self, timeout_seconds: float) -> None:
-        """Wait until the supervisor closes the connection: because it ends, or is asked nothing.
+        """Wait until the supervisor closes the connection, because it ends or the connection is idle.
 
         Raises:
-            ControlTimeoutError: it did not.
+            ControlTimeoutError: it did not close it in time.
         """
         deadline = time.monotonic() + timeout_seconds
         try:
@@ -131,10 +131,10 @@ class ControlConnection:
         except TimeoutError as error:
             raise ControlTimeoutError(f"{self._path} is still there") from error
         except OSError:
-            pass  # reset: closed as well
+            pass  # a reset connection is closed, too
 
     def close(self) -> None:
-        """Close the connection; a command that runs goes on."""
+        """Close the connection; a running command goes on."""
         self._socket.close()
 
     def __enter__(self) -> Self:
@@ -150,7 +150,7 @@ class ControlConnection:
 
     def _send(self, request: bytes, deadline: float) -> None:
         self._socket.settimeout(_remaining_seconds(deadline))
-        # Where it takes no more clients it has said so already, and that can be read.
+        # A supervisor that takes no more clients has sent its answer already, which can still be read.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self._socket.sendall(request)
 

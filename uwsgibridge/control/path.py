@@ -1,6 +1,7 @@
-"""Where a supervisor's control socket is when nobody has named a place, and how to find those there are.
+"""Finds the place of a control socket where no option names one, and finds the sockets of running supervisors.
 
-It is a directory of the user's own: whoever could put a socket there could pose as the supervisor.
+The place is a directory of the user's own: another user who could put a socket there could pose as the
+supervisor.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def default_control_path(pid: int) -> Path | None:
         pid: of the supervisor.
 
     Returns:
-        None where neither is a real directory that is ours alone, or the path would be too long.
+        The path; None where neither is a real directory of this user alone, or the path would be too long.
     """
     for directory in _directories():
         with contextlib.suppress(OSError):
@@ -39,13 +40,13 @@ def default_control_path(pid: int) -> Path | None:
 
 
 def directories_passed_over(pid: int = 0) -> list[str]:
-    """Say of each directory that a control socket could be in why it is not used.
+    """Say, of each directory that a control socket could be in, why it is not used.
 
     Args:
         pid: of a supervisor that looks for a place.
 
     Returns:
-        A sentence each, which names the directory. One that is merely missing, and could be made, is not
+        A sentence for each, which names the directory. A missing directory that could be made is not
         among them.
     """
     found = []
@@ -65,7 +66,7 @@ def directories_passed_over(pid: int = 0) -> list[str]:
 def find_control_sockets() -> list[Path]:
     """List the control sockets of this user that somebody listens on, and remove the others.
 
-    Both directories count: a service often has no ``$XDG_RUNTIME_DIR`` where its user's shell has one.
+    Both directories are searched: a service often has no ``$XDG_RUNTIME_DIR``, while its user's shell has one.
     """
     return [path for path in _sockets() if _remove_unless_answered(path)]
 
@@ -73,18 +74,18 @@ def find_control_sockets() -> list[Path]:
 def remove_stale_sockets() -> None:
     """Remove the default control sockets of this user that their supervisors have left behind.
 
-    Whether one is left behind, the kernel tells, which refuses connections to it: the number in its
-    name may be another process's by now, or one of another container that shares the directory.
+    A socket is stale where the kernel refuses connections to it. The number in its name does not tell that: by
+    now it may be another process's, or be that of a process in another container that shares the directory.
     """
     for path in _sockets():
-        # What can't be removed is no reason not to start.
+        # The supervisor starts also where a socket can't be removed.
         with contextlib.suppress(OSError):
             if path.stem.isdecimal():
                 _remove_unless_answered(path)
 
 
 def remove_control_directory() -> None:
-    """Remove the directory where nobody's socket is left in it."""
+    """Remove the directory if no socket is left in it."""
     for directory in _directories():
         if _is_ours_alone(directory):
             with contextlib.suppress(OSError):
@@ -93,13 +94,13 @@ def remove_control_directory() -> None:
 
 def _directories() -> Iterator[Path]:
     runtime = Path(os.environ.get("XDG_RUNTIME_DIR", ""))
-    # Any other is to be ignored: XDG Base Directory Specification. Root may have that of the user who
-    # has become root (sudo -E), and that user could put a link in the way.
+    # By the XDG Base Directory Specification, a relative path is ignored. Root may have the variable of a user who
+    # has become root (sudo -E), and that user could put a link in the directory.
     if runtime.is_absolute() and _is_ours(runtime):
         yield runtime / "uwsgibridge"
     try:
         temporary = Path(tempfile.gettempdir())
-    except FileNotFoundError:  # nothing is writable
+    except FileNotFoundError:  # no directory is writable
         return
     yield temporary / f"uwsgibridge-{os.geteuid()}"
 
@@ -122,7 +123,7 @@ def _is_ours_alone(directory: Path) -> bool:
 
 
 def _objection(directory: Path) -> str:
-    """Say why a directory is not used; empty for one that can be used."""
+    """Say why a directory is not used; empty for a directory that can be used."""
     try:
         found = directory.lstat()
     except FileNotFoundError:
@@ -158,15 +159,15 @@ def _fits(path: Path) -> bool:
 
 
 def _remove_unless_answered(path: Path) -> bool:
-    """Remove a socket that nobody listens on; True where somebody does."""
+    """Remove a socket that nobody listens on; True where somebody listens."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
         try:
             probe.connect(str(path))
         except BlockingIOError:
-            return True  # alive, with a full queue
+            return True  # somebody listens, and the backlog is full
         except ConnectionRefusedError:
-            # Also what a file that is no socket gives; that one is not ours to remove.
+            # A file that is no socket gives this error, too, and must not be removed.
             if path.is_socket():
                 path.unlink(missing_ok=True)
             return False

@@ -1,8 +1,8 @@
-"""The control socket: one JSON object a line in, one a line out, for ``uwsgibridge ctl``.
+"""The control socket for ``uwsgibridge ctl``: each request and each answer is a JSON object in a line.
 
 A request names a command and its arguments, ``{"command": "scale", "workers": 4}``. The answer is
-``{"ok": true, ...}`` with what the command gives, or ``{"ok": false, "error": "one sentence"}``. Who may
-connect may do everything: the file's mode (0600) is what guards it.
+``{"ok": true, ...}`` with the command's result, or ``{"ok": false, "error": "one sentence"}``. Everybody who may
+connect may do everything. The mode of the socket file (0600) says who may connect.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from uwsgibridge.connection.sockets import ListeningSocket, open_sockets
 from uwsgibridge.errors import BindError
 from uwsgibridge.telemetry.logs import Logger
 
-# A request has some forty bytes; what is longer comes from somebody who thinks that this is another port.
+# A request has some forty bytes. A longer one comes from somebody who takes this for another port.
 MAX_REQUEST_BYTES: Final = 65_536
 
-# An operator, a dashboard or two, and some that were forgotten.
+# How many clients at a time: enough for an operator, some dashboards, and clients that were left open.
 MAX_CLIENTS: Final = 16
 
-# For a client to send its next request, and to take an answer. `top` asks every second.
+# How long a client may take to send its next request, or to read an answer. `top` asks every second.
 CLIENT_TIMEOUT_SECONDS: Final = 60.0
 
 _ARGUMENTS: Final[dict[str, tuple[str, ...]]] = {
@@ -40,17 +40,17 @@ _ARGUMENTS: Final[dict[str, tuple[str, ...]]] = {
 
 
 class CommandFailed(Exception):
-    """A command can't be carried out, or was not; the message is a sentence for the operator."""
+    """A command can't be carried out, or has failed; the message is a sentence for the operator."""
 
 
 class Commands(Protocol):
-    """What a supervisor does when it is asked; each may raise `CommandFailed`.
+    """The commands that a supervisor carries out; each method may raise `CommandFailed`.
 
-    A result is what the answer says beside ``ok``: values that JSON has.
+    Each returns what the answer has beside ``ok``, as values that JSON has.
     """
 
     async def status(self) -> Mapping[str, object]:
-        """Tell how the supervisor and its workers are; the form is in docs/ctl.md."""
+        """Give the state of the supervisor and its workers; docs/ctl.md has the form."""
 
     async def reload(self) -> Mapping[str, object]:
         """Bring up new workers with new code, and return when they serve."""
@@ -74,17 +74,16 @@ async def serve_control(
 ) -> None:
     """Answer at a control socket until cancelled, then remove it.
 
-    A socket that nobody listens on any more is replaced. A client that goes away does not break off the
-    command that it has asked for.
+    A socket that nobody listens on any more is replaced. A command goes on when its client leaves.
 
     Args:
         path: of the socket.
         commands: what carries the commands out.
-        logger: where to say what was asked that changes something, and what went wrong.
+        logger: where commands that change something, and failures, are logged.
         task_status: started when clients can connect.
 
     Raises:
-        BindError: the socket can't be had; the message says why.
+        BindError: the socket can't be made; the message says why.
     """
     with open_control(path) as listening:
         await answer_control(listening, commands, logger=logger, task_status=task_status)
@@ -92,10 +91,10 @@ async def serve_control(
 
 @contextlib.contextmanager
 def open_control(path: Path) -> Iterator[ListeningSocket]:
-    """Listen at a control socket, and remove it at the end; clients wait until they are answered.
+    """Listen at a control socket, and remove it at the end; clients wait until `answer_control` runs.
 
     Raises:
-        BindError: the socket can't be had; the message says why.
+        BindError: the socket can't be made; the message says why.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -114,7 +113,7 @@ async def answer_control(
     logger: Logger,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Answer at what `open_control` has opened, as `serve_control` does."""
+    """Answer at a socket that `open_control` has opened, as `serve_control` does."""
     listener = trio.SocketListener(trio.socket.from_stdlib_socket(listening.socket))
     task_status.started()
     await trio.serve_listeners(_Clients(commands, logger).serve, [listener])
@@ -127,7 +126,7 @@ class _Clients:
         self._count = 0
 
     async def serve(self, stream: trio.SocketStream) -> None:
-        # TooSlowError: it stalls. A client that is gone is no error.
+        # TooSlowError: the client stalls. BrokenResourceError: the client is gone. Both only end its connection.
         with contextlib.suppress(trio.TooSlowError, trio.BrokenResourceError):
             if self._count >= MAX_CLIENTS:
                 await _send(
@@ -149,7 +148,7 @@ class _Clients:
                     line = await _read_line(stream, received)
             except CommandFailed as error:
                 await _send(stream, _refusal(str(error)))
-                return  # where the next request begins is not known
+                return  # the beginning of the next request is not known
             if line is None:
                 return
             await _send(stream, await self._answer(line))
@@ -181,7 +180,7 @@ class _Clients:
 
 
 async def _read_line(stream: trio.SocketStream, received: bytearray) -> bytes | None:
-    """Take a line out of what was received, after receiving it; None at the end of the stream."""
+    """Receive a line, and remove it from the received bytes; None at the end of the stream."""
     while (end := received.find(b"\n")) < 0:
         if len(received) > MAX_REQUEST_BYTES:
             raise CommandFailed(f"a request is one line of at most {MAX_REQUEST_BYTES} bytes")
@@ -218,7 +217,7 @@ def _parse(line: bytes) -> tuple[str, dict[str, Any]]:
 
 
 def _check_workers(workers: object) -> int:
-    # isinstance(True, int) holds.
+    # `type(...) is int`, since isinstance(True, int) is true.
     if type(workers) is int and 1 <= workers <= MAX_WORKERS:
         return workers
     raise CommandFailed(f"workers is a whole number from 1 to {MAX_WORKERS}")

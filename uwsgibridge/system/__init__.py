@@ -1,1 +1,1 @@
-"""What a process has of its system: files that root reaches safely."""
+"""What a process uses of its operating system: signals, users, files, CPUs, systemd."""

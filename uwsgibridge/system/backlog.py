@@ -1,7 +1,7 @@
-"""How many connections the kernel holds at a listening socket that nobody has accepted yet.
+"""Counts the connections in the backlog of a listening socket, which nobody has accepted yet.
 
-Linux only, and without privileges. TCP sockets tell it by themselves (`TCP_INFO`); for a unix socket
-the kernel is asked over netlink, as ``ss -xl`` does (sock_diag(7)).
+This works on Linux, without privileges. A TCP socket has the number itself (`TCP_INFO`). For a unix socket, the
+kernel is asked over netlink, as ``ss -xl`` does (sock_diag(7)).
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from typing import Final
 def connections_waiting(listening: socket.socket) -> int | None:
     """Count the connections in the accept queue of a listening socket.
 
-    It never waits: the kernel's answer is there when its question has been sent. A TCP connection
-    that `TCP_DEFER_ACCEPT` holds back counts once it has sent something.
+    This never waits: the kernel answers a question while it is sent. A TCP connection that `TCP_DEFER_ACCEPT`
+    holds back counts once it has sent something.
 
     Args:
-        listening: a TCP or unix stream socket; blocking or not, it stays as it is.
+        listening: a TCP or unix stream socket, blocking or not.
 
     Returns:
         The number, or None where it can't be known: on another system, for a socket that does not
-        listen or is closed, where a sandbox forbids netlink, and for a unix socket that came from
-        another network namespace.
+        listen or is closed, where a sandbox forbids netlink, and for a unix socket of another network
+        namespace.
     """
     if sys.platform == "linux":
         with contextlib.suppress(OSError):
@@ -36,7 +36,7 @@ def connections_waiting(listening: socket.socket) -> int | None:
     return None
 
 
-# TCP_LISTEN of linux/tcp_states.h, for unix sockets as well.
+# TCP_LISTEN of linux/tcp_states.h; unix sockets have the same state.
 _LISTEN: Final = 10
 
 # struct tcp_info of linux/tcp.h, up to what a listening socket has in tcpi_unacked: the connections
@@ -93,7 +93,7 @@ def _parse_answer(answer: bytes) -> int | None:
         return None
     kind, state = _ANSWER.unpack_from(answer)
     if kind != _SOCK_DIAG_BY_FAMILY or state != _LISTEN:
-        return None  # an error: there is no such socket here, or the kernel knows no such question
+        return None  # an error: the kernel knows no such socket, or no such question
     offset = _ANSWER.size
     while offset + _ATTRIBUTE.size < len(answer):
         length, attribute = _ATTRIBUTE.unpack_from(answer, offset)

@@ -1,4 +1,4 @@
-"""How many CPUs the process may use: its affinity, and the quotas of its control groups (Linux)."""
+"""Counts the CPUs that the process may use, by its affinity and the quotas of its control groups (Linux)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-# proc(5): what would end a field of mountinfo is written in octal.
+# Characters that would end a field of mountinfo are written in octal (proc(5)).
 _ESCAPED: Final = re.compile(r"\\([0-7]{3})")
 
 
@@ -32,7 +32,7 @@ def usable_cpus(*, root: Path = Path("/")) -> int:
 def _bound_cpus() -> int:
     try:
         return len(os.sched_getaffinity(0))
-    except (AttributeError, OSError):  # macOS has no such call, a sandbox may refuse it
+    except (AttributeError, OSError):  # macOS has no such call, and a sandbox may refuse it
         return os.cpu_count() or 1
 
 
@@ -94,8 +94,8 @@ def _mounts(text: str) -> Iterator[_Mount]:
 def _directories(mounts: list[_Mount], group: PurePosixPath) -> Iterator[PurePosixPath]:
     """Give the directories of the group and of those above it, as far up as they are mounted."""
     found = [(it.point, group.relative_to(it.top)) for it in mounts if it.shows(group)]
-    # Mounted from within another namespace, as by some container runtimes: what is nearest to our
-    # group is at the mount point. The last mount, as it hides those before it.
+    # Some container runtimes mount control groups from within another namespace. Then the group at the mount
+    # point is the nearest one to ours. The last mount counts, since it hides those before it.
     for point, below in found or [(it.point, PurePosixPath()) for it in mounts[-1:]]:
         for directory in (below, *below.parents):
             yield point / directory
@@ -110,14 +110,14 @@ def _quota(directory: Path, version: int) -> int | None:
         numbers = [_text(directory / name).strip() for name in names]
     try:
         quota, period = map(int, numbers)
-    except ValueError:  # "max 100000", no file, or one of another form
+    except ValueError:  # "max 100000", no file, or a file of another form
         return None
     return -(-quota // period) if quota > 0 and period > 0 else None
 
 
 def _text(file: Path) -> str:
     try:
-        # Paths may be any bytes; those that are not UTF-8 come back as they were.
+        # Paths may be any bytes; bytes that are not UTF-8 survive as surrogates.
         return file.read_text("utf-8", "surrogateescape")
     except (OSError, ValueError):
         return ""

@@ -1,4 +1,4 @@
-"""A file without a path, for what one process leaves to another: in memory where the system has that."""
+"""A file without a path, by which one process gives data to another; it is in memory where the system can."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import tempfile
 
 
 def make_memory_file(name: str) -> int:
-    """Make an empty file that is gone when nobody has it open any more.
+    """Make an empty file that vanishes when nobody has it open any more.
 
     Args:
-        name: what /proc shows of it; it need not be the only one.
+        name: shown by /proc; several files may have the same.
 
     Returns:
-        A descriptor, which the caller closes; not inherited by programs that are started.
+        A descriptor, which the caller closes; programs that are started do not inherit it.
     """
     if hasattr(os, "memfd_create"):  # Linux
         return os.memfd_create(name)

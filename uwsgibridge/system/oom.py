@@ -1,4 +1,4 @@
-"""Which process the kernel ends first when memory runs out."""
+"""Tells the kernel which process to kill first when memory runs out."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _MAX_OOM_SCORE: Final = 1000
 
 
 def raise_oom_score(by: int) -> None:
-    """Have the OOM killer prefer this process, and those that it forks, to its parent.
+    """Have the OOM killer take this process, and those that it forks, before its parent.
 
-    Linux; does nothing elsewhere, nor where the system refuses it.
+    Does nothing on other systems than Linux, and where the system refuses it.
 
     Args:
-        by: added to the score that the process has, up to 1000 in all; 0 leaves it.
+        by: added to the score of the process, up to 1000 in all; 0 changes nothing.
     """
     if by <= 0 or sys.platform != "linux":
         return

@@ -1,7 +1,7 @@
-"""The file that holds the number of the process to signal, and is a lock while that process runs.
+"""The pid file, which has the number of the process to signal, and is locked while that process runs.
 
-The number says nothing about who is running: after a crash or a boot, it may be anybody's. The lock
-(flock(2)) does: the kernel takes it away with the process, however that ends.
+The number alone does not tell whether that process runs: after a crash or a boot, another process may have it.
+The lock (flock(2)) tells it: the kernel removes the lock when the process ends, however that happens.
 """
 
 from __future__ import annotations
@@ -22,30 +22,32 @@ from uwsgibridge.system.safe_path import Place, UnsafePathError, open_place
 
 _MAX_BYTES: Final = 32
 
-# Names the descriptor for the program that takes this process over by exec: the lock is never let go.
+# The variable that gives the descriptor to a program which takes this process over by exec. So the lock is
+# never released.
 _DESCRIPTOR_VARIABLE: Final = "UWSGIBRIDGE_PID_FILE_FD"
 
-# Others may remove and make the file while it is looked at.
+# How often to try: others may remove or make the file meanwhile.
 _ATTEMPTS: Final = 20
 
-# Errors of a file system without locks; EBADF where a lock needs a file that is open for writing (NFS).
+# Errors of a file system without locks. EBADF: NFS locks only files that are open for writing.
 _NO_LOCKS: Final = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF})
 
 _held: set[int] = set()
 
 
 class PidFile:
-    """Keeps the number of this process in a file, and the file locked, while the context lasts.
+    """Keeps a locked file with the number of this process while the context lasts.
 
-    The file is readable by all (0644), complete from the first moment, and at the end removed if it is
-    still ours. It belongs to whoever makes it: what root reads and then signals is not to be written by
-    the user of ``--user``. Who can't remove it in the end, since the privileges were dropped, empties it.
+    All may read the file (0644), and it is complete from the first moment. At the end it is removed, if it is still
+    this one. The file belongs to the user who makes it: root may signal the process whose number it reads there,
+    so the user of ``--user`` must not write it. A process that can't remove the file, since it has dropped its
+    privileges, empties it.
 
     Args:
-        path: of the file.
+        path: of the pid file.
 
     Raises:
-        PidFileError: on entering: another process that runs has the file, it holds something else, it
+        PidFileError: on entering, where another running process has the file, it has other contents, it
             can't be written, or another user could replace what root has written.
     """
 
@@ -72,7 +74,7 @@ class PidFile:
         _held.add(self._descriptor)
 
     def __exit__(self, *_exception: object) -> None:
-        if self._pid != os.getpid():  # a forked child, which has let go of it already
+        if self._pid != os.getpid():  # a forked child, which has closed the file already
             return
         with contextlib.suppress(OSError, UnsafePathError, PidFileError):
             self._remove()
@@ -90,7 +92,7 @@ class PidFile:
                     os.ftruncate(self._descriptor, 0)
 
     def _adopt_inherited(self, place: Place) -> int | None:
-        """Give the descriptor that the program before this one has handed on, if it is of this file."""
+        """Give the descriptor that the program before this one has handed on, if it is that of this file."""
         text = os.environ.pop(_DESCRIPTOR_VARIABLE, "")
         if not text.isdecimal():
             return None
@@ -100,7 +102,7 @@ class PidFile:
             os.close(descriptor)
             return None
         if _read(descriptor) != b"%d" % os.getpid():
-            # The program that was to take over has ended in order, and has emptied it.
+            # The program that was to take over has ended in order, and has emptied the file.
             os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
         return descriptor
 
@@ -113,8 +115,8 @@ class PidFile:
         for _ in range(_ATTEMPTS):
             with self._stale(place) as stale:
                 if stale is not None and _read(stale) == b"%d" % os.getpid():
-                    # Of a program before this one in the same process. What privileges it had to write
-                    # the file may be gone.
+                    # A program before this one in the same process has written the file, maybe with
+                    # privileges that this one has not.
                     return os.dup(stale)
                 with contextlib.suppress(FileExistsError):
                     return _make(place, replace=stale is not None)
@@ -122,7 +124,7 @@ class PidFile:
 
     @contextlib.contextmanager
     def _stale(self, place: Place) -> Iterator[int | None]:
-        """Lock the file that is there, which keeps others who start now from replacing it, too."""
+        """Lock the present file, so that no other process that starts now replaces it."""
         descriptor = self._open(place)
         while descriptor is not None:
             try:
@@ -188,10 +190,10 @@ class PidFile:
 
 
 def hand_on() -> dict[str, str]:
-    """Have the program that takes this process over by exec inherit the pid file, and its lock.
+    """Have the program that takes this process over by exec inherit the pid file and its lock.
 
     Returns:
-        What has to be in that program's environment.
+        Variables for the environment of that program.
     """
     for descriptor in _held:
         os.set_inheritable(descriptor, True)
@@ -205,10 +207,10 @@ def keep() -> None:
 
 
 def _make(place: Place, *, replace: bool) -> int:
-    """Make the file under another name, complete and locked, and give it its own.
+    """Make the file under a temporary name, complete and locked, and then rename it.
 
     Raises:
-        FileExistsError: somebody else has just made one; not with `replace`.
+        FileExistsError: somebody else has just made the file; not raised with `replace`.
     """
     temporary = f".{place.name[:200]}.{secrets.token_hex(4)}"
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -235,7 +237,7 @@ def _make(place: Place, *, replace: bool) -> int:
 
 
 def _link(temporary: str, name: str, place: Place) -> bool:
-    """Give a file its name if nobody has it; False where the file system has no links."""
+    """Link a file to its name if no file has that; False where the file system has no links."""
     try:
         os.link(temporary, name, src_dir_fd=place.directory, dst_dir_fd=place.directory)
     except FileExistsError:

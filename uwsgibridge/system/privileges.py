@@ -1,4 +1,4 @@
-"""Who the processes are to the system: user and group, title, and rank for the OOM killer."""
+"""Finds the user and group that processes run as, and drops privileges."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from typing import Final
 from uwsgibridge.errors import SettingsError
 from uwsgibridge.system.safe_path import set_groups
 
-# (uid_t) -1 means "leave it as it is": setreuid(2).
+# setreuid(2) takes (uid_t) -1 for "no change".
 _MAX_ID: Final = 2**32 - 2
 
 
 def resolve_user(user: str, group: str) -> tuple[int, int] | None:
-    """Find out whom ``--user`` and ``--group`` mean.
+    """Find the user and group that ``--user`` and ``--group`` name.
 
     Args:
-        user: a name or a number; empty for the one that runs this process.
-        group: a name or a number; empty for the user's primary group, or for that of this process
+        user: a name or a number; empty for the user of this process.
+        group: a name or a number; empty for the user's primary group, or for the group of this process
             where it runs as that user already.
 
     Returns:
-        The numbers of user and group to become; None where neither is given. Without root, a group that
-        the user is a member of is fine: then it is the group of the sockets alone.
+        The numbers of user and group to become; None where neither is given. A process that is not root may
+        name a group that its user is a member of: only the sockets get that group.
 
     Raises:
-        SettingsError: there is no such user or group, or it takes root to become them.
+        SettingsError: there is no such user or group, or only root may become them.
     """
     if not user and not group:
         return None
@@ -40,7 +40,7 @@ def resolve_user(user: str, group: str) -> tuple[int, int] | None:
     else:
         gid = _primary_group_id(user, uid)
     if own[0] != 0 and uid == own[0] and gid in own_groups():
-        return own  # the group is for the sockets: see `socket_files`
+        return own  # only the sockets get the group: see `socket_files`
     if own[0] != 0 and (uid, gid) != own:
         option = f"--user {user}" if uid != own[0] else f"--group {group}"
         raise SettingsError(f"{option}: only root can become another; start as root, or without it")
@@ -48,22 +48,22 @@ def resolve_user(user: str, group: str) -> tuple[int, int] | None:
 
 
 def drop_privileges(uid: int, gid: int) -> None:
-    """Become a user for good, with the groups that the system's list gives them beside `gid`.
+    """Become a user for good, with `gid` and the groups that the system's list gives that user.
 
-    Does nothing where the process is that user and group already. Until the next exec, Linux then
-    leaves core dumps and files such as ``/proc/self/oom_score_adj`` to root alone (PR_SET_DUMPABLE).
+    Does nothing where the process has that user and group already. Afterwards, until the next exec, Linux
+    allows core dumps and files such as ``/proc/self/oom_score_adj`` to root alone (PR_SET_DUMPABLE).
 
     Args:
         uid: of `resolve_user`.
         gid: of `resolve_user`.
 
     Raises:
-        SettingsError: the system refuses it, or would let the process be root again.
+        SettingsError: the system refuses it, or the process could become root again.
     """
     if {os.getuid(), os.geteuid()} == {uid} and {os.getgid(), os.getegid()} == {gid}:
         return
     try:
-        # In this order: once the user is another, groups are out of reach.
+        # Groups first: after the change of user, they can't be changed any more.
         set_groups(uid, gid)
         os.setgid(gid)
         os.setuid(uid)
@@ -89,7 +89,7 @@ def user_id(user: str, option: str = "--user") -> int:
         return number
     try:
         return pwd.getpwnam(user).pw_uid
-    except (KeyError, ValueError):  # ValueError: no name that the system's list could have
+    except (KeyError, ValueError):  # ValueError: the system's list can't have such a name
         raise SettingsError(f"{option} {user!r}: there is no such user") from None
 
 

@@ -1,6 +1,6 @@
-"""What the kernel knows of a process: its memory and the CPU time that it has used.
+"""Reads the memory and the CPU time of a process from Linux's /proc (proc(5)).
 
-From /proc as Linux has it (proc(5)); elsewhere the figures are not known.
+Other systems give no figures.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def rss_bytes(pid: int) -> int | None:
         pid: of the process.
 
     Returns:
-        Bytes, or None where it is not known: on another system, or when there is no such process.
+        Bytes; None on another system, or where there is no such process.
     """
     figures = _read(pid, "statm").split()
     return int(figures[1]) * os.sysconf("SC_PAGE_SIZE") if figures else None
@@ -27,18 +27,18 @@ def rss_bytes(pid: int) -> int | None:
 def cpu_seconds(pid: int) -> float | None:
     """Give the CPU time of a process and all its threads, in user and kernel mode.
 
-    The time of children is not in it.
+    The time of child processes does not count.
 
     Args:
         pid: of the process.
 
     Returns:
-        Seconds, in steps of the kernel's clock tick (10 ms), or None where it is not known: on
-        another system, or when there is no such process.
+        Seconds, in steps of the kernel's clock tick (10 ms); None on another system, or where there is no
+        such process.
     """
     # The name of the process comes second, in parentheses, and may hold spaces and parentheses.
     figures = _read(pid, "stat").rpartition(b")")[2].split()
-    # What follows is field 3 of proc_pid_stat(5); utime and stime are 14 and 15.
+    # The first of these figures is field 3 of proc_pid_stat(5); utime and stime are fields 14 and 15.
     return sum(map(int, figures[11:13])) / os.sysconf("SC_CLK_TCK") if figures else None
 
 

@@ -1,7 +1,7 @@
-"""Processes that are told apart by their process group: those that began before a certain moment.
+"""Puts all processes that are started in a certain block into one process group, and ends that group.
 
-Whatever an application starts has the group of who has started it, unless it makes one of its own or a
-session, as daemons do. It keeps the group when its parent ends, however that ends.
+A process that an application starts has the group of its parent, unless it makes a group or a session of its own,
+as daemons do. It keeps the group when its parent ends, however that happens.
 """
 
 from __future__ import annotations
@@ -19,31 +19,31 @@ _LOOK_SECONDS: Final = 0.02
 
 @contextlib.contextmanager
 def group_of_its_own() -> Iterator[None]:
-    """Have all that is started meanwhile be in a group whose number is that of this process.
+    """Put all processes that are started meanwhile into a group that has the number of this process.
 
-    Afterwards the process is in the group where it was before, and so is what it starts then.
+    Afterwards this process is in its former group, and so are the processes that it starts then.
     """
     before = os.getpgrp()
     try:
         os.setpgid(0, 0)
-    except OSError:  # it leads a session, or a sandbox forbids it
+    except OSError:  # this process leads a session, or a sandbox forbids it
         yield
         return
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):  # all of that group have ended
+        with contextlib.suppress(OSError):  # all processes of that group have ended
             os.setpgid(0, before)
 
 
 def members_of(group: int) -> list[int]:
-    """List the processes of a group that run, but for this one.
+    """List the running processes of a group, without this one.
 
     Args:
         group: its number.
 
     Returns:
-        Their numbers; none on a system without /proc.
+        Their process ids; none on a system without /proc.
     """
     return [
         pid
@@ -53,10 +53,10 @@ def members_of(group: int) -> list[int]:
 
 
 def signal_group(group: int, number: signal.Signals) -> bool:
-    """Send a signal to all of a group but this process.
+    """Send a signal to all processes of a group except this one.
 
     Returns:
-        Whether there is anybody.
+        Whether there is such a process.
     """
     members = members_of(group)
     for pid in members:
@@ -66,16 +66,16 @@ def signal_group(group: int, number: signal.Signals) -> bool:
 
 
 def end_group(group: int, seconds: float) -> None:
-    """End all of a group but this process: by SIGTERM, and those that are left in the end by SIGKILL.
+    """End all processes of a group except this one: by SIGTERM first, and then by SIGKILL.
 
     Args:
         group: its number.
-        seconds: that they have to end by themselves.
+        seconds: how long they have between the two signals.
     """
     deadline = monotonic() + seconds
     if not signal_group(group, signal.SIGTERM):
         return
-    # They are no children of this process, which so is not told of their ends.
+    # This process polls: they are not its children, so nothing tells it of their ends.
     while members_of(group) and monotonic() < deadline:
         sleep(_LOOK_SECONDS)
     signal_group(group, signal.SIGKILL)
@@ -83,7 +83,7 @@ def end_group(group: int, seconds: float) -> None:
 
 def _names_in(directory: str) -> list[str]:
     try:
-        return os.listdir(directory)  # noqa: PTH208 - names are all that is wanted
+        return os.listdir(directory)  # noqa: PTH208 - only names are needed
     except OSError:
         return []
 
@@ -91,7 +91,7 @@ def _names_in(directory: str) -> list[str]:
 def _group_of(pid: int) -> int | None:
     """Tell the group of a process; None where it has ended."""
     try:
-        # proc_pid_stat(5): the name is in parentheses, and may hold some itself.
+        # The name is in parentheses, and may have parentheses itself (proc_pid_stat(5)).
         state, _, group = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[:3]
     except (OSError, ValueError):
         return None

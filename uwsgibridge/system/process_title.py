@@ -1,4 +1,4 @@
-"""What a process is called in the output of ps."""
+"""Sets the title of a process, which ps shows."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import sys
 def set_title(name: str, role: str) -> None:
     """Show the process as ``name: role`` in ps and top.
 
-    The memory for it is found by way of the environment as the process got it, once, and forked
-    children inherit what was found: who forks sets a title before it runs code of others, which may
-    change the environment. ``/proc/PID/environ`` is blank afterwards; ``os.environ`` stays.
+    The package finds the memory of the title by means of the original environment, once. Forked children
+    inherit the place. So a process that forks sets a title before it runs code of others, which may change the
+    environment. Afterwards ``/proc/PID/environ`` is blank; ``os.environ`` does not change.
 
     Args:
-        name: of the site or service; with an empty one nothing is done.
-        role: such as ``worker``.
+        name: of the site or service; an empty name changes nothing.
+        role: of the process, such as ``worker``.
     """
-    # macOS: the package ends a forked child there with SIGSEGV (dvarrazzo/py-setproctitle#113, #165).
+    # On macOS, a forked child that calls the package dies of SIGSEGV (dvarrazzo/py-setproctitle#113, #165).
     if not name or sys.platform == "darwin":
         return
     from setproctitle import setproctitle
 
-    # A title is never worth an exception, as for a surrogate, nor an escape sequence on a terminal.
+    # Characters that can't be printed are replaced: surrogates would raise, and escapes would reach terminals.
     setproctitle("".join(it if it.isprintable() else "?" for it in f"{name}: {role}"))

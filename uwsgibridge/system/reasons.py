@@ -1,4 +1,4 @@
-"""Why a file or a socket can't be made, in words: what the system calls it, and where that helps nobody, more."""
+"""Says why a file or a socket can't be made: the system's words, and more where these do not help."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from pathlib import Path
 
 
 def why_not_made(error: OSError, directory: Path, action: str) -> str:
-    """Say why nothing could be made in a directory, as the end of a sentence.
+    """Say why a file could not be made in a directory, as the end of a sentence.
 
     Args:
-        error: what the system has said.
-        directory: as the operator knows it.
+        error: the system's error.
+        directory: as the operator has named it.
         action: what was tried, such as ``create a socket``.
     """
     match error.errno:
-        case errno.ENOENT if directory.is_dir():  # so says /proc of all that is new in it
+        case errno.ENOENT if directory.is_dir():  # /proc has this error for each new file
             return f"nothing can be made in {directory}"
         case errno.ENOENT:
             return f"there is no directory {directory}; create it first"

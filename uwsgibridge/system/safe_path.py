@@ -1,12 +1,12 @@
-"""How root reaches a file whose path others may have a hand in: step by step, by descriptors.
+"""Lets root reach a file whose path other users may be able to change: step by step, by descriptors.
 
-A path is looked up anew at each call that is given it. Who can write in one of its directories can put a
-link there between two calls, or before the first, and has root open, give away or replace a file of the
-attacker's choice. So root either acts as the user who is to have the file, or holds the directory open
-that it has reached without the help of a link that another user could have made.
+Each system call looks a path up anew. A user who can write in one of its directories can put a link there between
+two calls, or before the first one. Root would then open, give away or replace a file of that user's choice. So
+root either acts with the rights of the user who is to have the file, or keeps the directory open, which it has
+reached without any link that another user could have made.
 
 The rule for links is that of Linux's ``fs.protected_symlinks`` and of ``CHASE_SAFE`` in systemd
-(src/basic/chase.c); that for directories is logrotate's ("insecure permissions").
+(src/basic/chase.c). The rule for directories is logrotate's ("insecure permissions").
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _ROOT: Final = 0
 # MAXSYMLINKS of Linux.
 _MAX_LINKS: Final = 40
 
-# Without O_PATH (macOS), a directory has to be readable to be held.
+# Without O_PATH (macOS), only a readable directory can be held open.
 _HOLD: Final[int] = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 class UnsafePathError(Exception):
-    """Root does not go there; the message is the end of a sentence that says why and what would help."""
+    """Root must not use the path; the message ends a sentence, and says why and what would help."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +41,11 @@ class Place:
 
     Attributes:
         directory: a descriptor, which `open_place` closes.
-        name: of the file in it, which need not be there.
+        name: of the file in the directory; the file need not exist.
         path: of the directory, as it was reached.
         exposed: who else can change what the path leads to, as the beginning of a sentence; None where
             only root can.
-        is_shared: whether everybody can make files in it, but not replace those of others, as in /tmp.
+        is_shared: whether everybody can make files in the directory, but not replace those of others, as in /tmp.
         is_kernels: whether the directory is in /proc, where the kernel makes the links.
     """
 
@@ -62,24 +62,24 @@ class Place:
         return self.exposed is None and not self.is_shared
 
     def through_descriptor(self, name: str) -> str:
-        """Give a path that leads to a name in this very directory, whatever its own path leads to."""
+        """Give a path to a name in this very directory, also where the directory's path has changed."""
         return f"/proc/self/fd/{self.directory}/{name}"
 
 
 @contextlib.contextmanager
 def open_place(path: str | Path) -> Iterator[Place]:
-    """Hold the directory of a file open, and give the file's name in it.
+    """Hold the directory of a file open, and give the directory with the file's name.
 
-    Root reaches it without links that another user can have made, and learns who else can change the
-    place; a link as the file itself is resolved in the same way. For any other user the kernel does what
-    it always does, and nothing is exposed.
+    Root follows no link that another user can have made, and learns who else can change the place. Where the
+    file itself is a link, root resolves it in the same way. For other users, the kernel looks the path up as
+    usual, and nothing is exposed.
 
     Args:
         path: of the file; a relative one begins in the current directory.
 
     Raises:
         UnsafePathError: another user could lead root elsewhere by a link.
-        OSError: there is no such directory, or it may not be entered.
+        OSError: there is no such directory, or this process may not enter it.
     """
     if os.geteuid() == _ROOT:
         place = _Walk(path).run()
@@ -94,13 +94,13 @@ def open_place(path: str | Path) -> Iterator[Place]:
 
 @contextlib.contextmanager
 def acting_as(uid: int, gid: int) -> Iterator[None]:
-    """Have root do what follows with the rights of another user, and no more.
+    """Have root run a block with the rights of another user only.
 
-    For all threads of the process; the real user stays root, so that the other can't interfere.
+    This holds for all threads of the process. The real user stays root, so that the other user can't signal it.
 
     Args:
         uid: of the user.
-        gid: of the group, beside those that the system's list gives them.
+        gid: of the group, beside the groups that the system's list gives that user.
 
     Raises:
         OSError: the system refuses it.
@@ -119,7 +119,7 @@ def acting_as(uid: int, gid: int) -> Iterator[None]:
 
 
 def set_groups(uid: int, gid: int) -> None:
-    """Have a user's groups, as the system's list has them; only `gid` for a number without a name.
+    """Take a user's groups from the system's list; for a number without a name, only `gid`.
 
     Raises:
         OSError: the system refuses it.
@@ -133,17 +133,17 @@ def set_groups(uid: int, gid: int) -> None:
 
 
 def give_held(descriptor: int, uid: int, gid: int) -> None:
-    """Change the owner of what is held with ``O_PATH``, whatever its path leads to by now.
+    """Change the owner of a file that is held open with ``O_PATH``, wherever its path leads by now.
 
     Args:
-        descriptor: of it.
-        uid: of the owner; -1 leaves it.
-        gid: of the group; -1 leaves it.
+        descriptor: of the file.
+        uid: of the owner; -1 changes nothing.
+        gid: of the group; -1 changes nothing.
 
     Raises:
         OSError: the system refuses it, or has no /proc.
     """
-    # fchown() refuses such a descriptor (open(2), O_PATH); what /proc shows of it is the file itself.
+    # fchown() refuses such a descriptor (open(2), O_PATH). Its link in /proc leads to the file itself.
     os.chown(f"/proc/self/fd/{descriptor}", uid, gid)
 
 
@@ -151,8 +151,8 @@ def exposure_of(status: os.stat_result, path: str) -> str | None:
     """Say who beside root can write in a file or directory; None where nobody can.
 
     Args:
-        status: of it.
-        path: that the sentence names.
+        status: of the file or directory.
+        path: the path to name in the sentence.
     """
     writers = _writers(status)
     return None if writers is None else f"{writers} can change {path}"
@@ -209,7 +209,7 @@ class _Walk:
             os.close(before)
 
     def _look_around(self) -> os.stat_result:
-        """Note whether the directory that was reached can be changed by another user than root."""
+        """Record who beside root can change the directory that was reached."""
         here = os.fstat(self._directory)
         is_open = not here.st_mode & stat.S_ISVTX and not _is_read_only(self._directory)
         if self._exposed is None and is_open:
@@ -220,7 +220,7 @@ class _Walk:
         try:
             self._move(name)
         except OSError as error:
-            # A link: ELOOP, or ENOTDIR with O_PATH.
+            # A link gives ELOOP, or with O_PATH ENOTDIR.
             target = self._read_link(name) if error.errno in {errno.ENOTDIR, errno.ELOOP} else None
             if target is None:
                 raise
@@ -235,7 +235,7 @@ class _Walk:
         try:
             return os.readlink(name, dir_fd=self._directory)
         except OSError as error:
-            if error.errno in {errno.EINVAL, errno.ENOENT}:  # no link; not there
+            if error.errno in {errno.EINVAL, errno.ENOENT}:  # EINVAL: no link; ENOENT: no such file
                 return None
             raise
 
@@ -271,7 +271,7 @@ def _steps(path: str) -> list[str]:
 
 
 def _is_read_only(directory: int) -> bool:
-    """Whether its file system is; Kubernetes mounts configuration so, writable for all by its mode."""
+    """Whether the file system is read-only. Kubernetes mounts configuration so, with a mode that lets all write."""
     try:
         return bool(os.fstatvfs(directory).f_flag & os.ST_RDONLY)
     except OSError:

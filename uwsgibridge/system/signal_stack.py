@@ -1,8 +1,8 @@
-"""The stack that handlers of signals run on: large enough for all that can come at once.
+"""Makes the stack that signal handlers run on large enough for all signals that can come at once.
 
-`faulthandler.enable` gives the main thread a stack of its own for that, since a crash may be one of the
-ordinary stack, and CPython has all its handlers run there (SA_ONSTACK). It has room for some frames. The kernel
-puts one there for each signal that waits, before the first handler has run, with all of the CPU's registers in it:
+`faulthandler.enable` gives the main thread a signal stack, since a crash may come from an overflow of the ordinary
+stack. CPython runs all its handlers there (SA_ONSTACK). The stack of `faulthandler` has room for some frames. Before
+the first handler runs, the kernel puts a frame there for each signal that waits, with all registers of the CPU. So
 six different signals to a process that had no turn meanwhile ended it by SIGSEGV.
 """
 
@@ -13,8 +13,8 @@ import mmap
 import sys
 from typing import Final
 
-# For each of Linux's 64 signals, with 11 KiB of registers each (AVX-512 and AMX); memory that is never touched
-# is none.
+# Room for each of Linux's 64 signals, with 11 KiB of registers each (AVX-512 and AMX). Untouched memory costs
+# nothing.
 _STACK_BYTES: Final = 1_048_576
 
 
@@ -36,6 +36,10 @@ def enlarge_signal_stack() -> None:
         start = ctypes.c_char.from_buffer(memory)
         stack = _Stack(ctypes.addressof(start), 0, _STACK_BYTES)
         if ctypes.CDLL(None).sigaltstack(ctypes.byref(stack), None) == 0:
-            _kept.append(start)  # which holds the memory: for as long as the process lives
-    except (OSError, ValueError, AttributeError):  # no memory, or a C library without it
+            _kept.append(start)  # keeps the memory for as long as the process lives
+    except (
+        OSError,
+        ValueError,
+        AttributeError,
+    ):  # there is no memory, or the C library has no sigaltstack
         return

@@ -1,4 +1,4 @@
-"""The signals that a server takes, all of its processes together."""
+"""The signals that processes of a server handle."""
 
 from __future__ import annotations
 

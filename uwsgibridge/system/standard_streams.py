@@ -1,4 +1,4 @@
-"""Descriptors 0 to 2, which whoever starts a program may have closed."""
+"""Opens descriptors 0 to 2, which the starter of a program may have closed."""
 
 from __future__ import annotations
 
@@ -10,21 +10,20 @@ _NAMES: Final = ("stdin", "stdout", "stderr")
 
 
 def open_standard_streams() -> None:
-    """Open those of the descriptors 0 to 2 that are closed on `os.devnull`.
+    """Open each closed one of the descriptors 0 to 2 on `os.devnull`.
 
-    Else the first socket or file gets such a number, and is written to by whatever prints, closed by
-    whatever redirects, and inherited by each program. To be called before anything is opened that stays
-    open.
+    Otherwise the first socket or file would get such a number. Code that prints would then write to it, code
+    that redirects would close it, and each program would inherit it. Call this before anything else is opened.
     """
     for descriptor, name in enumerate(_NAMES):
         try:
             os.fstat(descriptor)
         except OSError:
-            # The lowest number that is free: those below are open by now.
+            # os.open takes the lowest free number, and all lower ones are open by now.
             nowhere = os.open(os.devnull, os.O_RDWR)
             assert nowhere == descriptor
             os.set_inheritable(descriptor, True)
-        # Python has None for a descriptor that was closed as it began.
+        # Python has None for a stream whose descriptor was closed at its start.
         if getattr(sys, name) is None:
             stream = _open(descriptor)
             setattr(sys, name, stream)

@@ -1,8 +1,8 @@
-"""What systemd and a service say to each other: notifications, the watchdog, inherited sockets.
+"""Speaks with systemd: notifications, the watchdog, inherited sockets.
 
-A notification is one datagram of ``NAME=value`` lines (sd_notify(3)), a watchdog is one that comes
-again and again (sd_watchdog_enabled(3)), and inherited sockets are the descriptors from 3 on
-(sd_listen_fds(3)). That much is spoken here, without a library.
+A notification is one datagram of ``NAME=value`` lines (sd_notify(3)). The watchdog expects a notification again and
+again (sd_watchdog_enabled(3)). Inherited sockets are the descriptors from 3 on (sd_listen_fds(3)). This needs no
+library.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ _FIRST_DESCRIPTOR: Final = 3
 # systemd ignores a message over 4,096 bytes as a whole; a character has up to four.
 _MAX_STATUS_CHARACTERS: Final = 1000
 
-# Below 2**64, which to systemd is no end at all.
+# A number of this form is below 2**64, which for systemd means no limit.
 _WHOLE_NUMBER: Final = re.compile(r"[0-9]{1,19}")
 
 
 @dataclass(frozen=True, slots=True)
 class Notifier:
-    """Tells systemd how its service is; without one that listens, does nothing.
+    """Tells systemd the state of the service; without systemd, does nothing.
 
-    A message that can't be delivered at once is dropped: no method waits or raises, for that would
-    be no reason to stop serving.
+    No method waits or raises: a message that can't be delivered at once is dropped, since serving goes on
+    without it.
 
     Attributes:
-        address: of systemd's socket; None where there is none.
-        watchdog_seconds: how often `watchdog` is to be called, twice in the time after which systemd
-            gives the service up; None where it does not watch.
-        variables: what was taken out of the environment.
+        address: of systemd's socket; None without systemd.
+        watchdog_seconds: how often to call `watchdog`, which is twice in the time after which systemd
+            restarts the service; None where systemd does not watch.
+        variables: the variables that were taken out of the environment.
     """
 
     address: str | None = None
@@ -51,7 +51,7 @@ class Notifier:
 
     @staticmethod
     def from_environment(environ: MutableMapping[str, str]) -> Notifier:
-        """Take systemd's variables, so that no process started later speaks to it.
+        """Take systemd's variables out of the environment, so that no process started later uses them.
 
         Args:
             environ: such as `os.environ`; loses the variables.
@@ -69,17 +69,17 @@ class Notifier:
         environ.update(self.variables)
 
     def ready(self, status: str) -> None:
-        """Say that requests are served, after the start or after a reload, however that went."""
+        """Tell systemd that requests are served: after the start, and after a reload that succeeded or failed."""
         self._send("READY=1", _assign_status(status))
 
     def reloading(self) -> None:
-        """Say that a reload has begun; systemd then waits for `ready`."""
-        # By the time, Type=notify-reload tells this reload from an earlier one (systemd.service(5)).
+        """Tell systemd that a reload has begun; systemd then waits for `ready`."""
+        # By this time, Type=notify-reload tells this reload from an earlier one (systemd.service(5)).
         microseconds = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
         self._send("RELOADING=1", f"MONOTONIC_USEC={microseconds}")
 
     def stopping(self) -> None:
-        """Say that the service drains and will end."""
+        """Tell systemd that the service drains and will end."""
         self._send("STOPPING=1")
 
     def status(self, text: str) -> None:
@@ -87,7 +87,7 @@ class Notifier:
         self._send(_assign_status(text))
 
     def watchdog(self) -> None:
-        """Say that the service is alive."""
+        """Tell systemd that the service is alive."""
         self._send("WATCHDOG=1")
 
     def _send(self, *assignments: str) -> None:
@@ -105,10 +105,10 @@ class Notifier:
 def inherited_sockets(environ: MutableMapping[str, str]) -> list[int]:
     """Take over the sockets on which systemd has listened for this process (socket activation).
 
-    Programs started later inherit none of them, unless they are named.
+    Programs started later do not inherit the sockets, unless the caller makes them do so.
 
     Args:
-        environ: such as `os.environ`; loses the variables, also those meant for another process.
+        environ: such as `os.environ`; loses the variables, also where they are meant for another process.
 
     Returns:
         Their descriptors, which the caller closes, in the order of the socket unit.
@@ -146,7 +146,7 @@ def _parse_address(text: str) -> str | None:
             return text
         case "@":
             return "\0" + text[1:]
-        case _:  # "vsock:", by which a virtual machine speaks to its host
+        case _:  # "vsock:" is how a virtual machine speaks to its host
             return None
 
 

@@ -1,4 +1,4 @@
-"""What asks for a restart without a signal: code that changes, a file that is touched."""
+"""Watches code and single files, and calls back when they change."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from uwsgibridge.errors import SettingsError
 
 _CODE: Final = ("*.py",)
 
-# What tools keep for themselves in a project, and what editors write beside a file that is open.
+# Files that tools keep in a project, and files that editors write beside an open file.
 _NEVER_CODE: Final = (
     *("__pycache__", ".git", ".hg", ".svn", ".venv", "venv", "node_modules", ".tox", ".nox"),
     *(".mypy_cache", ".pytest_cache", ".ruff_cache", ".hypothesis", ".idea", ".vscode"),
@@ -25,8 +25,8 @@ _NEVER_CODE: Final = (
 _QUIET_SECONDS: Final = 0.1
 _TOUCH_INTERVAL_SECONDS: Final = 1.0
 
-# awatch does not return while its thread waits, not even when it is cancelled. Its own five seconds
-# would be the time that Ctrl-C takes.
+# How long the thread of awatch waits. Until then awatch does not return, even when it is cancelled: with its
+# default of five seconds, Ctrl-C would take as long.
 _THREAD_WAIT_MILLISECONDS: Final = 200
 
 _NAMED_FILES: Final = 3
@@ -47,10 +47,10 @@ def require_watchfiles() -> None:
 
 
 def require_directories(directories: Sequence[Path]) -> None:
-    """Check that what is to be watched is there.
+    """Check that the directories to watch exist.
 
     Raises:
-        SettingsError: a directory is not.
+        SettingsError: a directory does not.
     """
     for directory in directories:
         if not directory.is_dir():
@@ -73,15 +73,15 @@ async def watch_code(
     path from the watched directory; ``*`` crosses slashes.
 
     Args:
-        directories: with all below them.
-        includes: globs of what counts beside Python files, such as ``*.html``.
-        excludes: globs of what never counts; these win. Caches, version control and virtual
-            environments are excluded anyway.
+        directories: watched with all files below them.
+        includes: globs of files that count beside Python files, such as ``*.html``.
+        excludes: globs of files that never count; they win over `includes`. Caches, version control and
+            virtual environments never count.
         reload: called with a reason that names up to three files, once for a burst of changes.
         quiet_seconds: a burst is over when nothing changes for this time.
 
     Raises:
-        SettingsError: a directory is not there or can't be watched; before anything is.
+        SettingsError: a directory does not exist or can't be watched; raised before watching begins.
     """
     from watchfiles._rust_notify import WatchfilesRustInternalError
 
@@ -104,14 +104,14 @@ async def watch_code(
         try:
             await _watch(roots, take, quiet_seconds)
         except* WatchfilesRustInternalError:
-            # A file whose name is not UTF-8 has changed: the watcher is of no use afterwards.
+            # A file whose name is not UTF-8 has changed; the watcher can't be used afterwards.
             pass
 
 
 async def until_watched() -> None:
-    """Wait until each `watch_code` that was started just before would notice a change.
+    """Wait until each `watch_code` that was started just before notices changes.
 
-    It watches from its first step on, which trio runs before it comes back here for the second time.
+    A `watch_code` watches from its first step on. Trio runs that step before this function returns.
     """
     for _ in range(2):
         await trio.lowlevel.checkpoint()
@@ -134,7 +134,7 @@ async def _watch(
         try:
             changes = await anext(bursts)
         except (OSError, WatchfilesRustInternalError) as error:
-            # Of the start. What goes wrong later comes in a group, from awatch's own nursery.
+            # An error of the start. Later errors come in a group, from awatch's own nursery.
             raise SettingsError(
                 f"--reload can't watch {', '.join(map(str, roots))} ({error}): watch fewer "
                 "directories (--reload-dir), or raise the system's limits (sysctl fs.inotify)"
@@ -167,14 +167,14 @@ async def watch_touch(
     """Call back when a file is touched, replaced or made, until cancelled.
 
     Args:
-        files: which may be missing, like the directories that they are in. How they are at the call
-            counts as untouched.
-        reload: called with a reason that names up to three files, once for those of one interval.
-        interval_seconds: how often they are looked at.
+        files: the files to watch. They may be missing, and so may their directories. Their state at the
+            call counts as untouched.
+        reload: called with a reason that names up to three files, once for all files of one interval.
+        interval_seconds: how often the files are looked at.
     """
-    # Nothing else here polls. But watchfiles, which would be the way to be told, wakes twenty times a
-    # second itself; and inotify watches what a path named at the start: it misses a deployment that
-    # swaps a symlink above the file, and anything on a network file system.
+    # This polls, for two reasons. watchfiles itself wakes twenty times a second. And inotify watches the file
+    # that the path led to at the start: it misses a deployment that swaps a symlink above the file, and all
+    # changes on a network file system.
     known = {file: _identify(file) for file in files}
     while True:
         await trio.sleep(interval_seconds)
