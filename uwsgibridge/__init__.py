@@ -42,7 +42,7 @@ _HOMES: Final = {
 
 
 def __getattr__(name: str) -> object:
-    # Only when asked for: `uwsgibridge ping`, a health check, needs neither trio nor structlog.
+    # Imported on demand: `uwsgibridge ping`, a health check, needs neither trio nor structlog.
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

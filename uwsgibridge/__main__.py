@@ -2,7 +2,7 @@
 
 from uwsgibridge.system.standard_streams import open_standard_streams
 
-open_standard_streams()  # before anything is imported that could open a file
+open_standard_streams()  # before an import could open a file
 
 from uwsgibridge.cli import main  # noqa: E402 - see above
 

@@ -9,7 +9,7 @@ import click
 
 from uwsgibridge._version import __version__
 
-# In the order in which a person meets them.
+# Help lists the commands in this order, in which a person first needs them.
 _COMMANDS: Final = {
     "serve": "Serve an application to Nginx's uwsgi_pass.",
     "dev": "Serve it behind a private Nginx, and restart on change.",
@@ -22,7 +22,7 @@ _COMMANDS: Final = {
 
 
 class _LazyGroup(click.Group):
-    """Commands by name; `ping` in a health check should not pay for what `serve` imports."""
+    """A group that imports a command only when it is called: a health check by `ping` imports little."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(_COMMANDS)

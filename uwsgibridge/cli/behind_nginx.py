@@ -1,7 +1,7 @@
 """A bridge behind a private Nginx, for `dev` and `demo`: starts both, restarts on change, stops both.
 
-The listening socket between Nginx and the bridge is made here and inherited by each bridge in turn.
-So while one is restarted, requests wait in the kernel instead of being refused.
+This process makes the listening socket between Nginx and the bridge, and each bridge inherits it. So requests
+wait in the kernel while a bridge is restarted, instead of being refused.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from uwsgibridge.system.watching import until_watched, watch_code
 from uwsgibridge.telemetry.line_stream import standard_error
 from uwsgibridge.worker.process import LIFELINE_VARIABLE
 
-# A person waits: a request that does not end in this time is cut off at a restart or a stop. Streams are
-# told at once, whatever they are.
+# How long requests may take at a restart or a stop, for which a person waits. Streams of any kind are told to end
+# at once.
 _GRACE_SECONDS: Final = 3.0
 
-# Between SIGTERM and SIGKILL: the bridge's own grace, and what ending takes.
+# The time between SIGTERM and SIGKILL: the bridge's own grace period, and its end.
 _KILL_AFTER_SECONDS: Final = _GRACE_SECONDS + 2.0
 
 _START_SECONDS: Final = 60.0
@@ -41,17 +41,17 @@ _NOT_LOADED: Final = (
     "The application is not running. The terminal says why; it starts again on a change."
 )
 
-# What is left of Nginx's errors when it has ended.
+# How long to read Nginx's last errors when it has ended.
 _LAST_ERRORS_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """Code that is being written.
+    """Code whose changes restart the bridge.
 
     Attributes:
-        directories: with all below them.
-        includes: globs of files beside Python's.
+        directories: watched with all files below them.
+        includes: globs of files that count beside Python files.
         excludes: globs of files that do not count.
     """
 
@@ -62,13 +62,13 @@ class Watched:
 
 @dataclass(frozen=True, slots=True)
 class Development:
-    """What runs, and where.
+    """What `run` runs, and where.
 
     Attributes:
         arguments: for ``uwsgibridge serve``, without an address.
         port: of the private Nginx; 0 takes a free one.
-        nginx: which one to run, as for `choose_nginx`.
-        watch: what restarts the bridge when it changes; None for nothing.
+        nginx: the Nginx to run, as for `choose_nginx`.
+        watch: the code that restarts the bridge when it changes; None for none.
         ready: called with the URL when the first request can be answered.
         say: writes a line for the person at the terminal.
     """
@@ -85,7 +85,7 @@ async def run(development: Development) -> int:
     """Run until SIGINT or SIGTERM, and leave nothing behind.
 
     Returns:
-        The exit status: 0 after a signal; the bridge's own where it ended by itself and nothing is
+        The exit status: 0 after a signal; that of the bridge where it ended by itself and no code is
         watched.
 
     Raises:
@@ -100,7 +100,7 @@ async def run(development: Development) -> int:
                     port=development.port,
                     binary=development.nginx,
                     errors_to=errors.descriptor,
-                    # Nothing runs any more when it is stopped, but browsers keep connections open.
+                    # Nginx stops last, when no request runs: only idle connections of browsers are left.
                     grace_seconds=0,
                 )
                 async with nginx:
@@ -112,7 +112,7 @@ async def run(development: Development) -> int:
 
 @contextlib.asynccontextmanager
 async def _handed_on() -> AsyncIterator[ErrorLines]:
-    """Hand what Nginx writes on to standard error, to its last line."""
+    """Copy what Nginx writes to standard error, to its last line."""
     errors = ErrorLines(standard_error().write)
     ended = trio.Event()
 
@@ -126,7 +126,7 @@ async def _handed_on() -> AsyncIterator[ErrorLines]:
             yield errors
         finally:
             errors.close()
-            # Also where Nginx could not start: it may have said why.
+            # Also where Nginx did not start, since its errors may say why.
             with trio.move_on_after(_LAST_ERRORS_SECONDS, shield=True):
                 await ended.wait()
         nursery.cancel_scope.cancel()
@@ -172,7 +172,7 @@ class _Runner:
         )
 
     async def run(self) -> int:
-        # One change is as good as many: what comes while one is waiting is dropped.
+        # A change that waits is enough: further changes are dropped meanwhile.
         found, changes = trio.open_memory_channel[str](1)
 
         def restart(reason: str) -> None:
@@ -199,7 +199,7 @@ class _Runner:
 
     async def _run_bridge(self, changes: trio.MemoryReceiveChannel[str]) -> int:
         """Run one bridge until it ends or a file changes; its exit status, 0 after a change."""
-        # The bridge stops when the other end of this is closed, which the kernel does however we end.
+        # The bridge stops when `held` is closed, which the kernel does however this process ends.
         lifeline, held = os.pipe()
         async with trio.open_nursery() as nursery:
             try:
@@ -207,7 +207,7 @@ class _Runner:
                     self._command,
                     env={**os.environ, LIFELINE_VARIABLE: str(lifeline)},
                     pass_fds=[self._listening.socket.fileno(), lifeline],
-                    # Ctrl-C is for us: the bridge ends first, then Nginx.
+                    # Ctrl-C reaches this process alone, which ends first the bridge and then Nginx.
                     start_new_session=True,
                 )
             finally:
@@ -250,7 +250,7 @@ class _Runner:
 
     async def _stop(self, process: trio.Process) -> None:
         if process.returncode is None:
-            # Until the next one answers: no other can break anything off before.
+            # True until the next bridge answers: before that, only this stop breaks answers off.
             self._errors.breaks_off = True
             process.terminate()
             with trio.move_on_after(_KILL_AFTER_SECONDS):

@@ -44,7 +44,7 @@ Exit status:
   2  an argument or option is not valid
 """
 
-# Of systemctl, supervisorctl and others.
+# Subcommands of systemctl, supervisorctl and others, with the ones that do the same here.
 _ELSEWHERE: Final = {
     "restart": "reload",
     **dict.fromkeys(("quit", "kill", "shutdown", "terminate"), "stop"),
@@ -54,15 +54,15 @@ _ELSEWHERE: Final = {
 
 _CONFIG_FILE: Final = Path("uwsgibridge.toml")
 
-# What `serve` takes for no control socket at all.
+# The value by which `serve` makes no control socket.
 _SWITCHED_OFF: Final = "none"
 
-# New workers load the application, and old ones may have long requests to end.
+# How long a command may take: new workers load the application, and old ones may have long requests.
 _DEFAULT_WAIT_SECONDS: Final = 120.0
 
 
 def _check_seconds(_ctx: click.Context, _parameter: click.Parameter, value: float) -> float:
-    if math.isnan(value):  # which passes each range
+    if math.isnan(value):  # NaN passes each range check
         raise click.BadParameter("'nan' is no number of seconds.")
     return value
 
@@ -91,7 +91,7 @@ _wait_option: Final = click.option(
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """Whom to ask, and how to show what it says."""
+    """Which supervisor to ask, and how to show its answer."""
 
     path: Path
     as_json: bool
@@ -122,7 +122,7 @@ def _subcommand(name: str) -> Callable[[Callable[..., None]], click.Command]:
 
     def decorate(function: Callable[..., None]) -> click.Command:
         @command.command(name)
-        @_socket_option(None)  # the variable of the environment goes behind the group's option
+        @_socket_option(None)  # the group's option goes before the variable of the environment
         @_json_option
         @click.pass_context
         @functools.wraps(function)
@@ -226,7 +226,7 @@ def _top(asked: _Asked, count: int | None, interval_seconds: float) -> None:
     try:
         for number in itertools.count(1):
             answer = ask(asked.path, "status")
-            click.clear()  # only on a terminal
+            click.clear()  # click clears terminals only
             asked.show(answer, format_rates(answer, earlier) + "\n")
             if number == count:
                 return
@@ -246,10 +246,10 @@ def _wait_until_gone(path: Path, deadline: float) -> None:
         try:
             with ControlConnection(path) as connection:
                 if connection.ask("status").get("state") != "stopping":
-                    return  # a new one has its place already
+                    return  # another supervisor has the socket already
                 connection.wait_until_closed(deadline - time.monotonic())
         except (ControlTimeoutError, CommandRefusedError):
-            raise  # it is there
+            raise  # the supervisor is still there
         except ControlError:
             return
 

@@ -40,7 +40,7 @@ def command(port: int, nginx: str | None, loop: str) -> None:
         require(module, "the demo", "demo")
     mounts = [argument for mount in _MOUNTS for argument in ("--mount", mount)]
     run_behind_nginx(
-        # One process: who is in the chat is known to it alone.
+        # One process, because each process has a chat of its own.
         [*mounts, "--loop", loop, "--workers", "0"],
         port=port,
         nginx=nginx,

@@ -23,7 +23,7 @@ from uwsgibridge.errors import SettingsError
 if TYPE_CHECKING:
     from uwsgibridge.cli.behind_nginx import Watched
 
-# What `dev` and `demo` settle, or have no use for with one process themselves.
+# Options that `dev` and `demo` set themselves, or that have no use with one process.
 OWN_OPTIONS: Final = frozenset(
     {
         "bind",
@@ -119,7 +119,7 @@ def command(app: str | None, port: int, nginx: str | None, reload: bool, **value
 
 
 def _access_log(values: dict[str, Any]) -> dict[str, Any]:
-    """Have a short line for each request, unless something else was asked for."""
+    """Switch a short access log on, unless other options were given."""
     source = click.get_current_context().get_parameter_source("access_log")
     wanted = source is click.core.ParameterSource.DEFAULT or values["access_log"]
     form = values["access_log_format"]
@@ -134,9 +134,9 @@ def run_behind_nginx(
     Args:
         arguments: for ``uwsgibridge serve``.
         port: of the Nginx.
-        nginx: which one to run, as for `choose_nginx`.
-        watch: what restarts the bridge when it changes, if anything does.
-        banner: gives the lines to print for a URL, once it answers.
+        nginx: the Nginx to run, as for `choose_nginx`.
+        watch: the code that restarts the bridge when it changes, if any.
+        banner: gives the lines to print for a URL, when the URL answers.
     """
     import trio
 

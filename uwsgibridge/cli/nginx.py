@@ -236,7 +236,7 @@ def _site(chosen: Mapping[str, Any]) -> Site:
 
 
 def _write(files: Mapping[str, str], directory: Path, *, force: bool) -> None:
-    # First look, then write: a refusal leaves everything as it was.
+    # All files are looked at before the first is written, so that a refusal changes nothing.
     try:
         if not force:
             for path, text in files.items():

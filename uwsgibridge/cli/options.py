@@ -32,21 +32,21 @@ _MAX_CONFIG_BYTES: Final = 1_048_576
 class SectionedCommand(click.Command):
     """A command whose help lists its options under the sections of the table.
 
-    An option of another server is answered with what is in its place.
+    For an option of another server, the error names the option to use here.
     """
 
-    # Options of `serve` that the command settles itself, with what to say of each.
+    # Options of `serve` that the command sets itself, each with the sentence for who gives it.
     settled: Mapping[str, str] = MappingProxyType({})
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse, and explain options that are no option here."""
+        """Parse the arguments, and explain options that do not exist here."""
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
             raise explain(error, self.settled) from None
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write one block of options for each section, the ones of the command itself last."""
+        """Write a block of options for each section, and the options of the command itself last."""
         sections: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
@@ -64,7 +64,7 @@ def settings_options(*, leave_out: frozenset[str] = frozenset()) -> Callable[[An
     """Decorate a command with an option for each row of the table, and ``--config``.
 
     Args:
-        leave_out: rows that the command sets itself.
+        leave_out: rows of the table that the command sets itself.
     """
 
     def decorate(function: Any) -> Any:
@@ -87,10 +87,10 @@ def settings_options(*, leave_out: frozenset[str] = frozenset()) -> Callable[[An
 
 
 def make_settings(values: dict[str, Any]) -> Settings:
-    """Check what the options gave.
+    """Make settings of the options' values.
 
     Raises:
-        click.UsageError: exit status 2, with the option that is wrong.
+        click.UsageError: a value is wrong; the message names the option, and the exit status is 2.
     """
     refuse_missing_directory()
     refuse_variables(f"{ENVIRONMENT_PREFIX}_", OPTIONS, os.environ)
@@ -101,7 +101,7 @@ def make_settings(values: dict[str, Any]) -> Settings:
 
 
 def _where_from(message: str) -> str:
-    """Tell the variable of the environment that a message about an option comes from."""
+    """Tell from which variable of the environment the option of a message has its value."""
     ctx = click.get_current_context(silent=True)
     option = message.split(" ", 1)[0].rstrip(":")
     name = option.removeprefix("--").replace("-", "_")
@@ -111,7 +111,7 @@ def _where_from(message: str) -> str:
 
 
 class _SourcedOption(click.Option):
-    """An option whose value, where it is of the wrong kind, is blamed on what it comes from."""
+    """An option whose error messages say where the wrong value comes from."""
 
     def process_value(self, ctx: click.Context, value: Any) -> Any:
         try:
@@ -124,7 +124,7 @@ class _SourcedOption(click.Option):
 
 
 def settings_to_arguments(settings: Settings) -> list[str]:
-    """Write settings as arguments again, for a process that is to run with them."""
+    """Write settings as arguments of the command line, for another process."""
     arguments: list[str] = []
     defaults = Settings()
     for field_name, option in OPTIONS.items():
@@ -212,7 +212,7 @@ def _no_such_option(key: str, value: object, path: Path, options: Iterable[str])
 
 
 def _warn_if_exposed(path: Path) -> None:
-    """Say that root does what another user has written, who may take ``user`` out of the file."""
+    """Warn root of a file that another user can write, and so remove ``user`` from."""
     if os.geteuid() != 0:
         return
     try:

@@ -114,18 +114,18 @@ def command(
                 )
             for piece in chain([answer.head] if include else [], answer.chunks):
                 output.write(piece)
-                # Server-sent events and progress are of use only as they come.
+                # Server-sent events and progress have to be seen as they come.
                 output.flush()
-            output.flush()  # an answer without a body creates the file, too
+            output.flush()  # so that an answer without a body creates the file, too
         except RequestError as error:
             raise click.ClickException(str(error)) from error
         except ValueError as error:
             raise click.UsageError(str(error)) from error
         except OSError as error:
-            if error.errno == errno.EPIPE:  # click's own affair: `request ... | head` is no error
+            if error.errno == errno.EPIPE:  # click handles this: `request ... | head` is no error
                 raise
             with suppress(OSError):
-                output.close()  # or the end of the program would try and fail once more
+                output.close()  # else Python's end would try to write once more, and fail
             place = "standard output" if output.name == "-" else output.name
             raise click.ClickException(
                 f"The answer can't be written to {place}: {error.strerror}"

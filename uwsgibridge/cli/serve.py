@@ -34,7 +34,7 @@ def command(app: str | None, **values: Any) -> None:
     if app:
         refuse_file(app)
     settings = make_settings(values)
-    # Only here: --help should not wait for trio.
+    # Imported here, so that --help does not wait for trio.
     from uwsgibridge.cli.start import prepare_process
     from uwsgibridge.supervisor.heritage import REHEARSAL_VARIABLE, check_takeover, is_upgrade
     from uwsgibridge.telemetry.failure import show_failure
@@ -42,7 +42,7 @@ def command(app: str | None, **values: Any) -> None:
     from uwsgibridge.telemetry.logs import make_logger
 
     with show_failure() as outcome, contextlib.ExitStack() as stack:
-        if os.environ.get(REHEARSAL_VARIABLE):  # a supervisor asks
+        if os.environ.get(REHEARSAL_VARIABLE):  # a supervisor has started this for an upgrade
             check_takeover(settings)
             from uwsgibridge.supervisor.supervisor import rehearse_takeover
 

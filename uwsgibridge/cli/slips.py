@@ -1,4 +1,4 @@
-"""Slips of the keyboard, and habits from elsewhere: each is answered by one sentence."""
+"""Finds typing errors, and names that other programs use, and says in one sentence what was meant."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Final
 
 import click
 
-# How alike two names are to be for one to be a slip for the other; difflib's own 0.6 takes in names that
-# have only words in common.
+# How alike two names have to be for one to be a slip for the other. With difflib's default of 0.6, one word in
+# common would be enough.
 _CLOSE: Final = 0.8
 
-# What has our prefix and is no option: the application of `serve`, the Nginx of `dev`, and what processes of
-# ours tell each other.
+# Variables with the prefix that are no options: the application of `serve`, the Nginx of `dev`, and those by which
+# processes of the bridge tell each other something.
 _OTHER_VARIABLES: Final = (
     "APP", "NGINX", "CONFIG", "LIFELINE_FD", "HERITAGE_FD", "REHEARSAL", "REHEARSAL_PART", "TAKEOVER",
     "PID_FILE_FD",
@@ -29,7 +29,7 @@ _FILE_INSTEAD: Final = (
     'docs/processes.md says under "From uWSGI" what each one becomes'
 )
 
-# uWSGI's options, and those of its that are gunicorn's, with what is in their place.
+# Options of uWSGI, some of which gunicorn has as well, each with the option to use here.
 _ELSEWHERE: Final[Mapping[str, str]] = {
     **dict.fromkeys(("--ini", "--xml", "--yaml", "--json", "--emperor"), _FILE_INSTEAD),
     "--socket": "write --bind",
@@ -80,7 +80,7 @@ _ELSEWHERE: Final[Mapping[str, str]] = {
 }
 
 
-# Commands of other programs, and what is nearest to them here.
+# Commands of other programs, each with the nearest command here.
 _COMMANDS_ELSEWHERE: Final[Mapping[str, str]] = {
     "run": "serve",
     "start": "serve",
@@ -106,16 +106,19 @@ _NUMBER_WITH_UNIT: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)")
 
 
 def command_instead(name: str) -> str | None:
-    """Tell what does here what a command of that name does elsewhere."""
+    """Tell which command does here what a command of that name does in other programs."""
     return _COMMANDS_ELSEWHERE.get(name)
 
 
 def without_unit(option: str, text: object) -> str | None:
-    """Say how a value is written whose option has the unit in its name; None where that is not the slip.
+    """Say how to write a value without a unit, since its option has the unit in its name.
 
     Args:
         option: its name, as a field of the settings or as on the command line.
         text: the value.
+
+    Returns:
+        A sentence; None where the value has no unit.
     """
     unit = option.replace("-", "_").rpartition("_")[2]
     match = _NUMBER_WITH_UNIT.fullmatch(text.strip()) if isinstance(text, str) else None
@@ -136,11 +139,11 @@ def closest(name: str, names: Iterable[str]) -> str | None:
 def explain(
     error: click.NoSuchOption, settled: Mapping[str, str] = MappingProxyType({})
 ) -> click.NoSuchOption:
-    """Say what is in the place of an option that another server has, where one is known to have it.
+    """Say which option to use in place of another server's, where that option is known.
 
     Args:
-        error: names the option.
-        settled: options of `serve` that a command settles itself, with what to say of each.
+        error: of click; it names the option.
+        settled: options of `serve` that a command sets itself, each with the sentence for who gives it.
     """
     instead = _ELSEWHERE.get(error.option_name)
     meant = instead.removeprefix("write ").split(" ")[0] if instead else error.option_name
@@ -156,7 +159,7 @@ def refuse_file(app: str) -> None:
     """Refuse a configuration file in the place of an application.
 
     Raises:
-        click.UsageError: it is one.
+        click.UsageError: the application is such a file.
     """
     lower = app.lower()
     if lower.endswith(_UWSGI_FILES):
@@ -170,16 +173,16 @@ def refuse_file(app: str) -> None:
 def refuse_variables(prefix: str, options: Iterable[str], environ: Mapping[str, str]) -> None:
     """Refuse a variable of the environment whose name is almost that of an option.
 
-    What is far from all of them belongs to somebody else: Kubernetes sets UWSGIBRIDGE_PORT and more for a
-    service of that name.
+    Other variables with the prefix are allowed: Kubernetes sets UWSGIBRIDGE_PORT and more for a service of that
+    name.
 
     Args:
         prefix: of the variables, with its underscore.
-        options: their names, as fields of the settings.
-        environ: to look at.
+        options: the names of the options, as fields of the settings.
+        environ: the environment to look at.
 
     Raises:
-        click.UsageError: there is one.
+        click.UsageError: there is such a variable.
     """
     known = [*(it.upper() for it in options), *_OTHER_VARIABLES]
     for variable in environ:
@@ -194,13 +197,13 @@ def refuse_variables(prefix: str, options: Iterable[str], environ: Mapping[str, 
 
 
 def refuse_missing_directory() -> None:
-    """Refuse to begin in a directory that has been removed: no relative path means anything there.
+    """Refuse to start in a directory that has been removed, where no relative path leads anywhere.
 
     Raises:
-        click.UsageError: it has.
+        click.UsageError: the working directory has been removed.
     """
     try:
-        os.getcwd()  # noqa: PTH109 - the question is whether there is one
+        os.getcwd()  # noqa: PTH109 - only the error matters
     except OSError as error:
         raise click.UsageError(
             f"the current directory can't be used ({error.strerror}): it may have been removed; change to "

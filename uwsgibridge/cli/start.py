@@ -1,4 +1,4 @@
-"""How a service takes its place in the system, in the order in which that has to happen."""
+"""Prepares the process of a service, in the order in which the steps have to happen."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from uwsgibridge.system.process_title import set_title
 from uwsgibridge.telemetry.line_stream import say
 from uwsgibridge.telemetry.log_file import open_log_file
 
-# Sockets, event loops and three for each of some workers; an application has needs of its own.
+# Descriptors for sockets, event loops, and three for each of some workers. An application needs more of its own.
 _LEAST_DESCRIPTORS: Final = 64
 
 
 @contextlib.contextmanager
 def prepare_process(settings: Settings, *, upgraded: bool = False) -> Iterator[Callable[[], None]]:
-    """Set what comes before anything else: limit on descriptors, log file, umask, title, pid file.
+    """Set the limit on descriptors, the log file, the umask, the title and the pid file.
 
     Args:
-        settings: say which of them.
-        upgraded: whether this program has taken over a process that serves: nothing may end it then.
+        settings: of the service.
+        upgraded: whether this program has taken over a process that serves. Then a failure ends nothing.
 
     Yields:
-        What is to be called once the sockets are open; it gives up privileges.
+        A function to call when the sockets are open; it drops privileges.
 
     Raises:
-        SettingsError, LogFileError, PidFileError: one of them can't be had.
+        SettingsError, LogFileError, PidFileError: a step has failed.
     """
     _raise_descriptor_limit()
     user = resolve_user(settings.user, settings.group)
@@ -46,7 +46,7 @@ def prepare_process(settings: Settings, *, upgraded: bool = False) -> Iterator[C
         except LogFileError as error:
             if not upgraded:
                 raise
-            say(f"Error: {error}")  # to the old file, which stays
+            say(f"Error: {error}")  # written to the old log file, which stays open
     set_title(settings.title, "supervisor" if settings.workers else "worker")
 
     def bound() -> None:
@@ -65,7 +65,7 @@ def prepare_process(settings: Settings, *, upgraded: bool = False) -> Iterator[C
 
 
 def _raise_descriptor_limit() -> None:
-    # The soft limit (1,024 on many systems) is a courtesy to select(2), which nobody here uses.
+    # Systems have a soft limit of 1,024 for the sake of select(2), which the bridge does not use.
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = hard if hard != resource.RLIM_INFINITY else 1_048_576
     if soft != resource.RLIM_INFINITY and soft < wanted:

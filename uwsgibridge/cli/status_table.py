@@ -1,6 +1,6 @@
-"""What a supervisor says of itself and its workers, as a table that fits 80 columns.
+"""Writes the status of a supervisor and its workers as a table that fits 80 columns.
 
-A value that is not known, yet or to an older supervisor, is a dash.
+A dash stands for a value that is not known yet, or that an older supervisor does not tell.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _MEBIBYTE: Final = 1024 * 1024
 
 
 def format_status(status: Status) -> str:
-    """Write the state and the totals of each worker."""
+    """Write the state of the supervisor, and state and totals of each worker."""
     columns = (
         *_FIRST_COLUMNS,
         _Column("REQUESTS", 10, lambda worker: _text(worker.get("requests"))),
@@ -27,11 +27,11 @@ def format_status(status: Status) -> str:
 
 
 def format_rates(status: Status, earlier: Status | None) -> str:
-    """Write what each worker did since an earlier status, with requests a second and CPU percent.
+    """Write the rates of each worker since an earlier status: requests a second, and CPU percent.
 
     Args:
-        status: as it is now.
-        earlier: of the same supervisor; of another one, or None, and there are no rates yet.
+        status: of this moment.
+        earlier: an earlier one. Where it is None, or that of another supervisor, there are no rates.
     """
     rates = _Rates(status, earlier)
     columns = (
@@ -45,7 +45,7 @@ def format_rates(status: Status, earlier: Status | None) -> str:
 
 
 class _Rates:
-    """Differences between two answers, by the supervisor's own clock."""
+    """Rates between two answers, with the time by the supervisor's own clock."""
 
     def __init__(self, status: Status, earlier: Status | None) -> None:
         self._status = status
@@ -69,7 +69,7 @@ class _Rates:
 
 
 def _difference(now: Status, before: Status, key: str) -> float | None:
-    """Give how much a count has grown; None where it is another's: counts don't shrink."""
+    """Tell how much a count has grown; None where it is smaller, and so another process's."""
     new, old = now.get(key), before.get(key)
     if new is None or old is None or new < old:
         return None

@@ -1,4 +1,4 @@
-"""Addresses as they stand on the command line and in configuration files."""
+"""Parses addresses as the command line and configuration files have them."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _TCP: Final = re.compile(
 )
 
 FORMS: Final = "unix:/run/app.sock, 127.0.0.1:3031, [::1]:3031 or fd://3"
-# Of a client, which has inherited nothing.
+# The forms for a client, which has inherited no sockets.
 FORMS_TO_CONNECT: Final = "unix:/run/app.sock, 127.0.0.1:3031 or [::1]:3031"
 
 
 class AddressError(ValueError):
-    """The text is not an address; its message says what one looks like."""
+    """The text is no address; the message says what an address looks like."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +68,14 @@ def parse_address(text: str, *, forms: str = FORMS) -> Address:
     Args:
         text: ``unix:/run/app.sock``, ``127.0.0.1:3031``, ``[::1]:3031``, ``:3031`` (all IPv4
             interfaces) or ``fd://3``.
-        forms: examples for who has written something else.
+        forms: examples for the error message.
 
     Raises:
-        AddressError: it is none of these.
+        AddressError: the text has none of these forms.
     """
     if text.startswith("unix:"):
         path = text.removeprefix("unix:")
-        # nginx writes unix:/path, some write unix:///path: both name the same file.
+        # unix:///path names the same file as unix:/path, which is Nginx's form.
         if path.startswith("//"):
             path = "/" + path.lstrip("/")
         if path.endswith("/") or not path or "\0" in path:
@@ -101,11 +101,11 @@ def parse_address(text: str, *, forms: str = FORMS) -> Address:
     digits = match["port"].lstrip("0") or "0"
     if len(digits) > 5 or int(digits) > 65_535:
         raise AddressError(f"{text!r}: a port is at most 65535")
-    return TcpAddress(match["v6"] or match["host"] or "0.0.0.0", int(digits))  # noqa: S104 - asked for by ":PORT"
+    return TcpAddress(match["v6"] or match["host"] or "0.0.0.0", int(digits))  # noqa: S104 - ":PORT" asks for it
 
 
 def _hint(text: str) -> str:
-    """Say what was probably meant, as the end of a sentence."""
+    """Say which address was probably meant, as the end of a sentence."""
     if text.startswith(("/", "./")):
         return f"; for a unix socket write unix:{text}"
     scheme, is_url, rest = text.partition("://")

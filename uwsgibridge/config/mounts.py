@@ -1,4 +1,4 @@
-"""The forms of ``--mount`` and ``--offload``."""
+"""Parses the values of ``--mount`` and ``--offload``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def parse_mount(text: str) -> tuple[str, str]:
         The prefix, as `parse_prefix` gives it, and the application.
 
     Raises:
-        SettingsError: it is not of that form.
+        SettingsError: the text does not have that form.
     """
     prefix, equals, app = text.partition("=")
     if not equals or not app or not prefix.startswith("/"):
@@ -29,11 +29,11 @@ def parse_mount(text: str) -> tuple[str, str]:
 
 
 def parse_prefix(text: str) -> str:
-    """Take the slash at the end off a prefix, so that ``/`` is the empty text.
+    """Remove the slash at the end of a prefix, so that ``/`` becomes the empty text.
 
     Raises:
-        SettingsError: it does not begin with a slash, or is never the beginning of a path as Nginx
-            passes it on: decoded, without a query, and with no ``//``, ``.`` and ``..`` in it.
+        SettingsError: the prefix does not begin with a slash, or no path from Nginx begins with it. Nginx
+            passes paths on decoded, without a query, and without ``//``, ``.`` and ``..``.
     """
     if not text.startswith("/"):
         raise SettingsError(f"the prefix {text!r} does not begin with a slash (--mount)")
@@ -54,7 +54,7 @@ def parse_offload(text: str) -> tuple[str, str]:
         The URL prefix and the directory.
 
     Raises:
-        SettingsError: it is not of that form, or there is no such directory.
+        SettingsError: the text does not have that form, or there is no such directory.
     """
     url, equals, directory = text.partition("=")
     if not equals or not url.startswith("/") or not url.strip("/"):

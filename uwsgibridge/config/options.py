@@ -1,7 +1,7 @@
-"""What a row of the table of options is: its kind of value, its words and its rules.
+"""Defines a row of the table of options: the kind of its value, its words and its rules.
 
 `uwsgibridge.config.settings` is the table. The command line, the environment, the configuration file and the
-reference page ask a row for all that they have to know of it.
+reference page know an option by its row alone.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, Required, TypeAlias, TypedDict, Unpack, 
 
 from uwsgibridge.errors import SettingsError
 
-# Checks one text, or one number, beyond the bounds; gets the option's name as well, and raises SettingsError.
+# A further check of one text or one number. It gets the option's name and the value, and raises SettingsError.
 Rule: TypeAlias = Callable[[str, Any], object]
 Section: TypeAlias = Literal[
     "Listening",
@@ -27,14 +27,14 @@ Section: TypeAlias = Literal[
     "Logging",
 ]
 
-# What a number with more digits means, nobody knows; timers of the system end before 300 years.
+# No option has a sensible number with more digits, and the system's timers end before 300 years.
 _MOST: Final = 1_000_000_000_000
 _MOST_SECONDS: Final = 1_000_000_000
 _LEAST_SECONDS: Final = 0.001
 
 
 class Kind(Enum):
-    """What an option's value is."""
+    """The kind of an option's value."""
 
     WHOLE = auto()  # int
     SECONDS = auto()  # float
@@ -45,7 +45,7 @@ class Kind(Enum):
 
     @property
     def is_number(self) -> bool:
-        """Whether it has a least and a most."""
+        """Whether the value has a least and a most."""
         return self in {Kind.WHOLE, Kind.SECONDS}
 
 
@@ -54,18 +54,18 @@ class Option:
     """A row of the table.
 
     Attributes:
-        kind: what its value is.
+        kind: of its value.
         default: the value where none is given, or a function that gives it.
-        help: what it does, in sentences that can be read alone.
-        section: where it stands in the help and on the reference page.
-        metavar: what stands for the value there.
+        help: what the option does, in sentences that can be read alone.
+        section: of the help and of the reference page.
+        metavar: the placeholder for the value in the help.
         short: a name of one letter on the command line.
-        shown_default: what is said of the default where its value says nothing.
+        shown_default: words for the default, where its value says nothing.
         least, most: bounds of a number, both included.
         choices: the values of a choice.
-        only: the interface that it has a meaning for; None for both.
-        needs_supervisor: whether it can't be used with ``--workers 0``.
-        rule: checks a value further; each one of several texts.
+        only: the interface that the option has a meaning for; None for both.
+        needs_supervisor: whether the option can't be used with ``--workers 0``.
+        rule: a further check of the value; of several texts, each one is checked.
     """
 
     kind: Kind
@@ -88,23 +88,23 @@ class Option:
 
     @property
     def description(self) -> str:
-        """What it does, and for which applications."""
+        """What the option does, and for which interface."""
         return f"{self.help} {self.only.upper()} only." if self.only else self.help
 
     def check(self, name: str, value: Any) -> None:
-        """Refuse a value that is out of the rules.
+        """Refuse a value that breaks a rule.
 
         Args:
             name: of the option, as the command line has it.
             value: of the option's kind.
 
         Raises:
-            SettingsError: it is out of them.
+            SettingsError: the value breaks a rule.
         """
         if self.kind is Kind.CHOICE and value not in self.choices:
             raise SettingsError(f"{name} {value!r} is none of {', '.join(self.choices)}")
         if self.kind.is_number:
-            # Neither comparison holds for what is not a number (float("nan")).
+            # Both comparisons are false for float("nan").
             if not value >= self.least:
                 raise SettingsError(f"{name} {value} must be at least {self.least}")
             if not value <= self.most:
@@ -126,7 +126,7 @@ class _Rest(TypedDict, total=False):
     rule: Rule
 
 
-# A row of each kind. What they return is a field of a dataclass; its annotation says the type.
+# Functions that make a row of each kind. Each returns a field of a dataclass, whose annotation has the type.
 
 
 def whole(default: int | Callable[[], int], *, least: int = 1, **row: Unpack[_Rest]) -> Any:
@@ -142,17 +142,17 @@ def seconds(default: float, *, may_be_zero: bool = False, **row: Unpack[_Rest]) 
 
 
 def flag(**row: Unpack[_Rest]) -> Any:
-    """Make the row of what is off until it is switched on."""
+    """Make the row of a flag, which is off by default."""
     return _row(Option(kind=Kind.FLAG, default=False, **row))
 
 
 def text(default: str = "", **row: Unpack[_Rest]) -> Any:
-    """Make the row of a text; an empty one stands for none."""
+    """Make the row of a text; an empty text means that none is given."""
     return _row(Option(kind=Kind.TEXT, default=default, **row))
 
 
 def texts(*default: str, **row: Unpack[_Rest]) -> Any:
-    """Make the row of what can be given several times."""
+    """Make the row of an option that can be given several times."""
     return _row(Option(kind=Kind.TEXTS, default=default, **row))
 
 
@@ -161,8 +161,8 @@ def choice(values: object, default: str, **row: Unpack[_Rest]) -> Any:
 
     Args:
         values: the type, a `Literal`.
-        default: one of them.
-        row: the rest.
+        default: one of the values.
+        row: other attributes of the `Option`.
     """
     return _row(Option(kind=Kind.CHOICE, default=default, choices=get_args(values), **row))
 

@@ -1,6 +1,6 @@
-"""What arrived with a request, as values that JSON can carry, with secrets masked.
+"""Writes what arrived with a request as JSON values, with secrets masked.
 
-Each demo application shows its own request by these: the uwsgi vars, the WSGI environ or the ASGI scope.
+Each demo application shows its own request by these functions: the uwsgi vars, the WSGI environ or the ASGI scope.
 """
 
 import re
@@ -11,7 +11,7 @@ JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, J
 
 MASK = "(masked)"
 
-# A page that is opened to be looked at ends up in screenshots: rather one name too many than one too few.
+# Names of secrets. People make screenshots of the page, so that a name too many is better than one too few.
 _SECRET_NAME = re.compile(
     r"auth|cookie|credential|csrf|jwt|passw|secret|session|signature|token|xsrf|api[-_]?key",
     re.IGNORECASE,
@@ -66,7 +66,7 @@ def packet_size_bytes(scope: Mapping[str, Any]) -> int | None:
 
 
 def _uwsgi_vars(scope: Mapping[str, Any]) -> Mapping[str, str] | None:
-    # Text with a character for each byte, so that its length is that of the bytes.
+    # These texts have a character for each byte, so that their length is the number of bytes.
     extension = (scope.get("extensions") or {}).get("uwsgi") or {}
     uwsgi_vars: Mapping[str, str] | None = extension.get("vars")
     return uwsgi_vars
@@ -87,7 +87,7 @@ def _as_json(value: object, name: str) -> JsonValue:
         case list() | tuple():
             return [_as_json(item, "") for item in value]
         case _:
-            # Never repr(): an object may print what it holds.
+            # No repr(): an object may print secrets that it holds.
             return f"<{type(value).__module__}.{type(value).__qualname__}>"
 
 

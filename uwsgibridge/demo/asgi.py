@@ -1,4 +1,4 @@
-"""The types of an ASGI 3 application, for those of the demo that use no framework."""
+"""The types of an ASGI 3 application, for the demo's applications that use no framework."""
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, TypeAlias

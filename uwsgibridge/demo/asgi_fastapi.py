@@ -26,10 +26,10 @@ from uwsgibridge.demo.streams import (
 )
 from uwsgibridge.demo.web_files import WEB_FILES
 
-# Looked up once: that reads the package's files.
+# Looked up once, since each look reads files of the package.
 _FASTAPI_VERSION = metadata.version("fastapi")
 
-# FastAPI's own pages load their scripts from a CDN; the schema itself stays, at /openapi.json.
+# FastAPI's own pages are off, because they load scripts from a CDN. The schema is at /openapi.json.
 app = FastAPI(title="uwsgibridge demo", docs_url=None, redoc_url=None)
 
 
@@ -63,14 +63,14 @@ async def status() -> dict[str, str]:
 async def add(
     numbers: Annotated[list[float], Query(alias="number", min_length=1, max_length=100)],
 ) -> dict[str, float]:
-    """Add the numbers of the query; anything else than numbers is a 422 that says which one."""
+    """Add the numbers of the query; where one is no number, FastAPI answers 422 and names it."""
     return {"sum": sum(numbers)}
 
 
 @app.get("/scope")
 @app.get("/scope/{rest:path}", include_in_schema=False)
 async def scope(request: Request, rest: str = "") -> JSONResponse:
-    """Show this request's scope; what follows in the path is there to be looked at."""
+    """Show this request's scope; any path may follow, to be seen in the scope."""
     return JSONResponse(scope_as_json(request.scope), headers={"Cache-Control": "no-store"})
 
 

@@ -1,20 +1,20 @@
-"""The demo's chat: what one browser says over its WebSocket, all of them get. Nothing is kept.
+"""The demo's chat: all browsers get what one sends over its WebSocket. Nothing is kept.
 
 Messages are JSON objects with a `type`. A browser sends:
 
-    name    name                    the first one joins, a later one renames; empty for a name of the room's
+    name    name                    the first one joins, a later one renames; for an empty one, the room finds a name
     say     text
 
 and gets:
 
-    presence    present             somebody has come or gone who had no name
-    named       name                this is your own name now: without what is invisible, and nobody else's
+    presence    present             somebody without a name has come or gone
+    named       name                your own name now: without invisible characters, and nobody else's
     joined      name, present
     renamed     before, name
     said        name, text, time
     left        name, present
 
-Names and texts are passed on as text; it is for the page to show them as such.
+Names and texts are passed on as they are; the page must show them as text, not as HTML.
 """
 
 import json
@@ -32,26 +32,26 @@ MAX_MEMBERS: Final = 50
 MAX_NAME_CHARACTERS: Final = 24
 MAX_TEXT_CHARACTERS: Final = 500
 
-# Between two messages of one member. Who sends more is not refused: the next one is read later, and
-# the WebSocket's own backpressure makes the sender wait.
+# The least time between two messages of one member. Faster senders are not refused: their messages are read later,
+# and the WebSocket's backpressure makes them wait.
 SPEAK_INTERVAL_SECONDS: Final = 0.25
 
-# JSON may write a character as two escapes of six characters each.
+# JSON may write one character as two escapes of six characters each.
 _MAX_MESSAGE_CHARACTERS: Final = 12 * MAX_TEXT_CHARACTERS + 200
 
-# RFC 6455, section 7.4.1; the last one is of the IANA registry that it set up.
+# Codes of RFC 6455, section 7.4.1; the last one is from IANA's registry for it.
 _POLICY_VIOLATION: Final = 1008
 _TOO_BIG: Final = 1009
 _TRY_AGAIN_LATER: Final = 1013
 
 
 class Room:
-    """Everybody who is in the chat of this process.
+    """The members of this process's chat.
 
     Args:
-        max_members: at once; the next one is turned away.
-        max_waiting: messages that wait for one member who reads slowly. The others don't wait: with
-            more, it has to go.
+        max_members: how many members there may be; the next one is refused.
+        max_waiting: how many messages may wait for a member who reads slowly. A member with more is
+            removed, so that the others need not wait.
     """
 
     def __init__(self, max_members: int = MAX_MEMBERS, max_waiting: int = 200) -> None:
@@ -65,7 +65,7 @@ class Room:
         await receive()
         try:
             if not _is_from_own_page(scope):
-                # Before it was accepted: a 403 to the client.
+                # Closing before accepting: the client gets 403.
                 await send({"type": "websocket.close"})
                 return
             await send({"type": "websocket.accept"})
@@ -74,7 +74,7 @@ class Room:
                 await send({"type": "websocket.close", "code": _TRY_AGAIN_LATER, "reason": reason})
                 return
         except OSError:
-            return  # the client has gone
+            return  # the client is gone
         member = _Member(self._max_waiting)
         self._members.append(member)
         self._tell_presence()
@@ -87,13 +87,14 @@ class Room:
         try:
             while (message := await receive())["type"] != "websocket.disconnect":
                 if member not in self._members:
-                    return  # it was too slow, and is being closed
+                    return  # the member was too slow, and is being closed
                 self._handle_message(member, message.get("text"))
                 await sleep(SPEAK_INTERVAL_SECONDS)
             member.end()
         except _Refused as refused:
             member.end(refused.close)
-        # Now, and not when all is written: that may take a client that doesn't read a minute.
+        # The member is removed before its messages are written, which may take a minute with a client that does not
+        # read.
         self._remove(member)
 
     def _handle_message(self, member: "_Member", message: str | None) -> None:
@@ -165,7 +166,7 @@ class _Close:
 
 
 class _Refused(Exception):
-    """A message that the page would not send: its WebSocket ends."""
+    """A message that the page would never send; its WebSocket is closed."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(reason)
@@ -173,7 +174,7 @@ class _Refused(Exception):
 
 
 class _Member:
-    """One browser, and what waits to be sent to it."""
+    """One browser, and the messages that wait to be sent to it."""
 
     def __init__(self, max_waiting: int) -> None:
         self.name = ""
@@ -184,7 +185,7 @@ class _Member:
         self._close: _Close | None = None
 
     def hand(self, text: str) -> bool:
-        """Have it sent; False where too much is waiting already, which ends the member."""
+        """Have a message sent; False where too many wait already, which ends the member."""
         if self._is_ended:
             return True
         if len(self._waiting) >= self._max_waiting:
@@ -196,14 +197,14 @@ class _Member:
         return True
 
     def end(self, close: _Close | None = None) -> None:
-        """Have the WebSocket closed after what is waiting; without one where it is closed already."""
+        """Have the WebSocket closed after the waiting messages; `close` is None where it is closed already."""
         if not self._is_ended:
             self._is_ended = True
             self._close = close
             self._wake.set()
 
     async def write(self, send: Send) -> None:
-        """Send what is handed in until it has ended."""
+        """Send the messages of `hand` until `end` is called."""
         try:
             while self._waiting or not self._is_ended:
                 while self._waiting:
@@ -215,15 +216,16 @@ class _Member:
                 code, reason = self._close.code, self._close.reason
                 await send({"type": "websocket.close", "code": code, "reason": reason})
         except OSError:
-            # The client has gone, or doesn't read: `receive` says so as well.
+            # The client is gone, or does not read: `receive` will say so, too.
             self._waiting.clear()
             self._is_ended = True
 
 
 def _is_from_own_page(scope: Scope) -> bool:
-    """Whether it comes from a page of this site, or from no page.
+    """Whether a WebSocket was opened by a page of this site, or by no page.
 
-    A browser lets any site open a WebSocket to any other, and names the site (RFC 6455, section 10.2).
+    A browser lets any site open a WebSocket to any other site, and names the site of the page (RFC 6455,
+    section 10.2).
     """
     headers: dict[bytes, bytes] = dict(scope["headers"])
     origin = headers.get(b"origin")
@@ -247,5 +249,5 @@ def _decoded(message: str | None) -> object:
 
 
 def _visible(name: str) -> str:
-    """Leave out what can't be seen, and could turn the direction of what follows; one space for several."""
+    """Remove invisible characters, some of which change the direction of text; join blanks into one."""
     return " ".join("".join(it if it.isprintable() else " " for it in name).split())

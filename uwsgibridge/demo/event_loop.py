@@ -1,6 +1,6 @@
-"""The event loop that a demo ASGI application finds itself on: its name, and how to wait on it.
+"""Tells a demo ASGI application which event loop runs it, and waits on that loop.
 
-The choice is the server's (`serve --loop`). Frameworks bring anyio for this; the page shall need no framework.
+The server chooses the loop (`serve --loop`). Frameworks have anyio for this, but the page must need no framework.
 """
 
 import asyncio
@@ -14,10 +14,10 @@ class Event(Protocol):
     """What the events of trio and asyncio have in common."""
 
     def set(self) -> None:
-        """Let everybody go on who waits."""
+        """Wake everybody who waits."""
 
     def wait(self) -> Awaitable[object]:
-        """Wait until it is set."""
+        """Wait until the event is set."""
 
 
 def loop_name() -> str:
@@ -47,7 +47,7 @@ async def run_both(
     """Run two functions side by side until both are done.
 
     Raises:
-        BaseExceptionGroup: one of them has failed; the other was cancelled.
+        BaseExceptionGroup: one function has failed, and the other was cancelled.
     """
     if trio.lowlevel.in_trio_task():
         async with trio.open_nursery() as nursery:

@@ -1,7 +1,7 @@
 """The demo's page, at ``/``: an ASGI application in plain Python that runs on asyncio, uvloop and trio.
 
-It shows in a browser what arrived, an upload, a streaming answer, server-sent events and a chat by WebSockets, and
-asks the Flask and the FastAPI application beside it for the same.
+The page shows what arrived, an upload, a streaming answer, server-sent events and a chat by WebSockets. It asks
+the Flask and the FastAPI application for the same.
 """
 
 import json
@@ -40,13 +40,13 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
     elif _path(scope) == "/chat":
         await _ROOM.host(scope, receive, send)
     else:
-        # Another WebSocket: closing it before it was accepted is a 403 to the client.
+        # Another WebSocket is closed before it is accepted, so that the client gets 403.
         await receive()
         await send({"type": "websocket.close"})
 
 
 def _path(scope: Scope) -> str:
-    # ASGI: `path` holds `root_path`, the prefix that the application is mounted at.
+    # By ASGI, `path` begins with `root_path`, the prefix that the application is mounted at.
     path: str = scope["path"]
     return path.removeprefix(scope.get("root_path", ""))
 
@@ -135,7 +135,7 @@ async def _send_live(
             await send_chunks(send_chunk)
         await send({"type": "http.response.body", "body": b""})
     except OSError:
-        # The client went away: send() says so since version 2.4 of the ASGI HTTP specification.
+        # send() raises where the client is gone, since version 2.4 of the ASGI HTTP specification.
         return
 
 
@@ -166,7 +166,7 @@ async def _send(send: Send, status: int, headers: Iterable[tuple[str, str]], bod
 
 
 def _encoded(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
-    # ASGI wants names in lower case.
+    # ASGI requires names in lower case.
     return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
 
 

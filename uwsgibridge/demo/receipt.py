@@ -5,7 +5,7 @@ import time
 
 
 class Receipt:
-    """Count and hash an upload as it streams through; nothing of it is kept."""
+    """Count and hash an upload as it arrives; nothing of it is kept."""
 
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
@@ -14,14 +14,14 @@ class Receipt:
         self._started = time.monotonic()
 
     def add(self, chunk: bytes) -> None:
-        """Take the next piece of the body; an empty one, as ASGI ends a body with, counts for nothing."""
+        """Count the next piece of the body; an empty piece, by which ASGI ends a body, changes nothing."""
         if chunk:
             self._hash.update(chunk)
             self._size_bytes += len(chunk)
             self._chunks += 1
 
     def report(self) -> dict[str, str | int | float]:
-        """Return the figures as JSON values; the rate is 0 where the clock saw no time pass."""
+        """Return the figures as JSON values; the rate is 0 where no time has passed by the clock."""
         seconds = time.monotonic() - self._started
         return {
             "size_bytes": self._size_bytes,

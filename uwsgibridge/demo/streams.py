@@ -1,7 +1,7 @@
-"""What the demo's two endless-looking answers send: a plain stream of lines, and a clock as server-sent events.
+"""The pieces of the demo's two streams: a plain stream of lines, and a clock as server-sent events.
 
-Both end by themselves. How to wait between two pieces is left to each application: that differs between WSGI,
-trio and asyncio.
+Both end by themselves. Each application waits between two pieces in its own way, since WSGI, trio and asyncio
+differ in that.
 """
 
 import json
@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 
 STREAM_CHUNKS = 20
 STREAM_INTERVAL_SECONDS = 0.25
-CLOCK_TICKS = 600  # ten minutes: a tab that is forgotten doesn't hold its connection for ever
+CLOCK_TICKS = 600  # ten minutes, so that a forgotten tab does not hold its connection for ever
 
-# X-Accel-Buffering: Nginx hands on each piece when it comes, as `uwsgi_buffering off` would for all answers.
+# With X-Accel-Buffering: no, Nginx passes each piece on at once; `uwsgi_buffering off` does so for all answers.
 _LIVE = {
     "Cache-Control": "no-store",
     "X-Accel-Buffering": "no",
@@ -22,7 +22,7 @@ STREAM_HEADERS = {"Content-Type": "text/plain; charset=utf-8", **_LIVE}
 CLOCK_HEADERS = {"Content-Type": "text/event-stream; charset=utf-8", **_LIVE}
 
 CLOCK_START = b"retry: 3000\n\n"
-# EventSource connects again after a plain end; this event tells the page to leave it.
+# EventSource connects again after a plain end. This event tells the page to close it.
 CLOCK_END = b"event: end\ndata: {}\n\n"
 
 
@@ -48,7 +48,7 @@ def clock_event(tick: int) -> bytes:
 def seconds_to_next_tick() -> float:
     """Return how long to wait so that the clock ticks on the full second: between 0.5 and 1.5 seconds."""
     wait_seconds = 1 - time.time() % 1
-    # A sleep may end a little early: the same second again would be a second tick at once.
+    # A sleep may end a little early. The rest of that second would then give a second tick at once.
     return wait_seconds if wait_seconds >= 0.5 else wait_seconds + 1
 
 

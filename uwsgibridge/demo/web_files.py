@@ -1,6 +1,6 @@
 """The HTML, CSS, JavaScript and icons of the demo, and the headers that they are sent with.
 
-All are read once, at import: a request picks one by its name from a dict and never reaches the file system.
+All files are read once, at import. A request finds its file by name in a dict, and never reaches the file system.
 """
 
 from collections.abc import Mapping
@@ -29,14 +29,14 @@ SECURITY_HEADERS = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class WebFile:
-    """One file as it goes out."""
+    """One file as it is sent."""
 
     body: bytes
     content_type: str
 
     @property
     def headers(self) -> dict[str, str]:
-        """The headers for it; `no-cache`, since another version of the package may answer the next time."""
+        """The headers of the file; `no-cache`, since another version of the package may answer the next time."""
         return {
             "Content-Type": self.content_type,
             "Content-Length": str(len(self.body)),

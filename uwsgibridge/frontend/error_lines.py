@@ -1,7 +1,7 @@
-"""Nginx's errors on their way to a person, without those that a restart behind Nginx causes.
+"""Passes Nginx's errors on to a person, without those that a restart of the bridge causes.
 
-A bridge that is stopped breaks off the streams that are open. Nginx has a line for each, of level error,
-and the person who has just saved a file looks for a fault.
+A bridge that is stopped breaks off open streams. Nginx logs an error for each, which would have a person who has
+just saved a file look for a fault.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Final
 
 import trio
 
-# An answer that had begun was broken off. The actions are those of nginx's ngx_http_upstream.c; the messages
-# come from there and from ngx_recv.c, ngx_readv_chain.c and ngx_send.c. 104 is ECONNRESET of Linux, 54 that
-# of BSD and macOS, 32 EPIPE. One that had not begun is another matter: its client gets 502.
+# Lines of answers that had begun and were broken off. The actions are those of nginx's ngx_http_upstream.c; the
+# messages come from there and from ngx_recv.c, ngx_readv_chain.c and ngx_send.c. 104 is ECONNRESET of Linux, 54
+# that of BSD and macOS, 32 is EPIPE. Lines of answers that had not begun are kept: those clients get 502.
 _BROKEN_OFF: Final = re.compile(
     r"\[error\] .*(?:failed \((?:104|54|32): [^)]*\)|upstream prematurely closed connection) "
     r"while (?:reading upstream|proxying upgraded connection), "
@@ -25,14 +25,14 @@ _PIECE_BYTES: Final = 65_536
 
 
 class ErrorLines:
-    """Hands on what is written to a descriptor, line by line.
+    """Passes on what is written to a descriptor, line by line.
 
     Args:
-        write: takes a line, its end included.
+        write: takes a line with its line end.
 
     Attributes:
-        descriptor: for Nginx to write to, until `close`.
-        breaks_off: whether answers are being broken off at the moment: lines that say so are left out.
+        descriptor: Nginx writes to it; closed by `close`.
+        breaks_off: whether answers are being broken off at this moment, so that their lines are left out.
     """
 
     def __init__(self, write: Callable[[str], None]) -> None:
@@ -41,13 +41,13 @@ class ErrorLines:
         self.breaks_off = False
 
     def close(self) -> None:
-        """Close the descriptor here, where Nginx has one of its own."""
+        """Close the descriptor in this process, when Nginx has inherited it."""
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1
 
     async def relay(self) -> None:
-        """Hand lines on until all have closed the descriptor; to be run once."""
+        """Pass lines on until all processes have closed the descriptor; call it once."""
         rest = b""
         async with trio.lowlevel.FdStream(self._reader) as stream:
             while piece := await stream.receive_some(_PIECE_BYTES):

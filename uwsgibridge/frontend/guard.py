@@ -2,10 +2,10 @@
 
     python guard.py DIRECTORY GRACE_SECONDS COMMAND [ARGUMENT...]
 
-A program of its own that needs the standard library alone. Who asked for the command holds the other
-end of standard input, and the kernel closes that however the asker ends, SIGKILL included; a stop is
-the same event. One byte on standard output says that the command has ended. The directory, which holds
-its log, stays until standard input has ended too.
+This is a program of its own, which needs the standard library alone. Its starter holds the other end of standard
+input. The kernel closes that end however the starter ends, also by SIGKILL; to stop the command, the starter
+closes it. One byte on standard output says that the command has ended. The directory, which has the command's
+log, stays until standard input has ended, too.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import subprocess
 import sys
 import time
 
-# To Nginx: let running requests end; close connections.
+# Signals to Nginx: SIGQUIT lets running requests end; SIGTERM closes connections.
 _ASKING = (signal.SIGQUIT, signal.SIGTERM)
 
 # How long closing may take where running requests get no time to end.
@@ -27,7 +27,7 @@ CLOSING_SECONDS = 2.0
 
 
 def main(arguments: list[str]) -> None:
-    """Run the command to its end, or to that of standard input."""
+    """Run the command until it ends, or standard input ends."""
     directory, grace_seconds, *command = arguments
     events = _Events()
     child = _start(command)
@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> None:
         while child.poll() is None and time.monotonic() < deadline:
             events.wait(deadline - time.monotonic())
     with contextlib.suppress(ProcessLookupError):
-        # What a master has left behind, or the master itself.
+        # Kills the master, or the workers that it has left.
         os.killpg(child.pid, signal.SIGKILL)
     child.wait()
     with contextlib.suppress(BrokenPipeError):
@@ -52,12 +52,12 @@ def main(arguments: list[str]) -> None:
 
 
 class _Events:
-    """The end of standard input and signals, as one thing to wait for."""
+    """Waits for the end of standard input and for signals at once."""
 
     def __init__(self) -> None:
         self._woken, wake = os.pipe()
         os.set_blocking(wake, False)
-        # A Python handler, if an empty one, makes each signal write its number to the pipe.
+        # Each signal with a Python handler, even an empty one, writes its number to the pipe.
         for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda *_: None)
         signal.set_wakeup_fd(wake)
@@ -66,7 +66,7 @@ class _Events:
         self._poll.register(sys.stdin.fileno(), select.POLLIN)
 
     def wait(self, timeout_seconds: float | None = None) -> bool:
-        """Wait for the next event; say whether it asks for the end."""
+        """Wait for the next event; True where the event asks for the end."""
         asked = False
         for descriptor, _ in self._poll.poll(
             None if timeout_seconds is None else timeout_seconds * 1000
@@ -74,7 +74,7 @@ class _Events:
             if descriptor == self._woken:
                 asked |= any(number != signal.SIGCHLD for number in os.read(self._woken, 4096))
             else:
-                # It stays readable from now on.
+                # An ended input would stay readable for ever.
                 self._poll.unregister(descriptor)
                 asked = True
         return asked
@@ -82,15 +82,15 @@ class _Events:
 
 def _start(command: list[str]) -> subprocess.Popen[bytes]:
     listeners = [int(number) for number in os.environ.get("NGINX", "").split(";") if number]
-    child = subprocess.Popen(  # noqa: S603 - the asker's own command
+    child = subprocess.Popen(  # noqa: S603 - the starter's own command
         command,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         pass_fds=listeners,
-        # Workers can be reached through their group when their master is gone.
+        # The group reaches workers also when their master is gone.
         process_group=0,
     )
-    # Open here, they would take connections that nobody serves after the command's end.
+    # Left open here, the sockets would hold connections that nobody serves after the command's end.
     for descriptor in listeners:
         os.close(descriptor)
     return child

@@ -1,7 +1,7 @@
 """Content types of static files by extension.
 
-An own table: a private Nginx has no ``mime.types`` beside it, and those of older distributions know
-neither modules of JavaScript nor AVIF. The names are IANA's, text/javascript that of RFC 9239.
+This table is needed because a private Nginx has no ``mime.types`` file, and those of older distributions know
+neither modules of JavaScript nor AVIF. The names are IANA's; RFC 9239 has text/javascript.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ MIME_TYPES: Final[dict[str, tuple[str, ...]]] = {
     "video/webm": ("webm",),
 }
 
-# What gzip is worth for; text/html needs no naming, Nginx compresses it always. Images and archives
-# are compressed already, and text/event-stream must not wait for a compressor's buffer.
+# Types that gzip makes smaller. Nginx always compresses text/html. Images and archives are compressed already, and
+# text/event-stream must not wait in a compressor's buffer.
 COMPRESSED_TYPES: Final = (
     "application/atom+xml",
     "application/javascript",

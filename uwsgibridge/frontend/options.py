@@ -1,4 +1,4 @@
-"""What can be chosen about a generated Nginx configuration: checked here, trusted by the renderer."""
+"""The options of a generated Nginx configuration, which are checked here, so that the renderer trusts them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from uwsgibridge.config.address import (
 )
 from uwsgibridge.frontend.quoting import QuotingError, quote
 
-# nginx's own form of `listen`: a port, or an address and a port; `unix:` is left to people who write by hand.
+# Forms of nginx's `listen`: a port, or an address and a port. `unix:` is not supported here.
 _LISTEN: Final = re.compile(r"(?:(?:\*|[0-9.]+|\[[0-9A-Fa-f:.]+\]):)?(?P<port>\d{1,5})")
 _SERVER_NAME: Final = re.compile(r"_|(?:\*\.|\.)?[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?")
 _HOST: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?|[0-9A-Fa-f:.]+")
@@ -28,7 +28,7 @@ _MIB: Final = 1024 * 1024
 
 
 def _number(default: int, *, least: int = 1) -> int:
-    """Make a field whose value is a whole number with a least one."""
+    """Make a field for a whole number that has a least value."""
     number: int = field(default=default, metadata={"least": least})
     return number
 
@@ -42,18 +42,18 @@ class StaticDirectory:
     """A directory whose files Nginx sends itself.
 
     Args:
-        url: where it appears, such as ``/static/``; a slash at the end is added.
-        directory: absolute path, read by Nginx's user.
+        url: the path of the directory's URL, such as ``/static/``; a slash at the end is added.
+        directory: an absolute path, which Nginx's user can read.
 
     Raises:
-        OptionError: one of them has no place in a configuration.
+        OptionError: a value can't go into a configuration.
     """
 
     url: str
     directory: str
 
     def __post_init__(self) -> None:
-        # Both end in a slash: `location /static { alias /srv/www/; }` would give /static../secret away.
+        # Both get a slash at the end: `location /static { alias /srv/www/; }` would serve /static../secret.
         object.__setattr__(self, "url", self.url.rstrip("/") + "/")
         object.__setattr__(self, "directory", self.directory.rstrip("/") + "/")
         if not _URL_PREFIX.fullmatch(self.url):
@@ -66,7 +66,7 @@ class StaticDirectory:
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
-    """How many requests one client address may send; over it, 429."""
+    """How many requests one client address may send; further ones get 429."""
 
     enabled: bool = False
     requests_per_second: int = 20
@@ -79,7 +79,7 @@ class RateLimit:
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """Where TLS is spoken, and with which certificate."""
+    """Where Nginx speaks TLS, and with which certificate."""
 
     enabled: bool = False
     listen: tuple[str, ...] = ("443",)
@@ -106,35 +106,35 @@ class Site:
     """One Nginx server in front of one bridge.
 
     Raises:
-        OptionError: on construction, for a value that has no place in a configuration.
+        OptionError: on construction, for a value that can't go into a configuration.
     """
 
     # Prefix of everything that Nginx keeps in one namespace: upstream, zones, variables.
     name: str = "uwsgibridge"
     upstreams: tuple[str, ...] = ("127.0.0.1:3031",)
-    # The address of a DNS server: the upstream's name is then looked up while Nginx runs.
+    # The address of a DNS server: with one, Nginx looks the upstream's name up while it runs.
     resolver: str | None = None
     listen: tuple[str, ...] = ("80",)
     server_names: tuple[str, ...] = ("localhost",)
     static: tuple[StaticDirectory, ...] = ()
     static_max_age_seconds: int = _number(3600, least=0)
-    # Internal: only an answer of the application's that names one of its files reaches it (`--offload`).
+    # Internal locations: only an answer of the application that names a file reaches them (`--offload`).
     offload: tuple[StaticDirectory, ...] = ()
     # 0 is no limit.
     client_max_body_bytes: int = _number(16 * _MIB, least=0)
-    # Off: a body is handed on while it arrives, and a slow client holds a thread of the application.
+    # When off, Nginx passes a body on while it arrives, so that a slow client holds a thread of the application.
     request_buffering: bool = True
-    # Off: every piece of an answer is handed on at once, as X-Accel-Buffering: no does for one answer.
+    # When off, Nginx passes every piece of an answer on at once; X-Accel-Buffering: no does so for one answer.
     response_buffering: bool = True
     connect_timeout_seconds: int = _number(5)
-    # Longer than the bridge's own 60 s for a body and a write: the side that can say why gives up first.
+    # Longer than the bridge's 60 s for a body and a write: the bridge ends the request first, and logs why.
     send_timeout_seconds: int = _number(65)
     read_timeout_seconds: int = _number(65)
     uwsgi_buffer_bytes: int = _number(32 * 1024)
     gzip: bool = True
     rate_limit: RateLimit = field(default_factory=RateLimit)
     tls: Tls = field(default_factory=Tls)
-    # Of the Nginx that is to understand it; None is a current one.
+    # The version of the Nginx that has to understand the configuration; None is a current one.
     nginx_version: tuple[int, int, int] | None = None
 
     def __post_init__(self) -> None:
@@ -178,7 +178,7 @@ def parse_version(text: str) -> tuple[int, int, int]:
     """Read the version of an Nginx, such as ``1.22.1`` or ``1.22``.
 
     Raises:
-        OptionError: it is none.
+        OptionError: the text is no version.
     """
     match = _VERSION.fullmatch(text)
     if match is None:

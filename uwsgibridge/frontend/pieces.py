@@ -1,8 +1,7 @@
-"""The directives, piece by piece: what Nginx is told about headers, limits, timeouts, TLS and the params.
+"""Nginx's directives, piece by piece: headers, limits, timeouts, TLS and the params.
 
-Each piece is lines for the server context (`params` and `rate_limit` fit a location too) and opens with
-what it is for. docs/vars.md and docs/nginx.md say what Nginx sends, and what it does with an
-answer.
+Each piece has lines for the server context (`params` and `rate_limit` fit a location, too). Its first line says
+what the piece is for. docs/vars.md and docs/nginx.md say what Nginx sends, and what it does with an answer.
 """
 
 from __future__ import annotations
@@ -19,17 +18,17 @@ if TYPE_CHECKING:
 
 _INDENT: Final = "    "
 
-# Header, its variable, and the value where the application sends none.
+# Each header with its variable, and its value where the application sends none.
 _SECURITY_HEADERS: Final = (
     ("X-Content-Type-Options", "content_type_options", "nosniff"),
     ("X-Frame-Options", "frame_options", "SAMEORIGIN"),
     ("Referrer-Policy", "referrer_policy", "strict-origin-when-cross-origin"),
 )
 
-# Before it, HTTP/2 is a parameter of `listen` (ngx_http_v2_module).
+# In earlier versions, HTTP/2 is a parameter of `listen` (ngx_http_v2_module).
 _HTTP2_DIRECTIVE_SINCE: Final = (1, 25, 1)
 
-# TLS 1.2 with forward secrecy and AEAD only; the suites of TLS 1.3 are not chosen by this list.
+# Suites of TLS 1.2 with forward secrecy and AEAD. This list does not concern TLS 1.3.
 _CIPHERS: Final = (
     "ECDHE-ECDSA-AES128-GCM-SHA256",
     "ECDHE-RSA-AES128-GCM-SHA256",
@@ -164,7 +163,7 @@ def header_maps(site: Site, *, encrypted: bool) -> list[str]:
         sent = f"$upstream_http_{header.lower().replace('-', '_')}"
         lines += block(f"map {sent} ${site.name}_{variable}", [f'"" {quote(value)};'])
     if encrypted:
-        # "on" alone: over TLS, and none of the application's own (RFC 6797, 7.2: never without TLS).
+        # The text is "on" over TLS where the application sends no such header (RFC 6797, 7.2: never without TLS).
         sent = "$https$upstream_http_strict_transport_security"
         value = f"max-age={site.tls.hsts_seconds}"
         lines += block(f"map {sent} ${site.name}_hsts", [f"on {value};"])
@@ -275,13 +274,13 @@ def _error_pages(site: Site) -> list[str]:
 def mime_types() -> list[str]:
     """Render the content types of static files, for the http context."""
     return [
-        # The default of 1024 would make Nginx warn about a table of this size.
+        # With the default of 1024, Nginx would warn about a table of this size.
         "types_hash_max_size 2048;",
         *block("types", [f"{name} {' '.join(endings)};" for name, endings in MIME_TYPES.items()]),
     ]
 
 
-# By the name of the file that a set has for each.
+# Each piece by the name of its file in a set.
 PIECES: Final[dict[str, Callable[[Site], list[str]]]] = {
     "params": _params,
     "upstream": _upstream,

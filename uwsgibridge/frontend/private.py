@@ -1,8 +1,8 @@
 """Runs a private Nginx in front of a bridge: no root, one temporary directory, nothing left behind.
 
-Its listening sockets are made here and inherited by Nginx, in the way in which it hands them on at a
-binary upgrade (the variable NGINX, ngx_add_inherited_sockets() in src/core/nginx.c): a free port cannot
-be lost to another process, and a taken one is known before Nginx starts.
+This process makes the listening sockets, and Nginx inherits them, as it does at an upgrade of its binary (the
+variable NGINX, ngx_add_inherited_sockets() in src/core/nginx.c). So no other process can take a free port
+meanwhile, and a used port is noticed before Nginx starts.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ if TYPE_CHECKING:
 
     from uwsgibridge.frontend.options import Site
 
-# Linux caps it at net.core.somaxconn; nginx asks for the same number.
+# nginx has the same number. Linux caps it at net.core.somaxconn.
 _BACKLOG: Final = 511
 
-# Nginx checks its configuration in some milliseconds; a host name in it may need the DNS.
+# How long the check of a configuration may take: some milliseconds, and longer where it needs the DNS.
 _CHECK_TIMEOUT_SECONDS: Final = 30.0
 
-# What the guard may need beside the two periods of grace: to start Python, to remove the directory.
+# How long the guard may take beyond two grace periods: to start Python, and to remove the directory.
 _GUARD_MARGIN_SECONDS: Final = 10.0
 
 
@@ -57,17 +57,17 @@ class PrivateNginx:
     user who starts it.
 
     Args:
-        site: what it serves; its `listen` is replaced by the address below.
-        host: where it listens, a name or an address of this machine.
+        site: the site to serve; `host` and `port` replace its `listen`.
+        host: where Nginx listens, a name or an address of this machine.
         port: 0 takes a free one.
-        binary: this Nginx, as for `choose_nginx`.
-        worker_processes: how many workers.
+        binary: the Nginx to run, as for `choose_nginx`.
+        worker_processes: how many workers Nginx has.
         directives: further lines for the ``server`` block of the site.
         errors_to: where Nginx's errors go beside `error_log`, as for `subprocess.Popen`;
             None is nowhere.
-        start_timeout_seconds: how long it may take until it serves.
-        grace_seconds: how long running requests may take at the end, and then, how long closing may;
-            0 closes at once.
+        start_timeout_seconds: how long Nginx may take until it serves.
+        grace_seconds: how long running requests may take at the end, and how long closing may take after
+            that; 0 closes at once.
     """
 
     def __init__(
@@ -101,12 +101,12 @@ class PrivateNginx:
 
     @property
     def port(self) -> int:
-        """The port that it listens on."""
+        """The port that Nginx listens on."""
         return self._address[1]
 
     @property
     def url(self) -> str:
-        """Where it is reached over HTTP from this machine, without a slash at the end."""
+        """The URL of Nginx on this machine, without a slash at the end."""
         host, port = self._address
         here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - a name, not a bind
         return f"http://{_bracketed(here)}:{port}"
@@ -118,7 +118,7 @@ class PrivateNginx:
         return self._program
 
     def error_log(self) -> str:
-        """Read Nginx's error log, of level info; after the end, what it was."""
+        """Read Nginx's error log, of level info; it stays readable after the end."""
         if self.directory is not None:
             with contextlib.suppress(FileNotFoundError):
                 path = self.directory / "error.log"
@@ -130,8 +130,8 @@ class PrivateNginx:
 
         Raises:
             NginxNotFoundError: there is no Nginx that can be used.
-            NginxStartError: the address cannot be had, the configuration is refused, or Nginx ends or
-                is silent at its start. Nothing is left behind.
+            NginxStartError: Nginx can't listen at the address, refuses the configuration, ends at its
+                start, or does not answer in time. Nothing is left behind.
         """
         assert self._running is None, "it runs already"
         self._program = choose_nginx(self._binary)
@@ -147,15 +147,14 @@ class PrivateNginx:
             _check(binary, configuration)
             self._guard = self._spawn(binary, configuration, (public.fileno(), ready.fileno()))
             undo.callback(self._stop_guard, self._guard)
-            # From here on only Nginx has the sockets: when it has ended, a connection to them is refused at
-            # once.
+            # Now only Nginx has the sockets, so that connections are refused as soon as it has ended.
             public.close()
             ready.close()
             self._wait_until_ready(ready_path)
             self._running = undo.pop_all()
 
     def stop(self) -> None:
-        """Stop Nginx and remove what it wrote; return when both have happened."""
+        """Stop Nginx, and remove its files; return when both are done."""
         if self._running is not None:
             running, self._running = self._running, None
             running.close()
@@ -212,7 +211,7 @@ class PrivateNginx:
         self, binary: Path, configuration: Path, listeners: tuple[int, ...]
     ) -> subprocess.Popen[bytes]:
         directory = str(configuration.parent)
-        # -I and -S: neither the environment nor installed packages have a say in the guard.
+        # With -I and -S, neither the environment nor installed packages change the guard.
         program = (sys.executable, "-I", "-S", guard.__file__, directory, str(self._grace_seconds))
         nginx = (
             *(str(binary), "-p", directory, "-c", str(configuration)),
@@ -225,7 +224,7 @@ class PrivateNginx:
             stderr=subprocess.DEVNULL if self._errors_to is None else self._errors_to,
             env={**os.environ, "NGINX": "".join(f"{number};" for number in listeners)},
             pass_fds=listeners,
-            # Ctrl-C is for us: Nginx ends after what is behind it has been asked to.
+            # Ctrl-C reaches this process alone, which stops the bridge before Nginx.
             start_new_session=True,
         )
 
@@ -241,7 +240,7 @@ class PrivateNginx:
                     f"Nginx does not serve requests within {self._start_timeout_seconds:g} s of its start"
                 ) from None
             except OSError:
-                # Its sockets are closed: it has ended.
+                # The sockets are closed, so Nginx has ended.
                 answer = b""
         if not answer:
             raise NginxStartError(
@@ -264,7 +263,7 @@ class PrivateNginx:
     def _remove_directory(self, directory: Path) -> None:
         self.error_log()
         self.directory = None
-        # The guard has removed it, unless there was none, or it was killed: then its Nginx still runs.
+        # The guard has removed the directory, unless it was killed or never started. Then Nginx may still run.
         with contextlib.suppress(FileNotFoundError, ValueError, ProcessLookupError):
             os.killpg(int((directory / "nginx.pid").read_text()), signal.SIGKILL)
         shutil.rmtree(directory, ignore_errors=True)
@@ -284,7 +283,7 @@ def _listen_tcp(host: str, port: int) -> socket.socket:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listener.bind(address)
         listener.listen(_BACKLOG)
-        # Nginx does not do it to what it inherits.
+        # Nginx does not make inherited sockets non-blocking itself.
         listener.setblocking(False)
     except OSError as error:
         listener.close()
@@ -360,7 +359,7 @@ def _complaint(log: str) -> str | None:
         for level in ("[emerg] ", "[alert] ", "[crit] "):
             _, found, message = line.partition(level)
             if found:
-                # In a file a process id stands between level and message.
+                # In a file, a process id stands between the level and the message.
                 return message.partition(": ")[2] if message[:1].isdecimal() else message
     return None
 
@@ -375,8 +374,8 @@ def _read_to_end(stream: IO[bytes], timeout_seconds: float) -> None:
 
 
 def _own_account() -> tuple[str, str] | None:
-    # Without it, root's Nginx would run its workers as nobody, to whom neither the directory nor the
-    # bridge's socket is open.
+    # Without an account, root's Nginx would run its workers as nobody, who can use neither the directory nor the
+    # bridge's socket.
     if os.geteuid() != 0:
         return None
     account = pwd.getpwuid(0)

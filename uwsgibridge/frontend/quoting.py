@@ -1,4 +1,4 @@
-r"""Values as Nginx reads them: quoted, or refused where no quoting can keep them from being syntax.
+r"""Quotes values for Nginx's configuration, and refuses values that no quoting keeps from being syntax.
 
 Source of the rules: ngx_conf_read_token() in nginx's src/core/ngx_conf_file.c. Outside quotes, blanks
 and ``; { } # " ' \`` mean something; inside double quotes only ``"`` and ``\`` do. A ``$`` starts a
@@ -22,13 +22,13 @@ def quote(value: str) -> str:
     """Write one value so that Nginx reads exactly it.
 
     Args:
-        value: any text; whether it makes sense in its place is the caller's affair.
+        value: any text. The caller sees to it that the text makes sense in its place.
 
     Returns:
         The value, in double quotes where it needs them.
 
     Raises:
-        QuotingError: it has a control character, a ``$``, or is not valid Unicode.
+        QuotingError: the value has a control character or a ``$``, or is not valid Unicode.
     """
     if _BARE.fullmatch(value):
         return value

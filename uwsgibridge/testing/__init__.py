@@ -42,7 +42,7 @@ _HOMES: Final = {
 
 
 def __getattr__(name: str) -> object:
-    # Only when asked for: the plugin is loaded by every pytest, and docker need not be installed.
+    # Imported on demand: every pytest loads the plugin, and docker need not be installed.
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

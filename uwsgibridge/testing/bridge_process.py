@@ -16,22 +16,22 @@ from uwsgibridge.testing.log_stream import LogEvent, LogStream, event_with
 if TYPE_CHECKING:
     from types import TracebackType
 
-# What a bridge may need beyond its own period of grace: to end the application, and the interpreter.
+# How long a bridge may take beyond its grace period, to end the application and the interpreter.
 _STOP_MARGIN_SECONDS: Final = 10.0
 
 
 class BridgeProcess:
     """Run ``uwsgibridge serve`` for as long as a `with` block lasts.
 
-    Owns the process and the pipe that its log comes through. The process gets SIGTERM when this one ends, however
-    that ends.
+    Owns the process and the pipe that its log comes through. The process gets SIGTERM when this process ends,
+    however that happens.
 
     Args:
-        arguments: of ``serve``, the application and ``--bind`` among them. ``--log-format json`` and
-            ``--graceful-timeout-seconds`` are given, and ``--workers 0`` unless they say otherwise.
+        arguments: of ``serve``, with the application and ``--bind``. ``--log-format json`` and
+            ``--graceful-timeout-seconds`` are added, and ``--workers 0`` unless they have ``--workers``.
         environment: variables beside those of this process.
         stdin: a descriptor for its standard input, such as a listening socket for ``--bind fd://0``.
-        start_timeout_seconds: how long it may take until it listens.
+        start_timeout_seconds: how long the bridge may take until it listens.
         graceful_timeout_seconds: how long running requests may take at the end.
     """
 
@@ -60,20 +60,20 @@ class BridgeProcess:
 
     @property
     def address(self) -> str:
-        """The first address that it listens at, with the real port, in the form that ``--bind`` takes."""
+        """The first address that the bridge listens at, with the real port, in the form that ``--bind`` takes."""
         return str(self.log.wait_for_event(event_with(event="listening"))["address"])
 
     @property
     def log(self) -> LogStream:
-        """What it has written to standard error; stays readable after the end."""
+        """What the bridge has written to standard error; it stays readable after the end."""
         assert self._log is not None, "it was not started"
         return self._log
 
     def start(self) -> None:
-        """Start it, and return as soon as it listens.
+        """Start the bridge, and return as soon as it listens.
 
         Raises:
-            StackError: it ended instead, with `StackError.exit_status`, or took too long.
+            StackError: the bridge ended instead, with `StackError.exit_status`, or took too long.
         """
         assert self._process is None, "it was started already"
         self._process = process = self._spawn()
@@ -95,17 +95,17 @@ class BridgeProcess:
             ) from None
 
     def signal(self, number: int) -> None:
-        """Send a signal; SIGTERM begins what `stop` waits for."""
+        """Send a signal to the bridge; SIGTERM begins its stop, for which `stop` waits."""
         self._started().send_signal(number)
 
     def wait_ended(self, timeout_seconds: float) -> int:
-        """Wait until it has ended by itself or by a signal.
+        """Wait until the bridge has ended by itself or by a signal.
 
         Returns:
             Its exit status; the negative number of the signal that ended it.
 
         Raises:
-            StackError: it goes on.
+            StackError: it has not ended in time.
         """
         try:
             return self._started().wait(timeout_seconds)
@@ -115,7 +115,7 @@ class BridgeProcess:
             ) from None
 
     def stop(self) -> int:
-        """Let running requests end, and stop it; does nothing where it has ended.
+        """Stop the bridge, which lets running requests end; do nothing where it has ended.
 
         Returns:
             Its exit status; -9 where it had to be killed.
@@ -131,13 +131,13 @@ class BridgeProcess:
         if self._lifeline is not None:
             self._lifeline.cut()
             self._lifeline = None
-        # Whatever the application started may hold the pipe open for ever.
+        # A process that the application has started may hold the pipe open for ever.
         if self.log.wait_ended(_STOP_MARGIN_SECONDS):
             process.stderr.close()
         return status
 
     def log_events(self, *, since: int = 0) -> list[LogEvent]:
-        """List its log events, the first `since` left out."""
+        """List the bridge's log events without the first `since` ones."""
         return self.log.events(since=since)
 
     def wait_for_event(
@@ -176,7 +176,7 @@ class BridgeProcess:
                 stderr=subprocess.PIPE,
                 env=self._environment,
                 pass_fds=[lifeline.inherited],
-                # Ctrl-C is for the test run, which stops it.
+                # Ctrl-C reaches the test run alone, which stops the bridge.
                 start_new_session=True,
             )
         except BaseException:

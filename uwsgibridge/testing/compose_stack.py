@@ -1,4 +1,4 @@
-"""The project's Compose deployment, Nginx and bridge as containers, with an application to test."""
+"""Runs the project's Compose deployment, with Nginx and bridge as containers, for an application to test."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _BUILD_TIMEOUT_SECONDS: Final = 900.0
 _COMMAND_TIMEOUT_SECONDS: Final = 180.0
 
-# The last file that the site of the deployment includes into its server. Directives of a test follow in it.
+# The last file that the deployment's site includes into its server. A test's directives are appended to it.
 _LAST_PIECE: Final = "uwsgibridge/application.conf"
 
 _numbers = itertools.count(1)
@@ -40,28 +40,28 @@ _built: set[str] = set()
 class ComposeStack:
     """Run an application in the project's own containers for as long as a `with` block lasts.
 
-    Owns a Compose project of its own, with a free port of 127.0.0.1, its volumes and networks. Images
-    are built once in a process and removed at its end. Needs an engine on this machine; see `engine.why_no_engine`.
+    Owns a Compose project of its own, with a free port of 127.0.0.1, its volumes and networks. Each process builds
+    the images once, and removes them at its end. Needs an engine on this machine; see `engine.why_no_engine`.
 
     Args:
         app: the application as ``module:attribute``.
         project_dir: a checkout of uwsgibridge, with its compose.yaml. An installed package has none.
-        app_dir: mounted in the bridge's container as ``/app``; everybody has to be allowed to read it.
+        app_dir: mounted in the bridge's container as ``/app``; everybody must be able to read it.
         socket: how Nginx reaches the bridge.
-        interface: what the application speaks; ``auto`` looks at it.
+        interface: of the application; ``auto`` tells it by the callable.
         loop: event loop of an ASGI application.
         serve_args: further arguments of ``uwsgibridge serve``.
         environment: variables for the bridge and the application.
         nginx_directives: lines for the ``server`` block. In a location of their own,
             ``uwsgi_pass $uwsgibridge_upstream;`` leads to the bridge.
         graceful_timeout_seconds: how long running requests may take at the end.
-        health_interval_seconds: how often the containers are asked; None leaves what the images say,
-            with which a start takes longer.
-        requirements: what the application needs in the bridge's image, each as a line of a
-            requirements.txt, in place of what REQUIREMENTS names.
-        nginx_image: base image of Nginx, in place of the one that NGINX_IMAGE names.
-        overrides: what a further Compose file would say, over all others: services beside the two, volumes,
-            capabilities. Paths are relative to `project_dir`, and no variables are looked for.
+        health_interval_seconds: how often the containers' health is checked; None takes the interval of the
+            images, with which a start takes longer.
+        requirements: packages for the bridge's image, each as a line of a requirements.txt. They replace
+            those that REQUIREMENTS names.
+        nginx_image: base image of Nginx; it replaces the one that NGINX_IMAGE names.
+        overrides: contents of a further Compose file, which wins over the others: more services, volumes,
+            capabilities. Paths are relative to `project_dir`; variables are not replaced.
     """
 
     def __init__(
@@ -126,17 +126,17 @@ class ComposeStack:
 
     @property
     def bridge(self) -> Container:
-        """The bridge's container, freshly inspected; of the `docker` package."""
+        """The bridge's container, an object of the `docker` package, with its present state."""
         return self._container("bridge")
 
     @property
     def nginx(self) -> Container:
-        """Nginx's container, freshly inspected; of the `docker` package."""
+        """Nginx's container, an object of the `docker` package, with its present state."""
         return self._container("nginx")
 
     @property
     def log(self) -> LogStream:
-        """What the bridge has written; stays readable after the end."""
+        """What the bridge has written; it stays readable after the end."""
         assert self._log is not None, "it was not started"
         return self._log
 
@@ -151,7 +151,7 @@ class ComposeStack:
         return self.nginx.logs().decode("utf-8", "replace")
 
     def start(self) -> None:
-        """Build the images where they are out of date, start the containers, wait until both are healthy.
+        """Build the images where they are out of date, start the containers, and wait until both are healthy.
 
         Raises:
             StackError: a container ended or did not become healthy, or Compose failed.
@@ -185,13 +185,13 @@ class ComposeStack:
     def stop(self) -> int:
         """Stop both containers as ``docker compose stop`` does, and remove what was made for them.
 
-        Does nothing where that has happened.
+        Does nothing where they are stopped already.
 
         Returns:
             The bridge's exit status; 137 where it had to be killed.
 
         Raises:
-            StackError: there is none: somebody else has removed the container.
+            StackError: there is no exit status, because somebody else has removed the container.
         """
         if self._running is not None:
             running, self._running = self._running, None
@@ -209,7 +209,7 @@ class ComposeStack:
             What it wrote to standard output.
 
         Raises:
-            StackError: it failed; with what it wrote to standard error.
+            StackError: the command failed; the message has its standard error.
         """
         files = itertools.chain.from_iterable(("--file", str(file)) for file in self._files)
         try:
@@ -234,12 +234,12 @@ class ComposeStack:
         return done.stdout
 
     def wait_until_up(self) -> None:
-        """Start what does not run, and return when both containers are healthy again."""
+        """Start containers that do not run, and return when both are healthy again."""
         self.compose("up", "--detach", "--no-build", "--wait")
         self._find_port()
 
     def log_events(self, *, since: int = 0) -> list[LogEvent]:
-        """List the bridge's log events, the first `since` left out."""
+        """List the bridge's log events without the first `since` ones."""
         return self.log.events(since=since)
 
     def wait_for_event(
@@ -278,7 +278,7 @@ class ComposeStack:
             piece = directory / "application.conf"
             as_shipped = (self._project_dir / "nginx" / _LAST_PIECE).read_text()
             piece.write_text(f"{as_shipped}\n{self._nginx_directives}\n")
-            # Docker mounts the file itself, so the directory may stay closed to others.
+            # Docker mounts the file itself, so that other users need no access to the directory.
             piece.chmod(0o644)
             nginx["volumes"] = [f"{piece}:/etc/nginx/{_LAST_PIECE}:ro"]
         own = {"services": {"bridge": bridge, "nginx": nginx}}
@@ -294,7 +294,7 @@ class ComposeStack:
         )
 
     def _image(self, name: str, variable: str) -> str:
-        # One for each value, and for this process alone: another run would change it under our feet.
+        # An image for each value, and for this process alone: another run must not replace it meanwhile.
         made_of = f"{self._project_dir}\0{self._environment.get(variable, '')}"
         digest = hashlib.sha256(made_of.encode()).hexdigest()[:8]
         return f"uwsgibridge-test-{name}:{digest}-{os.getpid()}"
@@ -312,7 +312,7 @@ class ComposeStack:
         labels = (
             f"com.docker.compose.project={self.project}",
             f"com.docker.compose.service={service}",
-            # Images that Compose builds have the other two as well, and so has what others run from them.
+            # Images that Compose builds have the other two labels, and so has a container that anybody runs from one.
             "com.docker.compose.oneoff=False",
         )
         found = self._client.containers.list(all=True, filters={"label": list(labels)})
@@ -338,7 +338,7 @@ class ComposeStack:
 
 
 def _remove_images() -> None:
-    # Their layers stay in the engine's build cache, so that the next run has them in a second.
+    # Layers of the images stay in the engine's build cache, so that the next run builds them in a second.
     with contextlib.suppress(OSError, subprocess.TimeoutExpired):
         subprocess.run(  # noqa: S603 - names made here
             (docker_command(), "image", "rm", "--force", *_built),

@@ -1,4 +1,4 @@
-"""The log of one Compose service, over all the containers and runs that it has."""
+"""Reads the log of one Compose service, over all its containers and runs."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 class ServiceLog:
     """Iterate over the lines that a service writes, from its first start until `close`.
 
-    Owns connections to the engine. Made before the service is started; iterated in one thread, closed
-    from any.
+    Owns connections to the engine. Make it before the service is started. One thread iterates; any thread may
+    close it.
 
     Args:
-        project: of Compose.
-        service: its name there.
+        project: the name of the Compose project.
+        service: the name of the service in it.
     """
 
     def __init__(self, project: str, service: str) -> None:
@@ -44,18 +44,18 @@ class ServiceLog:
     def __iter__(self) -> Iterator[bytes]:
         shown_until: float | None = None
         for event in self._starts:
-            # An OSError is what is left of an engine that went away.
+            # OSError: the engine went away.
             with contextlib.suppress(docker.errors.NotFound, OSError):
                 container = self._client.containers.get(event["id"])
                 self._current = container.logs(stream=True, follow=True, since=shown_until)
                 if self._closed:
                     break
-                # It ends with this run of the container; what it writes in the next is later.
+                # This ends with the run of the container; the next run is read later.
                 yield from _split(self._current)
                 shown_until = time.time()
 
     def close(self) -> None:
-        """End the iteration, and give the connections back."""
+        """End the iteration, and close the connections."""
         self._closed = True
         for stream in (self._current, self._starts):
             if stream is not None:

@@ -9,15 +9,15 @@ import shutil
 import subprocess
 from typing import Final
 
-# An engine that is there answers in milliseconds.
+# How long an engine may take to answer; it takes milliseconds.
 _ANSWER_SECONDS: Final = 20
 
-# Whether Docker has to be there; 0 leaves it alone though it may be there.
+# The variable that says whether Docker is required (1), or must not be used although it is there (0).
 REQUIRE_VARIABLE: Final = "UWSGIBRIDGE_REQUIRE_DOCKER"
 
 
 def is_required() -> bool:
-    """Whether the environment says that tests without an engine are a failure."""
+    """Whether tests fail without an engine, as the environment says."""
     return os.environ.get(REQUIRE_VARIABLE, "") not in {"", "0"}
 
 
@@ -28,10 +28,10 @@ def docker_command() -> str:
 
 @functools.cache
 def why_no_engine() -> str | None:
-    """Ask once for the Python package, for Compose, and for an engine that answers.
+    """Look once for the Python package, for Compose, and for an engine that answers.
 
     Returns:
-        A sentence that says what is missing, or that the environment forbids it; None where containers
+        A sentence that says what is missing, or that the environment forbids Docker; None where containers
         can be run.
     """
     if os.environ.get(REQUIRE_VARIABLE) == "0":
@@ -44,7 +44,7 @@ def why_no_engine() -> str | None:
 
 
 def _ask(*arguments: str) -> str | None:
-    # By the command: the package leaves a socket open where nobody listens.
+    # The command asks, not the package, which leaves a socket open where nobody listens.
     try:
         done = subprocess.run(  # noqa: S603 - fixed commands
             (docker_command(), *arguments),

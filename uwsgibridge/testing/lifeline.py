@@ -1,10 +1,10 @@
-"""Ends a process with the one that started it, however that ends.
+"""Ends a process when its starter ends, however that happens.
 
-The kernel does it: who started the process holds the only writing end of a pipe, and the process has
-inherited the reading end. When the writing end is closed, which SIGKILL causes too, the reading end becomes
+The kernel does it: the starter holds the only writing end of a pipe, and the process has inherited the reading
+end. When the writing end is closed, which SIGKILL causes too, the reading end becomes
 readable, and ``O_ASYNC`` makes a signal of that (fcntl(2), `F_SETOWN` and `F_SETSIG`; pipe_release() in
-fs/pipe.c). The process needs to know nothing of it, so that it is ended even while it imports
-an application, and a new program that it executes is ended as well.
+fs/pipe.c). The process itself does nothing. So it gets the signal even while it imports an application, and a
+program that it executes gets the signal, too.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Lifeline:
     def hold(self, pid: int) -> None:
         """Have SIGTERM sent to a process that has inherited the descriptor, when this process ends.
 
-        The kernel remembers the process and not its number, which may come to be another one's.
+        The kernel remembers the process itself: its number may later be that of another process.
 
         Args:
             pid: of the process.
@@ -38,13 +38,13 @@ class Lifeline:
         fcntl.fcntl(reader, fcntl.F_SETOWN, pid)
         fcntl.fcntl(reader, fcntl.F_SETSIG, signal.SIGTERM)
         fcntl.fcntl(reader, fcntl.F_SETFL, fcntl.fcntl(reader, fcntl.F_GETFL) | os.O_ASYNC)
-        # From here on, the other process alone has the pipe's reading end, and all that it says of signals.
+        # The other process now has the only descriptor of the reading end, which has the settings of the signal.
         os.close(reader)
 
     def cut(self) -> None:
-        """Close the writing end, once the process has ended; does nothing where that has happened.
+        """Close the writing end after the process has ended; do nothing where it is closed.
 
-        Before its end, that ends the process.
+        Called earlier, this ends the process.
         """
         held, self._held = self._held, -1
         if held >= 0:

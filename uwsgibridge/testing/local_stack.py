@@ -1,4 +1,4 @@
-"""A private Nginx in front of a bridge, both processes of this machine: no Docker, no root."""
+"""Runs a private Nginx in front of a bridge, both as processes of this machine, without Docker or root."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
 class LocalStack:
     """Run an application behind a real Nginx for as long as a `with` block lasts.
 
-    Owns both processes and a temporary directory. The bridge is that of this Python environment; its
-    Nginx is configured as `uwsgibridge nginx` would do it.
+    Owns both processes and a temporary directory. The bridge is the one of this Python environment. Nginx has the
+    configuration that `uwsgibridge nginx` prints.
 
     Args:
         app: the application as ``module:attribute``.
-        app_dir: where it is imported from; by default the working directory.
+        app_dir: the directory to import the application from; by default the working directory.
         socket: how Nginx reaches the bridge.
-        interface: what the application speaks; ``auto`` looks at it.
+        interface: of the application; ``auto`` tells it by the callable.
         loop: event loop of an ASGI application.
         serve_args: further arguments of ``uwsgibridge serve``.
         environment: variables for the bridge and the application, beside those of this process.
-        site: options of Nginx; its upstream and its address are set here.
+        site: options of Nginx; the stack sets the upstream and the address itself.
         nginx_directives: lines for the ``server`` block. In a location of their own,
             ``uwsgi_pass $uwsgibridge_upstream;`` leads to the bridge.
-        start_timeout_seconds: how long it may take until the bridge listens.
+        start_timeout_seconds: how long the bridge may take until it listens.
         graceful_timeout_seconds: how long running requests may take at the end.
     """
 
@@ -87,13 +87,13 @@ class LocalStack:
 
     @property
     def bridge(self) -> BridgeProcess:
-        """The bridge alone: to signal it, or to wait for its end."""
+        """The bridge alone, to send it signals or to wait for its end."""
         assert self._bridge is not None, "it was not started"
         return self._bridge
 
     @property
     def log(self) -> LogStream:
-        """What the bridge has written; stays readable after the end."""
+        """What the bridge has written; it stays readable after the end."""
         return self.bridge.log
 
     @property
@@ -108,7 +108,7 @@ class LocalStack:
         return self._nginx.error_log()
 
     def start(self) -> None:
-        """Start both, and return as soon as requests are served.
+        """Start the bridge and Nginx, and return as soon as requests are served.
 
         Raises:
             StackError: the bridge ended at its start, with `StackError.exit_status`.
@@ -148,7 +148,7 @@ class LocalStack:
         return status
 
     def log_events(self, *, since: int = 0) -> list[LogEvent]:
-        """List the bridge's log events, the first `since` left out."""
+        """List the bridge's log events without the first `since` ones."""
         return self.bridge.log_events(since=since)
 
     def wait_for_event(

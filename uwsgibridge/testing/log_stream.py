@@ -1,4 +1,4 @@
-"""A bridge's log while it is written: events to look at and to wait for."""
+"""Reads a bridge's log while it is written: tests look at its events and wait for them."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def event_with(**fields: object) -> Callable[[LogEvent], bool]:
 class LogStream:
     """Reads lines in a thread of its own until they end.
 
-    A line that holds a JSON object is an event; any other, such as what an application prints, is
-    text. Both are kept, in their order.
+    A line that holds a JSON object is an event. Other lines, such as what an application prints, are text. All
+    lines are kept in their order.
 
     Args:
-        lines: blocks until there is one; iterated, and nothing else, in the thread.
-        source: what writes them, for messages.
+        lines: blocks until there is a line; only the thread iterates it.
+        source: the writer of the lines, for error messages.
     """
 
     def __init__(self, lines: Iterable[bytes], *, source: str) -> None:
@@ -35,23 +35,23 @@ class LogStream:
         self._events: list[LogEvent] = []
         self._ended = False
         self._grown = threading.Condition()
-        # A daemon: what never ends must not keep a test run from ending.
+        # A daemon: lines that never end must not keep a test run from ending.
         self._thread = threading.Thread(
             target=self._read, args=(lines,), name=f"log of {source}", daemon=True
         )
         self._thread.start()
 
     def events(self, *, since: int = 0) -> list[LogEvent]:
-        """List the events so far, the first `since` left out."""
+        """List the events so far without the first `since` ones."""
         with self._grown:
             return self._events[since:]
 
     def line_count(self) -> int:
-        """Say how many lines there are so far."""
+        """Count the lines so far."""
         return len(self._lines)
 
     def text(self, *, since_line: int = 0) -> str:
-        """Give everything so far, the first lines left out; events are the JSON lines that they are."""
+        """Give all lines so far without the first `since_line` ones; events are JSON, as they were written."""
         with self._grown:
             return "".join(self._lines[since_line:])
 
@@ -62,18 +62,18 @@ class LogStream:
         since: int = 0,
         timeout_seconds: float = 10.0,
     ) -> LogEvent:
-        """Wait for an event; one that has come already counts.
+        """Wait for an event; an earlier one counts, too.
 
         Args:
-            predicate: what it has to satisfy, such as `event_with` makes.
-            since: how many of the first events don't count.
-            timeout_seconds: how long it may take.
+            predicate: tells whether an event is the right one; `event_with` makes predicates.
+            since: how many of the first events do not count.
+            timeout_seconds: how long to wait.
 
         Returns:
             The first such event.
 
         Raises:
-            StackError: it did not come in time, or can't come any more.
+            StackError: the event did not come in time, or the log has ended.
         """
         deadline = time.monotonic() + timeout_seconds
         seen = since
@@ -93,7 +93,7 @@ class LogStream:
 
     def wait_ended(self, timeout_seconds: float) -> bool:
         """Wait until the lines have ended; False when that takes too long."""
-        # Not by the thread's end, which comes a moment after it has told those who wait for an event.
+        # The thread itself ends a moment after it has woken those who wait for an event. So its end does not count.
         with self._grown:
             return self._grown.wait_for(lambda: self._ended, timeout_seconds)
 

@@ -1,6 +1,6 @@
 """The pytest plugin: stacks that start once for a whole run, and their logs where a test fails.
 
-It is loaded wherever uwsgibridge is installed and does nothing until a fixture is asked for.
+Pytest loads the plugin wherever uwsgibridge is installed. It does nothing until a test uses a fixture.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from uwsgibridge.testing.log_stream import LogStream
 
 
-# Options may be long; the application and the first of them tell one from another.
+# How long a stack's label is. Options may be long, but the first ones tell stacks apart.
 _LABEL_CHARACTERS: Final = 80
 
 
@@ -29,7 +29,7 @@ class _Stack(Protocol):
 
 
 class _Stacks:
-    """The stacks of a run, by how they were asked for."""
+    """The stacks of a run, by the arguments that they were asked for with."""
 
     def __init__(self) -> None:
         self._started: dict[str, _Stack] = {}
@@ -53,7 +53,7 @@ class _Stacks:
                 yield key[:_LABEL_CHARACTERS], written
 
     def stop(self) -> None:
-        # All at once: most of it is waiting, for containers above all.
+        # All stacks are stopped at once, since a stop mostly waits.
         with ThreadPoolExecutor() as pool:
             stopping = [pool.submit(stack.stop) for stack in self._started.values()]
         self._started.clear()
@@ -73,7 +73,7 @@ def _running_stacks(request: pytest.FixtureRequest) -> Iterator[_Stacks]:
 
 @pytest.fixture(scope="session")
 def local_stack(_running_stacks: _Stacks) -> Callable[..., LocalStack]:
-    """Start a `LocalStack`, or give the one that runs with the same arguments; it stops at the end."""
+    """Start a `LocalStack`, or give a running one with the same arguments; all stop at the end of the run."""
     from uwsgibridge.testing.local_stack import LocalStack
 
     def start(*arguments: Any, **options: Any) -> LocalStack:
