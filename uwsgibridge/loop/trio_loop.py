@@ -8,27 +8,26 @@ from collections.abc import Awaitable, Callable
 import trio
 
 from uwsgibridge.loop.interface import Event, HasFileno, Task, Ts, Watch, nothing
+from uwsgibridge.loop.trio_tasks import TrioTasks
 
 
 class TrioLoop:
     """The event loop of trio, which runs tasks in a nursery.
 
     Args:
-        nursery: where tasks run; they end with the nursery.
+        nursery: where tasks run; they end with its cancellation.
+        left_open: called when what a task ran has left a nursery or a cancel scope open.
     """
 
     name = "trio"
 
-    def __init__(self, nursery: trio.Nursery) -> None:
+    def __init__(self, nursery: trio.Nursery, left_open: Callable[[], object] = nothing) -> None:
         self._nursery = nursery
+        self._tasks = TrioTasks(nursery, left_open)
         self._token = trio.lowlevel.current_trio_token()
 
     def spawn(self, function: Callable[[*Ts], Awaitable[None]], *args: *Ts) -> Task:
-        scope = trio.CancelScope()
-        # A name is given: else trio makes one of module and qualified name, for each task.
-        name = getattr(function, "__name__", "task")
-        self._nursery.start_soon(_run_within, scope, function, args, name=name)
-        return scope
+        return self._tasks.run(function, *args)
 
     def watch(self, source: HasFileno, callback: Callable[[], object]) -> Watch:
         watch = _TrioWatch(source, callback)
@@ -75,13 +74,6 @@ class TrioLoop:
             except trio.ClosedResourceError:
                 return True
         return not scope.cancelled_caught
-
-
-async def _run_within(
-    scope: trio.CancelScope, function: Callable[..., Awaitable[None]], args: tuple[object, ...]
-) -> None:
-    with scope:
-        await function(*args)
 
 
 class _TrioWatch:

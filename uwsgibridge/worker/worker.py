@@ -208,7 +208,7 @@ class Worker:
     async def _serve(
         self, tasks: trio.Nursery, sockets: Sequence[ListeningSocket], ready: Callable[[], None]
     ) -> None:
-        loop = self._host_loop or TrioLoop(tasks)
+        loop = self._host_loop or TrioLoop(tasks, self._report_left_open)
         hangups = HangupWatcher(loop)
         try:
             parts = assemble(
@@ -264,6 +264,12 @@ class Worker:
                         self._record_what_goes_on()
         finally:
             hangups.close()
+
+    def _report_left_open(self) -> None:
+        self._log.error(
+            "application left a nursery or a cancel scope open: what runs in it is cancelled",
+            hint="close async generators in the task that runs them, by contextlib.aclosing",
+        )
 
     def _record_what_goes_on(self) -> None:
         holds_on = self._tasks_remain()
