@@ -12,7 +12,7 @@ ARG REQUIREMENTS=
 WORKDIR /build
 RUN python3 -m venv --without-pip /opt/uwsgibridge
 # First without the code: what it depends on is installed again only when that has changed.
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml build_fast.py README.md LICENSE ./
 COPY uwsgibridge/_version.py uwsgibridge/
 RUN --mount=type=cache,target=/root/.cache/pip \
     printf '%s\n' "${REQUIREMENTS}" > requirements.txt \

@@ -6,7 +6,7 @@ PORT ?= 8080
 # An environment of its own: it holds a gigabyte, and `make test` is not to depend on what is in it.
 APPLICATIONS := $(VENV)-applications
 
-.PHONY: help demo test test-all test-applications check changelog changelog-draft format fuzz soak bench findings clean
+.PHONY: help demo test test-all test-applications check changelog changelog-draft format fuzz fuzz-fast soak bench findings clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -45,6 +45,9 @@ format: $(VENV)/.check ## let ruff format and mend what it can
 fuzz: $(VENV)/.test ## many more generated packets than `make test` tries
 	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest tests/fuzz
 
+fuzz-fast: $(VENV)/.test ## the accelerator under AddressSanitizer, with millions of broken packets; takes minutes
+	$(BIN)/python -m tests.fuzz.fast_under_sanitizers $(ARGS)
+
 soak: $(VENV)/.test ## the long runs: thousands of WebSockets, minutes of load
 	$(BIN)/python -m pytest -m soak integration
 
@@ -75,6 +78,9 @@ clean: ## remove the virtual environment and caches
 # What is installed is said first: it takes about a minute, in which pip is silent.
 INSTALLING = @echo "Installing into $(VENV), which is done once and takes about a minute:"
 
+# What an installation is made of: another state of the accelerator has to be compiled.
+BUILD := pyproject.toml build_fast.py uwsgibridge/fast/_fast.c
+
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "uwsgibridge needs Python 3.11 or later; name one with: make PYTHON=python3.13 ..." >&2; exit 1; }
@@ -83,28 +89,28 @@ $(VENV)/bin/python:
 	@$(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet --upgrade pip || \
 	  { rm -rf $(VENV); exit 1; }
 
-$(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
+$(VENV)/.demo: $(BUILD) | $(VENV)/bin/python
 	$(INSTALLING) "uwsgibridge, Nginx, and what the example applications need ..."
 	@$(BIN)/python -m pip install --quiet --editable '.[demo,nginx,uvloop,dev]'
 	@touch $@
 
-$(VENV)/.test: pyproject.toml | $(VENV)/bin/python
+$(VENV)/.test: $(BUILD) | $(VENV)/bin/python
 	$(INSTALLING) "uwsgibridge, Nginx, pytest and web frameworks ..."
 	@$(BIN)/python -m pip install --quiet --editable '.[test]'
 	@touch $@
 
-$(APPLICATIONS)/.test: pyproject.toml | $(VENV)/bin/python
+$(APPLICATIONS)/.test: $(BUILD) | $(VENV)/bin/python
 	$(BIN)/python -m venv $(APPLICATIONS)
 	$(APPLICATIONS)/bin/python -m pip install --quiet --upgrade pip
 	$(APPLICATIONS)/bin/python -m pip install --quiet --editable '.[applications]'
 	@touch $@
 
-$(VENV)/.check: pyproject.toml | $(VENV)/bin/python
+$(VENV)/.check: $(BUILD) | $(VENV)/bin/python
 	$(INSTALLING) "uwsgibridge, ruff, mypy, and what the tests import ..."
 	@$(BIN)/python -m pip install --quiet --editable '.[test,check]'
 	@touch $@
 
-$(VENV)/.bench: pyproject.toml | $(VENV)/bin/python
+$(VENV)/.bench: $(BUILD) | $(VENV)/bin/python
 	$(INSTALLING) "uwsgibridge, and the servers that it is compared with ..."
 	@$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	@touch $@

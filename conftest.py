@@ -11,8 +11,9 @@ from typing import Final
 
 import pytest
 
-# Parts of the identifier of a test that say on which event loop and over which socket its case runs.
-_COMBINED: Final = frozenset({"asyncio", "uvloop", "trio", "tcp", "unix"})
+# Parts of the identifier of a test that say on which event loop and over which socket its case runs, and
+# whether with the accelerator.
+_COMBINED: Final = frozenset({"asyncio", "uvloop", "trio", "tcp", "unix", "accelerated", "pure"})
 
 # Another number is another choice of combinations; `.ci/run` takes one for each of its runs.
 ROTATION_VARIABLE: Final = "UWSGIBRIDGE_TEST_ROTATION"

@@ -51,6 +51,7 @@ class FakeSupervisor:
         self.asked: list[object] = []
         self.status_answer: dict[str, Any] = {
             "version": "0.1.0",
+            "accelerator": "in use",
             "pid": 1,
             "name": "mysite.wsgi",
             "started_seconds_ago": 12.3,

@@ -36,21 +36,22 @@ _HOSTING: Final = {*_GROUND, "loop", "connection", "telemetry", "link"}
 BELOW: Final[dict[str, set[str]]] = {
     "_version": set(),
     "errors": set(),
+    "fast": set(),
     "protocol.errors": set(),
-    "protocol": {"protocol.errors"},
+    "protocol": {"protocol.errors", "fast"},
     "system": {"errors"},
     "config": {*_GROUND - {"config"}},
     "loop": {"errors"},
-    "connection": {*_GROUND, "loop"},
-    "telemetry": {*_GROUND, "connection", "_version"},
+    "connection": {*_GROUND, "loop", "fast"},
+    "telemetry": {*_GROUND, "connection", "fast", "_version"},
     "link": {*_GROUND},
     "application": {*_GROUND, "loop", "telemetry"},
     "hosts": {*_HOSTING},
-    "hosts.wsgi": {*_HOSTING, "application", "hosts", "_version"},
+    "hosts.wsgi": {*_HOSTING, "application", "hosts", "fast", "_version"},
     "hosts.asgi": {*_HOSTING, "application", "hosts"},
     # The child and the parent: neither imports the other.
     "worker": {*_HOSTING, "application", "hosts", "hosts.wsgi", "hosts.asgi"},
-    "supervisor": {*_GROUND, "connection", "telemetry", "link", "control", "_version"},
+    "supervisor": {*_GROUND, "connection", "telemetry", "link", "control", "fast", "_version"},
     # Beside them: these speak to the bridge from outside, or generate what stands in front of it.
     "control": {*_GROUND, "connection", "telemetry"},
     "client": {*_WIRE, "config"},
@@ -227,7 +228,7 @@ def test_importing_the_protocol_loads_no_io() -> None:
     assert {f"{PACKAGE}.{module}" for module in modules} <= loaded
     assert not loaded & {"trio", "asyncio", "socket", "_socket", "select", "selectors", "ssl"}
     assert {m.split(".")[1] for m in loaded if m.startswith(f"{PACKAGE}.")} <= {
-        "protocol", "_version"
+        "protocol", "fast", "_version"
     }  # fmt: skip
 
 

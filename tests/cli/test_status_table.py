@@ -36,7 +36,7 @@ def cells(text: str) -> dict[str, str]:
 def test_the_whole() -> None:
     assert format_status(STATUS) == (
         "mysite.wsgi: running, up 12.3 s, pid 1, generation 3, uwsgibridge 0.1.0\n"
-        "workers wanted: 2, requests: 12345, recycled: 2, crashed: 0\n"
+        "workers wanted: 2, requests: 12345, recycled: 2, crashed: 0, accelerator: in use\n"
         "unix:/run/app.sock: 0 waiting\n"
         "\n"
         "    PID STATE     GEN     AGE   REQUESTS IN FLIGHT     QUEUE    MEMORY     CPU\n"

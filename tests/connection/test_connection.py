@@ -12,6 +12,7 @@ import pytest
 from tests.bridge import on_each_socket
 from tests.log_events import PATIENCE_SECONDS
 from tests.raw_client import packet, reset
+from tests.ways import socket_pair
 from uwsgibridge.connection.connection import SCRATCH_BYTES, Connection, PeerGone
 from uwsgibridge.protocol.errors import BodyTooLarge, HttpNotUwsgi
 from uwsgibridge.protocol.packet import MODIFIER_PING, PING, PacketLimits
@@ -22,14 +23,8 @@ SCRATCH = memoryview(bytearray(SCRATCH_BYTES))
 @contextmanager
 def pair(family: str) -> Iterator[tuple[Connection, socket.socket]]:
     """Give our end, and the peer's."""
-    if family == "unix":
-        ours, peer = socket.socketpair(socket.AF_UNIX)
-    else:
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            peer = socket.create_connection(listener.getsockname(), PATIENCE_SECONDS)
-            ours, _ = listener.accept()
+    ours, peer = socket_pair(family)
     peer.settimeout(PATIENCE_SECONDS)
-    ours.setblocking(False)
     connection = Connection(ours, is_unix=family == "unix")
     with peer, closing(ours):
         yield connection, peer

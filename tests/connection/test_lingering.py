@@ -10,6 +10,7 @@ import pytest
 import trio
 import trio.testing
 
+from tests.ways import socket_pair
 from uwsgibridge.connection.connection import Connection
 from uwsgibridge.connection.lingering import LingeringClose
 from uwsgibridge.loop.trio_loop import TrioLoop
@@ -39,7 +40,7 @@ class InterruptedLoop(TrioLoop):
 @pytest.mark.parametrize("when", ["before", "after", "when-it-has-run"])
 def test_exception_from_outside_between_its_steps(when: When):
     told: list[str] = []
-    ours, theirs = socket.socketpair()
+    ours, theirs = socket_pair("unix")
     with theirs:
         connection = Connection(ours, is_unix=True)
 

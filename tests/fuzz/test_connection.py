@@ -17,7 +17,7 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from uwsgibridge.connection.connection import SCRATCH_BYTES, Connection, PeerGone
+from uwsgibridge.connection.connection import SCRATCH_BYTES, Connection, PeerGone, accept
 from uwsgibridge.protocol.errors import MalformedPacket
 from uwsgibridge.protocol.packet import MODIFIER_PING, PING, PONG, PacketLimits, encode_packet
 
@@ -45,7 +45,8 @@ class Ends:
     def connect(self) -> tuple[socket.socket, Connection]:
         peer = socket.socket(self.listening.family)
         peer.connect(self.listening.getsockname())
-        accepted, _ = self.listening.accept()
+        family, kind = int(self.listening.family), int(self.listening.type)
+        accepted = accept(self.listening, family, kind | socket.SOCK_NONBLOCK)
         peer.setblocking(False)
         if not self.is_unix:
             peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
@@ -61,6 +62,7 @@ def ends(
         path = str(tmp_path_factory.mktemp("s") / "s")
         listening.bind(path if is_unix else ("127.0.0.1", 0))
         listening.listen()
+        listening.setblocking(False)
         yield Ends(is_unix, listening)
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.bridge_process import running_process
 from tests.log_events import PATIENCE_SECONDS
-from uwsgibridge import __version__
+from uwsgibridge import __version__, fast
 from uwsgibridge.client import request
 
 APPS = """
@@ -66,8 +66,11 @@ def test_start_says_what_serves(directory: Path, workers: str):
         of_workers = process.events.wait_many(count, event="worker started")
         assert process.stop() == 0
     assert started["level"] == "info"
-    assert {name: started[name] for name in ("version", "pid", "workers", "app")} == {
+    assert {
+        name: started[name] for name in ("version", "accelerator", "pid", "workers", "app")
+    } == {
         "version": __version__,
+        "accelerator": fast.state,
         "pid": process.pid,
         "workers": int(workers),
         "app": "apps:wsgi, /api=apps:asgi",

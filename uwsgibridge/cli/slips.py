@@ -19,7 +19,7 @@ _CLOSE: Final = 0.8
 # processes of the bridge tell each other something.
 _OTHER_VARIABLES: Final = (
     "APP", "NGINX", "CONFIG", "LIFELINE_FD", "HERITAGE_FD", "REHEARSAL", "REHEARSAL_PART", "TAKEOVER",
-    "PID_FILE_FD",
+    "PID_FILE_FD", "PURE",
 )  # fmt: skip
 
 _UWSGI_FILES: Final = (".ini", ".xml", ".yaml", ".yml", ".json")

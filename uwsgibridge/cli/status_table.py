@@ -102,6 +102,7 @@ def _heading(status: Status) -> list[str]:
             ("requests", "requests"),
             ("recycled", "recycled"),
             ("crashed", "crashed"),
+            ("accelerator", "accelerator"),
         )
     )
     return [first, second, *map(_listening, status.get("listening", ()))]

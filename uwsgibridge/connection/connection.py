@@ -9,7 +9,8 @@ One connection carries one request (nginx never reuses it). Three facts shape th
 - A normal close with unread input would do the same by accident and lose the answer's end, so the
   input is taken, or discarded by the listener, before a normal close.
 - A `socket.socket` for each connection costs more than the rest of accepting it; the plain C type
-  below it, with MSG_DONTWAIT, needs neither a wrapper nor a system call to make it non-blocking.
+  below it, with MSG_DONTWAIT, needs neither a wrapper nor a system call to make it non-blocking. The
+  accelerator has a type of its own, which does the same and does not let the interpreter's lock go.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import sys
 from time import monotonic
 from typing import Final
 
+from uwsgibridge.fast import Descriptor, accelerator
 from uwsgibridge.loop.interface import Task
 from uwsgibridge.protocol.packet import (
     MAX_PACKET_BYTES,
@@ -60,6 +62,25 @@ class PeerGone(ConnectionError):
     """The frontend closed the connection: its client went away. Not a failure of anybody's."""
 
 
+def accept(listening: socket.socket, family: int, kind: int) -> socket.SocketType | Descriptor:
+    """Accept a connection for a `Connection`.
+
+    Args:
+        listening: a non-blocking socket that listens.
+        family: its address family.
+        kind: its type, with SOCK_NONBLOCK.
+
+    Raises:
+        BlockingIOError: none waits.
+        OSError: see accept(2).
+    """
+    if accelerator is not None:
+        return accelerator.accept(listening.fileno(), family)
+    # What socket.accept() does, but without making a `socket.socket`.
+    descriptor, _ = listening._accept()  # type: ignore[attr-defined]  # noqa: SLF001
+    return socket.SocketType(family, kind, 0, descriptor)
+
+
 class Connection:
     """A connection and the state of its input; owns the socket, and closes it exactly once.
 
@@ -91,7 +112,7 @@ class Connection:
     _pending = b""  # the start of a packet that came in pieces
     _seen_body = b""  # body bytes that came along with the packet
 
-    def __init__(self, accepted: socket.SocketType, *, is_unix: bool) -> None:
+    def __init__(self, accepted: socket.SocketType | Descriptor, *, is_unix: bool) -> None:
         self._socket = accepted
         self._hold = is_unix and _UNIX_CLOSE_CAN_RESET
         self.accepted_at = monotonic()

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from uwsgibridge.fast import accelerator
 from uwsgibridge.protocol.errors import (
     HttpNotUwsgi,
     MalformedPacket,
@@ -93,6 +94,10 @@ def parse_packet(buffer: memoryview, limits: PacketLimits) -> Packet | None:
     Raises:
         ProtocolError: it will never be a packet that we serve; said as early as can be known.
     """
+    if accelerator is not None:
+        packet = accelerator.parse_packet(buffer, limits.max_vars_bytes, limits.max_vars, Packet)
+        if packet is not None:
+            return packet
     if len(buffer) < HEADER_BYTES:
         if buffer and buffer[0] not in _ACCEPTED_MODIFIERS:
             _refuse_modifier(buffer, need_more=True)

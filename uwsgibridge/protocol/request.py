@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, Final
 from urllib.parse import quote
 
+from uwsgibridge.fast import accelerator
 from uwsgibridge.protocol.errors import BodyTooLarge, InvalidContentLength, ProtocolError
 from uwsgibridge.protocol.packet import MODIFIER_REQUEST_STRIP_SCRIPT_NAME, Packet
 
@@ -54,6 +55,11 @@ _HTTP_VERSIONS: Final = {
 }
 
 
+# From spec_version 2.4 on, frameworks leave it to `send` to raise once the client has left, and wait for
+# `http.disconnect` no more: a stream that is silent would stay for ever.
+_ASGI: Final = {"version": "3.0", "spec_version": "2.3"}
+
+
 class Request:
     """One request: its vars, cleaned, and what follows from them.
 
@@ -82,6 +88,11 @@ class Request:
                 for its length.
         """
         self.vars = variables = packet.vars
+        if accelerator is not None:
+            content_length = accelerator.settle_vars(variables, max_body_bytes)
+            if content_length is not None:
+                self.content_length = content_length
+                return
         drop = variables.pop
         drop("HTTP_PROXY", None)
         drop("HTTP_CONTENT_TYPE", None)
@@ -204,15 +215,17 @@ class Request:
             What the ASGI specification has under "HTTP Connection Scope", but `state` and
             `extensions`.
         """
+        if accelerator is not None:
+            scope = accelerator.http_scope(self.vars, _header_names, _HTTP_VERSIONS, _ASGI)
+            if scope is not None:
+                return scope
         # Written out: the properties that say the same would cost as much again as the rest.
         variables = self.vars
         script_name = variables["SCRIPT_NAME"]
         path = script_name + variables["PATH_INFO"]
         return {
             "type": "http",
-            # From 2.4 on, frameworks leave it to `send` to raise once the client has left, and wait
-            # for `http.disconnect` no more: a stream that is silent would stay for ever.
-            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "asgi": dict(_ASGI),
             "http_version": _HTTP_VERSIONS.get(variables["SERVER_PROTOCOL"], "1.1"),
             "method": variables["REQUEST_METHOD"].upper(),
             "scheme": self.scheme,

@@ -22,21 +22,7 @@ from collections.abc import Iterable
 from typing import Final, TypeAlias
 
 from uwsgibridge.protocol.errors import IncompleteBody, InvalidResponse
-from uwsgibridge.protocol.response_headers import (
-    ACCEL_BUFFERING,
-    CONTENT_LENGTH,
-    CONTENT_TYPE,
-    EVENTS,
-    HOP_BY_HOP,
-    NO_STREAM,
-    classify,
-    find_stream_kind,
-    first_odd_header,
-    join_lines,
-    known_kinds,
-    known_stream_kinds,
-    parse_length,
-)
+from uwsgibridge.protocol.response_headers import EVENTS, encode_head
 from uwsgibridge.protocol.response_states import FOLLOWING, Body, State, Step, refusal
 
 # Up to here a copy is cheaper than a second system call.
@@ -104,45 +90,9 @@ class Response:
             raise InvalidResponse(
                 f"status {status} is interim: a uwsgi frontend would take it for the final answer"
             )
-        promised: int | None = None
-        stream_kind = NO_STREAM
-        sets_buffering = sets_expires = False
-        lines = [b"HTTP/1.1 " + line]
-        kinds = known_kinds
-        try:
-            for name, value in headers:
-                kind = kinds.get(name)
-                if kind is None:
-                    kind = classify(name)
-                if kind:
-                    if kind == HOP_BY_HOP:
-                        continue
-                    if kind == CONTENT_LENGTH:
-                        # Not part of it (RFC 9110, section 5.5), and nginx would stumble over a tab.
-                        value = value.strip(b" \t")  # noqa: PLW2901 - what is sent from here on
-                        length = parse_length(value)
-                        if promised is not None:
-                            if promised != length:
-                                raise InvalidResponse(
-                                    f"two Content-Length headers, {promised} and {length}"
-                                )
-                            continue
-                        promised = length
-                        if status == 204:
-                            continue  # RFC 9110, section 8.6: not in a 204
-                    elif kind == CONTENT_TYPE:
-                        known = known_stream_kinds.get(bytes(value))
-                        stream_kind = find_stream_kind(value) if known is None else known
-                    elif kind == ACCEL_BUFFERING:
-                        sets_buffering = True
-                    else:
-                        sets_expires = True
-                lines.append(b"%b: %b" % (name, value))
-        except (TypeError, ValueError, AttributeError):
-            raise InvalidResponse(
-                f"headers must be pairs of bytes, not {first_odd_header(headers)}"
-            ) from None
-        head = join_lines(lines)
+        head, promised, stream_kind, sets_buffering, sets_expires = encode_head(
+            status, line, headers
+        )
         self._state = following
         self.status = status
         self._head = head

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, TypeAlias
 
+from uwsgibridge.fast import accelerator
 from uwsgibridge.protocol.errors import InvalidResponse
 
 # Names may come from clients, by way of an application: neither their number nor their bytes
@@ -73,9 +74,71 @@ _STREAMS: Final = {
 }
 _STREAM_SUFFIXES: Final = (b"+json-seq", b"+jsonl", b"+ndjson")  # RFC 8091, and by analogy
 
+Head: TypeAlias = tuple[bytes, int | None, int, bool, bool]
+
 # The names and content types that were met so far, as they were written.
 known_kinds: Final[dict[bytes, int]] = {}
 known_stream_kinds: Final[dict[bytes, int]] = {}
+
+
+def encode_head(status: int, line: bytes, headers: Iterable[tuple[bytes, bytes]]) -> Head:
+    """Encode the head of an answer, without its end, and find out what its headers say.
+
+    Args:
+        status: the code.
+        line: the same with its reason.
+        headers: names and values; validated here.
+
+    Returns:
+        The bytes; the Content-Length; what the content type means; whether there is an X-Accel-Buffering
+        and an X-Accel-Expires.
+
+    Raises:
+        InvalidResponse: what can't be sent, in words for the application's developer.
+    """
+    if accelerator is not None:
+        plain = accelerator.encode_head(line, headers, known_kinds, known_stream_kinds)
+        if plain is not None:
+            return plain
+    promised: int | None = None
+    stream_kind = NO_STREAM
+    sets_buffering = sets_expires = False
+    lines = [b"HTTP/1.1 " + line]
+    kinds = known_kinds
+    try:
+        for name, value in headers:
+            kind = kinds.get(name)
+            if kind is None:
+                kind = _classify(name)
+            if kind:
+                if kind == HOP_BY_HOP:
+                    continue
+                if kind == CONTENT_LENGTH:
+                    # Not part of it (RFC 9110, section 5.5), and nginx would stumble over a tab.
+                    value = value.strip(b" \t")  # noqa: PLW2901 - what is sent from here on
+                    length = _parse_length(value)
+                    if promised is not None:
+                        if promised != length:
+                            raise InvalidResponse(
+                                f"two Content-Length headers, {promised} and {length}"
+                            )
+                        continue
+                    promised = length
+                    if status == 204:
+                        continue  # RFC 9110, section 8.6: not in a 204
+                elif kind == CONTENT_TYPE:
+                    known = known_stream_kinds.get(bytes(value))
+                    stream_kind = _find_stream_kind(value) if known is None else known
+                elif kind == ACCEL_BUFFERING:
+                    sets_buffering = True
+                else:
+                    sets_expires = True
+            lines.append(b"%b: %b" % (name, value))
+    except (TypeError, ValueError, AttributeError):
+        raise InvalidResponse(
+            f"headers must be pairs of bytes, not {_first_odd_header(headers)}"
+        ) from None
+    return _join_lines(lines), promised, stream_kind, sets_buffering, sets_expires
 
 
 def encode_lines(line: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
@@ -91,16 +154,16 @@ def encode_lines(line: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     lines = [b"HTTP/1.1 " + line]
     try:
         for name, value in headers:
-            classify(name)
+            _classify(name)
             lines.append(b"%b: %b" % (name, value))
     except (TypeError, ValueError, AttributeError):
         raise InvalidResponse(
-            f"headers must be pairs of bytes, not {first_odd_header(headers)}"
+            f"headers must be pairs of bytes, not {_first_odd_header(headers)}"
         ) from None
-    return join_lines(lines) + b"\r\n\r\n"
+    return _join_lines(lines) + b"\r\n\r\n"
 
 
-def join_lines(lines: list[bytes]) -> bytes:
+def _join_lines(lines: list[bytes]) -> bytes:
     """Join the lines of a head, without its end.
 
     Raises:
@@ -113,7 +176,7 @@ def join_lines(lines: list[bytes]) -> bytes:
     return head
 
 
-def parse_length(value: bytes) -> int:
+def _parse_length(value: bytes) -> int:
     """Give the bytes that a Content-Length tells.
 
     Raises:
@@ -124,7 +187,7 @@ def parse_length(value: bytes) -> int:
     return int(value)
 
 
-def classify(name: bytes) -> int:
+def _classify(name: bytes) -> int:
     """Tell what a header of this name means to us, and remember it in `known_kinds`.
 
     Raises:
@@ -139,7 +202,7 @@ def classify(name: bytes) -> int:
     return kind
 
 
-def find_stream_kind(content_type: bytes) -> int:
+def _find_stream_kind(content_type: bytes) -> int:
     """Tell what a content type means to us, and remember it in `known_stream_kinds`."""
     media_type = content_type.partition(b";")[0].strip().lower()
     kind = _STREAMS.get(bytes(media_type), NO_STREAM)
@@ -150,7 +213,7 @@ def find_stream_kind(content_type: bytes) -> int:
     return kind
 
 
-def first_odd_header(headers: object) -> str:
+def _first_odd_header(headers: object) -> str:
     """Show the first item that is no pair of bytes, for the message of an error."""
     for item in headers if isinstance(headers, list | tuple) else (headers,):
         if not (

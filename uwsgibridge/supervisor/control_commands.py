@@ -9,6 +9,7 @@ from typing import Any
 
 import trio
 
+from uwsgibridge import fast
 from uwsgibridge._version import __version__
 from uwsgibridge.control.server import CommandFailed
 from uwsgibridge.supervisor.fleet import Fleet
@@ -51,6 +52,7 @@ class ControlCommands:
         ]
         return {
             "version": __version__,
+            "accelerator": fast.state,
             "pid": os.getpid(),
             "name": self._name,
             "started_seconds_ago": round(monotonic() - self._fleet.started_at, 3),

@@ -23,6 +23,8 @@ from uwsgibridge.system.signals import SERVER_SIGNALS
 # For the new program to take over: it opens what it is handed, and brings up nothing before that.
 TAKEOVER_SECONDS: Final = 60.0
 
+_OWN_PACKAGE: Final = "uwsgibridge"
+
 _TESTS: Final = frozenset({"tests", "_tests", "test", "__pycache__"})
 
 
@@ -69,7 +71,8 @@ class PreservedProgram:
 def preserve_program() -> PreservedProgram | None:
     """Read the modules of this program and of what it needs; None where that can't be kept.
 
-    What has parts in C stays on the disk.
+    What has parts in C stays on the disk; but of this package itself, only its accelerator does, without
+    which it goes on.
     """
     guard = current_guard()
     if guard is not None and guard.reason:
@@ -113,7 +116,7 @@ def _files_of(module: ModuleType) -> Iterator[tuple[Path, str]]:
         yield path, path.name
         return
     package = path.parent
-    if any(package.rglob("*.so")):
+    if package.name != _OWN_PACKAGE and any(package.rglob("*.so")):
         return
     for one in package.rglob("*.py"):
         inside = one.relative_to(package.parent)

@@ -7,6 +7,7 @@ import os
 import platform
 from collections.abc import Sequence
 
+from uwsgibridge import fast
 from uwsgibridge._version import __version__
 from uwsgibridge.config.options import option_name
 from uwsgibridge.config.settings import Settings
@@ -35,6 +36,7 @@ def announce(
         "started",
         version=__version__,
         python=platform.python_version(),
+        accelerator=fast.state,
         pid=os.getpid(),
         workers=settings.workers,
         app=", ".join([*([app_name] if app_name else []), *settings.mount]),

@@ -5,12 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from socket import SocketType
 from typing import Final, Protocol
 
 from uwsgibridge.config.address import Address
 from uwsgibridge.connection import refusing
-from uwsgibridge.connection.connection import Connection
+from uwsgibridge.connection.connection import Connection, accept
 from uwsgibridge.connection.sockets import ListeningSocket
 from uwsgibridge.link.flights import FlightRecorder
 from uwsgibridge.loop.interface import Loop
@@ -164,9 +163,7 @@ class Acceptor:
 
     def _accept(self) -> None:
         self._await_packet()
-        # What socket.accept() does, but without making a `socket.socket`.
-        descriptor, _ = self._socket._accept()  # type: ignore[attr-defined]  # noqa: SLF001
-        accepted = SocketType(self._family, self._type, 0, descriptor)
+        accepted = accept(self._socket, self._family, self._type)
         self._listener.take(Connection(accepted, is_unix=self._is_unix))
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from uwsgibridge._version import __version__
 from uwsgibridge.application.forked_child import exit_if_copy, exit_if_copy_raised
 from uwsgibridge.connection.connection import Connection
+from uwsgibridge.fast import accelerator
 from uwsgibridge.hosts.exchange_states import FOLLOWING, Delivery, Life, Step, follow
 from uwsgibridge.hosts.files import FileWrapper, regular_file
 from uwsgibridge.hosts.offload import NamedFile, Offload
@@ -313,6 +314,8 @@ def _checked(chunk: bytes) -> bytes:
 
 
 def _encode_headers(headers: list[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
+    if accelerator is not None and (plain := accelerator.encode_pairs(headers)) is not None:
+        return plain
     if not isinstance(headers, list):
         raise InvalidResponse(f"the headers are a {type(headers).__name__}, not a list")
     try:

@@ -1,0 +1,324 @@
+"""What the accelerator takes for its own, what it keeps, and how it is left out."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import select
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.ways import go, socket_pair
+from uwsgibridge import fast
+from uwsgibridge.fast import PURE_VARIABLE, Accelerator
+from uwsgibridge.protocol import request as request_module
+from uwsgibridge.protocol import response_headers
+from uwsgibridge.protocol.packet import MAX_VARS_BYTES, Packet, encode_packet
+from uwsgibridge.protocol.response import Response
+
+PATIENCE_SECONDS = 60.0
+SOURCE = Path(fast.__file__).with_name("_fast.c")
+
+# As the stock uwsgi_params have it, for a form that a browser posts.
+OF_NGINX = {
+    "QUERY_STRING": "a=1",
+    "REQUEST_METHOD": "POST",
+    "CONTENT_TYPE": "text/plain",
+    "CONTENT_LENGTH": "4",
+    "REQUEST_URI": "/x/y?a=1",
+    "PATH_INFO": "/x/y",
+    "DOCUMENT_ROOT": "/srv",
+    "SERVER_PROTOCOL": "HTTP/1.1",
+    "REQUEST_SCHEME": "https",
+    "HTTPS": "on",
+    "REMOTE_ADDR": "192.0.2.1",
+    "REMOTE_PORT": "4711",
+    "SERVER_PORT": "443",
+    "SERVER_NAME": "example.com",
+    "HTTP_HOST": "example.com",
+    "HTTP_CONTENT_LENGTH": "4",
+    "HTTP_CONTENT_TYPE": "text/plain",
+    "HTTP_PROXY": "http://elsewhere",
+    "HTTP_COOKIE": "a=b; c=d",
+}
+
+
+@pytest.fixture
+def accelerator() -> Iterator[Accelerator]:
+    way = go("accelerated")
+    next(way)
+    assert fast.accelerator is not None
+    yield fast.accelerator
+    next(way, None)
+
+
+def parse(accelerator: Accelerator, data: bytes) -> Packet | None:
+    return accelerator.parse_packet(memoryview(data), MAX_VARS_BYTES, 1000, Packet)
+
+
+def test_it_was_built_from_the_source_that_is_here(accelerator: Accelerator) -> None:
+    digest = hashlib.sha256(SOURCE.read_bytes()).hexdigest()
+    assert digest == accelerator.SOURCE_DIGEST, (
+        "install the package again: pip install --editable ."
+    )
+
+
+def test_a_request_of_nginx_is_its_own(accelerator: Accelerator) -> None:
+    """Else all tests would pass with a module that does nothing."""
+    data = encode_packet(OF_NGINX)
+    packet = parse(accelerator, data + b"body")
+    assert packet == Packet(0, OF_NGINX, len(data))
+    assert accelerator.settle_vars(packet.vars, 0) == 4
+    assert not packet.vars.keys() & {"HTTP_PROXY", "HTTP_CONTENT_LENGTH", "HTTP_CONTENT_TYPE"}
+    scope = accelerator.http_scope(
+        packet.vars,
+        request_module._header_names,
+        request_module._HTTP_VERSIONS,
+        request_module._ASGI,
+    )
+    assert scope is not None
+    assert scope["headers"] == [
+        (b"host", b"example.com"),
+        (b"cookie", b"a=b; c=d"),
+        (b"content-type", b"text/plain"),
+        (b"content-length", b"4"),
+    ]
+    assert (scope["scheme"], scope["server"]) == ("https", ("example.com", 443))
+
+
+def test_an_answer_of_a_framework_is_its_own(accelerator: Accelerator) -> None:
+    headers = [("Content-Type", "text/html; charset=utf-8"), ("Content-Length", "12")]
+    pairs = accelerator.encode_pairs(headers)
+    assert pairs == [(b"Content-Type", b"text/html; charset=utf-8"), (b"Content-Length", b"12")]
+    Response("GET").start(200, b"200 OK", pairs)  # the names are known from then on
+    kinds, stream_kinds = response_headers.known_kinds, response_headers.known_stream_kinds
+    assert accelerator.encode_head(b"200 OK", pairs, kinds, stream_kinds) == (
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: 12",
+        12,
+        0,
+        False,
+        False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SCRIPT_NAME", "/app"),
+        ("SERVER_NAME", ""),
+        ("SERVER_PORT", ""),
+        ("REQUEST_METHOD", ""),
+        ("CONTENT_LENGTH", "12x"),
+        ("CONTENT_LENGTH", "11"),
+        ("CONTENT_LENGTH", "9" * 19),
+        ("PATH_INFO", "\u20ac"),
+        ("PATH_INFO", None),
+    ],
+)
+def test_what_is_not_its_own_is_left_as_it_was(
+    accelerator: Accelerator, name: str, value: str | None
+) -> None:
+    variables = {key: text for key, text in OF_NGINX.items() if key != name or value is not None}
+    if value is not None:
+        variables[name] = value
+    before = dict(variables)
+    assert accelerator.settle_vars(variables, 10) is None
+    assert variables == before
+
+
+def test_the_same_text_is_given_again_and_a_large_one_is_not_kept(accelerator: Accelerator) -> None:
+    first = parse(accelerator, encode_packet({"A_NAME": "a value", "LARGE": "x" * 300}))
+    second = parse(accelerator, encode_packet({"A_NAME": "a value", "LARGE": "x" * 300}))
+    assert first is not None
+    assert second is not None
+    assert second.vars == first.vars
+    assert second.vars["A_NAME"] is first.vars["A_NAME"]
+    assert second.vars["LARGE"] is not first.vars["LARGE"]
+
+
+def test_nothing_is_kept_of_what_comes_and_goes(accelerator: Accelerator) -> None:
+    """Counted in blocks of memory: a reference too many for each packet would be thousands."""
+
+    def work() -> None:
+        for number in range(2000):
+            packet = parse(accelerator, encode_packet({**OF_NGINX, "HTTP_X": str(number) * 99}))
+            assert packet is not None
+            accelerator.settle_vars(packet.vars, 0)
+            accelerator.http_scope(
+                packet.vars,
+                request_module._header_names,
+                request_module._HTTP_VERSIONS,
+                request_module._ASGI,
+            )
+            pairs = accelerator.encode_pairs([("X-A", str(number))])
+            accelerator.encode_head(b"200 OK", pairs, {b"X-A": 0}, {})
+            assert parse(accelerator, encode_packet([("A", "1"), ("A", "2")])) is None
+            assert accelerator.encode_pairs([("X-A", "1"), ("X-A", 1)]) is None
+
+    work()
+    before = sys.getallocatedblocks()
+    work()
+    assert sys.getallocatedblocks() - before < 500
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "parse_packet()",
+        "parse_packet(b'', 1, 1, dict)",
+        "parse_packet('', 1, 1, tuple)",
+        "parse_packet(b'', None, 1, tuple)",
+        "parse_packet(b'', 1, 1 << 70, tuple)",
+        "settle_vars([], 0)",
+        "settle_vars({}, None)",
+        "http_scope({}, {}, {}, [])",
+        "encode_head('', [], {}, {})",
+        "encode_head(b'', [(b'a', b'')], {b'a': None}, {})",
+        "accept(None, 1)",
+        "accept(0)",
+    ],
+)
+def test_wrong_arguments_are_refused(accelerator: Accelerator, call: str) -> None:
+    with pytest.raises((TypeError, OverflowError)):
+        eval(f"module.{call}", {"module": accelerator})
+
+
+class TestDescriptors:
+    def test_it_says_what_the_system_says(self, accelerator: Accelerator) -> None:
+        ours, peer = socket_pair("unix")
+        with peer:
+            assert ours.family == socket.AF_UNIX
+            assert ours.type == socket.SOCK_STREAM
+            assert not os.get_inheritable(ours.fileno())
+            with pytest.raises(BlockingIOError):
+                ours.recv(10, 0)
+            peer.sendall(b"some bytes")
+            buffer = bytearray(8)
+            assert ours.recv_into(memoryview(buffer), 4, socket.MSG_PEEK) == 4
+            assert ours.recv_into(memoryview(buffer), 0, 0) == 8
+            assert bytes(buffer) == b"some byt"
+            assert ours.recv(10, 0) == b"es"
+            with pytest.raises(ValueError, match="smaller"):
+                ours.recv_into(memoryview(buffer), 9, 0)
+            with pytest.raises(ValueError, match="not negative"):
+                ours.recv(-1, 0)
+            ours.shutdown(socket.SHUT_WR)
+            assert peer.recv(1) == b""
+        with pytest.raises(BrokenPipeError):
+            ours.send(b"x", 0)
+        number = ours.fileno()
+        ours.close()
+        ours.close()
+        assert ours.fileno() == -1
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            ours.recv(1, 0)
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(number)
+
+    def test_what_does_not_fit_is_not_sent(self, accelerator: Accelerator) -> None:
+        ours, peer = socket_pair("unix")
+        with peer:
+            large = bytes(16_000_000)
+            assert 0 < ours.send(memoryview(large), 0) < len(large)
+            with pytest.raises(BlockingIOError):
+                ours.send(b"x" * 70_000, 0)
+            with pytest.raises(BlockingIOError):
+                ours.send(b"x", 0)
+
+    def test_one_that_is_forgotten_is_closed(self, accelerator: Accelerator) -> None:
+        ours, peer = socket_pair("tcp")
+        with peer:
+            del ours
+            assert select.select([peer], [], [], PATIENCE_SECONDS)[0]
+            assert peer.recv(1) == b""
+
+    def test_accepting_from_what_is_no_socket(self, accelerator: Accelerator) -> None:
+        with pytest.raises(OSError, match="Bad file descriptor") as caught:
+            accelerator.accept(-1, 1)
+        assert caught.value.errno == errno.EBADF
+
+
+def test_threads_at_once(accelerator: Accelerator) -> None:
+    """Several listeners in a process, as a test has them, share what is kept of the last packet."""
+    wrong: list[object] = []
+
+    def work(name: str) -> None:
+        for number in range(3000):
+            variables = {f"{name}_{i}": f"{name} {number} {i}" for i in range(6)}
+            packet = parse(accelerator, encode_packet(variables))
+            if packet is None or packet.vars != variables:
+                wrong.append(packet)
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in "ABCD"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE_SECONDS)
+    assert not wrong
+
+
+CHILD = """
+import os
+from uwsgibridge import fast
+from uwsgibridge.protocol.packet import PacketLimits, encode_packet, parse_packet
+def parse(value):
+    return parse_packet(memoryview(encode_packet({"A": value})), PacketLimits()).vars["A"]
+assert parse("before") == "before"
+child = os.fork()
+if not child:
+    os._exit(parse("before") + parse("child") != "beforechild")
+assert parse("parent") == "parent"
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+print(fast.state)
+"""
+
+
+@pytest.mark.parametrize(
+    ("value", "state"),
+    [
+        ("1", f"off ({PURE_VARIABLE})"),
+        ("yes", f"off ({PURE_VARIABLE})"),
+        ("0", fast.state),
+        ("", fast.state),
+    ],
+)
+def test_the_environment_leaves_it_out(value: str, state: str) -> None:
+    """And it goes on in a child that was forked."""
+    assert run_python(CHILD, {PURE_VARIABLE: value}) == state
+
+
+@pytest.mark.parametrize(
+    ("module", "state"),
+    [("INTERFACE = 0", "built from another version"), ("import no_such_module", "not built")],
+)
+def test_one_of_another_version_is_left_out(tmp_path: Path, module: str, state: str) -> None:
+    (tmp_path / "stand_in.py").write_text(module)
+    code = (
+        "import sys, importlib\n"
+        "real = importlib.import_module\n"
+        "importlib.import_module = lambda name: real('stand_in' if name.endswith('_fast') else name)\n"
+        "from uwsgibridge import fast\n"
+        "print(fast.state, fast.accelerator)\n"
+    )
+    assert run_python(code, {PURE_VARIABLE: "", "PYTHONPATH": str(tmp_path)}) == f"{state} None"
+
+
+def run_python(code: str, environ: dict[str, str]) -> str:
+    finished = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **environ},
+        cwd=SOURCE.parents[2],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr
+    return finished.stdout.strip()

@@ -1,0 +1,218 @@
+"""Feeds the accelerator millions of broken packets and headers, under AddressSanitizer and UndefinedBehaviorSanitizer.
+
+``make fuzz-fast`` runs it, ``ARGS="--packets 10000000 --seed 7"`` more of it. It compiles the accelerator anew, with both
+sanitizers, and runs itself in an interpreter that they watch. Of each thousand packets, one is compared with what
+Python makes of it. At the end, the number of memory blocks tells whether something was left behind.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.machinery
+import importlib.util
+import os
+import random
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Final, cast
+
+if TYPE_CHECKING:
+    from uwsgibridge.fast import Accelerator
+
+ROOT: Final = Path(__file__).parents[2]
+SANITIZE: Final = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g", "-O1")
+
+# Of the packets, one in so many is compared with what Python says.
+COMPARED: Final = 1000
+
+# The memos of names and types are full after some thousand packets, and grow no more.
+WARM_UP_PACKETS: Final = 50_000
+
+
+# What was freed is kept for a while, so that a use of it is seen.
+QUARANTINE_MB: Final = 8
+MOST_GROWTH_BYTES: Final = 3 * QUARANTINE_MB << 20
+
+NAMES: Final = (
+    b"REQUEST_METHOD", b"REQUEST_URI", b"PATH_INFO", b"SCRIPT_NAME", b"QUERY_STRING", b"CONTENT_TYPE",
+    b"CONTENT_LENGTH", b"SERVER_NAME", b"SERVER_PORT", b"SERVER_PROTOCOL", b"REMOTE_ADDR", b"REMOTE_PORT",
+    b"REQUEST_SCHEME", b"HTTPS", b"UWSGI_SCHEME", b"HTTP_HOST", b"HTTP_COOKIE", b"HTTP_PROXY",
+    b"HTTP_CONTENT_LENGTH", b"HTTP_TRANSFER_ENCODING", b"HTTP_X_" + b"Y" * 80, b"A",
+)  # fmt: skip
+VALUES: Final = (
+    b"", b"GET", b"get", b"/", b"/x?a=1", b"?", b"/caf\xe9", b"0", b"12", b"9" * 18, b"9" * 19, b"99999", b"on",
+    b"http", b"https", b"HTTP/1.1", b"unix:", b"192.0.2.1", b"\0", b"x" * 300, b"\xff" * 256,
+)  # fmt: skip
+HEADER_NAMES: Final = (
+    b"Content-Length", b"content-type", b"X-Accel-Buffering", b"X-Accel-Expires", b"Connection", b"X-A", b"",
+    "X-\u20ac", None,
+)  # fmt: skip
+HEADER_VALUES: Final = (
+    b"", b"5", b" 5", b"9" * 19, b"text/plain", b"text/event-stream", b"a\r\nb", b"\x7f", b"\t", "text", 5,
+    bytearray(b"x"),
+)  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--packets", type=int, default=2_000_000)
+    parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--module", type=Path, help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    seed = asked.seed if asked.seed is not None else random.randrange(1 << 32)
+    if asked.module is None:
+        run_under_sanitizers(asked.packets, seed)
+    else:
+        feed(cast("Accelerator", load(asked.module)), asked.packets, seed)
+
+
+def run_under_sanitizers(packets: int, seed: int) -> None:
+    """Compile it with both, and start this file again."""
+    with tempfile.TemporaryDirectory() as directory:
+        module = Path(directory, "_fast" + str(sysconfig.get_config_var("EXT_SUFFIX")))
+        includes = f"-I{sysconfig.get_path('include')}"
+        source = str(ROOT / "uwsgibridge/fast/_fast.c")
+        command = ["cc", "-shared", "-fPIC", *SANITIZE, includes, source, "-o", str(module)]
+        subprocess.run(command, check=True)
+        runtimes = " ".join(
+            subprocess.check_output(["cc", f"-print-file-name={name}"], text=True).strip()
+            for name in ("libasan.so", "libubsan.so")
+        )
+        environ = {
+            **os.environ,
+            "UWSGIBRIDGE_PURE": "1",  # what it is compared with
+            "LD_PRELOAD": runtimes,
+            # Python's own allocator takes memory in large pieces, of which no sanitizer knows the parts.
+            "PYTHONMALLOC": "malloc",
+            # The interpreter itself leaves much behind at its end.
+            "ASAN_OPTIONS": f"detect_leaks=0,abort_on_error=1,quarantine_size_mb={QUARANTINE_MB}",
+            "UBSAN_OPTIONS": "print_stacktrace=1",
+        }
+        arguments = ["--packets", str(packets), "--seed", str(seed), "--module", str(module)]
+        subprocess.run(
+            [sys.executable, "-m", "tests.fuzz.fast_under_sanitizers", *arguments],
+            cwd=ROOT,
+            env=environ,
+            check=True,
+        )
+
+
+def load(path: Path) -> ModuleType:
+    loader = importlib.machinery.ExtensionFileLoader("_fast", str(path))
+    spec = importlib.util.spec_from_loader("_fast", loader)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    loader.exec_module(module)
+    return module
+
+
+def feed(accelerator: Accelerator, packets: int, seed: int) -> None:
+    """Generate packets and headers, and look that nothing stays."""
+    print(f"{packets} packets, seed {seed}", flush=True)  # noqa: T201
+    chance = random.Random(seed)
+    feeder = Feeder(accelerator, chance)
+    for number in range(min(packets, WARM_UP_PACKETS)):
+        feeder.feed(is_compared=number % COMPARED == 0)
+    before = resident_bytes()
+    for number in range(packets - WARM_UP_PACKETS):
+        feeder.feed(is_compared=number % COMPARED == 0)
+    grown = resident_bytes() - before
+    print(f"{feeder.mine} packets were its own; memory grew by {grown >> 10} KiB")  # noqa: T201
+    assert feeder.mine > packets // 20, "nearly all were refused: that proves little"
+    assert grown < MOST_GROWTH_BYTES, "memory grows"
+
+
+def resident_bytes() -> int:
+    fields = Path("/proc/self/statm").read_text("ascii").split()
+    return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+class Feeder:
+    """Makes input that is nearly right, and gives it to the accelerator."""
+
+    def __init__(self, accelerator: Accelerator, chance: random.Random) -> None:
+        from uwsgibridge.protocol import request, response_headers
+
+        self._accelerator = accelerator
+        self._chance = chance
+        self._names = request._header_names
+        self._versions = request._HTTP_VERSIONS
+        self._asgi = request._ASGI
+        self._kinds = response_headers.known_kinds
+        self._stream_kinds = response_headers.known_stream_kinds
+        for name in HEADER_NAMES[:6]:
+            if isinstance(name, bytes):
+                response_headers.encode_head(200, b"200 OK", [(name, b"5")])
+        self.mine = 0
+
+    def feed(self, *, is_compared: bool) -> None:
+        """Do everything once."""
+        data = self._packet()
+        limits = (self._chance.choice((65_535, 100)), self._chance.choice((1000, 3)))
+        # A memory of exactly this size: one byte further is somebody else's.
+        packet = self._accelerator.parse_packet(memoryview(bytearray(data)), *limits, tuple)
+        if is_compared:
+            compare(packet, data, *limits)
+        if packet is not None:
+            self.mine += 1
+            variables = packet[1]
+            self._accelerator.settle_vars(variables, self._chance.choice((0, 10)))
+            self._accelerator.http_scope(variables, self._names, self._versions, self._asgi)
+        self._feed_headers()
+
+    def _packet(self) -> bytes:
+        chance = self._chance
+        payload = bytearray()
+        for _ in range(chance.randrange(12)):
+            for text in (chance.choice(NAMES), chance.choice(VALUES)):
+                payload += len(text).to_bytes(2, "little") + text
+        data = bytearray((chance.choice((0, 0, 0, 30, 100, 1)), 0, 0, 0)) + payload
+        data[1:3] = len(payload).to_bytes(2, "little")
+        for _ in range(chance.choice((0, 0, 1, 2, 4))):
+            place = chance.randrange(len(data))
+            if chance.randrange(3):
+                data[place] = chance.randrange(256)
+            else:
+                del data[place : place + chance.randrange(6)]
+            if not data:
+                break
+        return bytes(data)
+
+    def _feed_headers(self) -> None:
+        chance = self._chance
+        headers: list[Any] = [
+            (chance.choice(HEADER_NAMES), chance.choice(HEADER_VALUES))
+            for _ in range(chance.choice((0, 1, 2, 5, 70)))
+        ]
+        if not chance.randrange(10):
+            headers.append(chance.choice([(), (b"X-A",), [b"X-A", b"1"], None, b"ab"]))
+        line = chance.choice((b"200 OK", b"204 No Content", b"2", b"", b"200 \n"))
+        self._accelerator.encode_head(line, headers, self._kinds, self._stream_kinds)
+        texts = [
+            tuple(it.decode("latin-1") if isinstance(it, bytes) else it for it in pair)
+            if isinstance(pair, tuple)
+            else pair
+            for pair in headers
+        ]
+        self._accelerator.encode_pairs(texts)
+
+
+def compare(
+    packet: tuple[Any, ...] | None, data: bytes, max_vars_bytes: int, max_vars: int
+) -> None:
+    """Hold what is its own against Python's result."""
+    from uwsgibridge import fast
+    from uwsgibridge.protocol import packet as packet_module
+
+    if packet is not None:
+        assert fast.accelerator is None, "set UWSGIBRIDGE_PURE"
+        limits = packet_module.PacketLimits(max_vars_bytes, max_vars)
+        assert packet_module.parse_packet(memoryview(data), limits) == packet
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+"""The accelerator and Python alone give the same for whatever arrives, and for whatever an application answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.fuzz.test_packet import any_input, latin_1, limits_that_bite, modifiers, vars_of_a_packet
+from tests.fuzz.test_response import bad_headers, headers, statuses
+from tests.ways import go, python_alone
+from uwsgibridge.hosts.wsgi.exchange import _encode_headers
+from uwsgibridge.protocol.errors import InvalidResponse, ProtocolError
+from uwsgibridge.protocol.packet import PacketLimits, encode_packet, parse_packet
+from uwsgibridge.protocol.request import Request
+from uwsgibridge.protocol.response import Response
+from uwsgibridge.protocol.status import status_line
+
+Outcome: TypeAlias = object
+
+# What Nginx sends with its uwsgi_params, so that the plain case is frequent.
+PLAIN = {
+    "QUERY_STRING": "a=1",
+    "REQUEST_METHOD": "GET",
+    "CONTENT_TYPE": "",
+    "CONTENT_LENGTH": "",
+    "REQUEST_URI": "/x?a=1",
+    "PATH_INFO": "/x",
+    "DOCUMENT_ROOT": "/srv",
+    "SERVER_PROTOCOL": "HTTP/1.1",
+    "REQUEST_SCHEME": "http",
+    "REMOTE_ADDR": "192.0.2.1",
+    "REMOTE_PORT": "4711",
+    "SERVER_PORT": "80",
+    "SERVER_NAME": "example.com",
+    "HTTP_HOST": "example.com",
+}
+nearly_plain = st.builds(lambda changed: {**PLAIN, **dict(changed)}, vars_of_a_packet)
+incomplete = st.builds(
+    lambda variables, missing: {name: it for name, it in variables.items() if name not in missing},
+    nearly_plain,
+    st.sets(st.sampled_from(sorted(PLAIN)), max_size=2),
+)
+
+
+@pytest.fixture(autouse=True, params=["accelerated"])
+def both_ways(request):
+    """Each test goes both ways by itself."""
+    yield from go(request.param)
+
+
+def same_both_ways(function: Callable[[], Outcome]) -> Outcome:
+    """Call it with the accelerator and without; what it gave, or raised, each time."""
+    accelerated = outcome_of(function)
+    with python_alone():
+        assert outcome_of(function) == accelerated
+    return accelerated
+
+
+def outcome_of(function: Callable[[], Outcome]) -> Outcome:
+    try:
+        return function()
+    except (ProtocolError, InvalidResponse) as error:
+        return type(error), str(error), vars(error).get("option"), vars(error).get("method")
+
+
+def in_order(outcome: Any) -> Any:
+    """Let the order of dicts count."""
+    return [in_order(it) for it in outcome.items()] if isinstance(outcome, dict) else outcome
+
+
+def request_of(data: bytes, limits: PacketLimits, max_body_bytes: int = 0) -> Outcome:
+    packet = parse_packet(memoryview(data), limits)
+    if packet is None:
+        return None
+    parsed = (packet.modifier1, in_order(packet.vars), packet.size_bytes, type(packet))
+    request = Request(packet, max_body_bytes=max_body_bytes)
+    scope = request.http_scope()
+    return parsed, in_order(request.vars), request.content_length, in_order(scope), type(scope)
+
+
+@given(any_input, limits_that_bite)
+def test_any_input(data: bytes, limits: PacketLimits) -> None:
+    same_both_ways(lambda: request_of(data, limits))
+
+
+@given(st.lists(nearly_plain | incomplete, min_size=1, max_size=4), modifiers, st.integers(0, 9))
+def test_requests_in_a_row(
+    requests: list[dict[str, str]], modifier1: int, max_body_bytes: int
+) -> None:
+    """What is kept of one packet is not taken for a part of the next one."""
+    packets = [encode_packet(variables, modifier1=modifier1) for variables in requests]
+    limits = PacketLimits()
+    for data in packets:
+        same_both_ways(lambda data=data: request_of(data, limits, max_body_bytes))  # type: ignore[misc]
+
+
+@given(nearly_plain, st.data())
+def test_cut_packets(variables: dict[str, str], data: st.DataObject) -> None:
+    whole = encode_packet(variables)
+    cut = whole[: data.draw(st.integers(0, len(whole)))]
+    same_both_ways(lambda: request_of(cut, PacketLimits()))
+
+
+def head_of(status: int, given: Any) -> Outcome:
+    response = Response("GET")
+    response.start(status, status_line(status), given)
+    return b"".join(bytes(it) for it in response.send(b"body")), response.is_event_stream
+
+
+@given(statuses, headers | bad_headers, st.sampled_from([list, tuple, iter]))
+def test_heads(status: int, given_headers: Any, container: Callable[[Any], Any]) -> None:
+    # Twice: what is new to the memos the first time is remembered the second time.
+    for _ in range(2):
+        same_both_ways(lambda: head_of(status, container(given_headers)))
+
+
+odd_items = st.one_of(
+    st.tuples(st.binary(max_size=3), st.text(max_size=3)),
+    st.tuples(st.just(b"X-A")),
+    st.lists(st.just(b"X-A"), max_size=3),
+    st.tuples(st.just(b"X-A"), st.none()),
+    st.tuples(st.just(b"X-A"), st.just(bytearray(b"x"))),
+    st.none(),
+    st.just("ab"),
+)
+
+
+@given(statuses, st.lists(odd_items | st.just((b"X-A", b"1")), max_size=4))
+def test_what_is_no_header(status: int, given_headers: Any) -> None:
+    same_both_ways(lambda: head_of(status, given_headers))
+
+
+texts = st.text(latin_1, max_size=8)
+odd_texts = texts | st.text(max_size=4) | st.binary(max_size=2) | st.none()
+
+
+@given(st.lists(st.tuples(texts, texts) | st.tuples(odd_texts, odd_texts) | odd_items, max_size=5))
+def test_headers_of_wsgi(given_headers: Any) -> None:
+    same_both_ways(lambda: _encode_headers(given_headers))

@@ -1,0 +1,127 @@
+"""Which way a request goes: through the accelerator, or through Python alone.
+
+The accelerator is one C file, `_fast.c`. It is built where the package is installed with a compiler at hand,
+and does the plain case of what each request needs. For all else its functions give None, before they have
+changed anything, and their callers in `uwsgibridge.protocol` and `uwsgibridge.connection` do the work from
+the start. So each rule stands in Python, and all goes on without the accelerator, more slowly.
+
+`UWSGIBRIDGE_PURE=1` in the environment leaves it out. It is no option of `uwsgibridge.config`: the choice
+is made once for a process, as its modules are imported.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Mapping
+from typing import Any, Final, Protocol, TypeVar, cast
+
+PURE_VARIABLE: Final = "UWSGIBRIDGE_PURE"
+
+# Of the functions below. A module that was built from another state of the source may have others.
+INTERFACE: Final = 1
+
+_NO_WORDS: Final = frozenset({"", "0", "false", "no", "off"})
+
+_PacketT = TypeVar("_PacketT", bound=tuple[Any, ...])
+
+
+class Descriptor(Protocol):
+    """An accepted connection: of `socket.SocketType`, what a connection needs. Nothing of it waits."""
+
+    @property
+    def family(self) -> int:
+        """The address family."""
+
+    @property
+    def type(self) -> int:
+        """The kind of socket."""
+
+    def fileno(self) -> int:
+        """Give the number of the descriptor; -1 once it is closed."""
+
+    def recv_into(self, buffer: memoryview, nbytes: int, flags: int, /) -> int:
+        """Receive into a buffer; 0 bytes are as many as it has."""
+
+    def recv(self, nbytes: int, flags: int, /) -> bytes:
+        """Receive so many bytes at the most."""
+
+    def send(self, data: bytes | memoryview, flags: int, /) -> int:
+        """Send what fits; the number of bytes that did."""
+
+    def shutdown(self, how: int, /) -> None:
+        """Shut one or both directions down."""
+
+    def setsockopt(self, level: int, optname: int, value: bytes, /) -> None:
+        """Set an option."""
+
+    def close(self) -> None:
+        """Close it; does nothing where that is done."""
+
+
+class Accelerator(Protocol):
+    """The functions of `_fast.c`. What they do, and what is "not mine" to them, stands there."""
+
+    @property
+    def INTERFACE(self) -> int:  # noqa: N802 - a constant
+        """The number of the state of the source that it was built from."""
+
+    @property
+    def SOURCE_DIGEST(self) -> str:  # noqa: N802 - a constant
+        """The SHA-256 of the source that it was built from."""
+
+    def parse_packet(
+        self,
+        buffer: memoryview,
+        max_vars_bytes: int,
+        max_vars: int,
+        packet_type: type[_PacketT],
+        /,
+    ) -> _PacketT | None:
+        """Parse a whole packet."""
+
+    def settle_vars(self, variables: dict[str, str], max_body_bytes: int, /) -> int | None:
+        """Clean the vars of a request, in place; the length of its body."""
+
+    def http_scope(
+        self,
+        variables: dict[str, str],
+        header_names: dict[str, bytes | None],
+        http_versions: dict[str, str],
+        asgi: dict[str, str],
+        /,
+    ) -> dict[str, Any] | None:
+        """Build the scope of a request."""
+
+    def encode_head(
+        self,
+        line: bytes,
+        headers: object,
+        kinds: dict[bytes, int],
+        stream_kinds: dict[bytes, int],
+        /,
+    ) -> tuple[bytes, int | None, int, bool, bool] | None:
+        """Encode the head of an answer."""
+
+    def encode_pairs(self, headers: object, /) -> list[tuple[bytes, bytes]] | None:
+        """Encode the headers of a WSGI application."""
+
+    def accept(self, listening: int, family: int, /) -> Descriptor:
+        """Accept a connection."""
+
+
+def _choose(environ: Mapping[str, str]) -> tuple[Accelerator | None, str]:
+    """Give the accelerator, or None, and say in a few words how that is."""
+    if environ.get(PURE_VARIABLE, "").strip().lower() not in _NO_WORDS:
+        return None, f"off ({PURE_VARIABLE})"
+    try:
+        found = cast("Accelerator", importlib.import_module("uwsgibridge.fast._fast"))
+    except ImportError:
+        return None, "not built"
+    if found.INTERFACE != INTERFACE:
+        return None, "built from another version"
+    return found, "in use"
+
+
+accelerator, state = _choose(os.environ)
+"""The accelerator, None where Python does all; and how that is, for people."""
