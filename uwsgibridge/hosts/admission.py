@@ -1,8 +1,8 @@
-"""How many requests a host holds at once, and the table of those that it holds.
+"""Limits how many requests a host holds at once, and keeps the table of these requests.
 
-What is over the limit is not accepted and stays in the kernel's backlog, where another worker can
-take it. The hosts' threads release; the listener asks and pauses. Both change a set under the
-interpreter's own lock, so a request costs no lock and no wake-up unless the listener has paused.
+Connections over the limit are not accepted. They stay in the kernel's backlog, where another worker can accept
+them. Hosts release requests, from any thread; the listener looks at the table and pauses. Both change a set under
+the interpreter's own lock. So a request costs no other lock, and no wake-up unless the listener has paused.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ T = TypeVar("T")
 
 
 class Admission(Generic[T]):
-    """The table of what is in flight, and its limit.
+    """The table of requests in flight, and its limit.
 
     Args:
-        limit: how many may be in flight.
-        resume_at: at how many in flight a paused listener accepts again; below `limit`, so that one wake-up
-            makes room for several.
+        limit: how many requests may be in flight.
+        resume_at: with how many requests in flight a paused listener accepts again. It is below `limit`, so
+            that one wake-up makes room for several.
         wake: called, from any thread, when a level that was asked for is reached.
     """
 
@@ -40,15 +40,15 @@ class Admission(Generic[T]):
             self._wake()
 
     def wake_at(self, level: int) -> bool:
-        """Ask to be woken when no more than `level` are in flight.
+        """Ask to be woken when no more than `level` requests are in flight.
 
         Returns:
-            False where that is so already, and nobody will be woken.
+            False where that is so already; then nobody is woken.
         """
         before = self._wake_at
-        # The higher level stands: who asked for it has not been woken yet, and asks again then.
+        # The higher level counts: who asked for it has not been woken yet, and will then ask again.
         self._wake_at = max(before, level)
-        # Only now: a release between a check and the line above would go unnoticed.
+        # The check comes last: a release between an earlier check and the line above would go unnoticed.
         if len(self.in_flight) <= level:
             self._wake_at = before
             return False

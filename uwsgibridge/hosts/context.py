@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostContext:
-    """What is the same in every host of a worker, but for the reporter.
+    """What a host gets from its worker; all but the reporter is the same for each host.
 
     Attributes:
         settings: limits and deadlines.
-        loop: of the worker; ASGI applications run there.
+        loop: the worker's event loop, on which ASGI applications run.
         hangups: tells when a client has gone.
         lingering: ends connections.
-        flights: where requests are recorded for as long as they are held.
-        offload: leaves files to Nginx; None where no directory is mapped.
-        reporter: where failures of the host's application are told.
-        wake: called when there is room again for a listener that paused; from any thread.
-        unfit: called when the worker is to be replaced; with the reason, and with whether it can serve
-            until then; from any thread.
+        flights: records requests for as long as the worker holds them.
+        offload: has Nginx send files; None where no directory is mapped.
+        reporter: logs failures of the host's application.
+        wake: called when there is room again for a paused listener; from any thread.
+        unfit: called when the worker is to be replaced, with the reason, and with whether the worker can
+            serve until then; from any thread.
     """
 
     settings: Settings

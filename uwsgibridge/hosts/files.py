@@ -1,4 +1,4 @@
-"""Files as answers: ``wsgi.file_wrapper``, sent by the kernel where it is a regular file.
+"""Files as answers: ``wsgi.file_wrapper``, whose regular files the kernel sends.
 
 PEP 3333, "Optional Platform-Specific File Handling".
 """
@@ -14,16 +14,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-# sendfile(2) says so where a file system can't do it; then it has to be read.
+# Errors of sendfile(2) where a file system can't do it. Then the file is read instead.
 CANT_SEND_FILE: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 
 
 class FileWrapper:
-    """An iterable over a file-like object; what `environ["wsgi.file_wrapper"]` gives.
+    """An iterable over a file-like object, which `environ["wsgi.file_wrapper"]` makes.
 
     Args:
-        filelike: with ``read(size)``; its ``close``, if any, becomes the iterable's.
-        block_size: bytes of a block, where it has to be read block by block.
+        filelike: an object with ``read(size)``; its ``close``, if any, becomes that of the iterable.
+        block_size: bytes of a block, where the object has to be read block by block.
     """
 
     def __init__(self, filelike: Any, block_size: int = 65_536) -> None:
@@ -42,9 +42,9 @@ class OpenFile:
     """A regular file, open for reading.
 
     Attributes:
-        descriptor: owned by the file object that it came from.
+        descriptor: of the file object, which owns it.
         offset: where to begin, in bytes.
-        size_bytes: from there to the end of the file.
+        size_bytes: bytes from the offset to the end of the file.
     """
 
     descriptor: int
@@ -60,25 +60,25 @@ def regular_file(filelike: Any) -> OpenFile | None:
     """Look whether a file-like object is a regular file with a descriptor.
 
     Returns:
-        The file from the object's present position on; None for what must be read through its
-        ``read``: pipes, sockets, files in memory, and wrappers that change the bytes.
+        The file from the object's present position on. None for objects that must be read by their ``read``:
+        pipes, sockets, files in memory, and wrappers that change the bytes.
     """
-    # Only the plain classes: what wraps a file may give its descriptor, and other bytes than it has.
+    # Only plain classes count: a wrapper may have the descriptor of a file, and read other bytes than the file has.
     opened = filelike
-    if type(filelike) is tempfile._TemporaryFileWrapper:  # noqa: SLF001 - what NamedTemporaryFile gives
+    if type(filelike) is tempfile._TemporaryFileWrapper:  # noqa: SLF001 - the class of NamedTemporaryFile's objects
         opened = filelike.file
     raw = opened.raw if type(opened) in {io.BufferedReader, io.BufferedRandom} else opened
     if type(raw) is not io.FileIO:
         return None
     try:
         if type(opened) is io.BufferedRandom:
-            opened.flush()  # what was written to it, and is not in the file yet
+            opened.flush()  # so that the file has all that was written
         status = os.fstat(raw.fileno())
-        # Not lseek: the object may have read ahead.
+        # tell, not lseek: the object may have read ahead.
         offset = opened.tell()
     except (OSError, ValueError):
         return None
-    # Of those in /proc and the like, the kernel knows no size before they are read.
+    # Files in /proc and the like have size 0 until they are read.
     if not stat.S_ISREG(status.st_mode) or not status.st_size:
         return None
     return OpenFile(raw.fileno(), offset, max(0, status.st_size - offset))

@@ -1,4 +1,4 @@
-"""What a host is to the listener."""
+"""The interface of a host, as the listener and the worker use it."""
 
 from __future__ import annotations
 
@@ -13,54 +13,54 @@ from uwsgibridge.hosts.streams import Ending
 
 
 class Host(Protocol):
-    """Where an application lives.
+    """Runs one mounted application.
 
     Attributes:
-        admission: how much it holds, and what.
+        admission: the table of its requests in flight, with its limit.
     """
 
     admission: Admission[Connection]
 
     @property
     def lost(self) -> Collection[Connection]:
-        """Requests that were given up and whose thread or task still runs: not in flight, and no stop waits for them."""
+        """Requests that were given up and whose thread or task still runs; a stop does not wait for them."""
 
     @property
     def capacity(self) -> int:
-        """How many requests it can run at once."""
+        """How many requests the host can run at once."""
 
     @property
     def websockets(self) -> int:
         """How many WebSockets are open."""
 
     def queue_seconds(self, now: float) -> float:
-        """Tell how long the request has waited that waits the longest for a place to run.
+        """Tell how long the oldest request that does not run yet has waited.
 
         Args:
             now: `time.monotonic()`.
         """
 
     def submit(self, connection: Connection) -> None:
-        """Take over a connection with its request; answer, end it, and release it."""
+        """Take over a connection with its request: answer the request, end the connection, release the place."""
 
     async def start(self, nursery: trio.Nursery) -> None:
         """Get ready to serve.
 
         Args:
-            nursery: for what runs as long as the host.
+            nursery: runs the host's own tasks.
 
         Raises:
-            ApplicationError: the application says that it can't.
+            ApplicationError: the application's startup failed.
         """
 
     def drain(self) -> None:
-        """Begin to end what would not end by itself, such as WebSockets; requests accepted before may still be submitted."""
+        """Begin to end what does not end by itself, such as WebSockets; accepted requests may still be submitted."""
 
     def end_streams(self, ending: Ending) -> None:
-        """Have streams end by themselves, those that begin later as well."""
+        """Tell streams to end, including those that begin later."""
 
     def break_off(self) -> None:
-        """End what is in flight at once, so that clients see it."""
+        """End all requests in flight at once, so that clients notice."""
 
     async def stop(self) -> None:
-        """End what `start` began; nothing is in flight any more."""
+        """Stop what `start` began, when no request is in flight any more."""

@@ -1,4 +1,4 @@
-"""Which host a request goes to: the longest prefix of its path wins, at path boundaries."""
+"""Chooses the host of a request: the longest prefix of the path wins, at path boundaries."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ class Mounts:
     """The hosts of a worker by the prefix below which they serve.
 
     Args:
-        hosts: by prefix as text, without a slash at its end; the empty one is everything else.
+        hosts: by prefix, which has no slash at its end; the empty prefix gets all other paths.
     """
 
     def __init__(self, hosts: Mapping[str, Host]) -> None:
         self._only = hosts.get("") if len(hosts) == 1 else None
-        # PATH_INFO holds UTF-8 bytes as latin-1.
+        # PATH_INFO has UTF-8 bytes, decoded as latin-1.
         on_the_wire = ((prefix.encode().decode("latin-1"), host) for prefix, host in hosts.items())
         self._by_length = sorted(on_the_wire, key=lambda item: len(item[0]), reverse=True)
         self.hosts = list(hosts.values())
@@ -26,7 +26,7 @@ class Mounts:
         """Find the host, and move its prefix from PATH_INFO to SCRIPT_NAME (PEP 3333).
 
         Returns:
-            The host, or None where nothing is mounted there.
+            The host; None where no application is mounted at the path.
         """
         if self._only is not None:
             return self._only

@@ -1,11 +1,11 @@
-"""Leaving files to Nginx: ``X-Sendfile`` from the application becomes ``X-Accel-Redirect``.
+"""Has Nginx send files: ``X-Sendfile`` from the application becomes ``X-Accel-Redirect``.
 
-The application names a file, as it does for Apache's mod_xsendfile (Flask's USE_X_SENDFILE); Nginx
-sends it, and no thread of ours is held. Only files below a mapped directory, whatever links say.
+The application names a file, as for Apache's mod_xsendfile (Flask's USE_X_SENDFILE). Nginx sends the file, which
+takes no thread of the bridge. The file, with links resolved, must be below a mapped directory.
 
-Nginx answers 200, 206 or 304 to what it is redirected to, whatever the application's status was
-(``ngx_http_upstream_process_headers`` takes over some headers, and no status). So with any other status,
-such as a page for 404, the file is sent from here.
+After the redirect, Nginx answers 200, 206 or 304, whatever status the application had
+(``ngx_http_upstream_process_headers`` takes over some headers, but no status). So with any other status, such as a
+page for 404, the bridge itself sends the file.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from uwsgibridge.protocol.errors import InvalidResponse
 
 _NAMES: Final = {b"x-sendfile", b"x-lighttpd-send-file"}
 
-# What Nginx itself answers for a file: it has the ranges and conditions of the client's request.
+# The statuses by which Nginx answers with a file: it handles the ranges and conditions of the client's request.
 _STATUSES_OF_NGINX: Final = frozenset({200, 206, 304})
 
 
@@ -31,9 +31,9 @@ class NamedFile:
     """A file that an answer names.
 
     Attributes:
-        headers: of the answer, without the name, and without the length of a body that is not sent.
-        is_sent_by_nginx: whether they redirect Nginx to it; else the file is to be sent in place of the
-            application's body.
+        headers: of the answer, without the file's name, and without the length of the application's body.
+        is_sent_by_nginx: whether the headers redirect Nginx to the file; else the bridge sends the file in
+            place of the application's body.
     """
 
     headers: list[tuple[bytes, bytes]]
@@ -42,13 +42,13 @@ class NamedFile:
     _path: Path
 
     def open(self) -> IO[bytes]:
-        """Open the file to be sent from here.
+        """Open the file, which the bridge sends.
 
         Returns:
             A regular file, which the caller closes.
 
         Raises:
-            InvalidResponse: it can't be read, or a link has taken its place since it was looked for.
+            InvalidResponse: the file can't be read, or a link has been put into its path since `Offload.find`.
         """
         path = self._directory / self._path
         try:
@@ -64,7 +64,7 @@ class NamedFile:
 
 
 class Offload:
-    """The mapped directories.
+    """The directories whose files Nginx can send.
 
     Args:
         directories: pairs of a URL prefix, an ``internal`` location of Nginx, and its directory.
@@ -101,13 +101,13 @@ class Offload:
         return NamedFile(kept, is_sent_by_nginx, directory, path)
 
     def _locate(self, name: bytes) -> tuple[str, Path, Path]:
-        # realpath first: neither ".." nor a link may lead out of the directory.
+        # realpath resolves ".." and links, none of which may lead out of the directory.
         refusal = InvalidResponse(
             f"X-Sendfile names {os.fsdecode(name)!r}, which is below no directory of --offload"
         )
         try:
             real = Path(os.path.realpath(os.fsdecode(name)))
-        except ValueError:  # a NUL
+        except ValueError:  # the name has a NUL
             raise refusal from None
         for url, directory in self._directories:
             if real.is_relative_to(directory):
@@ -116,12 +116,12 @@ class Offload:
 
 
 def _open_beneath(directory: Path, path: Path) -> int:
-    """Open a file of which no part is a link: nobody may have put one there since it was resolved."""
+    """Open a file, no part of whose path may be a link: the path was resolved before."""
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
     descriptor = os.open(directory, flags | os.O_DIRECTORY)
     for left, part in zip(reversed(range(len(path.parts))), path.parts, strict=True):
         try:
-            # Nonblocking: what is no regular file, such as a FIFO, may keep a reader waiting.
+            # O_NONBLOCK, because opening a FIFO may wait for a writer.
             more = os.O_DIRECTORY if left else os.O_NONBLOCK
             below = os.open(part, flags | more, dir_fd=descriptor)
         finally:

@@ -1,8 +1,8 @@
-"""Answers that go on without a known end, and which of them are to end when the server stops.
+"""Streams, which are answers without a known end, and which of them end when the server stops.
 
-Only an answer without a Content-Length can be one: any other ends by itself. Server-sent events are to
-end at once, since their clients come back by themselves and reach who serves from then on. All others
-may be something that is nearly done, and have some time.
+Only an answer without a Content-Length can be a stream: any other ends by itself. Streams of server-sent events end
+at once, since their clients connect again by themselves, and reach the next server. Other streams may be nearly
+done, and have some time.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from uwsgibridge.protocol.response import Response
 
 
 class Ending(Enum):
-    """Which streams are to end."""
+    """Which streams have to end."""
 
     NONE = auto()
     EVENTS = auto()
@@ -22,17 +22,17 @@ class Ending(Enum):
 
 
 class Stream(Protocol):
-    """An open stream that can be told."""
+    """An open stream, which can be told to end."""
 
     def end_if_meant(self) -> None:
-        """Tell the application that its stream is to end, if `OpenStreams.ending` covers it."""
+        """Tell the application that its stream ends, if `OpenStreams.ending` covers it."""
 
 
 class OpenStreams:
     """The streams of one host.
 
     Attributes:
-        ending: which of them are to end; it only grows.
+        ending: which streams have to end; it only grows.
     """
 
     ending = Ending.NONE
@@ -41,22 +41,22 @@ class OpenStreams:
         self._open: set[Stream] = set()
 
     def add(self, stream: Stream) -> None:
-        """Register a stream, so that `end` can tell it."""
+        """Register a stream, so that `end` tells it."""
         self._open.add(stream)
 
     def remove(self, stream: Stream) -> None:
-        """Forget one that is over."""
+        """Forget a stream that is over."""
         self._open.discard(stream)
 
     def end(self, ending: Ending) -> None:
         """End the open streams that `ending` covers, and those that begin from now on."""
-        if self.ending is not Ending.ALL:  # where both are due at once, either may come first
+        if self.ending is not Ending.ALL:  # where both are due at once, ALL may come first
             self.ending = ending
         for stream in list(self._open):
             stream.end_if_meant()
 
     def means(self, response: Response) -> bool:
-        """Whether `ending` covers an answer, so that it is to end."""
+        """Whether `ending` covers an answer, so that the answer has to end."""
         match self.ending:
             case Ending.NONE:
                 return False

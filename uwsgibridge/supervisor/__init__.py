@@ -1,5 +1,5 @@
 """The parent of several workers: owns the sockets, forks, replaces, reloads, drains.
 
-It never imports the application: a template process, started afresh for each reload, does, and forks
-workers when it is asked to.
+The supervisor never imports the application. A template process does, which forks workers on demand. Each reload
+starts a new template.
 """

@@ -1,4 +1,4 @@
-"""How soon a worker that has ended is replaced: at once, unless one after the other ends right away."""
+"""Decides how soon to replace a worker that has ended: at once, unless workers end right away."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 # A worker that ends sooner than this after it was ready has had a short life.
 _SHORT_LIFE_SECONDS: Final = 1.0
 
-# So many short lives in a row are chance yet, or an operator's doing.
+# How many short lives in a row cause no pause: these may be chance, or an operator's doing.
 _SHORT_LIVES_FORGIVEN: Final = 5
 
 _FIRST_PAUSE_SECONDS: Final = 0.1
@@ -16,15 +16,15 @@ _MAX_PAUSE_SECONDS: Final = 10.0
 
 
 class Backoff:
-    """Decides on the pauses before workers of one generation are replaced; it has no clock of its own.
+    """Decides on the pauses before workers of one generation are replaced; the caller gives the time.
 
-    - After workers that ended before they were ready, and after the sixth short life in a row, there is
-      a pause, which doubles each time.
-    - The first kind is over when all workers are ready. The second is over when a worker that became
-      ready after the last short life has lived longer, or has ended after a longer life.
+    - There is a pause after a worker that ended before it was ready, and after the sixth short life in a row.
+      Each pause is twice as long as the one before.
+    - Pauses of the first kind end when all workers are ready. Those of the second kind end when a worker that
+      became ready after the last short life has lived longer.
 
     Attributes:
-        reason: why the next worker is to wait, a phrase for the log; empty where it is not to.
+        reason: why the next worker has to wait, a phrase for the log; empty where it need not wait.
     """
 
     def __init__(self) -> None:
@@ -41,8 +41,8 @@ class Backoff:
         """Record a worker that was ready, and ended without being asked to.
 
         Args:
-            lived_seconds: since it was ready.
-            others: the same of each worker that is ready now.
+            lived_seconds: how long the worker had been ready.
+            others: how long each worker that is ready now has been so.
             now: in seconds, of a clock that never goes back.
         """
         since = now - self._last_at
@@ -59,7 +59,7 @@ class Backoff:
             )
 
     def reset_if_stable(self) -> None:
-        """Take note that no worker is missing."""
+        """Begin again with short pauses, because no worker is missing."""
         if self._short_lives <= _SHORT_LIVES_FORGIVEN:
             self._pause_seconds = 0.0
 

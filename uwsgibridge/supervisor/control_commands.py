@@ -1,4 +1,4 @@
-"""What a supervisor does when an operator asks, over the control socket or by a signal."""
+"""Carries out an operator's commands, which come over the control socket or by a signal."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class ControlCommands:
     """Carries out the commands of `uwsgibridge.control.server`.
 
     Args:
-        name: what is served, for people.
+        name: of the service, for people.
         fleet: the workers.
-        stop: begins the stop, for the reason that it is given.
+        stop: begins the stop; called with the reason.
     """
 
     def __init__(self, name: str, fleet: Fleet, stop: Callable[[str], None]) -> None:
@@ -34,7 +34,7 @@ class ControlCommands:
         self._stop = stop
 
     async def status(self) -> dict[str, Any]:
-        """Tell how the supervisor and its workers are."""
+        """Give the state of the supervisor and its workers."""
         async with trio.open_nursery() as nursery:
             for generation in self._fleet.generations:
                 for worker in generation.ready:

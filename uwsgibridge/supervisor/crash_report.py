@@ -1,4 +1,4 @@
-"""What the log says of a worker that has ended although nobody asked it to: how, and what it held."""
+"""Logs the end of a worker that nobody had asked to end: how it ended, and which requests it held."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def report_crash(logger: Logger, worker: WorkerProcess, status: int | None) -> N
     """Log the end of a worker, with the requests that it held.
 
     Args:
-        logger: where to.
-        worker: that has ended.
+        logger: where the event goes.
+        worker: the worker that has ended.
         status: as `describe_end` takes it.
     """
     how = describe_end(status)
@@ -27,7 +27,9 @@ def report_crash(logger: Logger, worker: WorkerProcess, status: int | None) -> N
     if len(held.requests) > _NAMED_FLIGHTS:
         how["held_more"] = len(held.requests) - _NAMED_FLIGHTS
     if held.connections:
-        how["held_connections"] = held.connections  # accepted, without a request as yet
+        how["held_connections"] = (
+            held.connections
+        )  # accepted connections that have sent no request yet
     logger.error(
         "worker ended",
         worker=worker.pid,
@@ -41,11 +43,11 @@ def describe_end(status: int | None) -> dict[str, Any]:
     """Give the fields of a log event that tell how a process has ended.
 
     Args:
-        status: as `os.waitstatus_to_exitcode` gives it; None where nobody knows.
+        status: as `os.waitstatus_to_exitcode` gives it; None where it is not known.
     """
     if status is None or status >= 0:
         return {"exit_status": status}
     try:
         return {"signal": signal.Signals(-status).name}
-    except ValueError:  # most real-time signals have no name
+    except ValueError:  # most real-time signals have no name in Python
         return {"signal": -status}

@@ -1,4 +1,4 @@
-"""The workers that a supervisor has: their generations, how many there are to be, what is asked of them."""
+"""The workers of a supervisor: their generations, their wanted number, and the reloads that were asked for."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from uwsgibridge.supervisor.worker_process import WorkerProcess
 from uwsgibridge.system.systemd import Notifier
 from uwsgibridge.telemetry.logs import Logger
 
-# Beyond what a worker's start or end may take: a fork, the last cancellation, the exit.
+# How long a worker's start or end may take beyond its own limits: for a fork, the last cancellation, the exit.
 END_MARGIN_SECONDS: Final = 5.0
 
 
 class Reload:
-    """A new generation that is asked for; several who ask before it begins get the same one.
+    """A reload that was asked for; all who ask before it begins get the same object.
 
     Args:
-        reason: of the last one who asked.
+        reason: of who asked last.
 
     Attributes:
         reason: as given.
-        is_over: whether the new generation serves, or did not come up.
-        has_failed: whether it did not.
+        is_over: whether the reload has ended: the new generation serves, or did not come up.
+        has_failed: whether the new generation did not come up.
     """
 
     def __init__(self, reason: str) -> None:
@@ -41,29 +41,29 @@ class Reload:
 
 
 class Fleet:
-    """What all parts of a supervisor know and decide by. Each change wakes those that wait for one.
+    """The state that all parts of a supervisor share. Each change wakes those who wait for one.
 
     Args:
         settings: of the supervisor and its workers.
-        logger: where decisions are told.
-        sockets: that all workers accept on.
+        logger: where log events go.
+        sockets: the listening sockets of all workers.
         notifier: tells systemd.
 
     Attributes:
         settings, log, sockets, notifier: as given.
-        tally: what has happened since the start; counted on through upgrades.
-        started_at: `time.monotonic()` then.
-        generations: all that have not ended, the oldest first.
+        tally: counts since the start, which go on through upgrades.
+        started_at: `time.monotonic()` at the start.
+        generations: the generations that have not ended, the oldest first.
         current: the generation that serves; the number of its workers is kept at `wanted`.
         least, most: the bounds of `wanted`.
-        wanted: how many workers are to run.
+        wanted: how many workers should run.
         taken_over: in a reload with `--reload-mode chain`, how many workers of the next generation are
             ready.
-        recycled: the worker that a successor is being brought up for, or that drains beside it.
-        follows_load: whether the number of workers is to follow the load.
+        recycled: the worker that is being replaced: its successor comes up, or it drains.
+        follows_load: whether the number of workers follows the load.
         failure: why the supervisor stops although nobody asked it to; empty otherwise.
-        phase: what the supervisor is about.
-        is_bringing_up: whether a generation comes up, at the start or in a reload.
+        phase: of the supervisor's life.
+        is_bringing_up: whether a generation is coming up, at the start or in a reload.
         due_reload: the reload that was asked for and has not begun.
     """
 
@@ -117,43 +117,43 @@ class Fleet:
         return self.phase in {Phase.STOPPING, Phase.HURRYING}
 
     def enter(self, phase: Phase) -> None:
-        """Go on to another phase.
+        """Enter another phase.
 
         Raises:
-            AssertionError: it may not follow the one that is.
+            AssertionError: that phase may not follow the present one.
         """
         self.phase = self.phase.follow(phase)
         self.wake_waiters()
 
     @property
     def state(self) -> str:
-        """What it does, in a word."""
+        """The state of the service, in a word."""
         if self.is_stopping:
             return "stopping"
         return "reloading" if self.is_bringing_up else "running"
 
     @property
     def summary(self) -> str:
-        """What systemd shows of it."""
+        """The status line that systemd shows."""
         return f"{self.wanted} workers, generation {self.current.number}"
 
     def wake_waiters(self) -> None:
-        """Wake all that wait."""
+        """Wake all who wait for a change."""
         self._changed.set()
         self._changed = trio.Event()
 
     @property
     def changed(self) -> trio.Event:
-        """Set at the next change."""
+        """An event that is set at the next change."""
         return self._changed
 
     async def wait_for(self, is_so: Callable[[], bool]) -> None:
-        """Wait for a change after which something is so."""
+        """Wait until a condition holds; it is checked at each change."""
         while not is_so():
             await self._changed.wait()
 
     def want(self, workers: int, reason: str) -> None:
-        """Change the number of workers."""
+        """Change the wanted number of workers."""
         if workers != self.wanted:
             self.wanted = workers
             self.log.info("number of workers changed", workers=workers, reason=reason)
@@ -161,17 +161,17 @@ class Fleet:
             self.wake_waiters()
 
     def fail(self, reason: str) -> None:
-        """Stop, since what serves can't do so any more."""
+        """Stop the supervisor, because it can't serve any more."""
         self.log.error("stopping: running requests may end", reason=reason)
         self.failure = reason
         if not self.is_stopping:
             self.enter(Phase.STOPPING)
 
     def ask_for_reload(self, reason: str) -> Reload:
-        """Have a new generation brought up, after the one that comes up now.
+        """Ask for a new generation, which comes up after the one that is coming up now.
 
         Returns:
-            What comes of it.
+            The reload, which tells its end.
         """
         if self.due_reload is None:
             self.due_reload = Reload(reason)
@@ -181,25 +181,25 @@ class Fleet:
         return self.due_reload
 
     async def next_reload(self) -> Reload:
-        """Wait until a reload is due and may begin, and take it."""
+        """Wait until a reload is due and may begin, and give it."""
         await self.wait_for(lambda: self.due_reload is not None and not self.is_ending())
         reload, self.due_reload = self.due_reload, None
         assert reload is not None
         return reload
 
     def finish_reload(self, reload: Reload, *, has_failed: bool) -> None:
-        """Let those go on that wait for a reload."""
+        """Mark a reload as over, and wake those who wait for it."""
         reload.is_over, reload.has_failed = True, has_failed
         self.wake_waiters()
 
     def put_in_service(self, generation: Generation) -> None:
-        """Have the workers of a generation kept at their number, and no longer those of another."""
+        """Make a generation the current one, whose number of workers is kept up."""
         self.current = generation
         self.wake_waiters()
 
     @contextlib.contextmanager
     def bringing_up(self) -> Iterator[None]:
-        """Say of a block that a generation comes up in it."""
+        """Mark the time of a block, in which a generation comes up."""
         self.is_bringing_up = True
         try:
             yield
@@ -209,21 +209,21 @@ class Fleet:
             self.wake_waiters()
 
     def take_over(self, workers: int) -> None:
-        """Have the current generation keep up fewer workers, since those of the next one stand in for them."""
+        """Record how many workers of the next generation are ready; the current one keeps as many fewer."""
         self.taken_over = workers
         self.wake_waiters()
 
     def begin_recycling(self, worker: WorkerProcess) -> None:
-        """Say at once that a worker is recycled, so that nobody begins with another one: call `end_recycling`."""
+        """Mark a worker as being replaced, so that no other one is, until `end_recycling`."""
         self.recycled = worker
         self.wake_waiters()
 
     def end_recycling(self) -> None:
-        """Say that the recycled worker has been replaced, or that there is no need any more."""
+        """Mark that no worker is being replaced any more."""
         self.recycled = None
         self.wake_waiters()
 
     def end_seconds(self, *workers: WorkerProcess) -> float:
-        """How long the end of these workers may take, at the most."""
+        """How long the end of these workers may take at the most."""
         told = max((it.end_seconds for it in workers), default=0.0)
         return max(told, self.settings.graceful_timeout_seconds) + END_MARGIN_SECONDS

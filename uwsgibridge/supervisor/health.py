@@ -1,4 +1,4 @@
-"""Looks after workers: whether they answer, grow too large, have served long enough, are too many or too few."""
+"""Watches workers: kills those that hang or are too large, recycles old ones, and adapts their number."""
 
 from __future__ import annotations
 
@@ -21,22 +21,23 @@ from uwsgibridge.supervisor.worker_process import WorkerProcess
 from uwsgibridge.system.backlog import connections_waiting
 from uwsgibridge.system.process_figures import rss_bytes
 
-# Between two looks at the workers: a question to each, its memory, the backlog.
+# How often the workers are checked: by a question to each, its memory, and the backlog.
 _BEAT_SECONDS: Final = 1.0
 
-# For a template to fork, which takes milliseconds. Until it is known that it does not, who has ended is not
-# replaced.
+# How long a template may take to fork, which takes milliseconds. Until a hanging template is noticed, ended workers
+# are not replaced.
 _FORK_SECONDS: Final = 5.0
 
 
 class HealthChecks:
-    """Looks at all workers again and again, and does what that calls for.
+    """Checks all workers again and again, and acts on what it finds.
 
     Args:
         fleet: the workers.
-        policy: when one is replaced, and when it is killed.
-        nursery: for what takes longer than a look.
-        may_reap: whether any ended child may be reaped; False while a rehearsal waits for its own.
+        policy: tells when a worker is replaced, and when it is killed.
+        nursery: runs what takes longer than a check.
+        may_reap: tells whether any ended child may be reaped; it may not while a rehearsal waits for its own
+            process.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class HealthChecks:
         )
 
     async def run(self) -> None:
-        """Look after them, until cancelled."""
+        """Check the workers until cancelled."""
         while True:
             for generation in self._fleet.generations:
                 for worker in list(generation.workers.values()):
@@ -116,7 +117,7 @@ class HealthChecks:
             worker.ask()
 
     def _patience_seconds(self, worker: WorkerProcess) -> float:
-        """How long a worker may take to end. One whose event loop is blocked gets no time for a lifespan shutdown."""
+        """How long a worker may take to end. A worker with a blocked event loop gets no time for a shutdown."""
         stands_still = worker.silent_seconds > END_MARGIN_SECONDS
         return self._fleet.end_seconds() if stands_still else self._fleet.end_seconds(worker)
 
@@ -129,7 +130,7 @@ class HealthChecks:
         seconds = worker.silent_seconds
         stack = await worker.dump()
         if not worker.silent_seconds:
-            worker.is_doomed = False  # it was this process, or the machine, that stood still
+            worker.is_doomed = False  # this process, or the machine, had stood still
             return
         self._kill(
             worker,
@@ -145,7 +146,7 @@ class HealthChecks:
             generation.signal_template(signal.SIGKILL)
 
     def _look_at_sockets(self) -> None:
-        """Listen anew where the application has shut a socket down, which it does for all processes."""
+        """Listen anew where the application has shut a socket down, since that holds for all processes."""
         fleet = self._fleet
         if fleet.is_ending():
             return
@@ -181,7 +182,7 @@ class HealthChecks:
             if chosen is not None:
                 current = self._fleet.current
                 worker = current.workers[chosen]
-                # Before the task runs: until then, the loop of `run` would find the worker due again, and spin.
+                # Marked before the task runs: until then, `run` would find the worker due again, and spin.
                 self._fleet.begin_recycling(worker)
                 self._nursery.start_soon(self._recycle, current, worker)
 
@@ -201,7 +202,7 @@ class HealthChecks:
         )
 
     async def _recycle(self, generation: Generation, worker: WorkerProcess) -> None:
-        """Replace a worker: the new one comes first, then the old one drains."""
+        """Replace a worker: a new worker comes first, then the old one drains."""
         reason = self._reason_to_recycle(worker)
         self._log.info("recycling worker", worker=worker.pid, reason=reason)
 
@@ -239,7 +240,7 @@ class HealthChecks:
             return
         ready = self._fleet.current.ready
         figures = [it.figures for it in ready if it.figures is not None]
-        # One that is being replaced and its successor count once.
+        # A worker that is being replaced and its successor count once.
         count = min(len(ready), self._fleet.wanted)
         load = Load(
             workers=count,
@@ -260,5 +261,5 @@ class HealthChecks:
             while True:
                 ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
                 if ended is None or ended.si_pid in templates:
-                    return  # whose thread waits for it already
+                    return  # the template has a thread that waits for it
                 os.waitpid(ended.si_pid, 0)

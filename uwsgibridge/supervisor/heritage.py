@@ -1,7 +1,7 @@
 """An upgrade in place: what a supervisor hands on to the program that takes its process over by exec.
 
-The process stays the same, and with it the pid that a service manager or a container knows, the
-listening sockets, and the template and workers that are its children. Only the code is new.
+The process stays the same. So do its pid, which a service manager or a container knows, its listening sockets, and
+its children, which are the template and the workers. Only the code is new.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from uwsgibridge.telemetry.line_buffer import finish_lines
 
 _DESCRIPTOR_VARIABLE: Final = "UWSGIBRIDGE_HERITAGE_FD"
 
-# Set to the form of what will be handed on, for the run that tries the new program out: it is to check
-# its options, and to leave.
+# The variable that tells a trial run of the new program to check its options and exit. Its value is the form of the
+# heritage that would be handed on.
 REHEARSAL_VARIABLE: Final = "UWSGIBRIDGE_REHEARSAL"
 FORM: Final = "1"
 
@@ -39,15 +39,15 @@ _MAX_BYTES: Final = 16_777_216
 
 @dataclass(frozen=True, slots=True)
 class Heritage:
-    """What is handed on.
+    """Everything that a supervisor hands on.
 
     Attributes:
-        bind: the addresses that were listened at, as they were written.
-        sockets: the listening sockets of each.
-        lifeline: both ends of the pipe.
+        bind: the addresses of the listening sockets, as the options have them.
+        sockets: the listening sockets of each address.
+        lifeline: both ends of the workers' lifeline.
         generations: as `Generation.bequeath` describes them; the last one is current.
-        tally: what was counted.
-        started_at: of the first supervisor in this process, by `time.monotonic`.
+        tally: the supervisor's counts.
+        started_at: when the first supervisor in this process started, by `time.monotonic`.
     """
 
     bind: Sequence[str]
@@ -143,7 +143,7 @@ class Heritage:
 
 
 def is_upgrade() -> bool:
-    """Tell whether this program is to take over what `Heritage.exec` has handed on."""
+    """Tell whether a supervisor has handed this process on by `Heritage.exec`."""
     return _DESCRIPTOR_VARIABLE in os.environ
 
 
@@ -151,7 +151,7 @@ def check_takeover(settings: Settings) -> None:
     """Check, in a rehearsal, that this program can take over.
 
     Raises:
-        SettingsError: it can't.
+        SettingsError: it can't take over.
     """
     if not settings.workers:
         raise SettingsError("--workers 0 takes nothing over from a supervisor: restart instead")
@@ -164,10 +164,10 @@ def check_takeover(settings: Settings) -> None:
 
 
 def defer_signals() -> None:
-    """Keep signals pending while no supervisor handles them: between one and the next, with or without an exec."""
+    """Keep signals pending while no supervisor handles them, which is between two supervisors of this process."""
 
     def hold(number: int, _frame: object) -> None:
-        # A signal that is blocked and raised again stays pending in this thread, also across an exec.
+        # A blocked signal that is raised again stays pending in this thread, also across an exec.
         signal.pthread_sigmask(signal.SIG_BLOCK, {number})
         signal.raise_signal(number)
 

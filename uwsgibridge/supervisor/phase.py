@@ -10,8 +10,8 @@ class Phase(enum.Enum):
     """A phase of a supervisor's life.
 
     Attributes:
-        SERVING: workers are kept at their number, reloads and upgrades may come.
-        UPGRADING: the process is being handed on to another program; nothing new is begun.
+        SERVING: the number of workers is kept up; reloads and upgrades may begin.
+        UPGRADING: another program is taking the process over; no worker, reload or upgrade begins.
         STOPPING: all workers drain for good.
         HURRYING: the drain is cut short; running requests are broken off.
     """
@@ -22,10 +22,10 @@ class Phase(enum.Enum):
     HURRYING = enum.auto()
 
     def follow(self, following: Phase) -> Phase:
-        """Give the next phase.
+        """Check that a phase may follow this one, and give that phase.
 
         Raises:
-            AssertionError: it may not follow this one.
+            AssertionError: it may not.
         """
         assert following in _FOLLOWING[self], f"{following} can't follow {self}"
         return following
@@ -33,7 +33,7 @@ class Phase(enum.Enum):
 
 _FOLLOWING: Final[dict[Phase, frozenset[Phase]]] = {
     Phase.SERVING: frozenset({Phase.UPGRADING, Phase.STOPPING}),
-    # A stop that comes in the last moment wins.
+    # A stop that comes at the last moment wins.
     Phase.UPGRADING: frozenset({Phase.STOPPING}),
     Phase.STOPPING: frozenset({Phase.HURRYING}),
     Phase.HURRYING: frozenset({Phase.HURRYING}),

@@ -1,6 +1,7 @@
-"""The running program's modules, kept in memory: an upgrade replaces their files before it is begun.
+"""Keeps the running program's modules in memory, because an upgrade begins when their files are replaced already.
 
-Where the new program dies in its start, the process becomes the old one again from here; see `takeover_guard`.
+Where the new program dies in its start, the process becomes the old program again from this memory; see
+`takeover_guard`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from uwsgibridge.supervisor.takeover_guard import Guard
 from uwsgibridge.system.memory_file import make_memory_file
 from uwsgibridge.system.signals import SERVER_SIGNALS
 
-# For the new program to take over: it opens what it is handed, and brings up nothing before that.
+# How long the new program may take to take over. It only opens the descriptors that it gets before that.
 TAKEOVER_SECONDS: Final = 60.0
 
 _OWN_PACKAGE: Final = "uwsgibridge"
@@ -30,11 +31,11 @@ _TESTS: Final = frozenset({"tests", "_tests", "test", "__pycache__"})
 
 @dataclass(frozen=True, slots=True)
 class PreservedProgram:
-    """What a process needs to become the old program again.
+    """The descriptors that a process needs to become the old program again.
 
     Attributes:
         code: a descriptor of a zip archive with the modules.
-        guard: a descriptor of the program that starts others.
+        guard: a descriptor of the text of `takeover_guard`.
     """
 
     code: int
@@ -64,19 +65,21 @@ class PreservedProgram:
 
     @property
     def descriptors(self) -> tuple[int, int]:
-        """Those that the guard has to inherit."""
+        """The descriptors that the guard has to inherit."""
         return self.code, self.guard
 
 
 def preserve_program() -> PreservedProgram | None:
-    """Read the modules of this program and of what it needs; None where that can't be kept.
+    """Read the modules of this program and of the packages that it needs; None where they can't be kept.
 
-    What has parts in C stays on the disk; but of this package itself, only its accelerator does, without
-    which it goes on.
+    Packages with extension modules in C stay on the disk. Of this package, only the accelerator stays there:
+    the program runs without it, too.
     """
     guard = current_guard()
     if guard is not None and guard.reason:
-        return PreservedProgram(guard.code, guard.guard)  # it runs from there
+        return PreservedProgram(
+            guard.code, guard.guard
+        )  # this process runs from preserved modules already
     if sys.platform != "linux":
         return None
     code = make_memory_file("uwsgibridge-program")
@@ -86,7 +89,10 @@ def preserve_program() -> PreservedProgram | None:
             for path, name in _files():
                 archive.write(path, name)
         os.write(text, Path(takeover_guard.__file__).read_bytes())
-    except (OSError, ValueError):  # no memory, or an upgrade that is being installed already
+    except (
+        OSError,
+        ValueError,
+    ):  # there is no memory, or the new version is being installed already
         os.close(code)
         os.close(text)
         return None
@@ -94,7 +100,7 @@ def preserve_program() -> PreservedProgram | None:
 
 
 def current_guard() -> Guard | None:
-    """Give the guard that watches the start of this process, or has brought it back; None in others."""
+    """Give the guard that watches the start of this process, or has put this program back; None elsewhere."""
     guard: Guard | None = getattr(sys.modules.get(takeover_guard.MODULE), "guard", None)
     return guard
 

@@ -1,7 +1,7 @@
-"""Which worker is to be replaced, and why: after a number of requests, with age, or for its memory.
+"""Decides which worker to replace, and why: for its number of requests, its age or its memory.
 
-Each worker has limits of its own, drawn when it starts, so that workers that started together do not
-end together.
+Each worker has limits of its own, which are drawn by chance at its start. So workers that started together are not
+replaced together.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class WorkerLimits:
-    """What one worker may come to; 0 is no limit.
+    """The limits of one worker; 0 is no limit.
 
     Attributes:
-        requests: how many requests it answers.
-        lifetime_seconds: how old it gets.
+        requests: how many requests the worker may get.
+        lifetime_seconds: how old the worker may get.
     """
 
     requests: int
@@ -26,11 +26,11 @@ class WorkerLimits:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A worker that there is a reason to recycle.
+    """A worker that is due to be replaced.
 
     Attributes:
         pid: of its process.
-        due_since: when the reason was first there, by any clock that all candidates share.
+        due_since: since when the worker is due, by any clock that all candidates share.
     """
 
     pid: int
@@ -39,20 +39,20 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecyclingPolicy:
-    """Decides which workers have had their time; the options of these names say when.
+    """Decides which workers are over a limit; the attributes are the options of the same names.
 
-    A worker over a soft limit is replaced: the new one comes first, then the old one drains, one
-    worker of a pool at a time. One over the hard limit of memory is killed, whatever it is doing. Each
-    limit is off at 0. Memory is the resident set, pages shared with other workers included.
+    A worker over a soft limit is replaced: a new worker comes first, then the old one drains. This happens to one
+    worker at a time. A worker over the hard limit of memory is killed at once. 0 switches a limit off. Memory is
+    the resident set, which includes pages shared with other workers.
 
     Attributes:
-        max_requests: of a worker.
-        max_requests_jitter: the most that chance adds to it.
-        worker_lifetime_seconds: of a worker.
-        worker_lifetime_jitter_seconds: the most that chance adds to it.
-        max_rss_bytes: above it a worker is replaced.
-        max_rss_hard_bytes: above it a worker is killed.
-        chance: where jitter is drawn from.
+        max_requests: after how many requests a worker is replaced.
+        max_requests_jitter: how many requests chance adds to that at the most.
+        worker_lifetime_seconds: at which age a worker is replaced.
+        worker_lifetime_jitter_seconds: how many seconds chance adds to that at the most.
+        max_rss_bytes: with more memory, a worker is replaced.
+        max_rss_hard_bytes: with more memory, a worker is killed.
+        chance: draws the jitter.
     """
 
     max_requests: int = 0
@@ -64,7 +64,7 @@ class RecyclingPolicy:
     chance: random.Random
 
     def limits_for_new_worker(self) -> WorkerLimits:
-        """Draw the limits of a worker that starts."""
+        """Draw the limits of a new worker."""
         requests, lifetime_seconds = self.max_requests, self.worker_lifetime_seconds
         if requests:
             requests += self.chance.randint(0, self.max_requests_jitter)
@@ -84,12 +84,12 @@ class RecyclingPolicy:
 
         Args:
             limits: the worker's own.
-            requests: how many it has answered.
-            age_seconds: since it started.
-            rss_bytes: its memory, where it is known.
+            requests: how many requests the worker has got.
+            age_seconds: the time since the worker's start.
+            rss_bytes: the worker's memory; None where it is not known.
 
         Returns:
-            A phrase for the log that names the option, or None to let it go on.
+            A phrase for the log that names the option; None where the worker is within its limits.
         """
         if limits.requests and requests >= limits.requests:
             return f"{requests:,} requests (--max-requests)"
@@ -101,19 +101,19 @@ class RecyclingPolicy:
         """Tell why a worker is to be killed at once.
 
         Args:
-            rss_bytes: its memory, where it is known.
+            rss_bytes: the worker's memory; None where it is not known.
 
         Returns:
-            A phrase for the log that names the option, or None to let it live.
+            A phrase for the log that names the option; None where the worker is within the limit.
         """
         return _memory(rss_bytes, self.max_rss_hard_bytes, "--max-rss-hard-bytes")
 
     @staticmethod
     def choose(candidates: Iterable[Candidate]) -> int | None:
-        """Pick the one worker that is replaced next; not to be asked while another one is.
+        """Choose the worker to replace next; call this only while no worker is being replaced.
 
         Returns:
-            The pid of the one that has been due for longest, or None where there is no candidate.
+            The pid of the candidate that has been due for longest; None where there is no candidate.
         """
         longest = min(candidates, key=lambda it: (it.due_since, it.pid), default=None)
         return None if longest is None else longest.pid

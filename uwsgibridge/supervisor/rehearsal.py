@@ -1,7 +1,7 @@
-"""The trial run of the program that is installed now, before it takes this process over.
+"""The rehearsal of an upgrade: a trial run of the program that is installed now.
 
-It goes all the way that the real start goes, up to a worker that has answered: with the listening sockets,
-on which that worker accepts nothing.
+The trial run does all that a real start does, until a worker has answered. It has the listening sockets, but its
+worker accepts nothing.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from uwsgibridge.supervisor.heritage import FORM, REHEARSAL_VARIABLE
 from uwsgibridge.system.memory_file import make_memory_file
 from uwsgibridge.system.signals import SERVER_SIGNALS
 
-# For two Pythons to start, and to check options; beside what the application may take.
+# How long two Pythons may take to start and to check options; the application may take longer.
 REHEARSAL_SECONDS: Final = 30.0
 
-# For a rehearsal that is broken off to take its template and its worker with it.
+# How long a rehearsal that is broken off has to end its template and its worker.
 _BREAK_OFF_SECONDS: Final = 1.0
 
-# How much is kept of the end of its output, where the error stands; a character has up to four bytes.
+# How many characters of the output's end are kept, which has the error. A character has up to four bytes.
 _OUTPUT_CHARACTERS: Final = 2000
 _OUTPUT_BYTES: Final = 4 * _OUTPUT_CHARACTERS
 
@@ -38,14 +38,14 @@ _DONE: Final = b"done"
 
 
 class Rehearsal:
-    """Runs this process's command line anew, as a program that brings a worker up and leaves.
+    """Runs this process's command line as another process, which brings one worker up and exits.
 
     Args:
         sockets: the listening sockets of each address.
-        seconds: how long it may take.
+        seconds: how long the process may take.
 
     Raises:
-        OSError: it can't be started.
+        OSError: the process can't be started.
     """
 
     def __init__(self, sockets: Mapping[str, Sequence[ListeningSocket]], seconds: float) -> None:
@@ -55,11 +55,11 @@ class Rehearsal:
             text: [[it.socket.fileno(), str(it.address)] for it in all_]
             for text, all_ in sockets.items()
         }
-        # No pipe: what the application leaves running would hold that open.
+        # A file, because processes that the application leaves behind would hold a pipe open.
         self._output = make_memory_file("uwsgibridge-rehearsal")
         self._word = make_memory_file("uwsgibridge-rehearsal-word")
         part = json.dumps({"sockets": told, "word": self._word})
-        # It inherits the mask: a signal to all processes is not for this one.
+        # The process inherits the mask: signals to all processes of the service are not for the rehearsal.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, SERVER_SIGNALS)
         try:
             self._process = subprocess.Popen(  # noqa: S603 - our own command line
@@ -80,7 +80,11 @@ class Rehearsal:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     async def wait(self) -> tuple[int, str]:
-        """Wait for its end; the exit status, and what it has written at last."""
+        """Wait for the end of the process.
+
+        Returns:
+            Its exit status, and the end of its output.
+        """
         process = os.pidfd_open(self._process.pid)
         try:
             with self._limit:
@@ -99,7 +103,7 @@ class Rehearsal:
         return status, output
 
     def break_off(self) -> None:
-        """End it soon, wherever it is; `wait` then returns."""
+        """Have the process end soon; `wait` then returns."""
         self._process.terminate()
         self._limit.deadline = min(self._limit.deadline, trio.current_time() + _BREAK_OFF_SECONDS)
 
@@ -115,11 +119,11 @@ class Rehearsal:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What the trial run has of the supervisor that asks for it.
+    """What the trial run has got from the supervisor that has started it.
 
     Attributes:
-        sockets: the listening sockets of each address; it owns no file of them.
-        word: a descriptor, where it says that it has gone all the way.
+        sockets: the listening sockets of each address; their files belong to the supervisor.
+        word: a descriptor, to which the trial run writes when it has succeeded.
     """
 
     sockets: dict[str, Sequence[ListeningSocket]]
@@ -127,7 +131,7 @@ class Part:
 
     @staticmethod
     def from_environment() -> Part:
-        """Read the part from the environment and remove it there, so that no process started later inherits it."""
+        """Take the part out of the environment, so that no process started later inherits it."""
         os.environ.pop(REHEARSAL_VARIABLE, None)
         told = json.loads(os.environ.pop(_PART_VARIABLE))
         os.set_inheritable(told["word"], False)
@@ -140,5 +144,5 @@ class Part:
         )
 
     def say_done(self) -> None:
-        """Say that it has gone all the way: a program that did nothing has status 0 as well."""
+        """Tell the supervisor that the trial run has succeeded; exit status 0 would not prove it."""
         os.write(self.word, _DONE)

@@ -1,4 +1,4 @@
-"""Generations of workers, one after the other: brought up, kept at their number, replaced, drained."""
+"""Brings generations of workers up, keeps the number of workers, replaces generations, and drains them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from uwsgibridge.supervisor.fleet import END_MARGIN_SECONDS, Fleet
 from uwsgibridge.supervisor.generation import Generation, GenerationContext
 from uwsgibridge.supervisor.phase import Phase
 
-# Before a template whose code does not come up is tried again by itself.
+# How long to wait before code that does not come up is loaded again, where the template has ended.
 _BROKEN_TEMPLATE_SECONDS: Final = 10.0
 
 
@@ -23,8 +23,8 @@ class Rollout:
         app_name: the application as ``module:attribute``, if any beside the mounts.
         fleet: the workers.
         lifeline: a descriptor whose end of file tells workers that the supervisor is gone.
-        context: what all generations share.
-        nursery: for drains.
+        context: shared by all generations.
+        nursery: runs drains.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Rollout:
         self._nursery = nursery
 
     def start(self) -> Generation:
-        """Begin a generation, without a worker yet.
+        """Start a generation without a worker.
 
         Raises:
             OSError: no process can be started.
@@ -61,18 +61,18 @@ class Rollout:
         return generation
 
     async def bring_up(self, generation: Generation) -> bool:
-        """Start the wanted number of workers; False where one ends before it is ready."""
-        # One alone first: an application that can't be loaded says so once.
+        """Start the wanted number of workers; False where a worker ends before it is ready."""
+        # The first worker starts alone, so that an application that can't be loaded is reported once.
         return await self._fork_until(generation, 1) and await self._fork_until(
             generation, self._fleet.wanted
         )
 
     async def keep_up(self) -> None:
-        """Replace what ends and follow the wanted number, until it is time to stop."""
+        """Keep the wanted number of workers until the supervisor ends or upgrades."""
         while not self._fleet.is_ending():
             changed = self._fleet.changed
             current = self._fleet.current
-            # One that is recycled is there beside its successor.
+            # A worker that is being recycled runs beside its successor.
             wanted = (
                 self._fleet.wanted
                 + (self._fleet.recycled in current.running)
@@ -97,7 +97,7 @@ class Rollout:
             await changed.wait()
 
     async def reload_when_asked(self) -> None:
-        """Replace the current generation whenever that is asked for, until cancelled."""
+        """Replace the current generation whenever a reload is asked for, until cancelled."""
         while True:
             reload = await self._fleet.next_reload()
             self._log.info("reloading: new workers come up first", reason=reload.reason)
@@ -106,12 +106,12 @@ class Rollout:
             self._fleet.notifier.ready(self._fleet.summary)
             self._fleet.finish_reload(reload, has_failed=not came_up)
             if not came_up and self._fleet.current.has_ended:
-                # Nothing can be forked any more, and what is loaded is broken: not too often.
+                # The template has ended, and the code is broken: try it again, but not too often.
                 await trio.sleep(_BROKEN_TEMPLATE_SECONDS)
 
     async def leave_sockets(self, sockets: Sequence[ListeningSocket]) -> None:
-        """Stop listening at addresses that the options no longer name; the old workers serve the connections that wait there."""
-        # As at a stop: whoever else has a descriptor closes it before the workers look for the last time.
+        """Leave sockets whose addresses the options no longer name; the old workers serve what waits there."""
+        # As at a stop, templates and this process close the sockets before the workers empty the backlogs.
         ours = [it.socket.fileno() for it in sockets if not it.is_inherited]
         if ours:
             async with trio.open_nursery() as leaving:
@@ -132,18 +132,18 @@ class Rollout:
         def are_over() -> bool:
             return all(it.is_over for it in drained)
 
-        # Those that somebody else has made are accepted from again by who comes next.
+        # The next service accepts on inherited sockets again, so their backlogs are left to it.
         is_last = self._fleet.is_stopping and not any(it.is_inherited for it in self._fleet.sockets)
         if self._fleet.is_stopping:
-            # Nginx is refused at once, and tries another server. Before the workers look into the backlog
-            # for the last time: what came into it after that would be lost.
+            # First the sockets are closed, so that Nginx is refused and tries another server. Then the workers
+            # empty the backlogs: a connection that came after that would be lost.
             async with trio.open_nursery() as closing:
                 for generation in drained:
                     closing.start_soon(generation.close_sockets)
             for listening in self._fleet.sockets:
                 listening.close()
         if is_last:
-            # All of them, before the first one refuses for all: the others then know why.
+            # All workers are told before the first one refuses new connections for all, so that the others know why.
             for generation in drained:
                 generation.tell_last()
         for generation in drained:
@@ -156,7 +156,7 @@ class Rollout:
         for generation in drained:
             generation.kill_workers()
         with trio.move_on_after(END_MARGIN_SECONDS):
-            await self._fleet.wait_for(are_over)  # what they held is reported
+            await self._fleet.wait_for(are_over)  # so that the requests they held are reported
         for generation in drained:
             await generation.end()
             if generation in self._fleet.generations:
@@ -166,7 +166,7 @@ class Rollout:
         self._fleet.wake_waiters()
 
     async def _replace_generation(self) -> bool:
-        """Bring up a new generation and drain the one before; False where that fails."""
+        """Bring up a new generation and drain the old one; False where the new one does not come up."""
         with self._fleet.bringing_up():
             old = self._fleet.current
             try:
@@ -190,7 +190,7 @@ class Rollout:
             return True
 
     async def _chain(self, old: Generation, new: Generation) -> bool:
-        """Bring up one worker after the other, and take an old one away for each."""
+        """Bring up one worker after another, and stop an old worker for each."""
         while len(new.ready) < self._fleet.wanted:
             if not await self._fork_until(new, len(new.ready) + 1):
                 return False
@@ -214,7 +214,7 @@ class Rollout:
                     await self._back_off(generation)
                     continue
                 changed = self._fleet.changed
-                # Anew, too, for one that was killed when it was ready.
+                # This also replaces a worker that was killed when it was ready.
                 for _ in range(count - generation.expected):
                     if not generation.fork():
                         break
@@ -224,7 +224,7 @@ class Rollout:
         return False
 
     async def _back_off(self, generation: Generation) -> None:
-        """Wait: workers have ended right away, and the next one probably does, too."""
+        """Wait before the next fork, because workers have ended right away."""
         current, reason = self._fleet.current, generation.backoff.reason
         seconds = generation.backoff.start_pause()
         self._log.warning("next worker starts later", in_seconds=seconds, reason=reason)

@@ -1,8 +1,8 @@
-"""How many workers there should be, between ``--workers-min`` and ``--workers-max``.
+"""Decides how many workers there should be, between ``--workers-min`` and ``--workers-max``.
 
-Quick to grow and slow to shrink, and each only after it has been due at every look for a while. What
-makes a pool grow (requests that wait) and what lets it shrink (half of the places that remain would
-do) are far apart, so under a constant load it settles.
+The number grows quickly and shrinks slowly. Each step has to be due at every look for a while. The number grows
+where requests wait, and shrinks where half of the remaining places would be enough. These conditions are far apart,
+so that the number settles under a constant load.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """What the supervisor sees at one look.
+    """The load at one look of the supervisor.
 
-    A worker that is replaced counts until its successor is ready, and the successor from then on:
+    A worker that is being replaced counts until its successor is ready. From then on the successor counts. So
     recycling does not change these numbers.
 
     Attributes:
-        workers: how many are ready.
-        starting: how many more are to come: being started, or dead and not yet started again.
-        waiting: connections in the accept queues, those that can be counted.
-        queue_seconds: the longest time in the queue that a worker told in its last heartbeat.
+        workers: how many workers are ready.
+        starting: how many more workers are being started, or have ended and are not replaced yet.
+        waiting: how many connections wait in the backlogs, as far as they can be counted.
+        queue_seconds: how long a request waits in a worker: the longest time that a worker has told.
         in_flight: requests in the ready workers.
         capacity: requests that the ready workers can run at once.
     """
@@ -40,7 +40,7 @@ class Step:
     """A change of the number of workers.
 
     Attributes:
-        workers: the number that is wanted from now on.
+        workers: how many workers are wanted from now on.
         reason: a phrase for the log.
     """
 
@@ -49,23 +49,23 @@ class Step:
 
 
 class ScalingPolicy:
-    """Decides on the number of workers, look by look; it has no clock of its own.
+    """Decides on the number of workers at each look; the caller gives the time.
 
-    - There is pressure when connections wait in the backlog, or a request waited longer than
-      `queue_seconds`. Pressure at all looks of `grow_after_seconds` adds workers: as many as have
-      places for the connections that wait, at least one, and at most as many as there are. A long
-      backlog is so met in a few steps (2, 4, 8), and no single look can do more than double.
-    - The pool is idle when there is no pressure and, with one worker less, at most half of the places
-      would be in use. Idle at all looks of `idle_seconds` takes one worker away.
-    - While workers are on their way nothing is decided: what they will change is not known yet. Each
-      change of their number, by a step or otherwise, begins both periods anew.
+    - There is pressure where connections wait in the backlog, or a request has waited longer than
+      `queue_seconds`. Pressure at all looks of `grow_after_seconds` adds workers: so many that the waiting
+      connections have places, at least one, and at most as many as there are. So a long backlog needs a few
+      steps (2, 4, 8), and one step doubles the number at the most.
+    - The pool is idle where there is no pressure and, with one worker less, at most half of the places would be
+      in use. An idle pool at all looks of `idle_seconds` loses one worker.
+    - While workers are being started, nothing is decided, because their effect is not known yet. Each change of
+      the number of workers, by a step or otherwise, begins both periods anew.
 
     Args:
         minimum: the fewest workers, at least 1.
         maximum: the most workers, at least `minimum`.
-        queue_seconds: how long a request may wait before that is pressure.
-        grow_after_seconds: how long pressure has to last.
-        idle_seconds: how long the pool has to be idle.
+        queue_seconds: a longer wait of a request is pressure.
+        grow_after_seconds: how long pressure has to last before workers are added.
+        idle_seconds: how long the pool has to be idle before a worker is removed.
     """
 
     def __init__(
@@ -85,17 +85,17 @@ class ScalingPolicy:
         self._workers = 0  # at the last look
         self._pressed_since: float | None = None
         self._idle_since: float | None = None
-        self._most_in_flight = 0  # of the looks since it is idle
+        self._most_in_flight = 0  # the highest number at the looks since the pool is idle
 
     def decide(self, load: Load, now: float) -> Step | None:
         """Decide by the load at this look.
 
         Args:
-            load: as it is now.
+            load: of this moment.
             now: in seconds, of a clock that never goes back.
 
         Returns:
-            The step to take, or None to leave things as they are.
+            The step to take; None for no change.
         """
         if load.starting or load.workers != self._workers:
             self._begin_anew()

@@ -1,10 +1,9 @@
-"""Starts the program that takes a supervisor's process over, and puts the old one back where that fails.
+"""Starts the program that takes a supervisor's process over, and puts the old program back where that fails.
 
-The program that hands its process on has the text of this file in memory, and starts it by exec in place of
-the new program: ``python /proc/self/fd/N``. So it is of the old version, it stands on the standard library
-alone, and nothing of an installation that is broken can break it. It runs the new program in this process. Where
-that ends, raises or hangs before it says `taken_over`, the process becomes the old program again, from the copy
-of its modules that it left in memory, with all that it had handed on.
+The old program has the text of this file in memory, and starts it by exec: ``python /proc/self/fd/N``. So the guard
+is of the old version, imports the standard library alone, and works also with a broken installation. It runs the
+new program in this process. Where the new program ends, raises or hangs before it calls `taken_over`, the process
+becomes the old program again, from its modules in memory and with all the descriptors that it had handed on.
 """
 
 from __future__ import annotations
@@ -23,8 +22,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
-# The variable that tells this program what to start, and the module by which the started program finds its
-# guard.
+# The variable that tells the guard what to start. It is also the name of the module by which the started program
+# finds its guard.
 VARIABLE: Final = "UWSGIBRIDGE_TAKEOVER"
 MODULE: Final = "_uwsgibridge_takeover"
 
@@ -33,16 +32,16 @@ _WITH_VALUE: Final = ("-W", "-X", "--check-hash-based-pycs")
 
 
 class Guard:
-    """Watches one start.
+    """Watches the start of one program.
 
     Args:
-        told: what who starts this has to say.
-        environ: all of the environment, as the old program has to have it, too.
+        told: what the old program tells the guard.
+        environ: the environment, which the old program gets again if it is put back.
 
     Attributes:
         reason: why the process has come back to the old program; empty in a start of the new one.
         code: a descriptor of the old program's modules, a zip archive.
-        guard: a descriptor of this text.
+        guard: a descriptor of the text of this file.
     """
 
     def __init__(self, told: Mapping[str, Any], environ: Mapping[str, str]) -> None:
@@ -57,7 +56,7 @@ class Guard:
         self._over = threading.Event()
         for descriptor in (self.code, self.guard):
             os.set_inheritable(descriptor, False)
-        # The new program may close what it was handed before it fails.
+        # Copies, because the new program may close its descriptors before it fails.
         self._kept = {} if self.reason else _copies()
 
     def watch(self) -> None:
@@ -80,7 +79,7 @@ class Guard:
 
     def failed(self, reason: str) -> None:
         """Become the old program again, if the new one has not taken over; else do nothing."""
-        self._lock.acquire()  # for good: an exec ends all threads
+        self._lock.acquire()  # never released: the exec ends all threads
         if self._is_over or self.reason:
             self._lock.release()
             return
@@ -106,16 +105,21 @@ class Guard:
 
 
 def command(arguments: Sequence[str], guard: int) -> list[str]:
-    """Give the command that starts this text as `arguments`, of `sys.orig_argv`, would start theirs."""
+    """Give the command that starts this text with the Python and the options of a command line.
+
+    Args:
+        arguments: the command line, as `sys.orig_argv` has it.
+        guard: a descriptor of this text.
+    """
     flags, _, _ = split(arguments)
     return [sys.executable, *flags, f"/proc/self/fd/{guard}", *arguments[len(flags) + 1 :]]
 
 
 def split(arguments: Sequence[str]) -> tuple[list[str], str, list[str]]:
-    """Take a command line of Python apart.
+    """Split a command line of Python.
 
     Returns:
-        The interpreter's options; how the program is named: ``-m``, ``-c``, or empty for a path; and the
+        The interpreter's options; the kind of the program: ``-m``, ``-c``, or empty for a path; and the
         program's name with its arguments.
     """
     at = 1
@@ -130,17 +134,17 @@ def split(arguments: Sequence[str]) -> tuple[list[str], str, list[str]]:
 
 
 def _copies() -> dict[int, int]:
-    """Copy each descriptor that was inherited beside the standard ones."""
+    """Copy each inherited descriptor except the standard ones."""
     copies = {}
     for descriptor in [int(it.name) for it in Path("/proc/self/fd").iterdir()]:
-        with contextlib.suppress(OSError):  # of the list itself
+        with contextlib.suppress(OSError):  # the descriptor of the listing itself is closed by now
             if descriptor > 2 and os.get_inheritable(descriptor):
                 copies[descriptor] = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3)
     return copies
 
 
 def _run(arguments: list[str], code: int | None) -> None:
-    """Run a program as Python itself would, from an archive of modules first where there is one."""
+    """Run a program as Python itself would, with modules from an archive first where there is one."""
     sys.orig_argv[:] = arguments
     _, kind, program = split(arguments)
     sys.argv[:] = program
@@ -158,7 +162,7 @@ def _run(arguments: list[str], code: int | None) -> None:
 
 
 def main() -> None:
-    """Start the program; what it raises once it has taken over is raised."""
+    """Start the program; raise what it raises after it has taken over."""
     told = json.loads(os.environ.pop(VARIABLE))
     guard = Guard(told, os.environ)
     sys.modules[MODULE] = module = ModuleType(MODULE)

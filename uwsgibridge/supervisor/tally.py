@@ -1,4 +1,4 @@
-"""What a supervisor counts over all workers, those included that have ended."""
+"""The counts of a supervisor over all workers, including those that have ended."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ class Tally:
 
     Attributes:
         crashed: workers that ended without being asked to.
-        recycled: workers that had had their time.
-        requests: of workers that have ended.
+        recycled: workers that were replaced at a limit.
+        requests: requests of workers that have ended.
     """
 
     crashed: int = 0

@@ -25,12 +25,12 @@ class AsgiHost:
 
     Args:
         app: the application.
-        context: the worker's part.
-        lifespan: startup and shutdown, and the state shared with each request.
+        context: what the host gets from its worker.
+        lifespan: runs startup and shutdown; has the state for each request.
 
     Attributes:
-        lost: requests that were ended, and whose tasks go on although they were cancelled. Nobody waits
-            for them.
+        lost: requests that were ended, and whose tasks go on although they were cancelled. A stop does not
+            wait for them.
     """
 
     def __init__(self, app: AsgiApplication, context: HostContext, lifespan: Lifespan) -> None:
@@ -70,26 +70,26 @@ class AsgiHost:
         """Tell how many WebSockets are open."""
         return len(self._websockets)
 
-    def queue_seconds(self, now: float) -> float:  # noqa: ARG002 - the interface's
-        """Give 0: what is accepted runs."""
+    def queue_seconds(self, now: float) -> float:  # noqa: ARG002 - the interface has it
+        """Give 0, because each accepted request runs at once."""
         return 0.0
 
-    async def start(self, nursery: trio.Nursery) -> None:  # noqa: ARG002 - nothing else runs here
+    async def start(self, nursery: trio.Nursery) -> None:  # noqa: ARG002 - this host has no tasks of its own there
         """Wait for the application's startup."""
         await self._lifespan.startup()
 
     def drain(self) -> None:
-        """Close the WebSockets with 1012: they would not end by themselves."""
+        """Close the WebSockets with 1012, since they do not end by themselves."""
         self._draining = True
         for exchange in list(self._websockets.values()):
             exchange.restart()
 
     def end_streams(self, ending: Ending) -> None:
-        """Tell applications that their streams are to end, by ``http.disconnect``."""
+        """Tell applications by ``http.disconnect`` that their streams end."""
         self._context.streams.end(ending)
 
     def break_off(self) -> None:
-        """Cancel the tasks in flight: what has not begun its answer gives a 503."""
+        """Cancel the tasks in flight; requests whose answer has not begun get 503."""
         self._context.breaks_off = True
         for connection in [*self.admission.in_flight, *self.lost]:
             connection.task.cancel()
@@ -123,7 +123,7 @@ class AsgiHost:
         self._release(connection)
         self.lost.add(connection)
         if len(self.lost) == self.capacity:
-            # Each costs no more than memory; but all things have an end.
+            # A lost task costs only memory, but there has to be a limit.
             self._unfit(
                 f"{len(self.lost)} requests go on although their tasks were cancelled", True
             )

@@ -172,7 +172,7 @@ class HttpExchange(AsgiExchange):
             self._unheard = Unheard(context.loop, context.settings.gone_client_send_seconds)
         if kind_of(message) in _BODY_MESSAGES and not message.get("more_body", False):
             self._end(complete=False)  # what comes now is work after the answer
-        await self._unheard.take(self._cancel)
+        await self._unheard.drop(self._cancel)
 
     def _start(self, message: Message) -> None:
         response = self._response

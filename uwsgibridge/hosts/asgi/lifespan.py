@@ -22,27 +22,27 @@ _BEGINS_A_TRACEBACK: Final = "Traceback (most recent call last):"
 
 
 class _Stage(Enum):
-    """Where a lifespan is; ASGI specification, "Lifespan"."""
+    """The stage of a lifespan (ASGI specification, "Lifespan")."""
 
     STARTING = auto()
     STARTED = auto()
-    FAILED = auto()  # by its own word
+    FAILED = auto()  # the application has said so
     STOPPING = auto()
 
 
 class Lifespan:
     """Runs the application's lifespan task on the application's loop.
 
-    `startup` and `shutdown` are awaited from trio, wherever the task itself runs; with trio as a
-    guest both are in one thread, so setting an event of the other side is safe.
+    `startup` and `shutdown` are awaited from trio, wherever the task itself runs. With trio as a guest, both sides
+    are in one thread, so that each may set events of the other.
 
     Args:
         app: the application.
-        loop: where it runs.
-        mode: ``on``, ``off``, or ``auto``: an application that raises before it has received
-            ``lifespan.startup``, or sends what is no lifespan message, has none.
-        timeout_seconds: for startup, and for shutdown.
-        logger: where to say that an application has no lifespan.
+        loop: the event loop that the application runs on.
+        mode: ``on``, ``off``, or ``auto``. With ``auto``, an application that raises before it has received
+            ``lifespan.startup``, or sends another kind of message, has no lifespan.
+        timeout_seconds: how long the startup may take, and the shutdown.
+        logger: where log events go.
 
     Attributes:
         state: what the application put into ``scope["state"]``.
@@ -72,15 +72,17 @@ class Lifespan:
         self._failure: str | None = None
         self._startup_over = trio.Event()
         self._shutdown_over = trio.Event()
-        self._nothing_follows = trio.Event()  # the task has ended, or asks for what never comes
+        self._nothing_follows = (
+            trio.Event()
+        )  # the task has ended, or waits for an event that never comes
         self._shutdown_wanted = loop.event()
 
     async def startup(self) -> None:
         """Send ``lifespan.startup`` and wait for the answer.
 
         Raises:
-            ApplicationError: the application says that it failed, or raises once it has received the
-                event, or takes too long; with mode ``on`` also where it has no lifespan.
+            ApplicationError: the application says that its startup failed, raises after it has received
+                the event, or takes too long; with mode ``on`` also where it has no lifespan.
         """
         if self._mode == "off":
             return
@@ -91,7 +93,7 @@ class Lifespan:
             if self._failure is not None:
                 await (
                     self._nothing_follows.wait()
-                )  # frameworks raise what it was, behind their word
+                )  # frameworks raise the cause after they have sent the failure
         if self._failure is not None:
             raise self._startup_failed(self._failure)
         if scope.cancelled_caught:
@@ -116,7 +118,7 @@ class Lifespan:
         self._log.info("application has no lifespan events", reason=reason)
 
     async def shutdown(self) -> None:
-        """Send ``lifespan.shutdown`` and wait for the answer; what goes wrong is logged."""
+        """Send ``lifespan.shutdown`` and wait for the answer; log failures."""
         if not self._running or self._stage is not _Stage.STARTED:
             return
         self._shutdown_wanted.set()
@@ -137,7 +139,7 @@ class Lifespan:
     def _startup_failed(self, message: str) -> ApplicationError:
         traceback_text = self._traceback()
         if traceback_text and _BEGINS_A_TRACEBACK in message:
-            # Starlette's message is the traceback of what it then raises.
+            # Starlette's message is the traceback of the exception that it raises next.
             return ApplicationError(
                 "the application's startup failed", traceback_text=traceback_text
             )
@@ -159,10 +161,11 @@ class Lifespan:
         except trio.Cancelled:
             raise
         except asyncio.CancelledError as error:
-            # Of ours at the loop's end, when nobody asks for it; of the application's own before.
+            # At the loop's end, this is the bridge's cancellation, and nobody looks at it. Earlier, it is the
+            # application's own.
             self._error = error
             raise
-        except BaseException as error:  # noqa: BLE001 - SystemExit, too, is the application's answer
+        except BaseException as error:  # noqa: BLE001 - SystemExit is an answer of the application, too
             self._error = error
             if self._stage is _Stage.STARTED:
                 self._log.error(
@@ -177,14 +180,14 @@ class Lifespan:
 
     async def _receive(self) -> dict[str, Any]:
         if not self._startup_given:
-            # Also after the answer, which an application may give before it asks for the event.
+            # Given also after the answer: an application may answer before it asks for the event.
             self._startup_given = True
             return {"type": "lifespan.startup"}
         if self._stage is _Stage.FAILED:
             self._nothing_follows.set()
         await self._shutdown_wanted.wait()
         if self._stage is _Stage.STOPPING:
-            # Nothing comes after shutdown: an application that asks again waits until it is ended.
+            # No event follows the shutdown: an application that asks again waits until its task is cancelled.
             self._nothing_follows.set()
             await self._loop.event().wait()
         self._stage = _Stage.STOPPING

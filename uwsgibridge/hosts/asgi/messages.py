@@ -1,4 +1,4 @@
-"""What the messages of an ASGI application must have, said in words where they do not."""
+"""Checks the messages of an ASGI application, and says what is wrong with them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def kind_of(message: Message) -> str:
     """Give the type of a message.
 
     Raises:
-        InvalidResponse: it is no message, or has none.
+        InvalidResponse: it is no message, or it has no type.
     """
     try:
         kind = message["type"]
@@ -30,16 +30,16 @@ def kind_of(message: Message) -> str:
 def value_of(
     message: Message, name: str, kinds: type | tuple[type, ...] = object, *, default: Any = ...
 ) -> Any:
-    """Give what a message has under a name.
+    """Give the value that a message has for a key.
 
     Args:
-        message: of a known type.
-        name: of the key.
-        kinds: of which the value must be.
-        default: what stands where there is no such key; without one it must be there.
+        message: a message whose type is known.
+        name: the key.
+        kinds: the types that the value may have.
+        default: the value where the key is missing; without a default, the key must be there.
 
     Raises:
-        InvalidResponse: it is not there, or of another type.
+        InvalidResponse: the key is missing, or its value has another type.
     """
     value = message.get(name, default)
     if value is ...:

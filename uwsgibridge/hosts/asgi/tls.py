@@ -1,7 +1,7 @@
-"""What a frontend says about TLS, as the ASGI TLS extension has it.
+"""Gives what a frontend says about TLS in the form of the ASGI TLS extension.
 
-Nginx ends TLS; its config has to hand the facts on, as the include ``tls_params`` of the generated
-configuration does: ``SSL_PROTOCOL``, ``SSL_CIPHER``, ``SSL_CLIENT_VERIFY``, ``SSL_CLIENT_S_DN`` and
+Nginx ends TLS. Its configuration has to pass the facts on, as ``tls_params`` of the generated configuration
+does: ``SSL_PROTOCOL``, ``SSL_CIPHER``, ``SSL_CLIENT_VERIFY``, ``SSL_CLIENT_S_DN`` and
 ``SSL_CLIENT_CERT`` (percent-encoded PEM).
 """
 
@@ -20,15 +20,15 @@ def tls_extension(variables: Mapping[str, str]) -> dict[str, Any]:
     """Build ``scope["extensions"]["tls"]`` (ASGI specification, "TLS Extension", version 0.2).
 
     Args:
-        variables: the vars of a request, ``SSL_PROTOCOL`` among them.
+        variables: the vars of a request, which have ``SSL_PROTOCOL``.
     """
     verified = variables.get("SSL_CLIENT_VERIFY", "NONE")
     certificate = unquote(variables.get("SSL_CLIENT_CERT", ""))
     return {
-        "server_cert": None,  # nginx has no variable for its own
+        "server_cert": None,  # Nginx has no variable for its certificate
         "client_cert_chain": [certificate] if certificate else [],
         "client_cert_name": variables.get("SSL_CLIENT_S_DN") or None,
-        # nginx: NONE, SUCCESS, or FAILED:reason.
+        # Nginx's values are NONE, SUCCESS and FAILED:reason.
         "client_cert_error": verified.removeprefix("FAILED:") if verified[:6] == "FAILED" else None,
         "tls_version": _VERSIONS.get(variables["SSL_PROTOCOL"]),
         "cipher_suite": _cipher_suites().get(variables.get("SSL_CIPHER", "")),
@@ -37,8 +37,8 @@ def tls_extension(variables: Mapping[str, str]) -> dict[str, Any]:
 
 @functools.cache
 def _cipher_suites() -> dict[str, int]:
-    """The numbers of the cipher suites by OpenSSL's names."""
-    import ssl  # megabytes, for the few that ask
+    """Give the numbers of the cipher suites by OpenSSL's names."""
+    import ssl  # imported here: it takes megabytes, and few applications ask for this
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.set_ciphers("ALL:COMPLEMENTOFALL")

@@ -1,12 +1,12 @@
-"""How an application is ended after its client has left.
+"""Ends an application that goes on sending after its client has left.
 
-Frameworks wait for ``http.disconnect`` beside their answer, then cancel what they run and do their work
-at the end of a request. For them `send` does nothing any more, as the specification had it before HTTP
-2.4: an exception from `send` would come first, and Django, for one, would leave out that work.
+Frameworks wait for ``http.disconnect`` while they send an answer. Then they cancel the answer, and do their work for
+the end of a request. For their sake, `send` does nothing at first after the client has left, as in the specification
+before HTTP 2.4: an exception from `send` would come first, and Django, for one, would skip that work.
 
-An application that waits for nothing would send for ever. So what nobody hears is taken for a while
-alone; then `send` raises an `OSError` (HTTP 2.4, "Disconnected Client"), and at last the task is
-cancelled. Other tasks run in between, so an application that does nothing but send blocks nobody.
+An application that does not wait for the disconnect would send for ever. So messages are dropped silently for a
+while only. Then `send` raises an `OSError` (HTTP 2.4, "Disconnected Client"), and finally the task is cancelled.
+Other tasks run meanwhile, so that an application that only sends blocks nobody.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import Final
 from uwsgibridge.connection.connection import PeerGone
 from uwsgibridge.loop.interface import Loop
 
-# So many messages are taken before other tasks run. A framework cancels its stream as soon as its listener
-# runs, and that is better met in the application's generator, which is closed by it, than in `send`.
+# How many messages are dropped before other tasks run. A framework cancels its stream as soon as its listening task
+# runs. That cancellation should reach the application's generator, which it closes, and not `send`.
 _MESSAGES_IN_A_ROW: Final = 16
 
 
@@ -27,9 +27,9 @@ class Unheard:
     """Drops what an application sends after its client has left; made at the first such message.
 
     Args:
-        loop: where the application runs.
-        quiet_seconds: how long messages are dropped silently. For as long again, each one raises; then the
-            task is cancelled.
+        loop: the event loop that the application runs on.
+        quiet_seconds: how long messages are dropped silently. For as long again, each message raises. Then
+            the task is cancelled.
     """
 
     __slots__ = ("_count", "_loop", "_quiet_seconds", "_since")
@@ -40,16 +40,16 @@ class Unheard:
         self._since = monotonic()
         self._count = 0
 
-    async def take(self, cancel: Callable[[], None]) -> None:
-        """Take a message.
+    async def drop(self, cancel: Callable[[], None]) -> None:
+        """Drop a message.
 
         Args:
-            cancel: cancels the task. It is not kept: an exchange that is held by what it holds stays
-                until the garbage collector comes.
+            cancel: cancels the task. It is not kept: a reference back to the exchange would keep that
+                until the garbage collector runs.
 
         Raises:
-            PeerGone: for longer than `quiet_seconds` nobody has heard what is sent. An OSError, so
-                that applications which stream for ever come to an end.
+            PeerGone: messages have been dropped for longer than `quiet_seconds`. It is an OSError, which
+                ends applications that stream for ever.
         """
         seconds = monotonic() - self._since
         self._count += 1

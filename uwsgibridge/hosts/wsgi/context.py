@@ -1,4 +1,4 @@
-"""What the requests of one WSGI host share."""
+"""The context that the requests of one WSGI host share."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ class ExchangeContext:
 
     Attributes:
         app: the application.
-        base_environ: what is the same in each environ.
-        errors: what `wsgi.errors` is in it.
-        reporter: where failures are told.
+        base_environ: the part that is the same in each environ.
+        errors: the stream `wsgi.errors`, which is also in `base_environ`.
+        reporter: logs failures.
         lingering: ends connections.
-        offload: leaves files to Nginx; None where no directory is mapped.
-        streams: which answers are to end as the server stops.
+        offload: has Nginx send files; None where no directory is mapped.
+        streams: tells which streams have to end as the server stops.
         release: called when a request is over.
         settings: the deadlines.
         logs_access: whether there is an access log.
-        end_lock: decides who ends a connection: its thread, or who gives the request up.
+        end_lock: decides whether the request's thread ends a connection, or who gives the request up.
     """
 
     app: WSGIApplication

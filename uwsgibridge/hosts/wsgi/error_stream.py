@@ -1,4 +1,4 @@
-"""What an application writes to ``wsgi.errors`` (PEP 3333): one write is one log event, and so is a traceback."""
+"""``wsgi.errors`` (PEP 3333): each write becomes one log event, and so does each traceback."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import Final
 
 from uwsgibridge.telemetry.logs import Logger
 
-# A text that gets longer without an end is logged in pieces of about this size.
+# A text that gets longer without a line end is logged in pieces of about this size.
 _MAX_UNFINISHED_CHARACTERS: Final = 65_536
 
-# Its functions write a traceback line by line.
+# The functions of this module write a traceback line by line.
 _TRACEBACK_MODULE: Final = traceback.__file__
 
 
 class ErrorStream:
-    """A text stream, shared by all threads of a host; what each thread writes stays whole.
+    """A text stream that all threads of a host share; texts of different threads are not mixed.
 
-    A text that does not end with a line end is kept until one does, or until the request or the thread
-    ends: `print` writes its line end by itself.
+    A text without a line end is kept until the line end comes, or until the request or the thread ends: `print`
+    writes the line end by a separate write.
 
     Args:
         logger: where the texts go.
@@ -36,7 +36,7 @@ class ErrorStream:
         self.has_unfinished = False
 
     def write(self, text: str, /) -> int:
-        """Log a text with what was kept before it, or keep it."""
+        """Log a text together with the kept text before it, or keep it."""
         if not isinstance(text, str):
             raise TypeError(f"wsgi.errors takes str, not {type(text).__name__}")
         unfinished = self._unfinished()
@@ -57,16 +57,16 @@ class ErrorStream:
         return len(text)
 
     def writelines(self, lines: Iterable[str], /) -> None:
-        """Write one after the other."""
+        """Write each line."""
         for line in lines:
             self.write(line)
 
     def flush(self) -> None:
-        """Log what was kept."""
+        """Log the kept text of this thread."""
         self._unfinished().end()
 
     def serve_thread(self) -> None:
-        """Take note that this thread runs requests, and calls `flush` after each where there is need."""
+        """Mark this thread as one that runs requests, and calls `flush` after each where it is needed."""
         self._unfinished().ends_with_request = True
 
     def _unfinished(self) -> _Unfinished:
@@ -78,20 +78,20 @@ class ErrorStream:
 
     def _report(self, text: str) -> None:
         if text.strip():
-            # Apache's mod_wsgi has it at this level, too: the stream is for errors.
+            # Apache's mod_wsgi logs this at level error, too: the stream is for errors.
             self._log.error("application wrote to wsgi.errors", line=text.rstrip())
 
 
 class _Unfinished:
-    """What a thread has begun; reported when it is ended, or when the thread is.
+    """A text that a thread has begun; it is reported by `end`, or when the thread ends.
 
     Args:
-        report: takes a text.
+        report: called with the text.
 
     Attributes:
-        characters: of it, so far.
-        is_traceback: whether Python's own module is writing it.
-        ends_with_request: whether somebody ends it when a request does.
+        characters: how long the text is.
+        is_traceback: whether the `traceback` module is writing the text.
+        ends_with_request: whether the thread calls `flush` at the end of each request.
     """
 
     def __init__(self, report: Callable[[str], None]) -> None:
@@ -102,13 +102,13 @@ class _Unfinished:
         self.ends_with_request = False
 
     def add(self, text: str) -> None:
-        """Go on with it."""
+        """Append to the text."""
         if text:
             self._parts.append(text)
             self.characters += len(text)
 
     def end(self) -> None:
-        """Report it, and begin the next."""
+        """Report the text, and begin the next one."""
         self.is_traceback = False
         if self._parts:
             text = "".join(self._parts)
@@ -117,12 +117,12 @@ class _Unfinished:
             self._report(text)
 
     def __del__(self) -> None:
-        # What a thread has stored in a threading.local goes when the thread ends.
+        # At its end, a thread deletes what it has in a threading.local.
         self.end()
 
 
 def _is_last_line(text: str) -> bool:
-    """Whether a line of a traceback names the exception, which nothing has to follow."""
+    """Whether a line of a traceback names the exception, and so may be the last one."""
     return text.strip() != "" and not text.startswith(
         (" ", "\n", "Traceback (most recent call last)")
     )

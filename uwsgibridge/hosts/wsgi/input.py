@@ -12,15 +12,15 @@ _BUFFER_BYTES: Final = 65_536
 
 
 class BodyStalled(TimeoutError):
-    """The client stopped sending its body; frameworks see an OSError from `wsgi.input`."""
+    """The client stopped sending its body; frameworks get this as an OSError from `wsgi.input`."""
 
 
 def open_input(connection: Connection, wait: Callable[[], bool]) -> BinaryIO:
-    """Make the input of a request whose body has not arrived as a whole.
+    """Make the input of a request whose body has not arrived completely.
 
     Args:
-        connection: with what has arrived of it.
-        wait: blocks until more has arrived; False where that takes too long.
+        connection: has the part of the body that has arrived.
+        wait: blocks until more has arrived; returns False where that takes too long.
 
     Returns:
         A file that ends where the body does (``wsgi.input_terminated``). Reading it may raise
@@ -32,11 +32,11 @@ def open_input(connection: Connection, wait: Callable[[], bool]) -> BinaryIO:
 
 
 class _BufferedBody(io.BufferedReader):
-    """A reader that makes room for no more than there can be: an application may ask for any size."""
+    """A reader that allocates no more than the body has, since an application may ask for any size."""
 
     most_bytes = 0
 
-    # Any negative size is -1, as for a body that has arrived whole (`io.BytesIO`).
+    # Any negative size counts as -1, as it does for a body that has arrived completely (`io.BytesIO`).
 
     def read(self, size: int | None = -1, /) -> bytes:
         return super().read(None if size is None else max(-1, min(size, self.most_bytes)))
@@ -46,7 +46,7 @@ class _BufferedBody(io.BufferedReader):
 
 
 class _BodyReader(io.RawIOBase):
-    """What `io.BufferedReader` reads the body from."""
+    """The raw stream that `io.BufferedReader` reads the body from."""
 
     def __init__(self, connection: Connection, wait: Callable[[], bool]) -> None:
         self._connection = connection
@@ -60,12 +60,12 @@ class _BodyReader(io.RawIOBase):
         connection = self._connection
         while True:
             if connection.input_stalled:
-                raise BodyStalled  # again, to who has caught it: else the body had a hole
+                raise BodyStalled  # raised again where it was caught: else the body would have a gap
             try:
                 chunk = connection.receive_body(len(view))
             except BlockingIOError:
                 if not self._wait():
-                    # Kept: frameworks make an answer of their own of the exception.
+                    # Recorded, because frameworks turn the exception into an answer of their own.
                     connection.input_stalled = True
             else:
                 view[: len(chunk)] = chunk

@@ -1,7 +1,7 @@
-"""The WebSockets of a WSGI host: a thread for each, and a limit of their own.
+"""The WebSockets of a WSGI host, with a thread for each, and a limit of their own.
 
-A thread of the pool would be lost to one for hours. And each brings a place of its own into the table of
-what is in flight, so that open WebSockets keep no request waiting.
+A WebSocket would keep a thread of the pool for hours. Each WebSocket also adds a place to the table of requests in
+flight, so that open WebSockets keep no request waiting.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class WsgiTunnels:
     """The open WebSockets of one host.
 
     Args:
-        context: what the requests of the host share.
-        most: how many there may be at a time.
+        context: shared by the requests of the host.
+        most: how many WebSockets may be open at a time.
         admission: the host's.
     """
 
@@ -37,13 +37,13 @@ class WsgiTunnels:
         self._most = most
         self._admission = admission
         self._open: dict[Connection, WsgiWebSocket] = {}
-        self._lock = threading.Lock()  # over the number of places, which several threads change
+        self._lock = threading.Lock()  # guards the number of places, which several threads change
         self._count = 0
         self._is_draining = False
 
     @property
     def connections(self) -> list[Connection]:
-        """List the open ones."""
+        """List the connections of the open WebSockets."""
         return list(self._open)
 
     def submit(self, connection: Connection) -> None:
@@ -59,22 +59,22 @@ class WsgiTunnels:
         self._count += 1
         if self._is_draining:
             exchange.restart()
-        # A new and empty context, as for every request.
+        # A new and empty context, as each request has.
         run = contextvars.Context().run
         name = f"wsgi-websocket-{self._count}"
         try:
             threading.Thread(target=run, args=(exchange.run,), name=name, daemon=True).start()
-        except RuntimeError:  # the system has no more of them
+        except RuntimeError:  # the system has no more threads
             self._refuse(connection)
 
     def drain(self) -> None:
-        """Close them with 1012; those that begin now, too."""
+        """Close the WebSockets with 1012, including those that begin later."""
         self._is_draining = True
         for exchange in list(self._open.values()):
             exchange.restart()
 
     def cut(self) -> None:
-        """End the connections of those that are still there."""
+        """End the connections of WebSockets that are still open."""
         for exchange in list(self._open.values()):
             exchange.cut()
 
