@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 PORT ?= 8080
 # An environment of its own: it holds a gigabyte, and `make test` is not to depend on what is in it.
 APPLICATIONS := $(VENV)-applications
+# Tests start over a thousand Pythons: without stored bytecode each of them compiles all modules, and pytest
+# rewrites all assertions in each of its processes.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo test test-all test-applications check changelog changelog-draft format fuzz fuzz-fast soak bench findings clean
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import struct
 import zlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -721,7 +722,7 @@ def test_a_peer_that_is_denied(behaviours: LocalStack) -> None:
 def test_a_peer_and_large_messages(
     behaviours: LocalStack, path: str, compression: str | None
 ) -> None:
-    message = b"".join(number.to_bytes(4, "big") for number in range(MIB // 2))
+    message = struct.pack(f">{MIB // 2}I", *range(MIB // 2))
     url = behaviours.url.replace("http", "ws") + path
     with connect(url, proxy=None, compression=compression, max_size=None) as peer:
         peer.send(message)

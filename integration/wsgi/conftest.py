@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ REPOSITORY = Path(__file__).parents[2]
 APPS = "integration.wsgi.apps"
 
 # No two pieces of it that lie next to each other are equal.
-PATTERN = b"".join(number.to_bytes(4, "big") for number in range(750_000))
+PATTERN = struct.pack(">750000I", *range(750_000))
 
 
 def mount(*applications: str) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ STEP_BYTES = 10_007
 
 
 def pattern(size: int) -> bytes:
-    return b"".join(number.to_bytes(4, "big") for number in range(size // 4 + 1))[:size]
+    count = size // 4 + 1
+    return struct.pack(f">{count}I", *range(count))[:size]
 
 
 def fill(buffer: MessageBuffer, data: bytes) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import json
 import os
+import struct
 import sys
 import tempfile
 from array import array
@@ -39,7 +40,7 @@ from integration.asgi.apps.table import (
 from integration.wsgi.fetching import BROKEN
 
 MIB = 1024 * 1024
-PATTERN = b"".join(number.to_bytes(4, "big") for number in range(750_000))
+PATTERN = struct.pack(">750000I", *range(750_000))
 
 
 class ClientDisconnect(Exception):
