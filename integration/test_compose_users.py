@@ -96,7 +96,7 @@ def serve(deployment: ComposeStack, *options: str) -> tuple[int, str]:
     return run(deployment, *command, "--bind", "127.0.0.1:0", "--control-socket", "none", *options)
 
 
-def test_the_files_of_a_safe_layout(deployment: ComposeStack) -> None:
+def test_the_files_of_a_safe_layout_belong_to_the_right_users(deployment: ComposeStack) -> None:
     assert str(fetch(deployment.url)[0]) == WWW_DATA
     owners = run(
         deployment,

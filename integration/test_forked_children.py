@@ -237,7 +237,7 @@ def test_signal_to_a_child_is_not_the_servers(tmp_path, bind, workers):
 
 
 @EVERY_COUNT
-def test_pools_in_requests(tmp_path, bind, workers):
+def test_pools_can_be_used_in_requests(tmp_path, bind, workers):
     with running(tmp_path, bind, workers) as bridge:
         for _ in range(20):
             assert ask(bridge, "/pool") == "[0, 1, 4] "

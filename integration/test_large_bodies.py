@@ -62,7 +62,7 @@ def connection(stack):
     connection.close()
 
 
-def test_an_upload(stack, connection, tmp_path):
+def test_a_large_upload_takes_little_memory(stack, connection, tmp_path):
     path = tmp_path / "zeros"
     with path.open("wb") as file:
         file.truncate(GIBIBYTE)
@@ -76,7 +76,7 @@ def test_an_upload(stack, connection, tmp_path):
     assert memory.growth_bytes() < MOST_GROWTH_BYTES
 
 
-def test_a_download(stack, connection):
+def test_a_large_download_takes_little_memory(stack, connection):
     memory = Memory(stack.pid)
     connection.request("GET", f"/unbuffered/body?bytes={GIBIBYTE}&length={GIBIBYTE}")
     with connection.getresponse() as answer:

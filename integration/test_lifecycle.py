@@ -190,14 +190,14 @@ def test_a_wrong_option_is_status_2(arguments):
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:0", "[::1]:0", "localhost:0"])
-def test_tcp_addresses(address):
+def test_tcp_addresses_are_listened_at(address):
     with bridge("exercises.wsgi:application", "--bind", address) as running:
         assert request(running.address, "/arrived").status == 200
         assert not running.address.endswith(":0")
         assert running.stop() == 0
 
 
-def test_several_addresses_at_once(tmp_path):
+def test_several_addresses_are_listened_at(tmp_path):
     path = tmp_path / "app.sock"
     with bridge(
         "exercises.wsgi:application", "--bind", "127.0.0.1:0", "--bind", f"unix:{path}"
@@ -207,7 +207,7 @@ def test_several_addresses_at_once(tmp_path):
         assert request(f"unix:{path}", "/arrived").status == 200
 
 
-def test_an_inherited_socket():
+def test_an_inherited_socket_is_accepted_on():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = f"127.0.0.1:{listener.getsockname()[1]}"
         with bridge(

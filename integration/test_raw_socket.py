@@ -339,7 +339,7 @@ def test_lengths_and_types_with_http_are_dropped(stack):
         ({"HTTP_X_FORWARDED_PROTO": "https"}, b"http"),
     ],
 )
-def test_the_scheme(stack, variables, scheme):
+def test_the_vars_tell_the_scheme(stack, variables, scheme):
     answer = speak(stack, encode_packet(vars_for("/arrived", **variables)))
     assert b'"scheme": "%b"' % scheme in answer
 

@@ -236,12 +236,12 @@ def test_nothing_listens(call: Callable[[str], Any], error: type[Exception]) -> 
         call(address)
 
 
-def test_no_such_socket(tmp_path: Path) -> None:
+def test_a_missing_socket_is_told(tmp_path: Path) -> None:
     with pytest.raises(PingError, match=r"no such socket: unix:.*absent\.sock; start"):
         ping(f"unix:{tmp_path}/absent.sock")
 
 
-def test_left_over_socket(tmp_path: Path) -> None:
+def test_a_socket_without_a_server_is_told(tmp_path: Path) -> None:
     path = tmp_path / "app.sock"
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
@@ -249,7 +249,7 @@ def test_left_over_socket(tmp_path: Path) -> None:
         ping(UnixAddress(str(path)))
 
 
-def test_file_instead_of_a_socket(tmp_path: Path) -> None:
+def test_a_file_instead_of_a_socket_is_told(tmp_path: Path) -> None:
     path = tmp_path / "app.sock"
     path.write_text("")
     with pytest.raises(PingError, match="is a file and no socket"):
@@ -269,7 +269,7 @@ def unprivileged() -> Iterator[None]:
         os.seteuid(0)
 
 
-def test_permission_denied_on_the_socket(tmp_path: Path) -> None:
+def test_a_socket_without_permission_is_told(tmp_path: Path) -> None:
     path = tmp_path / "app.sock"
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
@@ -319,7 +319,7 @@ def test_a_full_queue_is_waited_for_until_the_deadline(tmp_path: Path) -> None:
         assert not thread.is_alive()
 
 
-def test_an_unknown_host(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_host_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     def unknown(*_args: object, **_kwargs: object) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
@@ -397,7 +397,7 @@ def test_vars_are_those_of_nginx() -> None:
         ("*", "*", "*"),
     ],
 )
-def test_paths(path: str, request_uri: str, path_info: str) -> None:
+def test_paths_are_split_and_decoded(path: str, request_uri: str, path_info: str) -> None:
     received = vars_of(path)
     assert (received["REQUEST_URI"], received["PATH_INFO"]) == (request_uri, path_info)
 
@@ -478,7 +478,7 @@ def file_at(data: bytes, position: int) -> io.BytesIO:
         (lambda: pipe_with(b"piped"), b"piped", "5"),
     ],
 )
-def test_bodies(
+def test_bodies_are_sent_whole(
     serve: Serve, make_body: Callable[[], Any], sent: bytes, content_length: str
 ) -> None:
     seen: list[tuple[dict[str, str], bytes]] = []
@@ -554,7 +554,7 @@ def test_the_connection_is_never_half_closed(serve: Serve) -> None:
 # what is received
 
 
-def test_a_whole_answer(serve_all: Serve) -> None:
+def test_a_whole_answer_is_read(serve_all: Serve) -> None:
     head = (
         OK + b"Content-Length: 5\r\nSet-Cookie: a=1\r\nset-cookie: b=2\r\nX-Name: caf\xe9\r\n\r\n"
     )

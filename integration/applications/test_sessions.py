@@ -36,7 +36,9 @@ def change_the_worker(site: Site) -> None:
     assert all(wait_gone(pid, PATIENCE_SECONDS) for pid in old)
 
 
-def test_of_mcp_over_streamable_http(sink: Sink, tmp_path: Path) -> None:
+def test_mcp_over_streamable_http_forgets_a_session_with_its_worker(
+    sink: Sink, tmp_path: Path
+) -> None:
     with (
         serving(mcp.TestSdkOverStreamableHttp, ON_LOOP, tmp_path, sink) as site,
         mcp.session(site) as (browser, headers),
@@ -55,7 +57,7 @@ def test_of_mcp_over_streamable_http(sink: Sink, tmp_path: Path) -> None:
         assert list_tools() == 404
 
 
-def test_of_mcp_over_sse(sink: Sink, tmp_path: Path) -> None:
+def test_mcp_over_sse_forgets_a_session_with_its_worker(sink: Sink, tmp_path: Path) -> None:
     with (
         serving(mcp.TestSdkOverSse, ON_LOOP, tmp_path, sink) as site,
         new_browser() as browser,
@@ -91,7 +93,9 @@ def test_clients_of_mcp_as_they_are_since_2026_need_none(
             asyncio.run(asyncio.wait_for(use, PATIENCE_SECONDS))
 
 
-def test_of_socket_io_over_polling(sink: Sink, tmp_path: Path) -> None:
+def test_socket_io_over_polling_forgets_a_session_with_its_worker(
+    sink: Sink, tmp_path: Path
+) -> None:
     with serving(socketio.TestPolling, ON_LOOP, tmp_path, sink) as site, new_browser() as browser:
         name = socketio.begin(site, browser)
         url = f"{site.url}/socket.io/?EIO=4&transport=polling&sid={name}"
@@ -100,7 +104,7 @@ def test_of_socket_io_over_polling(sink: Sink, tmp_path: Path) -> None:
         assert browser.post(url, data="40", timeout=PATIENCE_SECONDS).status_code == 400
 
 
-def test_of_gradio(sink: Sink, tmp_path: Path) -> None:
+def test_gradio_breaks_a_call_off_with_its_worker(sink: Sink, tmp_path: Path) -> None:
     checks = notebooks.TestGradio
     with serving(checks, ON_LOOP, tmp_path, sink) as site, new_browser() as browser:
         url = checks()._call(site, browser, "count", 3)
@@ -110,7 +114,7 @@ def test_of_gradio(sink: Sink, tmp_path: Path) -> None:
             browser.get(url, timeout=PATIENCE_SECONDS)
 
 
-def test_of_marimo(sink: Sink, tmp_path: Path) -> None:
+def test_marimo_forgets_a_session_with_its_worker(sink: Sink, tmp_path: Path) -> None:
     checks = notebooks.TestMarimo
     with serving(checks, ON_LOOP, tmp_path, sink) as site, new_browser() as browser:
         session = f"s_{secrets.token_hex(3)}"

@@ -84,7 +84,7 @@ def begin(site: Site, browser: requests.Session) -> str:
 
 class TestPolling(OfSocketIo):
     @pytest.mark.parametrize("transports", TRANSPORTS)
-    def test_with_the_javascript_client(
+    def test_the_javascript_client_gets_its_answers(
         self, site: Site, javascript: Path, transports: str
     ) -> None:
         done = subprocess.run(

@@ -35,7 +35,9 @@ numbers = itertools.count()
 
 
 @pytest.mark.parametrize(("name", "row"), HTTP_ROWS.items(), ids=HTTP_ROWS)
-def test_http(behaviours: LocalStack, name: str, row: HttpRow) -> None:
+def test_each_http_behaviour_is_answered_as_the_table_says(
+    behaviours: LocalStack, name: str, row: HttpRow
+) -> None:
     path = f"/{name}/{next(numbers)}"
     if row.leaves_at is not None:
         leave(behaviours, path, row)
@@ -59,7 +61,9 @@ def test_http(behaviours: LocalStack, name: str, row: HttpRow) -> None:
 
 
 @pytest.mark.parametrize(("name", "row"), WEBSOCKET_ROWS.items(), ids=WEBSOCKET_ROWS)
-def test_websocket(behaviours: LocalStack, name: str, row: WebSocketRow) -> None:
+def test_each_websocket_behaviour_is_answered_as_the_table_says(
+    behaviours: LocalStack, name: str, row: WebSocketRow
+) -> None:
     path = f"/{name}/{next(numbers)}"
     if row.leaves_at is not None:
         leave(behaviours, path, row)

@@ -143,7 +143,7 @@ def works_of(name: str) -> tuple[str, ...]:
 
 @on_each_site
 @pytest.mark.parametrize("case", ["idle", "busy"])
-def test_a_stream(sites: Stack, name: str, key: str, case: str) -> None:
+def test_a_stream_ends_when_its_client_leaves(sites: Stack, name: str, key: str, case: str) -> None:
     path = f"/{name}/{case}/{key}"
     with client_of(sites, path) as client:
         received = b""
@@ -156,7 +156,7 @@ def test_a_stream(sites: Stack, name: str, key: str, case: str) -> None:
 
 
 @on_each_site
-def test_an_upload(sites: Stack, name: str, key: str) -> None:
+def test_an_upload_ends_when_its_client_leaves(sites: Stack, name: str, key: str) -> None:
     path = f"/{name}/upload/{key}"
     with client_of(sites, path, body_bytes=1_000_000) as client:
         client.sendall(bytes(100_000))
@@ -200,7 +200,9 @@ def test_a_websocket_of_a_handler_that_expects_no_end(
 
 @on_each_kind
 @pytest.mark.parametrize("item", ["empty", "full"])
-def test_a_wsgi_generator(sites: Stack, key: str, item: str) -> None:
+def test_a_wsgi_generator_is_closed_when_its_client_leaves(
+    sites: Stack, key: str, item: str
+) -> None:
     """Each item is a point at which it is closed, so that clients that leave hold no thread."""
     paths = [
         f"/wsgi/{item}/{key}-{number}" for number in range(4)

@@ -145,21 +145,21 @@ def browser() -> Iterator[requests.Session]:
         yield session
 
 
-def test_forms(site: Site, browser: requests.Session) -> None:
+def test_forms_arrive_whole(site: Site, browser: requests.Session) -> None:
     fields = {"name": ["one", "\N{SNOWMAN} & more"], "other": ["caf\u00e9 +"]}
     answer = browser.post(f"{site.url}/form", data=fields)
     assert (answer.status_code, answer.json()) == (200, fields)
 
 
 @pytest.mark.parametrize("size", [0, 1000, len(UPLOAD)])
-def test_uploads(site: Site, browser: requests.Session, size: int) -> None:
+def test_uploads_arrive_whole(site: Site, browser: requests.Session, size: int) -> None:
     content = UPLOAD[:size]
     files = {"file": ("p\u00e4ckchen.bin", content, "application/octet-stream")}
     answer = browser.post(f"{site.url}/upload", files=files)
     assert answer.json() == {"name": "p\u00e4ckchen.bin", **about(content)}
 
 
-def test_bodies_as_streams(site: Site, browser: requests.Session) -> None:
+def test_bodies_are_read_as_streams(site: Site, browser: requests.Session) -> None:
     found = browser.post(f"{site.url}/raw", data=UPLOAD).json()
     # Quart joins what has arrived.
     assert found.pop("pieces") > (0 if "quart" in site.name else 10)
@@ -170,17 +170,17 @@ def about(content: bytes) -> dict[str, object]:
     return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
-def test_streams(site: Site, browser: requests.Session) -> None:
+def test_streams_arrive_whole(site: Site, browser: requests.Session) -> None:
     assert browser.get(f"{site.url}/stream").content == b"".join(PIECES)
 
 
-def test_files(site: Site, browser: requests.Session) -> None:
+def test_files_arrive_whole(site: Site, browser: requests.Session) -> None:
     content = browser.get(f"{site.url}/file").content
     sources = Path(__file__).parent.joinpath("apps", "frameworks").glob("*.py")
     assert content in [path.read_bytes() for path in sources]
 
 
-def test_events(site: Site, browser: requests.Session, key: str) -> None:
+def test_events_arrive_when_they_are_sent(site: Site, browser: requests.Session, key: str) -> None:
     """Each arrives when it is sent, whatever Nginx would like to collect."""
     with browser.get(f"{site.url}/events/{key}", stream=True, timeout=20) as answer:
         assert answer.headers["Content-Type"].startswith("text/event-stream")
@@ -190,7 +190,7 @@ def test_events(site: Site, browser: requests.Session, key: str) -> None:
         assert [line for line in lines if line] == [b"data: second"]
 
 
-def test_websockets(site: Site) -> None:
+def test_websockets_carry_messages_both_ways(site: Site) -> None:
     if site.name in WITHOUT_WEBSOCKETS:
         pytest.skip("the framework has none")
     url = f"{site.url}/echo".replace("http", "ws")
@@ -207,7 +207,9 @@ def test_websockets(site: Site) -> None:
         site.wait_told("disconnect 4001")
 
 
-def test_background_tasks(site: Site, browser: requests.Session, key: str) -> None:
+def test_background_tasks_run_after_the_answer(
+    site: Site, browser: requests.Session, key: str
+) -> None:
     if site.name in WITHOUT_BACKGROUND:
         pytest.skip("the framework has none")
     assert browser.post(f"{site.url}/background/{key}", timeout=20).json() == {"answered": True}
@@ -226,7 +228,7 @@ def test_a_stream_ends_when_its_client_leaves(site: Site, browser: requests.Sess
     site.stack.wait_for_event(lambda _: site.told("endless ended") == before + 1)
 
 
-def test_the_state_of_the_lifespan(site: Site, browser: requests.Session) -> None:
+def test_the_state_of_the_lifespan_reaches_requests(site: Site, browser: requests.Session) -> None:
     if site.name in WITHOUT_LIFESPAN:
         pytest.skip("the framework has none")
     assert browser.get(f"{site.url}/state").json() == {"greeting": "from the lifespan"}
@@ -238,7 +240,7 @@ def test_the_loop_is_seen_as_what_it_is(site: Site, browser: requests.Session) -
     assert found["anyio"] == site.library
 
 
-def test_addresses(site: Site, browser: requests.Session) -> None:
+def test_addresses_are_those_of_the_client(site: Site, browser: requests.Session) -> None:
     found = browser.get(f"{site.url}/where?a=%C3%A9").json()
     assert found["client"] == site.client
     assert found["root"] == f"/{site.name}"
@@ -264,7 +266,7 @@ def test_plain_functions_run_in_threads(site: Site, browser: requests.Session) -
     assert browser.get(f"{site.url}/thread").json() == {"is_main": False}
 
 
-def test_requests_at_once(site: Site, key: str) -> None:
+def test_many_requests_wait_at_once(site: Site, key: str) -> None:
     """Many streams that wait, and are let go by one more request."""
     answers: list[bytes] = []
     threads = [

@@ -121,7 +121,7 @@ def test_a_websocket_scope_has_what_the_specification_asks_for(behaviours: Local
         ("/scope/%0d%0aX:%20y", "/scope/\r\nX: y", b"/scope/%0d%0aX:%20y", b""),
     ],
 )
-def test_paths_and_queries(
+def test_paths_and_queries_reach_the_scope(
     behaviours: LocalStack, target: str, path: str, raw_path: bytes, query: bytes
 ) -> None:
     request = f"GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
@@ -151,7 +151,7 @@ def test_what_nginx_says_of_tls_and_names(behaviours: LocalStack) -> None:
     assert found["server"] == ("[::1]", 8443)
 
 
-def test_headers(behaviours: LocalStack) -> None:
+def test_headers_reach_the_scope(behaviours: LocalStack) -> None:
     sent = [
         ("X-Twice", "1"),
         ("Cookie", "a=1"),
@@ -186,7 +186,7 @@ def test_headers(behaviours: LocalStack) -> None:
     assert scope["scheme"] == "http"
 
 
-def test_a_chunked_upload(behaviours: LocalStack) -> None:
+def test_a_chunked_upload_has_a_length_in_the_scope(behaviours: LocalStack) -> None:
     body = b"5\r\nfirst\r\n6\r\nsecond\r\n0\r\n\r\n"
     head = b"POST /scope HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
     headers = dict(read(raw_exchange(behaviours, head + body).decode())["headers"])
@@ -195,11 +195,11 @@ def test_a_chunked_upload(behaviours: LocalStack) -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", "QUERY", "PROPFIND", "DELETE"])
-def test_methods(behaviours: LocalStack, method: str) -> None:
+def test_methods_reach_the_scope(behaviours: LocalStack, method: str) -> None:
     assert http_scope(behaviours, method=method)["method"] == method
 
 
-def test_http_1_0(behaviours: LocalStack) -> None:
+def test_http_1_0_is_told(behaviours: LocalStack) -> None:
     scope = read(raw_exchange(behaviours, b"GET /scope HTTP/1.0\r\n\r\n").decode())
     assert scope["http_version"] == "1.0"
     # Some versions of Nginx add a Host header to what has none.
@@ -207,7 +207,7 @@ def test_http_1_0(behaviours: LocalStack) -> None:
 
 
 @pytest.mark.usefixtures("behaviours")
-def test_http_2(http2_port: int) -> None:
+def test_http_2_is_told(http2_port: int) -> None:
     with httpx.Client(http1=False, http2=True, trust_env=False) as client:
         answer = client.post(
             f"http://127.0.0.1:{http2_port}/scope/2?x", content=b"body", headers={"X-Y": "z"}

@@ -174,7 +174,9 @@ def check(
 
 @on_each_loop
 @pytest.mark.parametrize("workers", [0, 1])
-def test_stop(kind: Kind, workers: int, local_stack: Callable[..., LocalStack]) -> None:
+def test_streams_end_at_a_stop(
+    kind: Kind, workers: int, local_stack: Callable[..., LocalStack]
+) -> None:
     with served(kind, local_stack, workers=workers) as stack:
         bridge = stack.bridge
         check(
@@ -189,7 +191,7 @@ def test_stop(kind: Kind, workers: int, local_stack: Callable[..., LocalStack]) 
 
 
 @on_each_loop
-def test_reload(kind: Kind, local_stack: Callable[..., LocalStack]) -> None:
+def test_streams_end_at_a_reload(kind: Kind, local_stack: Callable[..., LocalStack]) -> None:
     with served(kind, local_stack, workers=1) as stack:
 
         def wait_replaced() -> None:
@@ -203,7 +205,9 @@ def test_reload(kind: Kind, local_stack: Callable[..., LocalStack]) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS_IN_COMPOSE, ids=lambda kind: f"{kind.loop}-{kind.place}")
-def test_stop_by_compose(kind: Kind, compose_stack: Callable[..., ComposeStack]) -> None:
+def test_streams_end_at_a_stop_by_compose(
+    kind: Kind, compose_stack: Callable[..., ComposeStack]
+) -> None:
     """Of the whole project: Nginx is there while the bridge says goodbye."""
     with served(kind, compose_stack, workers=1) as stack, ThreadPoolExecutor() as pool:
         stopping: list[Future[str]] = []

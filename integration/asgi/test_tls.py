@@ -108,7 +108,7 @@ def scope_over(port: int, trust: ssl.SSLContext, *, http2: bool = False) -> dict
         return found
 
 
-def test_a_client_without_a_certificate(encrypted: int, trust: ssl.SSLContext) -> None:
+def test_a_client_without_a_certificate_is_told(encrypted: int, trust: ssl.SSLContext) -> None:
     scope = scope_over(encrypted, trust)
     assert scope["scheme"] == "https"
     assert scope["server"][1] == encrypted
@@ -123,7 +123,7 @@ def test_a_client_without_a_certificate(encrypted: int, trust: ssl.SSLContext) -
     }
 
 
-def test_a_client_with_a_certificate(
+def test_the_certificate_of_a_client_is_told(
     encrypted: int, trust: ssl.SSLContext, client_certificate: Certificate
 ) -> None:
     trust.load_cert_chain(client_certificate.path, client_certificate.key_path)
@@ -134,7 +134,7 @@ def test_a_client_with_a_certificate(
     assert tls["client_cert_error"] is None
 
 
-def test_an_older_version(encrypted: int, trust: ssl.SSLContext) -> None:
+def test_an_older_version_of_tls_is_told(encrypted: int, trust: ssl.SSLContext) -> None:
     trust.maximum_version = ssl.TLSVersion.TLSv1_2
     trust.set_ciphers("ECDHE-RSA-AES128-GCM-SHA256")
     tls = scope_over(encrypted, trust)["extensions"]["tls"]
@@ -142,14 +142,14 @@ def test_an_older_version(encrypted: int, trust: ssl.SSLContext) -> None:
     assert (tls["tls_version"], tls["cipher_suite"]) == (0x0303, 0xC02F)
 
 
-def test_http_2(encrypted: int, trust: ssl.SSLContext) -> None:
+def test_http_2_over_tls_is_told(encrypted: int, trust: ssl.SSLContext) -> None:
     scope = scope_over(encrypted, trust, http2=True)
     assert scope["http_version"] == "2"
     assert scope["scheme"] == "https"
     assert scope["extensions"]["tls"]["tls_version"] == 0x0304
 
 
-def test_a_websocket(encrypted: int, trust: ssl.SSLContext) -> None:
+def test_tls_of_a_websocket_is_told(encrypted: int, trust: ssl.SSLContext) -> None:
     with connect(f"wss://127.0.0.1:{encrypted}/scope", ssl=trust, proxy=None) as peer:
         text = peer.recv()
         assert isinstance(text, str)

@@ -98,7 +98,7 @@ SIZES = [0, 1, 125, 126, 127, 65_535, 65_536, MIB]
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_sizes(talk: FrameClient, size: int) -> None:
+def test_messages_of_each_size_come_back(talk: FrameClient, size: int) -> None:
     payload = (b"0123456789" * (size // 10 + 1))[:size]
     for opcode in (TEXT, BINARY):
         talk.send(opcode, payload)
@@ -107,7 +107,7 @@ def test_sizes(talk: FrameClient, size: int) -> None:
 
 @on_asyncio_alone
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
-def test_the_largest_size(talk: FrameClient, opcode: int) -> None:
+def test_a_message_of_the_largest_size_comes_back(talk: FrameClient, opcode: int) -> None:
     payload = bytes(LIMIT_BYTES)
     talk.send(opcode, payload)
     assert talk.receive() == Frame(opcode, payload)
@@ -132,7 +132,7 @@ def test_fragments_are_joined(talk: FrameClient, opcode: int, sizes: tuple[int, 
     assert frame.payload == payload
 
 
-def test_an_empty_message_of_empty_fragments(talk: FrameClient) -> None:
+def test_empty_fragments_make_an_empty_message(talk: FrameClient) -> None:
     talk.send(TEXT, fin=False)
     for _ in range(3):
         talk.send(CONTINUATION, fin=False)
@@ -141,7 +141,7 @@ def test_an_empty_message_of_empty_fragments(talk: FrameClient) -> None:
     assert_repeats(talk)
 
 
-def test_many_fragments(talk: FrameClient) -> None:
+def test_many_fragments_make_one_message(talk: FrameClient) -> None:
     payload = bytes(range(256)) * 64
     frames = [encode_frame(BINARY, fin=False)]
     frames += [
@@ -152,7 +152,7 @@ def test_many_fragments(talk: FrameClient) -> None:
 
 
 @on_asyncio_alone
-def test_everything_byte_by_byte(talk: FrameClient) -> None:
+def test_frames_that_arrive_byte_by_byte_are_read(talk: FrameClient) -> None:
     stream = b"".join(
         (
             encode_frame(TEXT, SNOWMEN.encode()[:2], fin=False),
@@ -198,7 +198,7 @@ def test_a_pong_that_nobody_asked_for_is_ignored(talk: FrameClient) -> None:
     assert_repeats(talk)
 
 
-def test_control_frames_between_fragments(talk: FrameClient) -> None:
+def test_control_frames_between_fragments_are_answered_at_once(talk: FrameClient) -> None:
     """They are answered at once, not when the message is over."""
     talk.send(TEXT, b"one ", fin=False)
     talk.send(PING, b"amid")
@@ -370,7 +370,7 @@ def test_no_code_comes_back_as_none(behaviours: LocalStack, talk: FrameClient, p
     assert wait_for_disconnect(behaviours, path) == "disconnect 1005"
 
 
-def test_the_longest_reason(talk: FrameClient) -> None:
+def test_the_longest_reason_of_a_close_is_answered(talk: FrameClient) -> None:
     talk.send(CLOSE, Close(4000, "\u2603" * 41).payload)
     assert_closed(talk, 4000)
 
@@ -573,7 +573,9 @@ def test_blocks_of_other_kinds(squeezed: FrameClient) -> None:
     ],
     ids=["no-deflate-data", "no-utf-8", "ping", "close", "continuation", "rsv2"],
 )
-def test_rules_of_compression(squeezed: FrameClient, code: int, sent: bytes) -> None:
+def test_a_broken_rule_of_compression_closes_the_websocket(
+    squeezed: FrameClient, code: int, sent: bytes
+) -> None:
     squeezed.send_bytes(sent)
     assert_closed(squeezed, code)
 
@@ -639,7 +641,7 @@ def test_a_refused_post_may_have_a_body(behaviours: LocalStack, path: str) -> No
     ],
     ids=str,
 )
-def test_handshakes_of_browsers(
+def test_handshakes_of_browsers_are_accepted(
     behaviours: LocalStack, path: str, headers: dict[str, str | None]
 ) -> None:
     with FrameClient(behaviours.url, path, headers=headers) as client:
@@ -666,20 +668,20 @@ def test_wsgi_has_no_websockets(behaviours: LocalStack) -> None:
 # --- The `websockets` library as the peer ---------------------------------------------------------
 
 
-def test_a_peer_and_its_messages(peer: ClientConnection) -> None:
+def test_the_messages_of_a_peer_come_back(peer: ClientConnection) -> None:
     for message in ("", SNOWMEN, b"", bytes(range(256)), "x" * 100_000):
         peer.send(message)
         assert peer.recv() == message
 
 
-def test_a_peer_and_its_fragments(peer: ClientConnection) -> None:
+def test_the_fragments_of_a_peer_come_back_as_one_message(peer: ClientConnection) -> None:
     peer.send(iter(["in ", "three ", "fragments"]))
     assert peer.recv() == "in three fragments"
     peer.send(iter([b"", bytes(100_000), b"\xff"]))
     assert peer.recv() == bytes(100_000) + b"\xff"
 
 
-def test_a_peer_and_its_pings(peer: ClientConnection) -> None:
+def test_the_pings_of_a_peer_are_answered(peer: ClientConnection) -> None:
     assert peer.ping().wait(20)
     assert peer.ping(b"with a payload").wait(20)
 
@@ -702,7 +704,7 @@ def test_a_peer_that_is_closed(behaviours: LocalStack) -> None:
     assert raised.value.sent is not None
 
 
-def test_a_peer_and_its_subprotocol(behaviours: LocalStack) -> None:
+def test_a_peer_gets_the_chosen_subprotocol(behaviours: LocalStack) -> None:
     url = behaviours.url.replace("http", "ws") + "/chooses-a-subprotocol/peer"
     names = [websockets.Subprotocol(name) for name in ("chat", "superchat")]
     with connect(url, proxy=None, subprotocols=names) as peer:
@@ -719,7 +721,7 @@ def test_a_peer_that_is_denied(behaviours: LocalStack) -> None:
 
 @on_asyncio_alone
 @pytest.mark.parametrize("compression", ["deflate", None])
-def test_a_peer_and_large_messages(
+def test_large_messages_of_a_peer_come_back(
     behaviours: LocalStack, path: str, compression: str | None
 ) -> None:
     message = struct.pack(f">{MIB // 2}I", *range(MIB // 2))

@@ -42,7 +42,7 @@ def test_a_line_behind_the_include_counts(behind: Behind, frontend: Frontend, se
 
 @each_nginx
 @both_servers
-def test_two_lines_for_a_header(behind: Behind, frontend: Frontend, server):
+def test_of_two_lines_for_a_header_the_last_one_wins(behind: Behind, frontend: Frontend, server):
     """The client's Host, which comes behind them, tells that they are Nginx's."""
     environ = behind(frontend, server).ask("/headers/x", ("X-User", "the client")).environ()
     assert environ["HTTP_X_USER"] == "last"

@@ -24,7 +24,9 @@ FORWARDED = [
     ("case", "scheme"),
     [("https", "https"), ("https-1", "https"), ("https-off", "http"), ("uwsgi-scheme", "https")],
 )
-def test_a_line_behind_the_include(behind: Behind, frontend: Frontend, server, case, scheme):
+def test_a_line_after_the_include_sets_the_scheme(
+    behind: Behind, frontend: Frontend, server, case, scheme
+):
     """Where TLS ends in front of Nginx, its own REQUEST_SCHEME, http, is sent as well."""
     assert behind(frontend, server).ask(f"/behind/{case}/x").json()["scheme"] == scheme
 

@@ -60,7 +60,9 @@ def assert_first_line_comes_alone(site: Site, target: str, *, encoding: str = "i
 @each_nginx
 @both_interfaces
 @pytest.mark.parametrize("content_type", TYPES)
-def test_with_nginxs_defaults(behind: Behind, frontend: Frontend, server, content_type):
+def test_lines_come_one_by_one_with_nginxs_defaults(
+    behind: Behind, frontend: Frontend, server, content_type
+):
     target = f"/lines?type={content_type.replace(' ', '%20').replace(';', '%3B')}"
     assert_first_line_comes_alone(behind(frontend, server), target)
 
@@ -68,7 +70,9 @@ def test_with_nginxs_defaults(behind: Behind, frontend: Frontend, server, conten
 @each_nginx
 @both_interfaces
 @pytest.mark.parametrize("content_type", ["application/x-ndjson", "text/event-stream"])
-def test_compressed_by_nginx(behind: Behind, frontend: Frontend, server, content_type):
+def test_lines_that_nginx_compresses_come_one_by_one(
+    behind: Behind, frontend: Frontend, server, content_type
+):
     """With X-Accel-Buffering: no, nginx flushes what it compresses."""
     site = behind(frontend, server).beside(".gzip")
     assert_first_line_comes_alone(site, f"/lines?type={content_type}", encoding="gzip")

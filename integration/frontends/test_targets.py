@@ -24,21 +24,21 @@ targets = pytest.mark.parametrize(
 
 @each_nginx
 @targets
-def test_behind_nginx(behind: Behind, frontend: Frontend, target, path, raw_path):
+def test_nginx_tells_path_and_raw_path(behind: Behind, frontend: Frontend, target, path, raw_path):
     told = behind(frontend, "lines-asgi").ask(target).json()
     assert (told["path"], told["raw_path"]) == (path, raw_path)
 
 
 @APACHE
 @targets
-def test_behind_apache(behind: Behind, frontend: Frontend, target, path, raw_path):
+def test_apache_tells_path_and_raw_path(behind: Behind, frontend: Frontend, target, path, raw_path):
     told = behind(frontend, "lines-asgi").ask(target).json()
     assert (told["path"], told["raw_path"]) == (path, raw_path)
     assert told["vars"]["REQUEST_URI"] == target
 
 
 @each_nginx
-def test_the_host_of_a_whole_url(behind: Behind, frontend: Frontend):
+def test_the_application_gets_the_host_that_nginx_passes_on(behind: Behind, frontend: Frontend):
     """Until 1.29.5 a foreign Host header goes to the application, while nginx itself uses the URL's."""
     site = behind(frontend, "bridge")
     told = site.ask("http://url.example:77/", host="Header.example.:88").environ()
@@ -55,7 +55,7 @@ def test_a_rewrite_leaves_the_raw_path(behind: Behind, frontend: Frontend):
 
 
 @each_nginx
-def test_an_error_page_after_a_post(behind: Behind, frontend: Frontend):
+def test_an_error_page_after_a_post_is_served(behind: Behind, frontend: Frontend):
     """Nginx makes GET of it, and sends the body of the POST with its length all the same."""
     answer = behind(frontend, "bridge").ask("/failing/x", method="POST", body=b"some=form")
     assert answer.status == 404

@@ -25,7 +25,9 @@ COMPRESSED = offer("permessage-deflate")
     [("asyncio", COMPRESSED), ("uvloop", PLAIN), ("trio", PLAIN)],
     ids=["asyncio-compressed", "uvloop-plain", "trio-plain"],
 )
-def test_two_hundred_for_a_moment(loop: str, headers: dict[str, str | None]) -> None:
+def test_two_hundred_idle_websockets_take_little_memory(
+    loop: str, headers: dict[str, str | None]
+) -> None:
     with serving(loop, ping_seconds=1.5, read_timeout_seconds=3) as server:
         memory = hold_open(server, count=200, seconds=3.5, headers=headers)
     assert memory.used - memory.before < 200 * MOST_BYTES_EACH, memory.per_websocket(200)
@@ -34,7 +36,7 @@ def test_two_hundred_for_a_moment(loop: str, headers: dict[str, str | None]) -> 
 @pytest.mark.soak
 @pytest.mark.parametrize("loop", ["uvloop", "trio"])
 @pytest.mark.parametrize("headers", [PLAIN, COMPRESSED], ids=["plain", "compressed"])
-def test_two_thousand_for_minutes(
+def test_two_thousand_idle_websockets_take_little_memory_for_minutes(
     loop: str, headers: dict[str, str | None], record_property: Callable[[str, object], None]
 ) -> None:
     with serving(loop, ping_seconds=20, read_timeout_seconds=60) as server:

@@ -270,7 +270,7 @@ def test_request_that_is_refused(logged: Logged, name: str, status: int, reason:
 
 
 @pytest.mark.parametrize("form", ["combined", "json"])
-def test_request_below_no_mount(socket_kind: str, tmp_path: Path, form: str):
+def test_a_request_below_no_mount_is_in_the_access_log(socket_kind: str, tmp_path: Path, form: str):
     bind = "127.0.0.1:0" if socket_kind == "tcp" else f"unix:{tmp_path}/s"
     with (
         BridgeProcess(

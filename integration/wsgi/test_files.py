@@ -334,7 +334,7 @@ def test_large_file_is_not_sent_by_the_bridge(files: LocalStack):
     assert fetch(f"{files.url}/state").json()["sendfile_bytes"] == before
 
 
-def test_flask_with_x_sendfile(files: LocalStack):
+def test_nginx_sends_the_files_of_flask_with_x_sendfile(files: LocalStack):
     answer = fetch(f"{files.url}/flask/pattern")
     assert (answer.status, answer.body) == (200, PATTERN)
     assert answer.headers["Content-Disposition"] == "attachment; filename=pattern"

@@ -112,14 +112,16 @@ on_flask = variants("", "/checked")
 
 
 @on_flask
-def test_flask_forms(frameworks: LocalStack, browser: requests.Session, below: str):
+def test_flask_gets_forms(frameworks: LocalStack, browser: requests.Session, below: str):
     form = {"one": ["1", "2"], "caf\N{LATIN SMALL LETTER E WITH ACUTE}": ["\N{SNOWMAN} & more"]}
     assert browser.post(f"{frameworks.url}{below}/form", data=form).json() == form
 
 
 @on_flask
 @pytest.mark.parametrize("size", [0, 1000, 3 * MIB])
-def test_flask_upload(frameworks: LocalStack, browser: requests.Session, below: str, size: int):
+def test_flask_gets_uploads(
+    frameworks: LocalStack, browser: requests.Session, below: str, size: int
+):
     content = (PATTERN * (size // len(PATTERN) + 1))[:size]
     answer = browser.post(
         f"{frameworks.url}{below}/upload",
@@ -137,14 +139,14 @@ def test_flask_upload(frameworks: LocalStack, browser: requests.Session, below: 
 
 
 @on_flask
-def test_flask_json(frameworks: LocalStack, browser: requests.Session, below: str):
+def test_flask_gets_json(frameworks: LocalStack, browser: requests.Session, below: str):
     value = {"text": "\N{SNOWMAN}", "list": [1, None, {"deep": True}]}
     assert browser.post(f"{frameworks.url}{below}/json", json=value).json() == value
     assert browser.post(f"{frameworks.url}{below}/json", data="{").status_code == 415
 
 
 @on_flask
-def test_flask_session(frameworks: LocalStack, browser: requests.Session, below: str):
+def test_flask_keeps_a_session(frameworks: LocalStack, browser: requests.Session, below: str):
     url = frameworks.url + below
     assert browser.get(f"{url}/me").text == "nobody"
     answer = browser.post(f"{url}/log-in", data={"name": "ada"})
@@ -157,13 +159,13 @@ def test_flask_session(frameworks: LocalStack, browser: requests.Session, below:
 
 
 @on_flask
-def test_flask_stream_with_context(frameworks: LocalStack, browser: requests.Session, below: str):
+def test_flask_streams_with_context(frameworks: LocalStack, browser: requests.Session, below: str):
     answer = browser.get(f"{frameworks.url}{below}/stream/1000?word=of")
     assert answer.text == "".join(f"{number} of\n" for number in range(1000))
 
 
 @on_flask
-def test_flask_send_file(frameworks: LocalStack, browser: requests.Session, below: str):
+def test_flask_sends_a_file(frameworks: LocalStack, browser: requests.Session, below: str):
     url = frameworks.url + below
     before = int(browser.get(f"{url}/sendfile-bytes").text)
     answer = browser.get(f"{url}/file/pattern.bin?download")
@@ -252,7 +254,9 @@ def test_flask_answers_its_own_failure_and_logs_it(
 
 
 @on_flask
-def test_flask_not_found(frameworks: LocalStack, browser: requests.Session, below: str):
+def test_flask_answers_what_is_not_found(
+    frameworks: LocalStack, browser: requests.Session, below: str
+):
     assert browser.get(f"{frameworks.url}{below}/nowhere").status_code == 404
     assert browser.get(f"{frameworks.url}{below}/form").status_code == 405
 
@@ -263,7 +267,7 @@ on_django = variants("", "/checked")
 
 
 @on_django
-def test_django_admin_login(django: LocalStack, browser: requests.Session, below: str):
+def test_django_admin_lets_a_user_log_in(django: LocalStack, browser: requests.Session, below: str):
     url = django.url + below
     page = browser.get(f"{url}/admin/")
     assert page.url == f"{url}/admin/login/?next={below}/admin/"
@@ -303,7 +307,7 @@ def test_django_static_files_come_from_nginx(django: LocalStack, browser: reques
 
 @on_django
 @pytest.mark.parametrize("size", [1000, 3 * MIB])
-def test_django_upload(django: LocalStack, browser: requests.Session, below: str, size: int):
+def test_django_gets_uploads(django: LocalStack, browser: requests.Session, below: str, size: int):
     url = django.url + below
     content = (PATTERN * (size // len(PATTERN) + 1))[:size]
     token = browser.get(f"{url}/token").text
@@ -324,19 +328,21 @@ def test_django_upload(django: LocalStack, browser: requests.Session, below: str
 
 @on_django
 @pytest.mark.parametrize("size", [0, 100_000])
-def test_django_body(django: LocalStack, browser: requests.Session, below: str, size: int):
+def test_django_reads_the_body(
+    django: LocalStack, browser: requests.Session, below: str, size: int
+):
     assert browser.post(f"{django.url}{below}/body", data=bytes(size)).text == str(size)
 
 
 @on_django
-def test_django_streaming_response(django: LocalStack, browser: requests.Session, below: str):
+def test_django_streams_a_response(django: LocalStack, browser: requests.Session, below: str):
     answer = browser.get(f"{django.url}{below}/stream/1000")
     assert answer.text == "".join(f"{number}\n" for number in range(1000))
     assert "Content-Length" not in answer.headers
 
 
 @on_django
-def test_django_file_response(django: LocalStack, browser: requests.Session, below: str):
+def test_django_sends_a_file(django: LocalStack, browser: requests.Session, below: str):
     url = django.url + below
     before = int(browser.get(f"{url}/sendfile-bytes").text)
     answer = browser.get(f"{url}/file/pattern.bin?download")
@@ -350,14 +356,14 @@ def test_django_file_response(django: LocalStack, browser: requests.Session, bel
         assert len(PATTERN) - 65_536 <= sent_by_kernel <= len(PATTERN)
 
 
-def test_django_head_of_a_file(django: LocalStack, browser: requests.Session):
+def test_django_answers_head_of_a_file(django: LocalStack, browser: requests.Session):
     answer = browser.head(f"{django.url}/file/pattern.bin")
     assert (answer.status_code, answer.content) == (200, b"")
     assert answer.headers["Content-Length"] == str(len(PATTERN))
 
 
 @on_django
-def test_django_redirect(django: LocalStack, browser: requests.Session, below: str):
+def test_django_redirects(django: LocalStack, browser: requests.Session, below: str):
     answer = browser.get(f"{django.url}{below}/elsewhere")
     assert answer.url == f"{django.url}{below}/where/redirected"
     assert answer.json()["url"] == answer.url
@@ -375,7 +381,7 @@ on_bottle = variants("/bottle", "/bottle-checked")
 
 
 @on_bottle
-def test_bottle(frameworks: LocalStack, browser: requests.Session, below: str):
+def test_bottle_serves_its_pages(frameworks: LocalStack, browser: requests.Session, below: str):
     url = frameworks.url + below
     assert browser.get(f"{url}/hello/w\N{LATIN SMALL LETTER O WITH DIAERESIS}rld").content == (
         "Hello w\N{LATIN SMALL LETTER O WITH DIAERESIS}rld".encode()
@@ -393,7 +399,7 @@ def test_bottle(frameworks: LocalStack, browser: requests.Session, below: str):
 
 
 @on_bottle
-def test_bottle_static_file(frameworks: LocalStack, browser: requests.Session, below: str):
+def test_bottle_sends_a_static_file(frameworks: LocalStack, browser: requests.Session, below: str):
     url = f"{frameworks.url}{below}/file/pattern.bin"
     whole = browser.get(url)
     assert whole.content == PATTERN
@@ -412,7 +418,9 @@ LOCK = """<?xml version="1.0"?>
 
 
 @variants("/dav", "/dav-checked")
-def test_webdav(frameworks: LocalStack, browser: requests.Session, below: str, socket_kind: str):
+def test_webdav_does_all_its_methods(
+    frameworks: LocalStack, browser: requests.Session, below: str, socket_kind: str
+):
     top = f"{frameworks.url}{below}/{socket_kind}{below.replace('/', '-')}"
 
     def ask(method: str, url: str, **more: Any) -> requests.Response:
@@ -536,7 +544,7 @@ def history(large: bytes) -> bytes:
     not has_http_backend(), reason="git, or its program http-backend, is not installed"
 )
 @variants("/git", "/git-checked")
-def test_git_push_and_clone(
+def test_git_pushes_and_clones(
     frameworks: LocalStack, exercise_directory: Path, tmp_path: Path, below: str, socket_kind: str
 ):
     name = f"{socket_kind}{below.replace('/', '-')}.git"

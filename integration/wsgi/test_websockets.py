@@ -73,7 +73,7 @@ def assert_closed(peer: ClientConnection, code: int, reason: str = "") -> None:
     assert (raised.value.rcvd.code, raised.value.rcvd.reason) == (code, reason)
 
 
-def test_flask_sock(start: Serve) -> None:
+def test_flask_sock_talks_over_a_websocket(start: Serve) -> None:
     stack = start()
     with opened(stack, max_size=None) as peer:
         for message in ("hello", "\u2603", "x" * 200_000, b"\x00\xff"):
@@ -107,7 +107,7 @@ def test_the_application_ends_it(start: Serve, word: str, code: int, reason: str
     assert requests.get(f"{stack.url}/plain", timeout=PATIENCE_SECONDS).text.startswith("plain")
 
 
-def test_simple_websocket_alone(start: Serve) -> None:
+def test_simple_websocket_talks_without_a_framework(start: Serve) -> None:
     stack = start(app="sockets:bare")
     with opened(stack) as peer:
         peer.send("hello")
@@ -181,7 +181,7 @@ def test_a_stop_is_told(start: Serve) -> None:
     assert "broken off" not in stack.bridge_log
 
 
-def test_flask_socketio(start: Serve) -> None:
+def test_flask_socketio_talks_over_a_websocket(start: Serve) -> None:
     stack = start()
     heard: list[str] = []
     with socketio.SimpleClient() as client:

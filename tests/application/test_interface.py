@@ -218,7 +218,7 @@ def named(value: object) -> str:
     ],
     ids=named,
 )
-def test_wsgi(app: Callable[..., Any]) -> None:
+def test_wsgi_is_detected(app: Callable[..., Any]) -> None:
     assert detect_interface(app) == "wsgi"
 
 
@@ -246,7 +246,7 @@ def test_wsgi(app: Callable[..., Any]) -> None:
     ],
     ids=named,
 )
-def test_asgi(app: Callable[..., Any]) -> None:
+def test_asgi_is_detected(app: Callable[..., Any]) -> None:
     assert detect_interface(app) == "asgi"
 
 

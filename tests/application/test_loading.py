@@ -54,13 +54,15 @@ class TestFinding:
         "name",
         ["bridged_app:app", "bridged_app:namespace.app", "bridged_app:namespace.Inner.app"],
     )
-    def test_module_and_attribute(
+    def test_module_and_attribute_are_found(
         self, write_module: WriteModule, tmp_path: Path, name: str
     ) -> None:
         write_module(APP + "class namespace:\n    app = app\n    class Inner:\n        app = app\n")
         assert load_application(name, app_dir=str(tmp_path))({}, None) == [b"app"]
 
-    def test_a_module_in_a_package(self, write_module: WriteModule, tmp_path: Path) -> None:
+    def test_a_module_in_a_package_is_found(
+        self, write_module: WriteModule, tmp_path: Path
+    ) -> None:
         write_module("", "bridged_site/__init__.py")
         write_module(APP, "bridged_site/wsgi.py")
         assert callable(load_application("bridged_site.wsgi:app", app_dir=str(tmp_path)))
@@ -74,7 +76,7 @@ class TestFinding:
             ("app = lambda: 'flask'\napplication = lambda: 'django'", "django"),
         ],
     )
-    def test_the_usual_attributes(
+    def test_the_usual_attributes_are_found(
         self, write_module: WriteModule, tmp_path: Path, name: str, source: str, answer: str
     ) -> None:
         write_module(source)
@@ -86,7 +88,7 @@ class TestFinding:
         sys.path[:0] = [str(tmp_path / "other"), str(tmp_path / "mine")]
         assert load_application("bridged_app:app", app_dir=str(tmp_path / "mine"))() == "mine"
 
-    def test_a_relative_directory(
+    def test_a_relative_directory_is_searched(
         self, write_module: WriteModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         write_module(APP, "below/bridged_app.py")
@@ -94,10 +96,10 @@ class TestFinding:
         assert callable(load_application("bridged_app:app", app_dir="below"))
         assert str(tmp_path / "below") in sys.path  # still right after another chdir
 
-    def test_what_is_installed(self, tmp_path: Path) -> None:
+    def test_an_installed_application_is_found(self, tmp_path: Path) -> None:
         assert load_application("json:dumps", app_dir=str(tmp_path))(1) == "1"
 
-    def test_a_factory(self, write_module: WriteModule, tmp_path: Path) -> None:
+    def test_a_factory_is_called(self, write_module: WriteModule, tmp_path: Path) -> None:
         write_module("def make():\n    return lambda: 'made'\n")
         assert load_application("bridged_app:make", app_dir=str(tmp_path), factory=True)() == "made"
 
@@ -125,7 +127,7 @@ class TestTheCallersMistakes:
             ("site/wsgi:application", "site.wsgi:app"),
         ],
     )
-    def test_the_form(self, tmp_path: Path, name: str, example: str) -> None:
+    def test_another_form_is_refused(self, tmp_path: Path, name: str, example: str) -> None:
         error = refusal(name, tmp_path)
         assert str(error) == (
             f"{name!r} is not of the form module:attribute; write for example {example}"
@@ -133,7 +135,7 @@ class TestTheCallersMistakes:
         assert not error.traceback_text
 
     @pytest.mark.parametrize("name", ["no_such_module", "no_such_module.wsgi"])
-    def test_no_such_module(self, tmp_path: Path, name: str) -> None:
+    def test_a_missing_module_is_named(self, tmp_path: Path, name: str) -> None:
         error = refusal(f"{name}:app", tmp_path)
         assert str(error) == (
             f"there is no module 'no_such_module' in {tmp_path} or on the import path; "
@@ -141,7 +143,9 @@ class TestTheCallersMistakes:
         )
         assert not error.traceback_text
 
-    def test_no_such_module_in_a_package(self, write_module: WriteModule, tmp_path: Path) -> None:
+    def test_a_missing_module_of_a_package_is_named(
+        self, write_module: WriteModule, tmp_path: Path
+    ) -> None:
         write_module("", "bridged_site/__init__.py")
         error = refusal("bridged_site.wsgi:app", tmp_path)
         assert "there is no module 'bridged_site.wsgi'" in str(error)
@@ -160,7 +164,7 @@ class TestTheCallersMistakes:
             ("application.nothing_there", ""),
         ],
     )
-    def test_no_such_attribute(
+    def test_a_missing_attribute_is_named(
         self, write_module: WriteModule, tmp_path: Path, attribute: str, hint: str
     ) -> None:
         write_module("application = print")
@@ -169,7 +173,9 @@ class TestTheCallersMistakes:
         assert str(error) == f"bridged_app has no attribute {missing!r}{hint}"
         assert not error.traceback_text
 
-    def test_no_usual_attribute(self, write_module: WriteModule, tmp_path: Path) -> None:
+    def test_missing_usual_attributes_are_named(
+        self, write_module: WriteModule, tmp_path: Path
+    ) -> None:
         write_module("wsgi = print")
         assert str(refusal("bridged_app", tmp_path)) == (
             "bridged_app has no attribute 'application' or 'app'; "
@@ -177,7 +183,9 @@ class TestTheCallersMistakes:
         )
 
     @pytest.mark.parametrize("value", ["'text'", "None", "{}"])
-    def test_not_callable(self, write_module: WriteModule, tmp_path: Path, value: str) -> None:
+    def test_a_value_that_cannot_be_called_is_refused(
+        self, write_module: WriteModule, tmp_path: Path, value: str
+    ) -> None:
         write_module(f"app = {value}")
         error = refusal("bridged_app:app", tmp_path)
         kind = {"'text'": "str", "None": "NoneType", "{}": "dict"}[value]
@@ -195,7 +203,7 @@ class TestTheCallersMistakes:
         "call",
         ["make('production')", "make(debug=True)", "make(site.app)()", "make(", "make().app"],
     )
-    def test_a_factory_with_arguments(
+    def test_a_factory_with_arguments_is_refused(
         self, write_module: WriteModule, tmp_path: Path, call: str
     ) -> None:
         write_module("def make(*_, **__):\n    return print\n")
@@ -207,7 +215,7 @@ class TestTheCallersMistakes:
         )
         assert not error.traceback_text
 
-    def test_an_async_factory(self, write_module: WriteModule, tmp_path: Path) -> None:
+    def test_an_async_factory_is_refused(self, write_module: WriteModule, tmp_path: Path) -> None:
         """And no warning that it was never awaited, which would fail this test."""
         write_module("async def make():\n    return print\n")
         error = refusal("bridged_app:make", tmp_path, factory=True)
@@ -347,7 +355,7 @@ class TestPatchedModules:
         return f"import sys\nsys.modules[{GREEN_LIBRARIES[library][0]!r}].patch({modules!r})\n"
 
     @pytest.mark.parametrize("which", ["threads", "select", "both"])
-    def test_is_refused(
+    def test_patched_threads_are_refused(
         self, write_module: WriteModule, tmp_path: Path, library: str, which: str
     ) -> None:
         threads = GREEN_LIBRARIES[library][2]
@@ -359,7 +367,7 @@ class TestPatchedModules:
         assert 'async_mode="threading"' in str(error)
         assert error.traceback_text == ""
 
-    def test_is_refused_in_a_factory(
+    def test_patched_threads_are_refused_in_a_factory(
         self, write_module: WriteModule, tmp_path: Path, library: str
     ) -> None:
         patch = self.source(library, "select").replace("\n", "\n    ")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize("app", [wsgi_hello, flask_app], ids=["hello", "flask"])
-def test_wsgi(app: Any) -> None:
+def test_the_wsgi_application_answers(app: Any) -> None:
     environ: dict[str, object] = {}
     setup_testing_defaults(environ)
     started: list[tuple[str, list[tuple[str, str]]]] = []
@@ -34,7 +34,7 @@ def test_wsgi(app: Any) -> None:
 
 
 @pytest.mark.parametrize("app", [asgi_hello, fastapi_app], ids=["hello", "fastapi"])
-def test_asgi(app: Any) -> None:
+def test_the_asgi_application_answers(app: Any) -> None:
     scope = {
         "type": "http",
         "asgi": {"version": "3.0"},

@@ -71,11 +71,11 @@ def fail(result: Result, status: int = 1) -> str:
 # What it says.
 
 
-def test_status(path, supervisor):
+def test_status_shows_the_table(path, supervisor):
     assert succeed(ctl(path, "status")) == format_status(supervisor.status_answer) + "\n"
 
 
-def test_json_before_and_after_the_subcommand(path, supervisor):
+def test_json_may_stand_before_and_after_the_subcommand(path, supervisor):
     for arguments in (["--json", "status"], ["status", "--json"]):
         assert json.loads(succeed(ctl(path, *arguments))) == {
             "ok": True,
@@ -83,7 +83,7 @@ def test_json_before_and_after_the_subcommand(path, supervisor):
         }
 
 
-def test_reload(path, supervisor):
+def test_reload_waits_until_the_code_is_in_service(path, supervisor):
     assert succeed(ctl(path, "reload")) == "Reloaded: the new code is in service.\n"
     assert json.loads(succeed(ctl(path, "reload", "--json"))) == {"ok": True, "reloaded": True}
     assert supervisor.asked == ["reload", "reload"]
@@ -106,7 +106,7 @@ def test_a_reload_that_takes_longer(path, supervisor):
     assert "--timeout-seconds waits longer" in error
 
 
-def test_scale(path, supervisor):
+def test_scale_changes_the_number_of_workers(path, supervisor):
     assert succeed(ctl(path, "scale", "4")) == "Workers wanted: 4.\n"
     assert json.loads(succeed(ctl(path, "scale", "4", "--json"))) == {"ok": True, "workers": 4}
     assert supervisor.asked == [("scale", 4)] * 2
@@ -163,7 +163,7 @@ def test_a_successor_at_the_same_path_is_not_waited_for(directory):
         assert succeed(ctl(path, "stop")) == "The supervisor (pid 1) has stopped.\n"
 
 
-def test_stacks(path):
+def test_stacks_are_shown_for_each_process(path):
     assert succeed(ctl(path, "stacks")) == (
         "== supervisor, pid 1 ==\n"
         "File supervisor.py\n"
@@ -175,7 +175,7 @@ def test_stacks(path):
     assert len(json.loads(succeed(ctl(path, "stacks", "--json")))["processes"]) == 2
 
 
-def test_top(path, supervisor, monkeypatch):
+def test_top_shows_rates_from_the_second_look_on(path, supervisor, monkeypatch):
     async def status() -> dict[str, object]:
         """Each answer is a second and 50 requests after the one before."""
         supervisor.status_answer["started_seconds_ago"] += 1
@@ -228,7 +228,7 @@ def test_the_only_one_that_runs_is_found(supervisor):
         assert "pid 1" in succeed(run("status"))
 
 
-def test_none_runs():
+def test_a_missing_supervisor_is_told():
     assert fail(run("status")) == (
         "Error: No supervisor with a control socket runs as this user: name the socket with "
         "--control-socket PATH."
@@ -244,7 +244,7 @@ def test_directory_that_is_not_looked_into_is_named():
     )
 
 
-def test_several_run():
+def test_of_several_supervisors_one_has_to_be_named():
     supervisors = {42: FakeSupervisor(), 43: FakeSupervisor()}
     supervisors[43].status_answer |= {"pid": 43, "name": "shop:app"}
     supervisors[42].fault = RuntimeError("x")

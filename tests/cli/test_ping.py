@@ -49,7 +49,7 @@ def run(*arguments: str) -> Result:
     return CliRunner().invoke(main, ["ping", *arguments])
 
 
-def test_it_answered() -> None:
+def test_a_bridge_that_answers_is_told() -> None:
     with serving(Uwsgi) as address:
         result = run(address)
     assert re.fullmatch(rf"{address} answered in \d+\.\d ms\n", result.stdout)
@@ -62,7 +62,7 @@ def test_quiet_says_nothing_of_success() -> None:
     assert (result.output, result.exit_code) == ("", 0)
 
 
-def test_as_a_process() -> None:
+def test_ping_runs_as_a_process() -> None:
     with serving(Uwsgi) as address:
         done = subprocess.run(
             [sys.executable, "-m", "uwsgibridge", "ping", address],

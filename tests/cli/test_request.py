@@ -84,7 +84,7 @@ def run(*arguments: str, stdin: bytes = b"") -> Result:
 # what is sent
 
 
-def test_a_plain_get(stand_in: StandIn) -> None:
+def test_a_plain_get_prints_the_body(stand_in: StandIn) -> None:
     result = run(stand_in.address)
     assert (result.stdout_bytes, result.stderr, result.exit_code) == (b"caf\xc3\xa9\r\n", "", 0)
     assert stand_in.vars["REQUEST_METHOD"] == "GET"
@@ -92,7 +92,7 @@ def test_a_plain_get(stand_in: StandIn) -> None:
     assert stand_in.vars["CONTENT_LENGTH"] == stand_in.vars["CONTENT_TYPE"] == ""
 
 
-def test_path_method_headers_and_vars(stand_in: StandIn) -> None:
+def test_path_method_headers_and_vars_are_sent(stand_in: StandIn) -> None:
     result = run(
         *(stand_in.address, "/a%20b?q=1", "-X", "DELETE"),
         *("-H", "X-Colons: a: b", "-H", "x-empty:", "-H", "Host: example.org"),
@@ -159,7 +159,7 @@ def test_a_file_is_sent_byte_for_byte(stand_in: StandIn, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("how", ["pipe", "file"])
-def test_standard_input_of_a_process(stand_in: StandIn, tmp_path: Path, how: str) -> None:
+def test_standard_input_becomes_the_body(stand_in: StandIn, tmp_path: Path, how: str) -> None:
     content = b"x" * 2_000_000
     (tmp_path / "large.bin").write_bytes(content)
     with (tmp_path / "large.bin").open("rb") as file:

@@ -136,14 +136,14 @@ def in_toml(value: Any) -> str:
 
 
 @pytest.mark.parametrize("name", OPTIONS)
-def test_each_option_on_the_command_line(name: str, serve: Serve):
+def test_each_option_can_be_given_on_the_command_line(name: str, serve: Serve):
     value = sample(name)
     expected = dataclasses.replace(Settings(), **{name: value})
     assert serve.settings("site:app", *on_the_command_line(name, value)) == expected
 
 
 @pytest.mark.parametrize("name", OPTIONS)
-def test_each_option_in_the_environment(name: str, serve: Serve):
+def test_each_option_can_be_given_in_the_environment(name: str, serve: Serve):
     value = sample(name)
     expected = dataclasses.replace(Settings(), **{name: value})
     assert serve.settings("site:app", **in_the_environment(name, value)) == expected
@@ -151,7 +151,7 @@ def test_each_option_in_the_environment(name: str, serve: Serve):
 
 @pytest.mark.parametrize("spelling", ["_", "-"])
 @pytest.mark.parametrize("name", OPTIONS)
-def test_each_option_in_a_file(name: str, spelling: str, serve: Serve, tmp_path: Path):
+def test_each_option_can_be_given_in_a_file(name: str, spelling: str, serve: Serve, tmp_path: Path):
     value = sample(name)
     key = name.replace("_", spelling)
     (tmp_path / "uwsgibridge.toml").write_text(f"{key} = {in_toml(value)}\n")
@@ -159,7 +159,7 @@ def test_each_option_in_a_file(name: str, spelling: str, serve: Serve, tmp_path:
     assert serve.settings("site:app") == expected
 
 
-def test_command_line_over_environment_over_file_over_default(serve: Serve, tmp_path: Path):
+def test_command_line_wins_over_environment_over_file_over_default(serve: Serve, tmp_path: Path):
     (tmp_path / "uwsgibridge.toml").write_text(
         "threads = 2\nbacklog = 2\nmax_vars = 2\nbind = ['127.0.0.1:2']\nfactory = true\n"
     )
@@ -180,7 +180,7 @@ def test_command_line_over_environment_over_file_over_default(serve: Serve, tmp_
     assert settings.accept_margin == Settings().accept_margin
 
 
-def test_application_from_each_source(serve: Serve, tmp_path: Path):
+def test_the_application_can_be_named_in_each_place(serve: Serve, tmp_path: Path):
     (tmp_path / "uwsgibridge.toml").write_text("app = 'file:app'\n")
     serve.settings()
     serve.settings(UWSGIBRIDGE_APP="environment:app")
@@ -189,7 +189,7 @@ def test_application_from_each_source(serve: Serve, tmp_path: Path):
     assert [app for app, _ in serve.called] == ["file:app", "environment:app", "command:app"]
 
 
-def test_short_options(serve: Serve):
+def test_short_options_are_taken(serve: Serve):
     settings = serve.settings("site:app", "-b", "127.0.0.1:1", "-b", "unix:app.sock", "-w", "1")
     assert settings.bind == ("127.0.0.1:1", "unix:app.sock")
 
@@ -201,7 +201,7 @@ def test_config_names_the_file(serve: Serve, tmp_path: Path):
     assert (settings.threads, settings.backlog) == (Settings().threads, 3)
 
 
-def test_config_from_pyproject(serve: Serve, tmp_path: Path):
+def test_options_can_stand_in_pyproject(serve: Serve, tmp_path: Path):
     (tmp_path / "pyproject.toml").write_text(
         "[project]\nname = 'site'\n[tool.uwsgibridge]\nthreads = 3\n"
     )
@@ -414,7 +414,7 @@ def test_startup_that_says_why_it_failed_is_told_in_a_sentence(tmp_path: Path):
     assert (status, output) == (3, "Error: the application's startup failed: no database")
 
 
-def test_address_in_use(tmp_path: Path):
+def test_an_address_in_use_is_told(tmp_path: Path):
     (tmp_path / "site_app.py").write_text(GOOD_APP)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"

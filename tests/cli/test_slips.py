@@ -188,7 +188,7 @@ SLIPS: list[tuple[tuple[str, ...], Mapping[str, str], int, str]] = [
     SLIPS,
     ids=[" ".join([*environment, *arguments])[:60] for arguments, environment, _, _ in SLIPS],
 )
-def test_slip(
+def test_each_slip_gets_one_sentence(
     directory: Path,
     arguments: tuple[str, ...],
     environment: Mapping[str, str],
@@ -252,7 +252,7 @@ def test_directory_that_has_been_removed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("limit", [8, 10, 32, 63])
-def test_few_descriptors(directory: Path, limit: int) -> None:
+def test_too_few_descriptors_are_told(directory: Path, limit: int) -> None:
     finished = subprocess.run(
         [sys.executable, "-m", "uwsgibridge", *SERVE, "--bind", "unix:s"],
         cwd=directory, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False,
@@ -264,7 +264,7 @@ def test_few_descriptors(directory: Path, limit: int) -> None:
     assert finished.returncode == 2
 
 
-def test_just_enough_descriptors(directory: Path) -> None:
+def test_just_enough_descriptors_serve(directory: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-m", "uwsgibridge", *SERVE, "--bind", "unix:s", "--workers", "2",
          "--control-socket", "none", "--log-format", "text"],

@@ -33,7 +33,7 @@ def cells(text: str) -> dict[str, str]:
     return found
 
 
-def test_the_whole() -> None:
+def test_the_table_shows_supervisor_and_workers() -> None:
     assert format_status(STATUS) == (
         "mysite.wsgi: running, up 12.3 s, pid 1, generation 3, uwsgibridge 0.1.0\n"
         "workers wanted: 2, requests: 12345, recycled: 2, crashed: 0, accelerator: in use\n"
@@ -76,18 +76,18 @@ def test_the_largest_values_fit() -> None:
         (360_000, "4 d"),
     ],
 )
-def test_ages(seconds: float, text: str) -> None:
+def test_ages_are_written_with_their_unit(seconds: float, text: str) -> None:
     assert cells(format_status(with_worker(age_seconds=seconds)))["AGE"] == text
 
 
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0.0, "0.0 ms"), (0.0123, "12.3 ms"), (1.0, "1.0 s")]
 )
-def test_queues(seconds: float, text: str) -> None:
+def test_queue_times_are_written_with_their_unit(seconds: float, text: str) -> None:
     assert cells(format_status(with_worker(queue_seconds=seconds)))["QUEUE"] == text
 
 
-def test_memory() -> None:
+def test_memory_is_written_with_its_unit() -> None:
     assert cells(format_status(with_worker(rss_bytes=999 * 1024**2)))["MEMORY"] == "999.0 MiB"
     assert cells(format_status(with_worker(rss_bytes=1536 * 1024**2)))["MEMORY"] == "1.5 GiB"
 
@@ -124,7 +124,7 @@ def test_rates_are_by_the_supervisor_s_clock() -> None:
         STATUS | {"started_seconds_ago": 14.3},  # the same answer
     ],
 )
-def test_no_rates_yet(earlier: dict[str, Any] | None) -> None:
+def test_without_an_earlier_status_there_are_no_rates(earlier: dict[str, Any] | None) -> None:
     text = format_rates(later(requests=400), earlier)
     assert "requests a second: -" in text
     assert (cells(text)["REQ"], cells(text)["CPU"]) == ("-", "-")

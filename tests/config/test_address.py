@@ -54,7 +54,7 @@ def test_each_form_is_read_and_written_back(text: str, address: Address) -> None
         ("fd://007", DescriptorAddress(7), "fd://7"),
     ],
 )
-def test_other_spellings_of_the_same(text: str, address: Address, written: str) -> None:
+def test_other_spellings_name_the_same_address(text: str, address: Address, written: str) -> None:
     assert parse_address(text) == address
     assert str(address) == written
     assert parse_address(written) == address

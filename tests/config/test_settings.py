@@ -166,11 +166,11 @@ def test_the_choices_are_those_of_the_command_line() -> None:
 
 
 class TestBind:
-    def test_several(self) -> None:
+    def test_several_addresses_may_be_bound(self) -> None:
         bind = ("unix:/run/app.sock", "127.0.0.1:3031", "[::1]:3031", "fd://3")
         assert Settings(bind=bind).bind == bind
 
-    def test_none(self) -> None:
+    def test_no_address_is_refused(self) -> None:
         with pytest.raises(SettingsError, match=r"^--bind names no address$"):
             Settings(bind=())
 
@@ -185,7 +185,7 @@ class TestBind:
 
 
 @pytest.mark.parametrize("mode", ["0660", "660", "0000", "777"])
-def test_socket_modes(mode: str) -> None:
+def test_socket_modes_are_taken(mode: str) -> None:
     assert Settings(socket_mode=mode).socket_mode == mode
 
 
@@ -213,14 +213,14 @@ class TestMounts:
             ("/büro=api:app", "/büro", "api:app"),
         ],
     )
-    def test_prefix_and_application(self, text: str, prefix: str, app: str) -> None:
+    def test_prefix_and_application_are_split(self, text: str, prefix: str, app: str) -> None:
         assert parse_mount(text) == (prefix, app)
         assert Settings(mount=(text,)).mount == (text,)
 
     @pytest.mark.parametrize(
         "text", ["", "/", "=", "/api", "/api=", "api", "app:/x", "=app", "api=app", "app:/x=y"]
     )
-    def test_another_form(self, text: str) -> None:
+    def test_a_mount_of_another_form_is_refused(self, text: str) -> None:
         with pytest.raises(SettingsError, match="--mount") as caught:
             parse_mount(text)
         with pytest.raises(SettingsError) as caught_in_the_table:
@@ -230,7 +230,7 @@ class TestMounts:
     @pytest.mark.parametrize(
         ("text", "prefix"), [("/", ""), ("/api", "/api"), ("/api/", "/api"), ("/a//", "/a")]
     )
-    def test_a_prefix(self, text: str, prefix: str) -> None:
+    def test_a_prefix_loses_its_slash(self, text: str, prefix: str) -> None:
         assert parse_prefix(text) == prefix
 
     @pytest.mark.parametrize(
@@ -272,13 +272,13 @@ class TestMounts:
 
 
 class TestOffload:
-    def test_url_and_directory(self, tmp_path: Path) -> None:
+    def test_url_and_directory_are_split(self, tmp_path: Path) -> None:
         text = f"/protected={tmp_path}"
         assert parse_offload(text) == ("/protected", str(tmp_path))
         assert Settings(offload=(text,)).offload == (text,)
 
     @pytest.mark.parametrize("url", ["", "/", "//", "protected"])
-    def test_another_form(self, tmp_path: Path, url: str) -> None:
+    def test_an_offload_of_another_form_is_refused(self, tmp_path: Path, url: str) -> None:
         text = f"{url}={tmp_path}"
         with pytest.raises(SettingsError) as caught:
             parse_offload(text)
@@ -288,7 +288,7 @@ class TestOffload:
         with pytest.raises(SettingsError, match="is not of the form /url=/directory"):
             parse_offload("/protected")
 
-    def test_no_such_directory(self, tmp_path: Path) -> None:
+    def test_a_missing_directory_is_refused(self, tmp_path: Path) -> None:
         file = tmp_path / "file"
         file.touch()
         for directory in (tmp_path / "missing", file):

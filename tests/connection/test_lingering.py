@@ -38,7 +38,7 @@ class InterruptedLoop(TrioLoop):
 
 
 @pytest.mark.parametrize("when", ["before", "after", "when-it-has-run"])
-def test_exception_from_outside_between_its_steps(when: When):
+def test_an_exception_from_outside_between_its_steps_leaves_no_socket_open(when: When):
     told: list[str] = []
     ours, theirs = socket_pair("unix")
     with theirs:

@@ -54,7 +54,7 @@ def test_tcp_port_0_is_told_as_the_real_one():
         socket.create_connection(("127.0.0.1", listening.address.port)).close()
 
 
-def test_ipv6():
+def test_ipv6_is_listened_at():
     need_ipv6()
     with opened("[::1]:0") as listening:
         assert str(listening.address).startswith("[::1]:")
@@ -157,7 +157,7 @@ def test_unix_socket_has_the_mode_whatever_the_umask(directory: Path, mode: str,
     assert list(directory.iterdir()) == []
 
 
-def test_unix_socket_by_a_relative_path(directory: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_unix_socket_may_have_a_relative_path(directory: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(directory)
     with opened("unix:app.sock"):
         assert (directory / "app.sock").is_socket()
@@ -310,7 +310,7 @@ def test_socket_that_is_gone_already_is_no_failure(directory: Path):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems take less")
 @pytest.mark.parametrize("size", range(100, 108))
-def test_longest_path(directory: Path, size: int):
+def test_the_longest_path_is_listened_at(directory: Path, size: int):
     path = directory / ("s" * (size - len(str(directory)) - 1))
     assert len(str(path)) == size
     with opened(f"unix:{path}"), socket.socket(socket.AF_UNIX) as client:
@@ -357,7 +357,9 @@ def test_none_stays_open_when_one_can_not_be_had(directory: Path):
 
 
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_UNIX], ids=["tcp", "unix"])
-def test_inherited_listening_socket(directory: Path, family: socket.AddressFamily):
+def test_an_inherited_listening_socket_is_accepted_on(
+    directory: Path, family: socket.AddressFamily
+):
     with socket.socket(family) as inherited:
         inherited.bind(
             ("127.0.0.1", 0) if family == socket.AF_INET else str(directory / "app.sock")

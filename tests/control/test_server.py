@@ -94,7 +94,7 @@ async def connected(path: Path) -> AsyncIterator[Client]:
 
 
 @pytest.mark.trio
-async def test_commands_one_after_the_other_on_one_connection(path, supervisor):
+async def test_one_connection_carries_many_commands(path, supervisor):
     async with serving(path, supervisor), connected(path) as client:
         assert await client.ask(b'{"command": "status"}') == {
             "ok": True,
@@ -118,7 +118,7 @@ async def test_requests_that_arrive_together_and_in_pieces(path, supervisor):
 
 
 @pytest.mark.trio
-async def test_two_clients_at_once(path, supervisor):
+async def test_two_clients_are_answered_at_once(path, supervisor):
     supervisor.held = trio.Event()
     async with serving(path, supervisor), connected(path) as first, connected(path) as second:
         await first.stream.send_all(b'{"command": "reload"}\n')
@@ -346,7 +346,7 @@ async def test_a_path_that_can_t_be_had_is_refused_with_the_option_s_name(path):
 # The client.
 
 
-def test_ask(path, supervisor):
+def test_ask_gives_the_answer(path, supervisor):
     with running_control(path, supervisor):
         assert ask(path, "status")["workers_wanted"] == 2
         assert ask(path, "scale", workers=3)["workers"] == 3
@@ -358,7 +358,7 @@ def test_one_connection_serves_several_questions(path, supervisor):
         assert connection.ask("reload") == {"ok": True, "reloaded": True}
 
 
-def test_a_large_answer(path, supervisor):
+def test_a_large_answer_arrives_whole(path, supervisor):
     supervisor.status_answer["name"] = "x" * 3_000_000
     with running_control(path, supervisor):
         assert len(ask(path, "status")["name"]) == 3_000_000
@@ -448,7 +448,7 @@ def test_an_answer_that_is_none(answer, sentence, path):
         ask(path, "status")
 
 
-def test_nobody_is_there(path):
+def test_a_missing_supervisor_is_told(path):
     with pytest.raises(ControlError, match=f"There is no control socket {path}: no supervisor"):
         ask(path, "status")
     with socket.socket(socket.AF_UNIX) as stale:

@@ -55,7 +55,7 @@ def test_the_files_that_the_pages_are_made_of_are_there() -> None:
         ("icon.svg", "image/svg+xml"),
     ],
 )
-def test_content_types_and_headers(name: str, content_type: str) -> None:
+def test_each_file_has_its_type_and_safe_headers(name: str, content_type: str) -> None:
     headers = WEB_FILES[name].headers
 
     assert headers["Content-Type"] == content_type

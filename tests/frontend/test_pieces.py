@@ -138,7 +138,7 @@ def say(nginx: PrivateNginx, request: bytes) -> bytes:
 # --- The vars -------------------------------------------------------------------------------------
 
 
-def test_the_vars_of_a_request(app: StandIn, serve: Serve) -> None:
+def test_the_params_give_the_vars_of_a_request(app: StandIn, serve: Serve) -> None:
     nginx = serve(server_names=("example.org",))
     answer = say(
         nginx,

@@ -143,7 +143,9 @@ def check_request(packet: Packet, max_body_bytes: int) -> None:
 @example(encode_packet({"HTTP_content_length": "1", "CONTENT_LENGTH": "2"}), DEFAULT_LIMITS, 0)
 @example(encode_packet({"HTTP_TRANSFER-ENCODING": "chunked"}), DEFAULT_LIMITS, 0)
 @example(encode_packet({"CONTENT_LENGTH": "9" * 5000}), DEFAULT_LIMITS, 0)
-def test_any_bytes(data: bytes, limits: PacketLimits, max_body_bytes: int) -> None:
+def test_any_bytes_are_a_packet_or_refused(
+    data: bytes, limits: PacketLimits, max_body_bytes: int
+) -> None:
     outcome = parse(data, limits)
     if isinstance(outcome, Packet):
         assert HEADER_BYTES <= outcome.size_bytes <= min(len(data), limits.max_vars_bytes + 4)
@@ -153,7 +155,7 @@ def test_any_bytes(data: bytes, limits: PacketLimits, max_body_bytes: int) -> No
 
 
 @given(any_input, limits_that_bite)
-def test_any_pieces(data: bytes, limits: PacketLimits) -> None:
+def test_any_pieces_of_a_packet_decide_as_the_whole(data: bytes, limits: PacketLimits) -> None:
     """Nothing is decided too early: what is said of a beginning holds for all that follows."""
     decided: Outcome = None
     for end in range(len(data) + 1):

@@ -240,7 +240,7 @@ def test_a_frontend_reads_it(
 
 
 @given(st.text(max_size=20) | st.from_regex(r"[0-9]{3}( [ -~]{0,10})?", fullmatch=True))
-def test_any_status_text(text: str) -> None:
+def test_any_status_text_is_sent_or_refused(text: str) -> None:
     try:
         code, line = parse_status(text)
     except InvalidResponse:
@@ -253,7 +253,7 @@ def test_any_status_text(text: str) -> None:
 
 
 @given(st.integers() | st.integers(90, 1010))
-def test_any_status_number(status: int) -> None:
+def test_any_status_number_is_sent_or_refused(status: int) -> None:
     if 100 <= status <= 999:
         assert status_line(status).startswith(b"%d " % status)
     else:

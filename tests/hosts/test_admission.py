@@ -58,7 +58,7 @@ def test_nobody_is_woken_unasked() -> None:
 
 
 @pytest.mark.parametrize("level", [0, 1, 5, 9])
-def test_a_wake_at_the_level_and_not_before(level: int) -> None:
+def test_the_wake_comes_at_the_level_and_not_before(level: int) -> None:
     wake = Wakes()
     admission = admission_of(10, wake)
     assert admission.wake_at(level)

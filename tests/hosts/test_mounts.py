@@ -84,21 +84,21 @@ def test_nothing_is_mounted_there() -> None:
         assert request.vars["PATH_INFO"] == "/other"
 
 
-def test_one_host_below_a_prefix() -> None:
+def test_one_host_serves_below_a_prefix() -> None:
     request = request_of("/api/x")
     assert selected(mounts_at(["/api"]), request) == "/api"
     assert request.vars["PATH_INFO"] == "/x"
 
 
 @pytest.mark.parametrize("path", ["/", "/x", "", "*"])
-def test_one_host_for_everything(path: str) -> None:
+def test_one_host_serves_everything(path: str) -> None:
     request = request_of(path)
     assert selected(mounts_at([""]), request) == ""
     assert request.vars["PATH_INFO"] == path
     assert request.vars["SCRIPT_NAME"] == ""
 
 
-def test_a_prefix_beyond_ascii() -> None:
+def test_a_prefix_beyond_ascii_matches() -> None:
     """It is text where it is configured, and UTF-8 on the wire."""
     request = request_of("/büro/café".encode().decode("latin-1"))
     assert selected(mounts_at(["", "/büro"]), request) == "/büro"

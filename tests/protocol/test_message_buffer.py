@@ -45,7 +45,9 @@ def test_one_that_is_dropped_is_gone(size: int) -> None:
     assert buffer.take() == b"next"
 
 
-def test_a_system_without_so_much_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_system_without_so_much_memory_gets_a_smaller_buffer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def refuse(*_: Any, **__: Any) -> Any:
         raise OSError(12, "Cannot allocate memory")
 

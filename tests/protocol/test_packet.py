@@ -81,7 +81,7 @@ def bytes_until_refused(data: bytes, limits: PacketLimits = LIMITS) -> tuple[int
 
 class TestPackets:
     @pytest.mark.parametrize("modifier1", [0, 30])
-    def test_a_request_of_nginx(self, parse_chunked, modifier1) -> None:
+    def test_a_request_of_nginx_is_parsed(self, parse_chunked, modifier1) -> None:
         variables = {
             "QUERY_STRING": "a=1&b=%20",
             "REQUEST_METHOD": "GET",
@@ -101,10 +101,10 @@ class TestPackets:
         data = b"\x00\x0d\x00\x00" + b"\x03\x00KEY\x06\x00\x00\r\n\xff  "
         assert parse_chunked(data) == Packet(0, {"KEY": "\x00\r\n\xff  "}, 17)
 
-    def test_no_vars_at_all(self, parse_chunked) -> None:
+    def test_a_packet_may_have_no_vars(self, parse_chunked) -> None:
         assert parse_chunked(b"\x00\x00\x00\x00") == Packet(0, {}, 4)
 
-    def test_an_empty_value(self, parse_chunked) -> None:
+    def test_a_value_may_be_empty(self, parse_chunked) -> None:
         assert parse_chunked(packet_of(sized(b"A") + sized(b""))).vars == {"A": ""}
 
     def test_all_bytes_are_kept_as_latin_1(self, parse_chunked) -> None:
@@ -114,7 +114,7 @@ class TestPackets:
         assert key.encode("latin-1") == every
         assert value.encode("latin-1") == every[::-1]
 
-    def test_the_largest_packet(self, parse_chunked) -> None:
+    def test_the_largest_packet_is_parsed(self, parse_chunked) -> None:
         data = encode_packet({"A": "x" * (MAX_VARS_BYTES - 5)})
         packet = parse_chunked(data)
         assert packet.size_bytes == len(data) == HEADER_BYTES + 65_535
@@ -161,7 +161,7 @@ class TestPing:
 class TestRepeatedVars:
     """Which value they have is told by `uwsgibridge.protocol.repeated_vars`; here, that it is asked."""
 
-    def test_the_last_stands(self, parse_chunked) -> None:
+    def test_of_repeated_vars_the_last_one_wins(self, parse_chunked) -> None:
         pairs = [("PATH_INFO", "/"), ("REMOTE_ADDR", "192.0.2.1"), ("PATH_INFO", "/later")]
         packet = parse_chunked(encode_packet(pairs))
         assert packet.vars == {"PATH_INFO": "/later", "REMOTE_ADDR": "192.0.2.1"}
@@ -216,14 +216,14 @@ class TestMalformed:
             pytest.param((sized(b"") + sized(b"c")) * 2, id="repeated"),
         ],
     )
-    def test_an_empty_name(self, parse_chunked, payload) -> None:
+    def test_an_empty_name_is_refused(self, parse_chunked, payload) -> None:
         with pytest.raises(MalformedPacket, match="empty name") as caught:
             parse_chunked(packet_of(payload))
         assert caught.value.status == 400
 
 
 class TestLimits:
-    def test_bytes_of_vars(self, parse_chunked) -> None:
+    def test_more_bytes_of_vars_are_refused(self, parse_chunked) -> None:
         limits = PacketLimits(max_vars_bytes=100)
         at_the_limit = encode_packet({"A": "x" * 95})
         assert parse_chunked(at_the_limit, limits).size_bytes == 104
@@ -241,7 +241,7 @@ class TestLimits:
         assert taken == HEADER_BYTES
         assert isinstance(error, TooManyVars)
 
-    def test_number_of_vars(self, parse_chunked) -> None:
+    def test_more_vars_are_refused(self, parse_chunked) -> None:
         limits = PacketLimits(max_vars=3)
         three = [("A", ""), ("B", ""), ("C", "")]
         assert len(parse_chunked(encode_packet(three), limits).vars) == 3
@@ -255,7 +255,7 @@ class TestLimits:
         with pytest.raises(TooManyVars):
             parse_chunked(encode_packet([("HTTP_X", "1")] * 4), PacketLimits(max_vars=3))
 
-    def test_the_defaults(self) -> None:
+    def test_the_defaults_hold(self) -> None:
         assert PacketLimits() == PacketLimits(max_vars_bytes=65_535, max_vars=1000)
         many = [(f"HTTP_X{number}", "") for number in range(1000)]
         packet = parse(encode_packet(many))
@@ -264,7 +264,7 @@ class TestLimits:
         with pytest.raises(TooManyVars):
             parse(encode_packet([*many, ("HTTP_Y", "")]))
 
-    def test_the_least(self) -> None:
+    def test_the_least_limits_hold(self) -> None:
         limits = PacketLimits(max_vars_bytes=1, max_vars=1)
         assert parse(encode_packet({}), limits) == Packet(0, {}, 4)
         one = PacketLimits(max_vars=1)
@@ -276,7 +276,7 @@ class TestLimits:
             PacketLimits(max_vars_bytes=max_vars_bytes)
 
     @pytest.mark.parametrize("max_vars", [0, -1])
-    def test_a_number_below_one(self, max_vars) -> None:
+    def test_a_limit_below_one_is_refused(self, max_vars) -> None:
         with pytest.raises(ValueError, match="max_vars must be at least 1"):
             PacketLimits(max_vars=max_vars)
 
@@ -363,7 +363,7 @@ CLIENT_HELLO = bytes.fromhex(
 
 class TestTls:
     @pytest.mark.parametrize("minor", [0, 1, 2, 3, 4])
-    def test_a_client_hello_of_each_version(self, minor) -> None:
+    def test_a_client_hello_of_each_version_is_told_to_be_tls(self, minor) -> None:
         data = CLIENT_HELLO[:2] + bytes([minor]) + CLIENT_HELLO[3:]
         with pytest.raises(TlsNotUwsgi, match="TLS") as caught:
             parse(data)
@@ -388,7 +388,7 @@ class TestEncoding:
         payload = b"".join(sized(k.encode()) + sized(v.encode()) for k, v in pairs)
         assert encode_packet(iter(pairs)) == packet_of(payload)
 
-    def test_modifiers(self) -> None:
+    def test_modifiers_are_encoded(self) -> None:
         assert encode_packet({}, modifier1=30, modifier2=7) == b"\x1e\x00\x00\x07"
         assert encode_packet({}, modifier1=MODIFIER_PING) == PING
 
@@ -397,7 +397,7 @@ class TestEncoding:
         with pytest.raises(ValueError, match="latin-1"):
             encode_packet({"A": "€"})
 
-    def test_over_the_format(self) -> None:
+    def test_more_than_the_format_holds_is_refused(self) -> None:
         assert len(encode_packet({"A": "x" * 65_530})) == HEADER_BYTES + MAX_VARS_BYTES
         with pytest.raises(ValueError, match="65536 bytes, over 65535"):
             encode_packet({"A": "x" * 65_531})
@@ -405,7 +405,7 @@ class TestEncoding:
             encode_packet({"BIG": "x" * 65_536})
 
     @pytest.mark.parametrize("modifier", [-1, 256])
-    def test_a_modifier_over_the_format(self, modifier) -> None:
+    def test_a_modifier_of_more_than_a_byte_is_refused(self, modifier) -> None:
         with pytest.raises(ValueError, match="one byte"):
             encode_packet({}, modifier1=modifier)
         with pytest.raises(ValueError, match="one byte"):

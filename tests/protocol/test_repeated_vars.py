@@ -32,22 +32,22 @@ class TestParams:
     )
 
     @NAMES
-    def test_in_front_of_a_var_without_http(self, name: str) -> None:
+    def test_before_a_var_without_http_the_last_one_wins(self, name: str) -> None:
         pairs = [(name, "first"), ("PATH_INFO", "/"), (name, "last"), ("REMOTE_ADDR", "::1")]
         assert settle_repeated(pairs)[name] == "last"
 
     @NAMES
-    def test_on_both_sides_of_a_var_without_http(self, name: str) -> None:
+    def test_on_both_sides_of_a_var_without_http_the_last_one_wins(self, name: str) -> None:
         """Nginx leaves a client's header out where there is a param of its name."""
         pairs = [(name, "first"), ("PATH_INFO", "/"), ("HTTP_X", "1"), (name, "last")]
         assert settle_repeated(pairs)[name] == "last"
 
     @NAMES
-    def test_in_front_of_the_clients_host(self, name: str) -> None:
+    def test_before_the_clients_host_the_last_one_wins(self, name: str) -> None:
         pairs = [("PATH_INFO", "/"), (name, "first"), (name, "last"), HOST, ("HTTP_X", "1")]
         assert settle_repeated(pairs)[name] == "last"
 
-    def test_the_host_itself(self) -> None:
+    def test_of_two_hosts_the_last_one_wins(self) -> None:
         """Debian's uwsgi_params, and a line behind its include."""
         pairs = [
             ("QUERY_STRING", ""),
@@ -60,7 +60,7 @@ class TestParams:
         pairs = [("PATH_INFO", "/"), HOST, ("HTTP_X_USER", "first"), ("HTTP_X_USER", "last")]
         assert settle_repeated(pairs)["HTTP_X_USER"] == "first, last"
 
-    def test_lighttpds_stand_last(self) -> None:
+    def test_of_lighttpds_repeated_vars_the_last_one_wins(self) -> None:
         pairs = [
             ("SERVER_SOFTWARE", "lighttpd/1.4.69"),
             ("HTTP_X_USER", "the client"),
@@ -82,7 +82,7 @@ class TestHeadersOfAClient:
     def test_empty_ones_count(self) -> None:
         assert settle_repeated([("HTTP_X", ""), ("HTTP_X", "")]) == {"HTTP_X": ", "}
 
-    def test_on_both_sides_of_the_host(self) -> None:
+    def test_on_both_sides_of_the_host_values_are_joined(self) -> None:
         pairs = [("HTTP_X", "1"), HOST, ("HTTP_X", "2")]
         assert settle_repeated(pairs)["HTTP_X"] == "1, 2"
 

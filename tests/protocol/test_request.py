@@ -29,7 +29,7 @@ def wire(text: str) -> str:
 
 
 class TestNothingIsRequired:
-    def test_no_vars_at_all(self) -> None:
+    def test_a_request_needs_no_vars(self) -> None:
         request = request_of({})
         assert request.vars == {
             "REQUEST_METHOD": "GET",
@@ -194,7 +194,7 @@ class TestContentLength:
             ("000000000000000001", 1),
         ],
     )
-    def test_plain_decimal_numbers(self, text, value) -> None:
+    def test_plain_decimal_numbers_are_lengths(self, text, value) -> None:
         request = request_of({"CONTENT_LENGTH": text})
         assert request.content_length == value
         assert request.vars["CONTENT_LENGTH"] == text
@@ -239,7 +239,7 @@ class TestContentLength:
         assert caught.value.reason == "invalid_content_length"
         assert len(str(caught.value)) < 250  # an answer and a log line, not an echo
 
-    def test_the_limit_for_the_body(self) -> None:
+    def test_a_body_over_the_limit_is_refused(self) -> None:
         assert request_of({"CONTENT_LENGTH": "100"}, max_body_bytes=100).content_length == 100
         with pytest.raises(BodyTooLarge) as caught:
             request_of({"CONTENT_LENGTH": "101"}, max_body_bytes=100)
@@ -248,7 +248,7 @@ class TestContentLength:
         assert caught.value.option == "--max-body-bytes"
         assert str(caught.value) == "the body has 101 bytes, the limit is 100"
 
-    def test_the_least_limit(self) -> None:
+    def test_the_least_limit_holds(self) -> None:
         assert request_of({"CONTENT_LENGTH": "1"}, max_body_bytes=1).content_length == 1
         with pytest.raises(BodyTooLarge):
             request_of({"CONTENT_LENGTH": "2"}, max_body_bytes=1)
@@ -264,7 +264,7 @@ class TestContentLength:
         assert request.vars["SERVER_NAME"] == "localhost"
         assert request.content_length == 0
 
-    def test_no_limit(self) -> None:
+    def test_without_a_limit_any_length_is_taken(self) -> None:
         assert request_of({"CONTENT_LENGTH": "9" * 18}, max_body_bytes=0).content_length > 10**17
 
 
@@ -341,7 +341,7 @@ class TestClientAndServer:
             ({"REMOTE_PORT": "1"}, None),
         ],
     )
-    def test_client(self, variables, client) -> None:
+    def test_the_vars_tell_the_client(self, variables, client) -> None:
         assert request_of(variables).client == client
 
     @pytest.mark.parametrize(
@@ -358,7 +358,7 @@ class TestClientAndServer:
             ({"SERVER_NAME": "a", "HTTP_HOST": "b", "SERVER_ADDR": "192.0.2.7"}, ("a", 80)),
         ],
     )
-    def test_server(self, variables, server) -> None:
+    def test_the_vars_tell_the_server(self, variables, server) -> None:
         assert request_of(variables).server == server
 
     @pytest.mark.parametrize(
@@ -395,7 +395,7 @@ class TestPath:
         assert request_of({"QUERY_STRING": "x=%2525&y=+%FF"}).query_string == b"x=%2525&y=+%FF"
         assert request_of({"QUERY_STRING": "x=\xff"}).query_string == b"x=\xff"
 
-    def test_utf_8(self) -> None:
+    def test_a_path_in_utf_8_is_decoded(self) -> None:
         uri = "/caf%C3%A9/%E6%9D%B1%E4%BA%AC"
         request = request_of({"PATH_INFO": wire("/café/東京"), "REQUEST_URI": uri})
         assert request.vars["PATH_INFO"] == "/caf\xc3\xa9/\xe6\x9d\xb1\xe4\xba\xac"  # PEP 3333
@@ -485,7 +485,7 @@ class TestPath:
         assert request.vars["PATH_INFO"] == path_after
         assert request.path == script_name_after + path_after
 
-    def test_root_path(self) -> None:
+    def test_script_name_is_the_root_path(self) -> None:
         request = request_of({"SCRIPT_NAME": wire("/büro"), "PATH_INFO": "/x"})
         assert request.root_path == "/büro"
         assert request.path == "/büro/x"
@@ -579,7 +579,7 @@ class TestModifier30:
             ("", "/foo", False),
         ],
     )
-    def test_path_boundaries(self, path, prefix, below) -> None:
+    def test_a_prefix_ends_at_a_boundary_of_the_path(self, path, prefix, below) -> None:
         assert is_below(path, prefix) is below
 
 

@@ -63,7 +63,7 @@ def remembers_less_than(size_bytes: int) -> Iterator[None]:
 
 
 class TestHead:
-    def test_status_line_headers_and_body_in_one_buffer(self) -> None:
+    def test_status_line_headers_and_body_leave_in_one_buffer(self) -> None:
         response = started(
             [PLAIN, (b"X-Empty", b""), (b"set-cookie", b"a=1"), (b"set-cookie", b"b")]
         )
@@ -73,7 +73,7 @@ class TestHead:
             b"set-cookie: a=1\r\nset-cookie: b\r\n\r\nhello"
         )
 
-    def test_no_headers(self) -> None:
+    def test_a_head_may_have_no_headers(self) -> None:
         assert started().send(b"x") == (b"HTTP/1.1 200 OK\r\n\r\nx",)
 
     def test_nothing_is_added_that_the_frontend_writes_itself(self) -> None:
@@ -190,7 +190,7 @@ class TestHeadSize:
         assert response.largest_header() == (len(head), "Set-Cookie", len("Set-Cookie: ") + 5000)
         assert response.head_bytes <= len(head)
 
-    def test_no_headers(self) -> None:
+    def test_without_headers_none_is_the_largest(self) -> None:
         size, name, largest = started().largest_header()
         assert (size, name, largest) == (len(b"HTTP/1.1 200 OK\r\n\r\n"), "", 0)
 
@@ -215,7 +215,7 @@ class TestWhatMustNotLeave:
             *(pytest.param(b"a%cb" % code, id=f"{code:#04x}") for code in CONTROLS),
         ],
     )
-    def test_a_control_character_in_a_value(self, name, value) -> None:
+    def test_a_control_character_in_a_value_is_refused(self, name, value) -> None:
         response = Response("GET")
         with pytest.raises(InvalidResponse, match="control character") as caught:
             response.start(200, b"200 OK", [PLAIN, (name, value), (b"X-After", b"1")])
@@ -298,7 +298,7 @@ class TestWhatMustNotLeave:
         assert str(caught.value) == f"headers must be pairs of bytes, not {odd!r}"
 
     @pytest.mark.parametrize("status", [100, 101, 102, 103, 199])
-    def test_an_interim_status(self, status) -> None:
+    def test_an_interim_status_is_refused(self, status) -> None:
         """Nginx takes the first head for the final one."""
         with pytest.raises(InvalidResponse, match="interim"):
             started(status=status)
@@ -340,7 +340,7 @@ class TestHopByHop:
 
 
 class TestContentLength:
-    def test_as_many_bytes_as_promised(self) -> None:
+    def test_as_many_bytes_as_promised_complete_the_answer(self) -> None:
         response = started([(b"Content-Length", b"5")])
         assert written(response, b"he", b"", b"llo").endswith(b"Content-Length: 5\r\n\r\nhello")
         assert response.complete
@@ -516,7 +516,7 @@ class TestAnswersWithoutBody:
 
     @pytest.mark.parametrize("status", [204, 304])
     @pytest.mark.parametrize("body", [b"", b"ignored"])
-    def test_204_and_304(self, status, body) -> None:
+    def test_204_and_304_have_no_body(self, status, body) -> None:
         single, stream = started([PLAIN], status=status), started([PLAIN], status=status)
         expected = b"HTTP/1.1 %b\r\nContent-Type: text/plain\r\n\r\n" % status_line(status)
         assert b"".join(single.send(body, last=True)) == expected
@@ -660,7 +660,7 @@ class TestBodyByOtherMeans:
         assert response.allow(1000, last=False) == 0
         assert b"Content-Length" not in written(response)
 
-    def test_not_before_the_head(self) -> None:
+    def test_no_body_is_allowed_before_the_head(self) -> None:
         with pytest.raises(InvalidResponse, match="before the head"):
             Response("GET").allow(1)
 
@@ -759,7 +759,7 @@ class TestHeadOfUnknownLength:
         lines = b"".join(response.finish()).split(b"\r\n")
         assert lines.count(self.UNKNOWN) == 1
 
-    def test_in_pieces_too(self) -> None:
+    def test_head_of_a_body_in_pieces_is_kept_out_of_caches_too(self) -> None:
         response = started([PLAIN], method="HEAD")
         assert self.UNKNOWN in b"".join([*response.send(b"a"), *response.send(b"b", last=True)])
 
@@ -785,5 +785,5 @@ class TestHeadOfUnknownLength:
         response.start(status, status_line(status), [])
         assert self.UNKNOWN not in b"".join(response.finish())
 
-    def test_not_for_other_methods(self) -> None:
+    def test_answers_to_other_methods_may_be_kept_in_caches(self) -> None:
         assert self.UNKNOWN not in b"".join(started([PLAIN]).send(b""))

@@ -20,7 +20,7 @@ class TestEncodeLines:
             b"Connection: Upgrade\r\nUpgrade: websocket\r\nTE: \r\n\r\n"
         )
 
-    def test_no_headers(self) -> None:
+    def test_no_headers_give_the_status_line_alone(self) -> None:
         assert encode_lines(b"200 OK", []) == b"HTTP/1.1 200 OK\r\n\r\n"
 
     @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ class TestParseStatus:
             ("100 Continue", 100, b"100 Continue"),
         ],
     )
-    def test_good_ones(self, text, code, line) -> None:
+    def test_a_good_status_is_parsed(self, text, code, line) -> None:
         assert parse_status(text) == (code, line)
         assert parse_status(text) == (code, line)  # remembered, and the same
 
@@ -53,7 +53,7 @@ class TestParseStatus:
             "200 €",
         ],
     )
-    def test_bad_ones(self, text) -> None:
+    def test_a_bad_status_is_refused(self, text) -> None:
         with pytest.raises(InvalidResponse) as caught:
             parse_status(text)
         assert repr(text) in str(caught.value)
@@ -115,12 +115,12 @@ class TestStatusLine:
             (999, b"999 "),
         ],
     )
-    def test_good_ones(self, status, line) -> None:
+    def test_a_good_status_is_written(self, status, line) -> None:
         assert status_line(status) == line
         assert status_line(status) == line
 
     @pytest.mark.parametrize("status", [0, 99, 1000, -200, True, "200", None, 2.5, [200]])
-    def test_bad_ones(self, status: Any) -> None:
+    def test_a_bad_number_is_refused(self, status: Any) -> None:
         with pytest.raises(InvalidResponse, match="the status must be an integer"):
             status_line(status)
 

@@ -134,7 +134,7 @@ def test_any_other_request_is_none(variables: dict[str, str]) -> None:
     assert not wants_websocket(variables)
 
 
-def test_the_example_of_the_specification() -> None:
+def test_the_example_of_the_specification_is_answered() -> None:
     assert head_of(handshake()) == [
         b"Upgrade: websocket",
         b"Connection: Upgrade",
@@ -193,7 +193,7 @@ def test_a_wrong_version_is_told_the_right_one() -> None:
     ("value", "offered"),
     [(None, []), ("", []), ("chat", ["chat"]), ("chat, superchat ,", ["chat", "superchat"])],
 )
-def test_subprotocols(value: str | None, offered: list[str]) -> None:
+def test_an_offered_subprotocol_is_accepted(value: str | None, offered: list[str]) -> None:
     websocket = handshake({"HTTP_SEC_WEBSOCKET_PROTOCOL": value})
     assert websocket.subprotocols == offered
     for name in offered:
@@ -295,7 +295,7 @@ STREAMS: dict[str, tuple[bytes, list[Event], list[tuple[int, bytes]]]] = {
 
 @in_each_chunking
 @pytest.mark.parametrize(("data", "events", "answers"), STREAMS.values(), ids=STREAMS)
-def test_streams_of_frames(
+def test_streams_of_frames_give_these_events_and_answers(
     cut: Callable[[bytes], list[bytes]],
     data: bytes,
     events: list[Event],
@@ -341,7 +341,9 @@ BROKEN_RULES = {
 
 @in_each_chunking
 @pytest.mark.parametrize(("code", "data"), BROKEN_RULES.values(), ids=BROKEN_RULES)
-def test_broken_rules(cut: Callable[[bytes], list[bytes]], code: int, data: bytes) -> None:
+def test_a_broken_rule_closes_the_websocket(
+    cut: Callable[[bytes], list[bytes]], code: int, data: bytes
+) -> None:
     websocket = opened()
     events, answers = collect(websocket, cut(frame(BINARY, b"before") + data))
     message, closed = events
@@ -368,7 +370,7 @@ def test_broken_rules(cut: Callable[[bytes], list[bytes]], code: int, data: byte
     ],
     ids=["bytes", "text", "fragments"],
 )
-def test_a_message_of_the_limit(data: bytes) -> None:
+def test_a_message_of_the_limit_arrives(data: bytes) -> None:
     (message,), answers = collect(opened(), [data, frame(PING)])
     assert isinstance(message, MessageOfBytes)
     assert split_frames(answers) == [(0x80 | PONG, b"")]
@@ -383,7 +385,7 @@ def test_a_message_of_the_limit(data: bytes) -> None:
     ],
     ids=["bytes", "text", "fragments"],
 )
-def test_a_message_over_the_limit(data: bytes) -> None:
+def test_a_message_over_the_limit_closes_the_websocket(data: bytes) -> None:
     websocket = opened()
     (closed,), answers = collect(websocket, [data])
     assert closed == Closed(1009, f"a message is over {LIMIT_BYTES} bytes")
@@ -426,12 +428,12 @@ def test_messages_are_single_frames(size: int) -> None:
     assert split_frames(websocket.send("x" * size)) == [(0x80 | TEXT, b"x" * size)]
 
 
-def test_a_ping() -> None:
+def test_a_ping_is_a_frame() -> None:
     assert split_frames(opened().ping()) == [(0x80 | PING, b"")]
 
 
 @pytest.mark.parametrize("code", [1000, 1001, 1003, 1007, 1011, 1012, 1014, 3000, 4999])
-def test_a_close(code: int) -> None:
+def test_a_close_is_a_frame(code: int) -> None:
     websocket = opened()
     assert split_frames(websocket.close(code, "why")) == [
         (0x80 | CLOSE, close_payload(code, "why"))
@@ -561,7 +563,7 @@ def test_offers_that_are_declined(offered: str) -> None:
 
 
 @in_each_chunking
-def test_a_compressed_message(cut: Callable[[bytes], list[bytes]]) -> None:
+def test_a_compressed_message_is_read(cut: Callable[[bytes], list[bytes]]) -> None:
     websocket = opened(deflate=True)
     data = b"".join(frame(TEXT, squeeze(text), rsv=RSV1) for text in (b"once", b"once", b""))
     assert collect(websocket, cut(data))[0] == [Message("once"), Message("once"), Message("")]
@@ -612,7 +614,9 @@ def test_what_is_sent_is_compressed_by_itself() -> None:
     ids=["no-deflate", "no-utf-8", "ping", "continuation", "rsv2", "too-big"],
 )
 @in_each_chunking
-def test_rules_of_compression(cut: Callable[[bytes], list[bytes]], code: int, data: bytes) -> None:
+def test_a_broken_rule_of_compression_closes_the_websocket(
+    cut: Callable[[bytes], list[bytes]], code: int, data: bytes
+) -> None:
     events, answers = collect(opened(deflate=True), cut(data))
     assert isinstance(events[-1], Closed)
     assert events[-1].code == code
@@ -742,7 +746,7 @@ def test_masks_are_undone_with_and_without_the_routine_in_c(
 
 
 @in_each_chunking
-def test_a_frame_with_a_mask(cut: Callable[[bytes], list[bytes]]) -> None:
+def test_the_mask_of_a_frame_is_removed(cut: Callable[[bytes], list[bytes]]) -> None:
     mask = b"\x01\x80\xfe\x37"
     payload = bytes(range(256)) * 10
     masked = bytes(byte ^ mask[i % 4] for i, byte in enumerate(payload))
@@ -814,7 +818,9 @@ def test_whatever_asks_is_accepted_or_refused(variables: dict[str, str]) -> None
 
 
 @given(text=st.text(max_size=200), cuts=st.lists(st.integers(0, 800), max_size=8), data=st.data())
-def test_any_fragments_in_any_chunks(text: str, cuts: list[int], data: st.DataObject) -> None:
+def test_any_fragments_in_any_chunks_make_the_message(
+    text: str, cuts: list[int], data: st.DataObject
+) -> None:
     payload = text.encode()
     edges = [0, *sorted(cut for cut in cuts if cut <= len(payload)), len(payload)]
     pieces = [payload[a:b] for a, b in itertools.pairwise(edges)]

@@ -39,20 +39,20 @@ def test_without_options_a_worker_goes_on_for_ever() -> None:
     assert policy.reason_to_kill(10**15) is None
 
 
-def test_requests() -> None:
+def test_a_worker_is_recycled_after_its_requests() -> None:
     policy = make_policy(max_requests=1000)
     assert reason(policy, requests=999, age_seconds=1e9, rss_bytes=10**15) is None
     assert reason(policy, requests=1000) == "1,000 requests (--max-requests)"
     assert reason(policy, requests=1017) == "1,017 requests (--max-requests)"
 
 
-def test_age() -> None:
+def test_a_worker_is_recycled_at_its_age() -> None:
     policy = make_policy(worker_lifetime_seconds=3600.0)
     assert reason(policy, requests=10**9, age_seconds=3599.9, rss_bytes=10**15) is None
     assert reason(policy, age_seconds=3600.0) == "3,600 s old (--worker-lifetime-seconds)"
 
 
-def test_memory() -> None:
+def test_a_worker_is_recycled_for_its_memory() -> None:
     policy = make_policy(max_rss_bytes=300 * MIB)
     assert reason(policy, requests=10**9, age_seconds=1e9, rss_bytes=300 * MIB) is None
     assert reason(policy, rss_bytes=300 * MIB + 4096) == (

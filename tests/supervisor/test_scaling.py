@@ -83,7 +83,7 @@ IDLE = load(in_flight=1)
         (load(starting=1, waiting=99), None),
     ],
 )  # fmt: skip
-def test_pressure_that_lasts(seen: Load, step: Step | None) -> None:
+def test_pressure_that_lasts_adds_workers(seen: Load, step: Step | None) -> None:
     taken = steps(make_policy(), every_second(seen, of=range(6)))
     assert taken == ([] if step is None else [(5.0, step)])
 
@@ -104,7 +104,7 @@ def test_pressure_that_lasts(seen: Load, step: Step | None) -> None:
         (load(0, in_flight=0), None),
     ],
 )
-def test_idleness_that_lasts(seen: Load, workers: int | None) -> None:
+def test_idleness_that_lasts_removes_a_worker(seen: Load, workers: int | None) -> None:
     policy = make_policy() if not seen.waiting else make_policy(maximum=seen.workers)
     taken = steps(policy, every_second(seen, of=range(31)))
     assert [(now, step.workers) for now, step in taken] == ([(30.0, workers)] if workers else [])
@@ -241,7 +241,7 @@ LOADS = st.builds(
     bounds=BOUNDS,
     runs=st.lists(st.tuples(LOADS, st.integers(1, 9), st.floats(0.0, 20.0)), max_size=20),
 )
-def test_whatever_is_seen(
+def test_whatever_is_seen_the_number_stays_in_its_bounds(
     bounds: tuple[int, int], runs: list[tuple[Load, int, float]]
 ) -> None:  # the same load for some looks, so that periods can pass
     policy = make_policy(*bounds)

@@ -101,7 +101,7 @@ def test_a_peer_that_went_away_still_waits(kind: str) -> None:
 
 
 @linux_only
-def test_the_bridges_own_sockets() -> None:
+def test_connections_at_the_bridges_own_sockets_are_counted() -> None:
     with tempfile.TemporaryDirectory() as directory:
         path = f"{directory}/socket"
         with open_sockets((f"unix:{path}", "127.0.0.1:0"), mode="0600", backlog=8) as opened:

@@ -122,7 +122,9 @@ def test_affinity_that_must_not_be_asked_for(machine: Machine, monkeypatch: pyte
         ("9900000 100000", BOUND),
     ],
 )
-def test_v2_container_with_a_namespace_of_its_own(machine: Machine, cpu_max: str, cpus: int):
+def test_v2_quota_holds_in_a_container_with_a_namespace_of_its_own(
+    machine: Machine, cpu_max: str, cpus: int
+):
     machine.process("0::/", mounts=(V2_MOUNT,))
     machine.write(f"{V2}/cpu.max", f"{cpu_max}\n")
     assert machine.cpus == cpus
@@ -141,7 +143,7 @@ def test_v2_the_least_quota_from_the_service_up_to_the_root_counts(
     assert machine.cpus == cpus
 
 
-def test_v2_container_in_the_namespace_of_its_host(machine: Machine):
+def test_v2_quota_holds_in_a_container_in_the_namespace_of_its_host(machine: Machine):
     group = "/system.slice/docker-7f3a.scope"
     machine.process(f"0::{group}", mounts=(V2_MOUNT.replace(" / /", f" {group} /"),))
     machine.write(f"{V2}/cpu.max", "200000 100000\n")
@@ -202,7 +204,7 @@ def test_only_ascii_space_and_newline_end_a_field(machine: Machine, space: str):
 # Version 1.
 
 
-def test_v1_service_on_its_host(machine: Machine):
+def test_v1_quota_holds_for_a_service_on_its_host(machine: Machine):
     machine.process(
         "12:memory:/system.slice/mysite.service",
         "4:cpu,cpuacct:/system.slice/mysite.service",
@@ -218,7 +220,7 @@ def test_v1_service_on_its_host(machine: Machine):
     assert machine.cpus == 3
 
 
-def test_v1_quota_of_a_group_above(machine: Machine):
+def test_v1_quota_of_a_group_above_holds(machine: Machine):
     machine.process("4:cpuacct,cpu:/kubepods/pod/web", mounts=(v1_mount(),))
     machine.v1_group(f"{V1}/kubepods/pod", 200_000)
     machine.v1_group(f"{V1}/kubepods/pod/web", -1)
@@ -249,7 +251,7 @@ def test_v1_mounts_of_similar_names_are_others(machine: Machine):
     assert machine.cpus == BOUND
 
 
-def test_both_versions_at_once(machine: Machine):
+def test_quotas_of_both_versions_hold(machine: Machine):
     machine.process(
         "4:cpu,cpuacct:/mysite",
         "0::/mysite",

@@ -11,7 +11,9 @@ from uwsgibridge.system.memory_file import make_memory_file
 
 
 @pytest.mark.parametrize("has_memfd", [True, False])
-def test_memory_file(has_memfd: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_memory_file_keeps_what_is_written(
+    has_memfd: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if not has_memfd:  # as on macOS
         monkeypatch.delattr(os, "memfd_create", raising=False)
     descriptor = make_memory_file("a-name")

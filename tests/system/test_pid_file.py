@@ -399,12 +399,12 @@ def test_pid_file_where_there_is_no_directory(tmp_path: Path):
 
 
 @pytest.mark.parametrize("name", ["a\0b", "\ud800"])
-def test_pid_file_with_an_impossible_name(tmp_path: Path, name: str):
+def test_an_impossible_name_is_refused(tmp_path: Path, name: str):
     path = tmp_path / name
     assert refusal(path) == f"--pid-file {str(path)!r} is no path that a file can have"
 
 
-def test_pid_file_without_permission(directory: Path):
+def test_a_directory_without_permission_is_named(directory: Path):
     directory.chmod(0o555)
     with as_nobody():
         assert refusal(directory / "pid") == (

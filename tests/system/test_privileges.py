@@ -47,14 +47,14 @@ def test_no_user_and_no_group_is_nobody_else():
 
 
 @need_root
-def test_user_by_name_or_number_with_the_primary_group():
+def test_a_user_is_found_by_name_or_number_with_the_primary_group():
     user = pwd.getpwuid(NOBODY)
     assert resolve_user(user.pw_name, "") == (NOBODY, user.pw_gid)
     assert resolve_user(str(NOBODY), "") == (NOBODY, user.pw_gid)
 
 
 @need_root
-def test_group_by_name_or_number():
+def test_a_group_is_found_by_name_or_number():
     group = grp.getgrall()[1]
     assert resolve_user(str(NOBODY), group.gr_name) == (NOBODY, group.gr_gid)
     assert resolve_user(str(NOBODY), str(group.gr_gid)) == (NOBODY, group.gr_gid)
@@ -239,7 +239,7 @@ def test_socket_files_are_given_before_anybody_can_meet_them(directory: Path):
     ],
 )
 @pytest.mark.parametrize("directory_owner", [0, NOBODY])
-def test_socket_owner(
+def test_a_socket_gets_its_owner(
     directory: Path, options: dict[str, str], owner: tuple[int, int], directory_owner: int
 ):
     os.chown(directory, directory_owner, directory_owner)

@@ -60,7 +60,7 @@ def test_cpu_time_is_what_the_process_has_used() -> None:
 
 
 @linux_only
-def test_a_name_with_parentheses_and_spaces() -> None:
+def test_a_name_with_parentheses_and_spaces_is_read_over() -> None:
     """It stands before the figures, as it is."""
     comm = Path("/proc/self/comm")
     name = comm.read_text()
@@ -76,7 +76,7 @@ def test_a_name_with_parentheses_and_spaces() -> None:
 
 
 @linux_only
-def test_another_process() -> None:
+def test_the_figures_of_another_process_are_read() -> None:
     script = "b = b'x' * (32 << 20)\nprint(flush=True)\ninput()"
     with subprocess.Popen(
         [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -111,7 +111,7 @@ def test_a_zombie_has_no_memory_but_its_time() -> None:
         process.wait(PATIENCE_SECONDS)
 
 
-def test_no_such_process() -> None:
+def test_a_missing_process_has_no_figures() -> None:
     too_high = 2**22 + 1  # PID_MAX_LIMIT of linux/threads.h
     assert rss_bytes(too_high) is None
     assert cpu_seconds(too_high) is None

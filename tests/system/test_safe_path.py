@@ -47,7 +47,7 @@ def reach(path: Path | str) -> tuple[Place, Path]:
         return place, Path(f"/proc/self/fd/{place.directory}").readlink()
 
 
-def test_place_of_an_ordinary_path(ground: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_ordinary_path_leads_to_its_place(ground: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (ground / "a" / "b").mkdir(parents=True)
     monkeypatch.chdir(ground / "a")
     for path in (ground / "a" / "b" / "file", "b/file", "./b/file", "../a/b/file", "b//file"):
@@ -104,7 +104,9 @@ def test_links_that_another_user_can_have_made_are_not_followed(ground: Path, pa
 
 @need_root
 @pytest.mark.parametrize("owner", [0, NOBODY])
-def test_link_in_a_directory_of_all(ground: Path, owner: int) -> None:
+def test_a_link_in_a_directory_of_all_is_followed_where_root_made_it(
+    ground: Path, owner: int
+) -> None:
     """As the kernel has it with fs.protected_symlinks."""
     tmp = owned(ground / "tmp", 0, 0o1777)
     (tmp / "link").symlink_to(ground)
@@ -167,7 +169,7 @@ def test_links_of_the_kernel_are_left_to_the_kernel() -> None:
 
 
 @need_root
-def test_acting_as_another_user_and_back(ground: Path) -> None:
+def test_root_acts_as_another_user_and_back(ground: Path) -> None:
     before = os.geteuid(), os.getegid(), os.getgroups()
     theirs = owned(ground / "theirs", NOBODY)
     with contextlib.suppress(KeyError), acting_as(NOBODY, UNNAMED):

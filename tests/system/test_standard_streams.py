@@ -34,7 +34,7 @@ CLOSED = [it for size in (1, 2, 3) for it in itertools.combinations((0, 1, 2), s
     [*(("0", it) for it in CLOSED), ("1", (2,)), ("1", (0, 1, 2))],
     ids=lambda it: "".join(map(str, it)),
 )
-def test_closed_streams(tmp_path: Path, workers: str, closed: tuple[int, ...]) -> None:
+def test_closed_streams_are_opened(tmp_path: Path, workers: str, closed: tuple[int, ...]) -> None:
     (tmp_path / "site_.py").write_text(APPLICATION)
     log, path = tmp_path / "log", tmp_path / "s"
     command = [
@@ -79,7 +79,7 @@ def wait_for_bridge(process: subprocess.Popen[bytes], path: Path) -> None:
 
 
 @pytest.mark.parametrize("closed", CLOSED, ids=lambda closed: "".join(map(str, closed)))
-def test_other_commands(tmp_path: Path, closed: tuple[int, ...]) -> None:
+def test_other_commands_run_with_closed_streams(tmp_path: Path, closed: tuple[int, ...]) -> None:
     finished = subprocess.run(
         ["sh", "-c", f'exec "$@" {" ".join(f"{it}>&-" for it in closed)}', "sh",
          sys.executable, "-m", "uwsgibridge", "ping", f"unix:{tmp_path}/nobody"],

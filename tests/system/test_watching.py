@@ -145,7 +145,7 @@ async def test_only_what_is_below_the_directory_decides(tmp_path: Path) -> None:
 
 
 @pytest.mark.trio
-async def test_several_directories_even_one_in_the_other(
+async def test_several_directories_are_watched_even_one_in_the_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("a/inner", "b"):

@@ -86,7 +86,7 @@ def as_json(it: Access) -> dict[str, Any]:
     return found
 
 
-def test_combined():
+def test_a_combined_line_has_each_field():
     found = combined(access(request_with(REMOTE_USER="ada")))
 
     assert found["client"] == "203.0.113.7"
@@ -99,7 +99,7 @@ def test_combined():
     assert found["broken"] is None
 
 
-def test_json():
+def test_a_json_line_has_each_field():
     found = as_json(access(request_with(REMOTE_USER="ada")))
 
     timestamp = found.pop("timestamp")

@@ -73,7 +73,7 @@ def test_json_takes_what_json_does_not_know():
     ],
     ids=["auto-file", "auto-terminal", "json-terminal", "text-file"],
 )
-def test_format(log_format: str, stream: io.StringIO, is_json: bool):
+def test_the_format_is_the_chosen_one(log_format: str, stream: io.StringIO, is_json: bool):
     make_logger(log_format, stream=stream).info("listening", address="127.0.0.1:3031")
 
     line = stream.getvalue()

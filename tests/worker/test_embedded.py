@@ -109,7 +109,7 @@ async def test_asgi_applications_are_tasks_of_the_same_trio():
 
 
 @pytest.mark.trio
-async def test_two_in_one_program():
+async def test_two_bridges_serve_in_one_program():
     async with (
         serving(wsgi_app, bind=["127.0.0.1:0"]) as (one,),
         serving(asgi_app, bind=["127.0.0.1:0"]) as (two,),

@@ -618,7 +618,7 @@ def test_loop_that_was_asked_for_with_wsgi_and_asgi_side_by_side(loop: str, dire
 
 
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_UNIX], ids=["tcp", "unix"])
-def test_inherited_socket(family: socket.AddressFamily, directory: Path):
+def test_an_inherited_socket_is_accepted_on(family: socket.AddressFamily, directory: Path):
     with socket.socket(family) as listening:
         path = directory / "inherited.sock"
         listening.bind(("127.0.0.1", 0) if family == socket.AF_INET else str(path))
@@ -819,7 +819,7 @@ def upload(address: str, mebibytes: int) -> Answer:
         return read_answer(connection)
 
 
-def test_burst_from_many_threads(directory: Path):
+def test_a_burst_from_many_threads_is_answered(directory: Path):
     answers: list[bytes] = []
 
     def client(address: str) -> None:

@@ -720,7 +720,7 @@ def test_file_that_is_named_with_a_status_that_nginx_has_not(
 
 
 @on_each_loop
-def test_scope(loop: str):
+def test_the_scope_has_all_that_the_specification_lists(loop: str):
     seen: dict[str, Any] = {}
 
     async def app(scope, receive, send):

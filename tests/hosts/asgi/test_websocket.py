@@ -118,7 +118,7 @@ def said(opcode: int, code: int, reason: str = "") -> tuple[int, bytes]:
 
 @on_each_loop
 @on_each_socket
-def test_a_whole_conversation(family: str, loop: str) -> None:
+def test_a_whole_conversation_goes_both_ways(family: str, loop: str) -> None:
     with running(echo, family, loop=loop, lifespan="off") as bridge, opened(bridge) as client:
         client.send(TEXT, b"text")
         assert client.receive() == (TEXT, b"text")

@@ -644,7 +644,7 @@ def test_passes_the_reference_validator(family: str, body: bytes | None):
     assert (answer.status, answer.body) == (200, str(len(body or b"")).encode())
 
 
-def test_environ():
+def test_the_environ_has_all_that_the_pep_lists():
     seen: Environ = {}
 
     def app(environ, start_response):
