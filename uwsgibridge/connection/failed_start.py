@@ -1,8 +1,7 @@
-"""The socket files of a start that fails, in directories where only root may remove them.
+"""Removes the socket files of a start that fails, in directories where only root may remove them.
 
-Root makes the files and becomes another user, before anything of the application is loaded. Where that then
-fails, this process may not remove what it has made. So another one stays root until the start is over, does
-nothing but wait for that, and ends.
+Root makes the files and then becomes another user, before the application is loaded. Where the start then fails, this
+process may not remove its files. So a helper process stays root. It waits for the outcome of the start, and ends.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from uwsgibridge.system.safe_path import UnsafePathError, open_place
 _STARTED: Final = b"+"
 _FAILED: Final = b"-"
 
-# For the other process to remove some files, which takes microseconds.
+# How long the helper process may take to remove some files, which takes microseconds.
 _END_SECONDS: Final = 5.0
 
 _IGNORED: Final = (
@@ -36,15 +35,15 @@ def removing_files_unless_started(
 ) -> Iterator[Callable[[], None]]:
     """Remove, at the end of a start that fails, the socket files that the user may not remove.
 
-    Linux; elsewhere such files stay, and the next start replaces them. To be entered as root, before there
-    are threads.
+    This works on Linux. Elsewhere such files stay, and the next start replaces them. Enter the context as root,
+    before there are threads.
 
     Args:
-        sockets: that are listened on.
-        user: user and group that this process becomes meanwhile; None where it stays what it is.
+        sockets: the listening sockets.
+        user: user and group that this process becomes meanwhile; None where it changes neither.
 
     Yields:
-        What is to be called once the start has succeeded.
+        A function to call when the start has succeeded.
     """
     becomes_another = os.geteuid() == 0 and user is not None and user[0] != 0
     files = [it for it in sockets if becomes_another and _is_in_a_place_of_roots(it)]
@@ -63,12 +62,12 @@ def removing_files_unless_started(
 
     def tell(word: bytes) -> None:
         nonlocal is_over
-        if is_over or os.getpid() != starter:  # a copy that the application has forked
+        if is_over or os.getpid() != starter:  # a child that the application has forked
             return
         is_over = True
         with contextlib.suppress(
             OSError
-        ):  # the application has closed it: the end of this process is noticed
+        ):  # the application has closed the socket: the helper notices the end of this process
             os.write(told, word)
             os.close(told)
             _wait_for(helper)
@@ -92,7 +91,7 @@ def _is_in_a_place_of_roots(listening: ListeningSocket) -> bool:
 
 
 def _wait_for(helper: int) -> None:
-    """Wait for its end, and reap it, where the application has not."""
+    """Wait for the end of the helper process, and reap it, unless the application has done so."""
     descriptor = os.pidfd_open(helper)
     try:
         select.select([descriptor], [], [], _END_SECONDS)
@@ -102,9 +101,9 @@ def _wait_for(helper: int) -> None:
 
 
 def _stand_by(heard: int, of_starter: int, files: Sequence[ListeningSocket]) -> NoReturn:
-    """Be the helper process that stays root: wait for the start's outcome, and remove the files if it has failed."""
+    """Run the helper process: wait for the outcome of the start, and remove the files if the start has failed."""
     try:
-        for number in _IGNORED:  # what is sent to all is for the one that starts
+        for number in _IGNORED:  # signals to all processes are for the starting one
             signal.signal(number, signal.SIG_IGN)
         _close_all_but(heard, of_starter)
         if _is_failed(heard, of_starter):

@@ -1,8 +1,8 @@
-"""Noticing that a peer has gone while nobody reads from its connection.
+"""Notices that a peer has hung up while nobody reads from its connection.
 
-The input of a connection may hold unread bytes on purpose (see `uwsgibridge.connection.connection`), so waiting
-for it to become readable says nothing. The kernel reports a hang-up separately; a small epoll (on
-macOS a kqueue) watches for that alone, and is itself one descriptor in the event loop.
+The input of a connection may have unread bytes on purpose (see `uwsgibridge.connection.connection`). So a readable
+connection does not tell a hang-up. The kernel reports hang-ups separately: an epoll (on macOS a kqueue) watches for
+them alone, and is one descriptor in the event loop.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class HangupWatcher:
     """Calls back once for each watched connection whose peer has closed it.
 
     Args:
-        loop: the event loop; everything here belongs to its thread.
+        loop: the event loop; all methods belong to its thread.
     """
 
     def __init__(self, loop: Loop) -> None:
@@ -27,7 +27,7 @@ class HangupWatcher:
         self._watch = loop.watch(self._poller, self._report)
 
     def add(self, source: HasFileno, callback: Callable[[], None]) -> None:
-        """Watch `source` until it hangs up or is removed; one that is closed has hung up."""
+        """Watch `source` until its peer hangs up or it is removed; a closed one counts as hung up."""
         descriptor = source.fileno()
         if descriptor < 0:
             callback()
@@ -37,13 +37,13 @@ class HangupWatcher:
         self._callbacks[descriptor] = callback
 
     def remove(self, source: HasFileno) -> None:
-        """Stop watching, before `source` is closed; does nothing where it is not watched."""
+        """Watch `source` no more, which is about to be closed; do nothing where it is not watched."""
         descriptor = source.fileno()
         if self._callbacks.pop(descriptor, None):
             self._poller.remove(descriptor)
 
     def close(self) -> None:
-        """Give the descriptor back."""
+        """Close the descriptor."""
         self._watch.close()
         self._poller.close()
 
@@ -65,7 +65,7 @@ if sys.platform == "linux":
             self.remove = self._epoll.unregister
 
         def add(self, descriptor: int) -> None:
-            # EPOLLHUP comes unasked; RDHUP is what a TCP peer's close gives.
+            # EPOLLHUP is always reported; a TCP peer's close gives EPOLLRDHUP.
             self._epoll.register(descriptor, select.EPOLLRDHUP)
 
         def ready(self) -> list[int]:

@@ -1,8 +1,7 @@
-"""Ending a connection whose input has not all arrived.
+"""Ends connections whose input has not arrived completely.
 
-A close with unread input resets the connection, and the end of an answer that the frontend has not
-read is lost. So the input is discarded first, within a bound: nginx calls the same thing a lingering
-close.
+A close with unread input resets the connection, and the frontend loses the part of the answer that it has not read.
+So the input is discarded first, within a bound. Nginx calls that a lingering close.
 """
 
 from __future__ import annotations
@@ -14,8 +13,8 @@ from typing import Final, TypeAlias
 from uwsgibridge.connection.connection import Connection
 from uwsgibridge.loop.interface import Loop
 
-# To close earlier would say that the answer is complete. Nginx gives up after uwsgi_read_timeout, 60 s
-# where it is not set; this is only for a peer that never does.
+# How long a connection that has to be reset waits for input. An earlier close would say that the answer is
+# complete. Nginx itself ends the connection after uwsgi_read_timeout (60 s by default); other peers may never do.
 _ABORT_SECONDS: Final = 600.0
 
 _End: TypeAlias = Callable[[Connection], Awaitable[None]]
@@ -25,10 +24,10 @@ class LingeringClose:
     """Closes connections, at once where that is possible; callable from any thread.
 
     Args:
-        loop: where the waiting happens.
-        seconds: how long the input of one connection is discarded before it is cut off.
-        most: how many may be waited for at a time; those beyond are cut off at once.
-        idle: called, on the loop, when none is waited for any more.
+        loop: the event loop, which waits.
+        seconds: how long the input of one connection is discarded before the connection is cut off.
+        most: how many connections may be waited for at a time; further ones are cut off at once.
+        idle: called on the loop when no connection is waited for any more.
     """
 
     def __init__(
@@ -38,12 +37,12 @@ class LingeringClose:
         self._seconds = seconds
         self._most = most
         self._idle = idle
-        # By any thread, under the interpreter's own lock.
+        # Any thread changes this, under the interpreter's own lock.
         self._closing: set[Connection] = set()
 
     @property
     def connections(self) -> list[Connection]:
-        """List what is waited for."""
+        """List the connections that are waited for."""
         return list(self._closing)
 
     @property
@@ -52,17 +51,16 @@ class LingeringClose:
         return not self._closing
 
     def close(self, connection: Connection) -> None:
-        """Close so that the peer reads the whole answer."""
+        """Close a connection so that the peer reads the whole answer."""
         if not connection.close():
             self._spawn(self._discard, connection)
 
     def abort(self, connection: Connection, *, is_seen: bool = False) -> None:
-        """Break the connection so that the peer sees it.
+        """Break a connection so that the peer sees that the answer is incomplete.
 
         Args:
-            connection: of an answer that is not complete.
-            is_seen: whether the peer sees it by a plain close as well, as with a Content-Length that
-                was promised.
+            connection: of an incomplete answer.
+            is_seen: whether a plain close shows that, too, as with a Content-Length.
         """
         if not connection.abort():
             if is_seen:
@@ -73,11 +71,11 @@ class LingeringClose:
     def discard(
         self, connection: Connection, closed: Callable[[Connection], None] | None = None
     ) -> None:
-        """Close where it is not known how much input is to come, as after a refusal.
+        """Close a connection with an unknown amount of input, as after a refusal.
 
         Args:
-            connection: whose answer was sent.
-            closed: called when that is done.
+            connection: a connection whose answer was sent.
+            closed: called when the connection is closed.
         """
         self._spawn(self._discard, connection, closed)
 
@@ -109,12 +107,12 @@ class LingeringClose:
                 connection.closing_task = self._loop.spawn(run)
 
         try:
-            # Here, not in `start`: a drain that looks meanwhile is not to take this for over.
+            # Added here and not in `start`, so that a drain that looks meanwhile sees the connection.
             self._closing.add(connection)
             self._loop.run_threadsafe(start)
         except BaseException:
-            # From outside, as to a thread over its deadline. It may have come between the two, and then
-            # nothing would ever take the connection out again; or after both.
+            # An exception from outside, as in a thread over its deadline. If it comes between the two steps,
+            # nothing else would ever remove the connection. If it comes after both, the loop will.
             if not is_started:
                 self._closing.add(connection)
                 self._loop.run_threadsafe(start)
@@ -133,5 +131,5 @@ class LingeringClose:
                 await self._loop.checkpoint()
 
     async def _abort_later(self, connection: Connection) -> None:
-        # Until something arrives with which the close is a reset, or the peer itself gives up.
+        # With unread input, the close will be a reset. The wait also ends when the peer closes.
         await self._loop.wait_readable(connection, _ABORT_SECONDS)

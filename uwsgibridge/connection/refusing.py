@@ -1,12 +1,12 @@
-"""How a listening socket stops taking connections, while those that it has taken are still accepted.
+"""Has a listening socket refuse new connections, while those in its backlog can still be accepted.
 
-Closing it is not enough. A connection that Nginx has opened, and sent a request on, waits in the kernel
-until it is accepted; what waits there as the last descriptor is closed is reset. Nginx answers a POST that
-was reset with 502, where it would have taken another server for one that was refused. So new connections
-are refused first, and then those that are there are accepted.
+Closing the socket is not enough. A connection that Nginx has opened, and sent a request on, waits in the backlog. The
+kernel resets connections in the backlog when the last descriptor is closed. Nginx answers 502 to a POST whose
+connection was reset, but takes another server for one that was refused. So new connections are refused first, and
+then those in the backlog are accepted.
 
-Everything here acts on the socket itself, and so on all processes that have a descriptor of it. Only a
-process that may refuse for all of them calls it.
+These functions act on the socket itself, and so on all processes that have a descriptor of it. Only a process that
+may refuse for all of them calls these functions.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from typing import Final
 
 from uwsgibridge.connection.sockets import ListeningSocket
 
-# A deferred connection is not in the backlog before its first packet has arrived, and it is reset with the
-# socket. nginx sends in the turn of its loop that follows its connect: this is many such turns.
+# How long a deferred connection may take into the backlog, which it enters with its first packet. Until then, it is
+# reset with the socket. nginx sends in the turn of its loop after its connect; this time is many such turns.
 _DEFERRED_SECONDS: Final = 0.05
 
-# For the last part of a handshake to come over a network. Over the loopback it is there with the first.
+# How long the last part of a handshake may take over a network. Over the loopback, it comes with the first part.
 _HANDSHAKE_SECONDS: Final = 0.005
 
-# From linux/filter.h and asm-generic/socket.h: a filter of classic BPF, which needs no privilege. It sees a
-# segment from its TCP header on, whose byte 13 has the flags.
+# A filter of classic BPF, which needs no privilege (linux/filter.h and asm-generic/socket.h). It sees a segment
+# from the TCP header on. Byte 13 of the header has the flags.
 _SO_ATTACH_FILTER: Final = 26
 _LOAD_BYTE: Final = 0x30
 _AND: Final = 0x54
@@ -52,10 +52,10 @@ _DROP_NEW_HANDSHAKES: Final = b"".join(
 
 
 def admit_at_once(listening: ListeningSocket) -> float:
-    """Have connections come into the backlog as soon as they are there, without their first packet.
+    """Let connections into the backlog at once, also before their first packet.
 
     Returns:
-        After how many seconds those that were deferred have come, too.
+        After how many seconds the connections that were deferred are in the backlog, too.
     """
     if listening.is_unix or sys.platform != "linux":
         return 0.0
@@ -67,12 +67,12 @@ def admit_at_once(listening: ListeningSocket) -> float:
 def refuse_new(listening: ListeningSocket) -> float:
     """Let no new connection into the backlog.
 
-    A unix socket refuses at once (`unix_shutdown` of Linux; what waits can still be accepted). A TCP socket
-    can't: it is silent to new ones until `refuse_all`, and a client that tries again after a second, as
-    TCP does, is refused.
+    A unix socket refuses at once (`unix_shutdown` of Linux); connections in its backlog can still be accepted. A
+    TCP socket can't do that: it does not answer new connections until `refuse_all`. A client that tries again after
+    a second, as TCP does, is refused then.
 
     Returns:
-        After how many seconds all those are in the backlog that will ever be.
+        After how many seconds no more connections come into the backlog.
     """
     if listening.is_unix:
         refuse_all(listening)
@@ -81,12 +81,14 @@ def refuse_new(listening: ListeningSocket) -> float:
         return 0.0
     program = ctypes.create_string_buffer(_DROP_NEW_HANDSHAKES, len(_DROP_NEW_HANDSHAKES))
     count = len(_DROP_NEW_HANDSHAKES) // _INSTRUCTION.size
-    # struct sock_fprog: the number of instructions, and where they are.
+    # struct sock_fprog has the number of instructions and their address.
     described = struct.pack("@HP", count, ctypes.addressof(program))
     try:
         listening.socket.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, described)
         host = listening.socket.getsockname()[0].partition("%")[0]
-    except OSError:  # a sandbox has no filters: what is on its way in these microseconds is lost
+    except (
+        OSError
+    ):  # a sandbox allows no filters: connections that come in these microseconds are lost
         return 0.0
     return 0.0 if ipaddress.ip_address(host).is_loopback else _HANDSHAKE_SECONDS
 
@@ -94,7 +96,7 @@ def refuse_new(listening: ListeningSocket) -> float:
 def refuse_all(listening: ListeningSocket) -> None:
     """Have the socket listen no longer, whoever has a descriptor of it.
 
-    Linux; elsewhere it listens until all have closed it.
+    On other systems than Linux, it listens until all processes have closed it.
     """
-    with contextlib.suppress(OSError):  # it does not listen any more
+    with contextlib.suppress(OSError):  # the socket does not listen any more
         listening.socket.shutdown(socket.SHUT_RD)

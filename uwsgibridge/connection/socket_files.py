@@ -1,4 +1,4 @@
-"""Whose the files of unix sockets are to be, and with which mode."""
+"""Decides on owner, group and mode of the files of unix sockets."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from uwsgibridge.system.safe_path import (
 
 @dataclass(frozen=True, slots=True)
 class SocketFiles:
-    """Whose the files of unix sockets are, and what they permit.
+    """Owner, group and mode of the files of unix sockets.
 
     Attributes:
-        mode: permissions.
-        maker: user and group as whom root makes them where that user may; None for this process's.
-        uid: the owner that they are given; -1 leaves who made them.
-        gid: the group that they are given; -1 leaves that of who made them.
+        mode: permissions of the files.
+        maker: user and group with whose rights root makes the files, where these suffice; None for those of
+            this process.
+        uid: the owner that the files get; -1 keeps the maker.
+        gid: the group that the files get; -1 keeps the maker's.
     """
 
     mode: int
@@ -32,20 +33,20 @@ class SocketFiles:
 
 
 def socket_files(settings: Settings) -> SocketFiles:
-    """Find out whose the files of unix sockets are to be.
+    """Find owner, group and mode of the files of unix sockets.
 
-    They are ``--socket-owner``'s, else those of ``--user`` and ``--group``, else whoever makes them. The
-    group is what usually lets Nginx in (``--socket-mode 0660``). At the end, the user can remove a file
-    only if they may write in its directory: one of their own, as systemd's ``RuntimeDirectory=`` makes
-    it, or one that is everybody's, such as /tmp, where they have to own the file as well. In any other,
-    such as /run itself, the file stays behind, and the next start replaces it; after a start that failed,
+    The files belong to ``--socket-owner``, else to ``--user`` and ``--group``, else to the user who makes them. The
+    group usually lets Nginx connect (``--socket-mode 0660``). At the end, the user can remove a file only with
+    write access to its directory. That is a directory of the user's own, as systemd's ``RuntimeDirectory=`` makes
+    it, or one of everybody's, such as /tmp, where the user also has to own the file. In other directories, such as
+    /run itself, the file stays behind, and the next start replaces it. After a failed start,
     `removing_files_unless_started` removes it.
 
     Args:
-        settings: say it in ``user``, ``group``, ``socket_owner`` and ``socket_mode``.
+        settings: of which ``user``, ``group``, ``socket_owner`` and ``socket_mode`` count.
 
     Raises:
-        SettingsError: there is no such user or group, or it takes root to give files to them.
+        SettingsError: there is no such user or group, or only root may give files to them.
     """
     user = resolve_user(settings.user, settings.group)
     uid, gid = user if user is not None else (-1, -1)

@@ -1,4 +1,4 @@
-"""Listening sockets: TCP, unix and inherited ones; how they come to be and how they go."""
+"""Makes, adopts and closes listening sockets: TCP, unix and inherited ones."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ from uwsgibridge.system.safe_path import (
     open_place,
 )
 
-# How long the kernel holds a TCP connection back that has sent nothing yet. nginx sends right after
-# its connect, so accept() then finds the whole packet; what stays silent is handed over after this.
+# How long the kernel holds back a TCP connection that has sent nothing. nginx sends right after its connect, so that
+# accept() finds the whole packet. A silent connection comes into the backlog after this time.
 _DEFER_ACCEPT_SECONDS: Final = 1
 
-# For others that make a socket in the same directory, which takes microseconds. Who holds the lock for longer is
-# none of them, and keeps nobody from serving.
+# How long to wait for other processes that make a socket in the same directory, which takes them microseconds.
+# Somebody else who holds the lock for longer does not keep a service from starting.
 _TURN_SECONDS: Final = 2.0
 _TURN_RETRY_SECONDS: Final = 0.002
 
@@ -55,7 +55,7 @@ class ListeningSocket:
     Attributes:
         socket: the socket.
         address: where it listens, with the real port.
-        owned_file: device and inode of the socket file that we made, if any.
+        owned_file: device and inode of the socket file, if this service has made it.
     """
 
     socket: socket.socket
@@ -64,49 +64,48 @@ class ListeningSocket:
 
     @property
     def is_unix(self) -> bool:
-        """Whether peers come over a unix socket."""
+        """Whether the socket is a unix socket."""
         return self.socket.family == socket.AF_UNIX
 
     @property
     def is_inherited(self) -> bool:
-        """Whether others listen on it, too, or will."""
+        """Whether another process has the socket, too, or will have it."""
         return isinstance(self.address, DescriptorAddress)
 
     @property
     def listens(self) -> bool:
-        """Whether clients can connect: nobody who has a descriptor of it has shut it down."""
+        """Whether clients can connect, because no process has shut the socket down."""
         try:
             if not self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
                 return False
-        except OSError:  # this descriptor is closed, or another file's
+        except OSError:  # the descriptor is closed, or is another file's
             return False
         if not self.is_unix or not hasattr(select, "POLLRDHUP"):
             return True
-        # A unix socket is shut down for good and says that it listens (unix_shutdown of Linux).
+        # A unix socket that was shut down still says that it listens (unix_shutdown of Linux).
         poll = select.poll()
         poll.register(self.socket, select.POLLRDHUP)
         return not poll.poll(0)
 
     def listen_anew(self, files: SocketFiles, backlog: int) -> bool:
-        """Listen again, after somebody has shut it down.
+        """Listen again, after somebody has shut the socket down.
 
         Args:
-            files: of unix sockets.
-            backlog: as it was.
+            files: owner, group and mode of unix sockets.
+            backlog: of the socket.
 
         Returns:
-            Whether it is another socket now, under the same number, which the processes have to be handed
-            that had the one before.
+            Whether the descriptor now has another socket, which the other processes need as well.
 
         Raises:
-            BindError: that can't be.
+            BindError: the address can't be listened at again.
         """
         if not self.is_unix:
             with contextlib.suppress(OSError):
                 before = self.socket.getsockname()
-                # For all who have it: a TCP socket that was shut down is as before listen(2).
+                # A TCP socket that was shut down can listen again, for all processes that have it.
                 self.socket.listen(backlog)
-                # A port that the kernel had chosen is given back.
+                # A port that the kernel had chosen is free by now.
                 wanted = before[1]
                 if isinstance(self.address, TcpAddress):
                     wanted = self.address.port
@@ -124,14 +123,14 @@ class ListeningSocket:
         return True
 
     def close(self) -> None:
-        """Remove the socket file, and close; does nothing when that was done."""
-        # In this order, nobody finds a file that nobody listens at.
+        """Remove the socket file, and close the socket; do nothing where that was done."""
+        # The file goes first, so that nobody finds a file without a listener.
         self.remove_file()
-        with contextlib.suppress(OSError):  # the application has closed the number
+        with contextlib.suppress(OSError):  # the application has closed the descriptor
             self.socket.close()
 
     def remove_file(self) -> None:
-        """Remove the socket file if it is still the one that we made."""
+        """Remove the socket file if it is still the one that this service has made."""
         if self.owned_file is not None and isinstance(self.address, UnixAddress):
             with (
                 contextlib.suppress(OSError, UnsafePathError),
@@ -148,12 +147,12 @@ def open_sockets(
     """Listen at all addresses, and close them at the end.
 
     Args:
-        addresses: as `parse_address` takes them.
-        mode: permissions of unix sockets, octal; or those and their owner.
-        backlog: of each.
+        addresses: texts for `parse_address`.
+        mode: permissions of unix sockets in octal, or a `SocketFiles`.
+        backlog: of each socket.
 
     Raises:
-        BindError: one of them can't be had; none stays open.
+        BindError: an address can't be listened at; no socket stays open.
     """
     files = SocketFiles(int(mode, 8)) if isinstance(mode, str) else mode
     with contextlib.ExitStack() as stack:
@@ -168,11 +167,11 @@ def open_sockets(
 def adopt_socket(
     descriptor: int, address: Address, owned_file: tuple[int, int] | None
 ) -> ListeningSocket:
-    """Take a listening socket over that an earlier program in this process has opened.
+    """Take over a listening socket that an earlier program in this process has opened.
 
     Args:
-        descriptor: of it.
-        address: where it listens.
+        descriptor: of the socket.
+        address: where the socket listens.
         owned_file: as `ListeningSocket` has it.
     """
     listening = socket.socket(fileno=descriptor)
@@ -199,21 +198,21 @@ def _listen_tcp(address: TcpAddress, backlog: int) -> list[ListeningSocket]:
         why = error.args[1] if isinstance(error, socket.gaierror) else "it is no host name"
         raise BindError(f"{address}: the name {address.host!r} is not known: {why}") from None
     if address.port == 0:
-        found = found[:1]  # several would get a port each
+        found = found[:1]  # several sockets would get different ports
     with contextlib.ExitStack() as on_failure:
         opened = []
         for family, _, _, _, sockaddr in dict.fromkeys(found):
             listening = socket.socket(family, socket.SOCK_STREAM)
             on_failure.callback(listening.close)
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            # Accepted sockets inherit it: the last piece of an answer never waits for an ACK.
+            # Accepted sockets inherit TCP_NODELAY, so that the last piece of an answer never waits for an ACK.
             listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if sys.platform == "linux":
                 listening.setsockopt(
                     socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, _DEFER_ACCEPT_SECONDS
                 )
             if family == socket.AF_INET6:
-                # Else "[::]" would take IPv4 as well, and "0.0.0.0" beside it would fail.
+                # Otherwise "[::]" would listen for IPv4, too, and another socket at "0.0.0.0" would fail.
                 listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             try:
                 listening.bind(sockaddr)
@@ -234,26 +233,26 @@ def _listen_unix(address: UnixAddress, files: SocketFiles, backlog: int) -> List
 
 @contextlib.contextmanager
 def _turn_in(directory: Path) -> Iterator[None]:
-    """Have nobody else make a socket in a directory meanwhile: of several that start, one finds no other.
+    """Keep other processes from making a socket in a directory meanwhile, so that the first one wins.
 
-    The lock is on the directory itself, so that it leaves nothing behind.
+    The lock is on the directory itself, so that no lock file stays behind.
     """
     try:
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError:  # who needs the directory says why
+    except OSError:  # binding in the directory will say why
         yield
         return
     try:
         deadline = monotonic() + _TURN_SECONDS
         while not _try_to_lock(descriptor) and monotonic() < deadline:
-            sleep(_TURN_RETRY_SECONDS)  # flock(2) itself would wait without an end
+            sleep(_TURN_RETRY_SECONDS)  # flock(2) itself would wait for ever
         yield
     finally:
         os.close(descriptor)
 
 
 def _try_to_lock(descriptor: int) -> bool:
-    """Lock; False where somebody else has, True also where the file system has no such locks."""
+    """Lock a directory; False where another process has the lock. True also on file systems without locks."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -267,8 +266,8 @@ def _listen_unix_alone(address: UnixAddress, files: SocketFiles, backlog: int) -
     _refuse_live_socket(address.path)
     try:
         if os.geteuid() == 0 and files.maker is not None and files.maker[0] != 0:
-            # In a directory of the user's own, everything is done with the user's rights: a link that
-            # the user has put there leads nowhere that the user may not go.
+            # In a directory of the user's own, root acts with the user's rights. So a link of the user's leads
+            # to no place that the user may not reach.
             maker = files.maker
             with contextlib.suppress(PermissionError):
                 return _make_socket_file(address, files, backlog, lambda: acting_as(*maker))
@@ -285,8 +284,8 @@ def _make_socket_file(
     backlog: int,
     rights: Callable[[], contextlib.AbstractContextManager[None]],
 ) -> ListeningSocket:
-    # Bound under another name, made accessible, and then moved: nobody ever meets a socket that
-    # refuses them, and a stale one is replaced in one step.
+    # The socket is bound under a temporary name, made accessible, and then renamed. So no client finds a socket
+    # that refuses it, and a stale socket is replaced in one step.
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     with contextlib.ExitStack() as stack, contextlib.ExitStack() as on_failure:
         on_failure.callback(listening.close)
@@ -299,7 +298,7 @@ def _make_socket_file(
                     os.unlink(temporary, dir_fd=place.directory)
 
             if _is_socket(temporary, place):
-                remove_temporary()  # of a process with such a number that was killed here
+                remove_temporary()  # left by a killed process that had the same number
             _bind(listening, address, place, temporary, files.mode)
             on_failure.callback(remove_temporary)
         identity = _give(place, temporary, files)
@@ -320,12 +319,12 @@ def _temporary_name(path: str, name: str) -> str:
 def _bind(
     listening: socket.socket, address: UnixAddress, place: Place, name: str, mode: int
 ) -> None:
-    """Bind to a name in a directory, with these permissions from the first moment."""
-    # For Linux, bind(2) takes them from the socket itself (unix_bind in net/unix/af_unix.c), also where
-    # the directory has an access control list, which has the umask ignored.
+    """Bind to a name in a directory, with the right permissions from the first moment."""
+    # On Linux, bind(2) takes the permissions from the socket itself (unix_bind in net/unix/af_unix.c). This works
+    # also where the directory has an access control list, with which the umask has no effect.
     with contextlib.suppress(OSError):
         os.fchmod(listening.fileno(), mode)
-    path = os.path.join(os.path.dirname(address.path), name)  # noqa: PTH118, PTH120 - as it was written
+    path = os.path.join(os.path.dirname(address.path), name)  # noqa: PTH118, PTH120 - keeps the path as it was written
     if place.exposed is not None or len(os.fsencode(path)) > MAX_UNIX_PATH_BYTES:
         path = place.through_descriptor(name)
     before = os.umask(0o777 & ~mode)
@@ -336,7 +335,11 @@ def _bind(
 
 
 def _give(place: Place, name: str, files: SocketFiles) -> tuple[int, int]:
-    """Give the new socket file its owner; tell its device and inode."""
+    """Give the new socket file its owner.
+
+    Returns:
+        Device and inode of the file.
+    """
     if not hasattr(os, "O_PATH"):  # macOS
         if (files.uid, files.gid) != (-1, -1):
             os.chown(name, files.uid, files.gid, dir_fd=place.directory, follow_symlinks=False)
@@ -344,7 +347,7 @@ def _give(place: Place, name: str, files: SocketFiles) -> tuple[int, int]:
     held = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place.directory)
     try:
         found = os.fstat(held)
-        # Whoever else can write here may have put something else in its place: that is not given away.
+        # Somebody else who can write here may have replaced the file. Another file must not be given away.
         makers = {os.geteuid(), files.maker[0] if files.maker is not None else os.geteuid()}
         if not stat.S_ISSOCK(found.st_mode) or found.st_nlink != 1 or found.st_uid not in makers:
             raise UnsafePathError(
@@ -383,7 +386,7 @@ def _inherit(address: DescriptorAddress) -> ListeningSocket:
                 f"{address}: the socket does not listen; call listen() before handing it on"
             )
     except BaseException:
-        listening.detach()  # whoever handed it over may still want it
+        listening.detach()  # the process that handed the socket over may still need it
         raise
     listening.setblocking(False)
     return ListeningSocket(listening, address)
@@ -402,24 +405,28 @@ def _refuse_live_socket(path: str) -> None:
         )
     number = _try_to_connect(path)
     if number in _NO_PERMISSION and os.geteuid() == 0:
-        # Root without CAP_DAC_OVERRIDE, as in a container, may do less here than who owns the file.
+        # Root without CAP_DAC_OVERRIDE, as in a container, has fewer rights than the owner of the file.
         with contextlib.suppress(OSError), acting_as(found.st_uid, found.st_gid):
             number = _try_to_connect(path)
-    if number in {errno.ECONNREFUSED, errno.ENOENT}:  # ENOENT: it has just been removed
-        return  # stale: nobody listens any more
+    if number in {errno.ECONNREFUSED, errno.ENOENT}:  # ENOENT: the file has just been removed
+        return  # the socket is stale: nobody listens any more
     if number in _NO_PERMISSION:
         raise BindError(
             f"unix:{path}: {name_user(os.geteuid())} may not connect to the socket of "
             f"{name_user(found.st_uid)} that is there, to learn whether somebody listens; remove it, or use "
             "another path"
         )
-    if number not in {0, errno.EAGAIN, errno.EINPROGRESS}:  # EAGAIN: alive, with a full backlog
+    if number not in {
+        0,
+        errno.EAGAIN,
+        errno.EINPROGRESS,
+    }:  # EAGAIN: somebody listens, and the backlog is full
         raise BindError(_why_unix(UnixAddress(path), OSError(number, os.strerror(number))))
     raise BindError(f"unix:{path}: another process listens there; stop it, or use another path")
 
 
 def _try_to_connect(path: str) -> int:
-    """Connect without waiting, and close; tell the error number, or 0."""
+    """Connect without waiting, and close the connection; give the error number, or 0."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
         return probe.connect_ex(path)

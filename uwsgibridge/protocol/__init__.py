@@ -1,5 +1,5 @@
 """The uwsgi protocol without any I/O: bytes to requests, answers to bytes.
 
-Every rule about the wire stands here and nowhere else. Nothing in this package knows a socket, an
-event loop or a thread; a test holds that.
+Every rule about the wire stands in this package, and nowhere else. No module of it uses a socket, an event loop or
+a thread; a test checks that.
 """

@@ -1,7 +1,7 @@
-"""The answers that are the bridge's own: whole, of one sentence, in the place of an application's.
+"""The bridge's own answers, which are sent in place of an application's; each body is one sentence.
 
-There is a function for each. All know the method: after HEAD, the head has the length that GET gets, and no
-body follows (RFC 9110, section 9.3.2).
+There is a function for each answer. All functions take the method: after HEAD, the head has the length that GET would
+get, and no body follows (RFC 9110, section 9.3.2).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from uwsgibridge.protocol.status import status_line
 
 _CONTENT_TYPE: Final = (b"Content-Type", b"text/plain; charset=utf-8")
 
-# Whoever stops is started again, or another server takes over, within about a second.
+# A stopped server is started again, or another one takes over, within about a second.
 _RETRY_SOON: Final = ((b"Retry-After", b"1"),)
 
 
@@ -28,7 +28,7 @@ class OwnAnswer:
     Attributes:
         status: the HTTP status; 0 where the peer would understand no answer.
         data: head and body as they are sent; empty with status 0.
-        body_bytes: how many of them are body.
+        body_bytes: how many bytes of `data` are body.
     """
 
     status: int
@@ -36,15 +36,15 @@ class OwnAnswer:
     body_bytes: int
 
 
-# Takes the method of the request.
+# A function that makes an answer; it takes the method of the request.
 AnswerMaker: TypeAlias = Callable[[str], OwnAnswer]
 
 
 def refused(error: ProtocolError, method: str) -> OwnAnswer:
-    """Answer what is not served: the status, the sentence and the headers are the error's.
+    """Answer what was refused; the error has the status, the sentence and the headers.
 
     Args:
-        error: why; without a status, there is no answer.
+        error: why it was refused. Without a status, the answer is empty.
         method: of the request, as far as it is known.
     """
     if error.status is None:
@@ -73,7 +73,7 @@ def overdue(method: str) -> OwnAnswer:
 
 
 def stopping(method: str) -> OwnAnswer:
-    """Answer a request that nobody is left to run, or that was broken off."""
+    """Answer a request that no thread or task is left to run, or that was broken off."""
     return _plain(503, "The server is stopping.", method, _RETRY_SOON)
 
 
@@ -81,7 +81,7 @@ def not_running(text: str, method: str) -> OwnAnswer:
     """Answer in the place of a bridge that does not run.
 
     Args:
-        text: why it does not, without a line end.
+        text: why the bridge does not run, without a line end.
         method: of the request.
     """
     return _plain(503, text, method)
@@ -96,7 +96,7 @@ def switching_protocols(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     """Give the head that opens a WebSocket (RFC 6455, section 4.2.2); frames follow it.
 
     Args:
-        headers: all of them; validated here.
+        headers: all headers; they are validated here.
 
     Raises:
         InvalidResponse: a header can't be sent.

@@ -1,27 +1,27 @@
 """What can be wrong on the wire, and what to answer.
 
-Two families, because two different people have to act:
+There are two kinds of errors, because different people have to act:
 
 - `ProtocolError`: the peer sent something that is not served. The operator of the frontend acts.
 - `InvalidResponse`: the application asked for an answer that can't be sent. Its developer acts.
 
-Anything else that leaves `uwsgibridge.protocol` is a bug of ours.
+Any other exception from `uwsgibridge.protocol` is a defect of the bridge.
 """
 
 from __future__ import annotations
 
 
 class ProtocolError(Exception):
-    """Refuse what a peer sent.
+    """What a peer sent is refused.
 
     Attributes:
-        status: the HTTP status to answer with, or None where the peer does not speak a protocol in
-            which an answer would be understood: close without one.
+        status: the HTTP status of the answer; None where the peer would understand no answer, so that the
+            connection is closed without one.
         reason: a short constant name for counters and log events, such as ``malformed_packet``.
-        option: the option that would allow it (``--max-vars``), or None where none does.
+        option: the option that could allow it (``--max-vars``); None where none could.
         headers: further headers of the answer.
-        request: the `Request` that is refused, where its vars are known; None for what is none.
-        method: of what is no request, as far as it is known: HEAD gets an answer without a body.
+        request: the refused `Request`; None where its vars are not known.
+        method: used where there is no request, as far as it is known: HEAD gets an answer without a body.
     """
 
     status: int | None = 400
@@ -42,20 +42,20 @@ class MalformedPacket(ProtocolError):
 
 
 class UnsupportedModifier(ProtocolError):
-    """A command of uWSGI's other than a request or a ping; none of them is ever carried out."""
+    """A command of uWSGI other than a request or a ping, which the bridge never carries out."""
 
     status = None
     reason = "unsupported_modifier"
 
 
 class HttpNotUwsgi(ProtocolError):
-    """HTTP arrived: ``proxy_pass`` (or a browser) where ``uwsgi_pass`` belongs."""
+    """HTTP arrived, from ``proxy_pass`` or a browser, where ``uwsgi_pass`` belongs."""
 
     reason = "http_not_uwsgi"
 
 
 class TlsNotUwsgi(ProtocolError):
-    """A TLS handshake arrived; an HTTP answer would not be understood."""
+    """A TLS handshake arrived, whose peer would not understand an HTTP answer."""
 
     status = None
     reason = "tls_not_uwsgi"
@@ -86,4 +86,4 @@ class InvalidResponse(RuntimeError):
 
 
 class IncompleteBody(InvalidResponse):
-    """The application ended its body before the Content-Length that it had promised."""
+    """The application ended its body before its own Content-Length."""

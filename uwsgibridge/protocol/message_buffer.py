@@ -1,8 +1,8 @@
-"""Where a message grows whose size is not known: memory that is the system's again when it is over.
+"""A buffer for a message of unknown size, whose memory the system gets back when the message is over.
 
-The allocator keeps what was large: glibc takes the next large piece from its heap once one was freed,
-and gives the heap's end back only when that is twice as large. And a bytearray grows by an eighth more
-than it needs, which a message of many megabytes need not cost.
+An allocator keeps large pieces. Once a large piece was freed, glibc takes the next one from its heap, and returns the
+end of the heap only when that is twice as large. Besides, a bytearray allocates an eighth more than it needs, which
+is much for a message of many megabytes.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ from __future__ import annotations
 import mmap
 from typing import Final
 
-# Up to here the allocator is quicker, and gives back what it has.
+# For messages up to this size, the allocator is quicker, and returns their memory.
 SMALL_BYTES: Final = 262_144
 
-# Pages are the process's from the moment on in which they are written to; none is reserved before.
+# The process gets a page when it writes to the page; none is reserved before.
 _FLAGS: Final = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
 
 
 class MessageBuffer:
-    """The bytes of one message after the other.
+    """The bytes of one message, and then of the next.
 
     Args:
-        most_bytes: that one message may have; the caller sees to it.
+        most_bytes: how long a message may be; the caller enforces it.
     """
 
     __slots__ = ("_large", "_most_bytes", "_size", "_small")
@@ -33,11 +33,11 @@ class MessageBuffer:
         self._large: mmap.mmap | None = None
 
     def __len__(self) -> int:
-        """Tell how much there is of the message."""
+        """Give the number of bytes of the message so far."""
         return self._size
 
     def append(self, data: bytes) -> None:
-        """Add to the message."""
+        """Add bytes to the message."""
         size = self._size + len(data)
         if self._large is None and size > SMALL_BYTES:
             self._make_large(size)
@@ -54,7 +54,7 @@ class MessageBuffer:
         return whole
 
     def clear(self) -> None:
-        """Begin a new message; nothing stays of this one."""
+        """Drop the message, and begin a new one."""
         self._size = 0
         if self._small:
             self._small = bytearray()
@@ -66,6 +66,6 @@ class MessageBuffer:
         try:
             self._large = mmap.mmap(-1, max(size, self._most_bytes), flags=_FLAGS)
         except (OSError, OverflowError, ValueError):
-            return  # a system that promises no more memory than it has, or a limit beyond it
+            return  # the system promises only memory that it has, or the limit is larger than that
         self._large[: self._size] = bytes(self._small)
         self._small = bytearray()

@@ -1,4 +1,4 @@
-"""The status of an answer: what an application says, checked, as the bytes behind the version."""
+"""Checks the status of an application, and gives the bytes that follow the version in the status line."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Final
 
 from uwsgibridge.protocol.errors import InvalidResponse
 
-# A status may come from clients, by way of an application: neither how many are remembered nor their bytes
-# may grow with what is asked.
+# How many statuses are remembered. An application may take a status from a request, so that neither their number nor
+# their bytes may grow with the requests.
 _MAX_REMEMBERED: Final = 1024
 _MAX_REMEMBERED_BYTES: Final = 64
 
@@ -26,7 +26,7 @@ def parse_status(text: str) -> tuple[int, bytes]:
         The code, and the string as bytes with at least a space after the code.
 
     Raises:
-        InvalidResponse: it is not ``NNN Reason``.
+        InvalidResponse: the text is not of the form ``NNN Reason``.
     """
     if type(text) is not str:
         raise InvalidResponse(f"the status must be a str such as '200 OK', not {text!r}")
@@ -49,10 +49,10 @@ def status_line(status: int) -> bytes:
     """Give the code with its standard reason, or an empty one.
 
     Raises:
-        InvalidResponse: it is not an integer from 100 to 999.
+        InvalidResponse: the status is no integer from 100 to 999.
     """
     if type(status) is not int:
-        # HTTPStatus is an int as well; a float that equals one is a mistake.
+        # An HTTPStatus is an int, too. A float that equals an int is a mistake.
         if not isinstance(status, int):
             raise InvalidResponse(f"the status must be an integer, not {status!r}")
         status = int(status)

@@ -1,7 +1,7 @@
-"""Permessage-deflate (RFC 7692): which offer is agreed to, and messages in and out of it.
+"""Permessage-deflate (RFC 7692): agrees to an offer, and compresses and inflates messages.
 
-Without context takeover in either direction: a window exists only while a message is under way. What a
-client sent is inflated in pieces, so that whoever takes them can stop at a limit while it grows.
+There is no context takeover in either direction: a window exists only while a message is under way. A client's
+message is inflated in pieces, so that the caller can stop at a limit.
 """
 
 from __future__ import annotations
@@ -18,33 +18,33 @@ NAME: Final = "permessage-deflate"
 
 CLOSE_INVALID_DATA: Final = 1007
 
-# The most that one step inflates; with it, a limit is exceeded by no more than this.
+# How many bytes one step inflates at the most. A limit is exceeded by no more than this.
 INFLATED_PIECE_BYTES: Final = 65_536
 
 _MAX_WINDOW_BITS: Final = 15
 
-# Section 7.1; a window of 8 bits is one that zlib can't make.
+# A parameter of section 7.1. zlib can't make a window of 8 bits.
 _PARAMETER: Final = re.compile(
     r"(?:server|client)_no_context_takeover"
     r"|(?P<server>server_max_window_bits)\s*=\s*(?P<server_bits>9|1[0-5])"
     r"|(?P<client>client_max_window_bits)(?:\s*=\s*(?P<client_bits>9|1[0-5]))?"
 )
 
-# What the end of each message is without (section 7.2.1).
+# The sender removes these bytes from the end of each message (section 7.2.1).
 _TAIL: Final = b"\x00\x00\xff\xff"
 
-# What may follow a last block: the empty one to which the tail belongs (section 7.2.3.4).
+# After a last block, only the empty block may come that the tail belongs to (section 7.2.3.4).
 _EMPTY_BLOCK: Final = b"\x00"
 
 
 @dataclass(frozen=True, slots=True)
 class Deflate:
-    """What was agreed to.
+    """The parameters that were agreed to.
 
     Attributes:
         answer: the value of the answer's Sec-WebSocket-Extensions.
-        client_window_bits: of what the client sends.
-        server_window_bits: of what is sent to it.
+        client_window_bits: the window for messages of the client.
+        server_window_bits: the window for messages to the client.
     """
 
     answer: bytes
@@ -52,33 +52,33 @@ class Deflate:
     server_window_bits: int
 
     def compress(self, payload: bytes) -> bytes:
-        """Compress a whole message by itself."""
+        """Compress a whole message, independently of others."""
         compressor = zlib.compressobj(wbits=-self.server_window_bits)
         squeezed = compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH)
         return squeezed[: -len(_TAIL)]
 
 
 class Inflation:
-    """One message of the client's on its way out of its compression."""
+    """Inflates one message of the client."""
 
     __slots__ = ("_decompressor", "_rest")
 
     def __init__(self, deflate: Deflate) -> None:
         self._decompressor = zlib.decompressobj(wbits=-deflate.client_window_bits)
-        self._rest: bytes | None = None  # what came behind a last block
+        self._rest: bytes | None = None  # bytes that came after a last block
 
     def pieces(self, data: bytes, *, last: bool) -> Iterator[bytes]:
         """Inflate the next part of the message.
 
         Args:
-            data: that part.
-            last: whether the message ends with it.
+            data: the part.
+            last: whether the message ends with this part.
 
         Returns:
-            Pieces of at most `INFLATED_PIECE_BYTES`, inflated when they are asked for.
+            Pieces of at most `INFLATED_PIECE_BYTES`, each of which is inflated when it is asked for.
 
         Raises:
-            BrokenRule: it is no deflated data.
+            BrokenRule: the part is no deflated data.
         """
         decompressor = self._decompressor
         if last:
@@ -96,14 +96,14 @@ class Inflation:
             except zlib.error:
                 raise BrokenRule(CLOSE_INVALID_DATA, "a message is not deflated data") from None
             self._rest, data = b"", decompressor.unused_data
-        # Given more, zlib would keep it all. Only what the tail belongs to may follow a last block.
+        # zlib would keep all bytes after a last block. Only the block that the tail belongs to may come there.
         self._rest += data
         if self._rest != _TAIL and not (_EMPTY_BLOCK + _TAIL).startswith(self._rest):
             raise BrokenRule(CLOSE_INVALID_DATA, "more follows the last block of deflated data")
 
 
 def agree(offers: Iterable[str]) -> Deflate | None:
-    """Choose the first offer that can be met; any other has to be declined (RFC 7692, section 7.1).
+    """Choose the first offer that can be met; other offers have to be declined (RFC 7692, section 7.1).
 
     Args:
         offers: the elements of the client's Sec-WebSocket-Extensions.
