@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from tests.bridge import Bridge, on_each_loop, running
-from tests.hosts.asgi.test_websocket import HANDSHAKE, opened
 from tests.log_events import PATIENCE_SECONDS
 from tests.raw_client import connect, packet, read_answer, reset
+from tests.websocket_client import HANDSHAKE, opened
 from tests.websocket_frames import BINARY, CLOSE, TEXT, close_payload, frame
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]

@@ -13,14 +13,8 @@ import pytest
 from tests.bridge import Bridge, on_each_socket, running
 from tests.log_events import PATIENCE_SECONDS
 from tests.raw_client import connect, packet
+from tests.websocket_client import HANDSHAKE
 from uwsgibridge.protocol.packet import HEADER_BYTES, encode_packet
-
-HANDSHAKE: dict[str, Any] = {
-    "HTTP_UPGRADE": "websocket",
-    "HTTP_CONNECTION": "Upgrade",
-    "HTTP_SEC_WEBSOCKET_KEY": "dGhlIHNhbXBsZSBub25jZQ==",
-    "HTTP_SEC_WEBSOCKET_VERSION": "13",
-}
 
 SHORT_SECONDS = 0.1
 

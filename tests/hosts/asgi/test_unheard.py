@@ -18,6 +18,7 @@ import trio
 from tests.bridge import on_each_loop, on_each_socket, running
 from tests.log_events import PATIENCE_SECONDS
 from tests.raw_client import connect, packet, read_until, reset
+from tests.websocket_client import HANDSHAKE
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[Any], Awaitable[None]]
@@ -25,13 +26,6 @@ Send = Callable[[Any], Awaitable[None]]
 QUIET_SECONDS = 0.2
 
 START = {"type": "http.response.start", "status": 200, "headers": []}
-
-HANDSHAKE: dict[str, Any] = {
-    "HTTP_UPGRADE": "websocket",
-    "HTTP_CONNECTION": "Upgrade",
-    "HTTP_SEC_WEBSOCKET_KEY": "dGhlIHNhbXBsZSBub25jZQ==",
-    "HTTP_SEC_WEBSOCKET_VERSION": "13",
-}
 
 
 def body(chunk: bytes = b"", *, more: bool = False) -> dict[str, Any]:

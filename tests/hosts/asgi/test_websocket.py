@@ -6,7 +6,7 @@ import json
 import queue
 import socket
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from time import monotonic
 from typing import Any
@@ -17,11 +17,9 @@ import pytest
 from tests.bridge import Bridge, on_each_loop, on_each_socket, running
 from tests.log_events import PATIENCE_SECONDS
 from tests.raw_client import connect, packet, read_answer, read_until, reset
+from tests.websocket_client import HANDSHAKE, Client, Receive, Send, accept, echo, opened, said
 from tests.websocket_frames import BINARY, CLOSE, PING, PONG, TEXT, close_payload, frame
 from uwsgibridge.hosts.asgi import websocket as asgi_websocket
-
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[Any], Awaitable[None]]
 
 # For a deadline that is meant to pass.
 SHORT_SECONDS = 0.1
@@ -31,87 +29,6 @@ MIB = 1024 * KIB
 
 # More than the kernel holds between two sockets of the same machine, were they of TCP.
 ON_THE_WAY_BYTES = 16 * MIB
-
-HANDSHAKE: dict[str, Any] = {
-    "HTTP_UPGRADE": "websocket",
-    "HTTP_CONNECTION": "Upgrade",
-    "HTTP_SEC_WEBSOCKET_KEY": "dGhlIHNhbXBsZSBub25jZQ==",
-    "HTTP_SEC_WEBSOCKET_VERSION": "13",
-}
-
-
-class Client:
-    """A WebSocket's client; the frames that it gets are whole, or there are none."""
-
-    def __init__(self, connection: socket.socket, received: bytes) -> None:
-        self.connection = connection
-        self._received = received
-
-    def send(self, opcode: int, payload: bytes = b"", **details: Any) -> None:
-        self.connection.sendall(frame(opcode, payload, **details))
-
-    def receive(self) -> tuple[int, bytes] | None:
-        """Give opcode and payload; None at the connection's end."""
-        head = self._take(2)
-        if head is None:
-            return None
-        size = head[1]
-        if size >= 126:
-            extended = self._take(2 if size == 126 else 8)
-            assert extended is not None
-            size = int.from_bytes(extended, "big")
-        payload = self._take(size)
-        assert payload is not None, "the connection ended within a frame"
-        assert head[0] & 0xF0 == 0x80, "a frame that is not whole"
-        return head[0] & 15, payload
-
-    def ends(self) -> bool:
-        """Wait for the connection's end; False where something else comes."""
-        return self.receive() is None
-
-    def _take(self, size: int) -> bytes | None:
-        pieces = [self._received]
-        missing = size - len(self._received)
-        while missing > 0:
-            try:
-                piece = self.connection.recv(MIB)
-            except ConnectionResetError:
-                piece = b""
-            if not piece:
-                return None
-            pieces.append(piece)
-            missing -= len(piece)
-        whole = b"".join(pieces)
-        self._received = whole[size:]
-        return whole[:size]
-
-
-@contextmanager
-def opened(bridge: Bridge, path: str = "/", **variables: Any) -> Iterator[Client]:
-    with connect(bridge.address) as connection:
-        connection.sendall(packet(path, **HANDSHAKE, **variables))
-        received = b""
-        while b"\r\n\r\n" not in received:
-            received += connection.recv(KIB)
-        head, _, frames = received.partition(b"\r\n\r\n")
-        assert head.startswith(b"HTTP/1.1 101 Switching Protocols\r\n")
-        yield Client(connection, frames)
-
-
-async def accept(receive: Receive, send: Send) -> None:
-    assert await receive() == {"type": "websocket.connect"}
-    await send({"type": "websocket.accept"})
-
-
-async def echo(scope: Any, receive: Receive, send: Send) -> None:
-    await accept(receive, send)
-    while (message := await receive())["type"] == "websocket.receive":
-        await send({**message, "type": "websocket.send"})
-
-
-def said(opcode: int, code: int, reason: str = "") -> tuple[int, bytes]:
-    return opcode, close_payload(code, reason)
-
 
 # The end of a WebSocket.
 

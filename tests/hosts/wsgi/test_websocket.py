@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from tests.bridge import Bridge, on_each_socket, running
-from tests.hosts.asgi.test_websocket import HANDSHAKE, Client, opened, said
 from tests.log_events import PATIENCE_SECONDS
 from tests.raw_client import connect, packet, read_answer
+from tests.websocket_client import HANDSHAKE, Client, opened, said
 from tests.websocket_frames import CLOSE, TEXT, close_payload
 from uwsgibridge.connection.connection import Connection
 from uwsgibridge.hosts.wsgi import websocket as wsgi_websocket

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
+from enum import Enum, auto
 from time import monotonic
 from typing import Any, Final, TypeAlias
 
@@ -49,6 +50,20 @@ _LOST_SECONDS: Final = 1.0
 _WRITE_PIECE_BYTES: Final = 262_144
 
 
+class Stop(Enum):
+    """How far a host has come with its end.
+
+    Attributes:
+        NONE: it serves.
+        DRAIN: its WebSockets are closed, and those that open from now on. Requests end by themselves.
+        BREAK_OFF: what still runs is cancelled.
+    """
+
+    NONE = auto()
+    DRAIN = auto()
+    BREAK_OFF = auto()
+
+
 @dataclass(slots=True)
 class AsgiContext:
     """What the exchanges of one host share.
@@ -66,7 +81,7 @@ class AsgiContext:
         lose: called when a task goes on a second after it was cancelled; its request holds no place any
             more.
         settings: the deadlines, and what a WebSocket may do.
-        breaks_off: whether the worker has come to its end and cancels what runs.
+        stop: how far the host has come with its end.
     """
 
     app: AsgiApplication
@@ -80,7 +95,7 @@ class AsgiContext:
     release: Callable[[Connection], None]
     lose: Callable[[Connection], None]
     settings: Settings
-    breaks_off: bool = False
+    stop: Stop = Stop.NONE
 
 
 class AsgiExchange(Exchange):
@@ -113,7 +128,7 @@ class AsgiExchange(Exchange):
             if not self._was_cancelled(error):
                 # Nobody cancelled this task: the application awaited something that was.
                 self._application_failed(error)
-            elif isinstance(error, trio.Cancelled) or self._context.breaks_off:
+            elif isinstance(error, trio.Cancelled) or self._context.stop is Stop.BREAK_OFF:
                 raise
         except BaseExceptionGroup as group:
             cancelled, failures = group.split(trio.Cancelled)

@@ -8,7 +8,7 @@ import trio
 
 from uwsgibridge.connection.connection import Connection
 from uwsgibridge.hosts.admission import Admission
-from uwsgibridge.hosts.asgi.exchange import AsgiApplication, AsgiContext
+from uwsgibridge.hosts.asgi.exchange import AsgiApplication, AsgiContext, Stop
 from uwsgibridge.hosts.asgi.http import HttpExchange
 from uwsgibridge.hosts.asgi.websocket import WebSocketExchange
 from uwsgibridge.hosts.exchange import answer_instead
@@ -58,7 +58,6 @@ class AsgiHost:
         self._websockets: dict[Connection, WebSocketExchange] = {}
         self.lost: set[Connection] = set()
         self._unfit = context.unfit
-        self._draining = False
 
     @property
     def capacity(self) -> int:
@@ -80,7 +79,7 @@ class AsgiHost:
 
     def drain(self) -> None:
         """Close the WebSockets with 1012, since they do not end by themselves."""
-        self._draining = True
+        self._context.stop = Stop.DRAIN
         for exchange in list(self._websockets.values()):
             exchange.restart()
 
@@ -90,7 +89,7 @@ class AsgiHost:
 
     def break_off(self) -> None:
         """Cancel the tasks in flight; requests whose answer has not begun get 503."""
-        self._context.breaks_off = True
+        self._context.stop = Stop.BREAK_OFF
         for connection in [*self.admission.in_flight, *self.lost]:
             connection.task.cancel()
         for exchange in list(self._websockets.values()):
@@ -116,8 +115,6 @@ class AsgiHost:
             return
         self._websockets[connection] = exchange
         connection.task = self._loop.spawn(exchange.run)
-        if self._draining:
-            exchange.restart()
 
     def _lose(self, connection: Connection) -> None:
         self._release(connection)

@@ -11,7 +11,7 @@ from typing import Any, Final
 import trio
 
 from uwsgibridge.connection.connection import Connection, PeerGone
-from uwsgibridge.hosts.asgi.exchange import AsgiContext, AsgiExchange, Message
+from uwsgibridge.hosts.asgi.exchange import AsgiContext, AsgiExchange, Message, Stop
 from uwsgibridge.hosts.asgi.messages import kind_of, value_of
 from uwsgibridge.hosts.asgi.tls import tls_extension
 from uwsgibridge.hosts.asgi.unheard import Unheard
@@ -341,7 +341,7 @@ class HttpExchange(AsgiExchange):
             )  # where the body stalled; else the answer has begun, or all has ended
         elif (
             self._is_to_end
-            or self._context.breaks_off
+            or self._context.stop is Stop.BREAK_OFF
             or isinstance(error, trio.Cancelled | BaseExceptionGroup)
         ):
             self._fail(answers.stopping)

@@ -1,0 +1,166 @@
+"""The tunnel of one WebSocket: frames in both directions, with backpressure.
+
+Frames are read as they arrive, into a bounded queue, whether or not the application asks: a ping has to
+be answered, and a close noticed. While the queue is full nothing is read, and the client waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from uwsgibridge.connection.connection import CHUNK_BYTES, Connection, PeerGone
+from uwsgibridge.hosts.asgi.exchange import AsgiContext, AsgiExchange
+from uwsgibridge.hosts.asgi.inbox import Inbox
+from uwsgibridge.hosts.asgi.signs_of_life import FOLLOWING as SIGN_AFTER
+from uwsgibridge.hosts.asgi.signs_of_life import Sign
+from uwsgibridge.hosts.asgi.signs_of_life import Step as SignStep
+from uwsgibridge.hosts.asgi.websocket_states import Reading, State
+from uwsgibridge.loop.interface import Event, Watch
+from uwsgibridge.protocol.websocket import Closed, PongReceived, WebSocket
+from uwsgibridge.protocol.websocket import Event as WebSocketEvent
+
+# How much may wait to be sent, such as answers to pings, before nothing more is read.
+_MAX_OUTBOX_BYTES: Final = 65_536
+
+# Names of our own: to look a member up in its class costs more.
+_OPEN: Final = State.OPEN
+_FLOWING: Final = Reading.FLOWING
+_SUSPENDED: Final = Reading.SUSPENDED
+_OVER: Final = Reading.OVER
+_HEARD: Final = Sign.HEARD
+
+
+class WebSocketTunnel(AsgiExchange):
+    """What comes from a client and what leaves to it; `WebSocketExchange` says what, and when it ends.
+
+    Raises:
+        HandshakeRefused: on construction, where the request is no valid handshake.
+    """
+
+    _state = State.CONNECTING
+    _reading = Reading.FLOWING
+    _watch: Watch | None = None
+    _flushing: Event | None = None
+
+    def __init__(self, context: AsgiContext, connection: Connection) -> None:
+        super().__init__(context, connection)
+        self._websocket = WebSocket(
+            self.request,
+            max_message_bytes=context.settings.websocket_max_message_bytes,
+            deflate=context.settings.websocket_deflate,
+        )
+        # A frontend that is known to carry WebSockets is as good as a sign of life.
+        self._sign = Sign.HEARD if self._websocket.is_frontend_known else Sign.UNHEARD
+        self._inbox = Inbox(context.loop)
+        self._outbox = bytearray()
+
+    def _finish_by_client(self, closed: Closed) -> None:
+        """End, as the client has closed or left: nothing more is to be read."""
+        raise NotImplementedError
+
+    def _read(self) -> None:
+        """Take what has arrived in the tunnel; called by the event loop."""
+        try:
+            data = self.connection.receive_tunnel(CHUNK_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if data:
+            self._sign = _HEARD
+        self._handle_events(self._websocket.receive(data))
+
+    def _handle_events(self, events: Iterator[tuple[WebSocketEvent | None, bytes]]) -> None:
+        """Take what the client said, for as long as there is room for it.
+
+        A few bytes may be the compressed form of many large messages: each of them is inflated when
+        there is room for it, and not before.
+        """
+        for event, answer in events:
+            self._outbox += answer
+            if isinstance(event, Closed):
+                self._finish_by_client(event)
+                return
+            if isinstance(event, PongReceived):
+                self._sign = _HEARD
+            elif event is not None and self._state is _OPEN:
+                self._inbox.put(event)
+            if self._state is _OPEN and self._is_full:
+                break
+        self._flush_soon()
+        if self._state is _OPEN and self._is_full and self._reading is _FLOWING:
+            assert self._watch is not None
+            self._reading = _SUSPENDED
+            self._watch.suspend()
+
+    @property
+    def _is_full(self) -> bool:
+        return (
+            self._inbox.is_full(self._websocket.unfinished_bytes)
+            or len(self._outbox) >= _MAX_OUTBOX_BYTES
+        )
+
+    def _read_on(self) -> None:
+        """Read again, where there is room."""
+        if self._reading is not _SUSPENDED:
+            return
+        if not self._is_full and not self._ended:
+            self._handle_events(self._websocket.receive_more())
+        if self._reading is _SUSPENDED and not self._is_full and not self._ended:
+            assert self._watch is not None
+            self._reading = _FLOWING
+            self._watch.resume()
+
+    def _flush_soon(self) -> None:
+        """Send what fits; the rest follows with what is sent next, or in a task of its own."""
+        if self._outbox and self._flushing is None and not self._ended:
+            try:
+                sent = self._send_some(bytes(self._outbox))
+            except PeerGone:
+                self._outbox.clear()
+                return
+            del self._outbox[:sent]
+            if self._outbox:
+                self.connection.closing_task = self._context.loop.spawn(self._flush_quietly)
+
+    async def _flush_quietly(self) -> None:
+        try:
+            await self._flush()
+        except PeerGone:
+            return  # noted where it was noticed
+
+    async def _flush(self) -> None:
+        while self._flushing is not None:
+            await self._flushing.wait()
+        self._flushing = self._context.loop.event()
+        try:
+            # What was not sent stays: an application that is cancelled here leaves no broken frame.
+            while self._outbox and not self._ended:
+                piece = bytes(self._outbox[:CHUNK_BYTES])
+                sent = self._send_some(piece)
+                del self._outbox[:sent]
+                if sent != len(piece) and not await self._wait_writable():
+                    raise PeerGone("the client does not take the answer")
+        finally:
+            self._flushing.set()
+            self._flushing = None
+        self._read_on()
+        if self._reading is _OVER and not self._outbox:
+            self._end_tunnel()
+
+    async def _wait_writable(self) -> bool:
+        context = self._context
+        if await context.loop.wait_writable(
+            self.connection, context.settings.write_timeout_seconds
+        ):
+            # What the kernel takes at once says nothing of who reads it; that it takes more does.
+            self._sign = SIGN_AFTER[SignStep.TAKEN][self._sign]
+            return True
+        context.reporter.reader_stalled(self.request)
+        self._mark_client_gone()
+        return False
+
+    def _end_tunnel(self) -> None:
+        if not self._ended:
+            self._end(complete=True)
