@@ -21,10 +21,13 @@ from uwsgibridge.fast import PURE_VARIABLE, Accelerator
 from uwsgibridge.protocol import request as request_module
 from uwsgibridge.protocol import response_headers
 from uwsgibridge.protocol.packet import MAX_VARS_BYTES, Packet, encode_packet
+from uwsgibridge.protocol.request import Request
 from uwsgibridge.protocol.response import Response
 
 PATIENCE_SECONDS = 60.0
 SOURCE = Path(fast.__file__).with_name("_fast.c")
+
+SCRATCH = memoryview(bytearray(70_000))
 
 # As the stock uwsgi_params have it, for a form that a browser posts.
 OF_NGINX = {
@@ -183,11 +186,120 @@ def test_nothing_is_kept_of_what_comes_and_goes(accelerator: Accelerator) -> Non
         "encode_head(b'', [(b'a', b'')], {b'a': None}, {})",
         "accept(None, 1)",
         "accept(0)",
+        "environ({}, [], '')",
+        "environ({})",
+        "receive_request(None)",
+        "receive_request(None, b'', 0, 1, 1, 0, int)",
+        "take_and_close(None, None)",
+        "take_and_close(None)",
     ],
 )
 def test_wrong_arguments_are_refused(accelerator: Accelerator, call: str) -> None:
     with pytest.raises((TypeError, OverflowError)):
         eval(f"module.{call}", {"module": accelerator})
+
+
+def environ_of(accelerator: Accelerator, variables: dict[str, str]) -> dict[str, object] | None:
+    return accelerator.environ(variables, {"wsgi.version": (1, 0)}, "ours")
+
+
+def test_an_environ_is_its_own(accelerator: Accelerator) -> None:
+    environ = environ_of(accelerator, OF_NGINX)
+    assert environ == {
+        **OF_NGINX,
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": "https",
+        "SERVER_SOFTWARE": "ours",
+    }
+    assert list(environ)[: len(OF_NGINX)] == list(OF_NGINX)
+    assert environ_of(accelerator, {**OF_NGINX, "SERVER_SOFTWARE": "theirs"}) == {
+        **environ,
+        "SERVER_SOFTWARE": "theirs",
+    }
+    assert environ_of(accelerator, {**OF_NGINX, "UWSGI_SCHEME": "https"}) is None
+
+
+@pytest.mark.parametrize("family", ["unix", "tcp"])
+class TestReceiving:
+    def receive(
+        self, accelerator: Accelerator, ours: object, max_body_bytes: int = 0, flags: int = 0
+    ) -> tuple[Request, int, bytes] | int | None:
+        return accelerator.receive_request(
+            ours, SCRATCH, flags, MAX_VARS_BYTES, 1000, max_body_bytes, Request
+        )
+
+    def test_a_whole_request(self, accelerator: Accelerator, family: str) -> None:
+        data = encode_packet(OF_NGINX) + b"body" + b"beyond"
+        ours, peer = socket_pair(family)
+        with peer:
+            peer.sendall(data)
+            for flags in (socket.MSG_PEEK, 0):
+                received = self.receive(accelerator, ours, flags=flags)
+                assert isinstance(received, tuple)
+                request, count, body = received
+                assert (type(request), count, body) == (Request, len(data), b"body")
+                assert request.content_length == 4
+                assert request.path == "/x/y"
+            with pytest.raises(BlockingIOError):
+                self.receive(accelerator, ours)
+            ours.close()
+
+    @pytest.mark.parametrize(
+        "data",
+        [
+            encode_packet(OF_NGINX) + b"bod",
+            encode_packet(OF_NGINX)[:-1],
+            encode_packet({**OF_NGINX, "SCRIPT_NAME": "/x"}) + b"body",
+            encode_packet(OF_NGINX, modifier1=30) + b"body",
+            encode_packet({}, modifier1=100),
+            encode_packet({**OF_NGINX, "CONTENT_LENGTH": "11"}) + b"x" * 11,
+            b"GET / HTTP/1.1",
+            b"",
+        ],
+        ids=["body", "packet", "script", "modifier", "ping", "large", "http", "end"],
+    )
+    def test_what_is_none_is_where_it_was_received(
+        self, accelerator: Accelerator, family: str, data: bytes
+    ) -> None:
+        ours, peer = socket_pair(family)
+        with peer:
+            peer.sendall(data)
+            if not data:
+                peer.shutdown(socket.SHUT_WR)
+            assert self.receive(accelerator, ours, max_body_bytes=10) == len(data)
+            assert SCRATCH[: len(data)] == data
+            ours.close()
+
+    def test_another_kind_of_connection(self, accelerator: Accelerator, family: str) -> None:
+        ours, peer = socket_pair(family)
+        with peer, socket.socket() as other:
+            assert self.receive(accelerator, other) is None
+            assert accelerator.take_and_close(other, 0) is False
+            assert other.fileno() >= 0
+            ours.close()
+
+    def test_what_was_peeked_at_is_taken_before_the_close(
+        self, accelerator: Accelerator, family: str
+    ) -> None:
+        """Else the peer would be reset, and lose the answer."""
+        ours, peer = socket_pair(family)
+        with peer:
+            peer.sendall(b"x" * 40_000)
+            assert ours.recv(40_000, socket.MSG_PEEK | socket.MSG_WAITALL)
+            ours.send(b"answer", 0)
+            assert accelerator.take_and_close(ours, 40_000)
+            assert ours.fileno() == -1
+            assert accelerator.take_and_close(ours, 0)
+            peer.settimeout(PATIENCE_SECONDS)
+            assert peer.recv(100) + peer.recv(100) == b"answer"
+
+    def test_what_was_taken_by_another_is_not_waited_for(
+        self, accelerator: Accelerator, family: str
+    ) -> None:
+        ours, peer = socket_pair(family)
+        with peer:
+            assert accelerator.take_and_close(ours, 10)
+            assert ours.fileno() == -1
 
 
 class TestDescriptors:

@@ -12,6 +12,7 @@ import importlib.machinery
 import importlib.util
 import os
 import random
+import socket
 import subprocess
 import sys
 import sysconfig
@@ -28,6 +29,9 @@ SANITIZE: Final = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", 
 
 # Of the packets, one in so many is compared with what Python says.
 COMPARED: Final = 1000
+
+# And one in so many goes through a connection.
+RECEIVED: Final = 20
 
 # The memos of names and types are full after some thousand packets, and grow no more.
 WARM_UP_PACKETS: Final = 50_000
@@ -142,6 +146,12 @@ class Feeder:
         self._names = request._header_names
         self._versions = request._HTTP_VERSIONS
         self._asgi = request._ASGI
+        self._request_type = request.Request
+        self._base = {"wsgi.version": (1, 0), "wsgi.run_once": False}
+        self._listening = socket.socket(socket.AF_UNIX)
+        self._listening.bind("")
+        self._listening.listen()
+        self._listening.setblocking(False)
         self._kinds = response_headers.known_kinds
         self._stream_kinds = response_headers.known_stream_kinds
         for name in HEADER_NAMES[:6]:
@@ -162,7 +172,25 @@ class Feeder:
             variables = packet[1]
             self._accelerator.settle_vars(variables, self._chance.choice((0, 10)))
             self._accelerator.http_scope(variables, self._names, self._versions, self._asgi)
+            self._accelerator.environ(variables, self._base, "software")
+        if not self._chance.randrange(RECEIVED):
+            self._receive(data, *limits)
         self._feed_headers()
+
+    def _receive(self, data: bytes, max_vars_bytes: int, max_vars: int) -> None:
+        with socket.socket(socket.AF_UNIX) as peer:
+            peer.connect(self._listening.getsockname())
+            peer.sendall((data or b"x") + b"body and more"[: self._chance.randrange(13)])
+            connection = self._accelerator.accept(self._listening.fileno(), socket.AF_UNIX)
+            flags = self._chance.choice((0, socket.MSG_PEEK))
+            # As small as what arrives at times.
+            scratch = memoryview(bytearray(self._chance.choice((4, 100, 70_000))))
+            received = self._accelerator.receive_request(
+                connection, scratch, flags, max_vars_bytes, max_vars, 0, self._request_type
+            )
+            assert received is not None
+            count = received[1] if isinstance(received, tuple) else received
+            assert self._accelerator.take_and_close(connection, count if flags else 0)
 
     def _packet(self) -> bytes:
         chance = self._chance

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from types import SimpleNamespace
+from typing import Any, TypeAlias, cast
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from tests.fuzz.test_packet import any_input, latin_1, limits_that_bite, modifiers, vars_of_a_packet
 from tests.fuzz.test_response import bad_headers, headers, statuses
 from tests.ways import go, python_alone
-from uwsgibridge.hosts.wsgi.exchange import _encode_headers
+from uwsgibridge.hosts.wsgi.exchange import WsgiExchange, _encode_headers
 from uwsgibridge.protocol.errors import InvalidResponse, ProtocolError
 from uwsgibridge.protocol.packet import PacketLimits, encode_packet, parse_packet
 from uwsgibridge.protocol.request import Request
@@ -132,6 +133,29 @@ odd_items = st.one_of(
 @given(statuses, st.lists(odd_items | st.just((b"X-A", b"1")), max_size=4))
 def test_what_is_no_header(status: int, given_headers: Any) -> None:
     same_both_ways(lambda: head_of(status, given_headers))
+
+
+@given(nearly_plain | incomplete)
+def test_environs(variables: dict[str, str]) -> None:
+    packet = parse_packet(memoryview(encode_packet(variables)), PacketLimits())
+    assert packet is not None
+    try:
+        request = Request(packet)
+    except ProtocolError:
+        return
+    same_both_ways(lambda: in_order(environ_of(request)))
+
+
+def environ_of(request: Request) -> dict[str, Any]:
+    """Only what it takes of its exchange is there."""
+    exchange = SimpleNamespace(
+        _context=SimpleNamespace(base_environ={"wsgi.version": (1, 0), "wsgi.run_once": False}),
+        request=request,
+        connection=SimpleNamespace(pop_whole_body=lambda: b""),
+    )
+    environ = WsgiExchange._environ(cast("WsgiExchange", exchange))
+    assert environ.pop("wsgi.input").read() == b""
+    return environ
 
 
 texts = st.text(latin_1, max_size=8)

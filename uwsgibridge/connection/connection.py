@@ -29,6 +29,7 @@ from uwsgibridge.loop.interface import Task
 from uwsgibridge.protocol.packet import (
     MAX_PACKET_BYTES,
     MODIFIER_PING,
+    MODIFIER_REQUEST,
     PacketLimits,
     parse_packet,
 )
@@ -146,10 +147,31 @@ class Connection:
             PeerGone: the connection ended before the packet did.
             ProtocolError: it is refused.
         """
+        flags = _PEEK if self._hold else _DONTWAIT
+        received: tuple[Request, int, bytes] | int | None = None
         try:
-            count = self._socket.recv_into(scratch, 0, _PEEK if self._hold else _DONTWAIT)
+            if accelerator is not None and not self._pending:
+                received = accelerator.receive_request(
+                    self._socket,
+                    scratch,
+                    flags,
+                    limits.max_vars_bytes,
+                    limits.max_vars,
+                    max_body_bytes,
+                    Request,
+                )
+            if received is None:
+                received = self._socket.recv_into(scratch, 0, flags)
         except ConnectionResetError:
-            count = 0
+            received = 0
+        if isinstance(received, tuple):
+            self.request, count, body = received
+            if self._hold:
+                self._held = count
+            if body:
+                self._seen_body = body
+            return MODIFIER_REQUEST
+        count = received
         if not count:
             self.peer_gone = True
             raise PeerGone(_GONE)
@@ -295,6 +317,13 @@ class Connection:
             False where input is outstanding, so that closing now might lose the answer: it stays
             open, and is to be handed to the listener, which discards the rest within a bound.
         """
+        if (
+            accelerator is not None
+            and not self.body_unseen
+            and accelerator.take_and_close(self._socket, self._held)
+        ):
+            self._held = 0
+            return True
         if self._held:
             # The thread that lost the connection may have read it.
             with contextlib.suppress(BlockingIOError):

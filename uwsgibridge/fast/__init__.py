@@ -19,11 +19,12 @@ from typing import Any, Final, Protocol, TypeVar, cast
 PURE_VARIABLE: Final = "UWSGIBRIDGE_PURE"
 
 # Of the functions below. A module that was built from another state of the source may have others.
-INTERFACE: Final = 1
+INTERFACE: Final = 2
 
 _NO_WORDS: Final = frozenset({"", "0", "false", "no", "off"})
 
 _PacketT = TypeVar("_PacketT", bound=tuple[Any, ...])
+_RequestT = TypeVar("_RequestT")
 
 
 class Descriptor(Protocol):
@@ -106,8 +107,29 @@ class Accelerator(Protocol):
     def encode_pairs(self, headers: object, /) -> list[tuple[bytes, bytes]] | None:
         """Encode the headers of a WSGI application."""
 
+    def environ(
+        self, variables: dict[str, str], base: dict[str, Any], server_software: str, /
+    ) -> dict[str, Any] | None:
+        """Build an environ but for its input."""
+
     def accept(self, listening: int, family: int, /) -> Descriptor:
         """Accept a connection."""
+
+    def receive_request(
+        self,
+        connection: object,
+        scratch: memoryview,
+        flags: int,
+        max_vars_bytes: int,
+        max_vars: int,
+        max_body_bytes: int,
+        request_type: type[_RequestT],
+        /,
+    ) -> tuple[_RequestT, int, bytes] | int | None:
+        """Receive what has arrived, and make a request of it where it is a whole one."""
+
+    def take_and_close(self, connection: object, count: int, /) -> bool:
+        """Take what was peeked at, and close."""
 
 
 def _choose(environ: Mapping[str, str]) -> tuple[Accelerator | None, str]:

@@ -29,7 +29,7 @@
 #endif
 
 /* Of `uwsgibridge.fast`: another number there means that this was built from another state of the source. */
-#define INTERFACE 1
+#define INTERFACE 2
 
 /* Of the source that this was built from; given by who compiles. */
 #ifndef SOURCE_DIGEST
@@ -72,7 +72,7 @@ enum {
     VAR_CONTENT_LENGTH, VAR_CONTENT_TYPE, VAR_HTTPS, VAR_HTTP_CONTENT_LENGTH, VAR_HTTP_CONTENT_TYPE,
     VAR_HTTP_PROXY, VAR_HTTP_TRANSFER_ENCODING, VAR_PATH_INFO, VAR_QUERY_STRING, VAR_REMOTE_ADDR,
     VAR_REMOTE_PORT, VAR_REQUEST_METHOD, VAR_REQUEST_SCHEME, VAR_REQUEST_URI, VAR_SCRIPT_NAME,
-    VAR_SERVER_NAME, VAR_SERVER_PORT, VAR_SERVER_PROTOCOL, VAR_UWSGI_SCHEME,
+    VAR_SERVER_NAME, VAR_SERVER_PORT, VAR_SERVER_PROTOCOL, VAR_SERVER_SOFTWARE, VAR_UWSGI_SCHEME,
     VARS
 };
 
@@ -80,21 +80,21 @@ static const char *const VAR_NAMES[VARS] = {
     "CONTENT_LENGTH", "CONTENT_TYPE", "HTTPS", "HTTP_CONTENT_LENGTH", "HTTP_CONTENT_TYPE",
     "HTTP_PROXY", "HTTP_TRANSFER_ENCODING", "PATH_INFO", "QUERY_STRING", "REMOTE_ADDR",
     "REMOTE_PORT", "REQUEST_METHOD", "REQUEST_SCHEME", "REQUEST_URI", "SCRIPT_NAME",
-    "SERVER_NAME", "SERVER_PORT", "SERVER_PROTOCOL", "UWSGI_SCHEME",
+    "SERVER_NAME", "SERVER_PORT", "SERVER_PROTOCOL", "SERVER_SOFTWARE", "UWSGI_SCHEME",
 };
 
-/* The keys of an ASGI scope, and the texts that are values in it. */
+/* The keys of an ASGI scope, the texts that are values in it, and names of attributes. */
 enum {
     TEXT_ASGI, TEXT_CLIENT, TEXT_EMPTY, TEXT_HEADERS, TEXT_HTTP, TEXT_HTTPS, TEXT_HTTP_VERSION,
     TEXT_METHOD, TEXT_PATH, TEXT_QUERY_STRING, TEXT_RAW_PATH, TEXT_ROOT_PATH, TEXT_SCHEME, TEXT_SERVER,
-    TEXT_TYPE,
+    TEXT_TYPE, TEXT_URL_SCHEME, TEXT_VARS, TEXT_LENGTH,
     TEXTS
 };
 
 static const char *const TEXT_WORDS[TEXTS] = {
     "asgi", "client", "", "headers", "http", "https", "http_version",
     "method", "path", "query_string", "raw_path", "root_path", "scheme", "server",
-    "type",
+    "type", "wsgi.url_scheme", "vars", "content_length",
 };
 
 /* A var at one place of the previous packet. The next packet has mostly the same one at that place. */
@@ -250,35 +250,29 @@ make_packet(PyTypeObject *type, int modifier1, PyObject *vars, Py_ssize_t size)
     return packet;
 }
 
-/* Parse a packet that is known to lie in `view`; a new reference, None for "not mine", or NULL. */
+/* Find the vars of a packet at the start of `data`. Gives a new dict, and in `*end` where the packet ends;
+   NULL where that is not mine, or with an error. */
 static PyObject *
-parse_view(module_state *state, const Py_buffer *view, Py_ssize_t max_vars_bytes, Py_ssize_t max_vars,
-           PyTypeObject *type)
+find_vars(module_state *state, const unsigned char *data, Py_ssize_t have, Py_ssize_t max_vars_bytes,
+          Py_ssize_t max_vars, Py_ssize_t *end)
 {
-    const unsigned char *data = view->buf;
-    if (view->len < HEADER_BYTES
+    if (have < HEADER_BYTES
         || (data[0] != MODIFIER_REQUEST && data[0] != MODIFIER_STRIP_SCRIPT_NAME && data[0] != MODIFIER_PING))
     {
-        Py_RETURN_NONE;
-    }
-    Py_ssize_t size = size_at(data + 1);
-    if (size > max_vars_bytes || view->len - HEADER_BYTES < size) {
-        Py_RETURN_NONE;
-    }
-    PyObject *vars = PyDict_New();
-    if (vars == NULL) {
         return NULL;
     }
-    PyObject *packet = NULL;
-    int is_mine = read_vars(state, data + HEADER_BYTES, data + HEADER_BYTES + size, max_vars, vars);
-    if (is_mine > 0) {
-        packet = make_packet(type, data[0], vars, HEADER_BYTES + size);
+    Py_ssize_t size = size_at(data + 1);
+    if (size > max_vars_bytes || have - HEADER_BYTES < size) {
+        return NULL;
     }
-    else if (is_mine == 0) {
-        packet = Py_NewRef(Py_None);
+    PyObject *vars = PyDict_New();
+    if (vars != NULL
+        && read_vars(state, data + HEADER_BYTES, data + HEADER_BYTES + size, max_vars, vars) <= 0)
+    {
+        Py_CLEAR(vars);
     }
-    Py_DECREF(vars);
-    return packet;
+    *end = HEADER_BYTES + size;
+    return vars;
 }
 
 PyDoc_STRVAR(parse_packet_doc,
@@ -304,7 +298,16 @@ parse_packet(PyObject *module, PyObject *const *args, Py_ssize_t count)
     if (PyObject_GetBuffer(args[0], &view, PyBUF_SIMPLE) < 0) {
         return NULL;
     }
-    PyObject *packet = parse_view(state_of(module), &view, max_vars_bytes, max_vars, (PyTypeObject *)args[3]);
+    Py_ssize_t end;
+    PyObject *vars = find_vars(state_of(module), view.buf, view.len, max_vars_bytes, max_vars, &end);
+    PyObject *packet = NULL;
+    if (vars != NULL) {
+        packet = make_packet((PyTypeObject *)args[3], *(const unsigned char *)view.buf, vars, end);
+        Py_DECREF(vars);
+    }
+    else if (!PyErr_Occurred()) {
+        packet = Py_NewRef(Py_None);
+    }
     PyBuffer_Release(&view);
     return packet;
 }
@@ -371,6 +374,29 @@ drop_var(const module_state *state, PyObject *vars, int which)
     return found > 0 ? PyDict_DelItem(vars, name) : found;
 }
 
+/* Make the vars of a packet those of a request. Gives the length of its body, -1 with nothing changed where
+   that is not mine, -2 with an error. */
+static long long
+settle(const module_state *state, PyObject *vars, long long max_body_bytes)
+{
+    static const int dropped[] = {
+        VAR_HTTP_PROXY, VAR_HTTP_CONTENT_TYPE, VAR_HTTP_CONTENT_LENGTH, VAR_HTTP_TRANSFER_ENCODING,
+    };
+    long long length = are_plain(state, vars) ? body_length(state, vars, max_body_bytes) : -1;
+    if (length < 0) {
+        return PyErr_Occurred() ? -2 : -1;
+    }
+    for (size_t i = 0; i < sizeof(dropped) / sizeof(dropped[0]); i++) {
+        if (drop_var(state, vars, dropped[i]) < 0) {
+            return -2;
+        }
+    }
+    if (PyDict_SetDefault(vars, state->vars[VAR_SCRIPT_NAME], state->texts[TEXT_EMPTY]) == NULL) {
+        return -2;
+    }
+    return length;
+}
+
 PyDoc_STRVAR(settle_vars_doc,
 "settle_vars(vars, max_body_bytes, /)\n--\n\n"
 "Make the vars of a packet those of a `uwsgibridge.protocol.request.Request`, in place.\n\n"
@@ -384,31 +410,31 @@ settle_vars(PyObject *module, PyObject *const *args, Py_ssize_t count)
         PyErr_SetString(PyExc_TypeError, "settle_vars takes a dict and a limit");
         return NULL;
     }
-    const module_state *state = state_of(module);
-    PyObject *vars = args[0];
     long long max_body_bytes = PyLong_AsLongLong(args[1]);
     if (max_body_bytes == -1 && PyErr_Occurred()) {
         return NULL;
     }
-    long long length = are_plain(state, vars) ? body_length(state, vars, max_body_bytes) : -1;
-    if (PyErr_Occurred()) {
-        return NULL;
-    }
-    if (length < 0) {
+    long long length = settle(state_of(module), args[0], max_body_bytes);
+    if (length == -1) {
         Py_RETURN_NONE;
     }
-    static const int dropped[] = {
-        VAR_HTTP_PROXY, VAR_HTTP_CONTENT_TYPE, VAR_HTTP_CONTENT_LENGTH, VAR_HTTP_TRANSFER_ENCODING,
-    };
-    for (size_t i = 0; i < sizeof(dropped) / sizeof(dropped[0]); i++) {
-        if (drop_var(state, vars, dropped[i]) < 0) {
-            return NULL;
-        }
+    return length < 0 ? NULL : PyLong_FromLongLong(length);
+}
+
+/* Make a request of `type`, which has two slots, around settled vars; a new reference, or NULL with an error. */
+static PyObject *
+make_request(const module_state *state, PyTypeObject *type, PyObject *vars, long long length)
+{
+    PyObject *content_length = PyLong_FromLongLong(length);
+    PyObject *request = content_length == NULL ? NULL : type->tp_alloc(type, 0);
+    if (request != NULL
+        && (PyObject_SetAttr(request, state->texts[TEXT_VARS], vars) < 0
+            || PyObject_SetAttr(request, state->texts[TEXT_LENGTH], content_length) < 0))
+    {
+        Py_CLEAR(request);
     }
-    if (PyDict_SetDefault(vars, state->vars[VAR_SCRIPT_NAME], state->texts[TEXT_EMPTY]) == NULL) {
-        return NULL;
-    }
-    return PyLong_FromLongLong(length);
+    Py_XDECREF(content_length);
+    return request;
 }
 
 
@@ -690,6 +716,44 @@ http_scope(PyObject *module, PyObject *const *args, Py_ssize_t count)
         Py_RETURN_NONE;
     }
     return scope;
+}
+
+
+/* -- The environ of WSGI ----------------------------------------------------------------------------------- */
+
+PyDoc_STRVAR(environ_doc,
+"environ(vars, base, server_software, /)\n--\n\n"
+"Build the environ of a WSGI application but for its input: the vars, what is the same in each environ, the\n"
+"scheme, and SERVER_SOFTWARE where the frontend has sent none.\n\n"
+"None where the scheme is not plain.");
+
+static PyObject *
+environ_of(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    if (count != 3 || !PyDict_CheckExact(args[0]) || !PyDict_CheckExact(args[1])) {
+        PyErr_SetString(PyExc_TypeError, "environ takes two dicts and a text");
+        return NULL;
+    }
+    const module_state *state = state_of(module);
+    PyObject *scheme = plain_scheme(state, args[0]);
+    if (scheme == NULL) {
+        if (PyErr_Occurred()) {
+            return NULL;
+        }
+        Py_RETURN_NONE;
+    }
+    PyObject *environ = PyDict_Copy(args[0]);
+    if (environ == NULL) {
+        return NULL;
+    }
+    if (PyDict_Update(environ, args[1]) < 0
+        || PyDict_SetItem(environ, state->texts[TEXT_URL_SCHEME], scheme) < 0
+        || PyDict_SetDefault(environ, state->vars[VAR_SERVER_SOFTWARE], args[2]) == NULL)
+    {
+        Py_DECREF(environ);
+        return NULL;
+    }
+    return environ;
 }
 
 
@@ -1216,6 +1280,124 @@ accept_connection(PyObject *module, PyObject *const *args, Py_ssize_t count)
 }
 
 
+/* What a request is received with. */
+typedef struct {
+    int flags;
+    Py_ssize_t max_vars_bytes;
+    Py_ssize_t max_vars;
+    long long max_body_bytes;
+    PyTypeObject *request_type;
+} request_limits;
+
+/* Make a request of what was received, if it is whole, with its body: a tuple of the request, the number of
+   bytes that were received, and the body. NULL where it is not mine, or with an error. */
+static PyObject *
+whole_request(module_state *state, const unsigned char *data, Py_ssize_t have, const request_limits *limits)
+{
+    Py_ssize_t end;
+    if (!have || data[0] != MODIFIER_REQUEST) {
+        return NULL;
+    }
+    PyObject *vars = find_vars(state, data, have, limits->max_vars_bytes, limits->max_vars, &end);
+    if (vars == NULL) {
+        return NULL;
+    }
+    long long length = settle(state, vars, limits->max_body_bytes);
+    PyObject *result = NULL;
+    if (length >= 0 && length <= have - end) {
+        PyObject *request = make_request(state, limits->request_type, vars, length);
+        if (request != NULL) {
+            result = Py_BuildValue("(Nny#)", request, have, (const char *)data + end, (Py_ssize_t)length);
+        }
+    }
+    Py_DECREF(vars);
+    return result;
+}
+
+PyDoc_STRVAR(receive_request_doc,
+"receive_request(connection, scratch, flags, max_vars_bytes, max_vars, max_body_bytes, request_type, /)\n--\n\n"
+"Receive into a buffer what has arrived on a connection that `accept` has given.\n\n"
+"Gives the number of bytes; or, where they are a whole plain request with its body, a tuple of the request, that\n"
+"number and the body. None, with nothing received, where the connection is of another type.");
+
+static PyObject *
+receive_request(PyObject *module, PyObject *args)
+{
+    module_state *state = state_of(module);
+    PyObject *connection;
+    Py_buffer view;
+    request_limits limits;
+    if (!PyArg_ParseTuple(args, "Ow*innLO!:receive_request", &connection, &view, &limits.flags,
+                          &limits.max_vars_bytes, &limits.max_vars, &limits.max_body_bytes, &PyType_Type,
+                          &limits.request_type))
+    {
+        return NULL;
+    }
+    PyObject *result = NULL;
+    if (!Py_IS_TYPE(connection, state->descriptor_type)) {
+        result = Py_NewRef(Py_None);
+    }
+    else {
+        ssize_t received = receive(((descriptor *)connection)->number, view.buf, view.len, limits.flags);
+        if (received < 0) {
+            raise_errno();
+        }
+        else {
+            result = whole_request(state, view.buf, received, &limits);
+            if (result == NULL && !PyErr_Occurred()) {
+                result = PyLong_FromSsize_t(received);
+            }
+        }
+    }
+    PyBuffer_Release(&view);
+    return result;
+}
+
+/* Take bytes out of the kernel that were peeked at, and forget them. -1 with errno. */
+static int
+forget(int number, Py_ssize_t count)
+{
+    char unread[16384];
+    while (count > 0) {
+        size_t piece = (size_t)count < sizeof(unread) ? (size_t)count : sizeof(unread);
+        ssize_t taken = receive(number, unread, piece, 0);
+        if (taken <= 0) {
+            /* The thread that lost the connection may have read them. */
+            return taken == 0 || errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -1;
+        }
+        count -= taken;
+    }
+    return 0;
+}
+
+PyDoc_STRVAR(take_and_close_doc,
+"take_and_close(connection, count, /)\n--\n\n"
+"Take bytes out of the kernel that were peeked at, and close the connection.\n\n"
+"Gives True; False, with nothing done, where the connection is of another type than that of `accept`.");
+
+static PyObject *
+take_and_close(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    if (count != 2) {
+        PyErr_SetString(PyExc_TypeError, "take_and_close takes a connection and a number of bytes");
+        return NULL;
+    }
+    Py_ssize_t bytes = PyLong_AsSsize_t(args[1]);
+    if (bytes == -1 && PyErr_Occurred()) {
+        return NULL;
+    }
+    if (!Py_IS_TYPE(args[0], state_of(module)->descriptor_type)) {
+        Py_RETURN_FALSE;
+    }
+    descriptor *connection = (descriptor *)args[0];
+    if (forget(connection->number, bytes) < 0) {
+        return raise_errno();
+    }
+    close_once(connection);
+    Py_RETURN_TRUE;
+}
+
+
 /* -- The module -------------------------------------------------------------------------------------------- */
 
 static PyMethodDef methods[] = {
@@ -1224,7 +1406,10 @@ static PyMethodDef methods[] = {
     {"http_scope", (PyCFunction)(void (*)(void))http_scope, METH_FASTCALL, http_scope_doc},
     {"encode_head", (PyCFunction)(void (*)(void))encode_head, METH_FASTCALL, encode_head_doc},
     {"encode_pairs", encode_pairs, METH_O, encode_pairs_doc},
+    {"environ", (PyCFunction)(void (*)(void))environ_of, METH_FASTCALL, environ_doc},
     {"accept", (PyCFunction)(void (*)(void))accept_connection, METH_FASTCALL, accept_doc},
+    {"receive_request", receive_request, METH_VARARGS, receive_request_doc},
+    {"take_and_close", (PyCFunction)(void (*)(void))take_and_close, METH_FASTCALL, take_and_close_doc},
     {NULL, NULL, 0, NULL},
 };
 

@@ -203,11 +203,15 @@ class WsgiExchange(WsgiAnswer):
                 close()
 
     def _environ(self) -> dict[str, Any]:
-        context = self._context
-        # A copy: the application may do with it what it likes, and the request stays what it was.
-        environ: dict[str, Any] = self.request.vars | context.base_environ
-        environ["wsgi.url_scheme"] = self.request.scheme
-        environ.setdefault("SERVER_SOFTWARE", _SERVER_SOFTWARE)  # which not each frontend sends
+        base = self._context.base_environ
+        environ: dict[str, Any] | None = None
+        if accelerator is not None:
+            environ = accelerator.environ(self.request.vars, base, _SERVER_SOFTWARE)
+        if environ is None:
+            # A copy: the application may do with it what it likes, and the request stays what it was.
+            environ = self.request.vars | base
+            environ["wsgi.url_scheme"] = self.request.scheme
+            environ.setdefault("SERVER_SOFTWARE", _SERVER_SOFTWARE)  # which not each frontend sends
         body = self.connection.pop_whole_body()
         environ["wsgi.input"] = (
             open_input(self.connection, self._wait_for_body) if body is None else io.BytesIO(body)
