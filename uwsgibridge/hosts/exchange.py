@@ -1,7 +1,7 @@
-"""How one exchange with an application ends: its connection once, and its place in the table last.
+"""Ends an exchange with an application: first its connection, and once; its place in the table last.
 
-The place is free when the application is done and its connection is somebody else's: one that can't be
-closed yet holds no place, or clients that stall would take all there are.
+The place becomes free when the application is done and the exchange has given its connection away. A connection that
+can't be closed yet holds no place: otherwise stalling clients would take all places.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from uwsgibridge.protocol.answers import OwnAnswer
 from uwsgibridge.protocol.response import Buffer, Response
 from uwsgibridge.telemetry.reporting import Reporter
 
-# Names of our own: to look a member up in its class costs more.
+# Module names for members of enums: to look a member up in its class costs more.
 _RUNNING: Final = Life.RUNNING
 _ENDED: Final = Life.ENDED
 _OVER: Final = Life.OVER
@@ -24,7 +24,7 @@ _AFTER_END: Final = FOLLOWING[Step.END]
 
 
 class EndingContext(Protocol):
-    """What an exchange needs of its host for its end."""
+    """The part of a host's context that an exchange needs for its end."""
 
     @property
     def lingering(self) -> LingeringClose:
@@ -43,13 +43,13 @@ def answer_instead(ending: EndingContext, connection: Connection, answer: OwnAns
     """Answer a request that no exchange has begun for, and release it.
 
     Args:
-        ending: the host's part; its reporter gave the answer.
-        connection: with its request; ended here.
-        answer: what the client gets.
+        ending: the host's part; its reporter has made the answer.
+        connection: the connection with its request; it is ended here.
+        answer: the answer to send.
     """
     try:
         is_sent = connection.send(answer.data) == len(answer.data)
-    except OSError:  # nobody is there any more
+    except OSError:  # the client is gone
         is_sent = False
         connection.force_close()
     else:
@@ -65,31 +65,33 @@ class Exchange:
 
     Args:
         ending: the host's part.
-        connection: with its request.
+        connection: the connection with its request.
     """
 
-    # On the class: what most requests never change costs them nothing.
+    # Defaults on the class: a request that never changes them pays nothing for them.
     _delivery = Delivery.OPEN
-    # A flag beside the states: what has left stays with the client, whatever comes then. The access log asks.
+    # A flag beside the states: whether any part of the answer was sent. The access log needs it.
     _has_written = False
-    _unsent_bytes = 0  # of that
+    _unsent_bytes = 0  # bytes of the answer that could not be written
     _failure_status = 0  # of the answer that was sent in the application's place
-    _failure_bytes = 0  # of its body
+    _failure_bytes = 0  # bytes of that answer's body
 
     def __init__(self, ending: EndingContext, connection: Connection) -> None:
-        self._life = _RUNNING  # here, since each exchange changes it and asks it often
+        self._life = (
+            _RUNNING  # set on the instance, since each exchange changes it and reads it often
+        )
         self.connection = connection
         self.request = connection.request
         self._ending = ending
 
     def _end(self, *, complete: bool) -> None:
-        """Close the connection after a complete answer, break it after any other; once."""
+        """Close the connection after a complete answer, or break it after an incomplete one; only once."""
         if self._life in _AFTER_END:
             self._life = _AFTER_END[self._life]
             self._hand_over(self.connection, complete=complete)
 
     def _hand_over(self, connection: Connection, *, complete: bool) -> None:
-        """Leave the connection to who ends it, now or when that is possible."""
+        """Give the connection to `LingeringClose`, which ends it as soon as possible."""
         lingering = self._ending.lingering
         if complete:
             lingering.close(connection)
@@ -97,17 +99,17 @@ class Exchange:
             lingering.abort(connection, is_seen=self._is_seen_to_be_cut())
 
     def _is_seen_to_be_cut(self) -> bool:
-        """Whether a plain close says already that the answer is incomplete."""
+        """Whether a plain close shows the client that the answer is incomplete."""
         return False
 
     @property
     def _ended(self) -> bool:
-        """Whether the connection is somebody else's; code that each request runs asks `_life` instead."""
+        """Whether the exchange has given its connection away; code that each request runs asks `_life` instead."""
         return self._life not in _AFTER_END
 
     def _return(self) -> None:
-        """Take it that the application is done; once."""
-        # An application may go on long after its answer (background tasks, close()): it still counts.
+        """Record that the application is done; only once."""
+        # An application may go on long after its answer (background tasks, close()), and keeps its place then.
         if self._life is _ENDED:
             self._life = _OVER
             self._release()
@@ -115,11 +117,11 @@ class Exchange:
             self._life = follow(Step.RETURN, self._life)
 
     def _release(self) -> None:
-        """Give the place back, as the exchange is over; called once."""
+        """Free the place of the exchange, which is over; called once."""
         self._ending.release(self.connection)
 
     def _record_unsent(self, buffers: tuple[Buffer, ...], failed: Buffer) -> None:
-        """Take note of what could not be written: `failed`, if not counted yet, and what was behind it."""
+        """Count the bytes that could not be written: `failed`, if it is not counted yet, and the buffers after it."""
         if self._delivery is Delivery.OPEN:
             self._delivery = Delivery.CUT
         if not self._unsent_bytes:
@@ -128,12 +130,12 @@ class Exchange:
             self._unsent_bytes += sum(map(len, buffers[1:]))
 
     def _record_failure_answer(self, answer: OwnAnswer) -> None:
-        """Take note of what was sent in the application's place."""
+        """Record the answer that was sent in the application's place."""
         self._failure_status = answer.status
         self._failure_bytes = answer.body_bytes
 
     def _log_access(self, response: Response, started_at: float) -> None:
-        """Write what has left, which may be less than the application gave."""
+        """Log what was sent, which may be less than the application gave."""
         failure_status = self._failure_status
         self._ending.reporter.over(
             self.request,

@@ -1,6 +1,6 @@
 """The states of an exchange, and which step is allowed in which of them.
 
-An exchange has two ends that come in either order: that of its connection, and that of its application.
+The connection of an exchange and its application end in either order.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ class Life(Enum):
 
     Attributes:
         RUNNING: the application runs, and the exchange owns the connection.
-        REPLACED: an answer is given in the application's place. Nothing of the application's leaves.
-        ENDED: the connection is somebody else's. The application may go on, with work after its answer.
-        RETURNED: the application is done. The connection waits for its end: a closing handshake.
-        OVER: both have ended, so the exchange holds no place any more.
+        REPLACED: an answer is sent in the application's place. Nothing from the application is sent any more.
+        ENDED: the exchange has given the connection away. The application may still work after its answer.
+        RETURNED: the application is done. The connection waits for its end, which is a closing handshake.
+        OVER: both have ended, so that the exchange holds no place any more.
     """
 
     RUNNING = auto()
@@ -26,7 +26,7 @@ class Life(Enum):
     RETURNED = auto()
     OVER = auto()
 
-    # Enum's own hash is computed in Python, which shows on the request path.
+    # The hash of Enum is computed in Python, which would cost each request time.
     __hash__ = object.__hash__
 
 
@@ -34,9 +34,9 @@ class Step(Enum):
     """What happens to an exchange.
 
     Attributes:
-        REPLACE: it begins an answer in the application's place.
-        END: it gives its connection away.
-        RETURN: its application is done.
+        REPLACE: the exchange begins an answer in the application's place.
+        END: the exchange gives its connection away.
+        RETURN: the application is done.
     """
 
     REPLACE = auto()
@@ -44,7 +44,7 @@ class Step(Enum):
     RETURN = auto()
 
 
-# By step, then by the state in which it is taken: the state that follows.
+# For each step, and each state in which the step is allowed: the state that follows.
 FOLLOWING: Final[dict[Step, dict[Life, Life]]] = {
     Step.REPLACE: {Life.RUNNING: Life.REPLACED},
     Step.END: {Life.RUNNING: Life.ENDED, Life.REPLACED: Life.ENDED, Life.RETURNED: Life.OVER},
@@ -56,7 +56,7 @@ def follow(step: Step, life: Life) -> Life:
     """Give the state that a step leads to.
 
     Raises:
-        AssertionError: the step is not allowed in this state, which is a bug of ours.
+        AssertionError: the step is not allowed in this state, which is a defect of the bridge.
     """
     following = FOLLOWING[step].get(life)
     if following is None:
@@ -65,12 +65,12 @@ def follow(step: Step, life: Life) -> Life:
 
 
 class Delivery(Enum):
-    """What has become of the answer on its way to the client.
+    """Whether the answer could be written so far.
 
     Attributes:
-        OPEN: all that was written so far has left.
-        CUT: something could not be written. The client has left, or nobody has said why.
-        STALLED: something could not be written, since the frontend took nothing for as long as it may.
+        OPEN: everything could be written.
+        CUT: a part could not be written, because the client has left or for an unknown reason.
+        STALLED: a part could not be written, because the frontend has taken nothing for too long.
     """
 
     OPEN = auto()

@@ -1,15 +1,15 @@
-"""An answer, from what an application says to bytes for the frontend.
+"""Turns what an application says into an answer: bytes for the frontend.
 
-The answer is HTTP/1.1 with the end marked by Content-Length or by closing. The rules are those of
+The answer is HTTP/1.1. Its end is marked by a Content-Length or by closing. The rules are those of
 nginx's ``ngx_http_uwsgi_process_header``, of RFC 9110 and of PEP 3333:
 
-- no control character but the tab leaves in a status or header;
-- hop-by-hop headers are the frontend's affair and are dropped, Transfer-Encoding above all: nginx
-  drops it as well, and the chunk marks would be taken for the body;
-- no interim status: a uwsgi frontend takes the first head for the final one;
-- HEAD, 204 and 304 carry no body, and nginx keeps no answer to HEAD whose length is unknown;
-- what its readers take line by line is not held back, unless its length is known;
-- the body is exactly as long as its Content-Length, or is seen to be broken;
+- a status or header has no control character but the tab;
+- hop-by-hop headers are dropped, since they are the frontend's. With Transfer-Encoding, which nginx drops as
+  well, chunk marks would count as body;
+- there is no interim status, since a uwsgi frontend takes the first head for the final one;
+- answers to HEAD, 204 and 304 have no body, and nginx must not cache an answer to HEAD of unknown length;
+- nginx does not hold back streams whose readers take them line by line, unless their length is known;
+- the body is exactly as long as its Content-Length, or the connection is broken visibly;
 - head and first bytes of body are one buffer: nginx before 1.31.0 mishandles a split status line.
 
 `protocol.response_states` has the states of an answer. An `IncompleteBody` at the end tells the host to
@@ -25,12 +25,12 @@ from uwsgibridge.protocol.errors import IncompleteBody, InvalidResponse
 from uwsgibridge.protocol.response_headers import EVENTS, encode_head
 from uwsgibridge.protocol.response_states import FOLLOWING, Body, State, Step, refusal
 
-# Up to here a copy is cheaper than a second system call.
+# Up to this size, a copy is cheaper than a second system call.
 _JOIN_BYTES: Final = 65_536
 
 Buffer: TypeAlias = bytes | memoryview
 
-# Names of our own: to look a member up in its class costs more.
+# Module names for members of enums: to look a member up in its class costs more.
 _NO_HEAD: Final = State.NO_HEAD
 _HEAD: Final = State.HEAD
 _COMPLETE: Final = State.COMPLETE
@@ -41,7 +41,7 @@ _SENT: Final = Body.SENT
 _MEASURED: Final = Body.MEASURED
 _NONE: Final = Body.NONE
 
-# Statuses whose answers have no body, and neither a length that HEAD would tell.
+# Statuses whose answers have no body, and no length that HEAD could tell.
 _BODILESS: Final = frozenset({204, 304})
 
 
@@ -51,35 +51,35 @@ class Response:
     Attributes:
         status: the HTTP status once `start` was called, else 0.
         excess_bytes: body bytes beyond the Content-Length, which were cut off.
-        is_event_stream: whether its type is ``text/event-stream``.
+        is_event_stream: whether the content type is ``text/event-stream``.
     """
 
-    # On the class: what most answers never change costs them nothing.
+    # Defaults on the class: an answer that never changes them pays nothing for them.
     status = 0
     excess_bytes = 0
-    is_event_stream = False  # a fact about the head, and no state: each `start` sets it
+    is_event_stream = False  # no state, but a property of the head: each `start` sets it
     _body = Body.SENT
     _head = b""
     _promised: int | None = None
     _if_unmeasured = b""  # a further header, sent only where the head has no Content-Length
 
     def __init__(self, method: str) -> None:
-        # Here, since each answer changes them: an attribute of the class costs more to read.
+        # Set on the instance, since each answer changes them, and attributes of the class cost more to read.
         self._state = _NO_HEAD
         self._sent = 0
-        # What becomes of a body where the status allows one.
+        # How a body is treated where the status allows one.
         self._body_of_method = _MEASURED if method == "HEAD" else _SENT
 
     def start(self, status: int, line: bytes, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        """Take status and headers; a head that has not left yet is replaced.
+        """Set status and headers; a head that has not been sent is replaced.
 
         Args:
             status: the code, 200 to 999.
-            line: the same with its reason, as `protocol.status` gives it.
-            headers: names and values; validated here.
+            line: the code with its reason, as `protocol.status` gives it.
+            headers: names and values; they are validated here.
 
         Raises:
-            InvalidResponse: what can't be sent, in words for the application's developer.
+            InvalidResponse: the head can't be sent; the message tells the application's developer why.
         """
         state = self._state
         try:
@@ -103,27 +103,27 @@ class Response:
             self._if_unmeasured = b""
             if body is _MEASURED:
                 if not sets_expires:
-                    # nginx would keep the empty body and give it to GET: ngx_http_uwsgi_module has no
-                    # convert_head, and its key no method.
+                    # nginx would cache the empty body and serve it to GET: ngx_http_uwsgi_module has no
+                    # convert_head, and its cache key has no method.
                     self._if_unmeasured = b"\r\nX-Accel-Expires: 0"
             elif stream_kind and not sets_buffering and body is _SENT:
-                # nginx would hold it back until uwsgi_buffers are full.
+                # nginx would hold the stream back until uwsgi_buffers are full.
                 self._if_unmeasured = b"\r\nX-Accel-Buffering: no"
 
     def send(self, chunk: Buffer | bytearray, *, last: bool = False) -> tuple[Buffer, ...]:
-        """Turn a piece of the body into what is to be written, in this order, head included.
+        """Turn a piece of the body into buffers to write in this order; the head is the first of them.
 
         Args:
-            chunk: bytes of the body, or another buffer of them; may be empty.
-            last: whether nothing follows. Where no Content-Length was given and this is also the
-                first piece, it is added; for HEAD only if the piece is not empty, since an
-                application may have left the body out.
+            chunk: bytes of the body, or another buffer; it may be empty.
+            last: whether this is the last piece. If it is also the first piece, a missing Content-Length is
+                added; for HEAD only if the piece is not empty, since an application may have left the
+                body out.
 
         Returns:
-            Buffers, none empty; the first one starts with the head where it had not left.
+            Buffers, none of which is empty; the first one begins with the head if that has not been sent.
 
         Raises:
-            IncompleteBody: with `last`, fewer bytes than promised. What was given is lost.
+            IncompleteBody: with `last`, the body is shorter than its Content-Length. This piece is lost.
             InvalidResponse: there is no head yet, or the answer was already complete.
         """
         state = self._state
@@ -132,7 +132,7 @@ class Response:
         except KeyError:
             raise refusal(Step.LAST if last else Step.PIECE, state) from None
         if type(chunk) is not bytes:
-            # len() of a memoryview counts items, whatever their size.
+            # len() of a memoryview counts items, which may be larger than bytes.
             view = memoryview(chunk)
             chunk = view.cast("B") if view.c_contiguous else view.tobytes()
         size = len(chunk)
@@ -167,14 +167,13 @@ class Response:
         return (head + view[:_JOIN_BYTES], view[_JOIN_BYTES:])
 
     def allow(self, available_bytes: int, *, last: bool = True) -> int:
-        """Ask how much of a piece of known length may be sent by other means than `send`.
+        """Tell how much of a piece of known length may be sent by other means than `send`.
 
-        Where nothing follows, no Content-Length was given and the head has not left, this length
-        becomes it.
+        If this is the only piece and there is no Content-Length, its length becomes the Content-Length.
 
         Args:
-            available_bytes: what there is.
-            last: whether nothing follows.
+            available_bytes: the length of the piece.
+            last: whether this is the last piece.
 
         Raises:
             InvalidResponse: as `send`.
@@ -198,7 +197,7 @@ class Response:
         self._sent += size_bytes
 
     def omit_body(self) -> None:
-        """Send no body, whatever the application gives: Nginx sends the file in its place."""
+        """Send no body, whatever the application gives, because Nginx sends a file in its place."""
         self._body = Body.ELSEWHERE
         self._if_unmeasured = b""
 
@@ -206,10 +205,10 @@ class Response:
         """End the answer after streaming.
 
         Returns:
-            As `send`: the head, where nothing of the answer had left yet.
+            As `send`: the head, if it has not been sent.
 
         Raises:
-            IncompleteBody: fewer bytes than promised.
+            IncompleteBody: the body is shorter than its Content-Length.
         """
         return self.send(b"", last=True)
 
@@ -217,7 +216,7 @@ class Response:
         """Measure the head for a warning about the frontend's buffer.
 
         Returns:
-            Bytes of the whole head; name and bytes of its largest header.
+            The bytes of the whole head, and the name and the bytes of its largest header.
         """
         lines = self._head.split(b"\r\n")
         largest = max(lines[1:], key=len, default=b"")
@@ -225,52 +224,52 @@ class Response:
         return len(self._head) + 4, name, len(largest)
 
     def _tell_head_request(self, size_bytes: int) -> None:
-        """Give HEAD the length that the answer to GET has (RFC 9110, section 9.3.2)."""
+        """Give an answer to HEAD the length that the answer to GET has (RFC 9110, section 9.3.2)."""
         if self._body is _MEASURED and self._state is _HEAD:
             self._head += b"\r\nContent-Length: %d" % size_bytes
             self._if_unmeasured = b""
 
     @property
     def head_sent(self) -> bool:
-        """Whether the head has left, after which only the connection can carry a failure."""
+        """Whether the head was sent. After that, only the connection's end can tell the client of a failure."""
         state = self._state
         return state is not _NO_HEAD and state is not _HEAD
 
     @property
     def complete(self) -> bool:
-        """Whether the whole answer has left."""
+        """Whether the whole answer was sent."""
         return self._state is _COMPLETE
 
     @property
     def is_full(self) -> bool:
-        """Whether the head has left, and all of the body that may follow it."""
+        """Whether the head was sent, and as much of the body as may follow it."""
         return self.head_sent and (self._body is not _SENT or self._sent == self._promised)
 
     @property
     def is_open_ended(self) -> bool:
-        """Whether more may come, and nothing tells how much; False before `start`."""
+        """Whether more of the body may come, of unknown length; False before `start`."""
         may_follow = self._state in _AFTER_PIECE and self._body is _SENT
         return may_follow and self._promised is None
 
     @property
     def ends_here(self) -> bool:
-        """Whether the answer is whole by its framing, though nobody has said so.
+        """Whether the answer is complete by its framing, though its end was not announced.
 
-        It has a head, and no body that is to follow: HEAD, 204, 304, all of its Content-Length.
+        It has a head, and no further body may follow: after HEAD, 204, 304, or a whole Content-Length.
         """
         return self.status > 0 and (self._body is not _SENT or self._sent == self._promised)
 
     @property
     def is_measured(self) -> bool:
-        """Whether the frontend can tell by itself that the body is not complete."""
+        """Whether the frontend itself can notice an incomplete body."""
         return not self.head_sent or self._promised is not None
 
     @property
     def body_bytes(self) -> int:
-        """Bytes of the body that have left."""
+        """How many bytes of the body were sent."""
         return self._sent
 
     @property
     def head_bytes(self) -> int:
-        """Bytes of the head, as far as it is known."""
+        """How many bytes the head has; 0 where there is none yet."""
         return len(self._head)

@@ -1,4 +1,4 @@
-"""What the headers of an answer mean to us, and what must not leave in one.
+"""Encodes the headers of an answer, refuses invalid ones, and finds those that the bridge acts on.
 
 The rules are those of RFC 9110 and of nginx's ``ngx_http_uwsgi_process_header``.
 """
@@ -12,17 +12,18 @@ from typing import Final, TypeAlias
 from uwsgibridge.fast import accelerator
 from uwsgibridge.protocol.errors import InvalidResponse
 
-# Names may come from clients, by way of an application: neither their number nor their bytes
-# may grow with what is asked.
+# How many names are remembered. An application may take a name from a request, so that neither their number nor
+# their bytes may grow with the requests.
 _MAX_REMEMBERED: Final = 1024
 _MAX_REMEMBERED_BYTES: Final = 64
 
 _TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
-# Those that a header's value must not have: all but the tab (RFC 9110, section 5.5).
+# Control characters that a header's value must not have: all but the tab (RFC 9110, section 5.5).
 _CONTROLS: Final = bytes([*range(0x09), *range(0x0A, 0x20), 0x7F])
 
-# What a header's name means to us. Plain integers: an enum's costs show on the request path.
+# Kinds of headers, by what the bridge does with them. They are plain integers, because an enum would cost each
+# request time.
 PLAIN: Final = 0
 CONTENT_LENGTH: Final = 1
 HOP_BY_HOP: Final = 2
@@ -35,7 +36,7 @@ _SPECIAL: Final = {
     b"content-type": CONTENT_TYPE,
     b"x-accel-buffering": ACCEL_BUFFERING,
     b"x-accel-expires": ACCEL_EXPIRES,
-    # Names that a frontend on the other side of a hop must not be sent (RFC 9110, section 7.6.1;
+    # Hop-by-hop headers, which are not sent to the frontend (RFC 9110, section 7.6.1;
     # PEP 3333, "Other HTTP Features").
     b"connection": HOP_BY_HOP,
     b"keep-alive": HOP_BY_HOP,
@@ -49,15 +50,15 @@ _SPECIAL: Final = {
     b"upgrade": HOP_BY_HOP,
 }
 
-# More digits than any size that exists; int() of thousands of them is refused by Python itself.
+# No real size has more digits. Python's int() refuses thousands of digits.
 _MAX_LENGTH_DIGITS: Final = 18
 
-# What a content type means to us.
+# Kinds of content types, by what the bridge does with them.
 NO_STREAM: Final = 0
 LINES: Final = 1
 EVENTS: Final = 2
 
-# Types whose readers take each line, event or part as it comes.
+# Content types whose readers take each line, event or part as it comes.
 _STREAMS: Final = {
     b"application/json-lines": LINES,
     b"application/json-seq": LINES,  # RFC 7464
@@ -76,7 +77,7 @@ _STREAM_SUFFIXES: Final = (b"+json-seq", b"+jsonl", b"+ndjson")  # RFC 8091, and
 
 Head: TypeAlias = tuple[bytes, int | None, int, bool, bool]
 
-# The names and content types that were met so far, as they were written.
+# The kinds of names and content types that were met so far, as they were written.
 known_kinds: Final[dict[bytes, int]] = {}
 known_stream_kinds: Final[dict[bytes, int]] = {}
 
@@ -86,15 +87,15 @@ def encode_head(status: int, line: bytes, headers: Iterable[tuple[bytes, bytes]]
 
     Args:
         status: the code.
-        line: the same with its reason.
-        headers: names and values; validated here.
+        line: the code with its reason.
+        headers: names and values; they are validated here.
 
     Returns:
-        The bytes; the Content-Length; what the content type means; whether there is an X-Accel-Buffering
-        and an X-Accel-Expires.
+        The bytes; the Content-Length; the kind of the content type; whether there is an X-Accel-Buffering;
+        whether there is an X-Accel-Expires.
 
     Raises:
-        InvalidResponse: what can't be sent, in words for the application's developer.
+        InvalidResponse: the head can't be sent; the message tells the application's developer why.
     """
     if accelerator is not None:
         plain = accelerator.encode_head(line, headers, known_kinds, known_stream_kinds)
@@ -114,8 +115,8 @@ def encode_head(status: int, line: bytes, headers: Iterable[tuple[bytes, bytes]]
                 if kind == HOP_BY_HOP:
                     continue
                 if kind == CONTENT_LENGTH:
-                    # Not part of it (RFC 9110, section 5.5), and nginx would stumble over a tab.
-                    value = value.strip(b" \t")  # noqa: PLW2901 - what is sent from here on
+                    # Blanks around a value are no part of it (RFC 9110, section 5.5); nginx can't parse a tab there.
+                    value = value.strip(b" \t")  # noqa: PLW2901 - the stripped value is sent
                     length = _parse_length(value)
                     if promised is not None:
                         if promised != length:
@@ -125,7 +126,7 @@ def encode_head(status: int, line: bytes, headers: Iterable[tuple[bytes, bytes]]
                         continue
                     promised = length
                     if status == 204:
-                        continue  # RFC 9110, section 8.6: not in a 204
+                        continue  # a 204 has no Content-Length (RFC 9110, section 8.6)
                 elif kind == CONTENT_TYPE:
                     known = known_stream_kinds.get(bytes(value))
                     stream_kind = _find_stream_kind(value) if known is None else known
@@ -142,11 +143,11 @@ def encode_head(status: int, line: bytes, headers: Iterable[tuple[bytes, bytes]]
 
 
 def encode_lines(line: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """Encode a head as it is, for an answer in which no header means anything to us.
+    """Encode a head as it is, for an answer whose headers the bridge does not act on.
 
     Args:
         line: code and reason.
-        headers: validated here.
+        headers: names and values; they are validated here.
 
     Raises:
         InvalidResponse: as `Response.start`.
@@ -167,20 +168,20 @@ def _join_lines(lines: list[bytes]) -> bytes:
     """Join the lines of a head, without its end.
 
     Raises:
-        InvalidResponse: one of them holds a control character.
+        InvalidResponse: a line has a control character.
     """
     head = b"\r\n".join(lines)
-    # What is over the two characters of each break is an application's.
+    # Each line break has two control characters. Further ones come from the application.
     if len(head) - len(head.translate(None, _CONTROLS)) != 2 * (len(lines) - 1):
         raise _blame(lines)
     return head
 
 
 def _parse_length(value: bytes) -> int:
-    """Give the bytes that a Content-Length tells.
+    """Give the number of bytes that a Content-Length has.
 
     Raises:
-        InvalidResponse: it is no number.
+        InvalidResponse: the value is no number.
     """
     if not value.isdigit() or len(value) > _MAX_LENGTH_DIGITS:
         raise InvalidResponse(f"Content-Length is {value[:40]!r}, not a decimal number")
@@ -188,11 +189,11 @@ def _parse_length(value: bytes) -> int:
 
 
 def _classify(name: bytes) -> int:
-    """Tell what a header of this name means to us, and remember it in `known_kinds`.
+    """Tell the kind of a header by its name, and remember it in `known_kinds`.
 
     Raises:
-        InvalidResponse: it is no name.
-        TypeError: it is not bytes.
+        InvalidResponse: the name is not valid.
+        TypeError: the name is not bytes.
     """
     if not _TOKEN.fullmatch(name):
         raise InvalidResponse(f"{name[:80]!r} is not a header name (RFC 9110, section 5.1)")
@@ -203,7 +204,7 @@ def _classify(name: bytes) -> int:
 
 
 def _find_stream_kind(content_type: bytes) -> int:
-    """Tell what a content type means to us, and remember it in `known_stream_kinds`."""
+    """Tell the kind of a content type, and remember it in `known_stream_kinds`."""
     media_type = content_type.partition(b";")[0].strip().lower()
     kind = _STREAMS.get(bytes(media_type), NO_STREAM)
     if media_type.endswith(_STREAM_SUFFIXES):
@@ -214,7 +215,7 @@ def _find_stream_kind(content_type: bytes) -> int:
 
 
 def _first_odd_header(headers: object) -> str:
-    """Show the first item that is no pair of bytes, for the message of an error."""
+    """Show the first item that is no pair of bytes, for an error message."""
     for item in headers if isinstance(headers, list | tuple) else (headers,):
         if not (
             isinstance(item, tuple | list)

@@ -1,6 +1,6 @@
-"""The states of an answer in the making, and which step is allowed in which of them.
+"""The states of an answer, and which step is allowed in which of them.
 
-The form is that of h11's ``_state.py``: one table has the allowed steps, and all others are refused by it.
+The form is that of h11's ``_state.py``: a table has the allowed steps, and all other steps are refused.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ class State(Enum):
     """How far an answer has come.
 
     Attributes:
-        NO_HEAD: the application has said nothing.
-        HEAD: there is a head that has not left. Another one may replace it.
-        BODY: the head has left, and more of the body may follow.
-        COMPLETE: all of the answer has left.
+        NO_HEAD: the application has given no head.
+        HEAD: there is a head that has not been sent. Another one may replace it.
+        BODY: the head was sent, and more of the body may follow.
+        COMPLETE: the whole answer was sent.
     """
 
     NO_HEAD = auto()
@@ -26,7 +26,7 @@ class State(Enum):
     BODY = auto()
     COMPLETE = auto()
 
-    # Enum's own hash is computed in Python, which shows on the request path.
+    # The hash of Enum is computed in Python, which would cost each request time.
     __hash__ = object.__hash__
 
 
@@ -34,9 +34,9 @@ class Step(Enum):
     """What an application does with its answer.
 
     Attributes:
-        START: it gives status and headers.
-        PIECE: it gives a piece of the body, after which more may come.
-        LAST: it gives the last piece.
+        START: the application gives status and headers.
+        PIECE: the application gives a piece of the body, after which more may come.
+        LAST: the application gives the last piece.
     """
 
     START = auto()
@@ -45,13 +45,13 @@ class Step(Enum):
 
 
 class Body(Enum):
-    """What becomes of the body that an application gives.
+    """How the body that an application gives is treated.
 
     Attributes:
-        SENT: it is sent.
-        MEASURED: its length is told, since the request is HEAD (RFC 9110, section 9.3.2).
-        NONE: the status has no body: 204 and 304 (RFC 9110, sections 15.3.5 and 15.4.5).
-        ELSEWHERE: Nginx sends a file in its place.
+        SENT: the body is sent.
+        MEASURED: only its length is sent, since the request is HEAD (RFC 9110, section 9.3.2).
+        NONE: the body is dropped, since the status is 204 or 304 (RFC 9110, sections 15.3.5 and 15.4.5).
+        ELSEWHERE: the body is dropped, since Nginx sends a file in its place.
     """
 
     SENT = auto()
@@ -60,7 +60,7 @@ class Body(Enum):
     ELSEWHERE = auto()
 
 
-# By step, then by the state in which it is taken: the state that follows.
+# For each step, and each state in which the step is allowed: the state that follows.
 FOLLOWING: Final[dict[Step, dict[State, State]]] = {
     Step.START: {State.NO_HEAD: State.HEAD, State.HEAD: State.HEAD},
     Step.PIECE: {State.HEAD: State.BODY, State.BODY: State.BODY},

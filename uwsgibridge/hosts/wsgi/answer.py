@@ -1,4 +1,4 @@
-"""The answer of one WSGI request on its way: pieces and files, and for how long each may take."""
+"""Writes the answer of one WSGI request, in pieces or from files, each within its time."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from uwsgibridge.hosts.offload import NamedFile
 from uwsgibridge.hosts.wsgi.context import ExchangeContext
 from uwsgibridge.protocol.response import Buffer, Response
 
-# The time to accept a piece is bounded, so the piece must be.
+# How large a piece is at the most. The time to write a piece is bounded, so its size has to be.
 _WRITE_PIECE_BYTES: Final = 262_144
 
-# Of a file: sent together with the head. What is larger goes on by sendfile.
+# How much of a file is sent together with the head; sendfile sends the rest.
 _FIRST_PIECE_BYTES: Final = 65_536
 
-# A name of our own: to look the member up in its class costs more.
+# A module name for a member of an enum: to look the member up in its class costs more.
 _OPEN: Final = Delivery.OPEN
 
-# At most this long after its deadline, a request has been given up.
+# How long after its deadline a request is given up at the latest.
 _GIVE_UP_SECONDS: Final = 0.05
 
 
@@ -33,15 +33,17 @@ class ReaderStalled(TimeoutError):
 
 
 class WsgiAnswer(Exchange):
-    """What a thread writes to its client, and how long it waits for that; `WsgiExchange` says what.
+    """Writes to the client, and waits for it; `WsgiExchange` decides what to write.
 
     Args:
-        context: what the requests of the host share.
-        connection: with its request.
+        context: shared by the requests of the host.
+        connection: the connection with its request.
     """
 
-    body_wait_began: float | None = None  # while the thread waits for its client
-    _body_wait_seconds = 0.0  # before that
+    body_wait_began: float | None = (
+        None  # when the thread's present wait for the client's body began
+    )
+    _body_wait_seconds = 0.0  # of earlier waits
 
     def __init__(self, context: ExchangeContext, connection: Connection) -> None:
         super().__init__(context, connection)
@@ -51,7 +53,7 @@ class WsgiAnswer(Exchange):
 
     def _write(self, buffers: tuple[Buffer, ...]) -> None:
         if self._delivery is not _OPEN:
-            # Again, to an application that has caught it: else its answer would have a hole.
+            # Raised again for an application that has caught it: else its answer would have a gap.
             raise ReaderStalled if self._delivery is Delivery.STALLED else PeerGone
         if self._context.logs_access and not self._has_written:
             self._look_for_client()
@@ -70,7 +72,7 @@ class WsgiAnswer(Exchange):
             raise
 
     def _look_for_client(self) -> None:
-        """Notice here that the client has left: what is sent first to a TCP peer that has gone is accepted."""
+        """Look whether the client has left, since the first write to a TCP peer that is gone still succeeds."""
         if self.connection.has_hung_up():
             self.connection.peer_gone = True
             self._delivery = Delivery.CUT
@@ -107,7 +109,7 @@ class WsgiAnswer(Exchange):
     def _send_file(self, file: OpenFile) -> None:
         response = self._response
         first = file.read(file.offset, min(file.size_bytes, _FIRST_PIECE_BYTES))
-        # Some files (in /sys) have less than they say.
+        # Some files (in /sys) have fewer bytes than their size says.
         is_over = len(first) < min(file.size_bytes, _FIRST_PIECE_BYTES)
         left = response.allow(len(first) if is_over else file.size_bytes)
         first = first[:left]
@@ -116,7 +118,7 @@ class WsgiAnswer(Exchange):
         while left and (sent := self._send_piece(file, offset, min(left, _WRITE_PIECE_BYTES))):
             response.sent_elsewhere(sent)
             offset, left = offset + sent, left - sent
-        # Where the file has shrunk meanwhile, the body is seen to be incomplete here.
+        # Where the file has shrunk meanwhile, this notices that the body is incomplete.
         self._write(response.finish())
 
     def _send_piece(self, file: OpenFile, offset: int, size_bytes: int) -> int:
@@ -126,7 +128,7 @@ class WsgiAnswer(Exchange):
                 return self.connection.send_file(file.descriptor, offset, size_bytes)
             except BlockingIOError:
                 self._wait_to_write(deadline)
-            except OSError as error:  # `PeerGone` has no number
+            except OSError as error:  # `PeerGone` has no errno
                 if error.errno not in CANT_SEND_FILE:
                     raise
                 piece = file.read(offset, size_bytes)
@@ -134,7 +136,7 @@ class WsgiAnswer(Exchange):
                 return len(piece)
 
     def used_seconds(self, now: float) -> float:
-        """Tell how much time the application has taken; waiting for the client's body is not its time."""
+        """Tell how long the application has taken, without its waits for the client's body."""
         waiting_seconds = self._body_wait_seconds
         if (began := self.body_wait_began) is not None:
             waiting_seconds += now - began
@@ -157,7 +159,7 @@ class WsgiAnswer(Exchange):
             now = monotonic()
             seconds = max(0.0, deadline - now)
             if limit:
-                # Nothing wakes a thread whose connection is taken away: it has to look by itself.
+                # Nothing wakes a thread whose connection was taken away, so that it has to look by itself.
                 given_up_seconds = max(0.0, limit - self.used_seconds(now)) + _GIVE_UP_SECONDS
                 seconds = min(seconds, given_up_seconds)
             if poll.poll(seconds * 1000):

@@ -1,4 +1,4 @@
-"""One WSGI request in a thread: environ in, answer out, and every way in which that can fail."""
+"""Runs one WSGI request in a thread, and handles every way in which that can fail."""
 
 from __future__ import annotations
 
@@ -32,30 +32,32 @@ if TYPE_CHECKING:
 
 _SERVER_SOFTWARE: Final = f"uwsgibridge/{__version__}"
 
-# Names of our own: to look a member up in its class costs more.
+# Module names for members of enums: to look a member up in its class costs more.
 _STALLED: Final = Delivery.STALLED
 _AFTER_END: Final = FOLLOWING[Step.END]
 
-# An item that comes sooner than this after the last one is sent without a look whether the client is there:
-# if the client has left, the next send fails.
+# An item that comes sooner than this after the last one is sent without a look whether the client is there. If the
+# client has left, the next write fails.
 _LOOK_SECONDS: Final = 0.05
 
 
 class _StreamEnds(Exception):
-    """The server stops, and this answer would go on."""
+    """Ends the iteration over a stream, because the server stops."""
 
 
 class WsgiExchange(WsgiAnswer):
-    """One request in a thread: environ in, answer out."""
+    """Runs one request: makes the environ, calls the application, writes its answer."""
 
-    # A flag beside the states: another thread sets it, under `end_lock`, whatever this thread is at. That
-    # thread has taken the connection away and ended it.
+    # A flag beside the states: another thread sets it, under `end_lock`, at any moment of this one. The other
+    # thread has then taken the connection away and ended it.
     given_up = False
-    interruption: Interruption | None = None  # what its thread is told before that
-    _file_instead: NamedFile | None = None  # is sent in place of the application's body
+    interruption: Interruption | None = (
+        None  # set before `given_up`; interrupts the thread of the request
+    )
+    _file_instead: NamedFile | None = None  # sent in place of the application's body
 
     def run(self) -> None:
-        """Call the application and answer; raises nothing of the application's."""
+        """Call the application and write its answer; raise none of the application's exceptions."""
         context = self._context
         try:
             self._call_application()
@@ -79,26 +81,28 @@ class WsgiExchange(WsgiAnswer):
         self._return()
 
     def log_access(self) -> None:
-        """Write its line of the access log; to be called by who ends it, once."""
+        """Write the request's line of the access log; called once, by who ends the request."""
         self._log_access(self._response, self.started_at)
 
     def give_up(self, make_answer: AnswerMaker) -> str:
         """Take the connection away from the thread, which goes on without it; from another thread.
 
         Args:
-            make_answer: for what the client gets if no answer has begun.
+            make_answer: makes the answer that the client gets if none has begun.
 
         Returns:
-            What the client sees, in words.
+            What the client sees, in words for the log.
         """
         context = self._context
         with context.end_lock:
             was_ended, self.given_up = self._ended, True
             connection: Connection | None = None
             if not was_ended:
-                with contextlib.suppress(OSError):  # it is hung up, which is seen as well
+                with contextlib.suppress(
+                    OSError
+                ):  # the connection is hung up instead, which the client sees as well
                     connection = self.connection.detach_peer()
-        # Asked only now: from here on, the thread can't write to the client.
+        # This is read only now, when the thread can't write to the client any more.
         has_begun = self._response.head_sent or self._life is Life.REPLACED
         if was_ended:
             outcome = "the answer was complete" if self._response.complete else "connection broken"
@@ -109,12 +113,12 @@ class WsgiExchange(WsgiAnswer):
         else:
             answer = make_answer(self.request.method)
             outcome = f"answered {answer.status}"
-            with contextlib.suppress(OSError):  # nobody is there any more
+            with contextlib.suppress(OSError):  # the client is gone
                 connection.send(answer.data)
                 self._record_failure_answer(answer)
             self._hand_over(connection, complete=True)
         if context.logs_access:
-            self.log_access()  # the thread may never come to it
+            self.log_access()  # the thread may never get to it
         return outcome
 
     def end_interrupted(self) -> None:
@@ -123,14 +127,14 @@ class WsgiExchange(WsgiAnswer):
             was_ended = self._ended
             if not was_ended:
                 self._life = follow(Step.END, self._life)
-        if not was_ended:  # else it is somebody else's, who may still be at it
+        if not was_ended:  # else the connection is given away, and may still be in use
             with contextlib.suppress(OSError):
                 self.connection.abort()
             self.connection.force_close()
         self._context.release(self.connection)
 
     def _handle_failure(self, error: BaseException) -> None:
-        """Report what the application has raised, and have its client see it."""
+        """Report what the application has raised, and answer its client accordingly."""
         exit_if_copy_raised(error)
         context = self._context
         is_stalled = self._delivery is _STALLED
@@ -139,13 +143,13 @@ class WsgiExchange(WsgiAnswer):
         elif self.connection.input_stalled and comes_from(error, BodyStalled):
             self._fail(answers.body_stalled)
         elif self.connection.peer_gone:
-            # What an application raises because its client left is no news.
+            # An exception that the client's leaving caused is not logged.
             context.reporter.client_gone()
             context.reporter.ended_after_client(self.request, error)
             self._fail(answers.application_failed)
         else:
             if self._response.is_full and self._delivery is Delivery.OPEN:
-                self._response.finish()  # whatever it has raised, its client has the whole answer
+                self._response.finish()  # the client has the whole answer, whatever the application has raised
             context.reporter.application_failed(self.request, self._response, error)
             self._fail(answers.application_failed)
 
@@ -156,14 +160,14 @@ class WsgiExchange(WsgiAnswer):
         /,
         exc_info: OptExcInfo | None = None,
     ) -> Callable[[bytes], None]:
-        """Take the head as PEP 3333 has it, which may be replaced until it has left."""
+        """Set the head of the answer (PEP 3333); it may be replaced until it is sent."""
         response = self._response
         if exc_info:
             try:
                 if response.head_sent and exc_info[1] is not None:
                     raise exc_info[1].with_traceback(exc_info[2])
             finally:
-                exc_info = None  # the PEP's own advice against a reference cycle
+                exc_info = None  # the PEP advises this against a reference cycle
         elif response.status:
             raise InvalidResponse("start_response was called twice without exc_info")
         code, line = parse_status(status)
@@ -194,7 +198,7 @@ class WsgiExchange(WsgiAnswer):
         iterable = self._context.app(self._environ(), self.start_response)
         try:
             self._send(iterable)
-            # Before close(), where applications do what may take long after the answer.
+            # Before close(), where applications do long work after the answer.
             self._end(complete=True)
         finally:
             if (close := getattr(iterable, "close", None)) is not None:
@@ -208,10 +212,10 @@ class WsgiExchange(WsgiAnswer):
         if accelerator is not None:
             environ = accelerator.environ(self.request.vars, base, _SERVER_SOFTWARE)
         if environ is None:
-            # A copy: the application may do with it what it likes, and the request stays what it was.
+            # A copy, so that the application may change it, and the request stays as it is.
             environ = self.request.vars | base
             environ["wsgi.url_scheme"] = self.request.scheme
-            environ.setdefault("SERVER_SOFTWARE", _SERVER_SOFTWARE)  # which not each frontend sends
+            environ.setdefault("SERVER_SOFTWARE", _SERVER_SOFTWARE)  # some frontends do not send it
         body = self.connection.pop_whole_body()
         environ["wsgi.input"] = (
             open_input(self.connection, self._wait_for_body) if body is None else io.BytesIO(body)
@@ -220,11 +224,11 @@ class WsgiExchange(WsgiAnswer):
 
     def _send(self, iterable: Any) -> None:
         response = self._response
-        is_sent = self._file_instead is None  # else a file is sent in its place
+        is_sent = self._file_instead is None  # else a file is sent in place of the body
         if is_sent and type(iterable) is list and len(iterable) == 1 and iterable[0] is not None:
             self._write(response.send(_checked(iterable[0]), last=True))
         elif isinstance(iterable, bytes):
-            # By the letter a sequence of integers; nginx's own test applications return it.
+            # bytes are an iterable of integers, strictly speaking; nginx's own test applications return them.
             self._context.reporter.bare_bytes()
             self._send([iterable])
             return
@@ -240,12 +244,12 @@ class WsgiExchange(WsgiAnswer):
             streams, now = self._context.streams, monotonic()
             for chunk in iterable:
                 if chunk is None:
-                    # uWSGI passes over it, so there are applications that yield it.
+                    # uWSGI passes over None, so that there are applications that yield it.
                     self._context.reporter.none_item()
-                # An empty one keeps the head back, which may still be replaced (the PEP,
+                # An empty item does not send the head, which may still be replaced (the PEP,
                 # "Handling the start_response callable").
                 if chunk is None or not _checked(chunk):
-                    self._look_for_client()  # which nothing else tells of
+                    self._look_for_client()  # no write would notice that it has left
                 elif self._file_instead is not None:
                     break
                 else:
@@ -255,7 +259,7 @@ class WsgiExchange(WsgiAnswer):
                     is_full = response.is_full
                     self._write(response.send(chunk))
                     if is_full:
-                        break  # nothing of it is sent (the PEP, "Handling the Content-Length Header")
+                        break  # further items are not sent (the PEP, "Handling the Content-Length Header")
                 if streams.ending is not Ending.NONE and streams.means(response):
                     if not response.head_sent:
                         self._write(response.send(b""))  # see `HttpExchange.end_if_meant`
@@ -267,7 +271,7 @@ class WsgiExchange(WsgiAnswer):
         self._context.reporter.check_answer(self.request, response)
 
     def _write_from_application(self, data: bytes) -> None:
-        """Serve the `write` callable, which the PEP keeps for old frameworks."""
+        """Write what an application gives to the `write` callable, which the PEP keeps for old frameworks."""
         if self._file_instead is not None:
             return
         response = self._response
@@ -279,15 +283,17 @@ class WsgiExchange(WsgiAnswer):
 
     def _end(self, *, complete: bool) -> None:
         if self.interruption is not None:
-            self.interruption.hold_off()  # until `close()` at least
+            self.interruption.hold_off()  # at least until `close()` is called
         with self._context.end_lock:
             if self._life not in _AFTER_END:
                 return
             self._life = _AFTER_END[self._life]
         if self.given_up:
-            self.connection.force_close()  # it leads nowhere any more
+            self.connection.force_close()  # the connection leads nowhere any more
         elif complete:
-            self._context.lingering.close(self.connection)  # as `_hand_over`, with a call less
+            self._context.lingering.close(
+                self.connection
+            )  # what `_hand_over` does, with one call less
         else:
             self._hand_over(self.connection, complete=False)
 
@@ -304,7 +310,7 @@ class WsgiExchange(WsgiAnswer):
         """Answer in the application's place."""
         self._life = follow(Step.REPLACE, self._life)
         answered = False
-        with contextlib.suppress(OSError):  # nobody is there any more, or nobody reads
+        with contextlib.suppress(OSError):  # the client is gone, or does not read
             self._write((answer.data,))
             answered = True
             self._record_failure_answer(answer)

@@ -1,7 +1,7 @@
 """The WSGI host: a pool of threads that call the application (PEP 3333).
 
-The listener hands a connection over through a queue; the thread reads the body from it, writes the
-answer to it and ends it, and nothing goes back but the release in the table of what is in flight.
+The listener puts a connection into a queue. A thread takes it, reads the body from it, writes the answer to it and
+ends it. Nothing goes back to the listener, except that the request leaves the table of requests in flight.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ if TYPE_CHECKING:
     from uwsgibridge.hosts.context import HostContext
 
 
-# How soon a deadline is looked at again whose clock stands still.
+# How soon to look again at a deadline whose clock stands still.
 _STANDING_CLOCK_SECONDS: Final = 0.05
 
-# How soon a thread that can't be interrupted where it is now is looked at again.
+# How soon to look again at a thread that can't be interrupted where it is now.
 _INTERRUPT_RETRY_SECONDS: Final = 0.01
 
-# Our functions that call the application. A thread is interrupted only where the application's frames lie
+# The bridge's functions that call the application. A thread is interrupted only where the application's frames lie
 # directly above one of these.
 _CALLERS: Final = frozenset(
     {WsgiExchange._call_application.__code__, WsgiExchange._send.__code__}  # noqa: SLF001 - of this host
@@ -55,7 +55,7 @@ class WsgiHost:
 
     Args:
         app: the application.
-        context: the worker's part.
+        context: what the host gets from its worker.
         is_shared: whether another host has the same application.
     """
 
@@ -79,10 +79,10 @@ class WsgiHost:
                 "wsgi.errors": errors,
                 "wsgi.file_wrapper": FileWrapper,
                 "wsgi.multithread": settings.threads > 1 or is_shared,
-                # One supervised worker has a second beside it at a reload, and as soon as it is scaled.
+                # Even a single supervised worker has another one beside it at a reload, or when it is scaled.
                 "wsgi.multiprocess": settings.workers > 0,
                 "wsgi.run_once": False,
-                # Not in the PEP, but known to the frameworks: the input ends by itself.
+                # Frameworks know this key, which is not in the PEP: the input ends by itself.
                 "wsgi.input_terminated": True,
             },
             errors=errors,
@@ -96,7 +96,7 @@ class WsgiHost:
         )
         self._flights = context.flights
         self._unfit = context.unfit
-        # Whoever removes a request from `_running` ends it: its thread, or the one who gives it up.
+        # Who removes a request from `_running` ends it: its own thread, or the watch over deadlines.
         # `_given_up` has the requests that were given up and whose thread has not come back.
         self._running: dict[WsgiExchange, threading.Thread] = {}
         self._given_up: dict[WsgiExchange, threading.Thread] = {}
@@ -112,7 +112,7 @@ class WsgiHost:
 
     @property
     def capacity(self) -> int:
-        """Tell how many requests may run at once; a WebSocket brings a thread of its own."""
+        """Tell how many requests may run at once. A WebSocket has a thread of its own."""
         return self._threads + self.websockets
 
     @property
@@ -130,14 +130,14 @@ class WsgiHost:
 
     @property
     def lost(self) -> list[Connection]:
-        """List what was given up under its thread, which goes on."""
+        """List the requests that were given up and whose threads still run."""
         return [exchange.connection for exchange in list(self._given_up)]
 
     async def start(self, nursery: trio.Nursery) -> None:
         """Start the threads, and the watch over their deadlines.
 
         Args:
-            nursery: for that watch, and for interrupting threads.
+            nursery: runs that watch, and tasks that interrupt threads.
         """
         for number in range(1, self._threads + 1):
             self._start_thread(f"wsgi-{number}")
@@ -150,13 +150,13 @@ class WsgiHost:
             self._tunnels.drain()
 
     def end_streams(self, ending: Ending) -> None:
-        """Have threads close streams after the item that they are at."""
+        """Have threads end their streams after the present item."""
         self._context.streams.end(ending)
         if ending is Ending.ALL and self._tunnels is not None:
             self._tunnels.cut()
 
     def break_off(self) -> None:
-        """Answer 503 for what waits, and in the place of threads that did not end: they can't be stopped."""
+        """Answer 503 to requests that wait, and to those of threads that did not end, which can't be stopped."""
         self._refuse_what_waits()
         if self._tunnels is not None:
             self._tunnels.cut()
@@ -166,7 +166,7 @@ class WsgiHost:
                 self._release(exchange.connection)
 
     async def stop(self) -> None:
-        """Let the threads end; one that is stuck in the application ends with the process."""
+        """Let the threads end; a thread that is stuck in the application ends with the process."""
         for _ in range(self._threads + self._lost_threads):
             self._queue.put(None)
 
@@ -188,7 +188,7 @@ class WsgiHost:
                 self._refuse(connection)
 
     def _refuse(self, connection: Connection) -> None:
-        """Answer 503: no thread is left that could run it."""
+        """Answer 503, because no thread is left to run the request."""
         context = self._context
         answer_instead(context, connection, context.reporter.not_run(connection.request))
 
@@ -204,7 +204,7 @@ class WsgiHost:
         failure: BaseException | None = None
         context.errors.serve_thread()
         while True:
-            # The outer `try` catches what is raised in the inner handler, or at the loop's jump back.
+            # The outer `try` catches an exception in the inner handler, or at the loop's jump back.
             try:
                 while True:
                     try:
@@ -216,44 +216,44 @@ class WsgiHost:
                             return
                         exchange = WsgiExchange(context, connection)
                         running[exchange] = me
-                        # A new and empty context: nothing that one request sets is seen by the next.
+                        # A new and empty context, so that no request sees what an earlier one has set.
                         contextvars.Context().run(exchange.run)
                         if running.pop(exchange, None) is None:
                             self._finish(exchange)
                         elif context.logs_access:
                             exchange.log_access()
-                        # Else the last request would live until the next one comes.
+                        # Without this, the last request would live until the next one comes.
                         exchange = connection = None
-                    except BaseException as error:  # noqa: BLE001 - by who interrupts threads from others
+                    except BaseException as error:  # noqa: BLE001 - other threads may raise anything here
                         failure = error
-            except BaseException as error:  # noqa: BLE001 - as well
+            except BaseException as error:  # noqa: BLE001 - other threads may raise anything here
                 failure = error
 
     def _recover(self, exchange: WsgiExchange | None, error: BaseException) -> None:
-        """Go on after an exception that came from outside, at any point of our own code."""
+        """Go on after an exception from outside, which may have come at any point of the bridge's code."""
         was_running = is_given_up = False
         if exchange is not None:
             was_running = self._running.pop(exchange, None) is not None
             is_given_up = exchange.interruption is not None
-            self._finish(exchange)  # first, so that nothing arrives amid the rest
+            self._finish(exchange)  # first, so that no exception arrives later in this method
         if not (is_given_up and isinstance(error, RequestInterrupted)):
             self._context.reporter.thread_interrupted(error)
         if exchange is not None and (was_running or is_given_up):
             exchange.end_interrupted()
         else:
-            # What was just taken out of the queue may be lost: at a drain, that is seen.
+            # A connection that was just taken out of the queue may be lost; a drain would notice that.
             self._unfit("a thread was interrupted", True)
 
     def _claim(self, exchange: WsgiExchange) -> Interruption | None:
-        """Take a request out of the table of what runs, so that its thread has to `_finish` it.
+        """Take a request out of `_running`, so that its thread has to `_finish` it.
 
         Returns:
-            None where its thread was faster, and is done with it.
+            The interruption of its thread; None where the thread was faster, and has ended the request.
         """
         thread = self._running.get(exchange)
         if thread is None:
             return None
-        # Before it is taken out: its thread looks there as soon as it is.
+        # Set before the request is removed: its thread looks at this as soon as it is.
         exchange.interruption = interruption = Interruption(thread, _CALLERS)
         self._given_up[exchange] = thread
         if self._running.pop(exchange, None) is None:
@@ -276,11 +276,11 @@ class WsgiHost:
             for exchange, thread in running:
                 if exchange.used_seconds(now) >= limit:
                     self._give_up(thread, exchange, now, nursery)
-            # What begins after this look is not over its limit before the next one.
+            # Requests that begin after this look can't be over their limit before the next one.
             least = limit
             for exchange, _ in running:
                 if not exchange.given_up:
-                    # The clock of one that waits for its client stands still.
+                    # The clock of a request that waits for its client stands still.
                     floor = 0.001 if exchange.body_wait_began is None else _STANDING_CLOCK_SECONDS
                     least = min(least, max(floor, limit - exchange.used_seconds(now)))
             await trio.sleep(least)
@@ -310,7 +310,7 @@ class WsgiHost:
     async def _interrupt(
         self, thread: threading.Thread, exchange: WsgiExchange, interruption: Interruption
     ) -> None:
-        """Have a thread come back from a request that was given up; where it does not, it is lost."""
+        """Interrupt the thread of a request that was given up; a thread that does not come back is lost."""
         began = monotonic()
         with trio.move_on_after(self._interrupt_seconds):
             while interruption.finished_at is None:
@@ -326,9 +326,10 @@ class WsgiHost:
             )
 
     def _lose(self, thread: threading.Thread) -> None:
-        """Do without a thread that does not come back."""
+        """Replace a thread that does not come back, or have the worker replaced."""
         self._lost_threads += 1
-        # Where there is one thread alone, its application may rely on that; and all things have an end.
+        # With one thread, the application may rely on being called by one alone. With more, the number of lost threads
+        # has a limit.
         can_go_on = 1 < self._threads >= self._lost_threads
         if can_go_on:
             self._start_thread(thread.name)

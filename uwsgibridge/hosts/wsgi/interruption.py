@@ -1,18 +1,18 @@
-"""An exception that is raised in the thread of a request over its time, and never in a later request.
+"""Raises an exception in the thread of a request that is over its time, and never in a later request.
 
-Python raises such an exception at some later step of the thread (`PyThreadState_SetAsyncExc`), when the
-thread may have left the application. These rules keep the exception within its request:
+Python raises such an exception at a later step of the thread (`PyThreadState_SetAsyncExc`). By then, the thread may
+have left the application. These rules keep the exception within its request:
 
-1. Only who takes a request out of the host's table of what runs interrupts its thread, and once at most.
-2. The thread calls `Interruption.hold_off` where it leaves the application's code, and it calls `finish`
-   before it takes another request.
-3. `attempt` says that it is at it before it looks whether the thread holds it off; `hold_off` says that it
-   does before it looks whether there is an attempt, and waits for the end of that. So one of them sees the
-   other, whichever is first, and nothing is raised any more once `hold_off` has waited.
-4. What was raised before is one exception. `hold_off` has it arrive before it returns.
+1. Only who takes a request out of the host's table of running requests interrupts its thread, and once at the most.
+2. The thread calls `Interruption.hold_off` where it leaves the application's code. It calls `finish` before it takes
+   another request.
+3. `attempt` sets its flag before it looks whether the thread holds it off. `hold_off` sets its own flag before it
+   looks whether there is an attempt, and waits for the end of an attempt. So whichever comes second sees the first,
+   and nothing is raised any more once `hold_off` has waited.
+4. At most one exception was raised before. `hold_off` has it arrive before it returns.
 
-None of these steps takes a lock, and each may be done twice: the exception may arrive between any two, and
-then they are done again on the way out.
+No step takes a lock, and each may be done twice: the exception may arrive between any two steps, and then they are
+done again on the way out.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from uwsgibridge.telemetry.stacks import is_ours
 
 _LIBRARY: Final = str(Path(threading.__file__).parent) + os.sep
 
-# All requests share what is behind these, and an exception between two of their steps would leave a lock
-# held, a queue miscounted, or a clean-up undone.
+# Modules in which no thread is interrupted. All requests share their objects, and an exception between two of their
+# steps would leave a lock held, a queue miscounted, or a clean-up undone.
 _LEFT_ALONE: Final = tuple(
     _LIBRARY + name
     for name in (
@@ -46,20 +46,20 @@ _LEFT_ALONE: Final = tuple(
     )
 )
 
-# The name by which locks are taken where there is no `with`.
+# The method by which code without `with` takes a lock.
 _TAKES_LOCK: Final = "acquire"
 
-# Python looks for such an exception at each jump back; at the first one, in fact.
+# How many jumps back to make, at each of which Python looks for such an exception. The first one is enough.
 _JUMPS: Final = 1000
 
-# An attempt takes less, unless there is no processor for it.
+# How long to wait for an attempt, which takes less if its thread gets a processor.
 _ATTEMPT_SECONDS: Final = 0.0001
 
 
 class RequestInterrupted(BaseException):
-    """Raised in the application's code when a WSGI request is over its time; its client has its answer.
+    """Raised in the application's code when a WSGI request is over its time; its client has an answer already.
 
-    It is no `Exception`, so that what an application does about its own failures does not keep it.
+    It is no `Exception`, so that an application which catches its own failures does not catch it.
     """
 
     def __init__(self, *arguments: object) -> None:
@@ -67,12 +67,12 @@ class RequestInterrupted(BaseException):
 
 
 class Interruption:
-    """What one thread is told about one request; made by who gives the request up.
+    """Interrupts the thread of one request; made by who gives the request up.
 
     Args:
-        thread: which runs the request.
-        callers: functions of ours by which the application is called; what it calls of ours, such as
-            ``start_response``, is left alone.
+        thread: the thread that runs the request.
+        callers: code of the bridge's functions that call the application. Functions of the bridge that the
+            application calls, such as ``start_response``, are not interrupted.
 
     Attributes:
         finished_at: when the thread was done with the request (`time.monotonic`); None before.
@@ -87,12 +87,12 @@ class Interruption:
         self.finished_at: float | None = None
 
     def attempt(self) -> bool:
-        """Raise `RequestInterrupted` in the thread, if it is at a place where that does no harm; once.
+        """Raise `RequestInterrupted` in the thread once, if the thread is at a place where that does no harm.
 
-        Waits for nothing. Not to be called by two threads at a time.
+        This never waits. Two threads must not call it at a time.
 
         Returns:
-            Whether it has been raised, now or before. The thread meets it at its next step in Python.
+            Whether the exception was raised, now or before. It arrives at the thread's next step in Python.
         """
         if not self._was_raised:
             self._is_attempting = True
@@ -104,9 +104,9 @@ class Interruption:
         return self._was_raised
 
     def hold_off(self) -> None:
-        """Have nothing arrive in this thread, which has left the application's code, from the return on.
+        """Keep exceptions from this thread, which has left the application's code, after the return.
 
-        The exception may arrive in the middle of this; then this has to be called again.
+        The exception may arrive in the middle of this method. Then the method has to be called again.
         """
         self._is_held_off = True
         while self._is_attempting:
@@ -115,26 +115,26 @@ class Interruption:
             self._let_arrive()
 
     def go_on(self) -> None:
-        """Take it that the thread is about to call the application again."""
+        """Allow attempts again, because the thread is about to call the application."""
         self._is_held_off = False
 
     def finish(self) -> None:
         """Record that the thread is done with the request: the exception does not arrive after the return.
 
-        It may arrive in the middle of this; then this has to be called again.
+        The exception may arrive in the middle of this method. Then the method has to be called again.
         """
         self.hold_off()
         if self.finished_at is None:
             self.finished_at = monotonic()
 
     def _let_arrive(self) -> None:
-        """Have the exception arrive here, where it has not arrived yet."""
+        """Have the exception arrive here, if it has not arrived yet."""
         try:
-            # A thread has room for one such exception: this one replaces what is on its way, so that one
-            # arrives here in any case. To take it back (NULL) would have CPython 3.11 and 3.12 look for
-            # it at each jump of each thread from then on.
+            # A thread has room for one such exception. This one replaces the one that may be on its way, so that
+            # exactly one arrives here. To take an exception back (NULL) would make CPython 3.11 and 3.12 look for
+            # one at each jump of each thread from then on.
             _raise_in(self._ident, RequestInterrupted)
-            # They end only where somebody else has taken it back.
+            # The loop ends only where somebody else has taken the exception back.
             for _ in range(_JUMPS):
                 pass
         except RequestInterrupted:
@@ -149,27 +149,29 @@ class Interruption:
             return False
         while frame is not None and _is_of_application(frame):
             frame = frame.f_back
-        # A module that is being imported would be left half made, so that frame is none of these either.
+        # The frame of a module that is being imported is no caller either: the module would stay half made.
         return frame is not None and frame.f_code in self._callers
 
 
 def _is_of_application(frame: FrameType) -> bool:
-    # Who reads the body of a request that was given up is alone with it.
+    # Only this thread has the body of its request, so that reading it may be interrupted.
     file = frame.f_code.co_filename
     return file == wsgi_input.__file__ or not is_ours(file)
 
 
 def _may_take_lock(frame: FrameType) -> bool:
-    """Whether a thread is in a call that takes a lock, which it would never give back.
+    """Whether a thread is in a call that takes a lock, which it would then never release.
 
-    Python raises the exception when the call has returned, and with that before the block of ``try`` or
-    ``with`` that gives the lock back has begun.
+    Python raises the exception when the call has returned. At that point, the block of ``try`` or ``with`` that
+    releases the lock has not begun.
     """
-    import dis  # here, since most processes never need it
+    import dis  # imported here, since most processes never need it
 
     code, offset = frame.f_code, frame.f_lasti
     if dis.opname[code.co_code[max(0, offset - 2)]] == "LOAD_SPECIAL":
-        return True  # the beginning of a `with`, which is a call of its own from Python 3.14 on
+        return (
+            True  # the beginning of a `with`: from Python 3.14 on, its __enter__ is a separate call
+        )
     return _TAKES_LOCK in code.co_names and any(
         instruction.argval == _TAKES_LOCK
         for instruction in dis.get_instructions(code)
@@ -178,16 +180,16 @@ def _may_take_lock(frame: FrameType) -> bool:
 
 
 def _raise_in(ident: int, kind: type[BaseException]) -> bool:
-    """Have a thread meet an exception at its next step.
+    """Raise an exception in a thread at its next step.
 
     Returns:
-        False where this Python can't do that, or there is no such thread.
+        Whether it was raised; False where this Python can't do that, or there is no such thread.
     """
     try:
-        import ctypes  # here, since most processes never need it
+        import ctypes  # imported here, since most processes never need it
     except ImportError:  # Python was built without libffi
         return False
-    # By its name in brackets it is ours alone: what a library says of its arguments is not said of it.
+    # The brackets make a function object of our own: the argument types that a library sets do not hold for it.
     function = ctypes.pythonapi["PyThreadState_SetAsyncExc"]
     function.argtypes = (ctypes.c_ulong, ctypes.py_object)
     return bool(function(ident, kind))
