@@ -1,4 +1,4 @@
-"""What every ASGI exchange does, be it HTTP or a WebSocket: call, write, notice a hang-up, end once."""
+"""The base of HTTP and WebSocket exchanges: calls the application, writes, notices a hang-up, ends once."""
 
 from __future__ import annotations
 
@@ -35,28 +35,28 @@ AsgiApplication: TypeAlias = Callable[
     Awaitable[object],
 ]
 
-# Names of our own: to look a member up in its class costs more.
+# Module names for members of enums: to look a member up in its class costs more.
 _RUNNING: Final = Life.RUNNING
 _AFTER_END: Final = FOLLOWING[Step.END]
 
-# So often an application may ask what came after the end, and be told that it has ended, before it is
-# taken for one that does nothing else. In a tight loop that is less than a second.
+# How often an application may call `receive` after the disconnect before its task is cancelled, since it does nothing
+# else. A tight loop takes less than a second for that.
 _MOST_DISCONNECTS: Final = 10_000
 
-# A task that is cancelled ends at once, unless the application holds on to it: then it is lost.
+# How long a cancelled task may take to end, which it does at once unless the application refuses. Then it is lost.
 _LOST_SECONDS: Final = 1.0
 
-# The time to accept a piece is bounded, so the piece must be.
+# How large a piece is at the most. The time to write a piece is bounded, so its size has to be.
 _WRITE_PIECE_BYTES: Final = 262_144
 
 
 class Stop(Enum):
-    """How far a host has come with its end.
+    """The stage of a host's end.
 
     Attributes:
-        NONE: it serves.
-        DRAIN: its WebSockets are closed, and those that open from now on. Requests end by themselves.
-        BREAK_OFF: what still runs is cancelled.
+        NONE: the host serves.
+        DRAIN: open WebSockets are closed, and so are those that open later. Requests end by themselves.
+        BREAK_OFF: tasks that still run are cancelled.
     """
 
     NONE = auto()
@@ -66,22 +66,22 @@ class Stop(Enum):
 
 @dataclass(slots=True)
 class AsgiContext:
-    """What the exchanges of one host share.
+    """The context that the exchanges of one host share.
 
     Attributes:
         app: the application.
         state: of the lifespan; each scope gets a shallow copy.
-        loop: where the application runs.
+        loop: the event loop that the application runs on.
         hangups: tells when a client has gone.
-        reporter: where failures are told.
+        reporter: logs failures.
         lingering: ends connections.
-        offload: leaves files to Nginx; None where no directory is mapped.
-        streams: the answers that go on without a known end.
+        offload: has Nginx send files; None where no directory is mapped.
+        streams: the answers without a known end.
         release: called when an exchange is over.
-        lose: called when a task goes on a second after it was cancelled; its request holds no place any
-            more.
+        lose: called when a task still runs a second after it was cancelled; its request then holds no place
+            any more.
         settings: the deadlines, and what a WebSocket may do.
-        stop: how far the host has come with its end.
+        stop: the stage of the host's end.
     """
 
     app: AsgiApplication
@@ -102,22 +102,22 @@ class AsgiExchange(Exchange):
     """One call of the application; the base of the HTTP and the WebSocket exchange.
 
     Args:
-        context: what is shared.
-        connection: with its request; owned from now on, and released at the end.
+        context: shared by the exchanges of the host.
+        connection: the connection with its request; owned from now on, and released at the end.
     """
 
     _gone = False
-    _is_cancelled = False  # by ourselves, this exchange alone
-    _overdue = False  # it was ended at its deadline, whatever the application does
-    _is_lost = False  # and goes on, although its task was cancelled
-    _disconnects = 0  # that the application was told of
+    _is_cancelled = False  # by this exchange itself, not with all others
+    _overdue = False  # it was ended at its deadline, while the application may still run
+    _is_lost = False  # its task goes on, although it was cancelled
+    _disconnects = 0  # how often the application was told of the disconnect
 
     def __init__(self, context: AsgiContext, connection: Connection) -> None:
         super().__init__(context, connection)
         self._context = context
 
     async def run(self) -> None:
-        """Call the application and end the connection; only cancellation leaves here."""
+        """Call the application and end the connection; raise nothing but cancellations."""
         try:
             returned = await self._context.app(self._scope(), self.receive, self.send)
             if returned is not None:
@@ -126,7 +126,7 @@ class AsgiExchange(Exchange):
                 await self._after_return()
         except (asyncio.CancelledError, trio.Cancelled) as error:
             if not self._was_cancelled(error):
-                # Nobody cancelled this task: the application awaited something that was.
+                # Nobody has cancelled this task: the application awaited something that was cancelled.
                 self._application_failed(error)
             elif isinstance(error, trio.Cancelled) or self._context.stop is Stop.BREAK_OFF:
                 raise
@@ -148,14 +148,14 @@ class AsgiExchange(Exchange):
         raise NotImplementedError
 
     async def send(self, message: Message) -> None:
-        """Take a message from the application."""
+        """Send what a message of the application says."""
         raise NotImplementedError
 
     def _scope(self) -> MutableMapping[str, Any]:
         raise NotImplementedError
 
     async def _after_return(self) -> None:
-        """End what the application left open."""
+        """End an answer or a WebSocket that the application has left open."""
         raise NotImplementedError
 
     def _application_failed(self, error: BaseException) -> None:
@@ -163,7 +163,11 @@ class AsgiExchange(Exchange):
         raise NotImplementedError
 
     def _was_cancelled(self, error: BaseException) -> bool:
-        """Tell the client of a cancellation of ours; False where it was none."""
+        """Tell the client, if the bridge has cancelled the task.
+
+        Returns:
+            False where it has not.
+        """
         raise NotImplementedError
 
     def _over(self) -> None:
@@ -177,7 +181,7 @@ class AsgiExchange(Exchange):
         self._return()
 
     async def _tell_disconnect_again(self) -> None:
-        """Let others run before an application is told what it knows; cancel one that only asks."""
+        """Let other tasks run before an application gets the disconnect again; cancel one that only asks for it."""
         await self._context.loop.checkpoint()
         if self._disconnects == _MOST_DISCONNECTS:
             self._context.reporter.keeps_receiving(self.request, times=_MOST_DISCONNECTS)
@@ -190,7 +194,7 @@ class AsgiExchange(Exchange):
         self.connection.task.cancel()
 
     def _lose(self) -> None:
-        """Give the place back of an application that holds on to its task, and say so."""
+        """Free the place of a task that goes on although it was cancelled, and log that."""
         if self._life not in {Life.RETURNED, Life.OVER}:
             self._is_lost = True
             self._context.reporter.request_lost(
@@ -199,20 +203,20 @@ class AsgiExchange(Exchange):
             self._context.lose(self.connection)
 
     async def _write(self, data: Buffer) -> None:
-        """Write all of it, with backpressure.
+        """Write all of the data, with backpressure.
 
         Raises:
-            PeerGone: there is nobody to read it, or nobody reads.
+            PeerGone: the client is gone, or does not read.
         """
         sent = self._send_some(data)
         if sent != len(data):
             await self._write_rest(memoryview(data)[sent:])
 
     async def _write_all(self, buffers: tuple[Buffer, ...]) -> None:
-        """Write one after the other, and note what could not be written; raises as `_write`."""
+        """Write one buffer after another, and record what could not be written; raises as `_write`."""
         try:
             for data in buffers:
-                # As `_write` does; here without a coroutine for what fits at once.
+                # What `_write` does, but without a coroutine for data that fits at once.
                 sent = self._send_some(data)
                 if sent != len(data):
                     await self._write_rest(memoryview(data)[sent:])
@@ -253,5 +257,5 @@ class AsgiExchange(Exchange):
             raise
 
     def _mark_client_gone(self) -> None:
-        """Note that the client has gone."""
+        """Record that the client is gone."""
         self._gone = True

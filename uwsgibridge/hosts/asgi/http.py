@@ -27,7 +27,7 @@ from uwsgibridge.protocol.response import Response
 from uwsgibridge.protocol.status import status_line
 from uwsgibridge.telemetry.stacks import await_stack
 
-# Of a file: sent together with the head, and at once after that.
+# How much of a file is sent together with the head, and how much at once after that.
 _FIRST_PIECE_BYTES: Final = 65_536
 _FILE_PIECE_BYTES: Final = 262_144
 
@@ -39,26 +39,26 @@ _LISTEN_SECONDS: Final = 1.0
 
 _BODY_TYPES: Final = (bytes, bytearray, memoryview)
 
-# Those that may be the last one of an answer.
+# Messages that may be the last one of an answer.
 _BODY_MESSAGES: Final = frozenset(
     {"http.response.body", "http.response.pathsend", "http.response.zerocopysend"}
 )
 
 
 class HttpExchange(AsgiExchange):
-    """One request: scope, `receive` and `send`."""
+    """Runs one request: makes the scope, and serves `receive` and `send`."""
 
     _body_over = False
-    _disconnected: Event | None = None  # made when somebody waits for it
-    _body_wait: Event | None = None  # while somebody waits for the body
+    _disconnected: Event | None = None  # made when the application waits for the disconnect
+    _body_wait: Event | None = None  # set while a task of the application waits for the body
     _stalled = False
     _timer: Task | None = None
-    _body_wait_seconds = 0.0  # in all; that is the client's time
+    _body_wait_seconds = 0.0  # in all; this is the client's time and not the application's
     _early_links: Sequence[bytes] = ()
-    _file_instead: NamedFile | None = None  # is sent in place of the application's body
+    _file_instead: NamedFile | None = None  # sent in place of the application's body
     _unheard: Unheard | None = None
     _is_stream = False
-    _is_to_end = False  # at a stop: `receive` says that the client has gone, `send` goes on
+    _is_to_end = False  # at a stop: `receive` gives the disconnect, and `send` goes on
     _end_timer: Task | None = None
 
     def __init__(self, context: AsgiContext, connection: Connection) -> None:
@@ -69,7 +69,7 @@ class HttpExchange(AsgiExchange):
             self._set_deadline(context.settings.request_timeout_seconds)
 
     async def receive(self) -> Message:
-        """Give the next piece of the body, then wait for the client to leave."""
+        """Give the next piece of the body; after the body, wait until the client leaves."""
         connection = self.connection
         while not (self._body_over or self._gone or self._ended or self._is_to_end):
             try:
@@ -77,7 +77,7 @@ class HttpExchange(AsgiExchange):
             except BlockingIOError:
                 await self._wait_for_body()
                 continue
-            except OSError:  # PeerGone, or the kernel's own word for it
+            except OSError:  # PeerGone, or an error of the kernel for the same
                 self._mark_client_gone()
                 break
             self._body_over = connection.body_over
@@ -90,7 +90,7 @@ class HttpExchange(AsgiExchange):
         return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
-        """Accept the head or a piece of the body; after the client has left it is dropped, see `Unheard`."""
+        """Send the head or a piece of the body; drop it after the client has left (see `Unheard`)."""
         if self._gone:
             await self._send_to_nobody(message)
             return
@@ -99,7 +99,7 @@ class HttpExchange(AsgiExchange):
             try:
                 kind = message["type"]
             except (KeyError, TypeError):
-                kind = kind_of(message)  # which says what is wrong
+                kind = kind_of(message)  # raises, and says what is wrong
             if kind == "http.response.body" and self._file_instead is None:
                 last = not message.get("more_body", False)
                 body = message.get("body", b"")
@@ -108,7 +108,7 @@ class HttpExchange(AsgiExchange):
                 buffers = response.send(body, last=last)
                 try:
                     for data in buffers:
-                        # As `_write_all` does; here without a coroutine for what fits at once.
+                        # What `_write_all` does, but without a coroutine for data that fits at once.
                         sent = self._send_some(data)
                         if sent != len(data):
                             await self._write_rest(memoryview(data)[sent:])
@@ -116,7 +116,7 @@ class HttpExchange(AsgiExchange):
                     self._record_unsent(buffers, data)
                     raise
                 if not buffers and response.is_full and not last and self.connection.has_hung_up():
-                    # Nothing is written to a client that has all of it, and so nothing tells that it left.
+                    # Nothing is written to a client that has the whole answer, so no write tells that it left.
                     self._mark_client_gone()
                     raise PeerGone("the client has gone away")
                 if last:
@@ -125,7 +125,9 @@ class HttpExchange(AsgiExchange):
                 else:
                     if not self._is_stream:
                         self._register_stream()
-                    await self._context.loop.checkpoint()  # one stream does not keep others waiting
+                    await (
+                        self._context.loop.checkpoint()
+                    )  # so that one stream does not keep other tasks waiting
             elif kind == "http.response.start":
                 self._start(message)
             else:
@@ -134,7 +136,7 @@ class HttpExchange(AsgiExchange):
             await self._send_to_nobody(message)
 
     async def _send_otherwise(self, kind: str, message: Message) -> None:
-        """Take a message of an extension, or the body of an answer that has named a file for it."""
+        """Send what a message of an extension says, or drop the body of an answer that has named a file."""
         if kind in _BODY_MESSAGES and self._file_instead is not None:
             if not message.get("more_body", False):
                 with self._file_instead.open() as named:
@@ -142,7 +144,7 @@ class HttpExchange(AsgiExchange):
                     await self._send_file(named.fileno(), 0, None, last=True)
         elif kind == "http.response.pathsend":
             path = value_of(message, "path", (str, os.PathLike))
-            with open(path, "rb") as file:  # noqa: ASYNC230, PTH123 - sendfile reads as much
+            with open(path, "rb") as file:  # noqa: ASYNC230, PTH123 - sendfile blocks as long
                 await self._send_file(file.fileno(), 0, None, last=True)
         elif kind == "http.response.zerocopysend":
             file = value_of(message, "file")
@@ -156,11 +158,11 @@ class HttpExchange(AsgiExchange):
             last = not message.get("more_body", False)
             offset = await self._send_file(descriptor, offset, count, last=last)
             if message.get("offset") is None:
-                os.lseek(descriptor, offset, os.SEEK_SET)  # as os.sendfile leaves it
+                os.lseek(descriptor, offset, os.SEEK_SET)  # os.sendfile does the same
         elif kind == "http.response.early_hint":
             if self._response.status:
                 raise InvalidResponse("http.response.early_hint comes before the head")
-            # No interim answer passes a uwsgi frontend: the final head says it.
+            # A uwsgi frontend passes no interim answer on. So the final head has the links.
             links = value_of(message, "links", (list, tuple))
             self._early_links = [*self._early_links, *links]
         else:
@@ -171,7 +173,7 @@ class HttpExchange(AsgiExchange):
             context = self._context
             self._unheard = Unheard(context.loop, context.settings.gone_client_send_seconds)
         if kind_of(message) in _BODY_MESSAGES and not message.get("more_body", False):
-            self._end(complete=False)  # what comes now is work after the answer
+            self._end(complete=False)  # the application now does its work after the answer
         await self._unheard.drop(self._cancel)
 
     def _start(self, message: Message) -> None:
@@ -181,7 +183,7 @@ class HttpExchange(AsgiExchange):
         try:
             status = message["status"]
         except KeyError:
-            status = value_of(message, "status")  # which says what is wrong
+            status = value_of(message, "status")  # raises, and says what is wrong
         line = status_line(status)
         headers = message.get("headers", ())
         if self._early_links:
@@ -197,22 +199,22 @@ class HttpExchange(AsgiExchange):
             self._register_stream()
 
     def _register_stream(self) -> None:
-        """Have the application told, at a stop, that its stream is to end."""
+        """Register the answer as a stream, which is told to end at a stop."""
         streams = self._context.streams
         if not self._is_stream:
             self._is_stream = True
             streams.add(self)
         if streams.ending is not Ending.NONE:
-            # Not amid what the application is sending.
+            # Later, not in the middle of a `send` of the application.
             self._context.loop.call_later(0, self.end_if_meant)
 
     def end_if_meant(self) -> None:
-        """Tell the application that its stream is to end, if that is so; it may send the rest."""
+        """Tell the application that its stream ends, if `OpenStreams.ending` covers it; it may send the rest."""
         if self._is_to_end or self._ended or not self._context.streams.means(self._response):
             return
         self._is_to_end = True
         if not self._response.head_sent:
-            # A browser comes back to events that have begun, and not to what it takes for a failure.
+            # The head is sent first: a browser connects again to events that have begun, but not after a failure.
             with contextlib.suppress(PeerGone):
                 self._send_head()
         if self._disconnected is not None:
@@ -223,21 +225,21 @@ class HttpExchange(AsgiExchange):
 
     def _send_head(self) -> None:
         for data in self._response.send(b""):
-            # Nothing was sent before, so it fits.
+            # Nothing was sent before, so the data fits.
             self._send_some(data)
 
     def _cancel_deaf(self) -> None:
-        """Cancel the task of a stream whose application has not asked `receive` for the disconnect, as frameworks end theirs."""
+        """Cancel the task of a stream whose application does not call `receive` and so does not learn of the end."""
         if not (self._ended or self._disconnects or self._disconnected is not None):
             self._cancel()
 
     async def _send_file(
         self, descriptor: int, offset: int, count: int | None, *, last: bool
     ) -> int:
-        """Send from a file, by the kernel (ASGI extensions, "Path Send" and "Zero Copy Send").
+        """Have the kernel send from a file (ASGI extensions, "Path Send" and "Zero Copy Send").
 
         Returns:
-            The offset in the file behind what was sent.
+            The offset in the file after the bytes that were sent.
         """
         available = max(0, os.fstat(descriptor).st_size - offset)
         wanted = available if count is None else min(available, count)
@@ -288,7 +290,7 @@ class HttpExchange(AsgiExchange):
             "http.response.pathsend": {},
             "http.response.zerocopysend": {},
             "http.response.early_hint": {},
-            # A copy: the application may do with it what it likes, and the request stays what it was.
+            # A copy, so that the application may change it, and the request stays as it is.
             "uwsgi": {"vars": request.vars.copy()},
         }
         if "SSL_PROTOCOL" in request.vars:
@@ -301,7 +303,7 @@ class HttpExchange(AsgiExchange):
         elif self._is_to_end:
             self._end(complete=False)
         elif self._disconnects:
-            self._fail(answers.stopping)  # it was told that nobody waits for more
+            self._fail(answers.stopping)  # the application was told that the client is gone
         elif self._response.ends_here:
             await self._finish_for_application()
         elif not self._response.status:
@@ -310,7 +312,7 @@ class HttpExchange(AsgiExchange):
             self._application_failed(IncompleteBody("it returned before its response was complete"))
 
     async def _finish_for_application(self) -> None:
-        """Send what is an answer, although its end was not said, as other servers do."""
+        """Complete an answer whose end the application has not sent, as other servers do."""
         await self._write_all(self._response.finish())
         self._end(complete=True)
         self._context.reporter.unfinished_answer()
@@ -322,13 +324,13 @@ class HttpExchange(AsgiExchange):
         elif self._overdue:
             self._context.reporter.ended_after_deadline(self.request, error)
         elif self._gone or self._is_to_end:
-            # What an application raises because its client left, or is said to have, is no news.
+            # An exception that the disconnect caused is not logged.
             self._context.reporter.ended_after_client(self.request, error)
             if not self._ended:
                 self._end(complete=False)
         else:
             if self._response.is_full and self._delivery is Delivery.OPEN and not self._ended:
-                # Whatever it has raised, its client has the whole answer.
+                # The client has the whole answer, whatever the application has raised.
                 self._response.finish()
                 self._end(complete=True)
             self._context.reporter.application_failed(self.request, self._response, error)
@@ -336,9 +338,8 @@ class HttpExchange(AsgiExchange):
 
     def _was_cancelled(self, error: BaseException) -> bool:
         if self._is_cancelled:
-            self._fail(
-                answers.body_stalled
-            )  # where the body stalled; else the answer has begun, or all has ended
+            # The body has stalled; in other cases the answer has begun or the exchange has ended, and no 408 is sent.
+            self._fail(answers.body_stalled)
         elif (
             self._is_to_end
             or self._context.stop is Stop.BREAK_OFF
@@ -350,23 +351,23 @@ class HttpExchange(AsgiExchange):
         return True
 
     def _set_deadline(self, remaining_seconds: float) -> None:
-        # A loop's clock has a resolution, and may be early by that.
+        # A loop's clock may be early by its resolution.
         self._timer = self._context.loop.call_later(
             remaining_seconds + _CLOCK_SECONDS, self._time_out
         )
 
     @property
     def _remaining_seconds(self) -> float:
-        """How long the application may still take; the time is not counted in which the client sends."""
+        """How long the application may still take; time in which the client sends its body does not count."""
         used_seconds = monotonic() - self._started_at - self._body_wait_seconds
         return self._context.settings.request_timeout_seconds - used_seconds
 
     def _time_out(self) -> None:
-        """End the exchange at its deadline, and then the task, which may hold on."""
+        """End the exchange at its deadline, and then the task, which may go on."""
         self._timer = None
         if self._ended or self._body_wait is not None:
-            # What an application does after its answer is its own affair. The wait for the body sets
-            # the deadline anew when it ends.
+            # Work after the answer has no deadline. A wait for the body sets the deadline anew when the wait
+            # ends.
             return
         remaining_seconds = self._remaining_seconds
         if remaining_seconds > 0:
@@ -390,11 +391,11 @@ class HttpExchange(AsgiExchange):
 
     def _give_up(self) -> None:
         """Answer 504, or break the connection, while the application still runs."""
-        # It may be waiting to write: nothing of that is to be left when the descriptor is closed.
+        # The application may wait to write. That wait has to end before the descriptor is closed.
         self._context.loop.notify_closing(self.connection)
         self._gone = False
         self._fail(answers.overdue)
-        self._gone = True  # what the application sends from here on, nobody hears
+        self._gone = True  # further messages of the application are dropped
 
     def _outcome(self, *, was_gone: bool) -> str:
         if self._failure_status:
@@ -416,7 +417,7 @@ class HttpExchange(AsgiExchange):
 
     async def _wait_for_body(self) -> None:
         if self._body_wait is not None:
-            # Frameworks receive in two tasks at once, one of them for the disconnect.
+            # Frameworks call `receive` in two tasks at once, and wait for the disconnect in one of them.
             await self._body_wait.wait()
             return
         context = self._context
@@ -457,7 +458,7 @@ class HttpExchange(AsgiExchange):
         if not self._response.head_sent and not self._gone:
             answer = make_answer(self.request.method)
             try:
-                # Nothing was sent yet, so a short answer fits without a wait.
+                # Nothing was sent before, so a short answer fits without a wait.
                 answered = self.connection.send(answer.data) == len(answer.data)
                 self._record_failure_answer(answer)
             except OSError:

@@ -1,4 +1,4 @@
-"""What a WebSocket's client has sent and its application has not taken: messages, and the end behind them."""
+"""The queue of messages that a client has sent and its application has not received, with the end after them."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Final
 from uwsgibridge.loop.interface import Event, Loop
 from uwsgibridge.protocol.websocket import Closed, Message
 
-# How much may wait for the application before nothing more is read from the client; the bytes include the
-# unfinished next message. A single message may be larger.
+# How many messages and bytes may wait for the application; with more, nothing is read from the client. The bytes
+# include the unfinished next message. A single message may be larger.
 _MAX_QUEUED: Final = 16
 _MAX_QUEUED_BYTES: Final = 1_048_576
 
 
 class Inbox:
-    """A bounded queue: it says when it is full, and whoever fills it stops then.
+    """A bounded queue, which tells when it is full; its writer then has to stop.
 
     Args:
-        loop: of the application.
+        loop: the event loop of the application.
     """
 
     __slots__ = ("_bytes", "_came", "_items", "_loop")
@@ -27,13 +27,13 @@ class Inbox:
         self._loop = loop
         self._items: deque[Message | Closed] = deque()
         self._bytes = 0
-        self._came: Event | None = None  # made when somebody waits
+        self._came: Event | None = None  # made when the application waits
 
     def __len__(self) -> int:
         return len(self._items)
 
     def put(self, item: Message | Closed) -> None:
-        """Add what has come."""
+        """Add a message, or the end."""
         self._items.append(item)
         if isinstance(item, Message):
             self._bytes += len(item.payload)
@@ -41,13 +41,13 @@ class Inbox:
             self._came.set()
 
     async def wait(self) -> None:
-        """Wait for something to come, where there is nothing."""
+        """Wait until the queue is not empty."""
         if self._came is None or self._came.is_set():
             self._came = self._loop.event()
         await self._came.wait()
 
     def take(self) -> Message | Closed | None:
-        """Take the next item out; the end stays, for who asks again. None where there is nothing."""
+        """Take the next item out of the queue; None where the queue is empty. The end stays in the queue."""
         if not self._items:
             return None
         item = self._items[0]
@@ -57,12 +57,12 @@ class Inbox:
         return item
 
     def is_full(self, unfinished_bytes: int) -> bool:
-        """Tell whether nothing more is to be read.
+        """Tell whether nothing more may be read.
 
         Args:
-            unfinished_bytes: of a message that has not come as a whole.
+            unfinished_bytes: bytes of the next message, which has not arrived completely.
         """
         return len(self._items) >= _MAX_QUEUED or (
-            # A message that nothing waits in front of may be as large as the limit lets it.
+            # While no other message waits, a message may be as large as the limit for messages.
             self._bytes + unfinished_bytes >= _MAX_QUEUED_BYTES and len(self._items) > 0
         )

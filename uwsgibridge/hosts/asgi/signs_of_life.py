@@ -1,4 +1,4 @@
-"""What a WebSocket's client has let hear of itself since the last ping."""
+"""The signs of life of a WebSocket's client since the last ping."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ class Sign(Enum):
     """What is known of a client.
 
     Attributes:
-        UNHEARD: no byte of it ever came, and its frontend may be one that can't carry WebSockets.
-        UNHEARD_PINGED: the same, and since the last ping it has not even taken anything.
-        HEARD: it has sent something, or taken something since the last ping.
-        PINGED: since the last ping it has neither sent nor taken anything.
+        UNHEARD: the client never sent a byte, and its frontend may be one that can't carry WebSockets.
+        UNHEARD_PINGED: as UNHEARD, and the client has taken nothing since the last ping.
+        HEARD: the client has sent or taken something since the last ping.
+        PINGED: the client has neither sent nor taken anything since the last ping.
     """
 
     UNHEARD = auto()
@@ -23,21 +23,21 @@ class Sign(Enum):
 
     @property
     def is_unheard(self) -> bool:
-        """Whether the client was never heard of."""
+        """Whether the client never sent a byte."""
         return self in _UNHEARD
 
     @property
     def is_missing(self) -> bool:
-        """Whether nothing has come or gone since the last ping."""
+        """Whether the client has neither sent nor taken anything since the last ping."""
         return self in _MISSING
 
 
 class Step(Enum):
-    """What happens between a client and us, beside that it sends something.
+    """What can happen, beside that the client sends something.
 
     Attributes:
-        TAKEN: it has taken something for which there was no room before, so somebody reads.
-        PING: it is sent a ping.
+        TAKEN: the client has taken bytes for which there was no room before, so that somebody reads.
+        PING: a ping is sent to the client.
     """
 
     TAKEN = auto()
@@ -47,8 +47,8 @@ class Step(Enum):
 _UNHEARD: Final = frozenset({Sign.UNHEARD, Sign.UNHEARD_PINGED})
 _MISSING: Final = frozenset({Sign.UNHEARD_PINGED, Sign.PINGED})
 
-# By step, then by what is known: what is known then. Bytes of the client lead to HEARD from each. A ping may follow one that nothing has come or gone
-# since, where the client's frames are not read for want of room.
+# For each step, and each state: the state that follows. Bytes from the client lead to HEARD from each state. A ping
+# may follow another one without a sign of life, where the client's frames are not read because the queue is full.
 FOLLOWING: Final[dict[Step, dict[Sign, Sign]]] = {
     Step.TAKEN: {
         Sign.UNHEARD: Sign.UNHEARD,
@@ -66,12 +66,12 @@ FOLLOWING: Final[dict[Step, dict[Sign, Sign]]] = {
 
 
 def seconds_to_ping(sign: Sign, ping_seconds: float, first_sign_seconds: float) -> float:
-    """Tell when the next ping is due: before the first sign of life soon enough for an answer.
+    """Tell when the next ping is due; before the first sign of life, early enough for an answer in time.
 
     Args:
         sign: what is known of the client.
-        ping_seconds: between pings; 0 for none.
-        first_sign_seconds: within which the first sign of life must come; 0 for no limit.
+        ping_seconds: the time between pings; 0 for no pings.
+        first_sign_seconds: how long the first sign of life may take; 0 for no limit.
 
     Returns:
         Seconds from now; 0 where no ping is due.

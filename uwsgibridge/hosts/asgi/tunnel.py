@@ -1,7 +1,7 @@
 """The tunnel of one WebSocket: frames in both directions, with backpressure.
 
-Frames are read as they arrive, into a bounded queue, whether or not the application asks: a ping has to
-be answered, and a close noticed. While the queue is full nothing is read, and the client waits.
+Frames are read as they arrive, into a bounded queue, also while the application does not call `receive`: pings have to
+be answered, and a close has to be noticed. While the queue is full, nothing is read, and the client waits.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from uwsgibridge.loop.interface import Event, Watch
 from uwsgibridge.protocol.websocket import Closed, PongReceived, WebSocket
 from uwsgibridge.protocol.websocket import Event as WebSocketEvent
 
-# How much may wait to be sent, such as answers to pings, before nothing more is read.
+# How many bytes may wait to be sent, such as answers to pings; with more, nothing is read.
 _MAX_OUTBOX_BYTES: Final = 65_536
 
-# Names of our own: to look a member up in its class costs more.
+# Module names for members of enums: to look a member up in its class costs more.
 _OPEN: Final = State.OPEN
 _FLOWING: Final = Reading.FLOWING
 _SUSPENDED: Final = Reading.SUSPENDED
@@ -32,7 +32,7 @@ _HEARD: Final = Sign.HEARD
 
 
 class WebSocketTunnel(AsgiExchange):
-    """What comes from a client and what leaves to it; `WebSocketExchange` says what, and when it ends.
+    """Reads from the client and writes to it; `WebSocketExchange` decides what to write, and when to end.
 
     Raises:
         HandshakeRefused: on construction, where the request is no valid handshake.
@@ -50,17 +50,17 @@ class WebSocketTunnel(AsgiExchange):
             max_message_bytes=context.settings.websocket_max_message_bytes,
             deflate=context.settings.websocket_deflate,
         )
-        # A frontend that is known to carry WebSockets is as good as a sign of life.
+        # A frontend that is known to carry WebSockets counts as a sign of life.
         self._sign = Sign.HEARD if self._websocket.is_frontend_known else Sign.UNHEARD
         self._inbox = Inbox(context.loop)
         self._outbox = bytearray()
 
     def _finish_by_client(self, closed: Closed) -> None:
-        """End, as the client has closed or left: nothing more is to be read."""
+        """End the WebSocket, because the client has closed it or left; nothing more is read."""
         raise NotImplementedError
 
     def _read(self) -> None:
-        """Take what has arrived in the tunnel; called by the event loop."""
+        """Read what has arrived in the tunnel; called by the event loop."""
         try:
             data = self.connection.receive_tunnel(CHUNK_BYTES)
         except BlockingIOError:
@@ -72,10 +72,10 @@ class WebSocketTunnel(AsgiExchange):
         self._handle_events(self._websocket.receive(data))
 
     def _handle_events(self, events: Iterator[tuple[WebSocketEvent | None, bytes]]) -> None:
-        """Take what the client said, for as long as there is room for it.
+        """Handle what the client has sent, for as long as the queue has room.
 
-        A few bytes may be the compressed form of many large messages: each of them is inflated when
-        there is room for it, and not before.
+        A few bytes may be the compressed form of many large messages. So each message is inflated only when there
+        is room for it.
         """
         for event, answer in events:
             self._outbox += answer
@@ -102,7 +102,7 @@ class WebSocketTunnel(AsgiExchange):
         )
 
     def _read_on(self) -> None:
-        """Read again, where there is room."""
+        """Read again, if the queue has room."""
         if self._reading is not _SUSPENDED:
             return
         if not self._is_full and not self._ended:
@@ -113,7 +113,7 @@ class WebSocketTunnel(AsgiExchange):
             self._watch.resume()
 
     def _flush_soon(self) -> None:
-        """Send what fits; the rest follows with what is sent next, or in a task of its own."""
+        """Send what fits now; the rest is sent with the next data, or by a task of its own."""
         if self._outbox and self._flushing is None and not self._ended:
             try:
                 sent = self._send_some(bytes(self._outbox))
@@ -128,14 +128,14 @@ class WebSocketTunnel(AsgiExchange):
         try:
             await self._flush()
         except PeerGone:
-            return  # noted where it was noticed
+            return  # it was recorded where it was noticed
 
     async def _flush(self) -> None:
         while self._flushing is not None:
             await self._flushing.wait()
         self._flushing = self._context.loop.event()
         try:
-            # What was not sent stays: an application that is cancelled here leaves no broken frame.
+            # Unsent bytes stay in the outbox, so that an application that is cancelled here leaves no broken frame.
             while self._outbox and not self._ended:
                 piece = bytes(self._outbox[:CHUNK_BYTES])
                 sent = self._send_some(piece)
@@ -154,7 +154,7 @@ class WebSocketTunnel(AsgiExchange):
         if await context.loop.wait_writable(
             self.connection, context.settings.write_timeout_seconds
         ):
-            # What the kernel takes at once says nothing of who reads it; that it takes more does.
+            # The kernel takes some bytes also where nobody reads. That it takes more after a wait shows a reader.
             self._sign = SIGN_AFTER[SignStep.TAKEN][self._sign]
             return True
         context.reporter.reader_stalled(self.request)

@@ -1,4 +1,4 @@
-"""One WebSocket of an ASGI application (ASGI 3, WebSocket 2.5): handshake, messages, and its end."""
+"""One WebSocket of an ASGI application (ASGI 3, WebSocket 2.5): its handshake, its messages and its end."""
 
 from __future__ import annotations
 
@@ -33,25 +33,25 @@ from uwsgibridge.protocol.websocket import (
 )
 from uwsgibridge.telemetry.causes import is_due_to_disconnect
 
-# After our close frame, for the client's. Then the connection goes without it.
+# How long to wait for the client's close frame after the bridge's own. Then the connection is closed without it.
 _CLOSE_SECONDS: Final = 5.0
 
-# The same where the server stops, and our frame has left: a client that is there answers at once, and
-# one that sleeps, such as a laptop, is not to hold up the stop.
+# How long to wait for it where the server stops and its own frame was sent. A present client answers at once. One that
+# sleeps, such as a laptop, must not delay the stop.
 _RESTART_SECONDS: Final = 1.0
 
 _NO_PONG: Final = "no pong"
 
 
-# A name of our own: to look the member up in its class costs more.
+# A module name for a member of an enum: to look the member up in its class costs more.
 _SUSPENDED: Final = Reading.SUSPENDED
 
 
 class _Received(dict[str, Any]):
-    """A ``websocket.receive``: the key that has the data, and None for the other of the two.
+    """A ``websocket.receive`` message: one key has the data, and the other one reads as None.
 
-    The specification lets a server leave the other key out or send None. Some applications ask
-    which of the keys is there, and some read both.
+    The specification lets a server leave the other key out or set it to None. Some applications check which key is
+    there, and some read both.
     """
 
     __slots__ = ()
@@ -62,13 +62,13 @@ class _Received(dict[str, Any]):
 
 
 class WebSocketExchange(WebSocketTunnel):
-    """One WebSocket: scope, `receive` and `send`.
+    """Runs one WebSocket: makes the scope, and serves `receive` and `send`.
 
     Raises:
         HandshakeRefused: on construction, where the request is no valid handshake.
     """
 
-    # A flag beside the states: an application may accept, or deny, before it asks for the connect.
+    # A flag beside the states: an application may accept, or deny, before it receives the connect.
     _is_connect_given = False
     _status = 0  # of the answer to the handshake
     _ping_timer: Task | None = None
@@ -85,10 +85,10 @@ class WebSocketExchange(WebSocketTunnel):
             self._is_connect_given = True
             return {"type": "websocket.connect"}
         if self._watch is None and not self._inbox and self._state is State.CONNECTING:
-            # Before the handshake is answered there is nothing but the client's leaving to wait for.
+            # Before the handshake is answered, only the client's hang-up can be waited for.
             self._context.hangups.add(self.connection, self._mark_client_gone)
         if self._reading is _SUSPENDED:
-            # To inflate what waits takes time, and the queue is never empty: others have their turn.
+            # Inflating takes time, and keeps the queue from being empty. So other tasks get a turn here.
             await self._context.loop.checkpoint()
         while (item := self._inbox.take()) is None:
             await self._inbox.wait()
@@ -102,9 +102,11 @@ class WebSocketExchange(WebSocketTunnel):
         return _Received({"type": "websocket.receive", key: item.data})
 
     async def send(self, message: Message) -> None:
-        """Take ``accept``, a message, ``close``, or an HTTP answer that denies the handshake."""
+        """Send ``accept``, a message, ``close``, or an HTTP answer that denies the handshake."""
         if self._gone:
-            await self._context.loop.checkpoint()  # an application that swallows this blocks nobody
+            await (
+                self._context.loop.checkpoint()
+            )  # so that an application which swallows the error blocks nobody
             raise PeerGone("the client has gone away")
         kind = kind_of(message)
         following = FOLLOWING[self._state].get(kind)
@@ -128,7 +130,7 @@ class WebSocketExchange(WebSocketTunnel):
                 await self._send_denial(message)
 
     def restart(self) -> None:
-        """Close with 1012: the server is stopping, and the client may come back."""
+        """Close with 1012: the server is stopping, and the client may connect again."""
         if self._state is State.OPEN:
             self._begin_close(CLOSE_SERVICE_RESTART, "the server is restarting")
             if self._close_timer is not None:
@@ -136,7 +138,7 @@ class WebSocketExchange(WebSocketTunnel):
             self._close_timer = self._context.loop.call_later(_RESTART_SECONDS, self._end_if_told)
 
     def _end_if_told(self) -> None:
-        """End a tunnel whose client has not answered our close frame; wait longer while that frame is still unsent."""
+        """End a tunnel whose client has not answered the close frame; wait longer while that frame is unsent."""
         if self._outbox:
             self._close_timer = self._context.loop.call_later(
                 _CLOSE_SECONDS - _RESTART_SECONDS, self._end_tunnel
@@ -145,7 +147,7 @@ class WebSocketExchange(WebSocketTunnel):
             self._end_tunnel()
 
     def break_off(self) -> None:
-        """End what waits for the client alone; the application's task is cancelled beside that."""
+        """End the wait for the client's close; the host cancels the application's task itself."""
         if self._life is Life.RETURNED:
             self._end_tunnel()
 
@@ -154,13 +156,15 @@ class WebSocketExchange(WebSocketTunnel):
         scope = request.http_scope()
         del scope["method"]
         scope["type"] = "websocket"
-        scope["asgi"]["spec_version"] = "2.5"  # the end has a reason, `send` after it raises
+        scope["asgi"]["spec_version"] = (
+            "2.5"  # a disconnect has a reason, and `send` after it raises
+        )
         scope["scheme"] = "wss" if scope["scheme"] == "https" else "ws"
         scope["subprotocols"] = list(self._websocket.subprotocols)
         scope["state"] = self._context.state.copy()
         scope["extensions"] = extensions = {
             "websocket.http.response": {},
-            # A copy: the application may do with it what it likes, and the request stays what it was.
+            # A copy, so that the application may change it, and the request stays as it is.
             "uwsgi": {"vars": request.vars.copy()},
         }
         if "SSL_PROTOCOL" in request.vars:
@@ -217,7 +221,7 @@ class WebSocketExchange(WebSocketTunnel):
         self._close_timer = self._context.loop.call_later(_CLOSE_SECONDS, self._end_tunnel)
         self._flush_soon()
         if self._reading is Reading.SUSPENDED and self._watch is not None:
-            # For the client's close, which is behind what it sent before.
+            # Read on for the client's close, which comes after all that the client sent before.
             self._reading = Reading.FLOWING
             self._watch.resume()
             self._handle_events(self._websocket.receive_more())
@@ -233,7 +237,7 @@ class WebSocketExchange(WebSocketTunnel):
         if not self._outbox or self._gone:
             self._end_tunnel()
             return
-        # The answer to its close is behind much that it has not taken yet.
+        # The answer to the client's close waits behind much that the client has not taken yet.
         assert self._watch is not None
         self._watch.suspend()
         if self._close_timer is None:
@@ -251,9 +255,9 @@ class WebSocketExchange(WebSocketTunnel):
         if self._state is not State.OPEN:
             return
         if not self._sign.is_unheard and not self._context.settings.websocket_ping_seconds:
-            return  # it was the first sign of life alone that was waited for
+            return  # there are no pings: only the first sign of life was waited for
         if self._sign.is_missing and self._reading is not Reading.SUSPENDED:
-            # A whole interval without an answer, or anything else, either way: nobody is there.
+            # The client has neither answered nor taken anything for a whole interval, so it is gone.
             if self._sign.is_unheard:
                 self._context.reporter.websocket_unheard(self.request)
             self._gone = True
@@ -265,7 +269,7 @@ class WebSocketExchange(WebSocketTunnel):
         self._schedule_ping()
 
     def _say_farewell(self) -> bool:
-        """Send the close frame to a client that does not answer; True if all of it was sent."""
+        """Send the close frame to a client that does not answer; True if the whole frame was sent."""
         rest = bytes(self._outbox) + self._websocket.close(CLOSE_INTERNAL_ERROR, _NO_PONG)
         try:
             return self.connection.send(rest) == len(rest)
@@ -282,7 +286,7 @@ class WebSocketExchange(WebSocketTunnel):
         self._finish(Closed(CLOSE_ABNORMAL, ""), complete=answered)
 
     def _finish(self, closed: Closed, *, complete: bool) -> None:
-        """End without a closing handshake."""
+        """End the WebSocket without a closing handshake."""
         self._state = AFTER_END[self._state]
         self._inbox.put(closed)
         if not self._ended:
@@ -300,7 +304,7 @@ class WebSocketExchange(WebSocketTunnel):
             self._application_failed(InvalidResponse("it returned without accepting or closing"))
 
     def _application_failed(self, error: BaseException) -> None:
-        # After a close of its own, only what the close has caused is no failure of the application.
+        # After a close by the application, its exception is a failure unless the close has caused it.
         is_late = self._state is State.CLOSED_BY_APPLICATION and is_due_to_disconnect(error)
         if self._gone or self._state is State.CLOSED or is_late:
             self._context.reporter.ended_after_client(self.request, error)
@@ -340,7 +344,7 @@ class WebSocketExchange(WebSocketTunnel):
         return True
 
     def _over(self) -> None:
-        # The closing handshake may still be under way: it ends the connection, or its deadline does.
+        # The closing handshake may still be under way. Its end, or its deadline, ends the connection.
         waits_for_close = self._close_timer is not None and not self._ended
         if not waits_for_close:
             super()._over()
@@ -375,8 +379,8 @@ class WebSocketExchange(WebSocketTunnel):
         if self._flushing is not None:
             self._context.loop.notify_closing(self.connection)
         if complete and self._watch is not None:
-            # Frames of the client's may still be arriving: to close over them would take our last
-            # frame from Nginx, which has not passed it on yet.
+            # The client's frames may still arrive. A close with unread input would be a reset, and Nginx would lose the
+            # last frame, which it has not passed on yet.
             self._life = follow(Step.END, self._life)
             self._context.lingering.discard(self.connection)
         else:

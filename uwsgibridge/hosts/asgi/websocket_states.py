@@ -1,6 +1,6 @@
 """The states of an ASGI application's WebSocket, and what it may send in which (ASGI, "WebSocket").
 
-The form is that of h11's ``_state.py``: one table has the allowed messages, and all others are refused by it.
+The form is that of h11's ``_state.py``: a table has the allowed messages, and all other messages are refused.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ class State(Enum):
 
     Attributes:
         CONNECTING: the handshake is not answered.
-        OPEN: it was accepted.
-        DENYING: an HTTP answer in place of the handshake is on its way.
-        CLOSED: the client, the server or an answer has ended it.
-        CLOSED_BY_APPLICATION: the application has closed it after it was accepted.
+        OPEN: the application has accepted the WebSocket.
+        DENYING: the application is sending an HTTP answer in place of the handshake.
+        CLOSED: the client, the server or an answer has ended the WebSocket.
+        CLOSED_BY_APPLICATION: the application has closed the WebSocket after it had accepted it.
     """
 
     CONNECTING = auto()
@@ -29,18 +29,18 @@ class State(Enum):
     CLOSED = auto()
     CLOSED_BY_APPLICATION = auto()
 
-    # Enum's own hash is computed in Python, and each message is looked up.
+    # The hash of Enum is computed in Python, which would cost each message time.
     __hash__ = object.__hash__
 
     @property
     def is_closed(self) -> bool:
-        """Whether nothing of the application's leaves any more."""
+        """Whether nothing from the application is sent any more."""
         return self in _CLOSED
 
 
 _CLOSED: Final = frozenset({State.CLOSED, State.CLOSED_BY_APPLICATION})
 
-# By state, then by the type of an application's message: the state that follows.
+# For each state, and each type of an allowed message of the application: the state that follows.
 FOLLOWING: Final[dict[State, dict[str, State]]] = {
     State.CONNECTING: {
         "websocket.accept": State.OPEN,
@@ -51,14 +51,12 @@ FOLLOWING: Final[dict[State, dict[str, State]]] = {
         "websocket.send": State.OPEN,
         "websocket.close": State.CLOSED_BY_APPLICATION,
     },
-    State.DENYING: {
-        "websocket.http.response.body": State.DENYING
-    },  # CLOSED, when it is the last one
+    State.DENYING: {"websocket.http.response.body": State.DENYING},  # CLOSED after the last one
     State.CLOSED: {},
     State.CLOSED_BY_APPLICATION: {},
 }
 
-# Who ended a WebSocket first has ended it: what comes then changes nothing.
+# The state after an end by client or server. Whoever ended the WebSocket first has ended it.
 AFTER_END: Final[dict[State, State]] = {
     State.CONNECTING: State.CLOSED,
     State.OPEN: State.CLOSED,
@@ -67,8 +65,8 @@ AFTER_END: Final[dict[State, State]] = {
     State.CLOSED_BY_APPLICATION: State.CLOSED_BY_APPLICATION,
 }
 
-# What an application may send when the WebSocket is closed without having broken a rule: the close may have
-# come a moment before (ASGI, "Disconnected Client").
+# Messages that break no rule on a closed WebSocket, because the close may have come a moment before (ASGI,
+# "Disconnected Client").
 _TOO_LATE: Final = frozenset({"websocket.send", "websocket.close"})
 
 
@@ -89,9 +87,9 @@ class Reading(Enum):
     """Whether the client's frames are read.
 
     Attributes:
-        FLOWING: as they arrive.
-        SUSPENDED: not until there is room for them.
-        OVER: never again. The client has closed, and the connection ends when all has been sent to it.
+        FLOWING: frames are read as they arrive.
+        SUSPENDED: frames are not read until there is room for them.
+        OVER: frames are never read again. The client has closed, and the connection ends when all was sent.
     """
 
     FLOWING = auto()

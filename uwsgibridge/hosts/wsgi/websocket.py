@@ -1,9 +1,9 @@
-"""One WebSocket of a WSGI application: the connection itself is its application's, in a thread.
+"""One WebSocket of a WSGI application, which gets the connection itself, in a thread.
 
-WSGI has no WebSockets. Werkzeug's server began to put the client's socket into environ, and
-simple-websocket, with flask-sock and Flask-SocketIO on top of it, speaks the protocol on that socket by
-itself, from the handshake's answer on. So what is written to it passes through here as it is; it is
-followed only so far that a close frame can be put between two of its frames.
+WSGI has no WebSockets. Werkzeug's server began to put the client's socket into environ. simple-websocket, on which
+flask-sock and Flask-SocketIO stand, speaks the whole protocol on that socket, beginning with the answer to the
+handshake. So this module passes the library's bytes on as they are. It reads along only to put a close frame between
+two of the library's frames.
 """
 
 from __future__ import annotations
@@ -42,24 +42,24 @@ if TYPE_CHECKING:
     from _typeshed import OptExcInfo, ReadableBuffer
 
 
-# Where simple-websocket looks first.
+# The key of environ that simple-websocket looks at first.
 SOCKET_KEY: Final = "werkzeug.socket"
 
-# After the application's end, for the client's close frame and for what its library does then.
+# How long to wait, after the application's end, for the client's close frame and the library's answer to it.
 _CLOSE_SECONDS: Final = 5.0
 
-# For the library's own thread to answer the client's close frame, after it has told the application.
+# How long the library's own thread may take to answer the client's close frame, after it has told the application.
 _ANSWER_SECONDS: Final = 1.0
 
-# Bytes of a client's frame before its payload where that is short: two, and the mask.
+# How many bytes a client's short frame has before its payload: two, and the mask.
 _SHORT_HEAD_BYTES: Final = 6
 
-# What libraries raise to end a request that they have served by its socket.
+# Exceptions by which libraries end a request that they have served by its socket.
 _ENDS_OF_LIBRARIES: Final = (ConnectionError, StopIteration)
 
 
 class TooManyWebSockets(ProtocolError):
-    """A WSGI application has as many WebSockets as it may have."""
+    """A WSGI application has as many WebSockets as its option allows."""
 
     status = 503
     reason = "wsgi_websockets"
@@ -67,7 +67,7 @@ class TooManyWebSockets(ProtocolError):
 
 
 class _Stage(Enum):
-    """Whose the connection is."""
+    """Who uses the connection."""
 
     REQUEST = auto()  # an answer in place of the handshake is still possible
     TUNNEL = auto()  # the application's library has used the socket
@@ -75,22 +75,22 @@ class _Stage(Enum):
 
 
 class TunnelSocket(socket.socket):
-    """The socket that an application gets: blocking, on a descriptor of its own.
+    """The socket that an application gets: blocking, with a descriptor of its own.
 
-    Sending waits for room for no longer than `--write-timeout-seconds`, and takes all of the data:
-    simple-websocket does not look at how much of a frame was taken.
+    `send` sends all of the data, because simple-websocket does not look how much of a frame was sent. It waits for
+    room no longer than `--write-timeout-seconds`.
 
     Args:
-        connection: to the frontend; it stays somebody else's.
-        write_timeout_seconds: after which a client that does not read is given up.
-        used: called at the first use, before it.
+        connection: to the frontend; the exchange owns it.
+        write_timeout_seconds: how long a client may read nothing.
+        used: called before the first use of the socket.
     """
 
     def __init__(
         self, connection: Connection, write_timeout_seconds: float, used: Callable[[], None]
     ) -> None:
         super().__init__(fileno=os.dup(connection.fileno()))
-        self.setblocking(True)  # whatever the application's default timeout is
+        self.setblocking(True)  # also where the application has set a default timeout
         self._connection = connection
         self._seconds = write_timeout_seconds
         self._used: Callable[[], None] | None = used
@@ -116,7 +116,7 @@ class TunnelSocket(socket.socket):
             self._say_last_words()
 
     def recv(self, *arguments: Any) -> bytes:
-        """Receive; empty at the end."""
+        """Receive bytes; empty at the end."""
         self._begin()
         received = super().recv(*arguments)
         self._last_received = received or self._last_received
@@ -127,43 +127,43 @@ class TunnelSocket(socket.socket):
         self._begin()
         return super().recv_into(*arguments, **named)
 
-    def dup(self) -> socket.socket:  # type: ignore[override] # one that is not followed
-        """Give a socket of its own; what it sends is not followed."""
+    def dup(self) -> socket.socket:  # type: ignore[override] # a plain socket
+        """Give a plain socket for the connection; what it sends is not read along."""
         self._lose_sight()
         return socket.socket(fileno=os.dup(self.fileno()))
 
     def detach(self) -> int:
-        """Give the descriptor away; what it sends is not followed."""
+        """Give the descriptor away; what is sent on it is not read along."""
         self._lose_sight()
         self._is_closed.set()
         return super().detach()
 
     def makefile(self, *arguments: Any, **named: Any) -> Any:
-        """Make a file of it; what is written to it is sent by `send`."""
+        """Make a file of the socket; `send` sends what is written to it."""
         self._begin()
         return super().makefile(*arguments, **named)
 
     def close(self) -> None:
-        """Close; the connection stays open as long as the request lasts."""
+        """Close the socket; the connection stays open as long as the request lasts."""
         super().close()
         self._is_closed.set()
 
     def wait_closed(self, seconds: float) -> None:
-        """Wait until the library has closed it, which it does when the client has."""
+        """Wait until the library has closed the socket, which it does when the client has."""
         self._is_closed.wait(seconds)
 
     def wait_for_answer(self) -> None:
-        """Give the library time to answer the client's close frame, where that seems to have come.
+        """Give the library time to answer the client's close frame, if that seems to have come.
 
-        simple-websocket tells the application of it before its thread has sent the answer.
+        simple-websocket tells the application of the close before its thread has sent the answer.
         """
         if _ends_with_close(self._last_received):
             self._is_closed.wait(_ANSWER_SECONDS)
 
     def say_last(self, code: int, reason: str) -> None:
-        """Send a close frame, now or behind the frame that is being sent; from any thread.
+        """Send a close frame, now or after the frame that is being sent; from any thread.
 
-        Nothing is sent where the library has sent one itself, or where it can't be known.
+        Nothing is sent where the library has sent a close frame itself, or may have done so.
         """
         self._last_words = encode_frame(Opcode.CLOSE, struct.pack("!H", code) + reason.encode())
         if self._sending.acquire(blocking=False):
@@ -173,7 +173,7 @@ class TunnelSocket(socket.socket):
                 self._sending.release()
 
     def forget_request(self) -> None:
-        """Drop what leads back to the request."""
+        """Forget the request: remove all references that lead back to it."""
         self._used = None
 
     def _say_last_words(self) -> None:
@@ -181,7 +181,7 @@ class TunnelSocket(socket.socket):
         if self._last_words and sent is not None and sent.may_close:
             words, self._last_words = self._last_words, b""
             sent.feed(memoryview(words))
-            with contextlib.suppress(OSError):  # nobody is there, or nobody reads
+            with contextlib.suppress(OSError):  # the client is gone, or does not read
                 self._connection.send(words)  # the library may have closed this socket
 
     def _send_slowly(self, rest: memoryview, flags: int) -> None:
@@ -199,7 +199,7 @@ class TunnelSocket(socket.socket):
             poll = select.poll()
             poll.register(self.fileno(), select.POLLOUT)
             if not poll.poll(max(0.0, deadline - monotonic()) * 1000):
-                self._lose_sight()  # amid a frame
+                self._lose_sight()  # in the middle of a frame
                 raise TimeoutError(
                     "the client does not take what is sent (--write-timeout-seconds)"
                 )
@@ -215,11 +215,11 @@ class TunnelSocket(socket.socket):
 
 
 class WsgiWebSocket(WsgiExchange):
-    """One call of a WSGI application with the socket of its client.
+    """Calls a WSGI application once, with the socket of its client.
 
     Args:
-        context: what the requests of the host share.
-        connection: with its request; owned from now on, and released at the end.
+        context: shared by the requests of the host.
+        connection: the connection with its request; owned from now on, and released at the end.
     """
 
     _stage = _Stage.REQUEST
@@ -232,19 +232,19 @@ class WsgiWebSocket(WsgiExchange):
         self._stage_lock = threading.Lock()
 
     def run(self) -> None:
-        """Call the application, and write the line of the access log: nobody else ends this one."""
+        """Call the application, and write the line of the access log, since nobody else ends this request."""
         super().run()
         if self._context.logs_access:
             self.log_access()
 
     def restart(self) -> None:
-        """Close with 1012: the server is stopping, and the client may come back."""
+        """Close with 1012: the server is stopping, and the client may connect again."""
         self._is_restarting = True
         if self._socket is not None and self._stage is _Stage.TUNNEL:
             self._socket.say_last(CLOSE_SERVICE_RESTART, "the server is restarting")
 
     def cut(self) -> None:
-        """End the connection under the application, which meets its end at once; from any thread."""
+        """End the connection while the application uses it, which notices at once; from any thread."""
         with self._stage_lock:
             if self._stage is not _Stage.OVER:
                 self.connection.hang_up()
@@ -256,10 +256,10 @@ class WsgiWebSocket(WsgiExchange):
         /,
         exc_info: OptExcInfo | None = None,
     ) -> Callable[[bytes], None]:
-        """Take the head of an answer in place of the handshake; what comes later goes nowhere."""
+        """Set the head of an answer in place of the handshake; later heads are dropped."""
         if self._stage is _Stage.REQUEST:
             return super().start_response(status, headers, exc_info)
-        # A framework that has caught a failure answers with it.
+        # A framework that has caught a failure answers with such a status.
         self._has_caught_failure = status[:1] == "5"
         return _go_nowhere
 
@@ -293,19 +293,21 @@ class WsgiWebSocket(WsgiExchange):
         self._stage = _Stage.TUNNEL
         self.connection.begin_tunnel()
         self._has_written = True
-        self._failure_status = 101  # what the access log shows, in place of what nobody gets
+        self._failure_status = (
+            101  # the access log shows 101, not the status of an answer that nobody gets
+        )
         if self._is_restarting and self._socket is not None:
             self._socket.say_last(CLOSE_SERVICE_RESTART, "the server is restarting")
 
     def _say_end(self, error: BaseException) -> None:
-        """Tell of what the application has raised, unless that is how its library ends a request."""
+        """Report what the application has raised, unless its library ends requests so."""
         if not isinstance(error, _ENDS_OF_LIBRARIES) and not self._is_restarting:
             self._has_caught_failure = True
             self._context.reporter.websocket_failed(self.request, error, outcome="closed with 1011")
         self._say_last()
 
     def _say_last(self) -> None:
-        """Close, where the application's library has not."""
+        """Send a close frame, if the application's library has sent none."""
         assert self._socket is not None
         if self._has_caught_failure:
             self._socket.say_last(CLOSE_INTERNAL_ERROR, "the application failed")
@@ -314,7 +316,7 @@ class WsgiWebSocket(WsgiExchange):
             self._socket.say_last(CLOSE_NORMAL, "")
 
     def _end_tunnel(self, tunnel: TunnelSocket) -> None:
-        """Let the client's close come, then end the connection, under a library that reads on too."""
+        """Wait for the client's close, and end the connection; the library may be reading as well."""
         if self._stage is _Stage.TUNNEL:
             tunnel.wait_closed(_CLOSE_SECONDS)
         with self._stage_lock:
@@ -324,7 +326,7 @@ class WsgiWebSocket(WsgiExchange):
         if was is _Stage.TUNNEL:
             with self._context.end_lock:
                 self._life = follow(Step.END, self._life)
-            self.connection.discard_arrived()  # or the close is a reset, and the last frame is lost
+            self.connection.discard_arrived()  # with unread input, the close would be a reset
             self.connection.force_close()
         tunnel.forget_request()
         tunnel.close()
@@ -332,11 +334,11 @@ class WsgiWebSocket(WsgiExchange):
 
 
 def _go_nowhere(_data: bytes) -> None:
-    """Stand for PEP 3333's `write`, where the socket was used."""
+    """Replace PEP 3333's `write` where the socket was used: drop the data."""
 
 
 def _ends_with_close(received: bytes) -> bool:
-    """Whether what a client has sent may end with its close frame (RFC 6455, section 5.5.1), which is its last."""
+    """Whether received bytes may end with the client's close frame (RFC 6455, section 5.5.1), its last frame."""
     return any(
         received[start] == 0x80 | Opcode.CLOSE
         and received[start + 1] == 0x80 | len(received) - start - _SHORT_HEAD_BYTES
