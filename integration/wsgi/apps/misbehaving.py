@@ -1,7 +1,9 @@
-"""A table of misbehaving WSGI applications, each with what its client and the operator must see.
+"""The catalogue of misbehaving WSGI applications, each with what its client and the operator must see.
 
-One of them is called for each path, by its first segment. The bridge that serves them has one thread,
-so what one of them has left behind would be met by the next.
+Two runners take it: tests/hosts/wsgi/test_misbehaving.py calls each application in a bridge of the test
+process, and integration/wsgi/test_misbehaving.py asks `application` through a real Nginx. There, one of
+them is called for each path, by its first segment. The bridge has one thread in both, so what one of them
+has left behind would be met by the next.
 """
 
 from __future__ import annotations
@@ -43,13 +45,16 @@ class Row:
 
     Attributes:
         app: the application.
-        seen: the status that the HTTP client gets, or `BROKEN`.
+        seen: the status of the answer, or `BROKEN`.
         event: of the log; None for not a word.
         says: part of the event's exception.
         fields: of the event.
         method: to ask with.
         body_bytes: to send.
         text: the body that the client gets, where it matters.
+        nginx_status: what Nginx makes of the answer, where that is another status.
+        takes_any_body: whether the outcome is the same whatever body is sent: not where it is read, or where a
+            client that sends its body first would not take the answer in time.
     """
 
     app: Callable[[Environ, StartResponse], Any]
@@ -60,6 +65,8 @@ class Row:
     method: str = "GET"
     body_bytes: int | None = None
     text: bytes | None = None
+    nginx_status: int | None = None
+    takes_any_body: bool = True
 
 
 ROWS: Final[dict[str, Row]] = {}
@@ -178,7 +185,7 @@ def raises_midway_under_a_length(environ, start_response):
     return Closing(first_half_then(throw(ValueError("half-way"))))
 
 
-@row(BROKEN, FAILED, "ValueError: half-way")
+@row(BROKEN, FAILED, "ValueError: half-way", takes_any_body=False)
 def raises_after_three_megabytes(environ, start_response):
     def generate() -> Iterator[bytes]:
         for _ in range(30):
@@ -640,6 +647,12 @@ def header_value_with_a_control_character(environ, start_response):
     return Closing([b""])
 
 
+@row(500, BROKE_A_RULE, "another control character")
+def header_value_with_the_last_control_character(environ, start_response):
+    start_response("200 OK", [("X-A", "b\x7f")])
+    return Closing([b""])
+
+
 @row(500, BROKE_A_RULE, "is not a header name")
 def header_name_with_a_colon(environ, start_response):
     start_response("200 OK", [("X-Injected: yes", "b")])
@@ -688,20 +701,20 @@ def header_beyond_latin_1(environ, start_response):
     return Closing([b""])
 
 
-@row(500, BROKE_A_RULE)
+@row(500, BROKE_A_RULE, "not a list")
 def headers_are_a_dict(environ, start_response):
     # With such short names each of them would pass for a pair of letters.
     start_response("200 OK", {"TE": "x"})
     return Closing([b""])
 
 
-@row(500, BROKE_A_RULE)
+@row(500, BROKE_A_RULE, "not a list")
 def headers_are_a_generator(environ, start_response):
     start_response("200 OK", (pair for pair in TEXT))
     return Closing([b""])
 
 
-@row(500, BROKE_A_RULE)
+@row(500, BROKE_A_RULE, "not a list")
 def headers_are_none(environ, start_response):
     start_response("200 OK", None)
     return Closing([b""])
@@ -726,8 +739,9 @@ def has_a_negative_length(environ, start_response):
 
 
 @row(
-    502,
+    200,
     HEAD_TOO_LARGE,
+    nginx_status=502,
     fields={"level": "warning", "largest_header": "X-Large", "largest_header_bytes": 40_009},
 )
 def has_a_head_larger_than_nginxs_buffer(environ, start_response):
@@ -876,6 +890,17 @@ def raises_and_raises_again_in_close(environ, start_response):
     return Raises(first_half_then(throw(ValueError("half-way"))))
 
 
+@row(500, FAILED, "TypeError")
+def raises_in_iter_and_again_in_close(environ, start_response):
+    class Raises(Closing):
+        def close(self) -> None:
+            super().close()
+            raise ValueError("close failed")
+
+    start_response("200 OK", TEXT)
+    return Raises(5)  # type: ignore[arg-type] # the row
+
+
 @row(200, FAILED, "SystemExit: 3", text=b"all sent")
 def exits_in_close(environ, start_response):
     class Exits(Closing):
@@ -1006,7 +1031,7 @@ def reads_far_beyond_the_end(environ, start_response):
     return [str(len(environ["wsgi.input"].read(10**12))).encode()]
 
 
-@row(200, text=b"[0, 0, 0]")
+@row(200, text=b"[0, 0, 0]", takes_any_body=False)
 def reads_where_there_is_no_body(environ, start_response):
     start_response("200 OK", TEXT)
     found = [environ["wsgi.input"].read(size) for size in (-1, 10, 10**12)]
