@@ -1,16 +1,16 @@
-"""An accepted connection: how its input is taken, and how its answer is ended or broken.
+"""An accepted connection: reads its input, writes to it, and ends or breaks it.
 
-One connection carries one request (nginx never reuses it). Three facts shape this file:
+One connection carries one request, since nginx never reuses it. Three facts shape this file:
 
-- A clean close after a head without Content-Length says "complete" to nginx. What fails half-way
-  must be *broken*: on TCP by a reset (SO_LINGER 0). On a unix socket only a close with unread input
-  resets the peer (the kernel's ``unix_release_sock``), so there the last bytes of the input stay
-  in the kernel, seen by MSG_PEEK, until the answer is complete.
-- A normal close with unread input would do the same by accident and lose the answer's end, so the
-  input is taken, or discarded by the listener, before a normal close.
-- A `socket.socket` for each connection costs more than the rest of accepting it; the plain C type
-  below it, with MSG_DONTWAIT, needs neither a wrapper nor a system call to make it non-blocking. The
-  accelerator has a type of its own, which does the same and does not let the interpreter's lock go.
+- After a head without Content-Length, a clean close tells nginx that the answer is complete. So an incomplete answer
+  has to be *broken*: on TCP by a reset (SO_LINGER 0). On a unix socket, only a close with unread input resets the peer
+  (the kernel's ``unix_release_sock``). So the last bytes of the input stay in the kernel there, read by MSG_PEEK alone,
+  until the answer is complete.
+- A normal close with unread input would be a reset, too, and lose the end of the answer. So the input is read, or
+  discarded by `LingeringClose`, before a normal close.
+- A `socket.socket` for each connection costs more than the rest of accepting it. The plain C type below it, with
+  MSG_DONTWAIT, needs neither a wrapper nor a system call to make it non-blocking. The accelerator has a type of its
+  own, which does the same without releasing the interpreter's lock.
 """
 
 from __future__ import annotations
@@ -35,24 +35,24 @@ from uwsgibridge.protocol.packet import (
 )
 from uwsgibridge.protocol.request import Request
 
-# The largest packet, so that one system call takes it whole, and what fits of the body behind it.
+# The size of the largest packet. So one system call receives a whole packet, and as much of the body as fits.
 SCRATCH_BYTES: Final = MAX_PACKET_BYTES
 
 CHUNK_BYTES: Final = 65_536
 
-# More than the kernel holds of a connection's input.
+# How many chunks to discard at the most: more than the kernel holds of a connection's input.
 _DISCARDED_CHUNKS: Final = 256
 
-# Applications log what their input and their output raise; without a text they log an empty line.
+# A text, since applications log what their input and output raise, and would log an empty line.
 _GONE: Final = "the client has gone away"
 
 _DONTWAIT: Final = socket.MSG_DONTWAIT
 _PEEK: Final = socket.MSG_DONTWAIT | socket.MSG_PEEK
-# Else a socket would take over a default timeout that an application has set for its own.
+# Without this flag, a socket would get the default timeout that an application has set for its own sockets.
 _NONBLOCK: Final = getattr(socket, "SOCK_NONBLOCK", 0)
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
-# Linux tells of a peer's close also while input is unread.
+# Linux reports a peer's close also while input is unread.
 _PEER_CLOSED: Final = getattr(select, "POLLRDHUP", 0)
 
 # Only Linux is known to reset a unix socket that is closed with unread input.
@@ -60,7 +60,7 @@ _UNIX_CLOSE_CAN_RESET: Final = sys.platform == "linux"
 
 
 class PeerGone(ConnectionError):
-    """The frontend closed the connection: its client went away. Not a failure of anybody's."""
+    """The frontend has closed the connection, because its client left. This is nobody's failure."""
 
 
 def accept(listening: socket.socket, family: int, kind: int) -> socket.SocketType | Descriptor:
@@ -72,8 +72,8 @@ def accept(listening: socket.socket, family: int, kind: int) -> socket.SocketTyp
         kind: its type, with SOCK_NONBLOCK.
 
     Raises:
-        BlockingIOError: none waits.
-        OSError: see accept(2).
+        BlockingIOError: no connection waits.
+        OSError: as accept(2) has it.
     """
     if accelerator is not None:
         return accelerator.accept(listening.fileno(), family)
@@ -85,17 +85,17 @@ def accept(listening: socket.socket, family: int, kind: int) -> socket.SocketTyp
 class Connection:
     """A connection and the state of its input; owns the socket, and closes it exactly once.
 
-    Nothing here waits: what can't be done at once raises `BlockingIOError`, and the owner waits for
-    `fileno()` in its own way. Used by one thread at a time.
+    No method waits. Where something can't be done at once, a method raises `BlockingIOError`, and the owner waits for
+    `fileno()` in its own way. Only one thread uses a connection at a time.
 
     Attributes:
         request: the request, once the packet has arrived.
-        accepted_at: `time.monotonic()` when it was accepted.
-        body_unseen: bytes of the body not seen yet.
+        accepted_at: `time.monotonic()` when the connection was accepted.
+        body_unseen: bytes of the body that were not read or peeked at yet.
         peer_gone: whether `PeerGone` was raised.
         input_stalled: whether the owner's wait for the body came to its deadline.
-        slot: where the packet stays for the report of a crash, if it is recorded.
-        task: what serves the request, where an event loop holds its tasks only weakly.
+        slot: the flight recorder's slot with the packet, if the request is recorded.
+        task: the task that serves the request; kept here since some loops hold tasks only weakly.
         closing_task: the task that discards the rest of the input; kept for the same reason.
     """
 
@@ -103,15 +103,15 @@ class Connection:
     task: Task
     closing_task: Task
 
-    # On the class: what most connections never change costs them nothing.
+    # Defaults on the class: a connection that never changes them pays nothing for them.
     body_unseen = 0
     peer_gone = False
     input_stalled = False
     slot: memoryview | None = None
     _is_nonblocking = False
-    _held = 0  # bytes seen by peeking that are still in the kernel
+    _held = 0  # bytes that were peeked at and are still in the kernel
     _pending = b""  # the start of a packet that came in pieces
-    _seen_body = b""  # body bytes that came along with the packet
+    _seen_body = b""  # bytes of the body that came with the packet
 
     def __init__(self, accepted: socket.SocketType | Descriptor, *, is_unix: bool) -> None:
         self._socket = accepted
@@ -119,7 +119,7 @@ class Connection:
         self.accepted_at = monotonic()
 
     def fileno(self) -> int:
-        """The descriptor, to wait for; -1 once closed."""
+        """Give the descriptor to wait for; -1 once the socket is closed."""
         return self._socket.fileno()
 
     @property
@@ -130,22 +130,21 @@ class Connection:
     def receive_packet(
         self, scratch: memoryview, limits: PacketLimits, max_body_bytes: int
     ) -> int | None:
-        """Take what has arrived and try to make a request of it.
+        """Receive what has arrived, and try to make a request of it.
 
         Args:
-            scratch: `SCRATCH_BYTES` or more to receive into; holds the packet at the return, and
-                nothing here refers to it.
-            limits: for the packet.
-            max_body_bytes: for the body; 0 is any.
+            scratch: `SCRATCH_BYTES` or more to receive into. It has the packet at the return, and the connection
+                keeps no reference to it.
+            limits: of the packet.
+            max_body_bytes: of the body; 0 is no limit.
 
         Returns:
-            None where more has to arrive; else the packet's modifier1, and where that asks for a
-            request, `request` is set.
+            None where more has to arrive; else the packet's modifier1. For a request, `request` is set.
 
         Raises:
-            BlockingIOError: nothing had arrived.
+            BlockingIOError: nothing has arrived.
             PeerGone: the connection ended before the packet did.
-            ProtocolError: it is refused.
+            ProtocolError: the packet or the request is refused.
         """
         flags = _PEEK if self._hold else _DONTWAIT
         received: tuple[Request, int, bytes] | int | None = None
@@ -197,14 +196,14 @@ class Connection:
             if self._hold:
                 self._consume_peeked(count)
         elif self._hold:
-            # With what lies beyond the end: it belongs to nobody, and is never a second request.
+            # This counts bytes after the end of the request, too, which belong to nobody and are no second request.
             self._held = count
         if end > packet.size_bytes:
             self._seen_body = arrived[packet.size_bytes : end].tobytes()
         return modifier1
 
     def receive_body(self, max_bytes: int = CHUNK_BYTES) -> bytes:
-        """Take the next piece of the body.
+        """Read the next piece of the body.
 
         Returns:
             1 to `max_bytes` bytes; empty when the body has ended.
@@ -221,7 +220,7 @@ class Connection:
             return b""
         try:
             if self._hold and left <= max_bytes:
-                # The end may be in this piece: look first, and leave it where it is if so.
+                # The end of the body may be in this piece. So peek at it first, and leave it in the kernel if it is.
                 chunk = self._socket.recv(left, _PEEK)
                 if len(chunk) == left:
                     self._held = left
@@ -239,22 +238,25 @@ class Connection:
 
     @property
     def body_over(self) -> bool:
-        """Whether `receive_body` has given everything."""
+        """Whether `receive_body` has given the whole body."""
         return not self.body_unseen and not self._seen_body
 
     def pop_whole_body(self) -> bytes | None:
-        """Take the body if all of it came with the packet, else None; empty for no body."""
+        """Give the body if all of it came with the packet, else None; an empty body for none."""
         if self.body_unseen:
             return None
         body, self._seen_body = self._seen_body, b""
         return body
 
     def send(self, data: bytes | memoryview) -> int:
-        """Write what fits; the number of bytes taken by the kernel.
+        """Write what fits.
+
+        Returns:
+            The number of bytes that the kernel has taken.
 
         Raises:
             BlockingIOError: nothing fits at the moment.
-            PeerGone: nobody is there to read it.
+            PeerGone: the peer is gone.
         """
         try:
             return self._socket.send(data, _DONTWAIT)
@@ -265,7 +267,7 @@ class Connection:
     def has_hung_up(self) -> bool:
         """Look whether the peer has closed the connection; on other systems than Linux, unread input hides that."""
         try:
-            if self._hold:  # the packet would hide it, but nothing can be sent then
+            if self._hold:  # the peeked bytes hide the close from recv(), but not from send()
                 self._socket.send(b"", _DONTWAIT)
                 return False
             if _PEER_CLOSED:
@@ -275,17 +277,17 @@ class Connection:
             return not self._socket.recv(1, _PEEK)
         except BlockingIOError:
             return False
-        except (OSError, ValueError):  # the latter by poll, of a connection that is closed
+        except (OSError, ValueError):  # ValueError: poll of a closed connection
             return True
 
     def begin_tunnel(self) -> None:
-        """Take the request out of the kernel: what comes next belongs to the tunnel of a 101."""
+        """Read the request out of the kernel: bytes after it belong to the tunnel of a 101."""
         self._consume_peeked(self._held)
         self._held = 0
         self._hold = False
 
     def receive_tunnel(self, max_bytes: int) -> bytes:
-        """Take what has arrived in the tunnel; empty at its end.
+        """Read what has arrived in the tunnel; empty at its end.
 
         Raises:
             BlockingIOError: nothing has arrived.
@@ -293,16 +295,19 @@ class Connection:
         return self._socket.recv(max_bytes, _DONTWAIT)
 
     def send_file(self, descriptor: int, offset: int, size_bytes: int) -> int:
-        """Let the kernel write from a regular file; the number of bytes taken, 0 at the file's end.
+        """Have the kernel write from a regular file.
+
+        Returns:
+            The number of bytes that were written; 0 at the end of the file.
 
         Raises:
             BlockingIOError: nothing fits at the moment.
-            PeerGone: nobody is there to read it.
-            OSError: this file, or this system, can't do that.
+            PeerGone: the peer is gone.
+            OSError: sendfile(2) does not work for this file or on this system.
         """
         own = self._socket.fileno()
         if not self._is_nonblocking:
-            os.set_blocking(own, False)  # sendfile knows no MSG_DONTWAIT
+            os.set_blocking(own, False)  # sendfile has no MSG_DONTWAIT
             self._is_nonblocking = True
         try:
             return os.sendfile(own, descriptor, offset, size_bytes)
@@ -311,11 +316,11 @@ class Connection:
             raise PeerGone(_GONE) from None
 
     def close(self) -> bool:
-        """Close so that the peer reads the answer to its end.
+        """Close the connection so that the peer reads the answer to its end.
 
         Returns:
-            False where input is outstanding, so that closing now might lose the answer: it stays
-            open, and is to be handed to the listener, which discards the rest within a bound.
+            False where input is outstanding, so that a close now might lose the end of the answer. The
+            connection stays open then, and `LingeringClose` discards the rest of the input.
         """
         if (
             accelerator is not None
@@ -325,7 +330,7 @@ class Connection:
             self._held = 0
             return True
         if self._held:
-            # The thread that lost the connection may have read it.
+            # BlockingIOError: the thread that lost the connection may have read the bytes.
             with contextlib.suppress(BlockingIOError):
                 self._consume_peeked(self._held)
             self._held = 0
@@ -335,7 +340,7 @@ class Connection:
         return True
 
     def discard_input(self) -> bool:
-        """Read and forget; True when the declared input, or the connection, has ended.
+        """Read input and drop it; True when the declared input, or the connection, has ended.
 
         Raises:
             BlockingIOError: nothing has arrived.
@@ -344,30 +349,30 @@ class Connection:
             chunk = self._socket.recv(CHUNK_BYTES, _DONTWAIT)
         except BlockingIOError:
             raise
-        except OSError:  # reset by the peer, or closed by somebody in a hurry
+        except OSError:  # the peer has reset the connection, or it is closed already
             return True
         return not chunk
 
     def discard_arrived(self) -> None:
-        """Read and forget what is there; within a bound, and without a wait."""
+        """Read the input that has arrived and drop it; up to a bound, and without waiting."""
         with contextlib.suppress(BlockingIOError):
             for _ in range(_DISCARDED_CHUNKS):
                 if self.discard_input():
                     return
 
     def shutdown_write(self) -> None:
-        """Say that the answer is complete while input is still being discarded."""
-        with contextlib.suppress(OSError):  # the peer was quicker
+        """Tell the peer that the answer is complete while input is still being discarded."""
+        with contextlib.suppress(OSError):  # the peer has closed the connection already
             self._socket.shutdown(socket.SHUT_WR)
 
     def abort(self) -> bool:
         """Break the connection so that the peer sees that the answer is truncated.
 
         Returns:
-            False where it can't be broken yet: a unix socket, with the rest of the body still on its
-            way. It stays open; once `fileno()` is readable, or after a deadline, `force_close`.
+            False where the connection can't be broken yet: a unix socket, whose body has not arrived completely.
+            The connection stays open then. Call `force_close` when `fileno()` is readable, or at a deadline.
         """
-        with contextlib.suppress(OSError):  # gone anyway
+        with contextlib.suppress(OSError):  # the peer is gone already
             if self._hold:
                 if not self._held and self.body_unseen:
                     try:
@@ -382,15 +387,15 @@ class Connection:
     def detach_peer(self) -> Connection:
         """Take the peer away from a thread that is still using this connection.
 
-        Closing would free the descriptor's number for the next connection while the thread goes on
-        writing to it. So the number is given a socket whose peer is gone; the thread meets `PeerGone`
-        and closes it in its own time. Not to be called once the thread ends the connection itself.
+        A close would free the descriptor's number for the next connection while the thread goes on writing to
+        the number. So the number gets a socket whose peer is gone. The thread then meets `PeerGone`, and closes
+        that socket later. Do not call this when the thread is ending the connection itself.
 
         Returns:
-            The connection to the peer, as far as it has come, for the caller to end.
+            A connection to the peer in the present state, for the caller to end.
 
         Raises:
-            OSError: there are no descriptors left for that; the connection is hung up.
+            OSError: there is no free descriptor; the connection is hung up instead.
         """
         own = self._socket
         try:
@@ -411,15 +416,15 @@ class Connection:
         return taken
 
     def hang_up(self) -> None:
-        """End the connection in both directions, also for those who have another descriptor of it."""
-        with contextlib.suppress(OSError):  # the peer was quicker
+        """End the connection in both directions, also for other descriptors of it."""
+        with contextlib.suppress(OSError):  # the peer has closed the connection already
             self._socket.shutdown(socket.SHUT_RDWR)
 
     def force_close(self) -> None:
-        """Close as it is; does nothing when closed."""
+        """Close the connection in its present state; do nothing where it is closed."""
         self._socket.close()
 
     def _consume_peeked(self, count: int) -> None:
-        """Take bytes that were peeked at out of the kernel; they are all there."""
+        """Read bytes that were peeked at out of the kernel, where all of them are."""
         while count and (taken := self._socket.recv(count, _DONTWAIT)):
             count -= len(taken)

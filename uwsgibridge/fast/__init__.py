@@ -1,12 +1,12 @@
-"""Which way a request goes: through the accelerator, or through Python alone.
+"""Chooses how requests are handled: with the accelerator, or in Python alone.
 
-The accelerator is one C file, `_fast.c`. It is built where the package is installed with a compiler at hand,
-and does the plain case of what each request needs. For all else its functions give None, before they have
-changed anything, and their callers in `uwsgibridge.protocol` and `uwsgibridge.connection` do the work from
-the start. So each rule stands in Python, and all goes on without the accelerator, more slowly.
+The accelerator is one C file, `_fast.c`. It is built where a compiler is at hand when the package is installed. Its
+functions do the plain cases of what each request needs. In other cases they return None before they have changed
+anything, and their callers do the work in Python. So each rule stands in Python, and everything works without the
+accelerator, more slowly.
 
-`UWSGIBRIDGE_PURE=1` in the environment leaves it out. It is no option of `uwsgibridge.config`: the choice
-is made once for a process, as its modules are imported.
+`UWSGIBRIDGE_PURE=1` in the environment switches the accelerator off. This is no option of `uwsgibridge.config`,
+because a process makes the choice once, as it imports its modules.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, Final, Protocol, TypeVar, cast
 
 PURE_VARIABLE: Final = "UWSGIBRIDGE_PURE"
 
-# Of the functions below. A module that was built from another state of the source may have others.
+# The version of the functions below. A module that was built from another state of the source may have others.
 INTERFACE: Final = 2
 
 _NO_WORDS: Final = frozenset({"", "0", "false", "no", "off"})
@@ -28,7 +28,7 @@ _RequestT = TypeVar("_RequestT")
 
 
 class Descriptor(Protocol):
-    """An accepted connection: of `socket.SocketType`, what a connection needs. Nothing of it waits."""
+    """An accepted socket: the methods of `socket.SocketType` that a connection needs. None of them waits."""
 
     @property
     def family(self) -> int:
@@ -42,34 +42,34 @@ class Descriptor(Protocol):
         """Give the number of the descriptor; -1 once it is closed."""
 
     def recv_into(self, buffer: memoryview, nbytes: int, flags: int, /) -> int:
-        """Receive into a buffer; 0 bytes are as many as it has."""
+        """Receive into a buffer; 0 for `nbytes` fills the buffer."""
 
     def recv(self, nbytes: int, flags: int, /) -> bytes:
-        """Receive so many bytes at the most."""
+        """Receive up to `nbytes` bytes."""
 
     def send(self, data: bytes | memoryview, flags: int, /) -> int:
-        """Send what fits; the number of bytes that did."""
+        """Send what fits; give the number of bytes that were sent."""
 
     def shutdown(self, how: int, /) -> None:
         """Shut one or both directions down."""
 
     def setsockopt(self, level: int, optname: int, value: bytes, /) -> None:
-        """Set an option."""
+        """Set an option of the socket."""
 
     def close(self) -> None:
-        """Close it; does nothing where that is done."""
+        """Close the socket; do nothing where it is closed."""
 
 
 class Accelerator(Protocol):
-    """The functions of `_fast.c`. What they do, and what is "not mine" to them, stands there."""
+    """The functions of `_fast.c`, which describes them, and the cases that they leave to Python."""
 
     @property
     def INTERFACE(self) -> int:  # noqa: N802 - a constant
-        """The number of the state of the source that it was built from."""
+        """The version of the functions in the source that the module was built from."""
 
     @property
     def SOURCE_DIGEST(self) -> str:  # noqa: N802 - a constant
-        """The SHA-256 of the source that it was built from."""
+        """The SHA-256 of the source that the module was built from."""
 
     def parse_packet(
         self,
@@ -82,7 +82,7 @@ class Accelerator(Protocol):
         """Parse a whole packet."""
 
     def settle_vars(self, variables: dict[str, str], max_body_bytes: int, /) -> int | None:
-        """Clean the vars of a request, in place; the length of its body."""
+        """Clean the vars of a request in place; give the length of its body."""
 
     def http_scope(
         self,
@@ -110,7 +110,7 @@ class Accelerator(Protocol):
     def environ(
         self, variables: dict[str, str], base: dict[str, Any], server_software: str, /
     ) -> dict[str, Any] | None:
-        """Build an environ but for its input."""
+        """Build an environ without its input."""
 
     def accept(self, listening: int, family: int, /) -> Descriptor:
         """Accept a connection."""
@@ -126,14 +126,14 @@ class Accelerator(Protocol):
         request_type: type[_RequestT],
         /,
     ) -> tuple[_RequestT, int, bytes] | int | None:
-        """Receive what has arrived, and make a request of it where it is a whole one."""
+        """Receive what has arrived, and make a request of it if it is a whole one."""
 
     def take_and_close(self, connection: object, count: int, /) -> bool:
-        """Take what was peeked at, and close."""
+        """Read the bytes that were peeked at, and close the connection."""
 
 
 def _choose(environ: Mapping[str, str]) -> tuple[Accelerator | None, str]:
-    """Give the accelerator, or None, and say in a few words how that is."""
+    """Give the accelerator, or None, and say in a few words why."""
     if environ.get(PURE_VARIABLE, "").strip().lower() not in _NO_WORDS:
         return None, f"off ({PURE_VARIABLE})"
     try:

@@ -1,8 +1,8 @@
-"""The uwsgi packet, both ways.
+"""Parses and encodes uwsgi packets.
 
-A packet is ``modifier1: u8, datasize: u16le, modifier2: u8`` and then ``datasize`` bytes of vars,
-each ``keysize: u16le, key, valsize: u16le, value``. The request body follows the packet and is not
-part of it. (uWSGI's ``core/protocol.c``; nginx's ``ngx_http_uwsgi_create_request``.)
+A packet is ``modifier1: u8, datasize: u16le, modifier2: u8``, and then ``datasize`` bytes of vars. Each var is
+``keysize: u16le, key, valsize: u16le, value``. The request's body follows the packet, and is no part of it. (uWSGI's
+``core/protocol.c``; nginx's ``ngx_http_uwsgi_create_request``.)
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ _ACCEPTED_MODIFIERS: Final = frozenset(
     {MODIFIER_REQUEST, MODIFIER_REQUEST_STRIP_SCRIPT_NAME, MODIFIER_PING}
 )
 
-# What uWSGI answers to a ping: modifier1 100 again, and modifier2 1 for "I am here".
+# uWSGI's answer to a ping: modifier1 is 100 again, and modifier2 is 1 for "I am here".
 PONG: Final = struct.pack("<BHB", MODIFIER_PING, 0, 1)
 PING: Final = struct.pack("<BHB", MODIFIER_PING, 0, 0)
 
-# A method is a token, and every one in use is upper case; none of the modifiers that we accept is
-# an upper-case letter, so four bytes are enough to tell (RFC 9112, section 3; RFC 9113, 3.4).
+# The first four bytes of HTTP. A method is a token, and all methods in use are upper case. No accepted modifier is an
+# upper-case letter, so that four bytes are enough to tell (RFC 9112, section 3; RFC 9113, 3.4).
 _HTTP_METHOD_START: Final = re.compile(rb"[A-Z][A-Z ][A-Z/ ]?[A-Z/ *]?")
 _TLS_HANDSHAKE_START: Final = re.compile(rb"\x16\x03[\x00-\x04]?")
 
-# In a packet that is not parsed, this tells that its answer is to have no body.
+# In a refused packet that is not parsed, these bytes tell that its answer has no body.
 HEAD_VAR: Final = b"\x0e\0REQUEST_METHOD\x04\0HEAD"
 
 _header = struct.Struct("<BHB")
@@ -72,7 +72,7 @@ class PacketLimits:
 
 
 class Packet(NamedTuple):
-    """A whole packet: what it asks for, its vars, and how many bytes it took."""
+    """A whole packet: its modifier1, its vars, and how many bytes it has."""
 
     modifier1: int
     vars: dict[str, str]
@@ -80,19 +80,18 @@ class Packet(NamedTuple):
 
 
 def parse_packet(buffer: memoryview, limits: PacketLimits) -> Packet | None:
-    """Parse the packet at the start of what has arrived so far.
+    """Parse the packet at the start of the received bytes.
 
     Args:
-        buffer: all bytes received on the connection; may be less than a packet, or more.
-        limits: what is refused.
+        buffer: all bytes received on the connection, which may be less than a packet, or more.
+        limits: larger packets are refused.
 
     Returns:
-        The packet, or None where more bytes are needed. The vars are text in latin-1, one code
-        point for each byte, as PEP 3333 wants them. What a var says that comes twice:
-        `uwsgibridge.protocol.repeated_vars`.
+        The packet; None where more bytes are needed. The vars are text in latin-1, with one code point for
+        each byte, as PEP 3333 has them. `uwsgibridge.protocol.repeated_vars` decides about repeated vars.
 
     Raises:
-        ProtocolError: it will never be a packet that we serve; said as early as can be known.
+        ProtocolError: the bytes will never be a packet that the bridge serves; raised as early as possible.
     """
     if accelerator is not None:
         packet = accelerator.parse_packet(buffer, limits.max_vars_bytes, limits.max_vars, Packet)
@@ -110,7 +109,7 @@ def parse_packet(buffer: memoryview, limits: PacketLimits) -> Packet | None:
             f"the packet holds {vars_bytes} bytes of vars, the limit is {limits.max_vars_bytes}",
             option="--max-vars-bytes",
         )
-        if HEAD_VAR in buffer.tobytes():  # as far as it has arrived
+        if HEAD_VAR in buffer.tobytes():  # looks at the bytes that have arrived
             error.method = "HEAD"
         raise error
     end = HEADER_BYTES + vars_bytes
@@ -130,14 +129,14 @@ def encode_packet(
 
     Args:
         variables: a mapping, or pairs where order or repetition matters; text in latin-1.
-        modifier1: what is asked for; 0 is a request.
-        modifier2: 0 wherever we know of.
+        modifier1: the command; 0 is a request.
+        modifier2: 0 in all known uses.
 
     Returns:
-        Header and vars; the body, if any, is to follow.
+        Header and vars; a body, if any, has to follow.
 
     Raises:
-        ValueError: a var or the whole is over the 65,535 bytes of the format, or not latin-1.
+        ValueError: a var or the whole is over the 65,535 bytes of the format, or a var is not latin-1.
     """
     if not (0 <= modifier1 <= 255 and 0 <= modifier2 <= 255):
         raise ValueError("a modifier is one byte, from 0 to 255")
@@ -156,8 +155,8 @@ def encode_packet(
 
 
 def _decode_vars(payload: bytes, max_vars: int) -> dict[str, str]:
-    # Decoded to text once as a whole and then sliced: half the time of decoding var by var. A size
-    # whose high byte is 0, as nearly all are, is its low byte: quicker than unpacking it.
+    # The payload is decoded as a whole and then sliced, which takes half the time of decoding each var. Nearly all
+    # sizes have a high byte of 0: then the low byte is the size, which is quicker than unpacking both.
     text = payload.decode("latin-1")
     end = len(payload)
     variables: dict[str, str] = {}
@@ -192,8 +191,8 @@ def _decode_vars(payload: bytes, max_vars: int) -> dict[str, str]:
 
 
 def _pairs(payload: bytes, text: str) -> list[tuple[str, str]]:
-    """List the vars of a payload that is known to be well-formed, repeated ones too."""
-    # A site with a line behind `include uwsgi_params;` comes here for each request: as above.
+    """List the vars of a well-formed payload, including repeated ones."""
+    # Each request of a site with a line after `include uwsgi_params;` comes here, so this is as quick as above.
     pairs = []
     position, end = 0, len(payload)
     while position < end:
@@ -206,7 +205,7 @@ def _pairs(payload: bytes, text: str) -> list[tuple[str, str]]:
 
 
 def _refuse_modifier(buffer: memoryview, *, need_more: bool) -> None:
-    """Raise the error that fits bytes that are no packet; with `need_more`, only if no further byte can change it."""
+    """Raise the error for bytes that are no packet; with `need_more`, only if no further byte can change it."""
     start = buffer[:HEADER_BYTES].tobytes()
     error: ProtocolError
     if _HTTP_METHOD_START.fullmatch(start):

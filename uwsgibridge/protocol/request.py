@@ -1,7 +1,7 @@
-"""A request, from the vars of a packet.
+"""Makes a request of the vars of a packet.
 
-The vars without ``HTTP_`` are the frontend's own words (a client can't set them) and so the trust
-boundary: address, scheme, TLS and user come from them, and from no ``X-Forwarded-*``.
+The vars without ``HTTP_`` are the frontend's own, and no client can set them. So they are the trust boundary: address,
+scheme, TLS and user come from them, and never from ``X-Forwarded-*``.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from uwsgibridge.fast import accelerator
 from uwsgibridge.protocol.errors import BodyTooLarge, InvalidContentLength, ProtocolError
 from uwsgibridge.protocol.packet import MODIFIER_REQUEST_STRIP_SCRIPT_NAME, Packet
 
-# More digits than any size that exists; int() of thousands of them is a way to burn time.
+# No real size has more digits. int() of thousands of digits would take much time.
 _MAX_LENGTH_DIGITS: Final = 18
 
-# Names of vars come from clients too: the memo is for the few that all of them send. A name may have
-# 64 KiB; both bounds together keep the memo below half a MiB.
+# How many names of vars are remembered. Clients choose some names, and the memo is for those that all clients send. A
+# name may have 64 KiB; the two bounds keep the memo below half a MiB.
 _MAX_REMEMBERED_NAMES: Final = 1024
 _MAX_REMEMBERED_NAME_BYTES: Final = 64
 
@@ -28,12 +28,12 @@ _NEVER_FROM_A_HEADER: Final = frozenset(
 
 
 class _HeaderNames(dict[str, bytes | None]):
-    """The header's lower-case name for a var; None for a var that is no header."""
+    """The lower-case name of the header for each var; None for a var that is no header."""
 
     def __missing__(self, key: str) -> bytes | None:
         name = key[5:].replace("_", "-").lower().encode("latin-1") if key[:5] == "HTTP_" else None
         if name in _NEVER_FROM_A_HEADER:
-            name = None  # a frontend that spells its vars in a way of its own
+            name = None  # some frontend spells its vars in another way
         if len(key) <= _MAX_REMEMBERED_NAME_BYTES and len(self) < _MAX_REMEMBERED_NAMES:
             self[key] = name
         return name
@@ -41,8 +41,8 @@ class _HeaderNames(dict[str, bytes | None]):
 
 _header_names: Final = _HeaderNames()
 
-# Of the var HTTPS. uWSGI takes the first two, CGI's servers and wsgiref the others; "https" is what
-# `uwsgi_param HTTPS $scheme` sends.
+# Values of the var HTTPS that mean TLS. uWSGI takes the first two; CGI's servers and wsgiref take the others.
+# `uwsgi_param HTTPS $scheme` sends "https".
 _HTTPS_WORDS: Final = frozenset({"on", "1", "true", "yes", "https"})
 
 _HTTP_VERSIONS: Final = {
@@ -55,18 +55,18 @@ _HTTP_VERSIONS: Final = {
 }
 
 
-# From spec_version 2.4 on, frameworks leave it to `send` to raise once the client has left, and wait for
-# `http.disconnect` no more: a stream that is silent would stay for ever.
+# From spec_version 2.4 on, frameworks expect `send` to raise when the client has left, and do not wait for
+# `http.disconnect`. So a silent stream would never end.
 _ASGI: Final = {"version": "3.0", "spec_version": "2.3"}
 
 
 class Request:
-    """One request: its vars, cleaned, and what follows from them.
+    """One request: its cleaned vars, and what follows from them.
 
     Attributes:
-        vars: all vars, text in latin-1. Without ``HTTP_CONTENT_TYPE`` and ``HTTP_CONTENT_LENGTH``
-            (they come in addition to the ones without ``HTTP_``), ``HTTP_TRANSFER_ENCODING`` (the
-            body arrives de-chunked) and ``HTTP_PROXY`` (httpoxy). Always with ``REQUEST_METHOD``,
+        vars: the vars, text in latin-1. There is no ``HTTP_CONTENT_TYPE`` and ``HTTP_CONTENT_LENGTH`` (the
+            vars without ``HTTP_`` say the same), no ``HTTP_TRANSFER_ENCODING`` (the body arrives
+            de-chunked) and no ``HTTP_PROXY`` (httpoxy). There are always ``REQUEST_METHOD``,
             ``SCRIPT_NAME`` (with no slash at its end), ``PATH_INFO``, ``QUERY_STRING``,
             ``SERVER_NAME``, ``SERVER_PORT`` and ``SERVER_PROTOCOL`` (PEP 3333, "environ
             Variables").
@@ -76,16 +76,16 @@ class Request:
     __slots__ = ("content_length", "vars")
 
     def __init__(self, packet: Packet, *, max_body_bytes: int = 0) -> None:
-        """Take the vars of a packet over.
+        """Take over the vars of a packet.
 
         Args:
-            packet: with a modifier1 of 0 or 30; its dict of vars belongs to the request from now on.
-            max_body_bytes: the largest body that is accepted; 0 is any.
+            packet: its modifier1 is 0 or 30; its dict of vars belongs to the request from now on.
+            max_body_bytes: the largest body that is accepted; 0 is no limit.
 
         Raises:
             InvalidContentLength: CONTENT_LENGTH is not a plain decimal number.
-            BodyTooLarge: CONTENT_LENGTH is over `max_body_bytes`. Both carry this request, whole but
-                for its length.
+            BodyTooLarge: CONTENT_LENGTH is over `max_body_bytes`. Both errors have this request, which is
+                complete but for its length.
         """
         self.vars = variables = packet.vars
         if accelerator is not None:
@@ -108,7 +108,7 @@ class Request:
         path = default("PATH_INFO", "" if script_name else "/")
         if script_name:
             if script_name[-1] == "/":
-                # It is the first one of the path, where that has none: together they stay the same.
+                # A path without a slash at its beginning gets this one, so that both together stay the same.
                 variables["SCRIPT_NAME"] = script_name = script_name.rstrip("/")
                 if path[:1] != "/":
                     variables["PATH_INFO"] = path = "/" + path
@@ -147,10 +147,10 @@ class Request:
 
     @property
     def scheme(self) -> str:
-        """``https`` or ``http``, from vars alone.
+        """``https`` or ``http``, by the vars alone.
 
-        ``UWSGI_SCHEME``, then ``HTTPS``, as in uWSGI's ``uwsgi_request_wsgi``; then ``REQUEST_SCHEME``,
-        which the stock uwsgi_params always send, so that it must not overrule a line behind them.
+        ``UWSGI_SCHEME`` wins, then ``HTTPS``, as in uWSGI's ``uwsgi_request_wsgi``. ``REQUEST_SCHEME`` comes last:
+        the stock uwsgi_params always send it, and a line after them has to win.
         """
         variables = self.vars
         scheme = variables.get("UWSGI_SCHEME")
@@ -163,14 +163,14 @@ class Request:
 
     @property
     def http_version(self) -> str:
-        """What the client spoke to the frontend: ``1.0``, ``1.1``, ``2`` or ``3`` (ASGI)."""
+        """The version of HTTP that the client spoke to the frontend: ``1.0``, ``1.1``, ``2`` or ``3`` (ASGI)."""
         return _HTTP_VERSIONS.get(self.vars["SERVER_PROTOCOL"], "1.1")
 
     @property
     def client(self) -> tuple[str, int] | None:
-        """Address and port of the client, or None where the frontend names none."""
+        """Address and port of the client; None where the frontend names none."""
         address = self.vars.get("REMOTE_ADDR")
-        # "unix:" is what nginx says of a client that came over a unix socket.
+        # nginx says "unix:" of a client that came over a unix socket.
         if not address or address == "unix:":
             return None
         return address, _port(self.vars.get("REMOTE_PORT", ""))
@@ -182,9 +182,9 @@ class Request:
 
     @property
     def path(self) -> str:
-        """The whole decoded path as text, SCRIPT_NAME included (ASGI HTTP scope, ``path``).
+        """The whole decoded path as text, with SCRIPT_NAME (ASGI HTTP scope, ``path``).
 
-        The bytes are UTF-8 by convention; what is not becomes U+FFFD, ``raw_path`` has it exactly.
+        The bytes are UTF-8 by convention. Other bytes become U+FFFD here; ``raw_path`` has them exactly.
         """
         return _as_utf8(self.vars["SCRIPT_NAME"] + self.vars["PATH_INFO"])
 
@@ -205,21 +205,20 @@ class Request:
 
     @property
     def query_string(self) -> bytes:
-        """What follows the question mark, still encoded."""
+        """The part after the question mark, still encoded."""
         return self.vars["QUERY_STRING"].encode("latin-1")
 
     def http_scope(self) -> dict[str, Any]:
         """Build the part of an ASGI HTTP connection scope that follows from the vars.
 
         Returns:
-            What the ASGI specification has under "HTTP Connection Scope", but `state` and
-            `extensions`.
+            All keys of "HTTP Connection Scope" in the ASGI specification, except `state` and `extensions`.
         """
         if accelerator is not None:
             scope = accelerator.http_scope(self.vars, _header_names, _HTTP_VERSIONS, _ASGI)
             if scope is not None:
                 return scope
-        # Written out: the properties that say the same would cost as much again as the rest.
+        # This repeats the properties' code: to call them would cost as much as all the rest.
         variables = self.vars
         script_name = variables["SCRIPT_NAME"]
         path = script_name + variables["PATH_INFO"]
@@ -242,8 +241,8 @@ class Request:
         """List the client's headers.
 
         Returns:
-            Lower-case names and values as bytes, in the order of the wire; content-type and
-            content-length once each, from the vars that the frontend answers for.
+            Lower-case names and values as bytes, in the order of the wire; content-type and content-length once
+            each, from the frontend's own vars.
         """
         names = _header_names
         variables = self.vars
@@ -265,22 +264,21 @@ class Request:
         return error
 
     def _fallback_server_name(self) -> str:
-        # nginx sends an empty SERVER_NAME where no server_name is configured; PEP 3333 wants one.
+        # nginx sends an empty SERVER_NAME where no server_name is configured, but PEP 3333 requires a name.
         host = self.vars.get("HTTP_HOST", "")
         name = host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
         return name or self.vars.get("SERVER_ADDR") or "localhost"
 
 
 def is_below(path: str, prefix: str) -> bool:
-    """Whether `path` is `prefix` or below it, at a path boundary: /foo does not hold /foobar."""
+    """Whether `path` is `prefix` or below it, at a path boundary: /foobar is not below /foo."""
     return path.startswith(prefix) and (len(path) == len(prefix) or path[len(prefix)] == "/")
 
 
 def _path_of_absolute_form(target: bytes) -> bytes:
-    """Give the path of ``http://host/path``, the form that proxies are asked in (RFC 9112, 3.2.2).
+    """Give the path of ``http://host/path``, the form of requests to proxies (RFC 9112, 3.2.2).
 
-    nginx has cut off what is in front of the path, also where there is none (``?x=1``); Apache sends it
-    all.
+    nginx removes the part before the path, also where there is no path (``?x=1``). Apache sends the whole target.
     """
     _scheme, is_absolute, rest = target.partition(b"://")
     if not is_absolute:

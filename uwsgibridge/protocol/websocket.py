@@ -1,4 +1,4 @@
-"""WebSockets: the handshake from vars, and messages from and to frames (RFC 6455).
+"""WebSockets: checks the handshake in the vars, and turns frames into messages and back (RFC 6455).
 
 nginx turns a 101 into a tunnel (``ngx_http_upstream_process_upgraded``), so a plain ``uwsgi_pass``
 carries WebSockets.
@@ -42,15 +42,15 @@ CLOSE_TOO_BIG: Final = 1009
 CLOSE_INTERNAL_ERROR: Final = 1011
 CLOSE_SERVICE_RESTART: Final = 1012
 
-# RFC 6455, section 7.4, and IANA's registry: what a close frame may carry of what is below 3000. 1004
-# has no meaning, and 1005, 1006 and 1015 are for those who got no close frame.
+# The codes below 3000 that a close frame may have (RFC 6455, section 7.4, and IANA's registry). 1004 has no meaning.
+# 1005, 1006 and 1015 stand for a missing close frame.
 _PROTOCOL_CODES: Final = frozenset({*range(1000, 1015)} - {1004, CLOSE_NO_STATUS, CLOSE_ABNORMAL})
 
-_MAX_REASON_BYTES: Final = 123  # a control frame holds 125 bytes, two of them the code
+_MAX_REASON_BYTES: Final = 123  # a control frame has up to 125 bytes, two of which are the code
 
 _ACCEPT_SALT: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, section 4.2.2
 
-# The handshake's own headers; an application names its subprotocol by the message's key.
+# Headers of the handshake itself, which an application may not set; its message has a key for the subprotocol.
 _OWN_HEADERS: Final = frozenset(
     {
         b"connection",
@@ -69,7 +69,7 @@ class HandshakeRefused(ProtocolError):
 
 
 class FrontendWithoutTunnels(HandshakeRefused):
-    """The frontend hands a 101 on as an ordinary answer: no frame would ever come through it."""
+    """The frontend passes a 101 on as an ordinary answer, so that no frame would ever come through."""
 
     status = 501
     reason = "websocket_frontend"
@@ -80,8 +80,8 @@ class Message:
     """A whole message from the client.
 
     Attributes:
-        payload: its bytes; text is valid UTF-8. Decoded, it may take four times as much.
-        is_text: whether it is text.
+        payload: the bytes of the message; text is valid UTF-8. Decoded text may take four times as much.
+        is_text: whether the message is text.
     """
 
     payload: bytes
@@ -89,22 +89,22 @@ class Message:
 
     @property
     def data(self) -> str | bytes:
-        """The message as applications get it."""
+        """The message as an application gets it: text or bytes."""
         return self.payload.decode() if self.is_text else self.payload
 
 
 @dataclass(frozen=True, slots=True)
 class PongReceived:
-    """The answer to a ping of ours."""
+    """The client's answer to a ping of the server."""
 
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """The client, or a rule that it broke, ends the WebSocket; nothing comes after this.
+    """The client has ended the WebSocket, or has broken a rule; no event follows.
 
     Attributes:
-        code: 1000 to 4999; 1005 where the client gave none.
-        reason: in the client's words, or those of the rule.
+        code: from 1000 to 4999; 1005 where the client gave none.
+        reason: from the client, or the rule that was broken.
     """
 
     code: int
@@ -120,25 +120,25 @@ def wants_websocket(variables: Mapping[str, str]) -> bool:
 
 
 class _Stage(Enum):
-    """Who may still say what (RFC 6455, section 7.1)."""
+    """The stage of a WebSocket (RFC 6455, section 7.1)."""
 
     CONNECTING = auto()  # the handshake is not answered
     OPEN = auto()
-    CLOSING = auto()  # our close frame is sent, the client's is awaited
-    OVER = auto()  # the client has closed, or broken a rule
+    CLOSING = auto()  # the server's close frame was sent, and the client's is awaited
+    OVER = auto()  # the client has closed the WebSocket, or has broken a rule
 
 
 class WebSocket:
     """The server's side of one WebSocket.
 
     Args:
-        request: that asks for it.
-        max_message_bytes: a longer message of the client's ends it with 1009.
+        request: the request that asks for the WebSocket.
+        max_message_bytes: a longer message of the client ends the WebSocket with 1009.
         deflate: whether to agree to permessage-deflate.
 
     Attributes:
-        subprotocols: that the client offers.
-        is_frontend_known: whether the frontend is one that makes a tunnel of a 101.
+        subprotocols: the subprotocols that the client offers.
+        is_frontend_known: whether the frontend is known to make a tunnel of a 101.
 
     Raises:
         HandshakeRefused: the request is not a valid handshake.
@@ -155,11 +155,11 @@ class WebSocket:
         self._stage = _Stage.CONNECTING
         self._reader = FrameReader(may_compress=self._deflate is not None)
         self._max_message_bytes = max_message_bytes
-        # The message that is under way. In one buffer: however small its fragments are, it takes no
-        # more memory than its bytes.
+        # The unfinished message is in one buffer. So it takes no more memory than its bytes, however small its
+        # fragments are.
         self._buffer = MessageBuffer(max_message_bytes)
         self._kind: Opcode | None = None
-        self._whole = b""  # a message that came in one piece
+        self._whole = b""  # set for a message that came in one piece
         self._inflation: Inflation | None = None
         self._utf8: codecs.IncrementalDecoder | None = None
 
@@ -168,7 +168,7 @@ class WebSocket:
 
         Args:
             subprotocol: one of `subprotocols`, or None.
-            headers: further ones for the answer.
+            headers: further headers of the answer.
 
         Returns:
             The head of the 101.
@@ -205,19 +205,19 @@ class WebSocket:
 
     @property
     def unfinished_bytes(self) -> int:
-        """How much is held of a message that has not ended."""
+        """How many bytes of an unfinished message are kept."""
         return len(self._buffer)
 
     def receive(self, data: bytes) -> Iterator[tuple[Event | None, bytes]]:
-        """Take what arrived.
+        """Read bytes that have arrived.
 
         Args:
             data: bytes of the tunnel; empty for its end.
 
         Returns:
-            Pairs, in order: what it means for the application, if anything, and what is to be sent
-            in answer, if anything. After a `Closed`, and its answer, the tunnel is to be closed.
-            Whoever stops in between goes on with `receive_more`, before the next `receive`.
+            Pairs, in order: an event for the application, or None, and bytes to send in answer, which may be
+            empty. After a `Closed`, and its answer, the tunnel has to be closed. A caller that stops early
+            goes on by `receive_more`, before the next `receive`.
         """
         assert self._stage is not _Stage.CONNECTING, "the handshake is not over"
         if not data:
@@ -228,7 +228,7 @@ class WebSocket:
         yield from self.receive_more()
 
     def receive_more(self) -> Iterator[tuple[Event | None, bytes]]:
-        """Go on with what `receive` took; returns as that does."""
+        """Go on with the bytes of the last `receive`; returns as `receive` does."""
         try:
             while self._stage is not _Stage.OVER and (piece := self._reader.next()) is not None:
                 if piece.opcode < Opcode.CLOSE:
@@ -236,7 +236,7 @@ class WebSocket:
                     if message is not None:
                         yield message, b""
                 elif piece.opcode is Opcode.PING:
-                    # Nothing follows a close frame (section 5.5.1).
+                    # No frame may follow a close frame (section 5.5.1).
                     yield None, encode_frame(Opcode.PONG, piece.payload) if self.is_open else b""
                 elif piece.opcode is Opcode.PONG:
                     yield PongReceived(), b""
@@ -251,7 +251,7 @@ class WebSocket:
             yield Closed(error.code, error.reason), answer
 
     def send(self, data: str | bytes) -> bytes:
-        """Turn a message into a frame; the WebSocket must be open."""
+        """Turn a message into a frame; the WebSocket has to be open."""
         assert self.is_open
         opcode = Opcode.BINARY
         if isinstance(data, str):
@@ -261,11 +261,11 @@ class WebSocket:
         return encode_frame(opcode, self._deflate.compress(data), compressed=True)
 
     def ping(self) -> bytes:
-        """Make a ping; empty where the WebSocket is closing."""
+        """Make a ping frame; empty where the WebSocket is closing."""
         return encode_frame(Opcode.PING, b"") if self.is_open else b""
 
     def close(self, code: int, reason: str = "") -> bytes:
-        """Begin the closing handshake; empty where it has begun already.
+        """Make the close frame that begins the closing handshake; empty where that has begun already.
 
         Raises:
             InvalidResponse: the code may not be sent (RFC 6455, section 7.4).
@@ -313,7 +313,7 @@ class WebSocket:
             self._inflation = Inflation(self._deflate)
 
     def _append_payload(self, payload: bytes, *, ends: bool) -> None:
-        """Add to the message, which obeys the limit and the rules of UTF-8 at every moment."""
+        """Add to the message, after a check of the limit and of UTF-8."""
         if len(self._buffer) + len(payload) > self._max_message_bytes:
             reason = f"a message is over {self._max_message_bytes} bytes"
             raise BrokenRule(CLOSE_TOO_BIG, reason)
@@ -332,7 +332,7 @@ class WebSocket:
             self._buffer.append(payload)
 
     def _check_utf8(self, payload: bytes, *, ends: bool) -> None:
-        """Check a part of a text; in steps, as the text may be larger than its bytes."""
+        """Check the UTF-8 of a part of a text, in steps, since the decoded text may be larger than its bytes."""
         if self._utf8 is None:
             self._utf8 = codecs.getincrementaldecoder("utf-8")()
         for start in range(0, len(payload), INFLATED_PIECE_BYTES):
@@ -347,7 +347,7 @@ class WebSocket:
         self._inflation = self._utf8 = None
 
     def _end(self) -> None:
-        """Ignore all further input, and free what was kept of the input so far."""
+        """Ignore all further input, and drop the input that was kept."""
         self._stage = _Stage.OVER
         self._forget_message()
         self._reader = FrameReader(may_compress=False)
@@ -373,12 +373,12 @@ def _read_close(payload: bytes) -> Closed:
 
 
 def _accept_token(key: bytes) -> bytes:
-    """Answer the client's key (section 4.2.2)."""
+    """Make the answer to the client's key (section 4.2.2)."""
     return base64.b64encode(sha1(key + _ACCEPT_SALT, usedforsecurity=False).digest())
 
 
 def check_handshake(request: Request) -> None:
-    """Check the handshake for those who answer it by themselves.
+    """Check a handshake that an application's library will answer itself.
 
     Raises:
         HandshakeRefused: the request is not a valid handshake.
@@ -391,10 +391,10 @@ def _check_frontend(software: str) -> bool:
     """Refuse a handshake through a frontend that can't carry WebSockets.
 
     Args:
-        software: SERVER_SOFTWARE. Apache and lighttpd always send it, nginx's own uwsgi_params do not.
+        software: SERVER_SOFTWARE. Apache and lighttpd always send it; nginx's own uwsgi_params do not.
 
     Returns:
-        Whether the frontend is known to carry them.
+        Whether the frontend is known to carry WebSockets.
     """
     for name, module in (("Apache", "mod_proxy_uwsgi"), ("lighttpd", "mod_scgi")):
         if software.startswith(name):
