@@ -55,7 +55,7 @@ class PrivateFiles:
 def render_site(site: Site) -> str:
     """Render everything for one site as one file, to be included in the http context."""
     head = [
-        "# A site in front of uwsgibridge; belongs into the http context, such as /etc/nginx/conf.d/."
+        "# A site in front of uwsgibridge, for the http context: put it into /etc/nginx/conf.d/, for example."
     ]
     return _text([*head, "", *_site(site, included=False)])
 
@@ -66,7 +66,7 @@ def render_site_files(site: Site) -> dict[str, str]:
     Returns:
         The text of each file by its path below Nginx's configuration directory, ``/etc/nginx``.
     """
-    head = ["# A site in front of uwsgibridge. What is commented out below can be switched on."]
+    head = ["# A site in front of uwsgibridge. Lines that are commented out can be switched on."]
     return {
         f"conf.d/{site.name}.conf": _text([*head, "", *_site(site, included=True)]),
         **{_piece_path(site, name): _text(render(site)) for name, render in pieces.PIECES.items()},
@@ -187,7 +187,7 @@ def _group(site: Site) -> list[str]:
 
 def _static(static: StaticDirectory, max_age_seconds: int) -> list[str]:
     return [
-        "# A file that is there is sent by Nginx, any other path is the application's to answer.",
+        "# Nginx sends the files that are there. The application answers all other paths.",
         *block(
             f"location {static.url}",
             [
@@ -203,7 +203,7 @@ def _static(static: StaticDirectory, max_age_seconds: int) -> list[str]:
 
 def _offload(offload: StaticDirectory) -> list[str]:
     return [
-        "# A file that the application names by X-Accel-Redirect; a client's own request gets 404.",
+        "# Only an X-Accel-Redirect of the application reaches these files. A client's own request gets 404.",
         *block(
             f"location {offload.url}",
             [
@@ -239,13 +239,13 @@ def _container(site: Site) -> list[str]:
         "server_tokens off;",
         *_temporary_paths("/tmp"),  # noqa: S108 - the container's own tmpfs
         "",
-        "# For the container's health check; not published.",
+        "# The container's health check asks here. This address is not published.",
         *block("server", [f"listen {_HEALTH_LISTEN};", "access_log off;", "return 204;"]),
         "",
         "include conf.d/*.conf;",
     ]
     return [
-        "# For a container: starts without root and writes to /tmp, standard output and error alone.",
+        "# For a container: Nginx starts without root, and writes to /tmp and the standard streams alone.",
         "worker_processes auto;",
         "pid /tmp/nginx.pid;",
         "error_log stderr warn;",

@@ -74,10 +74,10 @@ def _params(_site: Site) -> list[str]:
         "uwsgi_param DOCUMENT_ROOT $document_root;",
         "uwsgi_param CONTENT_TYPE $content_type;",
         "uwsgi_param CONTENT_LENGTH $content_length;",
-        "# HTTP_HOST comes by itself, port and all. From nginx 1.29.5 on it is the host that Nginx chose its",
-        "# server by; before, the client's Host header, even where the client asks for another host's URL.",
-        "# Where TLS ends in front of Nginx, put behind this include: uwsgi_param HTTPS on;",
-        "# A client's Proxy header stays outside (httpoxy).",
+        "# Nginx sends HTTP_HOST by itself, with the port. From nginx 1.29.5 on, it is the host by which Nginx",
+        "# has chosen its server. Before, it is the client's Host header, even where the client asks for the URL",
+        "# of another host. Where TLS ends in front of Nginx, put after this include: uwsgi_param HTTPS on;",
+        "# A client's Proxy header is not passed on (httpoxy).",
         'uwsgi_param HTTP_PROXY "" if_not_empty;',
     ]
 
@@ -86,7 +86,7 @@ def _upstream(site: Site) -> list[str]:
     variable = f"${site.name}_upstream"
     if site.resolver is not None:
         return [
-            "# The name is looked up again while Nginx runs: the bridge may come back at another address.",
+            "# Nginx looks the name up again while it runs: the bridge may come back at another address.",
             f"resolver {site.resolver} valid=5s ipv6=off;",
             "resolver_timeout 5s;",
             f"set {variable} {quote(site.upstreams[0])};",
@@ -97,9 +97,9 @@ def _upstream(site: Site) -> list[str]:
 
 def _application(site: Site) -> list[str]:
     return [
-        "# Timeouts: the bridge's own for a body and a write are 60 s; being shorter, they end a request",
-        "# first, with a log line that says why. Between two reads lies also the silence of a WebSocket or",
-        "# an event stream: raise uwsgi_read_timeout, or let the application send a ping, for longer ones.",
+        "# Timeouts. The bridge's own, for a body and for a write, are 60 s. They are shorter, so that the bridge",
+        "# ends a request first, and logs why. The silence of a WebSocket or of an event stream counts as time",
+        "# between two reads. For longer silences, raise uwsgi_read_timeout, or have the application send pings.",
         f"uwsgi_connect_timeout {site.connect_timeout_seconds}s;",
         f"uwsgi_send_timeout {site.send_timeout_seconds}s;",
         f"uwsgi_read_timeout {site.read_timeout_seconds}s;",
@@ -107,13 +107,13 @@ def _application(site: Site) -> list[str]:
         "# The head of an answer has to fit into the first buffer, or the client gets 502.",
         f"uwsgi_buffer_size {_size(site.uwsgi_buffer_bytes)};",
         f"uwsgi_buffers 8 {_size(site.uwsgi_buffer_bytes)};",
-        "# An answer beyond the buffers waits in the application, not in a file on Nginx's disk.",
+        "# An answer that is larger than the buffers waits in the application, not in a file on Nginx's disk.",
         "uwsgi_max_temp_file_size 0;",
         f"uwsgi_buffering {_switch(site.response_buffering)};",
-        "# On: a slow upload is collected by Nginx and holds no thread of the application.",
+        "# When on, Nginx collects a slow upload, so that it holds no thread of the application.",
         f"uwsgi_request_buffering {_switch(site.request_buffering)};",
         "",
-        "# Another server of the upstream is tried once, soon, and never with a POST, LOCK or PATCH that",
+        "# Nginx tries another server of the upstream once, and soon; never with a POST, LOCK or PATCH that",
         "# may have been carried out.",
         "uwsgi_next_upstream error timeout;",
         "uwsgi_next_upstream_tries 2;",
@@ -132,21 +132,21 @@ def _limits(site: Site) -> list[str]:
         "send_timeout 30s;",
         "keepalive_timeout 65s;",
         "reset_timedout_connection on;",
-        "# Line by line up to 8k, all headers together up to 33k: they fit the 65,535 bytes that a uwsgi",
-        "# packet holds, so that the client gets 400 for more, and not 500.",
+        "# A line may have up to 8k, and all headers together up to 33k. So they fit into the 65,535 bytes of a",
+        "# uwsgi packet, and a client that sends more gets 400, not 500.",
         "client_header_buffer_size 1k;",
         "large_client_header_buffers 4 8k;",
-        "# A name with an underscore is no header: X_User would be the same var as X-User, HTTP_X_USER.",
+        "# A name with an underscore is dropped: X_User would become the same var as X-User, HTTP_X_USER.",
         "underscores_in_headers off;",
-        "# Redirects name no port: the published one is not known here.",
+        "# Redirects name no port, because Nginx does not know the published one.",
         "absolute_redirect off;",
     ]
 
 
 def _security_headers(site: Site) -> list[str]:
     return [
-        "# Each is sent where the application sends none of its own. They are inherited by a location only",
-        "# while that has no add_header of its own: include this file there too.",
+        "# Nginx sends each of these headers where the application sends none of that name. A location inherits",
+        "# them only if it has no add_header of its own. Include this file there, too.",
         *(
             f"add_header {header} ${site.name}_{variable} always;"
             for header, variable, _value in _SECURITY_HEADERS
@@ -157,7 +157,7 @@ def _security_headers(site: Site) -> list[str]:
 def header_maps(site: Site, *, encrypted: bool) -> list[str]:
     """Render the variables of `security_headers` and, if encrypted, of `tls`; for the http context."""
     lines = [
-        "# Security headers: a value of the application's own leaves ours empty, and so unsent."
+        "# Security headers: where the application sends its own value, the variable is empty, and nothing is sent."
     ]
     for header, variable, value in _SECURITY_HEADERS:
         sent = f"$upstream_http_{header.lower().replace('-', '_')}"
@@ -172,7 +172,7 @@ def header_maps(site: Site, *, encrypted: bool) -> list[str]:
 
 def _gzip(_site: Site) -> list[str]:
     return [
-        "# Text alone, and nothing that is smaller than its own overhead.",
+        "# Only text is compressed, and nothing that is too small to gain by it.",
         "gzip on;",
         "gzip_vary on;",
         "gzip_proxied any;",
@@ -188,15 +188,15 @@ def rate_limit_zone(site: Site) -> list[str]:
     """Render the memory in which `rate_limit` counts; for the http context."""
     rate = site.rate_limit.requests_per_second
     return [
-        "# Counts for rate_limit.conf, by client address. Behind another proxy that address is the proxy's",
-        "# unless set_real_ip_from and real_ip_header tell it.",
+        "# Counts requests for rate_limit.conf, by client address. Behind another proxy, that is the proxy's",
+        "# address, unless set_real_ip_from and real_ip_header tell the client's.",
         f"limit_req_zone $binary_remote_addr zone={site.name}_clients:10m rate={rate}r/s;",
     ]
 
 
 def _rate_limit(site: Site) -> list[str]:
     return [
-        "# Over the rate a client has a burst to spend; after it, 429.",
+        "# A client may be over the rate for one burst; after that it gets 429.",
         f"limit_req zone={site.name}_clients burst={site.rate_limit.burst} nodelay;",
         "limit_req_status 429;",
         "limit_req_log_level warn;",
@@ -218,7 +218,7 @@ def _tls(site: Site) -> list[str]:
         "ssl_session_tickets off;",
         f"add_header Strict-Transport-Security ${site.name}_hsts always;",
         *block('if ($https = "")', ["return 308 https://$host$request_uri;"]),
-        "# What the application learns of it: WSGI's environ, the tls extension of ASGI.",
+        "# The application gets these facts about TLS: in WSGI's environ, or in the tls extension of ASGI.",
         "uwsgi_param SSL_PROTOCOL $ssl_protocol if_not_empty;",
         "uwsgi_param SSL_CIPHER $ssl_cipher if_not_empty;",
         "uwsgi_param SSL_CLIENT_VERIFY $ssl_client_verify if_not_empty;",
@@ -239,16 +239,16 @@ def _tls_listeners(site: Site) -> list[str]:
         return [f"listen {address} ssl http2;" for address in tls.listen]
     return [
         *(f"listen {address} ssl;" for address in tls.listen),
-        f"# listen {tls.listen[0]} ssl http2;  # in its place, for HTTP/2",
+        f"# listen {tls.listen[0]} ssl http2;  # instead of the line above, for HTTP/2",
     ]
 
 
 def _client_certificates(authority: str | None) -> list[str]:
     if authority is None:
         return [
-            "# Mutual TLS: certificates of clients are asked for, and checked against this authority.",
+            "# Mutual TLS: Nginx asks clients for certificates, and checks them against this authority.",
             "# ssl_client_certificate /etc/nginx/tls/client_ca.pem;",
-            "# ssl_verify_client optional;  # or on, to let nobody else in",
+            "# ssl_verify_client optional;  # or on, to refuse clients without one",
         ]
     return [
         f"ssl_client_certificate {quote(authority)};",
@@ -257,7 +257,7 @@ def _client_certificates(authority: str | None) -> list[str]:
 
 
 def _error_pages(site: Site) -> list[str]:
-    lines = ["# Nginx's own answers alone: an error that the application answers passes as it is."]
+    lines = ["# Only Nginx's own answers. An error page of the application passes unchanged."]
     for status, title, explanation in _ERROR_PAGES:
         page = (
             f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
