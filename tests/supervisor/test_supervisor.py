@@ -116,29 +116,6 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return directory
 
 
-def test_control_directory_that_is_passed_over_is_an_event(start: Start, temporary: Path) -> None:
-    directory = temporary / f"uwsgibridge-{os.geteuid()}"
-    directory.mkdir(mode=0o755)
-    with start(TMPDIR=str(temporary)) as bridge:
-        bridge.wait_listening(1)
-        event = bridge.events.wait(event="no control socket")
-        assert bridge.stop() == 0
-    assert event["level"] == "warning"
-    assert event["option"] == "--control-socket"
-    assert event["reason"].startswith(f"{directory}: its mode is 755")
-
-
-def test_control_socket_in_another_place_is_an_event(start: Start, temporary: Path) -> None:
-    elsewhere = temporary / "run"
-    (elsewhere / "uwsgibridge").mkdir(parents=True, mode=0o755)
-    with start(TMPDIR=str(temporary), XDG_RUNTIME_DIR=str(elsewhere)) as bridge:
-        bridge.wait_listening(1)
-        event = bridge.events.wait(event="control socket is not in its usual place")
-        assert bridge.stop() == 0
-    assert event["path"].startswith(f"{temporary}/uwsgibridge-")
-    assert event["reason"].startswith(f"{elsewhere}/uwsgibridge: its mode is 755")
-
-
 def test_the_control_sockets_of_the_dead_are_removed_at_the_next_start(
     start: Start, temporary: Path
 ) -> None:

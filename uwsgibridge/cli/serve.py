@@ -44,7 +44,7 @@ def command(app: str | None, **values: Any) -> None:
     with show_failure() as outcome, contextlib.ExitStack() as stack:
         if os.environ.get(REHEARSAL_VARIABLE):  # a supervisor has started this for an upgrade
             check_takeover(settings)
-            from uwsgibridge.supervisor.supervisor import rehearse_takeover
+            from uwsgibridge.supervisor.rehearsed_start import rehearse_takeover
 
             logger = make_logger(settings.log_format, settings.log_level)
             rehearse_takeover(app, settings, logger)

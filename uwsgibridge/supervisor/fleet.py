@@ -160,6 +160,17 @@ class Fleet:
             self.notifier.status(self.summary)
             self.wake_waiters()
 
+    def stop_or_hurry(self, reason: str) -> None:
+        """Begin the stop; where it has begun, break running requests off."""
+        if self.is_stopping:
+            self.log.warning("stopping at once", reason=reason)
+            self.enter(Phase.HURRYING)
+            for generation in self.generations:
+                generation.hurry_workers()
+        else:
+            self.log.info("stopping: running requests may end", reason=reason)
+            self.enter(Phase.STOPPING)
+
     def fail(self, reason: str) -> None:
         """Stop the supervisor, because it can't serve any more."""
         self.log.error("stopping: running requests may end", reason=reason)

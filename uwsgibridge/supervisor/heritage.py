@@ -12,7 +12,6 @@ import signal
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from uwsgibridge.config.address import parse_address
@@ -20,11 +19,11 @@ from uwsgibridge.config.settings import Settings
 from uwsgibridge.connection.sockets import ListeningSocket, adopt_socket
 from uwsgibridge.errors import SettingsError
 from uwsgibridge.supervisor.preserved import PreservedProgram
+from uwsgibridge.supervisor.watched_files import require_watchable
 from uwsgibridge.system import pid_file
 from uwsgibridge.system.memory_file import make_memory_file
 from uwsgibridge.system.privileges import resolve_user
 from uwsgibridge.system.signals import SERVER_SIGNALS
-from uwsgibridge.system.watching import require_directories, require_watchfiles
 from uwsgibridge.telemetry.line_buffer import finish_lines
 
 _DESCRIPTOR_VARIABLE: Final = "UWSGIBRIDGE_HERITAGE_FD"
@@ -158,9 +157,7 @@ def check_takeover(settings: Settings) -> None:
     if os.environ.get(REHEARSAL_VARIABLE) != FORM:
         raise SettingsError("this version can't take over from the one that runs: restart instead")
     resolve_user(settings.user, settings.group)
-    if settings.reload:
-        require_watchfiles()
-        require_directories([Path(it) for it in settings.reload_dir or (settings.app_dir,)])
+    require_watchable(settings)
 
 
 def defer_signals() -> None:

@@ -10,6 +10,8 @@ import random
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from uwsgibridge.config.settings import Settings
+
 
 @dataclass(frozen=True, slots=True)
 class WorkerLimits:
@@ -123,3 +125,16 @@ def _memory(rss_bytes: int | None, limit_bytes: int, option: str) -> str | None:
     if limit_bytes and rss_bytes is not None and rss_bytes > limit_bytes:
         return f"{rss_bytes:,} bytes of memory ({option})"
     return None
+
+
+def recycling_policy(settings: Settings) -> RecyclingPolicy:
+    """Make the policy that the options describe."""
+    return RecyclingPolicy(
+        max_requests=settings.max_requests,
+        max_requests_jitter=settings.max_requests_jitter,
+        worker_lifetime_seconds=settings.worker_lifetime_seconds,
+        worker_lifetime_jitter_seconds=settings.worker_lifetime_jitter_seconds,
+        max_rss_bytes=settings.max_rss_bytes,
+        max_rss_hard_bytes=settings.max_rss_hard_bytes,
+        chance=random.Random(),  # noqa: S311 - it spreads work, and keeps no secret
+    )

@@ -1,0 +1,89 @@
+"""What a supervisor does on each signal that it gets."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import trio
+
+from uwsgibridge.errors import LogFileError
+from uwsgibridge.supervisor.control_commands import ControlCommands
+from uwsgibridge.supervisor.fleet import Fleet
+from uwsgibridge.system.signals import SERVER_SIGNALS
+from uwsgibridge.telemetry.log_file import open_log_file
+
+
+class SignalCommands:
+    """Carries out what signals ask for.
+
+    Args:
+        fleet: the workers.
+        commands: those of the control socket, of which one comes as a signal, too.
+        stop: begins the stop, or cuts it short, for the reason that it is given.
+        upgrade: hands the process on to the program that is installed now.
+        nursery: for what takes time.
+    """
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        commands: ControlCommands,
+        stop: Callable[[str], None],
+        upgrade: Callable[[], Awaitable[None]],
+        nursery: trio.Nursery,
+    ) -> None:
+        self._fleet = fleet
+        self._log = fleet.log
+        self._commands = commands
+        self._stop = stop
+        self._upgrade = upgrade
+        self._nursery = nursery
+
+    async def receive(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Take signals, until cancelled."""
+        with trio.open_signal_receiver(*SERVER_SIGNALS) as signals:
+            task_status.started()
+            async for number in signals:
+                self._handle(signal.Signals(number))
+
+    def _handle(self, number: signal.Signals) -> None:
+        match number:
+            case signal.SIGTERM | signal.SIGINT:
+                self._stop(number.name)
+            case signal.SIGHUP:
+                self._fleet.ask_for_reload(number.name)
+            case signal.SIGUSR1:
+                self._reopen_log()
+            case signal.SIGUSR2:
+                self._nursery.start_soon(self._upgrade)
+            case signal.SIGQUIT:
+                self._nursery.start_soon(self._log_stacks)
+            case signal.SIGTTIN | signal.SIGTTOU:
+                step = 1 if number == signal.SIGTTIN else -1
+                self._fleet.want(
+                    min(max(self._fleet.wanted + step, self._fleet.least), self._fleet.most),
+                    number.name,
+                )
+
+    def _reopen_log(self) -> None:
+        if not self._fleet.settings.log_file:
+            self._log.info("nothing to open anew: there is no log file", option="--log-file")
+            return
+        try:
+            open_log_file(Path(self._fleet.settings.log_file).absolute())
+        except LogFileError as error:
+            self._log.error(
+                "log file can't be opened anew: the old one stays open", reason=str(error)
+            )
+            return
+        for generation in self._fleet.generations:
+            generation.signal_template(signal.SIGUSR1)
+            for worker in generation.workers.values():
+                worker.signal(signal.SIGUSR1)
+        self._log.info("log file opened anew")
+
+    async def _log_stacks(self) -> None:
+        for process in (await self._commands.stacks())["processes"]:
+            self._log.info("stacks", **process)
