@@ -35,6 +35,15 @@ from uwsgibridge.connection.sockets import open_sockets
 from uwsgibridge.system.signals import SERVER_SIGNALS
 from uwsgibridge.supervisor.heritage import Heritage, defer_signals, is_upgrade
 
+def open_files():
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            target = os.readlink("/proc/self/fd/" + name)
+        except FileNotFoundError:  # of the list itself
+            target = ""
+        if ".so" not in target:  # libffi 3.5 keeps its own file open
+            yield int(name)
+
 upgraded = is_upgrade()
 heritage = Heritage.from_environment()
 if heritage is None:
@@ -72,7 +81,7 @@ print(json.dumps({
     "tally": heritage.tally,
     "started_at": heritage.started_at,
     "inheritable": [it for it in descriptors if os.get_inheritable(it)],
-    "open": sorted(int(it) for it in os.listdir("/proc/self/fd")),
+    "open": sorted(open_files()),
     "expected": sorted(descriptors),
     "all_blocked": signal.pthread_sigmask(signal.SIG_BLOCK, []) >= SERVER_SIGNALS,
     "pending": sorted(signal.sigpending()),

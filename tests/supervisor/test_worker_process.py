@@ -35,9 +35,10 @@ FIGURES = Figures(requests=7, in_flight=2, capacity=2, queue_seconds=0.25)
 
 # Says that it is there, then what signals it gets, in the order of their numbers; ends with its input.
 PROCESS = """
-import faulthandler, signal, sys
+import faulthandler, os, signal, sys
 faulthandler.register(int(sys.argv[2]), file=int(sys.argv[1]), all_threads=True)
-def told(number, frame): print(signal.Signals(number).name, flush=True)
+# No print: the handler may run within another one, whose buffer is locked then.
+def told(number, frame): os.write(1, signal.Signals(number).name.encode() + b"\\n")
 for number in (signal.SIGINT, signal.SIGTERM): signal.signal(number, told)
 def where_it_waits():
     print("here", flush=True)
