@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import copy
+import importlib
+import inspect
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.control_server import WORKER, FakeSupervisor
 from uwsgibridge.cli.status_table import format_rates, format_status
+from uwsgibridge.protocol.errors import ProtocolError
+from uwsgibridge.telemetry import reporting
 
 STATUS: dict[str, Any] = FakeSupervisor().status_answer
 
@@ -37,6 +43,8 @@ def test_the_table_shows_supervisor_and_workers() -> None:
     assert format_status(STATUS) == (
         "mysite.wsgi: running, up 12.3 s, pid 1, generation 3, uwsgibridge 0.1.0\n"
         "workers wanted: 2, requests: 12345, recycled: 2, crashed: 0, accelerator: in use\n"
+        "application errors: 4, clients gone: 31, refused: 3\n"
+        "refused for: body_timeout 2, not_mounted 1\n"
         "unix:/run/app.sock: 0 waiting\n"
         "\n"
         "    PID STATE     GEN     AGE   REQUESTS IN FLIGHT     QUEUE    MEMORY     CPU\n"
@@ -63,6 +71,16 @@ def test_the_largest_values_fit() -> None:
         titles, line = text.splitlines()[-2:]
         assert len(titles) <= 80
         assert len(line) <= len(titles)
+
+
+def test_many_reasons_fit_as_well() -> None:
+    refused = {f"quite_a_long_reason_{number}": 10**9 + number for number in range(9)}
+    lines = format_status({**STATUS, "refused": refused}).splitlines()
+    assert max(map(len, lines)) <= 80
+    begin = lines.index("application errors: 4, clients gone: 31, refused: 9000000036")
+    told = " ".join(it.strip() for it in lines[begin + 1 : begin + 6])
+    assert told.startswith("refused for: quite_a_long_reason_8 1000000008, quite_a_long_reason_7 ")
+    assert told.count("quite") == 9
 
 
 @pytest.mark.parametrize(
@@ -94,6 +112,8 @@ def test_memory_is_written_with_its_unit() -> None:
 
 def test_an_older_supervisor_that_says_less() -> None:
     text = format_status({"ok": True, "workers": [{}]})
+    assert "application errors: -, clients gone: -, refused: -\n" in text
+    assert "refused for" not in text
     assert set(cells(text).values()) == {"-", "-/-"}
     assert text.startswith("-: -, up -, pid -")
 
@@ -133,3 +153,18 @@ def test_without_an_earlier_status_there_are_no_rates(earlier: dict[str, Any] | 
 def test_no_rates_for_a_new_worker_nor_for_one_with_a_used_pid() -> None:
     assert cells(format_rates(later(pid=99), STATUS))["REQ"] == "-"
     assert cells(format_rates(later(requests=3), STATUS))["REQ"] == "-"
+
+
+def test_each_reason_to_refuse_is_documented() -> None:
+    for module in ("protocol.websocket", "hosts.wsgi.websocket"):  # where the rest of them are
+        importlib.import_module(f"uwsgibridge.{module}")
+    counted = set(re.findall(r'count_refusal\("(\w+)"\)', inspect.getsource(reporting)))
+    assert "not_mounted" in counted
+    kinds = [ProtocolError]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+    counted |= {kind.reason for kind in kinds[1:] if kind.__module__.startswith("uwsgibridge.")}
+    page = (Path(__file__).parents[2] / "docs/ctl.md").read_text("utf-8")
+    table = page.partition("| `refused for` |")[2].partition("\n\n")[0]
+    documented = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
+    assert documented == sorted(counted)

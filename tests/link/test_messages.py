@@ -25,7 +25,9 @@ from uwsgibridge.link.messages import (
     WorkerMessage,
 )
 
-FIGURES = Figures(requests=7, in_flight=3, capacity=8, queue_seconds=0.25)
+FIGURES = Figures(
+    requests=7, in_flight=3, capacity=8, queue_seconds=0.25, client_gone=1, refused={"stopping": 2}
+)
 
 JUNK = [
     b"",

@@ -7,10 +7,14 @@ import signal
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.bridge_process import BridgeProcess, running_process
+from tests.log_events import PATIENCE_SECONDS
+from uwsgibridge.client import request
+from uwsgibridge.control.client import ask
 from uwsgibridge.control.path import default_control_path
 
 # Its shutdown takes longer than all that a worker otherwise has at its end.
@@ -102,6 +106,48 @@ def test_without_a_shutdown_there_is_no_such_time(start: Start, tmp_path: Path) 
         assert bridge.stop() == 0
     [ended] = bridge.events.find(event="worker ended")
     assert ended["signal"] == "SIGKILL"
+
+
+# What went wrong.
+
+FAILS = """
+def app(environ, start_response):
+    raise RuntimeError("deliberately")
+"""
+
+
+def test_what_went_wrong_is_told_also_of_workers_that_have_ended(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "fails.py").write_text(FAILS)
+    control = tmp_path / "control.sock"
+    with running_process(
+        *("serve", "--mount", "/fails=fails:app", "--bind", "127.0.0.1:0", "--workers", "1"),
+        *("--control-socket", str(control), "--log-format", "json"),
+        directory=tmp_path,
+    ) as bridge:
+        address = bridge.address
+
+        def provoke() -> None:
+            assert request(address, "/fails").status == 500
+            assert request(address, "/elsewhere").status == 404
+            assert request(address, "/fails", vars={"CONTENT_LENGTH": "x"}).status == 400
+
+        def told(it: dict[str, Any]) -> tuple[object, ...]:
+            return tuple(it[name] for name in ("app_errors", "client_gone", "refused"))
+
+        provoke()
+        status = ask(control, "status")
+        reasons = {"not_mounted": 1, "invalid_content_length": 1}
+        assert [told(it) for it in status["workers"]] == [(1, 0, reasons)]
+        assert told(status) == (1, 0, reasons)
+        assert ask(control, "reload", timeout_seconds=PATIENCE_SECONDS)["generation"] == 2
+        bridge.events.wait(event="generation has ended", generation=1)
+        provoke()
+        status = ask(control, "status")
+        assert [told(it) for it in status["workers"]] == [(1, 0, reasons)]
+        assert told(status) == (2, 0, {"not_mounted": 2, "invalid_content_length": 2})
+        assert bridge.stop() == 0
 
 
 # What it leaves, and what it finds.

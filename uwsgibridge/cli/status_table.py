@@ -5,6 +5,7 @@ A dash stands for a value that is not known yet, or that an older supervisor doe
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
@@ -13,6 +14,7 @@ Status: TypeAlias = Mapping[str, Any]
 
 _UNKNOWN: Final = "-"
 _MEBIBYTE: Final = 1024 * 1024
+_WIDTH: Final = 80
 
 
 def format_status(status: Status) -> str:
@@ -105,7 +107,28 @@ def _heading(status: Status) -> list[str]:
             ("accelerator", "accelerator"),
         )
     )
-    return [first, second, *map(_listening, status.get("listening", ()))]
+    return [
+        first,
+        second,
+        *_outcomes(status),
+        *map(_listening, status.get("listening", ())),
+    ]
+
+
+def _outcomes(status: Status) -> list[str]:
+    """Tell what has gone wrong with requests, and why those were refused that were."""
+    refused = status.get("refused")
+    counts = (
+        f"application errors: {_text(status.get('app_errors'))}",
+        f"clients gone: {_text(status.get('client_gone'))}",
+        f"refused: {_text(None if refused is None else sum(refused.values()))}",
+    )
+    lines = [", ".join(counts)]
+    if refused:
+        reasons = sorted(refused.items(), key=lambda item: (-item[1], item[0]))
+        told = ", ".join(f"{reason} {count}" for reason, count in reasons)
+        lines += textwrap.wrap(f"refused for: {told}", _WIDTH, subsequent_indent="  ")
+    return lines
 
 
 def _listening(listening: Status) -> str:

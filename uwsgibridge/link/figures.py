@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +16,7 @@ class Figures:
         capacity: how many requests it can run at once.
         websockets: how many of the requests in flight are WebSockets.
         queue_seconds: how long the oldest request that is not running has waited.
+        app_errors, client_gone, refused: as of `uwsgibridge.telemetry.counters.Counters`.
     """
 
     requests: int = 0
@@ -22,3 +24,6 @@ class Figures:
     capacity: int = 0
     websockets: int = 0
     queue_seconds: float = 0.0
+    app_errors: int = 0
+    client_gone: int = 0
+    refused: Mapping[str, int] = field(default_factory=dict)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable
 from time import monotonic
@@ -39,6 +40,13 @@ class ControlCommands:
             for generation in self._fleet.generations:
                 for worker in generation.ready:
                     nursery.start_soon(worker.heartbeat, STATUS_SECONDS)
+        told = [
+            worker.figures
+            for generation in self._fleet.generations
+            for worker in generation.workers.values()
+            if worker.figures is not None
+        ]
+        totals = self._fleet.tally.with_workers(told)
         workers = [
             {
                 **worker.describe(),
@@ -63,9 +71,7 @@ class ControlCommands:
                 {"address": str(it.address), "waiting": connections_waiting(it.socket)}
                 for it in self._fleet.sockets
             ],
-            "requests": self._fleet.tally.requests + sum(it["requests"] or 0 for it in workers),
-            "recycled": self._fleet.tally.recycled,
-            "crashed": self._fleet.tally.crashed,
+            **dataclasses.asdict(totals),
             "workers": workers,
         }
 

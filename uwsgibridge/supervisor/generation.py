@@ -382,5 +382,5 @@ class Generation:
     def _close_ended(self, worker: WorkerProcess) -> None:
         worker.read_last_messages()
         if worker.figures is not None:
-            self._context.tally.requests += worker.figures.requests
+            self._context.tally.add(worker.figures)
         worker.close()

@@ -53,7 +53,7 @@ class Heritage:
     sockets: Mapping[str, Sequence[ListeningSocket]]
     lifeline: tuple[int, int]
     generations: Sequence[dict[str, Any]]
-    tally: Mapping[str, int]
+    tally: Mapping[str, Any]
     started_at: float
     descriptors: Sequence[int] = field(default=(), compare=False)
 

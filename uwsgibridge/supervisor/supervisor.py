@@ -129,7 +129,7 @@ class _Supervisor:
         every = [one for all_ in sockets.values() for one in all_]
         self._fleet = Fleet(settings, logger, every, notifier)
         if heritage is not None:
-            self._fleet.tally = Tally(**heritage.tally)
+            self._fleet.tally = Tally.of_heritage(heritage.tally)
             self._fleet.started_at = heritage.started_at
         self._upgrade = Upgrade(self._fleet, sockets, program)
         name = app_name or ", ".join(settings.mount)

@@ -11,7 +11,6 @@ class Counters:
 
     Attributes:
         requests: well-formed requests, including those that no application got (404, 503).
-        pings: pings answered.
         refused: requests that were refused, broken off or over a deadline, by reason; an application may
             have seen some of them.
         client_gone: requests whose client went away before the answer's end.
@@ -19,7 +18,6 @@ class Counters:
     """
 
     requests: int = 0
-    pings: int = 0
     client_gone: int = 0
     app_errors: int = 0
     refused: dict[str, int] = field(default_factory=dict)

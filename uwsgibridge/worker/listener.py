@@ -353,7 +353,6 @@ class Listener:
             self._idle()
 
     def _answer_ping(self, connection: Connection) -> None:
-        self._counters.pings += 1
         try:
             connection.send(PONG)
             connection.close()

@@ -176,6 +176,10 @@ class Worker:
             capacity=sum(host.capacity for host in self._hosts),
             websockets=sum(host.websockets for host in self._hosts),
             queue_seconds=max((host.queue_seconds(now) for host in self._hosts), default=0.0),
+            app_errors=self.counters.app_errors,
+            client_gone=self.counters.client_gone,
+            # A copy in one step: threads that run the application count, too.
+            refused=dict(self.counters.refused),
         )
 
     def check(self) -> None:
