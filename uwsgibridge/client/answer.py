@@ -1,0 +1,168 @@
+"""An answer, and how it is read: its head by `http.client`, its body as Nginx reads it."""
+
+from __future__ import annotations
+
+import io
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from email.errors import FirstHeaderLineIsContinuationDefect, MissingHeaderBodySeparatorDefect
+from http.client import HTTPException, HTTPResponse
+from typing import Final, TypeAlias, cast
+
+from uwsgibridge.client.dialing import Deadline, Target
+from uwsgibridge.client.errors import RequestError, TruncatedAnswerError
+from uwsgibridge.client.exchange import CHUNK_BYTES, Exchange
+
+_Reader: TypeAlias = "io.BufferedReader[Exchange]"
+
+# What the email package, to which http.client hands the head, says of a line that is no header; it
+# drops that line and all after it.
+_HEAD_DEFECTS: Final = (FirstHeaderLineIsContinuationDefect, MissingHeaderBodySeparatorDefect)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResponseHead:
+    """The status line and the headers of an answer.
+
+    Attributes:
+        status: such as 200.
+        reason: such as ``OK``; may be empty.
+        headers: names and values in the order and spelling of the wire, repeats included.
+        head: the same as the bytes that arrived, with the empty line that ends them.
+    """
+
+    status: int
+    reason: str
+    headers: list[tuple[str, str]]
+    head: bytes
+
+    def header(self, name: str) -> str | None:
+        """Give the value of the first header called `name` in any case, or None."""
+        return next((value for key, value in self.headers if key.lower() == name.lower()), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Response(ResponseHead):
+    """A whole answer.
+
+    Attributes:
+        body: all of it.
+    """
+
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamedResponse(ResponseHead):
+    """An answer whose body is still to be read.
+
+    Attributes:
+        chunks: the body as it arrives, in pieces of at most 64 KiB; raises as `stream` does.
+    """
+
+    chunks: Iterator[bytes]
+
+
+def read_head(
+    reader: _Reader, target: Target, method: str, deadline: Deadline
+) -> tuple[HTTPResponse, bytes]:
+    lines = _HeadLines(reader)
+    # HTTPResponse asks its socket for nothing but makefile().
+    parsed = HTTPResponse(cast("socket.socket", lines), method=method)
+    problem: HTTPException | OSError | None = None
+    try:
+        # Closed as soon as it has read the head, which it keeps: one that is left open complains when it is
+        # collected, from Python 3.13 on.
+        with parsed:
+            parsed.begin()
+    except TimeoutError as error:
+        raise RequestError(
+            f"{target} sent no head of an answer within {deadline.seconds:g} s: the application "
+            "is slow or stuck (--timeout-seconds allows it more), or the server does not speak uwsgi"
+        ) from error
+    except (HTTPException, OSError) as error:
+        problem = error
+    head = b"".join(lines.seen)
+    if not head:
+        raise RequestError(
+            f"{target} closed the connection without an answer: it refused the request or was "
+            "stopped; its log says which"
+        ) from problem
+    if not head.startswith(b"HTTP/"):
+        raise RequestError(
+            f"{target} answered {head[:40]!r}, which is not HTTP: "
+            "name an address that the bridge is bound to (--bind)"
+        ) from problem
+    if lines.ended or isinstance(problem, OSError):
+        raise TruncatedAnswerError(
+            f"{target}: the answer broke off inside its head, after {len(head)} bytes: "
+            "the server failed or was stopped; its log says which",
+            received_bytes=0,
+        ) from problem
+    if problem is not None:
+        raise RequestError(f"{target} sent a head that is not valid HTTP: {problem}") from problem
+    if any(isinstance(defect, _HEAD_DEFECTS) for defect in parsed.headers.defects):
+        raise RequestError(f"{target} sent a head with a line that is no header: {head[:200]!r}")
+    if lines.seen[0].split(None, 2)[1] == b"100":
+        # http.client skips it silently; nginx's ngx_http_uwsgi_process_header does not.
+        raise RequestError(
+            f"{target} sent an interim answer 100, which Nginx takes for the final one"
+        )
+    return parsed, head
+
+
+def read_body(
+    reader: _Reader,
+    length_bytes: int | None,
+    target: Target,
+    deadline: Deadline,
+) -> Iterator[bytes]:
+    # Not by HTTPResponse.read: it would undo Transfer-Encoding, which Nginx does not.
+    received_bytes = 0
+    while length_bytes is None or received_bytes < length_bytes:
+        missing_bytes = CHUNK_BYTES if length_bytes is None else length_bytes - received_bytes
+        chunk, problem = b"", None
+        try:
+            chunk = reader.read1(min(CHUNK_BYTES, missing_bytes))
+        except TimeoutError as error:
+            raise RequestError(
+                f"{target} did not complete its answer within {deadline.seconds:g} s "
+                f"({received_bytes} bytes of the body arrived); --timeout-seconds allows it more"
+            ) from error
+        except OSError as error:
+            problem = error
+        if not chunk:
+            if problem is None and length_bytes is None:
+                return
+            of_length = "" if length_bytes is None else f" of {length_bytes}"
+            raise TruncatedAnswerError(
+                f"{target}: the answer broke off after {received_bytes}{of_length} bytes of its "
+                "body: the application failed or the server was stopped; its log says which",
+                received_bytes=received_bytes,
+            ) from problem
+        received_bytes += len(chunk)
+        yield chunk
+
+
+class _HeadLines(io.BufferedIOBase):
+    """Lets HTTPResponse read the head, and keeps what it read.
+
+    Attributes:
+        seen: the lines so far.
+        ended: whether the connection's end came inside or instead of a line.
+    """
+
+    def __init__(self, reader: _Reader) -> None:
+        self._reader = reader
+        self.seen: list[bytes] = []
+        self.ended = False
+
+    def makefile(self, _mode: str) -> _HeadLines:
+        return self
+
+    def readline(self, limit: int | None = -1, /) -> bytes:
+        line = self._reader.readline(limit)
+        self.seen.append(line)
+        self.ended = not line.endswith(b"\n") and len(line) != limit
+        return line

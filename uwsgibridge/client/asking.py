@@ -1,0 +1,125 @@
+"""Sends a request, and gives the answer."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from functools import partial
+from http import HTTPStatus
+from typing import IO, Final
+
+from uwsgibridge.client.answer import Response, StreamedResponse, read_body, read_head
+from uwsgibridge.client.dialing import Address, Deadline, connect, dialable
+from uwsgibridge.client.errors import RequestError
+from uwsgibridge.client.exchange import CHUNK_BYTES, Exchange, measured
+from uwsgibridge.client.probing import refuse_http_server
+from uwsgibridge.client.vars import Headers, build_vars
+from uwsgibridge.protocol.packet import MODIFIER_REQUEST, encode_packet
+
+DEFAULT_REQUEST_TIMEOUT_SECONDS: Final = 60.0
+
+
+def request(
+    address: Address,
+    path: str = "/",
+    *,
+    method: str = "GET",
+    headers: Headers = (),
+    body: bytes | IO[bytes] = b"",
+    vars: Mapping[str, str | None] | None = None,  # noqa: A002 - the protocol's word for them
+    modifier1: int = MODIFIER_REQUEST,
+    timeout_seconds: float = DEFAULT_REQUEST_TIMEOUT_SECONDS,
+) -> Response:
+    """Send one request and wait for the whole answer.
+
+    The body of the answer is held in memory; `stream` is for large ones. Arguments and errors are
+    those of `stream`.
+    """
+    with stream(
+        address,
+        path,
+        method=method,
+        headers=headers,
+        body=body,
+        vars=vars,
+        modifier1=modifier1,
+        timeout_seconds=timeout_seconds,
+    ) as answer:
+        return Response(
+            status=answer.status,
+            reason=answer.reason,
+            headers=answer.headers,
+            head=answer.head,
+            body=b"".join(answer.chunks),
+        )
+
+
+@contextmanager
+def stream(
+    address: Address,
+    path: str = "/",
+    *,
+    method: str = "GET",
+    headers: Headers = (),
+    body: bytes | IO[bytes] = b"",
+    vars: Mapping[str, str | None] | None = None,  # noqa: A002 - the protocol's word for them
+    modifier1: int = MODIFIER_REQUEST,
+    timeout_seconds: float = DEFAULT_REQUEST_TIMEOUT_SECONDS,
+) -> Iterator[StreamedResponse]:
+    """Send one request and hand over the answer as soon as its head is there.
+
+    The connection is closed when the context is left, whether or not the body was read. A request
+    body goes out while the answer is read, so that an application may answer as it reads.
+
+    A server that answers 400, or is silent for a second, may be an HTTP server: a ping on a second
+    connection finds out.
+
+    Args:
+        address: text such as ``127.0.0.1:3031`` or ``unix:/run/app.sock``, or a parsed address.
+        path: the request target, percent-encoded, with its query string; other characters than
+            ASCII go out as UTF-8. Nothing is normalised: ``//`` and ``..`` stay.
+        method: sent as it is.
+        headers: sent as ``HTTP_*`` vars, in latin-1; repeats are joined as nginx >= 1.23 does.
+            ``Host: localhost`` is added where there is none, and Content-Length for a body.
+        body: ``b""`` is none at all. A file is read from where it stands; one that can't seek is
+            first copied, since uwsgi wants the length ahead. Stays open.
+        vars: laid over the vars that Nginx's ``uwsgi_params`` would send; None removes one.
+        modifier1: 0, or 30 to have SCRIPT_NAME cut off the front of PATH_INFO.
+        timeout_seconds: for everything from connecting to the last byte of the answer, however
+            steadily it trickles. Looking up a host name is not in it.
+
+    Yields:
+        The head, and the body as an iterator.
+
+    Raises:
+        TruncatedAnswerError: the connection ended inside the head, before Content-Length bytes,
+            or with a reset.
+        RequestError: there is no connection, no answer in time, or it isn't HTTP; the server speaks HTTP
+            and not uwsgi; or `body` can't
+            be read.
+        ValueError: the address (as `AddressError`) or the timeout makes no sense, or the vars
+            don't fit the 65,535 bytes of a packet.
+    """
+    target = dialable(address)
+    with measured(body) as (source, body_bytes):
+        packet = encode_packet(
+            build_vars(path, method, headers, body_bytes, vars or {}), modifier1=modifier1
+        )
+        deadline = Deadline(timeout_seconds)
+        with (
+            connect(target, deadline, RequestError) as connection,
+            closing(Exchange(connection, packet, source, body_bytes or 0, deadline)) as exchange,
+        ):
+            exchange.when_silent = partial(refuse_http_server, target, deadline)
+            reader = io.BufferedReader(exchange, CHUNK_BYTES)
+            parsed, head = read_head(reader, target, method, deadline)
+            if parsed.status == HTTPStatus.BAD_REQUEST:
+                refuse_http_server(target, deadline)
+            yield StreamedResponse(
+                status=parsed.status,
+                reason=parsed.reason,
+                headers=parsed.getheaders(),
+                head=head,
+                chunks=read_body(reader, parsed.length, target, deadline),
+            )

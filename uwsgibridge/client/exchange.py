@@ -1,0 +1,133 @@
+"""One request on its connection: it goes out while the answer comes in."""
+
+from __future__ import annotations
+
+import io
+import selectors
+import shutil
+import socket
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import IO, TYPE_CHECKING, Final
+
+from uwsgibridge.client.dialing import Deadline
+from uwsgibridge.client.errors import RequestError, describe
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+CHUNK_BYTES: Final = 64 * 1024
+
+# A body of unknown size is kept in memory up to this, and in a temporary file beyond it.
+_SPOOLED_BODY_BYTES: Final = 1024 * 1024
+# A server that is silent for so long is asked once whether it speaks HTTP.
+_SILENCE_SECONDS: Final = 1.0
+
+
+@contextmanager
+def measured(body: bytes | IO[bytes]) -> Iterator[tuple[IO[bytes], int | None]]:
+    """Give the body as a file and its size, None where there is no body."""
+    if isinstance(body, bytes | bytearray | memoryview):
+        yield io.BytesIO(body), len(body) or None
+        return
+    with ExitStack() as stack:
+        try:
+            if body.seekable():
+                start = body.tell()
+                size_bytes = body.seek(0, io.SEEK_END) - start
+                body.seek(start)
+            else:
+                copy = stack.enter_context(tempfile.SpooledTemporaryFile(_SPOOLED_BODY_BYTES))
+                shutil.copyfileobj(body, copy)
+                size_bytes = copy.tell()
+                copy.seek(0)
+                body = copy
+        except OSError as error:
+            raise RequestError(f"The request's body can't be read: {describe(error)}") from error
+        yield body, size_bytes
+
+
+class Exchange(io.RawIOBase):
+    """The connection as a file to read the answer from; the request goes out meanwhile.
+
+    Reading drives both directions: an application that answers while it reads its body would
+    otherwise fill both buffers and wait for us for ever. It does not own the connection.
+
+    Attributes:
+        when_silent: called once where the server has sent nothing for a second; may raise.
+    """
+
+    def __init__(
+        self,
+        connection: socket.socket,
+        packet: bytes,
+        body: IO[bytes],
+        body_bytes: int,
+        deadline: Deadline,
+    ) -> None:
+        self._connection = connection
+        self._pending = memoryview(packet)
+        self._body = body
+        self._unread_bytes = body_bytes
+        self._deadline = deadline
+        self.when_silent: Callable[[], None] | None = None
+        self._silent_at = time.monotonic() + _SILENCE_SECONDS
+        self._selector = selectors.DefaultSelector()
+        connection.setblocking(False)
+        self._selector.register(connection, selectors.EVENT_READ | selectors.EVENT_WRITE)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        while True:
+            wait_seconds = self._deadline.remaining_seconds()
+            if self.when_silent is not None:
+                wait_seconds = min(wait_seconds, max(0.0, self._silent_at - time.monotonic()))
+            ready = self._selector.select(wait_seconds)
+            for _key, events in ready:
+                if events & selectors.EVENT_READ:
+                    self.when_silent = None
+                    try:
+                        return self._connection.recv_into(buffer)
+                    except BlockingIOError:
+                        pass
+                if events & selectors.EVENT_WRITE:
+                    self._send()
+            if self.when_silent is not None and time.monotonic() >= self._silent_at:
+                when_silent, self.when_silent = self.when_silent, None
+                when_silent()
+
+    def close(self) -> None:
+        self._selector.close()
+        super().close()
+
+    def _send(self) -> None:
+        if not self._pending and self._unread_bytes:
+            self._pending = memoryview(self._next_piece())
+        try:
+            sent_bytes = self._connection.send(self._pending)
+        except BlockingIOError:
+            return
+        except (BrokenPipeError, ConnectionResetError):
+            # It refuses the rest of the request; an answer may still be there to be read.
+            self._unread_bytes = 0
+            sent_bytes = len(self._pending)
+        self._pending = self._pending[sent_bytes:]
+        if not self._pending and not self._unread_bytes:
+            self._selector.modify(self._connection, selectors.EVENT_READ)
+
+    def _next_piece(self) -> bytes:
+        try:
+            piece = self._body.read(min(CHUNK_BYTES, self._unread_bytes))
+        except OSError as error:
+            raise RequestError(f"The request's body can't be read: {describe(error)}") from error
+        if not piece:
+            raise RequestError(
+                f"The file of the request's body ended {self._unread_bytes} bytes early: "
+                "it became shorter while it was sent"
+            )
+        self._unread_bytes -= len(piece)
+        return piece

@@ -1,0 +1,98 @@
+"""Asks a server whether it speaks uwsgi."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from typing import Final
+
+from uwsgibridge.client.dialing import Address, Deadline, Target, connect, dialable
+from uwsgibridge.client.errors import ClientError, PingError, RequestError, describe
+from uwsgibridge.protocol.packet import PING, PONG
+
+DEFAULT_PING_TIMEOUT_SECONDS: Final = 5.0
+
+# A uwsgi server answers a ping in some milliseconds, and an HTTP server the end of a line.
+_PROBE_SECONDS: Final = 0.5
+# What is looked at of the answer.
+_PROBE_BYTES: Final = 64 * 1024
+# ``<`` begins the page that an HTTP server sends, without a head, to a line that names no version
+# (HTTP/0.9).
+_BEGINNINGS_OF_HTTP: Final = (b"HTTP", b"<")
+
+
+def ping(address: Address, *, timeout_seconds: float = DEFAULT_PING_TIMEOUT_SECONDS) -> float:
+    """Ask whether a uwsgi server answers at `address`.
+
+    Args:
+        address: text such as ``127.0.0.1:3031`` or ``unix:/run/app.sock``, or a parsed address.
+        timeout_seconds: for connecting and the answer together. Looking up a host name is not in
+            it: the resolver has its own limits.
+
+    Returns:
+        The seconds from connecting to the answer.
+
+    Raises:
+        PingError: nothing or something else listens there, or no answer came in time.
+        ValueError: the address (as `AddressError`) or the timeout makes no sense.
+    """
+    target = dialable(address)
+    deadline = Deadline(timeout_seconds)
+    started = time.perf_counter()
+    answer = b""
+    with connect(target, deadline, PingError) as connection:
+        try:
+            connection.settimeout(deadline.remaining_seconds())
+            connection.sendall(PING)
+            while len(answer) < len(PONG):
+                connection.settimeout(deadline.remaining_seconds())
+                piece = connection.recv(len(PONG) - len(answer))
+                if not piece:
+                    break
+                answer += piece
+        except TimeoutError as error:
+            raise PingError(
+                f"{target} took the connection and gave no answer within {timeout_seconds:g} s: "
+                "the server there is stuck, or it does not speak uwsgi"
+            ) from error
+        except OSError as error:
+            raise PingError(
+                f"{target} broke the connection ({describe(error)}): "
+                "check that the address is one of the bridge's --bind addresses"
+            ) from error
+    elapsed_seconds = time.perf_counter() - started
+    if answer == PONG:
+        return elapsed_seconds
+    if answer == b"HTTP":
+        raise PingError(_http_server_at(target))
+    said = f"answered {answer!r}" if answer else "closed the connection"
+    raise PingError(
+        f"{target} {said} where a uwsgi server answers a ping: something else listens there; "
+        "name an address that the bridge is bound to (--bind)"
+    )
+
+
+def refuse_http_server(target: Target, deadline: Deadline) -> None:
+    """Ask on a second connection whether the server speaks HTTP.
+
+    Raises:
+        RequestError: it does.
+    """
+    answer = b""
+    with suppress(OSError, ClientError), connect(target, deadline, RequestError) as connection:
+        # A server that reads lines has the end of none in a ping. A uwsgi server reads no more than the ping.
+        for piece in (PING, b"\r\n\r\n"):
+            connection.settimeout(min(_PROBE_SECONDS, deadline.remaining_seconds()))
+            connection.sendall(piece)
+            with suppress(TimeoutError):
+                answer = connection.recv(_PROBE_BYTES)
+                break
+    if answer.startswith(_BEGINNINGS_OF_HTTP):
+        raise RequestError(_http_server_at(target))
+
+
+def _http_server_at(target: Target) -> str:
+    return (
+        f"An HTTP server answers at {target}: "
+        "name an address that the bridge is bound to (--bind), not Nginx's"
+    )
