@@ -9,7 +9,7 @@ APPLICATIONS := $(VENV)-applications
 # rewrites all assertions in each of its processes.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-all test-applications check changelog changelog-draft format fuzz fuzz-fast soak bench findings clean
+.PHONY: help demo test test-all test-pythons test-applications check changelog changelog-draft format fuzz fuzz-fast soak bench findings clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -26,6 +26,11 @@ test: $(VENV)/.test ## all tests; the Docker Compose half where an engine answer
 
 test-all: $(VENV)/.test ## all tests on every event loop and socket; takes four times as long
 	$(BIN)/python -m pytest $(IN_PARALLEL) --all-combinations
+
+# What pyenv has is not on PATH, and is named to tox. ARGS="-e 3.14" takes one of them.
+PYENV_PYTHONS = $(wildcard $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions/3.1[1-5].*/bin/python3)
+test-pythons: $(VENV)/.pythons ## the unit tests on each Python from 3.11 to 3.15 that is installed
+	$(BIN)/tox run $(if $(PYENV_PYTHONS),--discover $(PYENV_PYTHONS)) $(ARGS)
 
 test-applications: $(APPLICATIONS)/.test ## MCP, Gradio, Django Channels and others, each behind a real Nginx; many packages
 	UWSGIBRIDGE_REQUIRE_APPLICATIONS=1 $(APPLICATIONS)/bin/python -m pytest $(IN_PARALLEL) --all-combinations integration/applications
@@ -76,7 +81,7 @@ findings: ## run each script of findings/, and say whose behaviour has changed; 
 	exit $$changed
 
 clean: ## remove the virtual environment and caches
-	rm -rf $(VENV) $(APPLICATIONS) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-pythons $(APPLICATIONS) .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 # What is installed is said first: it takes about a minute, in which pip is silent.
 INSTALLING = @echo "Installing into $(VENV), which is done once and takes about a minute:"
@@ -100,6 +105,10 @@ $(VENV)/.demo: $(BUILD) | $(VENV)/bin/python
 $(VENV)/.test: $(BUILD) | $(VENV)/bin/python
 	$(INSTALLING) "uwsgibridge, Nginx, pytest and web frameworks ..."
 	@$(BIN)/python -m pip install --quiet --editable '.[test]'
+	@touch $@
+
+$(VENV)/.pythons: $(BUILD) | $(VENV)/bin/python
+	@$(BIN)/python -m pip install --quiet --editable '.[pythons]'
 	@touch $@
 
 $(APPLICATIONS)/.test: $(BUILD) | $(VENV)/bin/python
