@@ -39,7 +39,7 @@ def run_script(script: str, *arguments: str) -> str:
         timeout=PATIENCE_SECONDS,
         check=False,
     )
-    assert (finished.returncode, finished.stderr) == (0, "")
+    assert (finished.returncode, finished.stderr) == (0, ""), finished
     return finished.stdout
 
 

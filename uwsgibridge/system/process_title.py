@@ -19,7 +19,11 @@ def set_title(name: str, role: str) -> None:
     # On macOS, a forked child that calls the package dies of SIGSEGV (dvarrazzo/py-setproctitle#113, #165).
     if not name or sys.platform == "darwin":
         return
-    from setproctitle import setproctitle
+    from setproctitle import setproctitle, setthreadtitle
 
     # Characters that can't be printed are replaced: surrogates would raise, and escapes would reach terminals.
-    setproctitle("".join(it if it.isprintable() else "?" for it in f"{name}: {role}"))
+    title = "".join(it if it.isprintable() else "?" for it in f"{name}: {role}")
+    setproctitle(title)
+    # The kernel's name, which top shows, has no spaces: from Python 3.12 on, a fork in a process with a space there
+    # and a niceness warns of threads that there are not (warn_about_fork_with_threads in Modules/posixmodule.c).
+    setthreadtitle(title.replace(": ", ":").replace(" ", "_"))
