@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.log_events import PATIENCE_SECONDS, LogEvents
+from tests.log_events import EVENT_SECONDS, LogEvents
 from uwsgibridge.testing.lifeline import Lifeline
 
 
@@ -73,8 +73,8 @@ class BridgeProcess:
 
     def wait(self) -> int:
         """Wait for its end, and all of its log; give the exit status."""
-        status = self._process.wait(PATIENCE_SECONDS)
-        self._reader.join(PATIENCE_SECONDS)
+        status = self._process.wait(EVENT_SECONDS)
+        self._reader.join(EVENT_SECONDS)
         return status
 
     def stop(self) -> int:
