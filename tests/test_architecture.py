@@ -45,6 +45,28 @@ def test_each_room_is_listed_once_in_an_order_that_imports_keep() -> None:
         assert not upward, f"{room} imports {upward}, which stand below it"
 
 
+# Verbs that docs/architecture.md has for one thing alone, and where functions may have them in their names.
+PLACES_OF_VERBS = {
+    "abandon": (),
+    "let_go": (),
+    "give_up": ("hosts",),
+    "release": ("hosts",),
+    "leave": ("supervisor", "worker"),
+}
+
+
+@pytest.mark.parametrize("verb", sorted(PLACES_OF_VERBS))
+def test_a_verb_of_the_glossary_is_said_of_its_one_thing(verb: str) -> None:
+    elsewhere = [
+        f"{path.name}: {name}"
+        for path in sorted((ROOT / "uwsgibridge").rglob("*.py"))
+        if path.relative_to(ROOT / "uwsgibridge").parts[0] not in PLACES_OF_VERBS[verb]
+        for name in re.findall(r"\bdef (\w+)", path.read_text("utf-8"))
+        if f"_{verb}_" in f"_{name}_"
+    ]
+    assert not elsewhere
+
+
 @pytest.mark.parametrize("name", sorted(it.name for it in (ROOT / "changelog.d").iterdir()))
 def test_fragments_of_the_changelog_have_a_name_that_towncrier_knows(name: str) -> None:
     kinds = "added|changed|deprecated|removed|fixed|security"

@@ -1,14 +1,14 @@
 """Tasks of trio that run one function after another.
 
-To start a task of trio, with a cancel scope of its own, costs a quarter of what the smallest request costs. So a task
-that has run its function waits for the next one. What a function must not meet of another one's:
+To start a task of trio, with a cancel scope of its own, costs a quarter of the smallest request. So a task that has run
+its function waits for the next one. A function must not meet anything of an earlier one:
 
-- **Cancellation.** A handle cancels the function that it was given for, and nothing once that has returned. A task that
-  was cancelled runs no other function, also where its function has let the cancellation pass.
+- **Cancellation.** A handle cancels the function that it was made for, and nothing when that has returned. A cancelled
+  task runs no other function, also where its function has swallowed the cancellation.
 - **Context variables.** Each function has a context of its own, a copy of the one that the pool was made in.
 - **Scopes.** A function may return with a nursery or a cancel scope open: an async generator that is dropped in the
-  middle of one does that. Another function would run within it. The task ends, with all that runs in there. Trio
-  takes that for the failure of the task, and a failed task would end the worker.
+  middle of one does that. The next function would run within it. So the task ends, with all that runs in that scope.
+  Trio takes this for a failure of the task, and a failed task would end the worker.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import trio
 
 from uwsgibridge.loop.interface import Ts, nothing
 
-# More than so many that wait for a function end instead: those of a burst that is over.
+# How many tasks wait for a function at the most. Further ones, which a burst has left, end instead.
 MOST_IDLE: Final = 64
 
 _Function: TypeAlias = Callable[..., Awaitable[None]]
@@ -48,7 +48,7 @@ class TrioTasks:
         What the function raises fails the nursery.
 
         Returns:
-            What cancels it.
+            A handle that cancels the function.
         """
         if self._idle:
             task = self._idle.pop()
@@ -74,8 +74,8 @@ class Handle:
         if self._scope is not None:
             self._scope.cancel()
 
-    def release(self) -> None:
-        """Cancel nothing from now on."""
+    def forget_task(self) -> None:
+        """Cancel nothing any more, because the function has returned."""
         self._scope = None
 
 
@@ -135,13 +135,13 @@ class _Task:
             try:
                 await self._function(*self._args)
             finally:
-                self._handle.release()
-            # Nothing of the last function is kept alive by the wait for the next one.
+                self._handle.forget_task()
+            # The wait for the next function must keep nothing of the last one alive.
             del self._function, self._args, self._handle
             if task._cancel_status is not innermost or task._child_nurseries:  # noqa: SLF001
                 self._left_open()
                 scope.cancel()
-                task._child_nurseries.clear()  # noqa: SLF001 - or trio has the task fail (Runner.task_exited)
+                task._child_nurseries.clear()  # noqa: SLF001 - else trio fails the task (Runner.task_exited)
                 return True
             if scope.cancel_called or len(idle) >= MOST_IDLE:
                 return False

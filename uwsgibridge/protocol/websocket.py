@@ -296,7 +296,7 @@ class WebSocket:
         if not ends:
             return None
         message = Message(self._whole or self._buffer.take(), self._kind is Opcode.TEXT)
-        self._forget_message()
+        self._drop_message()
         return message
 
     def _begin_frame(self, piece: Piece) -> None:
@@ -340,7 +340,7 @@ class WebSocket:
         if ends:
             self._utf8.decode(b"", final=True)
 
-    def _forget_message(self) -> None:
+    def _drop_message(self) -> None:
         self._kind = None
         self._whole = b""
         self._buffer.clear()
@@ -349,7 +349,7 @@ class WebSocket:
     def _end(self) -> None:
         """Ignore all further input, and drop the input that was kept."""
         self._stage = _Stage.OVER
-        self._forget_message()
+        self._drop_message()
         self._reader = FrameReader(may_compress=False)
 
 

@@ -1,19 +1,19 @@
-"""How long a thread that computes may keep the interpreter from the others of a worker."""
+"""Sets how long a computing thread may keep the interpreter from other threads of a worker."""
 
 from __future__ import annotations
 
 import sys
 from typing import Final
 
-# Python's own: DEFAULT_INTERVAL of CPython's Python/ceval_gil.c, in seconds.
+# Python's default (DEFAULT_INTERVAL of CPython's Python/ceval_gil.c).
 PYTHON_DEFAULT_SECONDS: Final = 0.005
 
 
 def shorten_switch_interval(seconds: float) -> None:
     """Let threads take the interpreter from each other sooner than Python would.
 
-    A request that waits for the interpreter waits for up to one interval at each of its system calls while another
-    computes. An interval that somebody has set, such as the application when it was imported, is left alone.
+    While another request computes, a request waits for up to one interval at each of its system calls. An interval
+    that somebody else has set, such as the application when it was imported, is not changed.
 
     Args:
         seconds: the interval; 0 changes nothing.
