@@ -16,31 +16,36 @@ import click
 from benchmarks.environment import describe, listen_backlog
 from benchmarks.errors import BenchmarkError
 from benchmarks.interrupting import signals_end_it
+from benchmarks.launching import Bench, free_port
 from benchmarks.load import find_wrk
-from benchmarks.measuring import Bench, free_port, take_turn
+from benchmarks.measuring import Pace, measure
 from benchmarks.nginx_config import READY_TEXT, Upstream, find_nginx, nginx_argv, render
 from benchmarks.options import parse_names
+from benchmarks.page import write_page
 from benchmarks.placement import choose_placement
 from benchmarks.processes import running
+from benchmarks.server_table import PAIRS, SERVERS
 from benchmarks.servers import (
-    PAIRS,
-    SERVERS,
     choose,
     missing_packages,
     pairs_with_before,
     require_installed,
     with_before,
 )
+from benchmarks.spreading import find_strace, over_workers
 from benchmarks.summary import compare, summarise
 from benchmarks.table import format_results, format_table
+from benchmarks.workloads import WORKLOADS, Workload, choose_workloads
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from benchmarks.measuring import Run
-    from benchmarks.servers import App, Server
+    from benchmarks.servers import Server
+    from benchmarks.workloads import Trial
 
 _ROOT = Path(__file__).resolve().parents[1]
+_RESULTS = _ROOT / "benchmarks" / "results"
 
 # sun_path of unix(7) without its final NUL.
 _SOCKET_PATH_BYTES = 107
@@ -50,18 +55,17 @@ _SOCKET_PATH_BYTES = 107
 class Options:
     """What was asked for on the command line."""
 
-    app: App
+    workloads: tuple[str, ...]
     sockets: Literal["unix", "tcp"]
-    connections: tuple[int, ...]
-    rounds: int
-    seconds: int
-    warm_up_seconds: int
+    pace: Pace
     before: str | None
 
 
 def _parse_connections(
     _context: click.Context, _parameter: click.Parameter, value: str
 ) -> tuple[int, ...]:
+    if not value:
+        return ()
     try:
         counts = tuple(dict.fromkeys(int(part) for part in value.split(",")))
     except ValueError:
@@ -72,30 +76,37 @@ def _parse_connections(
 
 
 @click.command(
-    help="Run the bridge and its peers in turn behind one Nginx, and print what a request costs each."
+    help="Run the bridge and its peers side by side behind one Nginx, and print what a request costs each."
+)
+@click.option(
+    "--workloads",
+    metavar="WORKLOAD,...",
+    default="hello",
+    show_default=True,
+    callback=parse_names,
+    help="What the servers do; the names are in --list, and all is all of them.",
 )
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True)
 @click.option(
     "--seconds",
     type=click.IntRange(1),
-    default=3,
+    default=1,
     show_default=True,
-    help="Length of each measured run.",
+    help="Length of each turn.",
 )
 @click.option(
     "--warm-up-seconds",
-    type=click.IntRange(1),
+    type=click.IntRange(0),
     default=1,
     show_default=True,
-    help="Load on a fresh server before its first measured run.",
+    help="Load on each server before the first round of a workload.",
 )
 @click.option(
     "--connections",
     metavar="N,...",
-    default="64",
-    show_default=True,
+    default="",
     callback=_parse_connections,
-    help="Concurrent connections; a list gives one table for each.",
+    help="Concurrent connections, in place of what each workload of requests has: 64, and 1 and 512 for hello.",
 )
 @click.option(
     "--only",
@@ -103,13 +114,6 @@ def _parse_connections(
     default="",
     callback=parse_names,
     help="These servers alone; the names are in --list.",
-)
-@click.option(
-    "--app",
-    type=click.Choice(["hello", "flask", "fastapi"]),
-    default="hello",
-    show_default=True,
-    help="Application to call; a framework's is run on the servers of its interface.",
 )
 @click.option(
     "--sockets",
@@ -131,37 +135,49 @@ def _parse_connections(
     type=click.File("w", lazy=False),
     help="Also write everything, single runs included, to a file.",
 )
-@click.option("--list", "list_servers", is_flag=True, help="List the servers and exit.")
+@click.option(
+    "--page",
+    metavar="NAME",
+    help="Also write a page with plots, benchmarks/results/NAME.md.",
+)
+@click.option(
+    "--list", "list_all", is_flag=True, help="List the workloads and the servers, and exit."
+)
 def main(
+    workloads: tuple[str, ...],
     rounds: int,
     seconds: int,
     warm_up_seconds: int,
     connections: tuple[int, ...],
     only: tuple[str, ...],
-    app: App,
     sockets: Literal["unix", "tcp"],
     before: str | None,
     json_file: TextIO | None,
-    list_servers: bool,
+    page: str | None,
+    list_all: bool,
 ) -> None:
-    """Do what the command line asks for; the exit status is 1 where figures are missing or flawed."""
-    if list_servers:
+    """Do what the command line asks for; the exit status is 1 where a server of the bridge has failed."""
+    if list_all:
         click.echo(_listing())
         return
-    options = Options(app, sockets, connections, rounds, seconds, warm_up_seconds, before)
+    pace = Pace(rounds, seconds, warm_up_seconds, connections)
+    options = Options(workloads, sockets, pace, before)
     try:
-        servers = choose(app, only)
+        servers = choose(SERVERS, only)
         if before:
             servers = with_before(servers, Path(before))
-        flawed = _measure_and_report(options, servers, json_file)
+        has_failed = _measure_and_report(
+            options, choose_workloads(workloads), servers, json_file, page
+        )
     except BenchmarkError as error:
         raise click.ClickException(str(error)) from error
-    if flawed:
+    if has_failed:
         sys.exit(1)
 
 
 def _listing() -> str:
-    rows = [
+    workloads = [(workload.name, workload.summary) for workload in WORKLOADS]
+    servers = [
         (
             server.name,
             server.summary,
@@ -173,20 +189,37 @@ def _listing() -> str:
         for server in SERVERS
     ]
     header = ("server", "what it is", "app", "protocol", "default", "missing")
-    return format_table(header, rows, words=len(header))
+    return "\n\n".join(
+        [
+            format_table(("workload", "what it is"), workloads),
+            format_table(header, servers, words=len(header)),
+        ]
+    )
 
 
 def _measure_and_report(
-    options: Options, servers: Sequence[Server], json_file: TextIO | None
+    options: Options,
+    workloads: Sequence[Workload | Trial],
+    servers: Sequence[Server],
+    json_file: TextIO | None,
+    page: str | None,
 ) -> bool:
     if platform.system() != "Linux":
         raise BenchmarkError("the benchmark reads CPU time and pins processes as only Linux can.")
     require_installed(servers)
+    of_requests = [workload for workload in workloads if isinstance(workload, Workload)]
+    if any(workload.measure is over_workers for workload in of_requests):
+        find_strace()
     wrk, nginx = find_wrk(), find_nginx()
-    backlog = listen_backlog(max(options.connections))
+    most = max(
+        [64, *options.pace.connections, *(max(it.connections) for it in of_requests)],
+    )
+    backlog = listen_backlog(most)
     placement = choose_placement(os.sched_getaffinity(0))
-    environment = describe(servers, options.app, nginx=nginx, wrk=wrk)
-    click.echo(_heading(options, environment, str(placement)))
+    environment = describe(servers, workloads, nginx=nginx, wrk=wrk)
+    how = _say_how(options, str(placement))
+    versions = ", ".join(f"{name} {value}" for name, value in environment.items())
+    click.echo(f"{versions.removeprefix('machine ')}\n{how}")
 
     # The benchmark's own threads belong to the load; servers are placed one by one.
     os.sched_setaffinity(0, placement.load)
@@ -197,19 +230,18 @@ def _measure_and_report(
     ):
         endpoints = _endpoints(servers, options.sockets, directory)
         bench = Bench(
-            app=options.app,
             root=_ROOT,
+            directory=Path(directory),
             wrk=wrk,
             nginx_port=free_port(),
             endpoints=endpoints,
             backlog=backlog,
             placement=placement,
-            warm_up_seconds=options.warm_up_seconds,
-            seconds=options.seconds,
         )
+        bench.prepare()
         upstreams = [Upstream(s.name, s.protocol, endpoints[s.name]) for s in servers]
         Path(directory, "nginx.conf").write_text(
-            render(bench.nginx_port, upstreams, connections=max(options.connections))
+            render(bench.nginx_port, upstreams, connections=most)
         )
         with running(
             "nginx",
@@ -217,27 +249,46 @@ def _measure_and_report(
             cwd=Path(directory),
             ready_text=READY_TEXT,
             cpus=placement.load,
-        ) as nginx_process:
-            for run in _rounds(bench, servers, options):
+        ):
+            for run in measure(bench, workloads, servers, options.pace):
                 runs.append(run)
                 click.echo(_progress(run, options), err=True)
-                if run.load.errors:
-                    # It says which server refused or closed a connection, and how.
-                    click.echo(nginx_process.log_tail, err=True)
 
     summaries = summarise(runs)
     comparisons = compare(runs, [*PAIRS, *pairs_with_before(servers)])
-    click.echo("\n" + format_results({s.name: s for s in servers}, summaries, comparisons))
+    named = {server.name: server for server in servers}
+    known = {workload.name: workload for workload in workloads}
+    click.echo("\n" + format_results(known, named, summaries, comparisons))
+    if page is not None:
+        _RESULTS.mkdir(exist_ok=True)
+        write_page(
+            _RESULTS / f"{page}.md",
+            environment=environment,
+            how=how,
+            workloads=known,
+            servers=named,
+            summaries=summaries,
+            comparisons=comparisons,
+        )
     if json_file is not None:
         everything = {
             "options": asdict(options),
             "environment": environment,
-            "runs": [asdict(run) for run in runs],
-            "servers": [asdict(summary) for summary in summaries],
-            "ratios": [asdict(comparison) for comparison in comparisons],
+            "runs": [_plain(run) for run in runs],
         }
         json_file.write(json.dumps(everything, indent=2) + "\n")
-    return any(summary.errors for summary in summaries)
+    return any(summary.failure and named[summary.server].is_bridge for summary in summaries)
+
+
+def _plain(run: Run) -> dict[str, object]:
+    return {
+        "workload": run.case.workload,
+        "connections": run.case.connections,
+        "server": run.server,
+        "round": run.round,
+        "figures": {metric.heading: value for metric, value in run.figures.items()},
+        "failure": run.failure,
+    }
 
 
 def _endpoints(
@@ -254,29 +305,27 @@ def _endpoints(
     return {name: f"unix:{path}" for name, path in paths.items()}
 
 
-def _rounds(bench: Bench, servers: Sequence[Server], options: Options) -> Iterator[Run]:
-    # A B C A B C: what changes on the machine in the meantime then meets all of them.
-    for round_ in range(1, options.rounds + 1):
-        for server in servers:
-            yield from take_turn(bench, server, options.connections, round_)
-
-
-def _heading(options: Options, environment: dict[str, str], placement: str) -> str:
-    versions = ", ".join(f"{name} {value}" for name, value in environment.items())
-    plural = "s" if options.rounds > 1 else ""
+def _say_how(options: Options, placement: str) -> str:
+    pace = options.pace
+    plural = "s" if pace.rounds > 1 else ""
     return (
-        f"{versions.removeprefix('machine ')}\n"
-        f"{options.app} application, {options.sockets} sockets, one worker process each;"
-        f" {options.rounds} round{plural} of {options.seconds} s after"
-        f" {options.warm_up_seconds} s of warm-up.\n{placement}"
+        f"All servers stay up, each has its turn in each round: {pace.rounds} round{plural} of {pace.seconds} s"
+        f" after {pace.warm_up_seconds} s of warm-up; {options.sockets} sockets.\n{placement}"
     )
 
 
 def _progress(run: Run, options: Options) -> str:
-    errors = f", {run.load.errors} ERRORS" if run.load.errors else ""
+    where = (
+        f"{run.case.workload}, {run.case.connections} connections"
+        if run.case.connections
+        else (run.case.workload)
+    )
+    if run.failure:
+        return f"{where}: {run.server} FAILED: {run.failure}"
+    metric, value = next(iter(run.figures.items()))
     return (
-        f"round {run.round}/{options.rounds}  {run.server}, {run.connections} connections:"
-        f" {run.cpu_microseconds_per_request:.1f} us, {run.load.requests_per_second:,.0f}/s{errors}"
+        f"{where}, round {run.round}/{options.pace.rounds}: {run.server}"
+        f" {value:{metric.form}} {metric.heading}"
     )
 
 

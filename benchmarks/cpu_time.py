@@ -30,6 +30,16 @@ def cpu_nanoseconds(session: int) -> int:
     )
 
 
+def processes_cpu_nanoseconds(pids: Iterable[int]) -> dict[int, int]:
+    """Return the user and system time of each process by its number; 0 for one that has ended."""
+    return {pid: _clock_nanoseconds(pid) for pid in pids}
+
+
+def session_pids(session: int) -> list[int]:
+    """Return the numbers of the processes that `cpu_nanoseconds` counts."""
+    return [process.pid for process in session_members(session, _all_processes())]
+
+
 @dataclass(frozen=True, slots=True)
 class ProcessStat:
     """What /proc/PID/stat says, as far as it matters here."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 import subprocess
@@ -12,9 +13,10 @@ from benchmarks.errors import BenchmarkError
 from benchmarks.servers import version
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
 
-    from benchmarks.servers import App, Server
+    from benchmarks.servers import Server
+    from benchmarks.workloads import Trial, Workload
 
 _VERSION_SECONDS = 10.0
 
@@ -22,13 +24,20 @@ _BACKLOG = 2048
 """Listen queue asked of each server, where the kernel allows as much."""
 
 
-def describe(servers: Collection[Server], app: App, *, nginx: str, wrk: str) -> dict[str, str]:
-    """Return names and versions of everything that has a part in the figures."""
+# What the applications of the workloads are made with.
+_FRAMEWORKS = ("flask", "django", "fastapi")
+
+
+def describe(
+    servers: Collection[Server], workloads: Iterable[Workload | Trial], *, nginx: str, wrk: str
+) -> dict[str, str]:
+    """Return names and versions of everything that has a part in the figures, and how busy the machine was before."""
     packages = dict.fromkeys(package for server in servers for package in server.packages)
-    if app != "hello":
-        packages[app] = None
+    apps = dict.fromkeys(workload.app for workload in workloads)
+    packages.update(dict.fromkeys(app for app in apps if app in _FRAMEWORKS))
     return {
-        "machine": f"{_cpu_model()}, Linux {platform.release()}",
+        "machine": f"{_cpu_model()}, {os.cpu_count()} CPUs, Linux {platform.release()}",
+        "load before": " ".join(f"{load:.1f}" for load in os.getloadavg()),
         "Python": f"{platform.python_version()} ({platform.python_implementation()})",
         "nginx": _asked(nginx, "-v", pattern=r"nginx/(\S+)"),
         # It has no option for its version alone; -v prints it, then the usage, and exits with 1.

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from dataclasses import dataclass
+from pathlib import Path
 
 from benchmarks.errors import BenchmarkError
 
@@ -13,6 +14,21 @@ _GRACE_SECONDS = 15.0
 """What wrk may take beyond its duration: it waits for answers, two seconds at most by its own time limit."""
 
 _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+_SCRIPT = Path(__file__).with_name("upload.lua")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked for.
+
+    `headers` are sent beside Host. With `upload_bytes` above 0 it is a POST with so long a body.
+    """
+
+    path: str = "/"
+    headers: tuple[tuple[str, str], ...] = ()
+    upload_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +41,7 @@ class LoadReport:
 
     requests: int
     requests_per_second: float
+    p50_seconds: float
     p99_seconds: float
     bad_statuses: int = 0
     connect_errors: int = 0
@@ -54,11 +71,14 @@ def find_wrk() -> str:
     return wrk
 
 
-def drive(wrk: str, *, port: int, host: str, connections: int, seconds: int) -> LoadReport:
-    """Keep so many connections busy with requests for "/" for so many seconds, as one thread.
+def drive(
+    wrk: str, request: Request, *, port: int, host: str, connections: int, seconds: int
+) -> LoadReport:
+    """Keep so many connections busy with a request for so many seconds, as one thread.
 
     Args:
         wrk: from `find_wrk`.
+        request: the same each time.
         port: of Nginx, on 127.0.0.1.
         host: the Host header, by which Nginx chooses the server.
         connections: each has one request under way at any time.
@@ -70,7 +90,10 @@ def drive(wrk: str, *, port: int, host: str, connections: int, seconds: int) -> 
     argv = [
         *(wrk, "--threads", "1", "--connections", str(connections)),
         *("--duration", f"{seconds}s", "--latency", "--header", f"Host: {host}"),
-        f"http://127.0.0.1:{port}/",
+        *(word for header in request.headers for word in ("--header", ": ".join(header))),
+        *(["--script", str(_SCRIPT)] if request.upload_bytes else []),
+        f"http://127.0.0.1:{port}{request.path}",
+        *(["--", str(request.upload_bytes)] if request.upload_bytes else []),
     ]
     try:
         done = subprocess.run(
@@ -95,8 +118,11 @@ def parse_report(text: str) -> LoadReport:
     """
     requests = re.search(r"^\s*(\d+) requests in ", text, re.MULTILINE)
     rate = re.search(r"^Requests/sec:\s*([\d.]+)\s*$", text, re.MULTILINE)
-    p99 = re.search(r"^\s*99%\s+([\d.]+)(us|ms|s|m|h)\s*$", text, re.MULTILINE)
-    if requests is None or rate is None or p99 is None:
+    p50, p99 = (
+        re.search(rf"^\s*{percent}%\s+([\d.]+)(us|ms|s|m|h)\s*$", text, re.MULTILINE)
+        for percent in (50, 99)
+    )
+    if requests is None or rate is None or p50 is None or p99 is None:
         raise BenchmarkError(f"wrk's report can't be read:\n{text}")
     # These two lines are there only when something went wrong.
     sockets = re.search(
@@ -109,6 +135,7 @@ def parse_report(text: str) -> LoadReport:
     return LoadReport(
         requests=int(requests[1]),
         requests_per_second=float(rate[1]),
+        p50_seconds=float(p50[1]) * _SECONDS[p50[2]],
         p99_seconds=float(p99[1]) * _SECONDS[p99[2]],
         bad_statuses=int(statuses[1]) if statuses else 0,
         connect_errors=connect,

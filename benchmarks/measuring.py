@@ -1,136 +1,180 @@
-"""One server's turn: start it, warm it up, put it under load, and take its CPU time before and after."""
+"""Run workloads: all servers stay up, and each has its turn in each round."""
 
 from __future__ import annotations
 
-import http.client
-import os
-import socket
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from benchmarks.apps import BODY
-from benchmarks.cpu_time import cpu_nanoseconds
 from benchmarks.errors import BenchmarkError
-from benchmarks.load import LoadReport, drive
-from benchmarks.processes import running
-from benchmarks.servers import application
+from benchmarks.launching import Bench, launched
+from benchmarks.load import drive
+from benchmarks.turn import Turn, probe
+from benchmarks.workloads import Trial, Workload
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
 
-    from benchmarks.placement import Placement
+    from benchmarks.metrics import Metric
     from benchmarks.processes import Process
-    from benchmarks.servers import App, Server
+    from benchmarks.servers import Server
 
-_PROBE_SECONDS = 10.0
 
-# Options that a server would take from the environment in addition to those of the table.
-_ENV_PREFIXES = ("UWSGI_", "UWSGIBRIDGE_", "GUNICORN_", "UVICORN_", "FLASK_")
-_ENV_NAMES = ("WEB_CONCURRENCY", "FORWARDED_ALLOW_IPS")
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A workload with one number of connections; 0 where it has none of its own."""
+
+    workload: str
+    connections: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One measured stretch of load on one server."""
+    """What one server has done in its turn of one round: figures, or the reason why there are none."""
 
+    case: Case
     server: str
-    connections: int
     round: int
-    cpu_nanoseconds: int
-    load: LoadReport
-
-    @property
-    def cpu_microseconds_per_request(self) -> float:
-        """CPU time of all the server's processes, divided by the answers that wrk got."""
-        return self.cpu_nanoseconds / 1000 / self.load.requests
+    figures: Mapping[Metric, float]
+    failure: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Bench:
-    """What is the same for all turns."""
+class Pace:
+    """How long and how often.
 
-    app: App
-    root: Path
-    wrk: str
-    nginx_port: int
-    endpoints: Mapping[str, str]
-    backlog: int
-    placement: Placement
-    warm_up_seconds: int
-    seconds: int
-
-
-def take_turn(
-    bench: Bench, server: Server, connection_counts: Sequence[int], round_: int
-) -> Iterator[Run]:
-    """Start a server, warm it up, and yield a run for each number of connections; stop the server at the end.
-
-    Raises:
-        BenchmarkError: it doesn't start, doesn't answer as it should, or ends under load.
+    `connections` is in place of what each workload of requests says; empty means what it says.
     """
-    endpoint = bench.endpoints[server.name]
-    argv = server.argv(application(server, bench.app), endpoint, bench.backlog)
-    with running(
-        server.name,
-        argv,
-        # Python takes modules from the directory that it is started in.
-        cwd=server.checkout or bench.root,
-        ready_text=server.ready_text,
-        cpus=bench.placement.server,
-        env=server_environment(os.environ),
-    ) as process:
-        if complaint := _probe(bench.nginx_port, server.name):
-            raise BenchmarkError(process.complaint(complaint))
-        _drive(bench, process, max(connection_counts), bench.warm_up_seconds)
-        for connections in connection_counts:
-            before = cpu_nanoseconds(process.session)
-            load = _drive(bench, process, connections, bench.seconds)
-            after = cpu_nanoseconds(process.session)
-            yield Run(server.name, connections, round_, after - before, load)
+
+    rounds: int
+    seconds: int
+    warm_up_seconds: int
+    connections: tuple[int, ...] = ()
 
 
-def server_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return an environment without the variables that would change a server's options."""
-    return {
-        name: value
-        for name, value in environ.items()
-        if not name.startswith(_ENV_PREFIXES) and name not in _ENV_NAMES
-    }
+def measure(
+    bench: Bench, workloads: Sequence[Workload | Trial], servers: Sequence[Server], pace: Pace
+) -> Iterator[Run]:
+    """Yield a run for each workload, number of connections, round and server, in this order.
+
+    A server that doesn't start, or doesn't do what the workload asks for, gives one run with the reason, and is left
+    out of the rest of that workload.
+    """
+    fleets: dict[tuple[str, int], list[Workload]] = {}
+    for workload in workloads:
+        if isinstance(workload, Workload):
+            fleets.setdefault((workload.app, workload.workers), []).append(workload)
+    for fleet in fleets.values():
+        yield from _measure_fleet(bench, fleet, servers, pace)
+    for workload in workloads:
+        if isinstance(workload, Trial):
+            yield from _measure_trial(bench, workload, servers, pace)
 
 
-def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 that is free now."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port: int = listening.getsockname()[1]
-        return port
+def _measure_fleet(
+    bench: Bench, workloads: Sequence[Workload], servers: Sequence[Server], pace: Pace
+) -> Iterator[Run]:
+    first = workloads[0]
+    interfaces = {interface for workload in workloads for interface in workload.interfaces}
+    taking_part = [
+        server
+        for server in servers
+        if server.interface in interfaces and (first.workers == 1 or server.has_workers)
+    ]
+    processes: dict[str, Process] = {}
+    failures: dict[str, str] = {}
+    with ExitStack() as stack:
+        for server in taking_part:
+            try:
+                processes[server.name] = stack.enter_context(
+                    launched(bench, server, first.app, first.workers)
+                )
+            except BenchmarkError as error:
+                failures[server.name] = _short(error)
+        for workload in workloads:
+            for connections in _connections(workload, pace):
+                yield from _measure_case(
+                    bench,
+                    workload,
+                    connections,
+                    [it for it in taking_part if it.interface in workload.interfaces],
+                    pace,
+                    processes,
+                    failures,
+                )
 
 
-def _drive(bench: Bench, process: Process, connections: int, seconds: int) -> LoadReport:
-    report = drive(
-        bench.wrk,
-        port=bench.nginx_port,
-        host=process.name,
-        connections=connections,
-        seconds=seconds,
+def _connections(workload: Workload, pace: Pace) -> tuple[int, ...]:
+    # Others have a number that belongs to what they do.
+    return (
+        pace.connections or workload.connections
+        if workload.takes_connections
+        else (workload.connections)
     )
-    process.require_alive()
-    if report.requests == 0:
-        raise BenchmarkError(process.complaint(f"answered no request within {seconds} s"))
-    return report
 
 
-def _probe(port: int, name: str) -> str:
-    """Ask once, through Nginx; return what is wrong with the answer, or nothing."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_PROBE_SECONDS)
-    try:
-        connection.request("GET", "/", headers={"Host": name})
-        response = connection.getresponse()
-        body = response.read()
-    except OSError as error:
-        return f"did not answer through Nginx: {error}"
-    finally:
-        connection.close()
-    if response.status != http.HTTPStatus.OK or body != BODY:
-        return f"answered {response.status} with {body[:80]!r} in place of 200 with {BODY!r}"
-    return ""
+def _measure_case(
+    bench: Bench,
+    workload: Workload,
+    connections: int,
+    servers: Sequence[Server],
+    pace: Pace,
+    processes: Mapping[str, Process],
+    not_started: Mapping[str, str],
+) -> Iterator[Run]:
+    case = Case(workload.name, connections)
+    left: list[Server] = []
+    for server in servers:
+        try:
+            if server.name in not_started:
+                raise BenchmarkError(not_started[server.name])
+            probe(bench.nginx_port, server.name, workload.probe, workload.expected)
+            if pace.warm_up_seconds:
+                drive(
+                    bench.wrk,
+                    workload.probe,
+                    port=bench.nginx_port,
+                    host=server.name,
+                    connections=connections,
+                    seconds=pace.warm_up_seconds,
+                )
+            left.append(server)
+        except BenchmarkError as error:
+            yield Run(case, server.name, 1, {}, _short(error))
+    for round_ in range(1, pace.rounds + 1):
+        # A B C A B C: what changes on the machine in the meantime then meets all of them.
+        for server in tuple(left):
+            turn = Turn(
+                server=server,
+                process=processes[server.name],
+                endpoint=bench.endpoints[server.name],
+                port=bench.nginx_port,
+                wrk=bench.wrk,
+                connections=connections,
+                seconds=pace.seconds,
+            )
+            try:
+                yield Run(case, server.name, round_, workload.measure(turn))
+            except BenchmarkError as error:
+                left.remove(server)
+                yield Run(case, server.name, round_, {}, _short(error))
+
+
+def _measure_trial(
+    bench: Bench, trial: Trial, servers: Sequence[Server], pace: Pace
+) -> Iterator[Run]:
+    case = Case(trial.name)
+    left = [server for server in servers if server.interface in trial.interfaces]
+    for round_ in range(1, pace.rounds + 1):
+        for server in tuple(left):
+            try:
+                yield Run(case, server.name, round_, trial.measure(bench, server))
+            except BenchmarkError as error:
+                left.remove(server)
+                yield Run(case, server.name, round_, {}, _short(error))
+
+
+def _short(error: BenchmarkError) -> str:
+    """Take the first line, and the last one where that is the end of the server's log."""
+    first, *others = str(error).rstrip().split("\n")
+    return f"{first.removesuffix(' Its log:')} {others[-1].strip()}" if others else first

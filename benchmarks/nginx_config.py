@@ -61,6 +61,9 @@ events {{
 }}
 http {{
     access_log off;
+    client_max_body_size 0;
+    # A body goes to the server from memory, whichever way it came.
+    client_body_buffer_size 256k;
     # wrk's connections, and those to an HTTP server, stay for the whole run.
     keepalive_requests 1000000000;
     keepalive_timeout 600s;
@@ -99,7 +102,7 @@ def _host(port: int, upstream: Upstream, connections: int) -> str:
         location / {{
 {_PASS[upstream.protocol]}{name};
         }}
-    }}"""
+{_WEBSOCKETS.format(name=name) if upstream.protocol != "uwsgi" else ""}    }}"""
 
 
 # The vars are those of the uwsgi_params file that comes with Nginx.
@@ -119,6 +122,17 @@ _UWSGI_PASS = """\
             uwsgi_param SERVER_PORT $server_port;
             uwsgi_param SERVER_NAME $server_name;
             uwsgi_pass """
+
+# A tunnel, which uwsgi_pass makes by itself.
+_WEBSOCKETS = """\
+        location /ws {{
+            proxy_http_version 1.1;
+            proxy_set_header Upgrade $http_upgrade;
+            proxy_set_header Connection upgrade;
+            proxy_set_header Host $http_host;
+            proxy_pass http://{name};
+        }}
+"""
 
 # What an HTTP server needs to know the same: the host, the client's address and the scheme.
 _PROXY_PASS = """\

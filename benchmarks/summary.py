@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from benchmarks.measuring import Run
+    from benchmarks.measuring import Case, Run
+    from benchmarks.metrics import Metric
     from benchmarks.servers import Pair
 
 
@@ -30,93 +31,70 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A server's figures over all rounds, for one number of connections."""
+    """A server's figures over all rounds of a case; none where it has failed in one of them."""
 
+    case: Case
     server: str
-    connections: int
-    cpu_microseconds: Spread
-    requests_per_second: Spread
-    p99_milliseconds: Spread
-    errors: int
+    figures: Mapping[Metric, Spread]
+    failure: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A server's figures divided by a baseline's, for one number of connections.
+    """A server's figures divided by a baseline's, for one case."""
 
-    `flawed`: one of the two had errors, so the ratio is not to be relied on.
-    """
-
+    case: Case
     server: str
     baseline: str
-    connections: int
-    cpu: Spread
-    requests_per_second: Spread
-    p99: Spread
-    flawed: bool
+    ratios: Mapping[Metric, Spread]
 
 
 def summarise(runs: Iterable[Run]) -> list[Summary]:
-    """Return one summary for each server and number of connections, in the order of their first runs."""
-    grouped: defaultdict[tuple[int, str], list[Run]] = defaultdict(list)
+    """Return one summary for each case and server, in the order of their first runs."""
+    grouped: defaultdict[tuple[Case, str], list[Run]] = defaultdict(list)
     for run in runs:
-        grouped[run.connections, run.server].append(run)
-    return [
-        Summary(
-            server=server,
-            connections=connections,
-            cpu_microseconds=Spread.of([_cpu(run) for run in group]),
-            requests_per_second=Spread.of([_rate(run) for run in group]),
-            p99_milliseconds=Spread.of([_p99(run) * 1000 for run in group]),
-            errors=sum(run.load.errors for run in group),
+        grouped[run.case, run.server].append(run)
+    summaries = []
+    for (case, server), group in grouped.items():
+        if failure := next((run.failure for run in group if run.failure), ""):
+            summaries.append(Summary(case, server, {}, failure))
+            continue
+        values: defaultdict[Metric, list[float]] = defaultdict(list)
+        for run in group:
+            for metric, value in run.figures.items():
+                values[metric].append(value)
+        summaries.append(
+            Summary(case, server, {metric: Spread.of(found) for metric, found in values.items()})
         )
-        for (connections, server), group in grouped.items()
-    ]
+    return summaries
 
 
 def compare(runs: Iterable[Run], pairs: Iterable[Pair]) -> list[Comparison]:
-    """Return the ratios of those pairs of which both were run.
+    """Return the ratios of those pairs of which both were run, and neither has failed.
 
-    Each round gives one ratio, of two runs a few seconds apart, and the median is taken of these: a machine that
+    Each round gives one ratio, of two runs some seconds apart, and the median is taken of these: a machine that
     gets slower or quicker in the course of the rounds then does so to both.
     """
-    found: defaultdict[tuple[int, str], dict[int, Run]] = defaultdict(dict)
+    found: defaultdict[tuple[Case, str], dict[int, Run]] = defaultdict(dict)
+    failed = set()
     for run in runs:
-        found[run.connections, run.server][run.round] = run
+        found[run.case, run.server][run.round] = run
+        if run.failure:
+            failed.add((run.case, run.server))
     comparisons = []
-    counts = dict.fromkeys(connections for connections, _ in found)
-    for connections in counts:
+    pairs = list(pairs)
+    for case in dict.fromkeys(case for case, _ in found):
         for pair in pairs:
-            ours = found.get((connections, pair.server), {})
-            theirs = found.get((connections, pair.baseline), {})
-            both = [(ours[n], theirs[n]) for n in ours.keys() & theirs.keys()]
-            if both:
-                comparisons.append(_comparison(pair, connections, both))
+            if {(case, pair.server), (case, pair.baseline)} & failed:
+                continue
+            ours = found.get((case, pair.server), {})
+            theirs = found.get((case, pair.baseline), {})
+            ratios: defaultdict[Metric, list[float]] = defaultdict(list)
+            for round_ in ours.keys() & theirs.keys():
+                for metric, value in ours[round_].figures.items():
+                    if metric.has_ratio and (base := theirs[round_].figures.get(metric)):
+                        ratios[metric].append(value / base)
+            if ratios:
+                spreads = {metric: Spread.of(values) for metric, values in ratios.items()}
+                comparisons.append(Comparison(case, pair.server, pair.baseline, spreads))
     return comparisons
-
-
-def _comparison(pair: Pair, connections: int, both: Sequence[tuple[Run, Run]]) -> Comparison:
-    def ratio(figure: Callable[[Run], float]) -> Spread:
-        return Spread.of([figure(ours) / figure(theirs) for ours, theirs in both])
-
-    return Comparison(
-        server=pair.server,
-        baseline=pair.baseline,
-        connections=connections,
-        cpu=ratio(_cpu),
-        requests_per_second=ratio(_rate),
-        p99=ratio(_p99),
-        flawed=any(run.load.errors for runs in both for run in runs),
-    )
-
-
-def _cpu(run: Run) -> float:
-    return run.cpu_microseconds_per_request
-
-
-def _rate(run: Run) -> float:
-    return run.load.requests_per_second
-
-
-def _p99(run: Run) -> float:
-    return run.load.p99_seconds

@@ -24,7 +24,7 @@ from benchmarks.instructions.figures import (
 )
 from benchmarks.instructions.scenarios import SCENARIOS, Scenario, choose
 from benchmarks.interrupting import signals_end_it
-from benchmarks.measuring import server_environment
+from benchmarks.launching import server_environment
 from benchmarks.options import parse_names
 from benchmarks.placement import choose_placement, on_cpus
 from benchmarks.servers import version

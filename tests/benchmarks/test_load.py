@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
 from benchmarks.errors import BenchmarkError
-from benchmarks.load import find_wrk, parse_report
+from benchmarks.load import Request, drive, find_wrk, parse_report
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,6 +41,7 @@ def test_a_clean_report_gives_the_figures_and_no_errors() -> None:
     report = parse_report(CLEAN)
     assert report.requests == 41669
     assert report.requests_per_second == 20803.42
+    assert report.p50_seconds == pytest.approx(0.00279)
     assert report.p99_seconds == pytest.approx(0.00641)
     assert report.errors == 0
 
@@ -65,7 +67,7 @@ def test_the_unit_of_p99_is_heeded(printed: str, seconds: float) -> None:
     assert report.p99_seconds == pytest.approx(seconds)
 
 
-@pytest.mark.parametrize("missing", ["99%", "requests in", "Requests/sec"])
+@pytest.mark.parametrize("missing", ["50%", "99%", "requests in", "Requests/sec"])
 def test_what_is_no_report_of_wrk_is_shown_in_the_error(missing: str) -> None:
     text = "\n".join(line for line in CLEAN.splitlines() if missing not in line)
     with pytest.raises(BenchmarkError, match="can't be read") as caught:
@@ -79,3 +81,31 @@ def test_where_wrk_is_missing_its_package_is_named(
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(BenchmarkError, match="apt-get install wrk"):
         find_wrk()
+
+
+@pytest.mark.parametrize(
+    ("request_", "said"),
+    [
+        (Request("/json"), ["http://127.0.0.1:80/json"]),
+        (
+            Request("/", (("A", "1"), ("B", "2"))),
+            ["--header", "A: 1", "--header", "B: 2", "http://127.0.0.1:80/"],
+        ),
+        (Request("/up", upload_bytes=5), ["http://127.0.0.1:80/up", "--", "5"]),
+    ],
+)
+def test_a_request_is_told_to_wrk(request_: Request, said: list[str], directory: Path) -> None:
+    wrk = directory / "wrk"
+    arguments = directory / "arguments"
+    wrk.write_text(
+        f"#!{sys.executable}\nimport pathlib, sys\n"
+        f"pathlib.Path({str(arguments)!r}).write_text('\\n'.join(sys.argv))\n"
+        f"print({CLEAN!r})\n"
+    )
+    wrk.chmod(0o755)
+    report = drive(str(wrk), request_, port=80, host="server", connections=8, seconds=1)
+    assert report.requests == 41669
+    given = arguments.read_text().splitlines()
+    assert given[-len(said) :] == said
+    assert ("--script" in given) == bool(request_.upload_bytes)
+    assert "Host: server" in given

@@ -6,7 +6,8 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks.__main__ import main
-from benchmarks.servers import SERVERS
+from benchmarks.server_table import SERVERS
+from benchmarks.workloads import WORKLOADS
 
 
 @pytest.mark.parametrize(
@@ -15,7 +16,7 @@ from benchmarks.servers import SERVERS
         (["--connections", "0"], 2, "--connections"),
         (["--connections", "1,x"], 2, "'1,x' is no list of numbers above 0, such as 1,8,64"),
         (["--rounds", "0"], 2, "--rounds"),
-        (["--app", "django"], 2, "--app"),
+        (["--workloads", "goodbye"], 1, "there is no 'goodbye'; there are hello, headers"),
         (["--only", "apache"], 1, "there is no server 'apache'"),
         (["--only", "bridge-wsgi", "--connections", "100000000"], 1, "net.core.somaxconn"),
     ],
@@ -29,13 +30,17 @@ def test_what_can_not_be_run_is_refused_in_words(
     assert said in result.output
 
 
-def test_the_list_names_every_server_with_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_list_names_every_workload_and_every_server_with_what_it_lacks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(
         "benchmarks.servers.version", lambda package: None if package == "pyuwsgi" else "1"
     )
     result = CliRunner().invoke(main, ["--list"])
     assert result.exit_code == 0
-    rows = {line.split()[0]: line for line in result.output.splitlines()}
+    workloads, servers = result.output.split("\n\n")
+    assert {line.split()[0] for line in workloads.splitlines()} >= {it.name for it in WORKLOADS}
+    rows = {line.split()[0]: line for line in servers.splitlines()}
     assert set(rows) >= {server.name for server in SERVERS}
     assert rows["uwsgi"].endswith(" pyuwsgi")
     assert rows["bridge-wsgi"].endswith(" -")

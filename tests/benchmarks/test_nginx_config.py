@@ -38,6 +38,8 @@ def test_a_uwsgi_server_gets_uwsgi_and_an_http_server_gets_lasting_connections()
     assert "keepalive 64;" in blocks[2]
     assert 'Connection "";' in blocks[2]
     assert "keepalive" not in blocks[3]
+    # Behind uwsgi_pass a WebSocket needs nothing.
+    assert ["location /ws" in block for block in blocks[1:]] == [False, True, True]
     assert 'Connection "close";' in blocks[3]
     assert "access_log off;" in config
     assert "worker_processes 1;" in config

@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_SECONDS = 60.0
 
 REPORT = """\
+     50%    2.79ms
      99%    6.41ms
   41669 requests in 2.00s, 6.36MB read
   {errors}
@@ -79,28 +80,32 @@ def started_by(directory: Path) -> list[str]:
 def test_it_reports_figures_and_leaves_nothing_behind(directory: Path) -> None:
     report = directory / "report.json"
     with benchmark(
-        directory, f"print({REPORT.format(errors='')!r})", "--json", str(report)
+        directory,
+        f"print({REPORT.format(errors='')!r})",
+        *("--connections", "8", "--json", str(report)),
     ) as process:
         output, errors = process.communicate(timeout=DEADLINE_SECONDS)
     assert process.returncode == 0, errors
     assert "20,803" in output
     assert "bridge-wsgi" in output
     everything = json.loads(report.read_text())
-    assert everything["options"]["rounds"] == 2
+    assert everything["options"]["pace"]["rounds"] == 2
     assert [run["round"] for run in everything["runs"]] == [1, 2]
-    assert all(run["cpu_nanoseconds"] >= 0 for run in everything["runs"])
+    assert all(run["figures"]["requests/s"] == 20803.42 for run in everything["runs"])
+    assert all(run["figures"]["CPU us/request"] >= 0 for run in everything["runs"])
     assert everything["environment"]["uwsgibridge"]
     assert list((directory / "tmp").iterdir()) == []
     assert started_by(directory) == []
 
 
-def test_errors_are_flagged_in_the_table_and_by_the_exit_status(directory: Path) -> None:
+def test_errors_are_no_figures_and_the_exit_status_says_so(directory: Path) -> None:
     report = REPORT.format(errors="Non-2xx or 3xx responses: 54321")
-    with benchmark(directory, f"print({report!r})") as process:
+    with benchmark(directory, f"print({report!r})", "--connections", "8") as process:
         output, errors = process.communicate(timeout=DEADLINE_SECONDS)
     assert process.returncode == 1
-    assert "54321 ERRORS" in errors
-    assert output.rstrip().splitlines()[-1].startswith("! There were errors")
+    assert "FAILED: 54321 errors beside 41669 answers" in errors
+    assert "failed: 54321 errors" in output
+    assert "20,803" not in output
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
