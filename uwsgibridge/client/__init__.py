@@ -1,8 +1,8 @@
 """A uwsgi client: asks a uwsgi port what Nginx would ask it.
 
-For health checks, for looking at an application without a frontend, and for tests. It is
-synchronous and stands on stdlib sockets. One connection carries one request; it is never
-half-closed, since a uwsgi server may take that for a client that went away.
+The client is for health checks, for a look at an application without a frontend, and for tests. It is synchronous, and
+uses the sockets of the standard library. One connection carries one request. It is never half-closed, since a uwsgi
+server may take that for a client that left.
 """
 
 from uwsgibridge.client.answer import Response, ResponseHead, StreamedResponse

@@ -1,4 +1,4 @@
-"""An answer, and how it is read: its head by `http.client`, its body as Nginx reads it."""
+"""Reads an answer: its head with `http.client`, and its body as Nginx reads it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from uwsgibridge.client.exchange import CHUNK_BYTES, Exchange
 
 _Reader: TypeAlias = "io.BufferedReader[Exchange]"
 
-# What the email package, to which http.client hands the head, says of a line that is no header; it
-# drops that line and all after it.
+# Defects by which the email package, which parses the head for http.client, reports a line that is no header. It
+# drops that line and all lines after it.
 _HEAD_DEFECTS: Final = (FirstHeaderLineIsContinuationDefect, MissingHeaderBodySeparatorDefect)
 
 
@@ -26,10 +26,10 @@ class ResponseHead:
     """The status line and the headers of an answer.
 
     Attributes:
-        status: such as 200.
-        reason: such as ``OK``; may be empty.
-        headers: names and values in the order and spelling of the wire, repeats included.
-        head: the same as the bytes that arrived, with the empty line that ends them.
+        status: the code, such as 200.
+        reason: the words after the code, such as ``OK``; may be empty.
+        headers: names and values in the order and spelling of the wire, including repeated ones.
+        head: the bytes of the head as they arrived, with the empty line at its end.
     """
 
     status: int
@@ -38,7 +38,7 @@ class ResponseHead:
     head: bytes
 
     def header(self, name: str) -> str | None:
-        """Give the value of the first header called `name` in any case, or None."""
+        """Give the value of the first header called `name`, whose case does not matter; None where there is none."""
         return next((value for key, value in self.headers if key.lower() == name.lower()), None)
 
 
@@ -47,7 +47,7 @@ class Response(ResponseHead):
     """A whole answer.
 
     Attributes:
-        body: all of it.
+        body: the whole body.
     """
 
     body: bytes
@@ -55,7 +55,7 @@ class Response(ResponseHead):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamedResponse(ResponseHead):
-    """An answer whose body is still to be read.
+    """An answer whose body has not been read.
 
     Attributes:
         chunks: the body as it arrives, in pieces of at most 64 KiB; raises as `stream` does.
@@ -68,12 +68,12 @@ def read_head(
     reader: _Reader, target: Target, method: str, deadline: Deadline
 ) -> tuple[HTTPResponse, bytes]:
     lines = _HeadLines(reader)
-    # HTTPResponse asks its socket for nothing but makefile().
+    # HTTPResponse only calls makefile() of its socket.
     parsed = HTTPResponse(cast("socket.socket", lines), method=method)
     problem: HTTPException | OSError | None = None
     try:
-        # Closed as soon as it has read the head, which it keeps: one that is left open complains when it is
-        # collected, from Python 3.13 on.
+        # It is closed when it has read the head, which it keeps. From Python 3.13 on, an open one complains when it
+        # is collected.
         with parsed:
             parsed.begin()
     except TimeoutError as error:
@@ -105,7 +105,7 @@ def read_head(
     if any(isinstance(defect, _HEAD_DEFECTS) for defect in parsed.headers.defects):
         raise RequestError(f"{target} sent a head with a line that is no header: {head[:200]!r}")
     if lines.seen[0].split(None, 2)[1] == b"100":
-        # http.client skips it silently; nginx's ngx_http_uwsgi_process_header does not.
+        # http.client skips such a line silently, but nginx's ngx_http_uwsgi_process_header does not.
         raise RequestError(
             f"{target} sent an interim answer 100, which Nginx takes for the final one"
         )
@@ -118,7 +118,7 @@ def read_body(
     target: Target,
     deadline: Deadline,
 ) -> Iterator[bytes]:
-    # Not by HTTPResponse.read: it would undo Transfer-Encoding, which Nginx does not.
+    # Not with HTTPResponse.read, which would decode a Transfer-Encoding, as Nginx does not.
     received_bytes = 0
     while length_bytes is None or received_bytes < length_bytes:
         missing_bytes = CHUNK_BYTES if length_bytes is None else length_bytes - received_bytes
@@ -146,11 +146,11 @@ def read_body(
 
 
 class _HeadLines(io.BufferedIOBase):
-    """Lets HTTPResponse read the head, and keeps what it read.
+    """Lets HTTPResponse read the head, and keeps the lines.
 
     Attributes:
         seen: the lines so far.
-        ended: whether the connection's end came inside or instead of a line.
+        ended: whether the connection has ended, within a line or before one.
     """
 
     def __init__(self, reader: _Reader) -> None:

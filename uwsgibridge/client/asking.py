@@ -33,8 +33,8 @@ def request(
 ) -> Response:
     """Send one request and wait for the whole answer.
 
-    The body of the answer is held in memory; `stream` is for large ones. Arguments and errors are
-    those of `stream`.
+    The body of the answer is kept in memory; `stream` is for large bodies. Arguments and errors are those of
+    `stream`.
     """
     with stream(
         address,
@@ -67,39 +67,38 @@ def stream(
     modifier1: int = MODIFIER_REQUEST,
     timeout_seconds: float = DEFAULT_REQUEST_TIMEOUT_SECONDS,
 ) -> Iterator[StreamedResponse]:
-    """Send one request and hand over the answer as soon as its head is there.
+    """Send one request, and give the answer as soon as its head has arrived.
 
-    The connection is closed when the context is left, whether or not the body was read. A request
-    body goes out while the answer is read, so that an application may answer as it reads.
+    The connection is closed at the end of the context, whether or not the body was read. The request's body is sent
+    while the answer is read, so that an application may answer while it reads.
 
-    A server that answers 400, or is silent for a second, may be an HTTP server: a ping on a second
-    connection finds out.
+    A server that answers 400, or is silent for a second, may be an HTTP server. A ping on a second connection tells
+    that.
 
     Args:
         address: text such as ``127.0.0.1:3031`` or ``unix:/run/app.sock``, or a parsed address.
-        path: the request target, percent-encoded, with its query string; other characters than
-            ASCII go out as UTF-8. Nothing is normalised: ``//`` and ``..`` stay.
+        path: the request target, percent-encoded, with its query string. Characters beyond ASCII are sent as
+            UTF-8. Nothing is normalised: ``//`` and ``..`` stay.
         method: sent as it is.
-        headers: sent as ``HTTP_*`` vars, in latin-1; repeats are joined as nginx >= 1.23 does.
-            ``Host: localhost`` is added where there is none, and Content-Length for a body.
-        body: ``b""`` is none at all. A file is read from where it stands; one that can't seek is
-            first copied, since uwsgi wants the length ahead. Stays open.
-        vars: laid over the vars that Nginx's ``uwsgi_params`` would send; None removes one.
-        modifier1: 0, or 30 to have SCRIPT_NAME cut off the front of PATH_INFO.
-        timeout_seconds: for everything from connecting to the last byte of the answer, however
-            steadily it trickles. Looking up a host name is not in it.
+        headers: sent as ``HTTP_*`` vars, in latin-1. Repeated ones are joined, as nginx 1.23 and later do.
+            ``Host: localhost`` is added where there is no Host, and Content-Length for a body.
+        body: ``b""`` is no body. A file is read from its present position, and stays open. A file that can't
+            seek is first copied, since uwsgi needs the length in advance.
+        vars: these replace or extend the vars that Nginx's ``uwsgi_params`` would send; None removes one.
+        modifier1: 0, or 30 to have SCRIPT_NAME removed from the beginning of PATH_INFO.
+        timeout_seconds: the limit for everything from connecting to the last byte of the answer, however
+            steadily bytes arrive. It does not include the look-up of a host name.
 
     Yields:
-        The head, and the body as an iterator.
+        The answer's head, with the body as an iterator.
 
     Raises:
         TruncatedAnswerError: the connection ended inside the head, before Content-Length bytes,
             or with a reset.
-        RequestError: there is no connection, no answer in time, or it isn't HTTP; the server speaks HTTP
-            and not uwsgi; or `body` can't
-            be read.
-        ValueError: the address (as `AddressError`) or the timeout makes no sense, or the vars
-            don't fit the 65,535 bytes of a packet.
+        RequestError: there is no connection or no answer in time, the answer is not HTTP, the server speaks
+            HTTP and not uwsgi, or `body` can't be read.
+        ValueError: the address (as `AddressError`) or the timeout is not valid, or the vars do not fit into
+            the 65,535 bytes of a packet.
     """
     target = dialable(address)
     with measured(body) as (source, body_bytes):

@@ -1,4 +1,4 @@
-"""Connects to a uwsgi port within a deadline, or says why that can't be."""
+"""Connects to a uwsgi port within a deadline, or says why that is impossible."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from uwsgibridge.config.address import (
 Address: TypeAlias = str | TcpAddress | UnixAddress | DescriptorAddress
 Target: TypeAlias = TcpAddress | UnixAddress
 
-# Eleven days: below what epoll_wait can count in milliseconds, above what anyone waits.
+# The longest timeout, eleven days: epoll_wait can count it in milliseconds, and nobody waits longer.
 _LONGEST_TIMEOUT_SECONDS: Final = 1_000_000.0
 
 
 class Deadline:
-    """One point in time for all the waits of a call."""
+    """One point in time, by which all waits of a call have to end."""
 
     def __init__(self, seconds: float) -> None:
         if not 0 < seconds <= _LONGEST_TIMEOUT_SECONDS:
@@ -79,7 +79,7 @@ def _connect_tcp(target: TcpAddress, deadline: Deadline) -> socket.socket:
         try:
             connection.settimeout(deadline.remaining_seconds())
             connection.connect(address)
-            # A body after its packet must not wait for the packet's delayed acknowledgement.
+            # TCP_NODELAY, so that the body does not wait for the delayed acknowledgement of the packet.
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             return connection
         except OSError as error:
@@ -92,8 +92,8 @@ def _connect_tcp(target: TcpAddress, deadline: Deadline) -> socket.socket:
 def _connect_unix(target: UnixAddress, deadline: Deadline) -> socket.socket:
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        # Where the queue is full, a non-blocking connect (which settimeout makes it) fails at once,
-        # and a blocking one waits for SO_SNDTIMEO (Linux: unix_stream_connect).
+        # Where the backlog is full, a non-blocking connect fails at once, and settimeout would make this one
+        # non-blocking. A blocking connect waits for SO_SNDTIMEO (Linux: unix_stream_connect).
         seconds, fraction = divmod(deadline.remaining_seconds(), 1)
         timeval = struct.pack("@ll", int(seconds), max(1, int(fraction * 1_000_000)))
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval)

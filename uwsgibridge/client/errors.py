@@ -1,14 +1,14 @@
-"""What goes wrong for a client: one sentence each, which says what to do about it."""
+"""The errors of the client; each message is a sentence that says what to do."""
 
 from __future__ import annotations
 
 
 class ClientError(Exception):
-    """No (whole) answer came; the message is a sentence that says what to do about it."""
+    """No whole answer came; the message is a sentence that says what to do."""
 
 
 class PingError(ClientError):
-    """The ping was not answered as a uwsgi server answers it."""
+    """The ping was not answered, or not as a uwsgi server answers it."""
 
 
 class RequestError(ClientError):
@@ -19,7 +19,7 @@ class TruncatedAnswerError(RequestError):
     """The answer began and broke off.
 
     Attributes:
-        received_bytes: how much of the body had arrived; 0 where the head was cut.
+        received_bytes: how many bytes of the body had arrived; 0 where the head was cut.
     """
 
     def __init__(self, message: str, *, received_bytes: int) -> None:
@@ -28,5 +28,5 @@ class TruncatedAnswerError(RequestError):
 
 
 def describe(error: OSError) -> str:
-    """Give the words of the system for what went wrong."""
+    """Give the system's words for an error."""
     return error.strerror or str(error)

@@ -1,4 +1,4 @@
-"""One request on its connection: it goes out while the answer comes in."""
+"""Sends one request while its answer is read, on one connection."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES: Final = 64 * 1024
 
-# A body of unknown size is kept in memory up to this, and in a temporary file beyond it.
+# A body of unknown size is kept in memory up to this size, and in a temporary file beyond it.
 _SPOOLED_BODY_BYTES: Final = 1024 * 1024
-# A server that is silent for so long is asked once whether it speaks HTTP.
+# After this silence, the server is asked once whether it speaks HTTP.
 _SILENCE_SECONDS: Final = 1.0
 
 
 @contextmanager
 def measured(body: bytes | IO[bytes]) -> Iterator[tuple[IO[bytes], int | None]]:
-    """Give the body as a file and its size, None where there is no body."""
+    """Give the body as a file, and its size; None where there is no body."""
     if isinstance(body, bytes | bytearray | memoryview):
         yield io.BytesIO(body), len(body) or None
         return
@@ -50,13 +50,13 @@ def measured(body: bytes | IO[bytes]) -> Iterator[tuple[IO[bytes], int | None]]:
 
 
 class Exchange(io.RawIOBase):
-    """The connection as a file to read the answer from; the request goes out meanwhile.
+    """The connection as a file, from which the answer is read; reading also sends the request.
 
-    Reading drives both directions: an application that answers while it reads its body would
-    otherwise fill both buffers and wait for us for ever. It does not own the connection.
+    Each read works in both directions: otherwise an application that answers while it reads its body would fill both
+    buffers, and both sides would wait for ever. The connection belongs to the caller.
 
     Attributes:
-        when_silent: called once where the server has sent nothing for a second; may raise.
+        when_silent: called once when the server has sent nothing for a second; it may raise.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class Exchange(io.RawIOBase):
         except BlockingIOError:
             return
         except (BrokenPipeError, ConnectionResetError):
-            # It refuses the rest of the request; an answer may still be there to be read.
+            # The server refuses the rest of the request, but may have sent an answer.
             self._unread_bytes = 0
             sent_bytes = len(self._pending)
         self._pending = self._pending[sent_bytes:]

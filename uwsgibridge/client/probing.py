@@ -12,12 +12,12 @@ from uwsgibridge.protocol.packet import PING, PONG
 
 DEFAULT_PING_TIMEOUT_SECONDS: Final = 5.0
 
-# A uwsgi server answers a ping in some milliseconds, and an HTTP server the end of a line.
+# How long to wait for an answer. A uwsgi server answers a ping in some milliseconds, and an HTTP server answers
+# the end of a line.
 _PROBE_SECONDS: Final = 0.5
-# What is looked at of the answer.
+# How many bytes of the answer are looked at.
 _PROBE_BYTES: Final = 64 * 1024
-# ``<`` begins the page that an HTTP server sends, without a head, to a line that names no version
-# (HTTP/0.9).
+# ``<`` begins the page that an HTTP server sends, without a head, after a line that names no version (HTTP/0.9).
 _BEGINNINGS_OF_HTTP: Final = (b"HTTP", b"<")
 
 
@@ -26,15 +26,15 @@ def ping(address: Address, *, timeout_seconds: float = DEFAULT_PING_TIMEOUT_SECO
 
     Args:
         address: text such as ``127.0.0.1:3031`` or ``unix:/run/app.sock``, or a parsed address.
-        timeout_seconds: for connecting and the answer together. Looking up a host name is not in
-            it: the resolver has its own limits.
+        timeout_seconds: the limit for connecting and the answer together. It does not include the look-up of
+            a host name, for which the resolver has its own limits.
 
     Returns:
         The seconds from connecting to the answer.
 
     Raises:
-        PingError: nothing or something else listens there, or no answer came in time.
-        ValueError: the address (as `AddressError`) or the timeout makes no sense.
+        PingError: nobody listens there, something else does, or no answer came in time.
+        ValueError: the address (as `AddressError`) or the timeout is not valid.
     """
     target = dialable(address)
     deadline = Deadline(timeout_seconds)
@@ -76,11 +76,11 @@ def refuse_http_server(target: Target, deadline: Deadline) -> None:
     """Ask on a second connection whether the server speaks HTTP.
 
     Raises:
-        RequestError: it does.
+        RequestError: it speaks HTTP.
     """
     answer = b""
     with suppress(OSError, ClientError), connect(target, deadline, RequestError) as connection:
-        # A server that reads lines has the end of none in a ping. A uwsgi server reads no more than the ping.
+        # A ping has no line end, for which a server that reads lines waits. A uwsgi server reads only the ping.
         for piece in (PING, b"\r\n\r\n"):
             connection.settimeout(min(_PROBE_SECONDS, deadline.remaining_seconds()))
             connection.sendall(piece)

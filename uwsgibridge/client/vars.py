@@ -1,4 +1,4 @@
-"""The vars of a request, as Nginx would send them."""
+"""Builds the vars of a request, as Nginx would send them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def build_vars(
     body_bytes: int | None,
     overrides: Mapping[str, str | None],
 ) -> dict[str, str]:
-    """Give what nginx's ``uwsgi_params`` and ``ngx_http_uwsgi_create_request`` send, in that order."""
-    # From the command line a path may hold bytes that are no UTF-8: they go out as they came.
+    """Give the vars that nginx sends by ``uwsgi_params`` and ``ngx_http_uwsgi_create_request``, in that order."""
+    # A path from the command line may have bytes that are no UTF-8, which are sent as they are.
     request_uri = path.encode("utf-8", "surrogateescape").decode("latin-1")
     raw_path, _, query_string = request_uri.partition("?")
     from_headers = {"HTTP_HOST": "localhost"}

@@ -1,7 +1,7 @@
 """The one table of options: names, types, defaults, units, rules and help.
 
-The command line, the environment (``UWSGIBRIDGE_<NAME>``), the configuration file and the reference
-page are all made from it. A value is checked here, once, and trusted from then on.
+The command line, the environment (``UWSGIBRIDGE_<NAME>``), the configuration file and the reference page are all made
+from this table. Values are checked here, once. Later code trusts them.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ ReloadMode: TypeAlias = Literal["all", "chain"]
 
 DEFAULT_BIND: Final = "127.0.0.1:3031"
 
-# More is a slip of the keyboard, and would take the machine down.
+# More workers are a typing error, and would make the machine unusable.
 MAX_WORKERS: Final = 1000
 _MAX_THREADS: Final = 10_000
-# listen(2) takes no more than 31 bits, and the kernel caps it without a word.
+# listen(2) takes 31 bits, and the kernel lowers the number silently.
 _MAX_CONNECTIONS: Final = 1_000_000
 # proc_pid_oom_score_adj(5).
 _MAX_OOM_SCORE: Final = 1000
@@ -78,7 +78,7 @@ def _check_vars_bytes(name: str, value: int) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Everything that can be set, checked.
+    """All settings, which are checked on construction.
 
     Raises:
         SettingsError: on construction, for a value out of its range.
@@ -437,7 +437,7 @@ class Settings:
     )
     max_vars: int = whole(
         1000,
-        # Each takes four bytes or more of at most MAX_VARS_BYTES.
+        # A var takes four bytes or more, of at most MAX_VARS_BYTES.
         most=MAX_VARS_BYTES,
         help="Number of vars (headers and more) that a request may have; over it, 431.",
         section="Limits",
@@ -569,7 +569,7 @@ class Settings:
                     )
 
 
-# The rows by the names of their fields, in the order of the table.
+# The rows of the table, in its order, by the names of their fields.
 OPTIONS: Final[Mapping[str, Option]] = {
     one.name: one.metadata["option"] for one in dataclasses.fields(Settings)
 }

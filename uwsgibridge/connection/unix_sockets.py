@@ -1,4 +1,4 @@
-"""The files of unix sockets: made where others may write, replaced in one step, and removed."""
+"""Makes, replaces and removes the files of unix sockets, also in directories that others may write."""
 
 from __future__ import annotations
 

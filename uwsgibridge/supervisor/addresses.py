@@ -1,4 +1,4 @@
-"""Where a supervisor listens: at its options' addresses, on sockets of systemd, or on those that an upgrade hands on."""
+"""Opens the sockets of a supervisor: at its options' addresses, from systemd, or from an upgrade."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from uwsgibridge.telemetry.logs import Logger
 
 
 def with_inherited_addresses(settings: Settings, heritage: Heritage | None) -> Settings:
-    """Replace the default address by the sockets of systemd, where there are some.
+    """Replace the default address by the sockets of systemd, if there are any.
 
     Args:
-        settings: as they were given.
+        settings: of the supervisor.
         heritage: of an upgrade, whose earlier program may have had such sockets.
 
     Raises:
-        SettingsError: the options name other addresses, or what systemd says makes no sense.
+        SettingsError: the options name other addresses, or systemd's variables are not valid.
     """
     activated = tuple(f"fd://{descriptor}" for descriptor in inherited_sockets(os.environ))
     if activated and settings.bind != (DEFAULT_BIND,):
@@ -41,18 +41,18 @@ def with_inherited_addresses(settings: Settings, heritage: Heritage | None) -> S
 def open_or_take_over(
     settings: Settings, heritage: Heritage | None, logger: Logger
 ) -> Iterator[tuple[dict[str, Sequence[ListeningSocket]], list[ListeningSocket]]]:
-    """Listen at each address, or take over what listens there already; close all at the end.
+    """Listen at each address, or take over the socket that listens there; close all sockets at the end.
 
     Args:
-        settings: with the addresses.
-        heritage: of an upgrade; where a new address can't be had then, the old ones are kept as well.
-        logger: where that is told.
+        settings: they name the addresses.
+        heritage: of an upgrade. Where a new address can't be listened at then, the old ones are kept, too.
+        logger: where that is logged.
 
     Yields:
-        The sockets of each address, and those that were handed over and are not wanted any more.
+        The sockets of each address, and the handed-over sockets whose addresses the options no longer name.
 
     Raises:
-        BindError: an address can't be had, and this is no upgrade.
+        BindError: an address can't be listened at, and this is no upgrade.
     """
     taken_over = dict(heritage.sockets) if heritage is not None else {}
     with contextlib.ExitStack() as stack:
@@ -83,7 +83,7 @@ def open_or_take_over(
 def _closing(
     listening: ListeningSocket,
 ) -> Callable[[type[BaseException] | None, BaseException | None, TracebackType | None], None]:
-    """Make what closes a socket that was taken over, at the end of a context."""
+    """Make a function for the end of a context, which closes a socket that was taken over."""
 
     def close(
         _kind: type[BaseException] | None,
@@ -92,7 +92,7 @@ def _closing(
     ) -> None:
         if error is None:
             listening.close()
-        else:  # another program may go on with it: its file stays
+        else:  # another program may go on with the socket, so its file stays
             listening.socket.close()
 
     return close

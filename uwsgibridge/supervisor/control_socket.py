@@ -1,4 +1,4 @@
-"""Where a supervisor takes commands: at ``--control-socket``, or where `uwsgibridge ctl` looks by itself."""
+"""Opens the control socket of a supervisor: at ``--control-socket``, or where `uwsgibridge ctl` looks by itself."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class ControlSocket:
     """The control socket of one supervisor.
 
     Args:
-        settings: name its place, say that there is none, or leave it to us.
-        commands: what it is for.
-        logger: where it is told that there is none, or in what place.
+        settings: `control_socket` has the path, ``none`` for no socket, or nothing for the default place.
+        commands: carries commands out.
+        logger: where a missing socket, or an unusual place, is logged.
     """
 
     def __init__(self, settings: Settings, commands: ControlCommands, logger: Logger) -> None:
@@ -41,11 +41,11 @@ class ControlSocket:
         """Listen at ``--control-socket``, before there is a worker that could lose its requests.
 
         Args:
-            doors: closes it.
-            must_open: whether a supervisor without it is not to start.
+            doors: closes the socket.
+            must_open: whether the supervisor must not start without the socket.
 
         Raises:
-            BindError: it must open, and can't.
+            BindError: the socket can't be opened, and `must_open` is true.
         """
         if self._place in {"", "none"}:
             return
@@ -57,7 +57,7 @@ class ControlSocket:
             self._log.warning("no control socket", reason=str(error), option="--control-socket")
 
     async def answer(self, nursery: trio.Nursery) -> None:
-        """Begin to take commands; where no place is named, at one that ctl finds by itself."""
+        """Begin to take commands; without a named path, at the place where ctl looks by itself."""
         named = self._named
         if named is not None:
             await nursery.start(
@@ -69,7 +69,7 @@ class ControlSocket:
             await self._serve_default(nursery)
 
     def remove_default(self) -> None:
-        """Remove the directory that was made for it, where no place is named."""
+        """Remove the directory of the default place, if it was made."""
         if not self._place:
             remove_control_directory()
 

@@ -1,4 +1,4 @@
-"""A rehearsal from within: the program that is tried out brings a worker up, has it answer, and leaves."""
+"""The trial run of a rehearsal: the new program brings one worker up, has it answer, and exits."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import trio
 
-# All that the real start needs has to be there, too: what is missing is to end the rehearsal, and not the start.
+# Imported so that a missing module of the real start ends the rehearsal, and not the start.
 import uwsgibridge.supervisor.supervisor  # noqa: F401
 from uwsgibridge.config.settings import Settings
 from uwsgibridge.errors import EXIT_FAILURE, StartFailed, single_error
@@ -22,15 +22,15 @@ from uwsgibridge.telemetry.logs import Logger
 
 
 def rehearse_takeover(app_name: str | None, settings: Settings, logger: Logger) -> None:
-    """Bring one worker up on the sockets of the supervisor that asks for it, have it answer, and end it.
+    """Bring one worker up on the sockets of the supervisor that has started this, have it answer, and end it.
 
     Args:
         app_name: as for `uwsgibridge.supervisor.supervisor.run_supervisor`.
-        settings: as for that.
-        logger: as for that.
+        settings: as for `run_supervisor`.
+        logger: as for `run_supervisor`.
 
     Raises:
-        StartFailed: it did not come up, or did not answer, or SIGTERM came.
+        StartFailed: the worker did not come up or did not answer, or SIGTERM came.
     """
     part = Part.from_environment()
     settings = replace(settings, workers=1, workers_min=0, workers_max=0)
@@ -75,7 +75,7 @@ async def _stop_when_told(
     fleet: Fleet, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
 ) -> None:
     with trio.open_signal_receiver(signal.SIGTERM) as signals:
-        # It was started with all signals blocked. Those to all processes are not for this one: they stay so.
+        # This process was started with all signals blocked. Signals to all processes are not for it, and stay blocked.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         task_status.started()
         async for number in signals:

@@ -1,4 +1,4 @@
-"""What a supervisor does on each signal that it gets."""
+"""Carries out what signals ask of a supervisor."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from uwsgibridge.telemetry.log_file import open_log_file
 
 
 class SignalCommands:
-    """Carries out what signals ask for.
+    """Receives signals, and carries out what they ask for.
 
     Args:
         fleet: the workers.
-        commands: those of the control socket, of which one comes as a signal, too.
-        stop: begins the stop, or cuts it short, for the reason that it is given.
-        upgrade: hands the process on to the program that is installed now.
-        nursery: for what takes time.
+        commands: of the control socket; one of them comes as a signal, too.
+        stop: begins the stop, or cuts it short; called with the reason.
+        upgrade: upgrades to the program that is installed now.
+        nursery: runs what takes time.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class SignalCommands:
         self._nursery = nursery
 
     async def receive(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Take signals, until cancelled."""
+        """Handle signals until cancelled."""
         with trio.open_signal_receiver(*SERVER_SIGNALS) as signals:
             task_status.started()
             async for number in signals:

@@ -1,4 +1,4 @@
-"""An upgrade before the exec: the new program is tried out, and the moment is waited for."""
+"""Prepares an upgrade: rehearses the new program, and waits for the moment of the exec."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from uwsgibridge.supervisor.rehearsal import REHEARSAL_SECONDS, Rehearsal
 
 
 class Upgrade:
-    """Prepares the handing on of this process to the program that is installed when it is asked for.
+    """Prepares upgrades of this process to the program that is installed at that time.
 
     Args:
         fleet: the workers.
         sockets: the listening sockets of each address.
-        program: this program as it was preserved by an earlier supervisor in this process.
+        program: this program, if an earlier supervisor in this process has preserved it.
 
     Attributes:
-        program: what puts the old program back where the new one dies in its start; None where there is none.
+        program: the preserved program, which is put back where a new one dies in its start; None where there
+            is none.
     """
 
     def __init__(
@@ -41,23 +42,23 @@ class Upgrade:
 
     @property
     def is_rehearsing(self) -> bool:
-        """Whether a rehearsal runs, and waits for a child of its own."""
+        """Whether a rehearsal runs, which waits for a child process."""
         return self._rehearsal is not None
 
     async def preserve(self) -> None:
-        """Keep this program in memory, before its files can be replaced."""
-        # In a thread: some megabytes are read while the first workers come up.
+        """Keep this program in memory before somebody replaces its files."""
+        # In a thread, because this reads some megabytes while the first workers come up.
         if self.program is None:
-            with contextlib.suppress(RuntimeError):  # no thread is to be had
+            with contextlib.suppress(RuntimeError):  # no thread can be started
                 self.program = await trio.to_thread.run_sync(preserve_program)
 
     def break_off(self) -> None:
-        """End a rehearsal that runs."""
+        """End a running rehearsal."""
         if self._rehearsal is not None:
             self._rehearsal.break_off()
 
     async def attempt(self) -> None:
-        """Have the fleet enter `Phase.UPGRADING`, if the program that is installed now takes these arguments."""
+        """Have the fleet enter `Phase.UPGRADING`, if the rehearsal of the installed program succeeds."""
         if self._fleet.is_ending():
             return
         if self._rehearsal is not None:
@@ -65,7 +66,7 @@ class Upgrade:
             return
         try:
             settings = self._fleet.settings
-            # A start and an end of the application, and of all that is ours.
+            # The application starts and ends in this time, and so do the supervisor and its template.
             seconds = REHEARSAL_SECONDS + 2 * settings.lifespan_timeout_seconds
             self._rehearsal = Rehearsal(self._sockets, seconds)
             status, output = await self._rehearsal.wait()
@@ -84,7 +85,7 @@ class Upgrade:
             return
         if self._fleet.is_bringing_up:
             self._log.info("upgrade waits until the new workers are ready")
-            # A generation of which only some workers are up is not handed on.
+            # A generation with only some of its workers is not handed on.
             await self._fleet.wait_for(
                 lambda: not self._fleet.is_bringing_up or self._fleet.is_ending()
             )

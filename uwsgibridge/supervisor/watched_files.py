@@ -1,4 +1,4 @@
-"""The files that a supervisor watches, as its options name them: a change of one is a reload."""
+"""Watches the files that the options name; a changed file causes a reload."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def require_watchable(settings: Settings) -> None:
     """Check that what ``--reload`` names can be watched.
 
     Raises:
-        SettingsError: watchfiles is not installed, or a directory is not there.
+        SettingsError: watchfiles is not installed, or a directory does not exist.
     """
     if settings.reload:
         require_watchfiles()
@@ -33,13 +33,13 @@ def require_watchable(settings: Settings) -> None:
 async def watch_files(
     settings: Settings, nursery: trio.Nursery, logger: Logger, reload: Callable[[str], object]
 ) -> None:
-    """Begin to watch; a change that comes after this has returned is noticed.
+    """Begin to watch; changes after the return are noticed.
 
     Args:
-        settings: name the files.
-        nursery: of the tasks that watch.
-        logger: where it is told that code can't be watched.
-        reload: called with the reason.
+        settings: they name the files.
+        nursery: runs the watching tasks.
+        logger: where it is logged that code can't be watched.
+        reload: called with the reason at a change.
     """
     if settings.touch_reload:
         nursery.start_soon(watch_touch, [Path(it) for it in settings.touch_reload], reload)
@@ -54,7 +54,7 @@ async def _watch_code(settings: Settings, logger: Logger, reload: Callable[[str]
             _directories(settings), settings.reload_include, settings.reload_exclude, reload
         )
     except (SettingsError, OSError) as error:
-        # No reason to stop serving.
+        # Serving goes on without the watch.
         logger.error("code is not watched", reason=str(error), option="--reload")  # noqa: TRY400 - the reason says it
 
 

@@ -1,4 +1,4 @@
-"""A worker as its supervisor knows it: alive, ready, how it answers, what it holds."""
+"""A worker as its supervisor sees it: whether it lives, is ready and answers, and what it holds."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ from uwsgibridge.link.messages import (
 )
 from uwsgibridge.supervisor.recycling import WorkerLimits
 
-# `faulthandler` writes a dump in one go; when nothing comes for so long, it is over.
+# After this silence a dump of `faulthandler`, which writes it in one go, is complete.
 _DUMP_QUIET_SECONDS: Final = 0.2
 _DUMP_SECONDS: Final = 2.0
 
-# A hundred threads and a hundred frames of each, which is what it tells at the most.
+# How long a dump may be: `faulthandler` writes a hundred threads with a hundred frames each at the most.
 _MAX_DUMP_BYTES: Final = 1_048_576
 
-# For an answer to a ping that `status` asks for: of who has not answered by then, nothing is known.
+# How long `status` waits for the answers to its pings; without an answer, a worker's figures are not known.
 STATUS_SECONDS: Final = 0.5
 
-# A worker whose loop takes its turns answers at once; for the others there is `faulthandler`.
+# How long to wait for a worker's own stacks. A worker whose loop is blocked is asked by `faulthandler` then.
 _STACKS_SECONDS: Final = 1.0
 
 
@@ -46,24 +46,24 @@ class WorkerProcess:
 
     Args:
         pid: of its process.
-        limits: its own, of recycling.
+        limits: the worker's own limits, for recycling.
         descriptors: of the link, the flights and the stack pipe; owned from now on.
-        changed: called when it has said something that a decision may depend on.
-        age_seconds: of one that is taken over.
-        is_ready: whether that one accepts requests.
-        is_stopping: whether that one was asked to end.
-        end_seconds: as that one has told.
+        changed: called when the worker has said something that a decision may depend on.
+        age_seconds: of a worker that is taken over.
+        is_ready: whether a worker that is taken over accepts requests.
+        is_stopping: whether a worker that is taken over was asked to end.
+        end_seconds: as a worker that is taken over has told.
 
     Attributes:
-        has_ended: whether it has, as the kernel tells of the process itself (pidfd); where it does not,
-            its end of the stack pipe is closed.
-        is_doomed: whether it is being killed, with the reason said.
-        has_enough: whether it has had its number of requests.
-        unfit: why it is to be replaced, as it has said.
-        end_seconds: how long its end may take at the most, as it has told when it was ready.
-        due_since: when the reason to recycle it was first there.
-        figures: as of its last answer.
-        answer_seconds: how long that answer took.
+        has_ended: whether the process has ended. The kernel tells that by a pidfd; without one, the end of file of
+            the stack pipe does.
+        is_doomed: whether the worker is being killed, and the log says why.
+        has_enough: whether the worker has had its number of requests.
+        unfit: why the worker asks to be replaced; None where it does not.
+        end_seconds: how long the worker's end may take at the most, as the worker told when it was ready.
+        due_since: since when the worker is due to be recycled; None where it is not.
+        figures: from the worker's last answer.
+        answer_seconds: how long the last answer took.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class WorkerProcess:
 
     @property
     def is_ready(self) -> bool:
-        """Whether it accepts requests."""
+        """Whether the worker accepts requests."""
         return self._ready_since is not None
 
     @property
@@ -116,7 +116,7 @@ class WorkerProcess:
 
     @property
     def is_stopping(self) -> bool:
-        """Whether it was asked to end."""
+        """Whether the worker was asked to end."""
         return self._stopping_since is not None
 
     @property
@@ -126,37 +126,37 @@ class WorkerProcess:
 
     @property
     def age_seconds(self) -> float:
-        """How old it is."""
+        """How old the worker is."""
         return monotonic() - self._started_at
 
     @property
     def heard_seconds_ago(self) -> float | None:
-        """How long ago its last answer came; None before the first."""
+        """How long ago the worker's last answer came; None before the first."""
         return None if self._heard_at is None else monotonic() - self._heard_at
 
     @property
     def silent_seconds(self) -> float:
-        """How long a question has been open; 0 where none is."""
+        """How long the worker has not answered a question; 0 where no question is open."""
         return 0.0 if self._asked_at is None else monotonic() - self._asked_at
 
     @property
     def queue_seconds(self) -> float:
-        """How long a request waits in it, as far as can be told."""
+        """How long a request waits in the worker, as far as that is known."""
         told = self.figures.queue_seconds if self.figures is not None else 0.0
         return max(told, self.answer_seconds, self.silent_seconds)
 
     def mark_ready(self, end_seconds: float) -> None:
-        """Take note that it accepts requests from now on, and of how long its end may take."""
+        """Mark the worker as one that accepts requests, and record how long its end may take."""
         self._ready_since = monotonic()
         self.end_seconds = end_seconds
 
     def ask(self) -> None:
-        """Send a ping, unless one is open; the answer comes to `listen`."""
+        """Send a ping, unless an earlier one is not answered; `listen` gets the answer."""
         if self._asked_at is None and self._send(PING):
             self._asked_at = monotonic()
 
     async def listen(self) -> None:
-        """Take what the worker says, until it ends or `close` is called."""
+        """Read the worker's messages until it ends or `close` is called."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._receive_messages)
             if self._process is None:
@@ -194,12 +194,12 @@ class WorkerProcess:
             self._handle_message(message)
 
     async def _read_stack_pipe(self) -> None:
-        """Read the stack pipe until the worker ends, also when nobody asked for a dump: a full pipe would block the worker."""
+        """Read the stack pipe until the worker ends, also without a request for a dump: a full pipe would block it."""
         while not (self.has_ended or self._is_closed()):
             with contextlib.suppress(trio.ClosedResourceError):
                 await trio.lowlevel.wait_readable(self._dumps)
             if self._is_closed():
-                return  # the number is another descriptor's by now
+                return  # the number may be that of another file by now
             try:
                 piece = os.read(self._dumps, MAX_BYTES)
             except BlockingIOError:
@@ -210,13 +210,13 @@ class WorkerProcess:
             self._wake_waiters()
 
     async def heartbeat(self, seconds: float) -> None:
-        """Ask, and wait for the answer as long as that."""
+        """Send a ping, and wait up to so many seconds for the answer."""
         self.ask()
         with trio.move_on_after(seconds):
             await self._wait_for(lambda: self._asked_at is None)
 
     async def stacks(self) -> str:
-        """Ask where its threads and requests are; from outside where it does not answer."""
+        """Ask the worker for its stacks; where it does not answer, have `faulthandler` write them."""
         self._stacks = None
         if self.is_ready and self._send(STACKS):
             with trio.move_on_after(_STACKS_SECONDS):
@@ -224,7 +224,7 @@ class WorkerProcess:
         return self._stacks if self._stacks is not None else await self.dump()
 
     async def dump(self) -> str:
-        """Have `faulthandler` tell where its threads are, whatever they do."""
+        """Have `faulthandler` write where the worker's threads are, whatever they do."""
         async with self._dumping:
             self._dumped.clear()
             if not self.signal(DUMP_SIGNAL):
@@ -238,25 +238,25 @@ class WorkerProcess:
             return self._dumped.decode("utf-8", "replace").rstrip("\n")
 
     def tell_last(self) -> None:
-        """Tell it, before `stop`, that nobody serves after it what waits in the sockets' backlogs."""
+        """Tell the worker, before `stop`, that all workers stop, so that nobody else serves the backlogs."""
         self._send(LAST)
 
     def tell_leave(self, descriptors: Sequence[int], *, begins: bool) -> None:
-        """Tell the worker that nobody accepts on some sockets any more; with `begins`, have it leave them now."""
+        """Announce that all workers leave some sockets; with `begins`, have the worker leave them now."""
         self._send(Leave(tuple(descriptors), begins).encode())
 
     def stop(self) -> None:
-        """Ask it to drain and end."""
+        """Ask the worker to drain and end."""
         if self._stopping_since is None:
             self._stopping_since = monotonic()
         self._send(DRAIN)
         self.signal(signal.SIGTERM)
 
     def hurry(self) -> None:
-        """Ask it to end at once."""
+        """Ask the worker to end at once."""
         if self._stopping_since is None:
             self._stopping_since = monotonic()
-        # Before it listens for signals, SIGTERM ends it.
+        # Before the worker has its handlers, SIGTERM ends it.
         self.signal(signal.SIGINT if self.is_ready else signal.SIGTERM)
 
     def signal(self, number: signal.Signals) -> bool:
@@ -268,12 +268,12 @@ class WorkerProcess:
         return True
 
     def held(self) -> Held:
-        """Tell what it held when it ended."""
+        """Tell what the worker held when it ended."""
         return read_flights(self._flights)
 
     @staticmethod
     def adopt(heritage: Mapping[str, Any], *, changed: Callable[[], None]) -> WorkerProcess:
-        """Take over what `bequeath` described, after an exec in place."""
+        """Take over a worker that `bequeath` has described, after an exec."""
         return WorkerProcess(
             heritage["pid"],
             WorkerLimits(*heritage["limits"]),
@@ -286,7 +286,7 @@ class WorkerProcess:
         )
 
     def bequeath(self) -> dict[str, Any]:
-        """Describe it for `adopt`, as JSON has it, and let go of it; ``descriptors`` are to be inherited."""
+        """Describe the worker for `adopt`, as JSON values, and forget it; ``descriptors`` have to be inherited."""
         self._close_process()
         return {
             "pid": self.pid,
@@ -299,7 +299,7 @@ class WorkerProcess:
         }
 
     def close(self) -> None:
-        """Close what it came with; it has ended."""
+        """Close the descriptors of a worker that has ended."""
         if not self._is_closed():
             trio.lowlevel.notify_closing(self._link)
             trio.lowlevel.notify_closing(self._dumps)
@@ -320,12 +320,12 @@ class WorkerProcess:
 
     def read_last_messages(self) -> None:
         """Read the messages that the worker sent before it ended."""
-        with contextlib.suppress(OSError):  # BlockingIOError: that was all
+        with contextlib.suppress(OSError):  # BlockingIOError: no message is left
             while True:
                 self._handle_message(WorkerMessage.decode(self._link.recv(MAX_BYTES)))
 
     def describe(self) -> dict[str, Any]:
-        """Tell how it does, for `status`."""
+        """Give the worker's state and figures, for `status`."""
         figures = self.figures
         return {
             "pid": self.pid,
@@ -374,7 +374,7 @@ class WorkerProcess:
         self._said_something = trio.Event()
 
     async def _wait_for(self, is_so: Callable[[], bool]) -> None:
-        """Wait for something that it says, or until nothing more can come."""
+        """Wait until a message makes a condition true, or no message can come any more."""
         while not (is_so() or self.has_ended or self._is_closed()):
             await self._said_something.wait()
 
