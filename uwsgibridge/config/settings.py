@@ -115,7 +115,7 @@ class Settings:
     interface: Interface = choice(
         Interface,
         "auto",
-        help="What the application speaks; auto looks at the callable.",
+        help="Which interface the application has; auto tells it by the callable.",
         section="Application",
     )
     factory: bool = flag(
@@ -161,8 +161,8 @@ class Settings:
     switch_interval_seconds: float = seconds(
         0.001,
         may_be_zero=True,
-        help="For how many seconds a thread that computes may keep the interpreter while others wait for it, where "
-        "the application has not called sys.setswitchinterval; 0 leaves it at Python's 0.005.",
+        help="How many seconds a thread that computes may keep the interpreter while others wait for it, unless the "
+        "application has called sys.setswitchinterval; 0 keeps Python's 0.005.",
         section="Running",
         only="wsgi",
     )
@@ -215,7 +215,7 @@ class Settings:
         least=0,
         most=MAX_WORKERS,
         help="The fewest workers where their number follows the load: workers are added while requests wait, and "
-        "taken away while idle. 0 is 1, and follows the load only where --workers-max is given.",
+        "taken away while idle. 0 counts as 1; then the number follows the load only with --workers-max.",
         section="Processes",
         needs_supervisor=True,
     )
@@ -223,8 +223,8 @@ class Settings:
         0,
         least=0,
         most=MAX_WORKERS,
-        help="The most workers where their number follows the load, see --workers-min. 0 is --workers, and "
-        "follows the load only where --workers-min is given.",
+        help="The most workers where their number follows the load, see --workers-min. 0 counts as "
+        "--workers; then the number follows the load only with --workers-min.",
         section="Processes",
         needs_supervisor=True,
     )
