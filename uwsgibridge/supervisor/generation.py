@@ -159,7 +159,7 @@ class Generation:
             for it in self.workers.values()
             # One that has ended is known to have before the template reports it. The report is waited
             # for: `backoff` then knows how soon to try again.
-            if not (it.is_stopping or it.is_doomed)
+            if not (it.is_stopping or it.is_being_killed)
         ]
 
     @property

@@ -87,7 +87,7 @@ class HealthChecks:
         )
 
     def _look_at(self, worker: WorkerProcess) -> None:
-        if worker.is_doomed:
+        if worker.is_being_killed:
             return
         settings = self._fleet.settings
         start_seconds = settings.lifespan_timeout_seconds + END_MARGIN_SECONDS
@@ -111,7 +111,7 @@ class HealthChecks:
             and not worker.is_stopping
             and 0 < settings.heartbeat_timeout_seconds < worker.silent_seconds
         ):
-            worker.is_doomed = True
+            worker.is_being_killed = True
             self._nursery.start_soon(self._kill_stuck, worker)
         elif worker.is_ready:
             worker.ask()
@@ -123,14 +123,14 @@ class HealthChecks:
 
     def _kill(self, worker: WorkerProcess, event: str, **why: Any) -> None:
         self._log.error(event, worker=worker.pid, **why)
-        worker.is_doomed = True
+        worker.is_being_killed = True
         worker.signal(signal.SIGKILL)
 
     async def _kill_stuck(self, worker: WorkerProcess) -> None:
         seconds = worker.silent_seconds
         stack = await worker.dump()
         if not worker.silent_seconds:
-            worker.is_doomed = False  # this process, or the machine, had stood still
+            worker.is_being_killed = False  # this process, or the machine, had stood still
             return
         self._kill(
             worker,

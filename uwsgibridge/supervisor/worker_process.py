@@ -57,7 +57,7 @@ class WorkerProcess:
     Attributes:
         has_ended: whether the process has ended. The kernel tells that by a pidfd; without one, the end of file of
             the stack pipe does.
-        is_doomed: whether the worker is being killed, and the log says why.
+        is_being_killed: whether the worker is being killed, and the log says why.
         has_enough: whether the worker has had its number of requests.
         unfit: why the worker asks to be replaced; None where it does not.
         end_seconds: how long the worker's end may take at the most, as the worker told when it was ready.
@@ -81,7 +81,7 @@ class WorkerProcess:
         self.pid = pid
         self.limits = limits
         self.has_ended = False
-        self.is_doomed = False
+        self.is_being_killed = False
         self.has_enough = False
         self.unfit: str | None = None
         self.end_seconds = end_seconds

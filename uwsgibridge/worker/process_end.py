@@ -26,7 +26,7 @@ from uwsgibridge.worker.holding_threads import threads_holding_exit
 _END_SECONDS: Final = 4.0
 
 # How long a process waits at its end for somebody to read the log, or what the application prints.
-_LAST_WORDS_SECONDS: Final = 0.5
+_LAST_OUTPUT_SECONDS: Final = 0.5
 
 # Threads that end within this time are not named in the log.
 _THREADS_END_SECONDS: Final = 1.0
@@ -98,7 +98,7 @@ class ProcessEnd:
 
     def _exit_after(self, seconds: float) -> None:
         if _call_after(seconds, self._exit):
-            _call_after(seconds + _LAST_WORDS_SECONDS, self._exit_silently)
+            _call_after(seconds + _LAST_OUTPUT_SECONDS, self._exit_silently)
         else:
             self._exit_by_alarm(seconds)
 

@@ -221,14 +221,14 @@ class HttpExchange(AsgiExchange):
             self._disconnected.set()
         elif self._body_wait is not None:
             self._context.loop.notify_closing(self.connection)
-        self._end_timer = self._context.loop.call_later(_LISTEN_SECONDS, self._cancel_deaf)
+        self._end_timer = self._context.loop.call_later(_LISTEN_SECONDS, self._cancel_unlistening)
 
     def _send_head(self) -> None:
         for data in self._response.send(b""):
             # Nothing was sent before, so the data fits.
             self._send_some(data)
 
-    def _cancel_deaf(self) -> None:
+    def _cancel_unlistening(self) -> None:
         """Cancel the task of a stream whose application does not call `receive` and so does not learn of the end."""
         if not (self._ended or self._disconnects or self._disconnected is not None):
             self._cancel()

@@ -261,14 +261,14 @@ class WebSocketExchange(WebSocketTunnel):
             if self._sign.is_unheard:
                 self._context.reporter.websocket_unheard(self.request)
             self._gone = True
-            self._finish(Closed(CLOSE_ABNORMAL, _NO_PONG), complete=self._say_farewell())
+            self._finish(Closed(CLOSE_ABNORMAL, _NO_PONG), complete=self._send_last_close())
             return
         self._outbox += self._websocket.ping()
         self._flush_soon()
         self._sign = SIGN_AFTER[SignStep.PING][self._sign]
         self._schedule_ping()
 
-    def _say_farewell(self) -> bool:
+    def _send_last_close(self) -> bool:
         """Send the close frame to a client that does not answer; True if the whole frame was sent."""
         rest = bytes(self._outbox) + self._websocket.close(CLOSE_INTERNAL_ERROR, _NO_PONG)
         try:

@@ -96,7 +96,7 @@ class TunnelSocket(socket.socket):
         self._used: Callable[[], None] | None = used
         self._sending = threading.Lock()
         self._sent: SentFrames | None = SentFrames()
-        self._last_words = b""
+        self._waiting_close = b""
         self._is_closed = threading.Event()
         self._last_received = b""
 
@@ -113,7 +113,7 @@ class TunnelSocket(socket.socket):
             self._send_slowly(view, flags)
             if self._sent is not None:
                 self._sent.feed(view)
-            self._say_last_words()
+            self._send_waiting_close()
 
     def recv(self, *arguments: Any) -> bytes:
         """Receive bytes; empty at the end."""
@@ -129,12 +129,12 @@ class TunnelSocket(socket.socket):
 
     def dup(self) -> socket.socket:  # type: ignore[override] # a plain socket
         """Give a plain socket for the connection; what it sends is not read along."""
-        self._lose_sight()
+        self._stop_reading_along()
         return socket.socket(fileno=os.dup(self.fileno()))
 
     def detach(self) -> int:
         """Give the descriptor away; what is sent on it is not read along."""
-        self._lose_sight()
+        self._stop_reading_along()
         self._is_closed.set()
         return super().detach()
 
@@ -160,15 +160,15 @@ class TunnelSocket(socket.socket):
         if _ends_with_close(self._last_received):
             self._is_closed.wait(_ANSWER_SECONDS)
 
-    def say_last(self, code: int, reason: str) -> None:
+    def send_close(self, code: int, reason: str) -> None:
         """Send a close frame, now or after the frame that is being sent; from any thread.
 
         Nothing is sent where the library has sent a close frame itself, or may have done so.
         """
-        self._last_words = encode_frame(Opcode.CLOSE, struct.pack("!H", code) + reason.encode())
+        self._waiting_close = encode_frame(Opcode.CLOSE, struct.pack("!H", code) + reason.encode())
         if self._sending.acquire(blocking=False):
             try:
-                self._say_last_words()
+                self._send_waiting_close()
             finally:
                 self._sending.release()
 
@@ -176,13 +176,13 @@ class TunnelSocket(socket.socket):
         """Forget the request: remove all references that lead back to it."""
         self._used = None
 
-    def _say_last_words(self) -> None:
+    def _send_waiting_close(self) -> None:
         sent = self._sent
-        if self._last_words and sent is not None and sent.may_close:
-            words, self._last_words = self._last_words, b""
-            sent.feed(memoryview(words))
+        if self._waiting_close and sent is not None and sent.may_close:
+            frame, self._waiting_close = self._waiting_close, b""
+            sent.feed(memoryview(frame))
             with contextlib.suppress(OSError):  # the client is gone, or does not read
-                self._connection.send(words)  # the library may have closed this socket
+                self._connection.send(frame)  # the library may have closed this socket
 
     def _send_slowly(self, rest: memoryview, flags: int) -> None:
         deadline = monotonic() + self._seconds
@@ -199,7 +199,7 @@ class TunnelSocket(socket.socket):
             poll = select.poll()
             poll.register(self.fileno(), select.POLLOUT)
             if not poll.poll(max(0.0, deadline - monotonic()) * 1000):
-                self._lose_sight()  # in the middle of a frame
+                self._stop_reading_along()  # in the middle of a frame
                 raise TimeoutError(
                     "the client does not take what is sent (--write-timeout-seconds)"
                 )
@@ -209,7 +209,7 @@ class TunnelSocket(socket.socket):
         if used is not None:
             used()
 
-    def _lose_sight(self) -> None:
+    def _stop_reading_along(self) -> None:
         self._begin()
         self._sent = None
 
@@ -241,7 +241,7 @@ class WsgiWebSocket(WsgiExchange):
         """Close with 1012: the server is stopping, and the client may connect again."""
         self._is_restarting = True
         if self._socket is not None and self._stage is _Stage.TUNNEL:
-            self._socket.say_last(CLOSE_SERVICE_RESTART, "the server is restarting")
+            self._socket.send_close(CLOSE_SERVICE_RESTART, "the server is restarting")
 
     def cut(self) -> None:
         """End the connection while the application uses it, which notices at once; from any thread."""
@@ -285,7 +285,7 @@ class WsgiWebSocket(WsgiExchange):
                 raise
             self._say_end(error)
         else:
-            self._say_last()
+            self._close_for_library()
         finally:
             self._end_tunnel(self._socket)
 
@@ -297,23 +297,23 @@ class WsgiWebSocket(WsgiExchange):
             101  # the access log shows 101, not the status of an answer that nobody gets
         )
         if self._is_restarting and self._socket is not None:
-            self._socket.say_last(CLOSE_SERVICE_RESTART, "the server is restarting")
+            self._socket.send_close(CLOSE_SERVICE_RESTART, "the server is restarting")
 
     def _say_end(self, error: BaseException) -> None:
         """Report what the application has raised, unless its library ends requests so."""
         if not isinstance(error, _ENDS_OF_LIBRARIES) and not self._is_restarting:
             self._has_caught_failure = True
             self._context.reporter.websocket_failed(self.request, error, outcome="closed with 1011")
-        self._say_last()
+        self._close_for_library()
 
-    def _say_last(self) -> None:
+    def _close_for_library(self) -> None:
         """Send a close frame, if the application's library has sent none."""
         assert self._socket is not None
         if self._has_caught_failure:
-            self._socket.say_last(CLOSE_INTERNAL_ERROR, "the application failed")
+            self._socket.send_close(CLOSE_INTERNAL_ERROR, "the application failed")
         else:
             self._socket.wait_for_answer()
-            self._socket.say_last(CLOSE_NORMAL, "")
+            self._socket.send_close(CLOSE_NORMAL, "")
 
     def _end_tunnel(self, tunnel: TunnelSocket) -> None:
         """Wait for the client's close, and end the connection; the library may be reading as well."""
