@@ -16,8 +16,8 @@ CLASSES = [
 
 
 def test_the_tree_is_the_one_that_the_module_shows() -> None:
-    shown = dict(re.findall(r"(\w+(?:Error|Unfit|Failed)) +(\d|that)", errors.__doc__ or ""))
-    assert shown.pop("StartFailed") == "that"
+    shown = dict(re.findall(r"(\w+(?:Error|Unfit|Failed)) +(\d|the status)", errors.__doc__ or ""))
+    assert shown.pop("StartFailed") == "the status"
     assert shown == {it.__name__: str(it.exit_status) for it in CLASSES if it is not StartFailed}
 
 
