@@ -1,4 +1,4 @@
-"""One generation of workers: those that were forked from one template, as they come and go."""
+"""One generation: a template and the workers that were forked from it."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ from uwsgibridge.supervisor.worker_process import WorkerProcess
 from uwsgibridge.system.process_group import signal_group
 from uwsgibridge.telemetry.logs import Logger
 
-# For a template to tell with what status a worker has ended, which takes milliseconds.
+# How long a template may take to report the exit status of a worker, which takes milliseconds.
 _REPORT_SECONDS: Final = 1.0
 
-# With these, a worker has said in words why it can't start.
+# With these exit statuses, a worker has written why it can't start.
 _EXPLAINED: Final = frozenset({EXIT_USAGE, EXIT_APPLICATION})
 
 
 @dataclass(frozen=True, slots=True)
 class GenerationContext:
-    """What all generations share.
+    """The context that all generations of a supervisor share.
 
     Attributes:
         policy: draws the limits of each worker.
-        logger: where to say what happens to workers.
-        tally: where it is counted.
+        logger: where log events go.
+        tally: counts what happens to workers.
         changed: called after each change of a worker or of the template.
         nursery: for tasks that listen to workers.
         is_rehearsal: whether workers are to accept nothing.
@@ -59,13 +59,13 @@ class GenerationContext:
 
 
 class Generation:
-    """A template and the account of its workers. Made by `start` or by `adopt`.
+    """A template and its workers. `start` or `adopt` makes a generation.
 
     Attributes:
         number: counted from 1.
-        workers: by pid.
-        failed_status: of the first worker that ended before it was ready, or of the template.
-        backoff: how soon workers that have ended are replaced.
+        workers: the workers by pid.
+        failed_status: the exit status of the first worker that ended before it was ready, or of the template.
+        backoff: decides how soon ended workers are replaced.
     """
 
     def __init__(self, number: int, template: TemplateProcess, context: GenerationContext) -> None:
@@ -75,14 +75,15 @@ class Generation:
         self.backoff = Backoff()
         self._template = template
         self._is_stopping = False
-        self._has_been_ready = False  # any of its workers
-        # ended workers that were removed without a report; a late one is ignored
+        self._has_been_ready = False  # whether any worker of this generation has been
+        # pids of ended workers that were removed without a report; a late report is ignored
         self._unreported: set[int] = set()
         # process groups of workers that ended without a report, killed in `end`
         self._left_groups: set[int] = set()
         self._asked_for: deque[WorkerLimits] = deque()
-        self._asked_at = monotonic()  # or when the last answer came
-        self._left_descriptors: tuple[int, ...] = ()  # of the listening sockets
+        # When the oldest open request for a worker was sent, or the last answer came.
+        self._asked_at = monotonic()
+        self._left_descriptors: tuple[int, ...] = ()  # of listening sockets that are being left
         self._context = context
         self._log = context.logger
         context.nursery.start_soon(self._listen_to_template)
@@ -117,7 +118,7 @@ class Generation:
 
     @staticmethod
     def adopt(heritage: dict[str, Any], context: GenerationContext) -> Generation:
-        """Take over what `bequeath` described, after an exec in place."""
+        """Take over a generation that `bequeath` has described, after an exec."""
         generation = Generation(heritage["number"], TemplateProcess.adopt(heritage), context)
         generation._asked_for.extend(WorkerLimits(*one) for one in heritage.get("asked_for", ()))
         generation._left_groups.update(heritage.get("left_groups", ()))
@@ -126,10 +127,10 @@ class Generation:
         return generation
 
     def bequeath(self) -> tuple[dict[str, Any], list[int]]:
-        """Describe it for `adopt`, and let go of it.
+        """Describe the generation for `adopt`, and forget it.
 
         Returns:
-            The description, as JSON has it, and the descriptors that have to be inherited.
+            The description, as JSON values, and the descriptors that have to be inherited.
         """
         workers = [worker.bequeath() for worker in self.workers.values()]
         template = self._template.bequeath()
@@ -143,12 +144,12 @@ class Generation:
 
     @property
     def template_pid(self) -> int:
-        """The process that workers are forked from."""
+        """The process id of the template."""
         return self._template.pid
 
     @property
     def has_ended(self) -> bool:
-        """Whether the template has."""
+        """Whether the template has ended."""
         return self._template.has_ended
 
     @property
@@ -157,38 +158,38 @@ class Generation:
         return [
             it
             for it in self.workers.values()
-            # One that has ended is known to have before the template reports it. The report is waited
-            # for: `backoff` then knows how soon to try again.
+            # A worker that has ended still counts until its template has reported that: only then, `backoff`
+            # knows how soon to replace it.
             if not (it.is_stopping or it.is_being_killed)
         ]
 
     @property
     def ready(self) -> list[WorkerProcess]:
-        """Those of them that accept requests."""
+        """The running workers that accept requests."""
         return [it for it in self.running if it.is_ready and not it.has_ended]
 
     @property
     def expected(self) -> int:
-        """How many are running, or were asked for and are not there yet."""
+        """How many workers are running, or were asked for and are not forked yet."""
         return len(self.running) + len(self._asked_for)
 
     @property
     def owing_seconds(self) -> float:
-        """How long the template has not answered a request for a worker; 0 where none is open."""
+        """How long the template has not answered a request for a worker; 0 where no request is open."""
         return monotonic() - self._asked_at if self._asked_for else 0.0
 
     @property
     def is_over(self) -> bool:
-        """Whether there is no worker, and none is to come."""
+        """Whether there is no worker, and none was asked for."""
         return not self.workers and not self._asked_for
 
     @property
     def has_failed(self) -> bool:
-        """Whether the template, or a worker before it was ready, has ended."""
+        """Whether the template has ended, or a worker before it was ready."""
         return self.has_ended or self.failed_status is not None
 
     def fork(self) -> bool:
-        """Ask for one more worker; False where the template has to answer others first."""
+        """Ask for one more worker; False where the template has too many open requests."""
         if self._is_stopping:
             return False
         limits = self._context.policy.limits_for_new_worker()
@@ -200,30 +201,30 @@ class Generation:
         return True
 
     async def close_sockets(self) -> None:
-        """Have the template close the listening sockets, and fork nobody any more.
+        """Have the template close the listening sockets, and fork no worker any more.
 
-        When this returns, the template has closed them, or was sent SIGKILL.
+        At the return, the template has closed the sockets, or was sent SIGKILL.
         """
         self._cancel_forks()
         await self._template.close_sockets(self._log)
 
     async def leave_sockets(self, descriptors: Sequence[int]) -> None:
-        """Have the template close some of the listening sockets; workers of it have them no more."""
+        """Have the template close some of the listening sockets, so that its later workers do not get them."""
         self._left_descriptors = tuple(descriptors)
         await self._template.leave_sockets(self._left_descriptors)
 
     def tell_leave(self, *, begins: bool) -> None:
-        """Tell all workers that nobody accepts on those sockets any more; then have them begin."""
+        """Announce to all workers that these sockets are left; with `begins`, have the workers leave them."""
         for worker in self.workers.values():
             worker.tell_leave(self._left_descriptors, begins=begins)
 
     def tell_last(self) -> None:
-        """Tell all workers, before they are asked to end, that nobody accepts after them."""
+        """Tell all workers, before they are asked to end, that all workers end."""
         for worker in self.running:
             worker.tell_last()
 
     def stop_workers(self) -> None:
-        """Ask all workers to drain and end, those that are still to come, too."""
+        """Ask all workers to drain and end, including those that are not forked yet."""
         self._cancel_forks()
         for worker in self.running:
             worker.stop()
@@ -231,7 +232,7 @@ class Generation:
     def _cancel_forks(self) -> None:
         self._is_stopping = True
         if self._asked_for and not self.workers:
-            # It may be loading the application for a long time yet, and nobody needs it.
+            # The template may load the application for a long time, and nobody needs its workers any more.
             self._template.signal(signal.SIGKILL)
 
     def hurry_workers(self) -> None:
@@ -240,7 +241,7 @@ class Generation:
             worker.hurry()
 
     def kill_workers(self) -> None:
-        """End all workers that are left."""
+        """Kill all workers that are left."""
         for worker in self.workers.values():
             worker.signal(signal.SIGKILL)
 
@@ -254,7 +255,7 @@ class Generation:
         self._template.signal(number)
 
     async def end(self) -> None:
-        """End the template; its workers are to have ended before."""
+        """End the template, when its workers have ended."""
         await self._template.end()
         while self._left_groups:
             signal_group(self._left_groups.pop(), signal.SIGKILL)
@@ -269,7 +270,7 @@ class Generation:
 
     async def _watch_template(self) -> None:
         status = await self._template.wait()
-        self._template.receive(self._handle_report)  # its last words
+        self._template.receive(self._handle_report)  # the reports that it sent before its end
         self._asked_for.clear()
         if status and self.failed_status is None:
             self.failed_status = status
@@ -296,16 +297,18 @@ class Generation:
             for descriptor in descriptors:
                 os.close(descriptor)
             with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)  # its end comes as that of a fork that failed
+                os.kill(
+                    pid, signal.SIGKILL
+                )  # the template will report this end, which counts as that of a failed fork
             return
         self._add(
             WorkerProcess(pid, self._pop_fork_request(), descriptors, changed=self._context.changed)
         )
 
     def _pop_fork_request(self) -> WorkerLimits:
-        """Take the first of the requests for a worker as answered."""
+        """Count the oldest request for a worker as answered."""
         self._asked_at = monotonic()
-        # A worker that comes after its template has ended is not expected any more.
+        # A worker that reports after the end of its template is not expected any more.
         return self._asked_for.popleft() if self._asked_for else WorkerLimits(0, 0.0)
 
     def _handle_exit_report(self, report: Report) -> None:
@@ -314,7 +317,7 @@ class Generation:
             self._unreported.discard(report.pid)
         elif worker is not None:
             self._finish_exit(worker, report.status)
-        else:  # before it could say that it is there
+        else:  # the worker ended before it could report itself
             self._pop_fork_request()
             self.failed_status = report.status
             self.backoff.record_failed_start()
@@ -322,7 +325,7 @@ class Generation:
 
     def _add(self, worker: WorkerProcess) -> None:
         self.workers[worker.pid] = worker
-        if self._left_descriptors:  # forked before the template left them
+        if self._left_descriptors:  # the worker was forked before the template left them
             for begins in (False, True):
                 worker.tell_leave(self._left_descriptors, begins=begins)
         if self._is_stopping:
@@ -338,7 +341,7 @@ class Generation:
             self._remove_unreported(worker)
 
     def _remove_unreported(self, worker: WorkerProcess) -> None:
-        """Remove a worker that has ended and whose end the template, which still runs, has not reported in time."""
+        """Remove a worker whose end the running template has not reported in time."""
         if self.workers.get(worker.pid) is worker:
             del self.workers[worker.pid]
             self._unreported.add(worker.pid)
@@ -351,20 +354,20 @@ class Generation:
             self._context.changed()
 
     def _remove_orphans(self) -> None:
-        """Remove the workers that have ended after their template did, so that nobody reports their exit status."""
+        """Remove workers that ended after their template, so that nobody reports their exit status."""
         ended = [it for it in self.workers.values() if it.has_ended] if self.has_ended else []
         for worker in ended:
             self._finish_unreported(self.workers.pop(worker.pid))
 
     def _finish_unreported(self, worker: WorkerProcess) -> None:
-        # What it has started as it loaded the application is in a group with its number, which no template
-        # sees to any more. Once such a group is empty, its number may be anybody's.
+        # Processes that the worker has started as it loaded the application are in a group with its number. No template
+        # ends that group any more. When the group is empty, another process may get its number.
         if not self._template.preloads and signal_group(worker.pid, signal.SIGTERM):
             self._left_groups.add(worker.pid)
         self._finish_exit(worker, None)
 
     def _finish_exit(self, worker: WorkerProcess, status: int | None) -> None:
-        # One that is asked to end before it listens for signals is ended by the signal itself.
+        # A worker that is asked to end before it has its handlers is ended by the signal itself.
         if not worker.is_stopping or status not in {0, -signal.SIGTERM, None}:
             if not worker.is_ready:
                 self.failed_status = status
@@ -373,7 +376,7 @@ class Generation:
                 others = [it.ready_seconds for it in self.ready]
                 self.backoff.record_crash(worker.ready_seconds, others, monotonic())
             self._context.tally.crashed += 1
-            # At the very first start, the process ends with what that worker has said.
+            # At the very first start, the supervisor ends with the error that the worker has written.
             is_first_start = self.number == 1 and not self._has_been_ready
             if not (is_first_start and status in _EXPLAINED):
                 report_crash(self._log, worker, status)

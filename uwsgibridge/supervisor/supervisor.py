@@ -52,8 +52,8 @@ def run_supervisor(
 ) -> None:
     """Serve with workers until SIGTERM or SIGINT, then drain and return.
 
-    A second such signal breaks the drain off. SIGHUP reloads, SIGTTIN and SIGTTOU add and take away a
-    worker, SIGUSR1 opens the log file anew, SIGUSR2 upgrades in place, SIGQUIT logs all stacks.
+    A second such signal breaks the drain off. SIGHUP reloads. SIGTTIN adds a worker, and SIGTTOU removes one.
+    SIGUSR1 opens the log file anew, SIGUSR2 upgrades in place, and SIGQUIT logs all stacks.
 
     Args:
         app_name: as for `uwsgibridge.worker.process.run_process`.
@@ -62,7 +62,7 @@ def run_supervisor(
         bound: called when the sockets are open, before anything of the application is.
 
     Raises:
-        SettingsError: what systemd handed over, or what is to be watched, can't be used.
+        SettingsError: systemd's sockets can't be used, or the code can't be watched.
         BindError: an address can't be listened at.
         StartFailed: the first workers did not come up.
     """
@@ -105,7 +105,7 @@ def run_supervisor(
 
 
 class _Supervisor:
-    """One run, from the start or an upgrade to the stop or the next upgrade."""
+    """One run of a supervisor, from the start or an upgrade to the stop or the next upgrade."""
 
     def __init__(
         self,
@@ -138,11 +138,15 @@ class _Supervisor:
 
     @property
     def program(self) -> PreservedProgram | None:
-        """The running program, as it is put back where the next one dies in its start."""
+        """The preserved program, which is put back where the next one dies in its start."""
         return self._upgrade.program
 
     async def run(self) -> Heritage | None:
-        """Run until a stop or an upgrade; return what an upgrade hands on, or None after a stop."""
+        """Run until a stop or an upgrade.
+
+        Returns:
+            The heritage that an upgrade hands on; None after a stop.
+        """
         with contextlib.ExitStack() as doors:
             return await self._run(doors)
 
@@ -158,7 +162,7 @@ class _Supervisor:
             await nursery.start(signals.receive)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SERVER_SIGNALS)
             nursery.start_soon(self._feed_watchdog)
-            # After an upgrade, nothing is to end what serves.
+            # After an upgrade, a missing control socket must not end the service.
             self._control.open_named(doors, must_open=self._heritage is None)
             await watch_files(fleet.settings, nursery, self._log, fleet.ask_for_reload)
             async with trio.open_nursery() as beginning:
@@ -171,7 +175,7 @@ class _Supervisor:
                 self._started()
                 await self._control.answer(nursery)
                 confirm_takeover()
-                # Nothing is brought up or ended before that: another program may go on with what there is.
+                # No worker starts or ends before this point: the old program may have to go on with them.
                 if self._unwanted:
                     await rollout.leave_sockets(self._unwanted)
                 health = HealthChecks(
@@ -186,13 +190,13 @@ class _Supervisor:
                 await rollout.keep_up()
             upgrades = fleet.phase is Phase.UPGRADING
             if not upgrades:
-                confirm_takeover()  # where a stop has come first: it is this program's
+                confirm_takeover()  # where a stop has come first, this program carries it out
                 fleet.notifier.stopping()
                 await rollout.drain(fleet.generations)
             nursery.cancel_scope.cancel()
         if upgrades:
             if fleet.is_stopping:
-                # A stop was asked for at the last moment: the new program carries it out.
+                # A stop came at the last moment, and the new program carries it out.
                 signal.raise_signal(signal.SIGTERM)
             return self._bequeath()
         os.close(self._held)
@@ -206,7 +210,7 @@ class _Supervisor:
         return None
 
     def _take_over(self, heritage: Heritage, rollout: Rollout, context: GenerationContext) -> None:
-        """Adopt the workers of the program before, and have them replaced."""
+        """Adopt the workers of the old program, and have them replaced."""
         fleet = self._fleet
         for one in heritage.generations:
             fleet.generations.append(Generation.adopt(one, context))
@@ -221,7 +225,7 @@ class _Supervisor:
         """Bring up the first workers.
 
         Raises:
-            StartFailed: they do not come up.
+            StartFailed: the workers do not come up.
         """
         fleet = self._fleet
         try:

@@ -29,12 +29,12 @@ class Tally:
 
     @staticmethod
     def of_heritage(told: Mapping[str, Any]) -> Tally:
-        """Go on with what the program before has counted, which may be of another version."""
+        """Go on with the counts of the program before, which may be of another version."""
         known = {one.name for one in dataclasses.fields(Tally)}
         return Tally(**{name: value for name, value in told.items() if name in known})
 
     def add(self, figures: Figures) -> None:
-        """Count what a worker has counted."""
+        """Add the counts of a worker."""
         self.requests += figures.requests
         self.app_errors += figures.app_errors
         self.client_gone += figures.client_gone
@@ -42,7 +42,7 @@ class Tally:
             self.refused[reason] = self.refused.get(reason, 0) + count
 
     def with_workers(self, figures: Iterable[Figures]) -> Tally:
-        """Give another tally, in which workers that have not ended are counted as well."""
+        """Give another tally, with the counts of workers that have not ended."""
         whole = dataclasses.replace(self, refused=dict(self.refused))
         for one in figures:
             whole.add(one)

@@ -1,4 +1,4 @@
-"""A template as its supervisor knows it: how it is started, told what to do, watched and ended."""
+"""A template as its supervisor sees it: starts it, sends it requests, reads its reports, and ends it."""
 
 from __future__ import annotations
 
@@ -33,20 +33,21 @@ from uwsgibridge.telemetry.logs import Logger
 # How long a template may take to end after its last worker, and again after SIGKILL.
 _END_SECONDS: Final = 5.0
 
-# For a template to close its sockets, which takes microseconds.
+# How long a template may take to close its sockets, which takes microseconds.
 _CLOSE_SECONDS: Final = 3.0
 
-# Else `exec` would hand a worker's descriptors on to any program. Linux; elsewhere `Popen` closes them.
+# Received descriptors are closed at an exec. Without this flag of Linux, a program that is started at once could
+# inherit them; on other systems, `Popen` closes them.
 _CLOSE_ON_EXEC: Final[int] = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
 
 class TemplateProcess:
-    """One template, from its start to its end. Made by `start` or by `adopt`.
+    """One template, from its start to its end; `start` or `adopt` makes it.
 
     Attributes:
         pid: of its process.
         preloads: whether the template has the application in its memory.
-        has_ended: whether it has.
+        has_ended: whether the process has ended.
     """
 
     def __init__(
@@ -59,8 +60,8 @@ class TemplateProcess:
         self._control = control
         self._control.setblocking(False)
         self._ended = trio.Event()
-        self._closed = trio.Event()  # the listening sockets
-        self._left = trio.Event()  # some of them
+        self._closed = trio.Event()  # set when the listening sockets are closed
+        self._left = trio.Event()  # set when some of them are
 
     @staticmethod
     def start(
@@ -97,13 +98,13 @@ class TemplateProcess:
         with theirs, contextlib.ExitStack() as on_failure:
             on_failure.callback(ours.close)
             ours.send(blueprint.encode())
-            # The template inherits it, so that a signal waits until it has its handlers.
+            # The template inherits the mask, so that signals wait until it has its handlers.
             before = signal.pthread_sigmask(signal.SIG_BLOCK, SERVER_SIGNALS)
             try:
                 process = subprocess.Popen(  # noqa: S603 - our own module
                     (*_python(), "-m", "uwsgibridge.worker.template", str(theirs.fileno())),
                     pass_fds=[*descriptors, theirs.fileno(), lifeline],
-                    # Ctrl-C is for the supervisor, which tells the workers.
+                    # Ctrl-C reaches the supervisor alone, which then stops the workers.
                     start_new_session=True,
                 )
             finally:
@@ -126,7 +127,7 @@ class TemplateProcess:
         return TemplateProcess(pid, wait, control, preloads=heritage.get("preloads", False))
 
     def bequeath(self) -> dict[str, Any]:
-        """Describe it for `adopt`, as JSON has it, and let go of it; ``control`` is a descriptor to inherit."""
+        """Describe the template for `adopt`, as JSON values, and forget it; ``control`` has to be inherited."""
         return {
             "template": self.pid,
             "control": self._control.detach(),
@@ -134,19 +135,19 @@ class TemplateProcess:
         }
 
     def fork(self, max_requests: int) -> bool:
-        """Ask for one more worker; False where the template has to answer others first, or has ended.
+        """Ask for one more worker; False where the template has too many open requests, or has ended.
 
         Args:
-            max_requests: at how many the worker says that it has had enough; 0 is never.
+            max_requests: after how many requests the worker asks to be replaced; 0 is never.
         """
         try:
             self._control.send(Fork(max_requests).encode())
-        except OSError:  # a template that has ended is noticed elsewhere
+        except OSError:  # the end of a template is noticed elsewhere
             return False
         return True
 
     async def close_sockets(self, logger: Logger) -> None:
-        """Have it close the listening sockets. When this returns, it has closed them, or was sent SIGKILL."""
+        """Have the template close the listening sockets; at the return, it has done so or was sent SIGKILL."""
         with contextlib.suppress(OSError):
             self._control.send(CLOSE)
         with trio.move_on_after(_CLOSE_SECONDS) as waiting:
@@ -158,9 +159,9 @@ class TemplateProcess:
                 await self._ended.wait()
 
     async def leave_sockets(self, descriptors: tuple[int, ...]) -> None:
-        """Have it close some of the listening sockets.
+        """Have the template close some of the listening sockets.
 
-        A template that does not say so may be of an older version.
+        A template of an older version may not report that, so the wait is bounded.
         """
         self._left = trio.Event()
         with contextlib.suppress(OSError):
@@ -169,13 +170,13 @@ class TemplateProcess:
                 await self._left.wait()
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal, where it has not ended."""
+        """Send a signal, unless the template has ended."""
         if not self.has_ended:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
 
     async def end(self) -> None:
-        """End it; its workers are to have ended before."""
+        """End the template, when its workers have ended."""
         with contextlib.suppress(OSError):
             self._control.send(STOP)
         for _ in range(2):
@@ -183,8 +184,8 @@ class TemplateProcess:
                 await self._ended.wait()
             self.signal(signal.SIGKILL)
         if self.preloads:
-            # What the application has started as it was loaded: a template that was killed has not seen
-            # to it. It leads the group that workers have left.
+            # A killed template has not ended the processes that the application has started as it was loaded.
+            # They are in the template's group; its workers are not.
             signal_group(self.pid, signal.SIGKILL)
 
     def close(self) -> None:
@@ -194,7 +195,7 @@ class TemplateProcess:
             self._control.close()
 
     async def wait_for_report(self) -> bool:
-        """Wait until there is something to `receive`; False where `close` was called."""
+        """Wait until `receive` has something to read; False where `close` was called."""
         if self._control.fileno() < 0:
             return False
         try:
@@ -204,12 +205,12 @@ class TemplateProcess:
         return True
 
     def receive(self, handle: Callable[[Report, list[int]], None]) -> None:
-        """Read all that it has reported.
+        """Read all reports that have arrived.
 
         Args:
-            handle: gets each report that is about a worker, and the descriptors that came with it.
+            handle: called with each report about a worker, and the descriptors that came with it.
         """
-        with contextlib.suppress(OSError):  # BlockingIOError: that was all
+        with contextlib.suppress(OSError):  # BlockingIOError: no report is left
             while True:
                 data, descriptors, _, _ = socket.recv_fds(
                     self._control, MAX_BYTES, FORK_DESCRIPTORS, _CLOSE_ON_EXEC
@@ -225,7 +226,7 @@ class TemplateProcess:
                     handle(report, descriptors)
 
     async def wait(self) -> int:
-        """Wait for its end; give its exit status, as `os.waitstatus_to_exitcode` does."""
+        """Wait for the end of the template; give its exit status, as `os.waitstatus_to_exitcode` does."""
         status = await self._wait_for_end()
         self.has_ended = True
         self._ended.set()
@@ -235,7 +236,7 @@ class TemplateProcess:
 
     async def _wait_for_end(self) -> int:
         def wait() -> int:
-            # Signals are for the main thread, which has them wait while the process is handed on.
+            # Signals are for the main thread, which keeps them pending while the process is handed on.
             signal.pthread_sigmask(signal.SIG_BLOCK, SERVER_SIGNALS)
             return self._wait()
 
@@ -244,11 +245,11 @@ class TemplateProcess:
         except ProcessLookupError:
             return self._wait()
         except (OSError, AttributeError):  # too many open files, a sandbox, or no Linux
-            # A limiter of its own: any number of templates may drain, and each holds a thread.
+            # A limiter for each template: any number of them may drain, and each needs a thread.
             return await trio.to_thread.run_sync(
                 wait, abandon_on_cancel=True, limiter=trio.CapacityLimiter(1)
             )
-        # No thread: there may be none to be had when a reload needs it.
+        # This way needs no thread, since at a reload perhaps none can be started.
         try:
             await trio.lowlevel.wait_readable(process)
         finally:
@@ -259,7 +260,8 @@ class TemplateProcess:
 def _python() -> list[str]:
     """Tell how to start Python as this process was started."""
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001 - multiprocessing takes them from there, too
-    # Else `-m` would put the current directory first on the import path: what an application calls its
-    # modules (random.py) would then stand in the place of the standard library's.
-    has_current_directory = sys.modules["__main__"].__spec__ is not None  # by `-m` itself
+    # Without -P, `-m` would put the current directory first on the import path: modules of the application, such as
+    # a random.py, would replace those of the standard library.
+    # Where this process itself was started by `-m`, its path has the current directory already.
+    has_current_directory = sys.modules["__main__"].__spec__ is not None
     return [sys.executable, *flags, *(() if has_current_directory else ("-P",))]
