@@ -57,7 +57,7 @@ class Fleet:
         current: the generation that serves; the number of its workers is kept at `wanted`.
         least, most: the bounds of `wanted`.
         wanted: how many workers should run.
-        taken_over: in a reload with `--reload-mode chain`, how many workers of the next generation are
+        replaced_workers: in a reload with `--reload-mode chain`, how many workers of the next generation are
             ready.
         recycled: the worker that is being replaced: its successor comes up, or it drains.
         follows_load: whether the number of workers follows the load.
@@ -99,7 +99,7 @@ class Fleet:
                 workers=self.wanted,
                 reason=f"--workers {settings.workers} is {bound}",
             )
-        self.taken_over = 0
+        self.replaced_workers = 0
         self.recycled: WorkerProcess | None = None
         self.failure = ""
         self.phase = Phase.SERVING
@@ -216,12 +216,12 @@ class Fleet:
             yield
         finally:
             self.is_bringing_up = False
-            self.taken_over = 0
+            self.replaced_workers = 0
             self.wake_waiters()
 
-    def take_over(self, workers: int) -> None:
+    def set_replaced_workers(self, workers: int) -> None:
         """Record how many workers of the next generation are ready; the current one keeps as many fewer."""
-        self.taken_over = workers
+        self.replaced_workers = workers
         self.wake_waiters()
 
     def begin_recycling(self, worker: WorkerProcess) -> None:

@@ -76,7 +76,7 @@ class Rollout:
             wanted = (
                 self._fleet.wanted
                 + (self._fleet.recycled in current.running)
-                - self._fleet.taken_over
+                - self._fleet.replaced_workers
             )
             missing = wanted - current.expected
             if missing < 0 and current.running:
@@ -194,11 +194,12 @@ class Rollout:
         while len(new.ready) < self._fleet.wanted:
             if not await self._fork_until(new, len(new.ready) + 1):
                 return False
-            self._fleet.take_over(len(new.ready))
+            self._fleet.set_replaced_workers(len(new.ready))
             with trio.move_on_after(self._fleet.end_seconds(*old.workers.values())):
                 await self._fleet.wait_for(
                     lambda: (
-                        len(old.workers) <= max(0, self._fleet.wanted - self._fleet.taken_over)
+                        len(old.workers)
+                        <= max(0, self._fleet.wanted - self._fleet.replaced_workers)
                         or self._fleet.is_ending()
                     )
                 )
