@@ -30,6 +30,7 @@ class BridgeProcess:
         directory: Path,
         environment: Mapping[str, str],
         pass_fds: Sequence[int],
+        program: Sequence[str],
     ) -> None:
         inherited = {
             name: value for name, value in os.environ.items() if not name.startswith("UWSGIBRIDGE_")
@@ -38,7 +39,7 @@ class BridgeProcess:
         self._lifeline = Lifeline()
         self._process = subprocess.Popen(
             # Warnings show: a clean end leaves no connection open.
-            [sys.executable, "-W", "always::ResourceWarning", "-m", "uwsgibridge", *arguments],
+            [sys.executable, "-W", "always::ResourceWarning", *program, *arguments],
             cwd=directory,
             # A supervisor has tests of its own.
             env={"UWSGIBRIDGE_WORKERS": "0", **inherited, **environment},
@@ -104,10 +105,15 @@ def running_process(
     directory: Path,
     environment: Mapping[str, str] | None = None,
     pass_fds: Sequence[int] = (),
+    program: Sequence[str] = ("-m", "uwsgibridge"),
 ) -> Iterator[BridgeProcess]:
-    """Run ``python -m uwsgibridge`` in a directory, and see to its end."""
+    """Run ``python -m uwsgibridge`` in a directory, or the program that Python is given, and see to its end."""
     process = BridgeProcess(
-        arguments, directory=directory, environment=environment or {}, pass_fds=pass_fds
+        arguments,
+        directory=directory,
+        environment=environment or {},
+        pass_fds=pass_fds,
+        program=program,
     )
     try:
         yield process

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import socket
 from collections.abc import Callable
@@ -72,9 +71,8 @@ class Serve:
 
         monkeypatch.setattr("uwsgibridge.worker.process.run_process", run)
         monkeypatch.setattr("uwsgibridge.supervisor.supervisor.run_supervisor", run)
-        monkeypatch.setattr(
-            "uwsgibridge.cli.start.prepare_process", lambda *_, **__: contextlib.nullcontext()
-        )
+        monkeypatch.setattr("uwsgibridge.cli.start.prepare_process", lambda *_, **__: None)
+        monkeypatch.setattr("uwsgibridge.cli.start.fork_spare_template", lambda _: None)
 
     def invoke(self, *arguments: str, **environment: str) -> Result:
         return CliRunner().invoke(main, ["serve", *arguments], env=environment)

@@ -35,7 +35,7 @@ def command(app: str | None, **values: Any) -> None:
         refuse_file(app)
     settings = make_settings(values)
     # Imported here, so that --help does not wait for trio.
-    from uwsgibridge.cli.start import prepare_process
+    from uwsgibridge.cli.start import fork_spare_template, hold_pid_file, prepare_process
     from uwsgibridge.supervisor.heritage import REHEARSAL_VARIABLE, check_takeover, is_upgrade
     from uwsgibridge.telemetry.failure import show_failure
     from uwsgibridge.telemetry.line_stream import own_standard_error
@@ -50,13 +50,21 @@ def command(app: str | None, **values: Any) -> None:
             rehearse_takeover(app, settings, logger)
         else:
             own_standard_error()
-            bound = stack.enter_context(prepare_process(settings, upgraded=is_upgrade()))
+            upgraded = is_upgrade()
+            bound = prepare_process(settings, upgraded=upgraded)
+            spare = None if upgraded else fork_spare_template(settings)
+            if spare is not None:
+                stack.callback(spare.end)
+            stack.enter_context(hold_pid_file(settings, upgraded=upgraded))
             logger = make_logger(
                 settings.log_format, settings.log_level, buffer_bytes=settings.log_buffer_bytes
             )
             if settings.workers:
-                from uwsgibridge.supervisor.supervisor import run_supervisor as run
+                from uwsgibridge.supervisor.supervisor import run_supervisor
+
+                run_supervisor(app, settings, logger, bound=bound, spare=spare)
             else:
-                from uwsgibridge.worker.process import run_process as run
-            run(app, settings, logger, bound=bound)
+                from uwsgibridge.worker.process import run_process
+
+                run_process(app, settings, logger, bound=bound)
     sys.exit(outcome.status)

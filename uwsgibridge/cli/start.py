@@ -11,6 +11,7 @@ from typing import Final
 
 from uwsgibridge.config.settings import Settings
 from uwsgibridge.errors import LogFileError, PidFileError, SettingsError
+from uwsgibridge.supervisor.spare_template import SpareTemplate
 from uwsgibridge.system.pid_file import PidFile
 from uwsgibridge.system.privileges import drop_privileges, resolve_user
 from uwsgibridge.system.process_title import set_title
@@ -21,19 +22,18 @@ from uwsgibridge.telemetry.log_file import open_log_file
 _LEAST_DESCRIPTORS: Final = 64
 
 
-@contextlib.contextmanager
-def prepare_process(settings: Settings, *, upgraded: bool = False) -> Iterator[Callable[[], None]]:
-    """Set the limit on descriptors, the log file, the umask, the title and the pid file.
+def prepare_process(settings: Settings, *, upgraded: bool = False) -> Callable[[], None]:
+    """Set what comes before anything else: limit on descriptors, umask, log file, title.
 
     Args:
-        settings: of the service.
-        upgraded: whether this program has taken over a process that serves. Then a failure ends nothing.
+        settings: say which of them.
+        upgraded: whether this program has taken over a process that serves: nothing may end it then.
 
-    Yields:
-        A function to call when the sockets are open; it drops privileges.
+    Returns:
+        What is to be called once the sockets are open; it gives up privileges.
 
     Raises:
-        SettingsError, LogFileError, PidFileError: a step has failed.
+        SettingsError, LogFileError: one of them can't be had.
     """
     _raise_descriptor_limit()
     user = resolve_user(settings.user, settings.group)
@@ -46,13 +46,27 @@ def prepare_process(settings: Settings, *, upgraded: bool = False) -> Iterator[C
         except LogFileError as error:
             if not upgraded:
                 raise
-            say(f"Error: {error}")  # written to the old log file, which stays open
+            say(f"Error: {error}")  # to the old file, which stays
     set_title(settings.title, "supervisor" if settings.workers else "worker")
 
     def bound() -> None:
         if user is not None:
             drop_privileges(*user)
 
+    return bound
+
+
+@contextlib.contextmanager
+def hold_pid_file(settings: Settings, *, upgraded: bool = False) -> Iterator[None]:
+    """Hold the pid file, where there is to be one.
+
+    Args:
+        settings: name the file.
+        upgraded: as for `prepare_process`.
+
+    Raises:
+        PidFileError: it can't be had.
+    """
     with contextlib.ExitStack() as stack:
         if settings.pid_file:
             try:
@@ -61,7 +75,27 @@ def prepare_process(settings: Settings, *, upgraded: bool = False) -> Iterator[C
                 if not upgraded:
                     raise
                 say(f"Error: {error}")
-        yield bound
+        yield
+
+
+def fork_spare_template(settings: Settings) -> SpareTemplate | None:
+    """Fork a process that becomes the first template, after all has been imported that both need.
+
+    Args:
+        settings: of the supervisor.
+
+    Returns:
+        The spare template; None where there is to be no template, or where it has to be started anew: after a
+        change of the user, only an exec gives a process its core dumps and its files in ``/proc`` back
+        (prctl(2), PR_SET_DUMPABLE).
+    """
+    user = resolve_user(settings.user, settings.group)
+    if not settings.workers or user not in {None, (os.geteuid(), os.getegid())}:
+        return None
+    # Only here: with `--workers 0` nothing of a template is needed.
+    from uwsgibridge.worker.spare_template import become_template
+
+    return SpareTemplate.fork(become_template)
 
 
 def _raise_descriptor_limit() -> None:

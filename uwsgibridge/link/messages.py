@@ -10,7 +10,8 @@ import bisect
 import dataclasses
 import json
 import signal
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from uwsgibridge.config.settings import Settings
@@ -53,6 +54,9 @@ class Blueprint:
         arguments: the command line, as `sys.argv` has it; an older supervisor does not send it.
         keeps_sockets: whether somebody else, such as systemd, has the listening sockets as well.
         is_rehearsal: whether workers come up and accept nothing.
+        descriptors: for a spare template alone: the numbers of the descriptors that come with the blueprint.
+        environment: for a spare template alone: the variables that have changed since it was forked; None is
+            one that is gone.
     """
 
     app_name: str | None
@@ -61,6 +65,8 @@ class Blueprint:
     arguments: tuple[str, ...] = ()
     keeps_sockets: bool = False
     is_rehearsal: bool = False
+    descriptors: tuple[int, ...] = ()
+    environment: Mapping[str, str | None] = field(default_factory=dict)
 
     def encode(self) -> bytes:
         """Make the bytes that `decode` reads."""
@@ -72,6 +78,8 @@ class Blueprint:
                 "arguments": self.arguments,
                 "keeps_sockets": self.keeps_sockets,
                 "is_rehearsal": self.is_rehearsal,
+                "descriptors": self.descriptors,
+                "environment": self.environment,
             }
         ).encode()
 
@@ -93,6 +101,8 @@ class Blueprint:
             arguments,
             bool(raw.get("keeps_sockets")),
             bool(raw.get("is_rehearsal")),
+            tuple(raw.get("descriptors", ())),
+            raw.get("environment", {}),
         )
 
 

@@ -24,6 +24,7 @@ from uwsgibridge.link.messages import (
 from uwsgibridge.supervisor.backoff import Backoff
 from uwsgibridge.supervisor.crash_report import describe_end, report_crash
 from uwsgibridge.supervisor.recycling import RecyclingPolicy, WorkerLimits
+from uwsgibridge.supervisor.spare_template import SpareTemplate
 from uwsgibridge.supervisor.tally import Tally
 from uwsgibridge.supervisor.template_process import TemplateProcess
 from uwsgibridge.supervisor.worker_process import WorkerProcess
@@ -48,6 +49,7 @@ class GenerationContext:
         changed: called after each change of a worker or of the template.
         nursery: for tasks that listen to workers.
         is_rehearsal: whether workers are to accept nothing.
+        spare: runs as the first template.
     """
 
     policy: RecyclingPolicy
@@ -56,6 +58,7 @@ class GenerationContext:
     changed: Callable[[], None]
     nursery: trio.Nursery
     is_rehearsal: bool = False
+    spare: SpareTemplate | None = None
 
 
 class Generation:
@@ -112,7 +115,12 @@ class Generation:
             OSError: no process can be started.
         """
         template = TemplateProcess.start(
-            app_name, settings, sockets, lifeline, is_rehearsal=context.is_rehearsal
+            app_name,
+            settings,
+            sockets,
+            lifeline,
+            is_rehearsal=context.is_rehearsal,
+            spare=context.spare,
         )
         return Generation(number, template, context)
 

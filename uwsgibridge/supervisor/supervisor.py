@@ -33,6 +33,7 @@ from uwsgibridge.supervisor.preserved import PreservedProgram, confirm_takeover,
 from uwsgibridge.supervisor.recycling import recycling_policy
 from uwsgibridge.supervisor.rollout import Rollout
 from uwsgibridge.supervisor.signal_commands import SignalCommands
+from uwsgibridge.supervisor.spare_template import SpareTemplate
 from uwsgibridge.supervisor.tally import Tally
 from uwsgibridge.supervisor.upgrade import Upgrade
 from uwsgibridge.supervisor.watched_files import require_watchable, watch_files
@@ -49,6 +50,7 @@ def run_supervisor(
     logger: Logger,
     *,
     bound: Callable[[], None],
+    spare: SpareTemplate | None = None,
 ) -> None:
     """Serve with workers until SIGTERM or SIGINT, then drain and return.
 
@@ -60,6 +62,7 @@ def run_supervisor(
         settings: `settings.workers` of them.
         logger: where log events go.
         bound: called when the sockets are open, before anything of the application is.
+        spare: runs as the first template.
 
     Raises:
         SettingsError: systemd's sockets can't be used, or the code can't be watched.
@@ -89,7 +92,16 @@ def run_supervisor(
         unwanted: Sequence[ListeningSocket] = handed_over
         while True:
             supervisor = _Supervisor(
-                app_name, settings, logger, sockets, notifier, heritage, program, unwanted, started
+                app_name,
+                settings,
+                logger,
+                sockets,
+                notifier,
+                heritage,
+                program,
+                unwanted,
+                started,
+                spare,
             )
             heritage = trio.run(supervisor.run)
             unwanted = ()
@@ -118,12 +130,14 @@ class _Supervisor:
         program: PreservedProgram | None = None,
         unwanted: Sequence[ListeningSocket] = (),
         started: Callable[[], None] = lambda: None,
+        spare: SpareTemplate | None = None,
     ) -> None:
         self._app_name = app_name
         self._log = logger
         self._sockets_by_address = sockets
         self._unwanted = unwanted
         self._started = started
+        self._spare = spare
         self._heritage = heritage
         self._lifeline, self._held = heritage.lifeline if heritage is not None else os.pipe()
         every = [one for all_ in sockets.values() for one in all_]
@@ -154,7 +168,9 @@ class _Supervisor:
         fleet = self._fleet
         async with trio.open_nursery() as nursery:
             policy = recycling_policy(fleet.settings)
-            context = GenerationContext(policy, self._log, fleet.tally, fleet.wake_waiters, nursery)
+            context = GenerationContext(
+                policy, self._log, fleet.tally, fleet.wake_waiters, nursery, spare=self._spare
+            )
             rollout = Rollout(self._app_name, fleet, self._lifeline, context, nursery)
             signals = SignalCommands(
                 fleet, self._commands, self._stop_or_hurry, self._upgrade.attempt, nursery

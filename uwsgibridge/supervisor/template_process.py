@@ -26,6 +26,7 @@ from uwsgibridge.link.messages import (
     Leave,
     Report,
 )
+from uwsgibridge.supervisor.spare_template import SpareTemplate
 from uwsgibridge.system.process_group import signal_group
 from uwsgibridge.system.signals import SERVER_SIGNALS
 from uwsgibridge.telemetry.logs import Logger
@@ -71,6 +72,7 @@ class TemplateProcess:
         lifeline: int,
         *,
         is_rehearsal: bool,
+        spare: SpareTemplate | None = None,
     ) -> TemplateProcess:
         """Start a template.
 
@@ -80,6 +82,7 @@ class TemplateProcess:
             sockets: owned by the supervisor.
             lifeline: read end of a pipe whose other end the supervisor holds.
             is_rehearsal: whether workers are to accept nothing.
+            spare: runs as the template, where it does not run as another one already.
 
         Raises:
             OSError: no process can be started.
@@ -94,6 +97,12 @@ class TemplateProcess:
             any(it.is_inherited for it in sockets),
             is_rehearsal,
         )
+        if spare is not None:
+            control = spare.start(blueprint, [lifeline, *descriptors])
+            if control is not None:
+                return TemplateProcess(
+                    spare.pid, _waiter(spare.pid), control, preloads=settings.preload
+                )
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         with theirs, contextlib.ExitStack() as on_failure:
             on_failure.callback(ours.close)
@@ -116,15 +125,8 @@ class TemplateProcess:
     def adopt(heritage: Mapping[str, Any]) -> TemplateProcess:
         """Take over what `bequeath` described, after an exec in place."""
         pid: int = heritage["template"]
-
-        def wait() -> int:
-            try:
-                return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-            except ChildProcessError:  # it had ended before it was handed on
-                return 0
-
         control = socket.socket(fileno=heritage["control"])
-        return TemplateProcess(pid, wait, control, preloads=heritage.get("preloads", False))
+        return TemplateProcess(pid, _waiter(pid), control, preloads=heritage.get("preloads", False))
 
     def bequeath(self) -> dict[str, Any]:
         """Describe the template for `adopt`, as JSON values, and forget it; ``control`` has to be inherited."""
@@ -255,6 +257,18 @@ class TemplateProcess:
         finally:
             os.close(process)
         return self._wait()
+
+
+def _waiter(pid: int) -> Callable[[], int]:
+    """Make what waits for the end of a child, and gives its status."""
+
+    def wait() -> int:
+        try:
+            return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        except ChildProcessError:  # it had ended before it was handed on
+            return 0
+
+    return wait
 
 
 def _python() -> list[str]:

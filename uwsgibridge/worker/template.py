@@ -61,8 +61,21 @@ def main(control_descriptor: int) -> int:
     Returns:
         The exit status of the template, or of the worker that this process has become.
     """
-    with socket.socket(fileno=control_descriptor) as control, show_failure() as outcome:
-        blueprint = Blueprint.decode(control.recv(MAX_BYTES))
+    with socket.socket(fileno=control_descriptor) as control:
+        return run(control, Blueprint.decode(control.recv(MAX_BYTES)))
+
+
+def run(control: socket.socket, blueprint: Blueprint) -> int:
+    """Do what `main` does, for a supervisor that has said what is to run.
+
+    Args:
+        control: one end of the supervisor's socket pair.
+        blueprint: what the workers run.
+
+    Returns:
+        The exit status of the template, or of the worker that this process has become.
+    """
+    with show_failure() as outcome:
         settings = blueprint.settings
         if blueprint.arguments:
             sys.argv[:] = blueprint.arguments

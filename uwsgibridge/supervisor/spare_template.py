@@ -1,0 +1,123 @@
+"""The first template, forked before the supervisor runs: what both processes need is imported once, and shared.
+
+The spare template waits until the supervisor has its sockets. Templates of later generations are started anew, by
+`uwsgibridge.supervisor.template_process`: a reload has to see the packages that are installed then.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Final
+
+from uwsgibridge.link.messages import Blueprint
+from uwsgibridge.system.signals import SERVER_SIGNALS
+
+# So many descriptors fit into one message (SCM_MAX_FD of Linux).
+_MAX_DESCRIPTORS: Final = 253
+
+
+class SpareTemplate:
+    """The supervisor's side of a spare template. Made by `fork`.
+
+    Attributes:
+        pid: of its process, a child of this one.
+    """
+
+    def __init__(
+        self, pid: int, control: socket.socket, held: int, environment: Mapping[str, str]
+    ) -> None:
+        self.pid = pid
+        self._control: socket.socket | None = control
+        self._held = held
+        self._environment = environment
+
+    @staticmethod
+    def fork(become_template: Callable[[socket.socket, int], int]) -> SpareTemplate | None:
+        """Fork a spare template; the child ends with `SystemExit`.
+
+        Args:
+            become_template: what the child runs, with its end of the link and with a descriptor whose end of
+                file says that it will not be needed. Gives the exit status.
+
+        Returns:
+            The spare template; None where no process can be made, and none outside of Linux, whose
+            libraries alone allow it.
+        """
+        if sys.platform != "linux":
+            return None
+        control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        held, write_end = os.pipe()
+        # What is frozen is not written to by collections, so its pages stay shared.
+        gc.freeze()
+        # A signal waits until the template has its handlers.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, SERVER_SIGNALS)
+        try:
+            pid = os.fork()
+        except OSError:  # the first template is started as those of later generations are
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            os.close(held)
+            os.close(write_end)
+            control.close()
+            theirs.close()
+            return None
+        if pid == 0:
+            # The child uses the numbers of the parent's two ends. No socket that the parent opens later has one of
+            # these numbers, so that the child can give each socket the number that it has in the parent.
+            own = control.detach()
+            os.dup2(theirs.fileno(), own, inheritable=False)
+            os.dup2(held, write_end, inheritable=False)
+            theirs.close()
+            os.close(held)
+            sys.exit(become_template(socket.socket(fileno=own), write_end))
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        theirs.close()
+        os.close(held)
+        return SpareTemplate(pid, control, write_end, dict(os.environ))
+
+    def start(self, blueprint: Blueprint, descriptors: Sequence[int]) -> socket.socket | None:
+        """Have it run as the template.
+
+        Args:
+            blueprint: what it is to run.
+            descriptors: it gets these, under the same numbers.
+
+        Returns:
+            This process's end of the link; None where it can't be used: it is in use, or has ended.
+        """
+        if self._control is None:
+            return None
+        changes = {
+            name: os.environ.get(name)
+            for name in {*os.environ, *self._environment}
+            if os.environ.get(name) != self._environment.get(name)
+        }
+        blueprint = replace(blueprint, descriptors=tuple(descriptors), environment=changes)
+        if len(descriptors) > _MAX_DESCRIPTORS:
+            self.end()
+            return None
+        try:
+            socket.send_fds(self._control, [blueprint.encode()], descriptors)
+        except OSError:  # it was killed
+            self.end()
+            return None
+        control, self._control = self._control, None
+        os.close(self._held)
+        return control
+
+    def end(self) -> None:
+        """End it, where it was not started."""
+        if self._control is None:
+            return
+        self._control.close()
+        self._control = None
+        os.close(self._held)
+        with contextlib.suppress(OSError):
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
