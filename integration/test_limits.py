@@ -38,21 +38,21 @@ def refused(stack, before, **fields):
     return stack.wait_for_event(event_with(event="refused", **fields), since=before)
 
 
-def test_more_vars_than_allowed(stack, exchange):
+def test_more_vars_than_allowed_are_refused(stack, exchange):
     before = len(stack.log_events())
     answer = exchange(stack.url, "/arrived", headers=[(f"X-{n}", "x") for n in range(40)])
     assert answer.status == 431
     assert refused(stack, before, status=431)["option"] == "--max-vars"
 
 
-def test_more_bytes_of_vars_than_allowed(stack, exchange):
+def test_more_bytes_of_vars_than_allowed_are_refused(stack, exchange):
     before = len(stack.log_events())
     answer = exchange(stack.url, "/arrived", headers=[("X-Large", "x" * 4000)])
     assert answer.status == 431
     assert refused(stack, before, status=431)["option"] == "--max-vars-bytes"
 
 
-def test_a_larger_body_than_allowed(stack, exchange, client):
+def test_a_larger_body_than_allowed_is_refused(stack, exchange, client):
     before = len(stack.log_events())
     for below in ("", "/unbuffered"):
         answer = client.post(

@@ -179,7 +179,7 @@ def test_an_answer_that_comes_too_late(sites: Stack, name: str, key: str) -> Non
 
 @on_each_site
 @pytest.mark.parametrize("way", ["closes", "vanishes"])
-def test_a_websocket_of_a_handler_that_expects_no_end(
+def test_a_handler_that_expects_no_end_fails_silently(
     sites: Stack, name: str, key: str, way: str
 ) -> None:
     """Its framework raises what it has for that; no word of it is in the log."""
@@ -204,9 +204,8 @@ def test_a_wsgi_generator_is_closed_when_its_client_leaves(
     sites: Stack, key: str, item: str
 ) -> None:
     """Each item is a point at which it is closed, so that clients that leave hold no thread."""
-    paths = [
-        f"/wsgi/{item}/{key}-{number}" for number in range(4)
-    ]  # twice as many as there are threads
+    # Twice as many as there are threads.
+    paths = [f"/wsgi/{item}/{key}-{number}" for number in range(4)]
     for path in paths:
         with client_of(sites, path) as client:
             sites.wait_for_event(event_with(event="app", path=path, told="begun"))

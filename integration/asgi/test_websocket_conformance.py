@@ -211,7 +211,9 @@ def test_control_frames_between_fragments_are_answered_at_once(talk: FrameClient
     assert talk.receive() == Frame(TEXT, b"one two three")
 
 
-def test_a_close_between_fragments(behaviours: LocalStack, talk: FrameClient, path: str) -> None:
+def test_a_close_between_fragments_is_answered(
+    behaviours: LocalStack, talk: FrameClient, path: str
+) -> None:
     talk.send(TEXT, b"never ", fin=False)
     talk.send(CLOSE, Close(1001).payload)
     assert_closed(talk, 1001)
@@ -527,7 +529,7 @@ def test_messages_may_be_uncompressed(squeezed: FrameClient) -> None:
     assert_compressed(squeezed.receive(), BINARY, b"compressed")
 
 
-def test_a_compressed_message_in_fragments(squeezed: FrameClient) -> None:
+def test_a_compressed_message_in_fragments_is_read(squeezed: FrameClient) -> None:
     first, second, third = fragments(deflate(SNOWMEN.encode() * 10), (3, 5))
     squeezed.send(TEXT, first, fin=False, rsv=RSV1)
     squeezed.send(CONTINUATION, second, fin=False)
@@ -536,7 +538,9 @@ def test_a_compressed_message_in_fragments(squeezed: FrameClient) -> None:
 
 
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
-def test_control_frames_amid_a_compressed_message(squeezed: FrameClient, opcode: int) -> None:
+def test_control_frames_amid_a_compressed_message_are_answered(
+    squeezed: FrameClient, opcode: int
+) -> None:
     """They are never compressed (section 6.1)."""
     first, second = fragments(deflate(b"0123456789" * 10), (6,))
     squeezed.send(opcode, first, fin=False, rsv=RSV1)
@@ -546,7 +550,7 @@ def test_control_frames_amid_a_compressed_message(squeezed: FrameClient, opcode:
     assert_compressed(squeezed.receive(), opcode, b"0123456789" * 10)
 
 
-def test_blocks_of_other_kinds(squeezed: FrameClient) -> None:
+def test_blocks_of_other_kinds_are_inflated(squeezed: FrameClient) -> None:
     """The examples of sections 7.2.3.3 to 7.2.3.6."""
     for example in (
         "00 05 00 fa ff 48 65 6c 6c 6f 00",

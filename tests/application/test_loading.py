@@ -306,7 +306,7 @@ class TestTheApplicationsMistakes:
         )
         assert str(error).startswith("bridged_app:make needs arguments, so it is no factory: ")
 
-    def test_a_factory_with_a_wrong_call_in_it(
+    def test_a_wrong_call_in_a_factory_shows_its_traceback(
         self, write_module: WriteModule, tmp_path: Path
     ) -> None:
         file = write_module("def make():\n    return len()\n")
@@ -316,7 +316,9 @@ class TestTheApplicationsMistakes:
             error, file=file, ends_with="TypeError: len() takes exactly one argument (0 given)"
         )
 
-    def test_an_attribute_that_fails(self, write_module: WriteModule, tmp_path: Path) -> None:
+    def test_an_attribute_that_fails_shows_its_traceback(
+        self, write_module: WriteModule, tmp_path: Path
+    ) -> None:
         """Modules and objects may compute attributes (PEP 562)."""
         file = write_module("def __getattr__(name):\n    raise RuntimeError('not configured')\n")
         error = refusal("bridged_app:app", tmp_path)

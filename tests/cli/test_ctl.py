@@ -126,7 +126,7 @@ def test_stop_waits_no_longer_than_it_may(path, supervisor):
     assert "--timeout-seconds waits longer" in error
 
 
-def test_stop_without_waiting(path, supervisor):
+def test_stop_returns_at_once_where_it_is_not_to_wait(path, supervisor):
     supervisor.ends_on_stop = False
     assert succeed(ctl(path, "stop", "--no-wait")) == "The supervisor (pid 1) stops.\n"
     assert json.loads(succeed(ctl(path, "stop", "--no-wait", "--json")))["stopping"] is True

@@ -150,7 +150,7 @@ def test_without_an_earlier_status_there_are_no_rates(earlier: dict[str, Any] | 
     assert (cells(text)["REQ"], cells(text)["CPU"]) == ("-", "-")
 
 
-def test_no_rates_for_a_new_worker_nor_for_one_with_a_used_pid() -> None:
+def test_a_new_worker_has_no_rates_nor_has_one_with_a_used_pid() -> None:
     assert cells(format_rates(later(pid=99), STATUS))["REQ"] == "-"
     assert cells(format_rates(later(requests=3), STATUS))["REQ"] == "-"
 

@@ -68,7 +68,7 @@ def initialized(hook: Any, version: str = "standard") -> dict[str, Any]:
 
 
 @pytest.mark.usefixtures("compiler")
-def test_a_wheel(build: ModuleType, checkout: Path) -> None:
+def test_a_wheel_gets_the_built_module(build: ModuleType, checkout: Path) -> None:
     hook = build.AcceleratorHook(checkout, "wheel")
     data = initialized(hook)
     ((made, place),) = data.pop("force_include").items()
@@ -92,7 +92,9 @@ def load(path: Path) -> ModuleType:
 
 
 @pytest.mark.usefixtures("compiler")
-def test_an_editable_installation(build: ModuleType, checkout: Path) -> None:
+def test_an_editable_installation_keeps_the_module_beside_its_source(
+    build: ModuleType, checkout: Path
+) -> None:
     hook = build.AcceleratorHook(checkout, "wheel")
     assert initialized(hook, "editable")["force_include"] == {}
     made = checkout / "uwsgibridge/fast" / BUILT
@@ -111,7 +113,7 @@ def test_an_editable_installation(build: ModuleType, checkout: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("version", ["standard", "editable"])
-def test_without_a_compiler(
+def test_without_a_compiler_the_build_goes_on_and_says_why(
     build: ModuleType,
     checkout: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -131,14 +133,16 @@ def test_without_a_compiler(
     assert [it.name for it in (checkout / "uwsgibridge/fast").iterdir()] == ["_fast.c"]
 
 
-def test_a_checkout_without_the_source(build: ModuleType, tmp_path: Path) -> None:
+def test_a_checkout_without_the_source_is_built_without_it(
+    build: ModuleType, tmp_path: Path
+) -> None:
     """As in the image, where dependencies are installed before the code is there."""
     hook = build.AcceleratorHook(tmp_path, "wheel")
     assert initialized(hook) == {"force_include": {}}
     assert len(hook.said) == 1
 
 
-def test_a_source_archive(build: ModuleType, checkout: Path) -> None:
+def test_a_source_archive_gets_no_module(build: ModuleType, checkout: Path) -> None:
     assert initialized(build.AcceleratorHook(checkout, "sdist")) == {"force_include": {}}
 
 

@@ -228,7 +228,7 @@ class TestReceiving:
             ours, SCRATCH, flags, MAX_VARS_BYTES, 1000, max_body_bytes, Request
         )
 
-    def test_a_whole_request(self, accelerator: Accelerator, family: str) -> None:
+    def test_a_whole_request_is_received(self, accelerator: Accelerator, family: str) -> None:
         data = encode_packet(OF_NGINX) + b"body" + b"beyond"
         ours, peer = socket_pair(family)
         with peer:
@@ -270,7 +270,9 @@ class TestReceiving:
             assert SCRATCH[: len(data)] == data
             ours.close()
 
-    def test_another_kind_of_connection(self, accelerator: Accelerator, family: str) -> None:
+    def test_another_kind_of_connection_is_left_to_python(
+        self, accelerator: Accelerator, family: str
+    ) -> None:
         ours, peer = socket_pair(family)
         with peer, socket.socket() as other:
             assert self.receive(accelerator, other) is None
@@ -357,7 +359,7 @@ class TestDescriptors:
         assert caught.value.errno == errno.EBADF
 
 
-def test_threads_at_once(accelerator: Accelerator) -> None:
+def test_threads_at_once_get_their_own_vars(accelerator: Accelerator) -> None:
     """Several listeners in a process, as a test has them, share what is kept of the last packet."""
     wrong: list[object] = []
 

@@ -84,12 +84,12 @@ def request_of(data: bytes, limits: PacketLimits, max_body_bytes: int = 0) -> Ou
 
 
 @given(any_input, limits_that_bite)
-def test_any_input(data: bytes, limits: PacketLimits) -> None:
+def test_any_input_gives_the_same_both_ways(data: bytes, limits: PacketLimits) -> None:
     same_both_ways(lambda: request_of(data, limits))
 
 
 @given(st.lists(nearly_plain | incomplete, min_size=1, max_size=4), modifiers, st.integers(0, 9))
-def test_requests_in_a_row(
+def test_requests_in_a_row_give_the_same_both_ways(
     requests: list[dict[str, str]], modifier1: int, max_body_bytes: int
 ) -> None:
     """What is kept of one packet is not taken for a part of the next one."""
@@ -100,7 +100,9 @@ def test_requests_in_a_row(
 
 
 @given(nearly_plain, st.data())
-def test_cut_packets(variables: dict[str, str], data: st.DataObject) -> None:
+def test_cut_packets_give_the_same_both_ways(
+    variables: dict[str, str], data: st.DataObject
+) -> None:
     whole = encode_packet(variables)
     cut = whole[: data.draw(st.integers(0, len(whole)))]
     same_both_ways(lambda: request_of(cut, PacketLimits()))
@@ -113,7 +115,9 @@ def head_of(status: int, given: Any) -> Outcome:
 
 
 @given(statuses, headers | bad_headers, st.sampled_from([list, tuple, iter]))
-def test_heads(status: int, given_headers: Any, container: Callable[[Any], Any]) -> None:
+def test_heads_are_the_same_both_ways(
+    status: int, given_headers: Any, container: Callable[[Any], Any]
+) -> None:
     # Twice: what is new to the memos the first time is remembered the second time.
     for _ in range(2):
         same_both_ways(lambda: head_of(status, container(given_headers)))
@@ -136,7 +140,7 @@ def test_what_is_no_header(status: int, given_headers: Any) -> None:
 
 
 @given(nearly_plain | incomplete)
-def test_environs(variables: dict[str, str]) -> None:
+def test_environs_are_the_same_both_ways(variables: dict[str, str]) -> None:
     packet = parse_packet(memoryview(encode_packet(variables)), PacketLimits())
     assert packet is not None
     try:
@@ -163,5 +167,5 @@ odd_texts = texts | st.text(max_size=4) | st.binary(max_size=2) | st.none()
 
 
 @given(st.lists(st.tuples(texts, texts) | st.tuples(odd_texts, odd_texts) | odd_items, max_size=5))
-def test_headers_of_wsgi(given_headers: Any) -> None:
+def test_headers_of_wsgi_are_the_same_both_ways(given_headers: Any) -> None:
     same_both_ways(lambda: _encode_headers(given_headers))

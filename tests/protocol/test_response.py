@@ -362,7 +362,7 @@ class TestContentLength:
         assert bytes(data).endswith(b"Content-Length: 5\r\n\r\nhello")
         assert response.excess_bytes == 7
 
-    def test_nothing_promised_and_something_given(self) -> None:
+    def test_a_body_beyond_a_length_of_0_is_cut_off(self) -> None:
         response = started([(b"Content-Length", b"0")])
         assert response.send(b"x", last=True) == (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",)
         assert response.excess_bytes == 1

@@ -572,7 +572,7 @@ def test_a_compressed_message_is_read(cut: Callable[[bytes], list[bytes]]) -> No
 @in_each_chunking
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
 @pytest.mark.parametrize("between", [PING, PONG])
-def test_control_frames_within_a_compressed_message(
+def test_control_frames_within_a_compressed_message_are_answered(
     cut: Callable[[bytes], list[bytes]], opcode: int, between: int
 ) -> None:
     payload = squeeze(b"0123456789" * 10)

@@ -332,7 +332,9 @@ def test_socket_file_that_can_not_be_given_is_told(directory: Path):
     [(NOBODY, 0o755, True), (0, 0o1777, True), (0, 0o755, False)],
     ids=["of-the-user", "of-everybody", "of-root"],
 )
-def test_socket_file_after_the_drop(directory: Path, owner: int, mode: int, is_removed: bool):
+def test_the_user_removes_the_socket_file_where_that_is_allowed(
+    directory: Path, owner: int, mode: int, is_removed: bool
+):
     directory.chmod(mode)
     os.chown(directory, owner, owner)
     run(

@@ -55,7 +55,7 @@ async def test_several_may_wait(inbox: Inbox) -> None:
     assert taken == [message(b"%d" % number) for number in range(3)]
 
 
-async def test_full_by_number(inbox: Inbox) -> None:
+async def test_it_is_full_by_number(inbox: Inbox) -> None:
     for _ in range(_MAX_QUEUED):
         assert not inbox.is_full(0)
         inbox.put(message(b""))
@@ -64,7 +64,7 @@ async def test_full_by_number(inbox: Inbox) -> None:
     assert not inbox.is_full(0)
 
 
-async def test_full_by_bytes_but_for_a_message_that_nothing_waits_in_front_of(
+async def test_it_is_full_by_bytes_unless_only_the_next_message_has_them(
     inbox: Inbox,
 ) -> None:
     assert not inbox.is_full(2 * _MAX_QUEUED_BYTES)

@@ -20,11 +20,11 @@ EXPECTED: Final[dict[tuple[Sign, Step], Sign]] = {
 }
 
 
-def test_each_step_in_each_state() -> None:
+def test_each_step_leads_from_each_state_to_the_expected_one() -> None:
     assert {(sign, step): FOLLOWING[step][sign] for step in Step for sign in Sign} == EXPECTED
 
 
-def test_to_take_something_is_not_to_be_heard_of() -> None:
+def test_taking_something_is_no_byte_of_the_client() -> None:
     """A frontend that buffers takes what nobody reads."""
     for sign in Sign:
         assert FOLLOWING[Step.TAKEN][sign].is_unheard is sign.is_unheard
@@ -44,5 +44,7 @@ def test_to_take_something_is_not_to_be_heard_of() -> None:
         (Sign.UNHEARD, 0.0, 0.0, 0.0),
     ],
 )
-def test_the_next_ping(sign: Sign, ping: float, first_sign: float, seconds: float) -> None:
+def test_the_next_ping_is_due_in_these_seconds(
+    sign: Sign, ping: float, first_sign: float, seconds: float
+) -> None:
     assert seconds_to_ping(sign, ping, first_sign) == seconds

@@ -217,7 +217,7 @@ def test_a_stop_waits_for_the_frame_that_is_being_sent(family: str) -> None:
 
 
 @on_each_socket
-def test_a_stop_amid_the_handshake(family: str) -> None:
+def test_a_stop_amid_the_handshake_closes_the_websocket(family: str) -> None:
     begun, go = threading.Event(), threading.Event()
 
     def application(environ: Any, start_response: Any) -> Any:
