@@ -1,7 +1,7 @@
-"""The first template, forked before the supervisor runs: what both processes need is imported once, and shared.
+"""The spare template, which is forked before the supervisor runs, so that both import shared modules once.
 
-The spare template waits until the supervisor has its sockets. Templates of later generations are started anew, by
-`uwsgibridge.supervisor.template_process`: a reload has to see the packages that are installed then.
+The spare template waits until the supervisor has its sockets, and then becomes the first template. Later templates are
+started anew by `uwsgibridge.supervisor.template_process`: a reload has to see the packages that are installed then.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from typing import Final
 from uwsgibridge.link.messages import Blueprint
 from uwsgibridge.system.signals import SERVER_SIGNALS
 
-# So many descriptors fit into one message (SCM_MAX_FD of Linux).
+# How many descriptors fit into one message (SCM_MAX_FD of Linux).
 _MAX_DESCRIPTORS: Final = 253
 
 
 class SpareTemplate:
-    """The supervisor's side of a spare template. Made by `fork`.
+    """The supervisor's side of a spare template; `fork` makes it.
 
     Attributes:
-        pid: of its process, a child of this one.
+        pid: of the spare template, a child of this process.
     """
 
     def __init__(
@@ -43,24 +43,24 @@ class SpareTemplate:
         """Fork a spare template; the child ends with `SystemExit`.
 
         Args:
-            become_template: what the child runs, with its end of the link and with a descriptor whose end of
-                file says that it will not be needed. Gives the exit status.
+            become_template: run by the child with its end of the link, and with a descriptor whose end of file
+                says that the child is not needed. It returns the exit status.
 
         Returns:
-            The spare template; None where no process can be made, and none outside of Linux, whose
-            libraries alone allow it.
+            The spare template; None where no process can be made. None on other systems than Linux, whose
+            libraries do not allow such a fork.
         """
         if sys.platform != "linux":
             return None
         control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         held, write_end = os.pipe()
-        # What is frozen is not written to by collections, so its pages stay shared.
+        # The garbage collector does not write to frozen objects, so their memory stays shared.
         gc.freeze()
-        # A signal waits until the template has its handlers.
+        # Signals wait until the template has its handlers.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, SERVER_SIGNALS)
         try:
             pid = os.fork()
-        except OSError:  # the first template is started as those of later generations are
+        except OSError:  # the first template is then started as later ones are
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             os.close(held)
             os.close(write_end)
@@ -82,14 +82,14 @@ class SpareTemplate:
         return SpareTemplate(pid, control, write_end, dict(os.environ))
 
     def start(self, blueprint: Blueprint, descriptors: Sequence[int]) -> socket.socket | None:
-        """Have it run as the template.
+        """Have the spare template run as a template.
 
         Args:
-            blueprint: what it is to run.
-            descriptors: it gets these, under the same numbers.
+            blueprint: tells it what it runs.
+            descriptors: descriptors that it gets, under the same numbers.
 
         Returns:
-            This process's end of the link; None where it can't be used: it is in use, or has ended.
+            This process's end of the link; None where the spare template is in use already, or has ended.
         """
         if self._control is None:
             return None
@@ -104,7 +104,7 @@ class SpareTemplate:
             return None
         try:
             socket.send_fds(self._control, [blueprint.encode()], descriptors)
-        except OSError:  # it was killed
+        except OSError:  # the spare template was killed
             self.end()
             return None
         control, self._control = self._control, None
@@ -112,7 +112,7 @@ class SpareTemplate:
         return control
 
     def end(self) -> None:
-        """End it, where it was not started."""
+        """End the spare template, if it was not started."""
         if self._control is None:
             return
         self._control.close()

@@ -260,12 +260,12 @@ class TemplateProcess:
 
 
 def _waiter(pid: int) -> Callable[[], int]:
-    """Make what waits for the end of a child, and gives its status."""
+    """Make a function that waits for the end of a child and gives its exit status."""
 
     def wait() -> int:
         try:
             return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        except ChildProcessError:  # it had ended before it was handed on
+        except ChildProcessError:  # the child had ended before it was handed on
             return 0
 
     return wait

@@ -1,4 +1,4 @@
-"""A process that was forked before the supervisor ran, and becomes the first template when it is told."""
+"""Runs in the spare template, which was forked before the supervisor ran: waits, and becomes the first template."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from uwsgibridge.worker import template
 
 _STANDARD_STREAMS: Final = (0, 1, 2)
 
-# As many as one message takes; see `uwsgibridge.supervisor.spare_template`.
+# How many descriptors fit into one message; see `uwsgibridge.supervisor.spare_template`.
 _MAX_DESCRIPTORS: Final = 253
 
 
 def become_template(control: socket.socket, held: int) -> int:
-    """Wait for the blueprint, and run as the template that ``python -m uwsgibridge.worker.template`` is.
+    """Wait for the blueprint, and run as ``python -m uwsgibridge.worker.template`` would.
 
     Args:
         control: this process's end of the link to the supervisor.
@@ -32,7 +32,7 @@ def become_template(control: socket.socket, held: int) -> int:
     Returns:
         The exit status of the template, or of the worker that this process has become.
     """
-    os.setsid()  # Ctrl-C is for the supervisor, which tells the workers
+    os.setsid()  # Ctrl-C reaches the supervisor alone, which then stops the workers
     _close_others({*_STANDARD_STREAMS, log_descriptor(), control.fileno(), held})
     _stand_in_for_the_main_module()
     with control:
@@ -50,18 +50,18 @@ def become_template(control: socket.socket, held: int) -> int:
 
 
 def _close_others(kept: Collection[int]) -> None:
-    """Close all descriptors but some, as `subprocess.Popen` does: what others have handed to the supervisor."""
+    """Close all descriptors but some, as `subprocess.Popen` does, since others may have handed some over."""
     for descriptor in [int(it.name) for it in Path("/proc/self/fd").iterdir()]:
         if descriptor not in kept:
-            with contextlib.suppress(OSError):  # the one that listed them
+            with contextlib.suppress(OSError):  # the listing has closed its own descriptor
                 os.close(descriptor)
 
 
 def _stand_in_for_the_main_module() -> None:
     """Have this process look like one that was started as ``python -m uwsgibridge.worker.template``.
 
-    `multiprocessing` imports the main module once more in a process that it spawns. A script's folder is no place for
-    an application's imports: `pip` has put the command there.
+    `multiprocessing` imports the main module again in a process that it spawns. The directory of the command, where
+    `pip` has put it, must not be on the import path of an application.
     """
     is_script = sys.modules["__main__"].__spec__ is None
     sys.modules["__main__"] = template
@@ -84,7 +84,7 @@ def _wait_for_blueprint(
 
 def _renumber(received: Sequence[int], wanted: Sequence[int]) -> None:
     """Give each descriptor the number that it has in the supervisor."""
-    # Aside first: the number of one may be the one that another has to get.
+    # First all descriptors get other numbers: the number of one may be the one that another needs.
     least = max(wanted) + 1
     aside = [fcntl.fcntl(it, fcntl.F_DUPFD_CLOEXEC, least) for it in received]
     for descriptor in received:
