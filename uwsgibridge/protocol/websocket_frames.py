@@ -246,14 +246,17 @@ def _broken(reason: str) -> BrokenRule:
     return BrokenRule(CLOSE_PROTOCOL_ERROR, reason)
 
 
-_XOR: Final = [bytes(a ^ b for a in range(256)) for b in range(256)]
+@cache
+def _xor_table(key: int) -> bytes:
+    """Make the table for `bytes.translate` that masks with one byte. All 256 would take as long as 50 modules to import."""
+    return bytes(byte ^ key for byte in range(256))
 
 
 def _unmask_in_python(data: bytes, mask: bytes) -> bytes:
     """Remove a client's mask (section 5.3), with one step for each byte of the mask."""
     unmasked = bytearray(data)
     for lane, key in enumerate(mask):
-        unmasked[lane::4] = unmasked[lane::4].translate(_XOR[key])
+        unmasked[lane::4] = unmasked[lane::4].translate(_xor_table(key))
     return bytes(unmasked)
 
 
