@@ -8,7 +8,7 @@ import select
 from pathlib import Path
 from typing import Final, Self
 
-# More than ever stand at a gate.
+# More requests than ever wait at a gate.
 _ALL: Final = 64
 
 

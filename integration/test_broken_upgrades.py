@@ -192,7 +192,7 @@ def test_a_new_program_that_dies_in_its_start_becomes_the_old_one(tmp_path, kind
                 assert everybody(stack.pid) == everyone, kind
                 assert pid_file.read_text() == f"{stack.pid}\n", kind
         assert set(load.seen) == {"one"}
-        # It serves on in every way.
+        # The old program serves on in every way.
         since = len(stack.log_events())
         victim = fetch(stack.url)[1]
         os.kill(victim, signal.SIGKILL)

@@ -462,7 +462,7 @@ def test_a_worker_that_was_asked_for_before_an_upgrade_comes_after_it(tmp_path, 
         with contextlib.suppress(ProcessLookupError):
             os.kill(template, signal.SIGCONT)
         change.wait(RELOADED)
-        # As many as the options say.
+        # There are as many workers as the options say.
         settle(stack.pid, control, 2, files)
 
 

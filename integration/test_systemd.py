@@ -211,7 +211,7 @@ def activated(
     wrapper.write_text(ACTIVATE.format(python=sys.executable))
     wrapper.chmod(0o700)
     with monkeypatch.context() as patch:
-        # What BridgeProcess starts; it hands the socket on as standard input.
+        # BridgeProcess starts this, and passes the socket on as standard input.
         patch.setattr(sys, "executable", str(wrapper))
         running = bridge(systemd, stdin=listening.fileno())
         running.start()

@@ -120,7 +120,7 @@ def test_nginx_says_its_name(stack, exchange):
 
 def test_a_proxy_header_goes_nowhere(stack, exchange):
     headers = [("Proxy", "http://intruder.example"), ("X-One", "1")]
-    # Where the shipped params keep it away, and where Nginx passes it on.
+    # The shipped params remove the header; in the other location, Nginx passes it on.
     for target in ("/arrived", "/cut/arrived"):
         found = exchange(stack.url, target, headers=headers).json()
         assert headers_named(found, "x-one") == ["1"]

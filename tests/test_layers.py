@@ -52,7 +52,7 @@ BELOW: Final[dict[str, set[str]]] = {
     # The child and the parent: neither imports the other.
     "worker": {*_HOSTING, "application", "hosts", "hosts.wsgi", "hosts.asgi"},
     "supervisor": {*_GROUND, "connection", "telemetry", "link", "control", "fast", "_version"},
-    # Beside them: these speak to the bridge from outside, or generate what stands in front of it.
+    # These stand beside the bridge: they speak to it from outside, or configure Nginx.
     "control": {*_GROUND, "connection", "telemetry"},
     "client": {*_WIRE, "config"},
     "frontend": {"config"},

@@ -32,7 +32,7 @@ from uwsgibridge.testing import Site as NginxSite
 # A client that left is noticed at once; figures of workers come each second.
 ABORT_SECONDS: Final = 8.0
 
-# What libraries, Python and its event loops write when something went wrong.
+# Texts that libraries, Python and its event loops write when something went wrong.
 _COMPLAINT: Final = re.compile(
     r"Traceback \(most recent|\bERROR\b|\bCRITICAL\b|Exception ignored|never retrieved|never awaited"
     r"|was destroyed but it is pending|ResourceWarning"

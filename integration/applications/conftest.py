@@ -96,7 +96,7 @@ def serving(
         environment={
             "APPLICATION_DIRECTORY": str(directory),
             "SINK_PORT": str(sink.port),
-            # Of rich, which some log with.
+            # A setting of rich, by which some applications log.
             "NO_COLOR": "1",
             "COLUMNS": "200",
             **{

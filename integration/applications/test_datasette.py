@@ -12,7 +12,7 @@ import requests
 from integration.applications.checks import Checks, downloading, new_browser
 from integration.applications.site import Site
 
-# As in the application.
+# The same number as in the application.
 NOTES = 10_000
 NOTE = "of a note " * 400
 

@@ -116,7 +116,7 @@ def test_it_works_preloaded_and_after_a_reload(case: Preloaded, sink: Sink, tmp_
         checks.use(site)
         assert site.stack.stop() == 0
     told = [it["threads"] for it in site.stack.log.events() if WARNING in str(it["event"])]
-    # Of both generations.
+    # The events of both generations.
     assert told == ([case.threads] * 2 if case.threads else [])
     checks.look_at(re.sub(rf"(?m)^.*{WARNING}.*\n", "", site.stack.log.text()))
 

@@ -28,7 +28,7 @@ from integration.workers import wait_gone
 from uwsgibridge.control.client import ask
 
 REQUESTS = 20
-# Of the client's own span.
+# The id of the client's own span.
 PARENT = "b7ad6b7169203331"
 
 DOWNLOAD_BYTES = 2500 * 16 * 1024

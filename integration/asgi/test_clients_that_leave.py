@@ -161,7 +161,7 @@ def test_an_upload_ends_when_its_client_leaves(sites: Stack, name: str, key: str
     with client_of(sites, path, body_bytes=1_000_000) as client:
         client.sendall(bytes(100_000))
         sites.wait_for_event(event_with(event="app", path=path, told="called"))
-    # It reads the body before it calls anything of the site.
+    # Django reads the body before it calls anything of the site.
     works = () if name == "django" else works_of(name)
     assert_ends_soon(sites, path, *works)
 

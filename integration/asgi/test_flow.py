@@ -278,7 +278,7 @@ def test_a_slow_reader_is_not_taken_for_a_dead_one(pinging: LocalStack, key: str
             else:
                 assert frame == Frame(BINARY, PIECE)
                 pieces += 1
-                # As slow as that: 64 KiB in 3 ms, all of it in 3 s.
+                # A slow reader: 64 KiB in 3 ms, and the whole answer in 3 s.
                 time.sleep(max(0, started + 0.003 * pieces - time.monotonic()))
 
 

@@ -39,7 +39,7 @@ WITHOUT_LIFESPAN = {"django"}
 WITHOUT_WEBSOCKETS = {"django"}
 WITHOUT_BACKGROUND = {"django"}
 ENDS_STREAMS = {"fastapi", "starlette", "litestar"}
-# They answer 500 themselves; these also let the server know.
+# All frameworks answer 500 themselves; these also raise the error to the server.
 RAISES_WHAT_IT_ANSWERED = {"fastapi", "starlette"}
 
 numbers = itertools.count()

@@ -186,7 +186,7 @@ def test_streams_end_at_a_stop(
             lambda: bridge.wait_ended(PATIENCE_SECONDS),
         )
         assert stack.stop() == 0
-        # Of trio's about a generator that Starlette leaves to the garbage collector.
+        # Trio's ResourceWarning is about a generator that Starlette leaves to the garbage collector.
         assert_clean(stack, but="ResourceWarning")
 
 

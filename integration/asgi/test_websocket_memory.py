@@ -42,7 +42,7 @@ DEFAULT_LIMIT_BYTES = 16 * MIB
 # Beyond the limit: what waits for the application; and what was read, and is to be sent.
 MARGIN_BYTES = MIB + 128 * KIB
 
-# What the allocator, the sockets and the interpreter take beside, whoever asks for what.
+# How much memory the allocator, the sockets and the interpreter take in any case.
 NOISE_BYTES = 5 * MIB
 
 CLIENTS = 12

@@ -27,7 +27,7 @@ uwsgi_param SERVER_PORT $server_port;
 uwsgi_param SERVER_NAME $server_name;
 """
 
-# What Debian 12 and 13 put behind it.
+# Debian 12 and 13 put this line after it.
 DEBIAN_PARAMS: Final = f"{UWSGI_PARAMS}uwsgi_param HTTP_HOST $host;\n"
 
 # Below each of these paths, what stands behind the include of Debian's file.

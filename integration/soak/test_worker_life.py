@@ -21,7 +21,7 @@ APPS = Path(__file__).parents[1] / "apps"
 
 KILLS = 30
 RECYCLED = 1000
-# What the supervisor allocates once, and the allocator's own ups and downs.
+# How much memory the supervisor may grow: for what it allocates once, and for changes of the allocator's own.
 WARM_UP = 100
 MOST_GROWTH_BYTES = 2_000_000
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 MIB = 1024 * 1024
 
-# Of a file, what leaves together with the head.
+# How much of a file is sent together with the head.
 FIRST_PIECE_BYTES = 65_536
 
 

@@ -230,7 +230,7 @@ def test_stuck_request_is_given_up_and_the_worker_replaced(
     assert event["option"] == "--request-timeout-seconds"
     assert event["seconds"] == pytest.approx(LIMIT_SECONDS, abs=0.5)
     assert str(event["thread"]).startswith("wsgi-")
-    # Where it hangs, from the application's own first frame on.
+    # The stack tells where the thread hangs, from the application's first frame on.
     stack_lines = str(event["stack"]).splitlines()
     assert "in hang_at_a_gate" in str(event["stack"])
     assert "/uwsgibridge/" not in stack_lines[0]

@@ -105,7 +105,7 @@ def test_clients_that_say_nothing_hold_up_nobody(listening: ListeningSocket):
 def test_upload_gets_the_whole_answer(listening: ListeningSocket):
     async def check(_clock: MockClock) -> None:
         with Client(listening) as client:
-            # More than a socket's buffers hold.
+            # A body that is larger than a socket's buffers.
             await client.send(GET + bytes(4_000_000))
             assert (await client.answer()).endswith(b"\r\n\r\nIt does not run.\n")
 

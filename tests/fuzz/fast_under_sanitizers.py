@@ -183,7 +183,7 @@ class Feeder:
             peer.sendall((data or b"x") + b"body and more"[: self._chance.randrange(13)])
             connection = self._accelerator.accept(self._listening.fileno(), socket.AF_UNIX)
             flags = self._chance.choice((0, socket.MSG_PEEK))
-            # As small as what arrives at times.
+            # Small pieces, since small pieces arrive at times.
             scratch = memoryview(bytearray(self._chance.choice((4, 100, 70_000))))
             received = self._accelerator.receive_request(
                 connection, scratch, flags, max_vars_bytes, max_vars, 0, self._request_type

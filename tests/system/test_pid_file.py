@@ -438,7 +438,7 @@ def test_root_writes_none_where_another_user_could_replace_it(directory: Path):
     assert names_in(directory) == []
 
 
-# Of a service.
+# The pid file of a service.
 
 
 APPLICATION = """

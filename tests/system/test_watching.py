@@ -25,7 +25,7 @@ from uwsgibridge.system.watching import require_watchfiles, watch_code, watch_to
 SHORT_SECONDS = 0.05
 BURST_SECONDS = 0.5
 
-# Of a clock that jumps: some intervals.
+# Some intervals of the clock that jumps.
 A_WHILE_SECONDS = 2.5
 
 Watch = Callable[[Callable[[str], None]], Awaitable[None]]

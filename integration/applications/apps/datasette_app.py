@@ -18,7 +18,7 @@ def _fill() -> None:
             "insert or replace into animals values (?, ?)",
             [("spider", 8), ("ant", 6), ("cat", 4), *((f"animal {it}", it) for it in range(2000))],
         )
-        # More than all buffers on the way to a client hold.
+        # More rows than all buffers on the way to a client hold.
         connection.execute("create table if not exists notes (id integer primary key, text text)")
         connection.executemany(
             "insert or replace into notes values (?, ?)",

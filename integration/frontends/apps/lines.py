@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 FIRST, LAST = b'{"token": "first"}\n', b'{"token": "last"}\n'
 
-# Of an answer that redirects Nginx to a file.
+# The headers of an answer that redirects Nginx to a file.
 OWN_HEADERS = {
     "Content-Type": "text/x-own",
     "Content-Disposition": "attachment",

@@ -18,7 +18,7 @@ def _share(mount_path: str) -> Any:
     return WsgiDAVApp(
         {
             "provider_mapping": {"/": str(_ROOT)},
-            # It finds the target of a MOVE by cutting this off, not SCRIPT_NAME.
+            # The library finds the target of a MOVE by cutting this off, and not SCRIPT_NAME.
             "mount_path": mount_path,
             "simple_dc": {"user_mapping": {"*": True}},
             "lock_storage": True,

@@ -487,7 +487,7 @@ async def raises_and_empties_the_scope(scope, receive, send):
 
 BODIES = [
     pytest.param(None, id="no-body"),
-    # More than arrives with the packet, and than the kernel buffers.
+    # A body that is larger than what arrives with the packet and what the kernel buffers.
     pytest.param(bytes(1_000_000), id="large-body"),
 ]
 

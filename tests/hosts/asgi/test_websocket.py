@@ -307,7 +307,7 @@ def test_what_is_refused_is_counted(family: str, loop: str) -> None:
     assert bridge.counters.app_errors == 0
 
 
-# More than fits.
+# More messages than the queue has room for.
 
 
 @on_each_loop

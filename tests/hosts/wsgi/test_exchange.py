@@ -33,7 +33,7 @@ SHORT_SECONDS = 0.1
 BODIES = [
     pytest.param(None, id="no-body"),
     pytest.param(b"a body that is not read", id="body"),
-    # More than arrives with the packet, and than the kernel buffers.
+    # A body that is larger than what arrives with the packet and what the kernel buffers.
     pytest.param(bytes(1_000_000), id="large-body"),
 ]
 

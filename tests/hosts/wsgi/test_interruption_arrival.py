@@ -303,7 +303,7 @@ def test_wherever_it_arrives_its_thread_serves_on(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(
         WsgiExchange, "used_seconds", lambda it, _: 2 * LIMIT_SECONDS if it in due else 0.0
     )
-    # Else the bridge's own attempts come first.
+    # A long time, so that the bridge's own attempts do not come first.
     monkeypatch.setattr(Interruption, "_may_be_raised", lambda _: steps.is_raising)
     monkeypatch.setattr(
         interruption_module,
