@@ -189,7 +189,9 @@ def test_nothing_is_kept_of_what_comes_and_goes(accelerator: Accelerator) -> Non
         "environ({}, [], '')",
         "environ({})",
         "receive_request(None)",
-        "receive_request(None, b'', 0, 1, 1, 0, int)",
+        "receive_request(None, b'', 0, 1, 1, 0, 1)",
+        "receive_request(None, b'', 1 << 40, 1, 1, 0, int)",
+        "receive_request(None, b'', 0, 1, 1, None, int)",
         "take_and_close(None, None)",
         "take_and_close(None)",
     ],
@@ -323,6 +325,11 @@ class TestDescriptors:
                 ours.recv_into(memoryview(buffer), 9, 0)
             with pytest.raises(ValueError, match="not negative"):
                 ours.recv(-1, 0)
+            with pytest.raises(BufferError):
+                ours.recv_into(memoryview(b"x"), 0, 0)
+            for wrong in ((), (None, 0), (b"x", None)):
+                with pytest.raises(TypeError):
+                    ours.send(*wrong)
             ours.shutdown(socket.SHUT_WR)
             assert peer.recv(1) == b""
         with pytest.raises(BrokenPipeError):

@@ -20,6 +20,7 @@
 #include <Python.h>
 
 #include <errno.h>
+#include <limits.h>
 #include <stddef.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -507,7 +508,10 @@ address_of(PyObject *host, PyObject *port)
         return NULL;
     }
     long long number = number_of(PyUnicode_1BYTE_DATA(port), PyUnicode_GET_LENGTH(port), MAX_PORT_DIGITS);
-    return number < 0 ? NULL : Py_BuildValue("(OL)", host, number);
+    PyObject *second = number < 0 ? NULL : PyLong_FromLongLong(number);
+    PyObject *pair = second == NULL ? NULL : PyTuple_Pack(2, host, second);
+    Py_XDECREF(second);
+    return pair;
 }
 
 /* The client's address; a new reference, or NULL: not mine, or with an error. */
@@ -951,8 +955,16 @@ encode_head(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count
         Py_XDECREF(promised);
         return NULL;
     }
-    return Py_BuildValue("(NNlOO)", head, promised, plan.stream_kind,
-                         plan.sets_buffering ? Py_True : Py_False, plan.sets_expires ? Py_True : Py_False);
+    PyObject *stream_kind = PyLong_FromLong(plan.stream_kind);
+    PyObject *result = NULL;
+    if (stream_kind != NULL) {
+        result = PyTuple_Pack(5, head, promised, stream_kind, plan.sets_buffering ? Py_True : Py_False,
+                              plan.sets_expires ? Py_True : Py_False);
+    }
+    Py_DECREF(head);
+    Py_DECREF(promised);
+    Py_XDECREF(stream_kind);
+    return result;
 }
 
 /* The pair of bytes for a pair of narrow texts; a new reference, or NULL: not mine, or with an error. */
@@ -1013,6 +1025,41 @@ typedef struct {
     int family;
 } descriptor;
 
+/* Whether a function was given as many arguments as it takes; else with an error. */
+static int
+is_count(const char *name, Py_ssize_t given, Py_ssize_t taken)
+{
+    if (given == taken) {
+        return 1;
+    }
+    PyErr_Format(PyExc_TypeError, "%s takes %zd arguments, not %zd", name, taken, given);
+    return 0;
+}
+
+/* The number that an argument is; false with an error. */
+static int
+as_size(PyObject *argument, Py_ssize_t *size)
+{
+    *size = PyLong_AsSsize_t(argument);
+    return *size != -1 || !PyErr_Occurred();
+}
+
+/* The same, for an int of C. */
+static int
+as_int(PyObject *argument, int *number)
+{
+    long value = PyLong_AsLong(argument);
+    if (value == -1 && PyErr_Occurred()) {
+        return 0;
+    }
+    if (value < INT_MIN || value > INT_MAX) {
+        PyErr_SetString(PyExc_OverflowError, "the number is no int of C");
+        return 0;
+    }
+    *number = (int)value;
+    return 1;
+}
+
 /* Raise the OSError of errno, in the subclass that fits. */
 static PyObject *
 raise_errno(void)
@@ -1047,12 +1094,14 @@ PyDoc_STRVAR(recv_into_doc,
 "Receive what has arrived into a buffer; 0 bytes are as many as it has. Never waits.");
 
 static PyObject *
-descriptor_recv_into(descriptor *self, PyObject *args)
+descriptor_recv_into(descriptor *self, PyObject *const *args, Py_ssize_t count)
 {
     Py_buffer view;
     Py_ssize_t size;
     int flags;
-    if (!PyArg_ParseTuple(args, "w*ni:recv_into", &view, &size, &flags)) {
+    if (!is_count("recv_into", count, 3) || !as_size(args[1], &size) || !as_int(args[2], &flags)
+        || PyObject_GetBuffer(args[0], &view, PyBUF_WRITABLE) < 0)
+    {
         return NULL;
     }
     if (size < 0 || size > view.len) {
@@ -1071,11 +1120,11 @@ PyDoc_STRVAR(recv_doc,
 "Receive what has arrived, so many bytes at the most. Never waits.");
 
 static PyObject *
-descriptor_recv(descriptor *self, PyObject *args)
+descriptor_recv(descriptor *self, PyObject *const *args, Py_ssize_t count)
 {
     Py_ssize_t size;
     int flags;
-    if (!PyArg_ParseTuple(args, "ni:recv", &size, &flags)) {
+    if (!is_count("recv", count, 2) || !as_size(args[0], &size) || !as_int(args[1], &flags)) {
         return NULL;
     }
     if (size < 0) {
@@ -1102,11 +1151,13 @@ PyDoc_STRVAR(send_doc,
 "Send what fits; the number of bytes that did. Never waits.");
 
 static PyObject *
-descriptor_send(descriptor *self, PyObject *args)
+descriptor_send(descriptor *self, PyObject *const *args, Py_ssize_t count)
 {
     Py_buffer view;
     int flags;
-    if (!PyArg_ParseTuple(args, "y*i:send", &view, &flags)) {
+    if (!is_count("send", count, 2) || !as_int(args[1], &flags)
+        || PyObject_GetBuffer(args[0], &view, PyBUF_SIMPLE) < 0)
+    {
         return NULL;
     }
     ssize_t sent;
@@ -1214,9 +1265,9 @@ descriptor_dealloc(descriptor *self)
 }
 
 static PyMethodDef descriptor_methods[] = {
-    {"recv_into", (PyCFunction)descriptor_recv_into, METH_VARARGS, recv_into_doc},
-    {"recv", (PyCFunction)descriptor_recv, METH_VARARGS, recv_doc},
-    {"send", (PyCFunction)descriptor_send, METH_VARARGS, send_doc},
+    {"recv_into", (PyCFunction)(void (*)(void))descriptor_recv_into, METH_FASTCALL, recv_into_doc},
+    {"recv", (PyCFunction)(void (*)(void))descriptor_recv, METH_FASTCALL, recv_doc},
+    {"send", (PyCFunction)(void (*)(void))descriptor_send, METH_FASTCALL, send_doc},
     {"fileno", (PyCFunction)descriptor_fileno, METH_NOARGS, fileno_doc},
     {"close", (PyCFunction)descriptor_close, METH_NOARGS, close_doc},
     {"shutdown", (PyCFunction)descriptor_shutdown, METH_O, shutdown_doc},
@@ -1256,13 +1307,9 @@ PyDoc_STRVAR(accept_doc,
 static PyObject *
 accept_connection(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
-    if (count != 2) {
-        PyErr_SetString(PyExc_TypeError, "accept takes a descriptor and an address family");
-        return NULL;
-    }
-    int listening = (int)PyLong_AsLong(args[0]);
-    int family = (int)PyLong_AsLong(args[1]);
-    if (PyErr_Occurred()) {
+    int listening;
+    int family;
+    if (!is_count("accept", count, 2) || !as_int(args[0], &listening) || !as_int(args[1], &family)) {
         return NULL;
     }
     descriptor *accepted = PyObject_New(descriptor, state_of(module)->descriptor_type);
@@ -1289,6 +1336,40 @@ typedef struct {
     PyTypeObject *request_type;
 } request_limits;
 
+/* Take the arguments behind the first two of `receive_request`; false with an error. */
+static int
+as_limits(PyObject *const *args, request_limits *limits)
+{
+    if (!as_int(args[0], &limits->flags) || !as_size(args[1], &limits->max_vars_bytes)
+        || !as_size(args[2], &limits->max_vars))
+    {
+        return 0;
+    }
+    limits->max_body_bytes = PyLong_AsLongLong(args[3]);
+    if (limits->max_body_bytes == -1 && PyErr_Occurred()) {
+        return 0;
+    }
+    if (!PyType_Check(args[4])) {
+        PyErr_SetString(PyExc_TypeError, "a request is made of a class");
+        return 0;
+    }
+    limits->request_type = (PyTypeObject *)args[4];
+    return 1;
+}
+
+/* Make the tuple that `receive_request` gives; steals the request. NULL with an error. */
+static PyObject *
+make_received(PyObject *request, Py_ssize_t have, const char *body, Py_ssize_t body_size)
+{
+    PyObject *count = PyLong_FromSsize_t(have);
+    PyObject *seen = PyBytes_FromStringAndSize(body, body_size);
+    PyObject *result = count != NULL && seen != NULL ? PyTuple_Pack(3, request, count, seen) : NULL;
+    Py_DECREF(request);
+    Py_XDECREF(count);
+    Py_XDECREF(seen);
+    return result;
+}
+
 /* Make a request of what was received, if it is whole, with its body: a tuple of the request, the number of
    bytes that were received, and the body. NULL where it is not mine, or with an error. */
 static PyObject *
@@ -1307,7 +1388,7 @@ whole_request(module_state *state, const unsigned char *data, Py_ssize_t have, c
     if (length >= 0 && length <= have - end) {
         PyObject *request = make_request(state, limits->request_type, vars, length);
         if (request != NULL) {
-            result = Py_BuildValue("(Nny#)", request, have, (const char *)data + end, (Py_ssize_t)length);
+            result = make_received(request, have, (const char *)data + end, (Py_ssize_t)length);
         }
     }
     Py_DECREF(vars);
@@ -1321,32 +1402,29 @@ PyDoc_STRVAR(receive_request_doc,
 "number and the body. None, with nothing received, where the connection is of another type.");
 
 static PyObject *
-receive_request(PyObject *module, PyObject *args)
+receive_request(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
     module_state *state = state_of(module);
-    PyObject *connection;
-    Py_buffer view;
     request_limits limits;
-    if (!PyArg_ParseTuple(args, "Ow*innLO!:receive_request", &connection, &view, &limits.flags,
-                          &limits.max_vars_bytes, &limits.max_vars, &limits.max_body_bytes, &PyType_Type,
-                          &limits.request_type))
-    {
+    if (!is_count("receive_request", count, 7) || !as_limits(args + 2, &limits)) {
         return NULL;
     }
-    PyObject *result = NULL;
-    if (!Py_IS_TYPE(connection, state->descriptor_type)) {
-        result = Py_NewRef(Py_None);
+    if (!Py_IS_TYPE(args[0], state->descriptor_type)) {
+        Py_RETURN_NONE;
+    }
+    Py_buffer view;
+    if (PyObject_GetBuffer(args[1], &view, PyBUF_WRITABLE) < 0) {
+        return NULL;
+    }
+    PyObject *result;
+    ssize_t received = receive(((descriptor *)args[0])->number, view.buf, view.len, limits.flags);
+    if (received < 0) {
+        result = raise_errno();
     }
     else {
-        ssize_t received = receive(((descriptor *)connection)->number, view.buf, view.len, limits.flags);
-        if (received < 0) {
-            raise_errno();
-        }
-        else {
-            result = whole_request(state, view.buf, received, &limits);
-            if (result == NULL && !PyErr_Occurred()) {
-                result = PyLong_FromSsize_t(received);
-            }
+        result = whole_request(state, view.buf, received, &limits);
+        if (result == NULL && !PyErr_Occurred()) {
+            result = PyLong_FromSsize_t(received);
         }
     }
     PyBuffer_Release(&view);
@@ -1378,12 +1456,8 @@ PyDoc_STRVAR(take_and_close_doc,
 static PyObject *
 take_and_close(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
-    if (count != 2) {
-        PyErr_SetString(PyExc_TypeError, "take_and_close takes a connection and a number of bytes");
-        return NULL;
-    }
-    Py_ssize_t bytes = PyLong_AsSsize_t(args[1]);
-    if (bytes == -1 && PyErr_Occurred()) {
+    Py_ssize_t bytes;
+    if (!is_count("take_and_close", count, 2) || !as_size(args[1], &bytes)) {
         return NULL;
     }
     if (!Py_IS_TYPE(args[0], state_of(module)->descriptor_type)) {
@@ -1408,7 +1482,7 @@ static PyMethodDef methods[] = {
     {"encode_pairs", encode_pairs, METH_O, encode_pairs_doc},
     {"environ", (PyCFunction)(void (*)(void))environ_of, METH_FASTCALL, environ_doc},
     {"accept", (PyCFunction)(void (*)(void))accept_connection, METH_FASTCALL, accept_doc},
-    {"receive_request", receive_request, METH_VARARGS, receive_request_doc},
+    {"receive_request", (PyCFunction)(void (*)(void))receive_request, METH_FASTCALL, receive_request_doc},
     {"take_and_close", (PyCFunction)(void (*)(void))take_and_close, METH_FASTCALL, take_and_close_doc},
     {NULL, NULL, 0, NULL},
 };
