@@ -11,11 +11,14 @@ from typing import Final
 
 import pytest
 
+from uwsgibridge import fast
+
 # Parts of the identifier of a test that say on which event loop and over which socket its case runs, and
 # whether with the accelerator.
 _COMBINED: Final = frozenset({"asyncio", "uvloop", "trio", "tcp", "unix", "accelerated", "pure"})
 
-# Another number is another choice of combinations; `.ci/run` takes one for each of its runs.
+# Another number is another choice of combinations, and with an odd one, processes have no accelerator;
+# `.ci/run` takes one for each of its runs.
 ROTATION_VARIABLE: Final = "UWSGIBRIDGE_TEST_ROTATION"
 
 
@@ -28,7 +31,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
+    if _rotation() % 2 and not getattr(config.option, "numprocesses", None):
+        # The processes that tests start serve without the accelerator then. This one, of which xdist has
+        # several, has chosen before, and its tests go both ways.
+        os.environ.setdefault(fast.PURE_VARIABLE, "1")
     # A shell without job control starts what it puts into the background with both ignored (POSIX, 2.11),
     # the programs that tests start inherit that, and a shell among them can't even trap them.
     for number, handler in (
@@ -51,7 +58,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         cases.setdefault(_case(item.nodeid), []).append(item)
     # Each function begins somewhere else, so that those with one case don't all take the first.
-    rotation = int(os.environ.get(ROTATION_VARIABLE, "0"))
+    rotation = _rotation()
     turn: Counter[str] = Counter()
     kept = set()
     for case, combinations in cases.items():
@@ -63,6 +70,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item.nodeid in kept]
+
+
+def _rotation() -> int:
+    return int(os.environ.get(ROTATION_VARIABLE, "0"))
 
 
 def _case(identifier: str) -> str:

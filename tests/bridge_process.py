@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.log_events import EVENT_SECONDS, LogEvents
+from uwsgibridge.fast import PURE_VARIABLE
 from uwsgibridge.testing.lifeline import Lifeline
 
 
@@ -33,7 +34,9 @@ class BridgeProcess:
         program: Sequence[str],
     ) -> None:
         inherited = {
-            name: value for name, value in os.environ.items() if not name.startswith("UWSGIBRIDGE_")
+            name: value
+            for name, value in os.environ.items()
+            if name == PURE_VARIABLE or not name.startswith("UWSGIBRIDGE_")
         }
         self.events = LogEvents()
         self._lifeline = Lifeline()

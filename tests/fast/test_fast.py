@@ -352,11 +352,13 @@ class TestDescriptors:
                 ours.send(b"x" * 70_000, 0)
             with pytest.raises(BlockingIOError):
                 ours.send(b"x", 0)
+            ours.close()
 
     def test_one_that_is_forgotten_is_closed(self, accelerator: Accelerator) -> None:
         ours, peer = socket_pair("tcp")
         with peer:
-            del ours
+            with pytest.warns(ResourceWarning, match=f"unclosed.* {ours.fileno()}"):
+                del ours
             assert select.select([peer], [], [], PATIENCE_SECONDS)[0]
             assert peer.recv(1) == b""
 

@@ -14,6 +14,7 @@ from tests.bridge_process import running_process
 from tests.log_events import PATIENCE_SECONDS
 from uwsgibridge import __version__, fast
 from uwsgibridge.client import request
+from uwsgibridge.fast import PURE_VARIABLE
 
 APPS = """
 import os, sys
@@ -70,7 +71,7 @@ def test_start_says_what_serves(directory: Path, workers: str):
         name: started[name] for name in ("version", "accelerator", "pid", "workers", "app")
     } == {
         "version": __version__,
-        "accelerator": fast.state,
+        "accelerator": fast.state if PURE_VARIABLE not in os.environ else f"off ({PURE_VARIABLE})",
         "pid": process.pid,
         "workers": int(workers),
         "app": "apps:wsgi, /api=apps:asgi",

@@ -1255,11 +1255,38 @@ descriptor_kind(descriptor *Py_UNUSED(self), void *Py_UNUSED(closure))
     return PyLong_FromLong(SOCK_STREAM);
 }
 
+/* Warn of a connection that nobody has closed, as the socket module does, and close it. An exception that is
+   on its way stays so. */
+static void
+descriptor_finalize(descriptor *self)
+{
+    if (self->number < 0) {
+        return;
+    }
+#if PY_VERSION_HEX >= 0x030C0000
+    PyObject *raised = PyErr_GetRaisedException();
+#else
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+#endif
+    if (PyErr_ResourceWarning((PyObject *)self, 1, "unclosed connection, descriptor %d", self->number) < 0) {
+        PyErr_WriteUnraisable((PyObject *)self);
+    }
+    close_once(self);
+#if PY_VERSION_HEX >= 0x030C0000
+    PyErr_SetRaisedException(raised);
+#else
+    PyErr_Restore(type, value, traceback);
+#endif
+}
+
 static void
 descriptor_dealloc(descriptor *self)
 {
     PyTypeObject *type = Py_TYPE(self);
-    close_once(self);
+    if (PyObject_CallFinalizerFromDealloc((PyObject *)self) < 0) {
+        return; /* somebody who was warned keeps it */
+    }
     type->tp_free((PyObject *)self);
     Py_DECREF(type);
 }
@@ -1287,6 +1314,7 @@ PyDoc_STRVAR(descriptor_doc,
 static PyType_Slot descriptor_slots[] = {
     {Py_tp_doc, (void *)descriptor_doc},
     {Py_tp_dealloc, descriptor_dealloc},
+    {Py_tp_finalize, descriptor_finalize},
     {Py_tp_methods, descriptor_methods},
     {Py_tp_getset, descriptor_attributes},
     {0, NULL},
