@@ -64,6 +64,20 @@ class Stop(Enum):
     BREAK_OFF = auto()
 
 
+class Call(Enum):
+    """What has become of the application's task.
+
+    Attributes:
+        RUNNING: nothing, and a cancellation that it meets is none of this exchange's.
+        CANCELLED: this exchange has cancelled it.
+        OVERDUE: this exchange has cancelled it at the request's deadline.
+    """
+
+    RUNNING = auto()
+    CANCELLED = auto()
+    OVERDUE = auto()
+
+
 @dataclass(slots=True)
 class AsgiContext:
     """The context that the exchanges of one host share.
@@ -106,10 +120,10 @@ class AsgiExchange(Exchange):
         connection: the connection with its request; owned from now on, and released at the end.
     """
 
+    # Flags beside the states. The client may leave at any time, and what nobody may hear is treated alike.
     _gone = False
-    _is_cancelled = False  # by this exchange itself, not with all others
-    _overdue = False  # it was ended at its deadline, while the application may still run
-    _is_lost = False  # its task goes on, although it was cancelled
+    _is_lost = False  # a task that goes on after its cancellation may have been cancelled for either reason
+    _call = Call.RUNNING
     _disconnects = 0  # how often the application was told of the disconnect
 
     def __init__(self, context: AsgiContext, connection: Connection) -> None:
@@ -174,7 +188,7 @@ class AsgiExchange(Exchange):
         exit_if_copy()
         if self._life in _AFTER_END:
             self._end(complete=False)
-        if self._gone and not self._overdue:
+        if self._gone and self._call is not Call.OVERDUE:
             self._context.reporter.client_gone()
         if self._is_lost:
             self._context.reporter.lost_request_ended(self.request)
@@ -187,10 +201,11 @@ class AsgiExchange(Exchange):
             self._context.reporter.keeps_receiving(self.request, times=_MOST_DISCONNECTS)
             self._cancel()
 
-    def _cancel(self) -> None:
-        if not self._is_cancelled:
-            self._is_cancelled = True
+    def _cancel(self, call: Call = Call.CANCELLED) -> None:
+        if self._call is Call.RUNNING:
             self._context.loop.call_later(_LOST_SECONDS, self._lose)
+        if self._call is not Call.OVERDUE:
+            self._call = call
         self.connection.task.cancel()
 
     def _lose(self) -> None:

@@ -11,25 +11,20 @@ from typing import Any, Final
 import trio
 
 from uwsgibridge.connection.connection import Connection, PeerGone
-from uwsgibridge.hosts.asgi.exchange import AsgiContext, AsgiExchange, Message, Stop
+from uwsgibridge.hosts.asgi.answer import HttpAnswer
+from uwsgibridge.hosts.asgi.exchange import AsgiContext, Call, Message, Stop
+from uwsgibridge.hosts.asgi.http_states import Input, Stream
 from uwsgibridge.hosts.asgi.messages import kind_of, value_of
 from uwsgibridge.hosts.asgi.tls import tls_extension
 from uwsgibridge.hosts.asgi.unheard import Unheard
-from uwsgibridge.hosts.exchange_states import Delivery
-from uwsgibridge.hosts.files import CANT_SEND_FILE
-from uwsgibridge.hosts.offload import NamedFile
+from uwsgibridge.hosts.exchange_states import Delivery, Life
 from uwsgibridge.hosts.streams import Ending
 from uwsgibridge.loop.interface import Event, Task
 from uwsgibridge.protocol import answers
-from uwsgibridge.protocol.answers import AnswerMaker
 from uwsgibridge.protocol.errors import IncompleteBody, InvalidResponse
 from uwsgibridge.protocol.response import Response
 from uwsgibridge.protocol.status import status_line
 from uwsgibridge.telemetry.stacks import await_stack
-
-# How much of a file is sent together with the head, and how much at once after that.
-_FIRST_PIECE_BYTES: Final = 65_536
-_FILE_PIECE_BYTES: Final = 262_144
 
 _CLOCK_SECONDS: Final = 0.002
 
@@ -45,20 +40,26 @@ _BODY_MESSAGES: Final = frozenset(
 )
 
 
-class HttpExchange(AsgiExchange):
+# Names of our own: to look a member up in its class costs more.
+_RUNNING: Final = Life.RUNNING
+_ARRIVING: Final = Input.ARRIVING
+_WHOLE: Final = Input.WHOLE
+_STALLED: Final = Input.STALLED
+_NO_STREAM: Final = Stream.NONE
+_TOLD: Final = Stream.TOLD
+
+
+class HttpExchange(HttpAnswer):
     """Runs one request: makes the scope, and serves `receive` and `send`."""
 
-    _body_over = False
+    _input = Input.ARRIVING
     _disconnected: Event | None = None  # made when the application waits for the disconnect
     _body_wait: Event | None = None  # set while a task of the application waits for the body
-    _stalled = False
     _timer: Task | None = None
     _body_wait_seconds = 0.0  # in all; this is the client's time and not the application's
     _early_links: Sequence[bytes] = ()
-    _file_instead: NamedFile | None = None  # sent in place of the application's body
     _unheard: Unheard | None = None
-    _is_stream = False
-    _is_to_end = False  # at a stop: `receive` gives the disconnect, and `send` goes on
+    _stream = Stream.NONE
     _end_timer: Task | None = None
 
     def __init__(self, context: AsgiContext, connection: Connection) -> None:
@@ -71,7 +72,7 @@ class HttpExchange(AsgiExchange):
     async def receive(self) -> Message:
         """Give the next piece of the body; after the body, wait until the client leaves."""
         connection = self.connection
-        while not (self._body_over or self._gone or self._ended or self._is_to_end):
+        while self._input is _ARRIVING and self._may_receive:
             try:
                 chunk = connection.receive_body()
             except BlockingIOError:
@@ -80,14 +81,21 @@ class HttpExchange(AsgiExchange):
             except OSError:  # PeerGone, or an error of the kernel for the same
                 self._mark_client_gone()
                 break
-            self._body_over = connection.body_over
-            return {"type": "http.request", "body": chunk, "more_body": not self._body_over}
-        if not (self._gone or self._ended or self._stalled or self._is_to_end):
+            more_body = not connection.body_over
+            if not more_body:
+                self._input = _WHOLE
+            return {"type": "http.request", "body": chunk, "more_body": more_body}
+        if self._input is not _STALLED and self._may_receive:
             await self._wait_for_hangup()
         self._disconnects += 1
         if self._disconnects > 1:
             await self._tell_disconnect_again()
         return {"type": "http.disconnect"}
+
+    @property
+    def _may_receive(self) -> bool:
+        """Whether `receive` has more to give than the disconnect."""
+        return self._life is _RUNNING and self._stream is not _TOLD and not self._gone
 
     async def send(self, message: Message) -> None:
         """Send the head or a piece of the body; drop it after the client has left (see `Unheard`)."""
@@ -123,7 +131,7 @@ class HttpExchange(AsgiExchange):
                     self._end(complete=True)
                     self._context.reporter.check_answer(self.request, response)
                 else:
-                    if not self._is_stream:
+                    if self._stream is _NO_STREAM:
                         self._register_stream()
                     await (
                         self._context.loop.checkpoint()
@@ -201,8 +209,8 @@ class HttpExchange(AsgiExchange):
     def _register_stream(self) -> None:
         """Register the answer as a stream, which is told to end at a stop."""
         streams = self._context.streams
-        if not self._is_stream:
-            self._is_stream = True
+        if self._stream is _NO_STREAM:
+            self._stream = Stream.OPEN
             streams.add(self)
         if streams.ending is not Ending.NONE:
             # Later, not in the middle of a `send` of the application.
@@ -210,9 +218,9 @@ class HttpExchange(AsgiExchange):
 
     def end_if_meant(self) -> None:
         """Tell the application that its stream ends, if `OpenStreams.ending` covers it; it may send the rest."""
-        if self._is_to_end or self._ended or not self._context.streams.means(self._response):
+        if self._stream is _TOLD or self._ended or not self._context.streams.means(self._response):
             return
-        self._is_to_end = True
+        self._stream = _TOLD
         if not self._response.head_sent:
             # The head is sent first: a browser connects again to events that have begun, but not after a failure.
             with contextlib.suppress(PeerGone):
@@ -223,64 +231,10 @@ class HttpExchange(AsgiExchange):
             self._context.loop.notify_closing(self.connection)
         self._end_timer = self._context.loop.call_later(_LISTEN_SECONDS, self._cancel_unlistening)
 
-    def _send_head(self) -> None:
-        for data in self._response.send(b""):
-            # Nothing was sent before, so the data fits.
-            self._send_some(data)
-
     def _cancel_unlistening(self) -> None:
         """Cancel the task of a stream whose application does not call `receive` and so does not learn of the end."""
         if not (self._ended or self._disconnects or self._disconnected is not None):
             self._cancel()
-
-    async def _send_file(
-        self, descriptor: int, offset: int, count: int | None, *, last: bool
-    ) -> int:
-        """Have the kernel send from a file (ASGI extensions, "Path Send" and "Zero Copy Send").
-
-        Returns:
-            The offset in the file after the bytes that were sent.
-        """
-        available = max(0, os.fstat(descriptor).st_size - offset)
-        wanted = available if count is None else min(available, count)
-        response = self._response
-        left = response.allow(wanted, last=last)
-        if 0 < left < wanted:
-            response.excess_bytes += wanted - left
-        first = os.pread(descriptor, min(left, _FIRST_PIECE_BYTES), offset)
-        await self._write_all(response.send(first))
-        offset, left = offset + len(first), left - len(first)
-        while left and (sent := await self._send_piece(descriptor, offset, left)):
-            response.sent_elsewhere(sent)
-            offset, left = offset + sent, left - sent
-        if last:
-            await self._write_all(response.finish())
-            self._end(complete=True)
-            self._context.reporter.check_answer(self.request, response)
-        return offset
-
-    async def _send_piece(self, descriptor: int, offset: int, left: int) -> int:
-        context = self._context
-        while True:
-            try:
-                return self.connection.send_file(descriptor, offset, min(left, _FILE_PIECE_BYTES))
-            except BlockingIOError:
-                seconds = context.settings.write_timeout_seconds
-                if not await context.loop.wait_writable(self.connection, seconds):
-                    context.reporter.reader_stalled(self.request)
-                    self._mark_client_gone()
-                    raise PeerGone("the client does not take the answer") from None
-                if self._ended:
-                    raise PeerGone("the request was ended at its deadline") from None
-            except PeerGone:
-                self._mark_client_gone()
-                raise
-            except OSError as error:
-                if error.errno not in CANT_SEND_FILE:
-                    raise
-                piece = os.pread(descriptor, min(left, _FILE_PIECE_BYTES), offset)
-                await self._write(piece)
-                return len(piece)
 
     def _scope(self) -> MutableMapping[str, Any]:
         request = self.request
@@ -298,9 +252,9 @@ class HttpExchange(AsgiExchange):
         return scope
 
     async def _after_return(self) -> None:
-        if self._stalled:
+        if self._input is _STALLED:
             self._fail(answers.body_stalled)
-        elif self._is_to_end:
+        elif self._stream is _TOLD:
             self._end(complete=False)
         elif self._disconnects:
             self._fail(answers.stopping)  # the application was told that the client is gone
@@ -311,19 +265,12 @@ class HttpExchange(AsgiExchange):
         else:
             self._application_failed(IncompleteBody("it returned before its response was complete"))
 
-    async def _finish_for_application(self) -> None:
-        """Complete an answer whose end the application has not sent, as other servers do."""
-        await self._write_all(self._response.finish())
-        self._end(complete=True)
-        self._context.reporter.unfinished_answer()
-        self._context.reporter.check_answer(self.request, self._response)
-
     def _application_failed(self, error: BaseException) -> None:
-        if self._stalled:
+        if self._input is _STALLED:
             self._fail(answers.body_stalled)
-        elif self._overdue:
+        elif self._call is Call.OVERDUE:
             self._context.reporter.ended_after_deadline(self.request, error)
-        elif self._gone or self._is_to_end:
+        elif self._gone or self._stream is _TOLD:
             # An exception that the disconnect caused is not logged.
             self._context.reporter.ended_after_client(self.request, error)
             if not self._ended:
@@ -337,11 +284,11 @@ class HttpExchange(AsgiExchange):
             self._fail(answers.application_failed)
 
     def _was_cancelled(self, error: BaseException) -> bool:
-        if self._is_cancelled:
+        if self._call is not Call.RUNNING:
             # The body has stalled; in other cases the answer has begun or the exchange has ended, and no 408 is sent.
             self._fail(answers.body_stalled)
         elif (
-            self._is_to_end
+            self._stream is _TOLD
             or self._context.stop is Stop.BREAK_OFF
             or isinstance(error, trio.Cancelled | BaseExceptionGroup)
         ):
@@ -375,7 +322,6 @@ class HttpExchange(AsgiExchange):
             return
         stack = await_stack(self.connection.task)
         was_gone, self._gone = self._gone, True
-        self._overdue = True
         if was_gone:
             self._end(complete=False)
         else:
@@ -387,7 +333,7 @@ class HttpExchange(AsgiExchange):
             stack=stack,
             outcome=self._outcome(was_gone=was_gone),
         )
-        self._cancel()
+        self._cancel(Call.OVERDUE)
 
     def _give_up(self) -> None:
         """Answer 504, or break the connection, while the application still runs."""
@@ -408,7 +354,7 @@ class HttpExchange(AsgiExchange):
         if self._end_timer is not None:
             self._end_timer.cancel()
         super()._over()
-        if self._stalled:
+        if self._input is _STALLED:
             self._context.reporter.body_stalled(
                 self.request, self._response, failure_status=self._failure_status
             )
@@ -441,8 +387,7 @@ class HttpExchange(AsgiExchange):
         await self._disconnected.wait()
 
     def _stall(self) -> None:
-        self._stalled = True
-        self._body_over = True
+        self._input = _STALLED
         self._gone = self._response.head_sent
 
     def _mark_client_gone(self) -> None:
@@ -450,30 +395,12 @@ class HttpExchange(AsgiExchange):
         if self._disconnected is not None:
             self._disconnected.set()
 
-    def _fail(self, make_answer: AnswerMaker) -> None:
-        """Answer with a failure where that is still possible; else break the connection."""
-        if self._ended:
-            return
-        answered = False
-        if not self._response.head_sent and not self._gone:
-            answer = make_answer(self.request.method)
-            try:
-                # Nothing was sent before, so a short answer fits without a wait.
-                answered = self.connection.send(answer.data) == len(answer.data)
-                self._record_failure_answer(answer)
-            except OSError:
-                self._gone = True
-        self._end(complete=answered)
-
-    def _is_seen_to_be_cut(self) -> bool:
-        return self._response.is_measured
-
     def _end(self, *, complete: bool) -> None:
         if self._disconnected is not None:
             self._context.hangups.remove(self.connection)
             self._disconnected.set()
         if self._body_wait is not None:
             self._context.loop.notify_closing(self.connection)
-        if self._is_stream:
+        if self._stream is not _NO_STREAM:
             self._context.streams.remove(self)
         super()._end(complete=complete)

@@ -9,7 +9,7 @@ from typing import Any, Final
 import trio
 
 from uwsgibridge.connection.connection import Connection, PeerGone
-from uwsgibridge.hosts.asgi.exchange import AsgiContext, Message, Stop
+from uwsgibridge.hosts.asgi.exchange import AsgiContext, Call, Message, Stop
 from uwsgibridge.hosts.asgi.messages import kind_of, value_of
 from uwsgibridge.hosts.asgi.signs_of_life import FOLLOWING as SIGN_AFTER
 from uwsgibridge.hosts.asgi.signs_of_life import Step as SignStep
@@ -330,7 +330,7 @@ class WebSocketExchange(WebSocketTunnel):
         return "connection broken" if self._state is State.DENYING else "the WebSocket was closed"
 
     def _was_cancelled(self, error: BaseException) -> bool:
-        if self._is_cancelled:
+        if self._call is not Call.RUNNING:
             return True
         if self._context.stop is not Stop.BREAK_OFF and not isinstance(
             error, trio.Cancelled | BaseExceptionGroup

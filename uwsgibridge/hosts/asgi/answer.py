@@ -1,0 +1,103 @@
+"""The answer of one HTTP request of an ASGI application on its way: files, failures, and what ends it."""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+from uwsgibridge.connection.connection import PeerGone
+from uwsgibridge.hosts.asgi.exchange import AsgiExchange
+from uwsgibridge.hosts.files import CANT_SEND_FILE
+from uwsgibridge.hosts.offload import NamedFile
+from uwsgibridge.protocol.answers import AnswerMaker
+from uwsgibridge.protocol.response import Response
+
+# How much of a file is sent together with the head, and how much at once after that.
+_FIRST_PIECE_BYTES: Final = 65_536
+_FILE_PIECE_BYTES: Final = 262_144
+
+
+class HttpAnswer(AsgiExchange):
+    """What leaves to the client; `HttpExchange` says what, as the application asks for it."""
+
+    _response: Response  # made by the constructor of `HttpExchange`: one more call for each request is not free
+    _file_instead: NamedFile | None = None  # sent in place of the application's body
+
+    def _send_head(self) -> None:
+        for data in self._response.send(b""):
+            # Nothing was sent before, so the data fits.
+            self._send_some(data)
+
+    async def _send_file(
+        self, descriptor: int, offset: int, count: int | None, *, last: bool
+    ) -> int:
+        """Have the kernel send from a file (ASGI extensions, "Path Send" and "Zero Copy Send").
+
+        Returns:
+            The offset in the file after the bytes that were sent.
+        """
+        available = max(0, os.fstat(descriptor).st_size - offset)
+        wanted = available if count is None else min(available, count)
+        response = self._response
+        left = response.allow(wanted, last=last)
+        if 0 < left < wanted:
+            response.excess_bytes += wanted - left
+        first = os.pread(descriptor, min(left, _FIRST_PIECE_BYTES), offset)
+        await self._write_all(response.send(first))
+        offset, left = offset + len(first), left - len(first)
+        while left and (sent := await self._send_piece(descriptor, offset, left)):
+            response.sent_elsewhere(sent)
+            offset, left = offset + sent, left - sent
+        if last:
+            await self._write_all(response.finish())
+            self._end(complete=True)
+            self._context.reporter.check_answer(self.request, response)
+        return offset
+
+    async def _send_piece(self, descriptor: int, offset: int, left: int) -> int:
+        context = self._context
+        while True:
+            try:
+                return self.connection.send_file(descriptor, offset, min(left, _FILE_PIECE_BYTES))
+            except BlockingIOError:
+                seconds = context.settings.write_timeout_seconds
+                if not await context.loop.wait_writable(self.connection, seconds):
+                    context.reporter.reader_stalled(self.request)
+                    self._mark_client_gone()
+                    raise PeerGone("the client does not take the answer") from None
+                if self._ended:
+                    raise PeerGone("the request was ended at its deadline") from None
+            except PeerGone:
+                self._mark_client_gone()
+                raise
+            except OSError as error:
+                if error.errno not in CANT_SEND_FILE:
+                    raise
+                piece = os.pread(descriptor, min(left, _FILE_PIECE_BYTES), offset)
+                await self._write(piece)
+                return len(piece)
+
+    async def _finish_for_application(self) -> None:
+        """Complete an answer whose end the application has not sent, as other servers do."""
+        await self._write_all(self._response.finish())
+        self._end(complete=True)
+        self._context.reporter.unfinished_answer()
+        self._context.reporter.check_answer(self.request, self._response)
+
+    def _fail(self, make_answer: AnswerMaker) -> None:
+        """Answer with a failure where that is still possible; else break the connection."""
+        if self._ended:
+            return
+        answered = False
+        if not self._response.head_sent and not self._gone:
+            answer = make_answer(self.request.method)
+            try:
+                # Nothing was sent before, so a short answer fits without a wait.
+                answered = self.connection.send(answer.data) == len(answer.data)
+                self._record_failure_answer(answer)
+            except OSError:
+                self._gone = True
+        self._end(complete=answered)
+
+    def _is_seen_to_be_cut(self) -> bool:
+        return self._response.is_measured
