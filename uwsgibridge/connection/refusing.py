@@ -21,8 +21,8 @@ from typing import Final
 
 from uwsgibridge.connection.sockets import ListeningSocket
 
-# How long a deferred connection may take into the backlog, which it enters with its first packet. Until then, it is
-# reset with the socket. nginx sends in the turn of its loop after its connect; this time is many such turns.
+# How long a deferred connection may take to enter the backlog, which it does with its first packet. Until then, it
+# is reset with the socket. nginx sends in the turn of its loop after its connect; this time is many such turns.
 _DEFERRED_SECONDS: Final = 0.05
 
 # How long the last part of a handshake may take over a network. Over the loopback, it comes with the first part.
