@@ -1,4 +1,4 @@
-"""The answer of one HTTP request of an ASGI application on its way: files, failures, and what ends it."""
+"""Sends the answer of one HTTP request of an ASGI application: its end, files, and failures."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _FILE_PIECE_BYTES: Final = 262_144
 
 
 class HttpAnswer(AsgiExchange):
-    """What leaves to the client; `HttpExchange` says what, as the application asks for it."""
+    """Sends to the client; `HttpExchange` decides what to send, as the application asks."""
 
-    _response: Response  # made by the constructor of `HttpExchange`: one more call for each request is not free
+    _response: Response  # made by `HttpExchange`: a constructor of this class would cost each request a call
     _file_instead: NamedFile | None = None  # sent in place of the application's body
 
     def _send_head(self) -> None:

@@ -28,7 +28,7 @@ from uwsgibridge.telemetry.stacks import await_stack
 
 _CLOCK_SECONDS: Final = 0.002
 
-# How long the application of a stream that was told to end has to ask `receive` for the disconnect, before
+# How long the application of a stream that has to end may take to call `receive`, which gives the disconnect. Then
 # its task is cancelled.
 _LISTEN_SECONDS: Final = 1.0
 
@@ -40,7 +40,7 @@ _BODY_MESSAGES: Final = frozenset(
 )
 
 
-# Names of our own: to look a member up in its class costs more.
+# Module names for members of enums: to look a member up in its class costs more.
 _RUNNING: Final = Life.RUNNING
 _ARRIVING: Final = Input.ARRIVING
 _WHOLE: Final = Input.WHOLE

@@ -1,4 +1,4 @@
-"""The states of an HTTP exchange that its application can see: of the request's body, and of a stream."""
+"""The states of an HTTP exchange that its application notices: those of the request's body, and of a stream."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from enum import Enum, auto
 
 
 class Input(Enum):
-    """How far the request's body has come.
+    """How much of the request's body the application has received.
 
     Attributes:
-        ARRIVING: more of it is to come, or nobody has asked.
-        WHOLE: the application has all of it, and waits for its client to leave.
-        STALLED: it did not arrive in time. The application is told that its client has left.
+        ARRIVING: the application has not received the whole body.
+        WHOLE: the application has the whole body, and `receive` waits for the client to leave.
+        STALLED: the body did not arrive in time. The application is told that its client has left.
     """
 
     ARRIVING = auto()
@@ -20,12 +20,12 @@ class Input(Enum):
 
 
 class Stream(Enum):
-    """Whether an answer is one that a stop of the server has to end.
+    """Whether a stop of the server has to end an answer.
 
     Attributes:
-        NONE: it is not known to go on.
-        OPEN: it goes on, and is told when it is to end.
-        TOLD: it is to end. `receive` gives the disconnect, and `send` goes on.
+        NONE: the answer is not known to be a stream.
+        OPEN: the answer is a stream, which is told when it has to end.
+        TOLD: the stream has to end. `receive` gives the disconnect, and `send` goes on.
     """
 
     NONE = auto()
