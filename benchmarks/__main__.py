@@ -249,10 +249,13 @@ def _measure_and_report(
             cwd=Path(directory),
             ready_text=READY_TEXT,
             cpus=placement.load,
-        ):
+        ) as nginx_process:
             for run in measure(bench, workloads, servers, options.pace):
                 runs.append(run)
                 click.echo(_progress(run, options), err=True)
+                if run.failure:
+                    # It says which server refused or closed a connection, and how.
+                    click.echo(nginx_process.log_tail, err=True)
 
     summaries = summarise(runs)
     comparisons = compare(runs, [*PAIRS, *pairs_with_before(servers)])

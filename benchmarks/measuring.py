@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from benchmarks.errors import BenchmarkError
 from benchmarks.launching import Bench, launched
 from benchmarks.load import drive
-from benchmarks.turn import Turn, probe
+from benchmarks.turn import Turn, probe_when_started
 from benchmarks.workloads import Trial, Workload
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def _measure_case(
         try:
             if server.name in not_started:
                 raise BenchmarkError(not_started[server.name])
-            probe(bench.nginx_port, server.name, workload.probe, workload.expected)
+            probe_when_started(bench.nginx_port, server.name, workload.probe, workload.expected)
             if pace.warm_up_seconds:
                 drive(
                     bench.wrk,

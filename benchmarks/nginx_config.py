@@ -56,8 +56,9 @@ daemon off;
 pid nginx.pid;
 error_log stderr notice;
 events {{
-    # A connection from wrk and one to the server for each request, and some for Nginx itself.
-    worker_connections {2 * connections + 64};
+    # A connection from wrk and one to the server for each request, and some for Nginx itself. It closes lasting
+    # ones before the last sixteenth is used (ngx_drain_connections).
+    worker_connections {3 * connections + 64};
 }}
 http {{
     access_log off;

@@ -19,7 +19,7 @@ from benchmarks.metrics import (
     START_TIME,
     Metric,
 )
-from benchmarks.turn import WorkloadFailed, probe
+from benchmarks.turn import WorkloadFailed, probe, probe_when_started
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,9 +31,6 @@ START_METRICS = (START_CPU, START_TIME)
 
 _REQUESTS = 200
 """Before memory is looked at: what an application loads late, it has loaded."""
-
-_ANSWER_SECONDS = 20.0
-_RETRY_SECONDS = 0.005
 
 
 def memory(app: App, *, preloaded: bool) -> Callable[[Bench, Server], dict[Metric, float]]:
@@ -58,7 +55,7 @@ def memory(app: App, *, preloaded: bool) -> Callable[[Bench, Server], dict[Metri
             if workers > 1 and not server.has_workers:
                 break
             with launched(bench, server, app, workers, options) as process:
-                _wait_for_an_answer(bench, server)
+                probe_when_started(bench.nginx_port, server.name, Request(), BODY)
                 for _ in range(_REQUESTS):
                     probe(bench.nginx_port, server.name, Request(), BODY)
                 process.require_alive()
@@ -74,7 +71,7 @@ def start(app: App) -> Callable[[Bench, Server], dict[Metric, float]]:
     def measure(bench: Bench, server: Server) -> dict[Metric, float]:
         began = time.monotonic()
         with launched(bench, server, app, 1) as process:
-            _wait_for_an_answer(bench, server)
+            probe_when_started(bench.nginx_port, server.name, Request(), BODY)
             took = time.monotonic() - began
             used = cpu_nanoseconds(process.session)
         return {START_CPU: used / 1e6, START_TIME: took * 1000}
@@ -93,16 +90,3 @@ def pss_bytes(pids: list[int]) -> int:
         found = re.search(r"^Pss:\s+(\d+) kB$", text, re.MULTILINE)
         total += int(found[1]) * 1024 if found else 0
     return total
-
-
-def _wait_for_an_answer(bench: Bench, server: Server) -> None:
-    deadline = time.monotonic() + _ANSWER_SECONDS
-    while True:
-        try:
-            probe(bench.nginx_port, server.name, Request(), BODY)
-            return
-        except WorkloadFailed:
-            # Its socket listens before its application is there.
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(_RETRY_SECONDS)

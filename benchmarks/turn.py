@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import time
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,8 +19,16 @@ if TYPE_CHECKING:
 _PROBE_SECONDS = 10.0
 
 
+_START_SECONDS = 20.0
+_RETRY_SECONDS = 0.005
+
+
 class WorkloadFailed(BenchmarkError):
     """Say in some words why a server has no figures of a workload."""
+
+
+class NobodyAnswers(WorkloadFailed):
+    """Say that Nginx, or nobody, answered in place of the server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +51,22 @@ class Turn:
         return cpu_nanoseconds(self.process.session)
 
 
+def probe_when_started(port: int, name: str, request: Request, expected: bytes | int) -> bytes:
+    """Ask as `probe` does, until somebody answers: some log that they are ready before they are.
+
+    Raises:
+        WorkloadFailed: the answer is another one, or nobody has answered in time.
+    """
+    deadline = time.monotonic() + _START_SECONDS
+    while True:
+        try:
+            return probe(port, name, request, expected)
+        except NobodyAnswers:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_RETRY_SECONDS)
+
+
 def probe(port: int, name: str, request: Request, expected: bytes | int | None) -> bytes:
     """Ask once, through Nginx, and return the body.
 
@@ -52,7 +77,7 @@ def probe(port: int, name: str, request: Request, expected: bytes | int | None) 
         expected: the body, or its length in bytes; None takes any.
 
     Raises:
-        WorkloadFailed: the answer is another one, or there is none.
+        WorkloadFailed: the answer is another one, or there is none (NobodyAnswers).
     """
     method = "POST" if request.upload_bytes else "GET"
     headers = {**dict(request.headers), "Host": name}
@@ -64,7 +89,9 @@ def probe(port: int, name: str, request: Request, expected: bytes | int | None) 
             response = connection.getresponse()
             body = response.read()
         except (OSError, http.client.HTTPException) as error:
-            raise WorkloadFailed(f"no answer: {error!r}") from error
+            raise NobodyAnswers(f"no answer: {error!r}") from error
+    if response.status == http.HTTPStatus.BAD_GATEWAY:
+        raise NobodyAnswers("answered 502")
     if response.status != http.HTTPStatus.OK:
         raise WorkloadFailed(f"answered {response.status}")
     if expected is not None and expected not in {body, len(body)}:

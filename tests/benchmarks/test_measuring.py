@@ -62,7 +62,7 @@ def events(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return b""
 
     monkeypatch.setattr("benchmarks.measuring.launched", launched)
-    monkeypatch.setattr("benchmarks.measuring.probe", probe)
+    monkeypatch.setattr("benchmarks.measuring.probe_when_started", probe)
     return events
 
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import ClassVar
 
 import pytest
 
 from benchmarks.launching import free_port
 from benchmarks.load import Request
-from benchmarks.turn import WorkloadFailed, probe
+from benchmarks.turn import WorkloadFailed, probe, probe_when_started
 
 
 class Handler(BaseHTTPRequestHandler):
+    late: ClassVar[list[int]] = []
+
     def do_GET(self) -> None:
-        self.send_response(500 if self.path == "/fails" else 200)
+        self.send_response({"/fails": 500, "/late": (self.late or [200]).pop()}.get(self.path, 200))
         self.end_headers()
         self.wfile.write(self.headers["Host"].encode())
 
@@ -68,3 +71,22 @@ def test_another_answer_is_a_failure(
 def test_no_answer_is_a_failure() -> None:
     with pytest.raises(WorkloadFailed, match="no answer"):
         probe(free_port(), "server", Request(), None)
+
+
+def test_a_server_that_is_not_there_yet_is_waited_for(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Handler, "late", [200, 502, 502])
+    assert probe_when_started(port, "server", Request("/late"), 6) == b"server"
+    assert Handler.late == []
+
+
+def test_a_wrong_answer_is_not_waited_for(port: int) -> None:
+    with pytest.raises(WorkloadFailed, match="answered 500"):
+        probe_when_started(port, "server", Request("/fails"), 6)
+
+
+def test_a_server_that_never_comes_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.turn._START_SECONDS", 0.02)
+    with pytest.raises(WorkloadFailed, match="no answer"):
+        probe_when_started(free_port(), "server", Request(), 6)
