@@ -29,8 +29,10 @@ from benchmarks.servers import (
     choose,
     missing_packages,
     pairs_with_before,
+    pairs_with_pure,
     require_installed,
     with_before,
+    with_pure,
 )
 from benchmarks.spreading import find_strace, over_workers
 from benchmarks.summary import compare, summarise
@@ -129,6 +131,11 @@ def _parse_connections(
     help="Another checkout of the project: its bridge is run beside this one.",
 )
 @click.option(
+    "--pure",
+    is_flag=True,
+    help="Also run each server of the bridge without its accelerator.",
+)
+@click.option(
     "--json",
     "json_file",
     metavar="FILE",
@@ -152,6 +159,7 @@ def main(
     only: tuple[str, ...],
     sockets: Literal["unix", "tcp"],
     before: str | None,
+    pure: bool,
     json_file: TextIO | None,
     page: str | None,
     list_all: bool,
@@ -164,6 +172,8 @@ def main(
     options = Options(workloads, sockets, pace, before)
     try:
         servers = choose(SERVERS, only)
+        if pure:
+            servers = with_pure(servers)
         if before:
             servers = with_before(servers, Path(before))
         has_failed = _measure_and_report(
@@ -258,7 +268,8 @@ def _measure_and_report(
                     click.echo(nginx_process.log_tail, err=True)
 
     summaries = summarise(runs)
-    comparisons = compare(runs, [*PAIRS, *pairs_with_before(servers)])
+    pairs = [*PAIRS, *pairs_with_pure(servers, PAIRS), *pairs_with_before(servers)]
+    comparisons = compare(runs, pairs)
     named = {server.name: server for server in servers}
     known = {workload.name: workload for workload in workloads}
     click.echo("\n" + format_results(known, named, summaries, comparisons))

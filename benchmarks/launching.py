@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from benchmarks.apps.plain import FILE_BYTES, FILE_VARIABLE
 from benchmarks.processes import READY_SECONDS, running
 from benchmarks.servers import application
+from uwsgibridge.fast import PURE_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +26,7 @@ _ENV_PREFIXES = ("UWSGI_", "UWSGIBRIDGE_", "GUNICORN_", "UVICORN_", "GRANIAN_", 
 _ENV_NAMES = ("WEB_CONCURRENCY", "FORWARDED_ALLOW_IPS")
 
 # Whether the bridge runs without its accelerator is for the one who runs the benchmark to say.
-_ENV_KEPT = ("UWSGIBRIDGE_PURE",)
+_ENV_KEPT = (PURE_VARIABLE,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,11 @@ def launched(
         cwd=server.checkout or bench.root,
         ready_text=server.ready_text,
         cpus=bench.placement.server,
-        env={**server_environment(os.environ), FILE_VARIABLE: str(bench.file)},
+        env={
+            **server_environment(os.environ),
+            **server.environment,
+            FILE_VARIABLE: str(bench.file),
+        },
         ready_seconds=READY_SECONDS,
     ) as process:
         yield process

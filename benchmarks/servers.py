@@ -7,6 +7,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from benchmarks.errors import BenchmarkError
+from uwsgibridge.fast import PURE_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -16,6 +17,7 @@ App = Literal["plain", "flask", "django", "fastapi"]
 Interface = Literal["wsgi", "asgi"]
 
 _BEFORE = "-before"
+_PURE = "-pure"
 
 _MODULES: dict[App, str] = {
     "flask": "benchmarks.apps.flask_hello:app",
@@ -45,7 +47,8 @@ class Server:
     `ready_text` is in the line that the server logs once its socket listens. `packages` are distributions, by the
     names under which their versions are found. `has_workers` says whether it can have several processes. `preload` are
     the further options by which an application is loaded before they are forked; None where it can't be. `checkout` is
-    the directory that the server is started in, where that is another than the benchmark's own.
+    the directory that the server is started in, where that is another than the benchmark's own. `is_pure` is whether
+    it is the bridge without its accelerator.
     """
 
     name: str
@@ -59,6 +62,12 @@ class Server:
     has_workers: bool = True
     preload: tuple[str, ...] | None = None
     checkout: Path | None = None
+    is_pure: bool = False
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What its environment has to have in addition."""
+        return {PURE_VARIABLE: "1"} if self.is_pure else {}
 
     @property
     def is_bridge(self) -> bool:
@@ -136,6 +145,32 @@ def with_before(servers: Sequence[Server], checkout: Path) -> list[Server]:
         if server.is_bridge:
             found.append(_of_checkout(server, checkout, python))
     return found
+
+
+def with_pure(servers: Sequence[Server]) -> list[Server]:
+    """Return the servers, each of the bridge's followed by the same without its accelerator."""
+    found = []
+    for server in servers:
+        found.append(server)
+        if server.is_bridge:
+            found.append(
+                replace(
+                    server,
+                    name=server.name + _PURE,
+                    summary=f"{server.summary}, Python alone",
+                    is_pure=True,
+                )
+            )
+    return found
+
+
+def pairs_with_pure(servers: Sequence[Server], pairs: Sequence[Pair]) -> list[Pair]:
+    """Return the pairs of the servers that `with_pure` has added: each with its like, and with the peers of that."""
+    pure = {server.name.removesuffix(_PURE) for server in servers if server.is_pure}
+    return [
+        *(Pair(name, name + _PURE) for name in sorted(pure)),
+        *(Pair(pair.server + _PURE, pair.baseline) for pair in pairs if pair.server in pure),
+    ]
 
 
 def pairs_with_before(servers: Sequence[Server]) -> list[Pair]:

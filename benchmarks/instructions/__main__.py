@@ -28,6 +28,7 @@ from benchmarks.launching import server_environment
 from benchmarks.options import parse_names
 from benchmarks.placement import choose_placement, on_cpus
 from benchmarks.servers import version
+from uwsgibridge.fast import accelerator, state
 
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -72,10 +73,10 @@ def main(
     """Do what the command line asks for; a dearer request is no failure."""
     if list_scenarios:
         for scenario in SCENARIOS:
-            click.echo(f"{scenario.name:10}{scenario.summary}")
+            click.echo(f"{scenario.name:15}{scenario.summary}")
         return
     try:
-        scenarios = choose(only)
+        scenarios = choose(only, has_accelerator=accelerator is not None)
         usable = os.sched_getaffinity(0)
         placement = choose_placement(usable)
         conditions = Conditions(
@@ -99,7 +100,7 @@ def _compared(
 ) -> str:
     environment = _environment()
     last = read(FILE)
-    notes = []
+    notes = [] if accelerator else [f"The accelerator: {state}. What it does was not counted."]
     if before is None:
         against, before_is = last, "last"
         if changed := differences(last.environment, environment):

@@ -76,7 +76,7 @@ def count(conditions: Conditions, scenario: Scenario) -> list[Count]:
             ready_text=READY_TEXT,
             ready_seconds=START_SECONDS,
             cpus=conditions.cpus,
-            env=conditions.environment,
+            env={**conditions.environment, **scenario.environment},
         ) as process:
             counter = Counter(directory, process.pid)
             counter.begin()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from benchmarks.errors import BenchmarkError
+from uwsgibridge.fast import PURE_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,13 +23,20 @@ _NO_WATCHDOG = ("--loop-block-warning-seconds", "0")
 class Scenario:
     """The bridge with certain options.
 
-    `app` is "module:attribute"; `options` are those of `uwsgibridge serve`.
+    `app` is "module:attribute"; `options` are those of `uwsgibridge serve`. `is_pure` is whether it runs without its
+    accelerator.
     """
 
     name: str
     summary: str
     app: str
     options: tuple[str, ...]
+    is_pure: bool = False
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the environment has to have in addition."""
+        return {PURE_VARIABLE: "1"} if self.is_pure else {}
 
     def argv(self, python: Path, socket: Path) -> list[str]:
         """Return the command line.
@@ -62,11 +70,26 @@ def _asgi(loop: str) -> Scenario:
     )
 
 
-SCENARIOS = (_wsgi(1), _wsgi(8), _asgi("asyncio"), _asgi("uvloop"), _asgi("trio"))
+def _pure(scenario: Scenario) -> Scenario:
+    return replace(
+        scenario,
+        name=f"{scenario.name}-pure",
+        summary=f"{scenario.summary}, Python alone",
+        is_pure=True,
+    )
 
 
-def choose(only: Sequence[str]) -> list[Scenario]:
+_ACCELERATED = (_wsgi(1), _wsgi(8), _asgi("asyncio"), _asgi("uvloop"), _asgi("trio"))
+
+SCENARIOS = (*_ACCELERATED, *map(_pure, _ACCELERATED))
+
+
+def choose(only: Sequence[str], *, has_accelerator: bool) -> list[Scenario]:
     """Return the scenarios of these names in the table's order, or all where there are no names.
+
+    Args:
+        only: the names.
+        has_accelerator: whether the accelerator is in use; where it isn't, only those without it can be counted.
 
     Raises:
         BenchmarkError: a name is unknown.
@@ -75,4 +98,10 @@ def choose(only: Sequence[str]) -> list[Scenario]:
     for name in only:
         if name not in known:
             raise BenchmarkError(f"--only: there is no {name!r}; there are {', '.join(known)}.")
-    return [scenario for scenario in SCENARIOS if not only or scenario.name in only]
+    chosen = [scenario for scenario in SCENARIOS if not only or scenario.name in only]
+    countable = [scenario for scenario in chosen if has_accelerator or scenario.is_pure]
+    if only and countable != chosen:
+        raise BenchmarkError(
+            "the accelerator is not in use here, so only the scenarios that end with -pure can be counted."
+        )
+    return countable

@@ -16,9 +16,11 @@ from benchmarks.servers import (
     application,
     choose,
     pairs_with_before,
+    pairs_with_pure,
     require_installed,
     version,
     with_before,
+    with_pure,
 )
 
 if TYPE_CHECKING:
@@ -139,3 +141,14 @@ def test_before_needs_a_server_of_the_bridge(tmp_path: Path) -> None:
     python.touch()
     with pytest.raises(BenchmarkError, match=r"--before .*--only"):
         with_before(choose(SERVERS, ["uwsgi"]), tmp_path)
+
+
+def test_pure_adds_the_bridge_without_its_accelerator_and_its_ratios() -> None:
+    servers = with_pure(choose(SERVERS, ["bridge-wsgi", "uwsgi"]))
+    assert [server.name for server in servers] == ["bridge-wsgi", "bridge-wsgi-pure", "uwsgi"]
+    assert [server.environment for server in servers] == [{}, {"UWSGIBRIDGE_PURE": "1"}, {}]
+    pairs = [Pair("bridge-wsgi", "uwsgi"), Pair("bridge-trio", "uvicorn")]
+    assert pairs_with_pure(servers, pairs) == [
+        Pair("bridge-wsgi", "bridge-wsgi-pure"),
+        Pair("bridge-wsgi-pure", "uwsgi"),
+    ]

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from benchmarks.errors import BenchmarkError
 from benchmarks.instructions.__main__ import main
-from benchmarks.instructions.scenarios import SCENARIOS
+from benchmarks.instructions.scenarios import SCENARIOS, choose
 
 ROOT = Path(__file__).resolve().parents[3]
 DEADLINE_SECONDS = 60.0
@@ -46,7 +47,7 @@ def test_a_count_is_printed_and_nothing_is_left_behind(directory: Path) -> None:
         (programs / name).chmod(0o755)
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "benchmarks.instructions", "--only", "wsgi-1"),
+            *(sys.executable, "-m", "benchmarks.instructions", "--only", "wsgi-1-pure"),
             *("--requests", "4", "--repetitions", "1"),
         ],
         cwd=ROOT,
@@ -61,7 +62,7 @@ def test_a_count_is_printed_and_nothing_is_left_behind(directory: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    rows = [line for line in done.stdout.splitlines() if line.startswith("wsgi-1")]
+    rows = [line for line in done.stdout.splitlines() if line.startswith("wsgi-1-pure")]
     assert len(rows) == 2
     assert "16 at once" in rows[0]
     assert "one at a time" in rows[1]
@@ -75,6 +76,20 @@ def test_a_scenario_that_is_not_there_is_refused_in_words() -> None:
     result = CliRunner().invoke(main, ["--only", "wsgi-2"])
     assert result.exit_code == 1
     assert "there is no 'wsgi-2'; there are wsgi-1, wsgi-8" in result.output
+
+
+def test_without_the_accelerator_only_python_alone_is_counted() -> None:
+    assert {scenario.is_pure for scenario in choose([], has_accelerator=False)} == {True}
+    assert choose([], has_accelerator=True) == list(SCENARIOS)
+    with pytest.raises(BenchmarkError, match="-pure can be counted"):
+        choose(["wsgi-1", "trio-pure"], has_accelerator=False)
+
+
+def test_python_alone_is_asked_for_by_the_environment() -> None:
+    assert [it.environment for it in choose(["trio", "trio-pure"], has_accelerator=True)] == [
+        {},
+        {"UWSGIBRIDGE_PURE": "1"},
+    ]
 
 
 def test_the_list_has_every_scenario() -> None:
