@@ -77,9 +77,8 @@ class Exchange:
     _failure_bytes = 0  # bytes of that answer's body
 
     def __init__(self, ending: EndingContext, connection: Connection) -> None:
-        self._life = (
-            _RUNNING  # set on the instance, since each exchange changes it and reads it often
-        )
+        # On the instance, since each exchange changes the state and reads it often.
+        self._life = _RUNNING
         self.connection = connection
         self.request = connection.request
         self._ending = ending

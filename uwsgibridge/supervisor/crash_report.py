@@ -27,9 +27,8 @@ def report_crash(logger: Logger, worker: WorkerProcess, status: int | None) -> N
     if len(held.requests) > _NAMED_FLIGHTS:
         how["held_more"] = len(held.requests) - _NAMED_FLIGHTS
     if held.connections:
-        how["held_connections"] = (
-            held.connections
-        )  # accepted connections that have sent no request yet
+        # Accepted connections that have sent no request yet.
+        how["held_connections"] = held.connections
     logger.error(
         "worker ended",
         worker=worker.pid,

@@ -305,9 +305,8 @@ class Generation:
             for descriptor in descriptors:
                 os.close(descriptor)
             with contextlib.suppress(ProcessLookupError):
-                os.kill(
-                    pid, signal.SIGKILL
-                )  # the template will report this end, which counts as that of a failed fork
+                # The template will report this end, which counts as that of a failed fork.
+                os.kill(pid, signal.SIGKILL)
             return
         self._add(
             WorkerProcess(pid, self._pop_fork_request(), descriptors, changed=self._context.changed)

@@ -77,9 +77,8 @@ def preserve_program() -> PreservedProgram | None:
     """
     guard = current_guard()
     if guard is not None and guard.reason:
-        return PreservedProgram(
-            guard.code, guard.guard
-        )  # this process runs from preserved modules already
+        # This process runs from preserved modules already.
+        return PreservedProgram(guard.code, guard.guard)
     if sys.platform != "linux":
         return None
     code = make_memory_file("uwsgibridge-program")
@@ -89,10 +88,7 @@ def preserve_program() -> PreservedProgram | None:
             for path, name in _files():
                 archive.write(path, name)
         os.write(text, Path(takeover_guard.__file__).read_bytes())
-    except (
-        OSError,
-        ValueError,
-    ):  # there is no memory, or the new version is being installed already
+    except (OSError, ValueError):  # no memory, or the new version is being installed already
         os.close(code)
         os.close(text)
         return None

@@ -39,9 +39,8 @@ class LineStream:
         self._encoding = getattr(stream, "encoding", None) or "utf-8"
         self.buffer: LineBuffer | None = None
         self.is_terminal = False
-        with contextlib.suppress(
-            AttributeError, OSError, ValueError
-        ):  # the stream has no descriptor, or is closed
+        # The stream may have no descriptor, or be closed.
+        with contextlib.suppress(AttributeError, OSError, ValueError):
             if stream is not None:
                 self.is_terminal = stream.isatty()
                 self.buffer = LineBuffer(Outlet(stream.fileno()))

@@ -336,9 +336,8 @@ class Reporter:
             )
 
     def _failed(self, request: Request, error: BaseException, outcome: str) -> None:
-        broke_a_rule = issubclass(
-            type(error), InvalidResponse
-        )  # isinstance() would run code of the exception's class
+        # isinstance() would run code of the exception's class.
+        broke_a_rule = issubclass(type(error), InvalidResponse)
         self.log.error(
             "application broke a rule" if broke_a_rule else "application failed",
             **_about(request),

@@ -217,9 +217,8 @@ async def _run_until_signal(worker: Worker, service: _Service) -> None:
     logger = service.logger
     handled = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
     if service.companion is None:
-        handled.append(
-            signal.SIGQUIT
-        )  # the supervisor takes SIGQUIT, and asks its workers for their stacks
+        # With a supervisor, that takes SIGQUIT, and asks its workers for their stacks.
+        handled.append(signal.SIGQUIT)
     serving = trio.CancelScope()
 
     drain_seconds = end_seconds(service.applications, service.settings)

@@ -127,9 +127,8 @@ class ProcessEnd:
             self._log.warning(
                 "exiting without waiting for the application's threads", threads=names
             )
-        elif (
-            not self._is_at_once
-        ):  # else the main thread is in `now`, and runs nothing of the application's
+        elif not self._is_at_once:
+            # Otherwise the main thread is in `now`, and runs nothing of the application's.
             frame = sys._current_frames().get(threading.main_thread().ident or 0)  # noqa: SLF001 - a documented function
             self._log.warning(
                 "exiting without waiting for what the application does at the end",

@@ -312,9 +312,8 @@ def _work(
             end_group_at_exit(os.getpid())
         else:
             with contextlib.suppress(OSError):
-                os.setpgid(
-                    0, 0
-                )  # processes that are started from now on are the worker's, not the import's
+                # Processes that are started from now on are the worker's, not the import's.
+                os.setpgid(0, 0)
         seconds = end_seconds(applications, settings)
 
         def ready() -> None:

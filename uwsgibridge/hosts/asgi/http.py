@@ -133,9 +133,8 @@ class HttpExchange(HttpAnswer):
                 else:
                     if self._stream is _NO_STREAM:
                         self._register_stream()
-                    await (
-                        self._context.loop.checkpoint()
-                    )  # so that one stream does not keep other tasks waiting
+                    # One stream must not keep other tasks waiting.
+                    await self._context.loop.checkpoint()
             elif kind == "http.response.start":
                 self._start(message)
             else:

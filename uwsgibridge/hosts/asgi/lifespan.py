@@ -72,9 +72,8 @@ class Lifespan:
         self._failure: str | None = None
         self._startup_over = trio.Event()
         self._shutdown_over = trio.Event()
-        self._nothing_follows = (
-            trio.Event()
-        )  # the task has ended, or waits for an event that never comes
+        # Set when the task has ended, or waits for an event that never comes.
+        self._nothing_follows = trio.Event()
         self._shutdown_wanted = loop.event()
 
     async def startup(self) -> None:
@@ -91,9 +90,8 @@ class Lifespan:
         with trio.move_on_after(self._timeout_seconds) as scope:
             await self._startup_over.wait()
             if self._failure is not None:
-                await (
-                    self._nothing_follows.wait()
-                )  # frameworks raise the cause after they have sent the failure
+                # Frameworks raise the cause after they have sent the failure.
+                await self._nothing_follows.wait()
         if self._failure is not None:
             raise self._startup_failed(self._failure)
         if scope.cancelled_caught:

@@ -104,9 +104,8 @@ class WebSocketExchange(WebSocketTunnel):
     async def send(self, message: Message) -> None:
         """Send ``accept``, a message, ``close``, or an HTTP answer that denies the handshake."""
         if self._gone:
-            await (
-                self._context.loop.checkpoint()
-            )  # so that an application which swallows the error blocks nobody
+            # An application that swallows the error must not block other tasks.
+            await self._context.loop.checkpoint()
             raise PeerGone("the client has gone away")
         kind = kind_of(message)
         following = FOLLOWING[self._state].get(kind)
@@ -156,9 +155,8 @@ class WebSocketExchange(WebSocketTunnel):
         scope = request.http_scope()
         del scope["method"]
         scope["type"] = "websocket"
-        scope["asgi"]["spec_version"] = (
-            "2.5"  # a disconnect has a reason, and `send` after it raises
-        )
+        # From this version on, a disconnect has a reason, and `send` after it raises.
+        scope["asgi"]["spec_version"] = "2.5"
         scope["scheme"] = "wss" if scope["scheme"] == "https" else "ws"
         scope["subprotocols"] = list(self._websocket.subprotocols)
         scope["state"] = self._context.state.copy()

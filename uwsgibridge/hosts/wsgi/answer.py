@@ -40,9 +40,8 @@ class WsgiAnswer(Exchange):
         connection: the connection with its request.
     """
 
-    body_wait_began: float | None = (
-        None  # when the thread's present wait for the client's body began
-    )
+    # When the thread's present wait for the client's body began.
+    body_wait_began: float | None = None
     _body_wait_seconds = 0.0  # of earlier waits
 
     def __init__(self, context: ExchangeContext, connection: Connection) -> None:

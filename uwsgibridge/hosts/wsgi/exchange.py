@@ -51,9 +51,8 @@ class WsgiExchange(WsgiAnswer):
     # A flag beside the states: another thread sets it, under `end_lock`, at any moment of this one. The other
     # thread has then taken the connection away and ended it.
     given_up = False
-    interruption: Interruption | None = (
-        None  # set before `given_up`; interrupts the thread of the request
-    )
+    # Interrupts the thread of the request; set before `given_up`.
+    interruption: Interruption | None = None
     _file_instead: NamedFile | None = None  # sent in place of the application's body
 
     def run(self) -> None:
@@ -98,9 +97,8 @@ class WsgiExchange(WsgiAnswer):
             was_ended, self.given_up = self._ended, True
             connection: Connection | None = None
             if not was_ended:
-                with contextlib.suppress(
-                    OSError
-                ):  # the connection is hung up instead, which the client sees as well
+                # OSError: the connection is hung up instead, which the client sees as well.
+                with contextlib.suppress(OSError):
                     connection = self.connection.detach_peer()
         # This is read only now, when the thread can't write to the client any more.
         has_begun = self._response.head_sent or self._life is Life.REPLACED
@@ -291,9 +289,8 @@ class WsgiExchange(WsgiAnswer):
         if self.given_up:
             self.connection.force_close()  # the connection leads nowhere any more
         elif complete:
-            self._context.lingering.close(
-                self.connection
-            )  # what `_hand_over` does, with one call less
+            # What `_hand_over` does, with one call less.
+            self._context.lingering.close(self.connection)
         else:
             self._hand_over(self.connection, complete=False)
 

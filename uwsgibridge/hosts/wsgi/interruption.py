@@ -169,9 +169,8 @@ def _may_take_lock(frame: FrameType) -> bool:
 
     code, offset = frame.f_code, frame.f_lasti
     if dis.opname[code.co_code[max(0, offset - 2)]] == "LOAD_SPECIAL":
-        return (
-            True  # the beginning of a `with`: from Python 3.14 on, its __enter__ is a separate call
-        )
+        # The beginning of a `with`: from Python 3.14 on, its __enter__ is a separate call.
+        return True
     return _TAKES_LOCK in code.co_names and any(
         instruction.argval == _TAKES_LOCK
         for instruction in dis.get_instructions(code)

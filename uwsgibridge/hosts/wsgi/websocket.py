@@ -293,9 +293,8 @@ class WsgiWebSocket(WsgiExchange):
         self._stage = _Stage.TUNNEL
         self.connection.begin_tunnel()
         self._has_written = True
-        self._failure_status = (
-            101  # the access log shows 101, not the status of an answer that nobody gets
-        )
+        # The access log shows 101, not the status of an answer that nobody gets.
+        self._failure_status = 101
         if self._is_restarting and self._socket is not None:
             self._socket.send_close(CLOSE_SERVICE_RESTART, "the server is restarting")
 
