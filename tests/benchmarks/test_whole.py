@@ -69,7 +69,7 @@ def started_by(directory: Path) -> list[str]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
             try:
-                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                command = os.fsdecode((entry / "cmdline").read_bytes().replace(b"\0", b" "))
             except (FileNotFoundError, ProcessLookupError):
                 continue
             if str(directory) in command:
