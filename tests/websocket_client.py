@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
+from tests.asgi_messages import Receive, Send
 from tests.bridge import Bridge
 from tests.raw_client import connect, packet
 from tests.websocket_frames import close_payload, frame
-
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[Any], Awaitable[None]]
 
 _PIECE_BYTES: Final = 1_048_576
 

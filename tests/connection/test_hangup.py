@@ -14,13 +14,12 @@ import pytest
 import trio
 import trio.testing
 
+from tests.asgi_messages import START
 from tests.bridge import on_each_loop, on_each_socket, running
 from tests.log_events import PATIENCE_SECONDS
 from tests.raw_client import connect, packet, read_answer, read_until, reset
 from uwsgibridge.connection.hangup import HangupWatcher
 from uwsgibridge.loop.trio_loop import TrioLoop
-
-START = {"type": "http.response.start", "status": 200, "headers": []}
 
 on_each_way_to_leave = pytest.mark.parametrize(
     "leave", [reset, socket.socket.close], ids=["reset", "close"]

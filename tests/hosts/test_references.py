@@ -9,20 +9,18 @@ from __future__ import annotations
 import gc
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
 import pytest
 
+from tests.asgi_messages import Receive, Send
 from tests.bridge import Bridge, on_each_loop, running
 from tests.log_events import PATIENCE_SECONDS
 from tests.raw_client import connect, packet, read_answer, reset
 from tests.websocket_client import HANDSHAKE, opened
 from tests.websocket_frames import BINARY, CLOSE, TEXT, close_payload, frame
-
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[Any], Awaitable[None]]
 
 KIB = 1024
 TIMES = 5

@@ -14,6 +14,7 @@ import anyio
 import pytest
 from starlette.responses import StreamingResponse
 
+from tests.asgi_messages import body, start
 from tests.bridge import Bridge, on_each_loop, on_each_socket, running
 from tests.log_events import PATIENCE_SECONDS
 from tests.raw_client import Answer, connect, packet, read_answer, read_until
@@ -48,14 +49,6 @@ def wait_for(endings: queue.SimpleQueue[Ending], *expected: Ending) -> None:
     missing = set(expected)
     while missing:
         missing.discard(endings.get(timeout=PATIENCE_SECONDS))
-
-
-def head(*headers: tuple[bytes, bytes]) -> dict[str, Any]:
-    return {"type": "http.response.start", "status": 200, "headers": list(headers)}
-
-
-def piece(body: bytes, *, more: bool = True) -> dict[str, Any]:
-    return {"type": "http.response.body", "body": body, "more_body": more}
 
 
 def stream_over(
@@ -108,12 +101,12 @@ def read_rest(peer: Any, before: bytes) -> Answer:
 @on_each_loop
 def test_event_stream_is_told_at_once_and_may_say_goodbye(loop: str, family: str):
     async def app(scope, receive, send):
-        await send(head(EVENTS))
-        await send(piece(b"data: open\n"))
+        await send(start(200, EVENTS))
+        await send(body(b"data: open\n", more=True))
         await receive()
         told.append((await receive())["type"])
-        await send(piece(b"data: goodbye\n"))
-        await send(piece(b"", more=False))
+        await send(body(b"data: goodbye\n", more=True))
+        await send(body(b""))
 
     told: list[str] = []
     _, answer, seconds, bridge = stream_over(app, loop=loop, family=family)
@@ -129,15 +122,15 @@ def test_rest_that_takes_its_time_is_not_cut(loop: str):
     """As much as the graceful time allows, and past the moment at which others are told."""
 
     async def app(scope, receive, send):
-        await send(head(EVENTS))
-        await send(piece(b"open\n"))
+        await send(start(200, EVENTS))
+        await send(body(b"open\n", more=True))
         await receive()
         assert (await receive())["type"] == "http.disconnect"
         for number in range(20):
             await anyio.sleep(0.1)
-            await send(piece(b"%d " % number))
+            await send(body(b"%d " % number, more=True))
             assert (await receive())["type"] == "http.disconnect"
-        await send(piece(b"done", more=False))
+        await send(body(b"done"))
 
     _, answer, _, bridge = stream_over(app, loop=loop, stream_drain_seconds=0)
 
@@ -150,8 +143,8 @@ def test_rest_that_takes_its_time_is_not_cut(loop: str):
 @on_each_loop
 def test_event_stream_that_ends_without_its_end_is_broken_and_no_error(loop: str, family: str):
     async def app(scope, receive, send):
-        await send(head(EVENTS))
-        await send(piece(b"open\n"))
+        await send(start(200, EVENTS))
+        await send(body(b"open\n", more=True))
         await receive()
         await receive()
 
@@ -165,8 +158,8 @@ def test_event_stream_that_ends_without_its_end_is_broken_and_no_error(loop: str
 @on_each_loop
 def test_what_is_raised_by_an_application_that_was_told_is_no_error(loop: str):
     async def app(scope, receive, send):
-        await send(head(EVENTS))
-        await send(piece(b"open\n"))
+        await send(start(200, EVENTS))
+        await send(body(b"open\n", more=True))
         await receive()
         await receive()
         raise ConnectionError("the client disconnected")
@@ -182,15 +175,15 @@ def test_event_stream_of_an_application_that_does_not_listen_is_cancelled(loop: 
     ended: list[str] = []
 
     async def app(scope, receive, send):
-        await send(head(EVENTS))
+        await send(start(200, EVENTS))
         try:
             while True:
-                await send(piece(b"open\n"))
+                await send(body(b"open\n", more=True))
                 await anyio.sleep(0.01)
         finally:
             ended.append("finally")
             if loop != "trio":
-                await send(piece(b"goodbye"))
+                await send(body(b"goodbye", more=True))
 
     _, answer, seconds, bridge = stream_over(app, loop=loop)
 
@@ -206,16 +199,16 @@ def test_application_that_looks_from_time_to_time_is_not_cancelled(loop: str):
     """As with Starlette's `request.is_disconnected`, between two events."""
 
     async def app(scope, receive, send):
-        await send(head(EVENTS))
+        await send(start(200, EVENTS))
         await receive()
         while True:
-            await send(piece(b"open\n"))
+            await send(body(b"open\n", more=True))
             with anyio.CancelScope() as look:
                 look.cancel()
                 assert (await receive())["type"] == "http.disconnect"
                 break
             await anyio.sleep(2)  # longer than those may take who never look
-        await send(piece(b"goodbye", more=False))
+        await send(body(b"goodbye"))
 
     _, answer, _, bridge = stream_over(app, loop=loop)
 
@@ -230,7 +223,7 @@ def test_event_stream_before_its_first_event_has_begun_for_its_client(loop: str,
     began = threading.Event()
 
     async def app(scope, receive, send):
-        await send(head(EVENTS))
+        await send(start(200, EVENTS))
         await receive()
         began.set()
         if is_told:
@@ -253,12 +246,12 @@ def test_other_streams_are_told_after_their_time(loop: str):
     told: list[float] = []
 
     async def app(scope, receive, send):
-        await send(head(LINES))
-        await send(piece(b"open\n"))
+        await send(start(200, LINES))
+        await send(body(b"open\n", more=True))
         await receive()
         assert (await receive())["type"] == "http.disconnect"
         told.append(monotonic())
-        await send(piece(b"goodbye", more=False))
+        await send(body(b"goodbye"))
 
     begin: list[float] = []
     _, answer, _, bridge = stream_over(
@@ -276,12 +269,12 @@ def test_other_streams_are_told_after_their_time(loop: str):
 @on_each_loop
 def test_other_streams_that_end_in_their_time_know_nothing_of_it(loop: str):
     async def app(scope, receive, send):
-        await send(head(LINES))
-        await send(piece(b"open\n"))
+        await send(start(200, LINES))
+        await send(body(b"open\n", more=True))
         await receive()
         with anyio.move_on_after(DRAIN_SECONDS):
             raise AssertionError(await receive())
-        await send(piece(b"done", more=False))
+        await send(body(b"done"))
 
     _, answer, _, bridge = stream_over(app, loop=loop)
 
@@ -292,11 +285,11 @@ def test_other_streams_that_end_in_their_time_know_nothing_of_it(loop: str):
 @on_each_loop
 def test_time_of_other_streams_is_at_most_half_of_the_graceful_time(loop: str):
     async def app(scope, receive, send):
-        await send(head(LINES))
-        await send(piece(b"open\n"))
+        await send(start(200, LINES))
+        await send(body(b"open\n", more=True))
         await receive()
         await receive()
-        await send(piece(b"goodbye", more=False))
+        await send(body(b"goodbye"))
 
     _, answer, seconds, bridge = stream_over(
         app, loop=loop, stream_drain_seconds=100.0, graceful_timeout_seconds=2 * DRAIN_SECONDS
@@ -311,12 +304,12 @@ def test_time_of_other_streams_is_at_most_half_of_the_graceful_time(loop: str):
 @pytest.mark.parametrize("content_type", [EVENTS, LINES], ids=["events", "lines"])
 def test_answer_whose_length_is_known_is_told_nothing(loop: str, content_type: Any):
     async def app(scope, receive, send):
-        await send(head(content_type, (b"content-length", b"9")))
-        await send(piece(b"open\n"))
+        await send(start(200, content_type, (b"content-length", b"9")))
+        await send(body(b"open\n", more=True))
         await receive()
         with anyio.move_on_after(DRAIN_SECONDS):
             raise AssertionError(await receive())
-        await send(piece(b"done", more=False))
+        await send(body(b"done"))
 
     _, answer, _, bridge = stream_over(app, loop=loop, stream_drain_seconds=0)
 
@@ -334,8 +327,8 @@ def test_answer_that_has_not_begun_is_told_nothing(loop: str):
         began.set()
         with anyio.move_on_after(DRAIN_SECONDS):
             raise AssertionError(await receive())
-        await send(head(LINES))
-        await send(piece(b"done", more=False))
+        await send(start(200, LINES))
+        await send(body(b"done"))
 
     def opened(_bridge: Bridge) -> None:
         assert began.wait(PATIENCE_SECONDS)
@@ -359,10 +352,10 @@ def test_stream_that_begins_after_its_moment_is_told_when_it_begins(
         began.set()
         await receive()
         await anyio.to_thread.run_sync(goes_on.get)
-        await send(head(content_type))
-        await send(piece(b"open\n"))
+        await send(start(200, content_type))
+        await send(body(b"open\n", more=True))
         assert (await receive())["type"] == "http.disconnect"
-        await send(piece(b"goodbye", more=False))
+        await send(body(b"goodbye"))
 
     with (
         running(app, loop=loop, lifespan="off", stream_drain_seconds=0) as bridge,
@@ -383,11 +376,11 @@ def test_stream_that_begins_after_its_moment_is_told_when_it_begins(
 @on_each_loop
 def test_upload_whose_answer_is_a_stream_is_told_as_well(loop: str):
     async def app(scope, receive, send):
-        await send(head(EVENTS))
-        await send(piece(b"open\n"))
+        await send(start(200, EVENTS))
+        await send(body(b"open\n", more=True))
         while (message := await receive())["type"] == "http.request":
-            await send(piece(message["body"]))
-        await send(piece(b"goodbye", more=False))
+            await send(body(message["body"], more=True))
+        await send(body(b"goodbye"))
 
     with (
         running(app, loop=loop, lifespan="off", linger_seconds=0.1) as bridge,
@@ -409,8 +402,8 @@ def test_upload_whose_answer_is_a_stream_is_told_as_well(loop: str):
 @on_each_loop
 def test_stream_that_takes_no_notice_is_broken_off_at_the_end_of_the_time(loop: str):
     async def app(scope, receive, send):
-        await send(head(EVENTS))
-        await send(piece(b"open\n"))
+        await send(start(200, EVENTS))
+        await send(body(b"open\n", more=True))
         await receive()
         await receive()
         await anyio.sleep_forever()
@@ -450,15 +443,15 @@ def test_client_that_leaves_after_the_word_is_still_noticed(loop: str):
     failed: queue.SimpleQueue[type] = queue.SimpleQueue()
 
     async def app(scope, receive, send):
-        await send(head(EVENTS))
-        await send(piece(b"open\n"))
+        await send(start(200, EVENTS))
+        await send(body(b"open\n", more=True))
         await receive()
         await receive()
         told.set()
         with contextlib.suppress(asyncio.CancelledError):
             try:
                 while True:
-                    await send(piece(b"x" * 1000))
+                    await send(body(b"x" * 1000, more=True))
                     await anyio.sleep(0.01)
             except OSError as error:
                 failed.put(type(error))

@@ -26,16 +26,10 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
+from tests.asgi_messages import answer
 from tests.bridge import on_each_loop, running
 from tests.log_events import PATIENCE_SECONDS
 from tests.raw_client import connect, packet, read_answer
-
-START = {"type": "http.response.start", "status": 200, "headers": []}
-
-
-async def answer(send: Callable[[Any], Any], body: bytes = b"served") -> None:
-    await send(START)
-    await send({"type": "http.response.body", "body": body})
 
 
 def what_runs() -> tuple[str, bool, bool]:

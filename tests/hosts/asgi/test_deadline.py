@@ -4,33 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable
-from typing import Any
 
 import anyio
 import pytest
 import trio
 
+from tests.asgi_messages import START, body
 from tests.bridge import on_each_loop, on_each_socket, running
 from tests.log_events import PATIENCE_SECONDS
 from tests.raw_client import connect, packet, read_answer, read_until
 from uwsgibridge.errors import WorkerUnfit
 from uwsgibridge.hosts.asgi import exchange as asgi_exchange
 
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[Any], Awaitable[None]]
-
 LIMIT_SECONDS = 0.2
-
-START = {"type": "http.response.start", "status": 200, "headers": []}
 
 STUBBORN = "/stubborn"
 
 CANCELLED = (asyncio.CancelledError, trio.Cancelled)
-
-
-def body(chunk: bytes = b"", *, more: bool = False) -> dict[str, Any]:
-    return {"type": "http.response.body", "body": chunk, "more_body": more}
 
 
 class Gate:

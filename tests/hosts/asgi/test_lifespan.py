@@ -15,6 +15,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
+from tests.asgi_messages import answer
 from tests.bridge import on_each_loop, running
 from tests.log_events import PATIENCE_SECONDS
 from tests.raw_client import connect, packet, read_answer
@@ -22,13 +23,6 @@ from uwsgibridge import ApplicationError
 
 # For a deadline that is meant to pass.
 SHORT_SECONDS = 0.25
-
-START = {"type": "http.response.start", "status": 200, "headers": []}
-
-
-async def answer(send: Callable[[Any], Any], body: bytes = b"served") -> None:
-    await send(START)
-    await send({"type": "http.response.body", "body": body})
 
 
 def application(lifespan: Callable[..., Any]) -> Callable[..., Any]:

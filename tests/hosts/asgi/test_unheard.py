@@ -6,35 +6,20 @@ import asyncio
 import queue
 import threading
 import time
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import anyio
 import pytest
 import trio
 
+from tests.asgi_messages import START, body, wait_for_disconnect
 from tests.bridge import on_each_loop, on_each_socket, running
 from tests.log_events import PATIENCE_SECONDS
 from tests.raw_client import connect, packet, read_until, reset
 from tests.websocket_client import HANDSHAKE
 
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[Any], Awaitable[None]]
-
 QUIET_SECONDS = 0.2
-
-START = {"type": "http.response.start", "status": 200, "headers": []}
-
-
-def body(chunk: bytes = b"", *, more: bool = False) -> dict[str, Any]:
-    return {"type": "http.response.body", "body": chunk, "more_body": more}
-
-
-async def wait_for_disconnect(receive: Receive) -> None:
-    while (await receive())["type"] not in {"http.disconnect", "websocket.disconnect"}:
-        pass
 
 
 def leave_at_once(address: str, path: str = "/") -> None:

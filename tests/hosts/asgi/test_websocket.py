@@ -14,10 +14,11 @@ from typing import Any
 import anyio
 import pytest
 
+from tests.asgi_messages import Receive, Send
 from tests.bridge import Bridge, on_each_loop, on_each_socket, running
 from tests.log_events import PATIENCE_SECONDS
 from tests.raw_client import connect, packet, read_answer, read_until, reset
-from tests.websocket_client import HANDSHAKE, Client, Receive, Send, accept, echo, opened, said
+from tests.websocket_client import HANDSHAKE, Client, accept, echo, opened, said
 from tests.websocket_frames import BINARY, CLOSE, PING, PONG, TEXT, close_payload, frame
 from uwsgibridge.hosts.asgi import websocket as asgi_websocket
 

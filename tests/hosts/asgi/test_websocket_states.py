@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from itertools import product
 from typing import Any, Final
 
 import pytest
 
+from tests.asgi_messages import Send
 from tests.bridge import on_each_loop, running
 from tests.log_events import PATIENCE_SECONDS
 from tests.raw_client import connect, packet, read_until
@@ -17,8 +17,6 @@ from tests.websocket_client import HANDSHAKE
 from uwsgibridge.connection.connection import PeerGone
 from uwsgibridge.hosts.asgi.websocket_states import AFTER_END, FOLLOWING, State, refusal
 from uwsgibridge.protocol.errors import InvalidResponse
-
-Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 ACCEPT: Final = "websocket.accept"
 SEND: Final = "websocket.send"
