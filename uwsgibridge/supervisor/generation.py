@@ -82,7 +82,7 @@ class Generation:
         # pids of ended workers that were removed without a report; a late report is ignored
         self._unreported: set[int] = set()
         # process groups of workers that ended without a report, killed in `end`
-        self._left_groups: set[int] = set()
+        self._unreported_groups: set[int] = set()
         self._asked_for: deque[WorkerLimits] = deque()
         # When the oldest open request for a worker was sent, or the last answer came.
         self._asked_at = monotonic()
@@ -129,7 +129,7 @@ class Generation:
         """Take over a generation that `bequeath` has described, after an exec."""
         generation = Generation(heritage["number"], TemplateProcess.adopt(heritage), context)
         generation._asked_for.extend(WorkerLimits(*one) for one in heritage.get("asked_for", ()))
-        generation._left_groups.update(heritage.get("left_groups", ()))
+        generation._unreported_groups.update(heritage.get("left_groups", ()))
         for one in heritage["workers"]:
             generation._add(WorkerProcess.adopt(one, changed=context.changed))
         return generation
@@ -146,7 +146,7 @@ class Generation:
             "number": self.number,
             **template,
             "asked_for": [dataclasses.astuple(one) for one in self._asked_for],
-            "left_groups": sorted(self._left_groups),
+            "left_groups": sorted(self._unreported_groups),
             "workers": workers,
         }, [template["control"], *(it for one in workers for it in one["descriptors"])]
 
@@ -265,8 +265,8 @@ class Generation:
     async def end(self) -> None:
         """End the template, when its workers have ended."""
         await self._template.end()
-        while self._left_groups:
-            signal_group(self._left_groups.pop(), signal.SIGKILL)
+        while self._unreported_groups:
+            signal_group(self._unreported_groups.pop(), signal.SIGKILL)
         self.close()
 
     def close(self) -> None:
@@ -370,7 +370,7 @@ class Generation:
         # Processes that the worker has started as it loaded the application are in a group with its number. No template
         # ends that group any more. When the group is empty, another process may get its number.
         if not self._template.preloads and signal_group(worker.pid, signal.SIGTERM):
-            self._left_groups.add(worker.pid)
+            self._unreported_groups.add(worker.pid)
         self._finish_exit(worker, None)
 
     def _finish_exit(self, worker: WorkerProcess, status: int | None) -> None:

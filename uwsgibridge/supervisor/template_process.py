@@ -61,8 +61,8 @@ class TemplateProcess:
         self._control = control
         self._control.setblocking(False)
         self._ended = trio.Event()
-        self._closed = trio.Event()  # set when the listening sockets are closed
-        self._left = trio.Event()  # set when some of them are
+        self._sockets_closed = trio.Event()
+        self._sockets_left = trio.Event()
 
     @staticmethod
     def start(
@@ -153,7 +153,7 @@ class TemplateProcess:
         with contextlib.suppress(OSError):
             self._control.send(CLOSE)
         with trio.move_on_after(_CLOSE_SECONDS) as waiting:
-            await self._closed.wait()
+            await self._sockets_closed.wait()
         if waiting.cancelled_caught:
             logger.error("killing template: it does not close its sockets", template=self.pid)
             self.signal(signal.SIGKILL)
@@ -165,11 +165,11 @@ class TemplateProcess:
 
         A template of an older version may not report that, so the wait is bounded.
         """
-        self._left = trio.Event()
+        self._sockets_left = trio.Event()
         with contextlib.suppress(OSError):
             self._control.send(Leave(descriptors).encode())
             with trio.move_on_after(_CLOSE_SECONDS):
-                await self._left.wait()
+                await self._sockets_left.wait()
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal, unless the template has ended."""
@@ -221,9 +221,9 @@ class TemplateProcess:
                 if report is None:
                     continue
                 if report.event == "left":
-                    self._left.set()
+                    self._sockets_left.set()
                 elif report.event == "closed":
-                    self._closed.set()
+                    self._sockets_closed.set()
                 else:
                     handle(report, descriptors)
 
@@ -232,8 +232,8 @@ class TemplateProcess:
         status = await self._wait_for_end()
         self.has_ended = True
         self._ended.set()
-        self._closed.set()
-        self._left.set()
+        self._sockets_closed.set()
+        self._sockets_left.set()
         return status
 
     async def _wait_for_end(self) -> int:
