@@ -9,6 +9,14 @@ FROM ${PYTHON_IMAGE} AS build
 ARG EXTRAS=uvloop,demo
 # What your application needs besides: the lines of a requirements.txt.
 ARG REQUIREMENTS=
+# Packages of Debian that something is compiled with, in this stage alone: with "gcc libc6-dev", the bridge has
+# its accelerator.
+ARG BUILD_PACKAGES=
+RUN if [ -n "${BUILD_PACKAGES}" ]; then \
+        apt-get update \
+        && apt-get install --yes --no-install-recommends ${BUILD_PACKAGES} \
+        && rm -rf /var/lib/apt/lists/*; \
+    fi
 WORKDIR /build
 RUN python3 -m venv --without-pip /opt/uwsgibridge
 # First without the code: what it depends on is installed again only when that has changed.
