@@ -11,7 +11,7 @@ import sys
 import tempfile
 from array import array
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from copy import deepcopy
 from http import HTTPStatus
 from typing import Any
@@ -282,7 +282,12 @@ async def sends_a_path_that_is_too_long(scope: Scope, receive: Receive, send: Se
         await path_send(send, file.name)
 
 
-@http(BROKEN, BROKE_A_RULE, f"the body has {len(PATTERN)} bytes, its Content-Length is 4000000")
+@http(
+    BROKEN,
+    BROKE_A_RULE,
+    f"the body has {len(PATTERN)} bytes, its Content-Length is 4000000",
+    takes_any_body=False,
+)
 async def sends_a_path_that_is_too_short(scope: Scope, receive: Receive, send: Send) -> None:
     await begin(send, headers=[*TEXT, length(4_000_000)])
     async with a_file() as file:
@@ -365,7 +370,7 @@ async def sends_from_no_file(scope: Scope, receive: Receive, send: Send) -> None
     await zero_copy(send, 10_000_000)
 
 
-@http(BROKEN, FAILED, "ValueError: after a file")
+@http(BROKEN, FAILED, "ValueError: after a file", takes_any_body=False)
 async def raises_after_a_file(scope: Scope, receive: Receive, send: Send) -> None:
     await begin(send)
     async with a_file() as file:
@@ -733,6 +738,35 @@ async def raises_after_its_start(scope: Scope, receive: Receive, send: Send) -> 
     raise ValueError("before the body")
 
 
+@http(BROKEN, FAILED, "ValueError: after nothing")
+async def raises_after_an_empty_piece(scope: Scope, receive: Receive, send: Send) -> None:
+    await begin(send)
+    await more(send, b"")
+    raise ValueError("after nothing")
+
+
+@http(200, FAILED, "ValueError: behind the end", text=b"done")
+async def raises_behind_all_of_its_length(scope: Scope, receive: Receive, send: Send) -> None:
+    await begin(send, headers=[*TEXT, length(4)])
+    await more(send, b"done")
+    raise ValueError("behind the end")
+
+
+@http(500, FAILED, "Unprintable")
+async def raises_what_can_not_be_printed(scope: Scope, receive: Receive, send: Send) -> None:
+    class Unprintable(Exception):
+        def __str__(self) -> str:
+            raise ValueError
+
+    raise Unprintable
+
+
+@http(500, FAILED, "ValueError: without a scope")
+async def raises_and_empties_its_scope(scope: Scope, receive: Receive, send: Send) -> None:
+    scope.clear()
+    raise ValueError("without a scope")
+
+
 @http(BROKEN, FAILED, "ValueError: half-way")
 async def raises_midway_under_a_length(scope: Scope, receive: Receive, send: Send) -> None:
     await begin(send, headers=[*TEXT, length(28)])
@@ -792,6 +826,12 @@ def _is_asyncio() -> bool:
 @http(500, BROKE_A_RULE, "it returned without sending a response")
 async def returns_at_once(scope: Scope, receive: Receive, send: Send) -> None:
     pass
+
+
+@http(500, BROKE_A_RULE, "it returned without sending a response")
+async def hides_what_it_broke(scope: Scope, receive: Receive, send: Send) -> None:
+    with suppress(RuntimeError):
+        await send({"type": "http.response.oops"})
 
 
 @http(500, BROKE_A_RULE, "it returned before its response was complete")
@@ -863,6 +903,13 @@ async def sends_after_its_end(scope: Scope, receive: Receive, send: Send) -> Non
     await attempt(scope, begin(send))
 
 
+@http(200, BROKE_A_RULE, "http.response.start was sent twice", text=b"complete")
+async def starts_again_after_its_end(scope: Scope, receive: Receive, send: Send) -> None:
+    await begin(send)
+    await end(send, b"complete")
+    await begin(send)
+
+
 @http(200, BROKE_A_RULE, "the response was already complete", text=b"complete")
 async def ends_twice(scope: Scope, receive: Receive, send: Send) -> None:
     await begin(send)
@@ -901,7 +948,31 @@ sending(
     "'websocket.accept' is not a message for an HTTP response",
     {"type": "websocket.accept"},
 )
-sending("sends_no_type", BROKE_A_RULE, "a message has a 'type' that is a str", {"status": 200})
+sending(
+    "sends_no_type",
+    BROKE_A_RULE,
+    "a message has a 'type' that is a str; this one has ['status']",
+    {"status": 200},
+)
+sending(
+    "sends_bytes_as_type",
+    BROKE_A_RULE,
+    "a message has a 'type' that is a str",
+    {"type": b"http.response.start", "status": 200},
+)
+sending("sends_a_list", BROKE_A_RULE, "a message is a dict", ["http.response.start", 200])
+sending(
+    "hints_nothing",
+    BROKE_A_RULE,
+    "http.response.early_hint has no 'links'",
+    {"type": "http.response.early_hint"},
+)
+sending(
+    "hints_bytes",
+    BROKE_A_RULE,
+    "the 'links' of http.response.early_hint is of type bytes",
+    {"type": "http.response.early_hint", "links": b"</style.css>"},
+)
 sending("sends_none", BROKE_A_RULE, "a message is a dict, not None", None)
 sending("sends_a_str", BROKE_A_RULE, "a message is a dict, not 'http", "http.response.start")
 sending(
@@ -909,6 +980,40 @@ sending(
     BROKE_A_RULE,
     "http.response.start has no 'status'",
     {"type": "http.response.start"},
+)
+
+
+def sending_a_file(name: str, says: str, kind: str, **more: Any) -> None:
+    """Add an application whose message about a file lacks something, after its start."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await begin(send)
+        await send({"type": f"http.response.{kind}", **more})
+
+    app.__name__ = name
+    http(500, BROKE_A_RULE, says)(app)
+
+
+sending_a_file("sends_a_path_without_one", "http.response.pathsend has no 'path'", "pathsend")
+sending_a_file(
+    "sends_a_path_by_number",
+    "the 'path' of http.response.pathsend is of type int",
+    "pathsend",
+    path=0,
+)
+sending_a_file("sends_no_file", "http.response.zerocopysend has no 'file'", "zerocopysend")
+sending_a_file(
+    "sends_the_name_of_a_file",
+    "the 'file' of http.response.zerocopysend is of type str",
+    "zerocopysend",
+    file=__file__,
+)
+sending_a_file(
+    "sends_so_many_bytes_in_words",
+    "the 'count' of http.response.zerocopysend is of type str",
+    "zerocopysend",
+    file=0,
+    count="all",
 )
 
 
@@ -924,6 +1029,8 @@ def starting(name: str, says: str, status: Any = 200, headers: Any = TEXT) -> No
 
 
 starting("has_a_str_as_status", "the status must be an integer, not '200'", status="200")
+starting("has_a_word_as_status", "the status must be an integer, not 'OK'", status="OK")
+starting("has_none_as_status", "the status must be an integer, not None", status=None)
 starting("has_a_float_as_status", "the status must be an integer, not 200.0", status=200.0)
 starting("has_a_status_of_two_digits", "an integer from 100 to 999", status=20)
 starting("has_a_status_of_four_digits", "an integer from 100 to 999", status=2000)
@@ -931,6 +1038,7 @@ starting("has_an_interim_status", "status 103 is interim", status=103)
 starting("switches_protocols", "status 101 is interim", status=101)
 starting("has_str_headers", "headers must be pairs of bytes", headers=[("x-one", "1")])
 starting("has_a_str_value", "headers must be pairs of bytes", headers=[(b"x-one", "1")])
+starting("has_a_str_name", "bytes", headers=[("x-one", b"1")])
 starting("has_a_header_of_three", "headers must be pairs of bytes", headers=[(b"x", b"1", b"2")])
 starting("has_none_as_headers", "headers must be pairs of bytes", headers=None)
 starting("has_a_dict_of_headers", "headers must be pairs of bytes", headers={b"x-one": b"1"})

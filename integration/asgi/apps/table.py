@@ -79,6 +79,8 @@ class HttpRow(Row):
         text: the body that the client gets, where it matters.
         has: headers of the answer, in this order among those of their names.
         lacks: names that the answer has no header of.
+        takes_any_body: whether the outcome is the same whatever body is sent: not where a client that sends its
+            body first would not take the answer in time.
     """
 
     seen: int | str | None
@@ -87,6 +89,7 @@ class HttpRow(Row):
     text: bytes | None = None
     has: Headers = ()
     lacks: tuple[str, ...] = ()
+    takes_any_body: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
