@@ -6,7 +6,7 @@ import io
 from collections.abc import Callable
 from typing import Any, BinaryIO, Final
 
-from uwsgibridge.connection.connection import Connection
+from uwsgibridge.connection.connection import CHUNK_BYTES, Connection
 
 _BUFFER_BYTES: Final = 65_536
 
@@ -57,16 +57,25 @@ class _BodyReader(io.RawIOBase):
 
     def readinto(self, buffer: Any, /) -> int:
         view = memoryview(buffer)
+        chunk = self._receive(len(view))
+        view[: len(chunk)] = chunk
+        return len(chunk)
+
+    def readall(self) -> bytes:
+        # What an application calls that wants the whole body. The method of `io` asks for 8 KiB at a time.
+        pieces = []
+        while piece := self._receive(CHUNK_BYTES):
+            pieces.append(piece)
+        return b"".join(pieces)
+
+    def _receive(self, max_bytes: int) -> bytes:
         connection = self._connection
         while True:
             if connection.input_stalled:
                 raise BodyStalled  # raised again where it was caught: else the body would have a gap
             try:
-                chunk = connection.receive_body(len(view))
+                return connection.receive_body(max_bytes)
             except BlockingIOError:
                 if not self._wait():
                     # Recorded, because frameworks turn the exception into an answer of their own.
                     connection.input_stalled = True
-            else:
-                view[: len(chunk)] = chunk
-                return len(chunk)
