@@ -50,9 +50,16 @@ class Bench:
         """The path of that file."""
         return self.directory / "file"
 
+    @property
+    def applications(self) -> Path:
+        """A directory in which this benchmark's applications are found, and nothing of the bridge."""
+        return self.directory / "applications"
+
     def prepare(self) -> None:
         """Make what the applications need."""
         self.file.write_bytes(bytes(FILE_BYTES))
+        self.applications.mkdir()
+        (self.applications / "benchmarks").symlink_to(self.root / "benchmarks")
 
 
 @contextmanager
@@ -79,13 +86,15 @@ def launched(
     with running(
         server.name,
         [*argv, *options],
-        # Python takes modules from the directory that it is started in.
-        cwd=server.checkout or bench.root,
+        # Python takes modules from the directory that it is started in, then from PYTHONPATH. The applications are
+        # those of this benchmark also for another checkout, which may have none of them.
+        cwd=bench.applications if server.checkout else bench.root,
         ready_text=server.ready_text,
         cpus=bench.placement.server,
         env={
             **server_environment(os.environ),
             **server.environment,
+            **({"PYTHONPATH": str(server.checkout)} if server.checkout else {}),
             FILE_VARIABLE: str(bench.file),
         },
         ready_seconds=READY_SECONDS,

@@ -47,7 +47,7 @@ class Server:
     `ready_text` is in the line that the server logs once its socket listens. `packages` are distributions, by the
     names under which their versions are found. `has_workers` says whether it can have several processes. `preload` are
     the further options by which an application is loaded before they are forked; None where it can't be. `checkout` is
-    the directory that the server is started in, where that is another than the benchmark's own. `is_pure` is whether
+    the directory that its code is taken from, where that is another than the benchmark's own. `is_pure` is whether
     it is the bridge without its accelerator.
     """
 
