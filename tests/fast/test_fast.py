@@ -419,7 +419,11 @@ def test_the_environment_leaves_it_out(value: str, state: str) -> None:
 
 @pytest.mark.parametrize(
     ("module", "state"),
-    [("INTERFACE = 0", "built from another version"), ("import no_such_module", "not built")],
+    [
+        ("INTERFACE = 0", "built from another version"),
+        (f"INTERFACE = {fast.INTERFACE}; SOURCE_DIGEST = 'another'", "built from another version"),
+        ("import no_such_module", "not built"),
+    ],
 )
 def test_one_of_another_version_is_left_out(tmp_path: Path, module: str, state: str) -> None:
     (tmp_path / "stand_in.py").write_text(module)

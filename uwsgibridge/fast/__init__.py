@@ -11,9 +11,11 @@ because a process makes the choice once, as it imports its modules.
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar, cast
 
 PURE_VARIABLE: Final = "UWSGIBRIDGE_PURE"
@@ -140,9 +142,20 @@ def _choose(environ: Mapping[str, str]) -> tuple[Accelerator | None, str]:
         found = cast("Accelerator", importlib.import_module("uwsgibridge.fast._fast"))
     except ImportError:
         return None, "not built"
-    if found.INTERFACE != INTERFACE:
+    if found.INTERFACE != INTERFACE or _digest() not in {found.SOURCE_DIGEST, ""}:
         return None, "built from another version"
     return found, "in use"
+
+
+def _digest() -> str:
+    """Give the SHA-256 of the source, such as that of a checkout which has changed since it was installed.
+
+    Empty where the source is not there; what says its version is then `INTERFACE` alone.
+    """
+    try:
+        return hashlib.sha256(Path(__file__).with_name("_fast.c").read_bytes()).hexdigest()
+    except OSError:
+        return ""
 
 
 accelerator, state = _choose(os.environ)
