@@ -14,6 +14,7 @@ import trio.testing
 
 from tests.bridge import running
 from tests.log_events import PATIENCE_SECONDS
+from uwsgibridge.loop import trio_tasks
 from uwsgibridge.loop.trio_tasks import MOST_IDLE, TrioTasks
 
 Main = Callable[[TrioTasks], Awaitable[None]]
@@ -51,6 +52,24 @@ def test_a_task_that_has_run_its_function_runs_the_next_one():
         _, first = await task_of(tasks, nothing)
         _, second = await task_of(tasks, nothing)
         assert first is second
+
+    run(main)
+
+
+def test_with_a_trio_that_has_renamed_its_attributes_each_function_has_a_task(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    assert trio_tasks._TELLS_WHAT_IS_OPEN  # what the other tests are about
+    monkeypatch.setattr(trio_tasks, "_TELLS_WHAT_IS_OPEN", False)
+
+    async def main(tasks: TrioTasks) -> None:
+        before = trio.lowlevel.current_statistics().tasks_living
+        _, first = await task_of(tasks, nothing)
+        handle, second = await task_of(tasks)
+        assert first is not second
+        handle.cancel()
+        await trio.testing.wait_all_tasks_blocked()
+        assert trio.lowlevel.current_statistics().tasks_living == before
 
     run(main)
 

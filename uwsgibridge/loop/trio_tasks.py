@@ -25,6 +25,12 @@ from uwsgibridge.loop.interface import Ts, nothing
 # How many tasks wait for a function at the most. Further ones, which a burst has left, end instead.
 MOST_IDLE: Final = 64
 
+# Private attributes of a task, which trio may rename: there is no public way to see that a function has left something
+# open. Without them a task runs one function, and trio itself fails a task that leaves something open.
+_TELLS_WHAT_IS_OPEN: Final = all(
+    hasattr(trio.lowlevel.Task, name) for name in ("_cancel_status", "_child_nurseries")
+)
+
 _Function: TypeAlias = Callable[..., Awaitable[None]]
 
 
@@ -129,8 +135,7 @@ class _Task:
         """Run one function after another; True where the last one has left something open."""
         self._task = task = trio.lowlevel.current_task()
         scope, idle = self._scope, self._idle
-        # There is no public way to ask for the innermost scope of a task.
-        innermost = task._cancel_status  # noqa: SLF001
+        innermost = task._cancel_status if _TELLS_WHAT_IS_OPEN else None  # noqa: SLF001
         while True:
             try:
                 await self._function(*self._args)
@@ -138,6 +143,8 @@ class _Task:
                 self._handle.forget_task()
             # The wait for the next function must keep nothing of the last one alive.
             del self._function, self._args, self._handle
+            if not _TELLS_WHAT_IS_OPEN:
+                return False
             if task._cancel_status is not innermost or task._child_nurseries:  # noqa: SLF001
                 self._left_open()
                 scope.cancel()
