@@ -12,8 +12,10 @@ import trio
 
 from tests.log_events import EVENT_SECONDS, PATIENCE_SECONDS
 from tests.nest import Nest
-from uwsgibridge.link.messages import DUMP_SIGNAL
+from uwsgibridge.errors import EXIT_FAILURE
+from uwsgibridge.link.messages import DUMP_SIGNAL, Report
 from uwsgibridge.supervisor import backoff
+from uwsgibridge.supervisor import generation as generation_module
 from uwsgibridge.supervisor.generation import Generation
 
 LINUX_ONLY = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -78,6 +80,33 @@ def test_a_worker_that_never_was_ready_has_failed(nest: Nest, capfd: Any) -> Non
     nest.run(whole)
 
     assert "importing site_app failed" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("reported", "failed_status"), [((), EXIT_FAILURE), ((3, 1), 3)], ids=["none", "some"]
+)
+def test_the_first_failure_counts_also_where_the_template_does_not_tell_a_later_one(
+    nest: Nest, monkeypatch: pytest.MonkeyPatch, reported: tuple[int, ...], failed_status: int
+) -> None:
+    nest.write("import signal\nsignal.pause()\n")  # so that the worker is never ready
+    monkeypatch.setattr(generation_module, "_REPORT_SECONDS", 0.01)
+
+    async def whole(generation: Generation) -> None:
+        for status in reported:  # of workers that have ended right after their fork
+            generation._handle_report(Report("exited", 0, status), [])
+        assert generation.fork()
+        await nest.until(lambda: len(generation.workers) == 1)
+        [worker] = generation.workers.values()
+        os.kill(generation.template_pid, signal.SIGSTOP)
+        try:
+            os.kill(worker.pid, signal.SIGKILL)
+            await nest.until(lambda: not generation.workers)
+            assert generation.has_failed
+            assert generation.failed_status == failed_status
+        finally:
+            os.kill(generation.template_pid, signal.SIGCONT)
+
+    nest.run(whole)
 
 
 def test_workers_that_crash_one_after_the_other_are_told_from_one_that_crashes(

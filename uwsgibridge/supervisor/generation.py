@@ -16,7 +16,7 @@ import trio
 
 from uwsgibridge.config.settings import Settings
 from uwsgibridge.connection.sockets import ListeningSocket
-from uwsgibridge.errors import EXIT_APPLICATION, EXIT_USAGE
+from uwsgibridge.errors import EXIT_APPLICATION, EXIT_FAILURE, EXIT_USAGE
 from uwsgibridge.link.messages import (
     FORK_DESCRIPTORS,
     Report,
@@ -67,7 +67,8 @@ class Generation:
     Attributes:
         number: counted from 1.
         workers: the workers by pid.
-        failed_status: the exit status of the first worker that ended before it was ready, or of the template.
+        failed_status: the exit status of the first worker that ended before it was ready, or of the template;
+            `EXIT_FAILURE` where that is not known, or 0. None where nothing has failed.
         backoff: decides how soon ended workers are replaced.
     """
 
@@ -280,8 +281,8 @@ class Generation:
         status = await self._template.wait()
         self._template.receive(self._handle_report)  # the reports that it sent before its end
         self._asked_for.clear()
-        if status and self.failed_status is None:
-            self.failed_status = status
+        if status:
+            self._note_failure(status)
         self._remove_orphans()
         self._context.changed()
 
@@ -326,7 +327,7 @@ class Generation:
             self._finish_exit(worker, report.status)
         else:  # the worker ended before it could report itself
             self._pop_fork_request()
-            self.failed_status = report.status
+            self._note_failure(report.status)
             self.backoff.record_failed_start()
             self._log.error("worker ended right after its fork", **describe_end(report.status))
 
@@ -377,7 +378,7 @@ class Generation:
         # A worker that is asked to end before it has its handlers is ended by the signal itself.
         if not worker.is_stopping or status not in {0, -signal.SIGTERM, None}:
             if not worker.is_ready:
-                self.failed_status = status
+                self._note_failure(status)
                 self.backoff.record_failed_start()
             elif not worker.is_stopping:
                 others = [it.ready_seconds for it in self.ready]
@@ -388,6 +389,11 @@ class Generation:
             if not (is_first_start and status in _EXPLAINED):
                 report_crash(self._log, worker, status)
         self._close_ended(worker)
+
+    def _note_failure(self, status: int | None) -> None:
+        """Keep the status of the first failure, which the later ones may have come from."""
+        if self.failed_status is None:
+            self.failed_status = status or EXIT_FAILURE
 
     def _close_ended(self, worker: WorkerProcess) -> None:
         worker.read_last_messages()
