@@ -41,7 +41,7 @@ def open_files():
             target = os.readlink("/proc/self/fd/" + name)
         except FileNotFoundError:  # of the list itself
             target = ""
-        if ".so" not in target:  # libffi 3.5 keeps its own file open
+        if ".so" not in target:  # libffi 3.8 keeps its own file open
             yield int(name)
 
 upgraded = is_upgrade()

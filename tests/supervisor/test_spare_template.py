@@ -18,6 +18,7 @@ import pytest
 
 from tests.bridge_process import BridgeProcess, run_to_its_end, running_process
 from tests.log_events import PATIENCE_SECONDS
+from tests.other_users import run_script
 from uwsgibridge.config.settings import Settings
 from uwsgibridge.link.messages import Blueprint
 from uwsgibridge.supervisor.spare_template import SpareTemplate
@@ -215,3 +216,23 @@ def wait_for(condition) -> None:
     while not condition():
         assert monotonic() < deadline
         sleep(0.02)
+
+
+def test_what_a_library_has_open_of_itself_stays_open() -> None:
+    """As libffi has, which maps its own file again for callbacks."""
+    said = run_script(
+        "import os\n"
+        "from uwsgibridge.worker.spare_template import _close_others, _libraries\n"
+        "library = os.open(min(it for it in _libraries() if '.so' in it), os.O_RDONLY)\n"
+        "other, kept = os.open('/dev/null', os.O_RDONLY), os.open('/dev/null', os.O_RDONLY)\n"
+        "_close_others({0, 1, 2, kept})\n"
+        "for descriptor in (library, other, kept):\n"
+        "    try:\n"
+        "        os.fstat(descriptor)\n"
+        "        print('open')\n"
+        "    except OSError:\n"
+        "        print('closed')\n"
+        "import ctypes\n"
+        "made = [ctypes.CFUNCTYPE(None)(print) for _ in range(1000)]\n"
+    )
+    assert said.split() == ["open", "closed", "open"]

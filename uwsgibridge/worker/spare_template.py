@@ -50,11 +50,23 @@ def become_template(control: socket.socket, held: int) -> int:
 
 
 def _close_others(kept: Collection[int]) -> None:
-    """Close all descriptors but some, as `subprocess.Popen` does, since others may have handed some over."""
+    """Close all descriptors but some, as `subprocess.Popen` does, since others may have handed some over.
+
+    What a library has open of itself stays, too: libffi (3.8.0 of Debian unstable) maps its own file again for each
+    hundred callbacks of `ctypes`, which raise MemoryError without its descriptor (tramp_table_alloc in src/tramp.c).
+    """
+    libraries = _libraries()
     for descriptor in [int(it.name) for it in Path("/proc/self/fd").iterdir()]:
         if descriptor not in kept:
             with contextlib.suppress(OSError):  # the listing has closed its own descriptor
-                os.close(descriptor)
+                if str(Path(f"/proc/self/fd/{descriptor}").readlink()) not in libraries:
+                    os.close(descriptor)
+
+
+def _libraries() -> set[str]:
+    """Give the paths of the files whose code this process has loaded."""
+    mappings = [it.split(maxsplit=5) for it in Path("/proc/self/maps").read_text().splitlines()]
+    return {it[5] for it in mappings if len(it) == 6 and "x" in it[1] and it[5].startswith("/")}
 
 
 def _stand_in_for_the_main_module() -> None:
