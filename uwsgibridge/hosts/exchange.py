@@ -7,7 +7,7 @@ can't be closed yet holds no place: otherwise stalling clients would take all pl
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final, Generic, Protocol, TypeVar
 
 from uwsgibridge.connection.connection import Connection
 from uwsgibridge.connection.lingering import LingeringClose
@@ -60,11 +60,15 @@ def answer_instead(ending: EndingContext, connection: Connection, answer: OwnAns
     ending.release(connection)
 
 
-class Exchange:
+# What a host shares with its exchanges: of each kind of host another class.
+_Context = TypeVar("_Context", bound=EndingContext)
+
+
+class Exchange(Generic[_Context]):
     """The base of every exchange; it owns the connection until `_end`.
 
     Args:
-        ending: the host's part.
+        context: the host's part.
         connection: the connection with its request.
     """
 
@@ -76,12 +80,12 @@ class Exchange:
     _failure_status = 0  # of the answer that was sent in the application's place
     _failure_bytes = 0  # bytes of that answer's body
 
-    def __init__(self, ending: EndingContext, connection: Connection) -> None:
+    def __init__(self, context: _Context, connection: Connection) -> None:
         # On the instance, since each exchange changes the state and reads it often.
         self._life = _RUNNING
         self.connection = connection
         self.request = connection.request
-        self._ending = ending
+        self._context = context
 
     def _end(self, *, complete: bool) -> None:
         """Close the connection after a complete answer, or break it after an incomplete one; only once."""
@@ -91,7 +95,7 @@ class Exchange:
 
     def _hand_over(self, connection: Connection, *, complete: bool) -> None:
         """Give the connection to `LingeringClose`, which ends it as soon as possible."""
-        lingering = self._ending.lingering
+        lingering = self._context.lingering
         if complete:
             lingering.close(connection)
         else:
@@ -117,7 +121,7 @@ class Exchange:
 
     def _release(self) -> None:
         """Free the place of the exchange, which is over; called once."""
-        self._ending.release(self.connection)
+        self._context.release(self.connection)
 
     def _record_unsent(self, buffers: tuple[Buffer, ...], failed: Buffer) -> None:
         """Count the bytes that could not be written: `failed`, if it is not counted yet, and the buffers after it."""
@@ -136,7 +140,7 @@ class Exchange:
     def _log_access(self, response: Response, started_at: float) -> None:
         """Log what was sent, which may be less than the application gave."""
         failure_status = self._failure_status
-        self._ending.reporter.over(
+        self._context.reporter.over(
             self.request,
             status=failure_status or (response.status if self._has_written else 0),
             body_bytes=self._failure_bytes or max(0, response.body_bytes - self._unsent_bytes),

@@ -112,7 +112,7 @@ class AsgiContext:
     stop: Stop = Stop.NONE
 
 
-class AsgiExchange(Exchange):
+class AsgiExchange(Exchange[AsgiContext]):
     """One call of the application; the base of the HTTP and the WebSocket exchange.
 
     Args:
@@ -125,10 +125,6 @@ class AsgiExchange(Exchange):
     _is_lost = False  # a task that goes on after its cancellation may have been cancelled for either reason
     _call = Call.RUNNING
     _disconnects = 0  # how often the application was told of the disconnect
-
-    def __init__(self, context: AsgiContext, connection: Connection) -> None:
-        super().__init__(context, connection)
-        self._context = context
 
     async def run(self) -> None:
         """Call the application and end the connection; raise nothing but cancellations."""

@@ -32,7 +32,7 @@ class ReaderStalled(TimeoutError):
     """The frontend stopped taking the answer."""
 
 
-class WsgiAnswer(Exchange):
+class WsgiAnswer(Exchange[ExchangeContext]):
     """Writes to the client, and waits for it; `WsgiExchange` decides what to write.
 
     Args:
@@ -47,7 +47,6 @@ class WsgiAnswer(Exchange):
     def __init__(self, context: ExchangeContext, connection: Connection) -> None:
         super().__init__(context, connection)
         self.started_at = monotonic()
-        self._context = context
         self._response = Response(self.request.vars["REQUEST_METHOD"])
 
     def _write(self, buffers: tuple[Buffer, ...]) -> None:
