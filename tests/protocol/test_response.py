@@ -297,6 +297,23 @@ class TestWhatMustNotLeave:
             started([PLAIN, odd, PLAIN])
         assert str(caught.value) == f"headers must be pairs of bytes, not {odd!r}"
 
+    def test_the_odd_one_of_a_generator_is_shown(self) -> None:
+        headers: list[Any] = [PLAIN, (b"X-Odd", "text")]
+        with pytest.raises(InvalidResponse) as caught:
+            started(pair for pair in headers)
+        assert str(caught.value) == "headers must be pairs of bytes, not (b'X-Odd', 'text')"
+
+    @pytest.mark.parametrize("error", [ValueError, TypeError, AttributeError])
+    def test_an_error_of_the_application_as_it_makes_them_stays_its_own(
+        self, error: type[Exception]
+    ) -> None:
+        def headers() -> Iterator[tuple[bytes, bytes]]:
+            yield PLAIN
+            raise error("the database said no")
+
+        with pytest.raises(error, match="the database said no"):
+            started(headers())
+
     @pytest.mark.parametrize("status", [100, 101, 102, 103, 199])
     def test_an_interim_status_is_refused(self, status) -> None:
         """Nginx takes the first head for the final one."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from uwsgibridge.protocol.errors import InvalidResponse
-from uwsgibridge.protocol.response_headers import encode_lines
+from uwsgibridge.protocol.response_headers import encode_head, encode_lines
 
 
 class TestEncodeLines:
@@ -44,6 +45,23 @@ class TestEncodeLines:
     def test_what_must_not_leave(self, headers: Any) -> None:
         with pytest.raises(InvalidResponse):
             encode_lines(b"101 Switching Protocols", headers)
+
+    def test_an_error_of_the_application_as_it_makes_them_stays_its_own(self) -> None:
+        def headers() -> Iterator[tuple[bytes, bytes]]:
+            yield b"X", b"1"
+            raise ValueError("the database said no")
+
+        with pytest.raises(ValueError, match="the database said no"):
+            encode_lines(b"101 Switching Protocols", headers())
+
+    def test_a_type_derived_from_bytes_that_does_not_behave_is_named(self) -> None:
+        class Length(bytes):
+            def strip(self, _: Any = None) -> Any:
+                return None
+
+        with pytest.raises(InvalidResponse) as caught:
+            encode_head(200, b"200 OK", [(b"Content-Length", Length(b"1"))])
+        assert str(caught.value) == "headers must be pairs of bytes, not of Length and bytes"
 
     def test_a_status_line_with_a_break(self) -> None:
         with pytest.raises(InvalidResponse):

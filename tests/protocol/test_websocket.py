@@ -7,7 +7,7 @@ import itertools
 import sys
 import tracemalloc
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -241,6 +241,17 @@ def test_headers_that_can_not_be_sent(headers: Any, says: str) -> None:
     websocket = handshake()
     with pytest.raises(InvalidResponse, match=says):
         websocket.accept(None, headers)
+    assert not websocket.is_open
+
+
+def test_an_error_of_the_application_as_it_makes_the_headers_stays_its_own() -> None:
+    def headers() -> Iterator[tuple[bytes, bytes]]:
+        yield b"x", b"1"
+        raise ValueError("the database said no")
+
+    websocket = handshake()
+    with pytest.raises(ValueError, match="the database said no"):
+        websocket.accept(None, headers())
     assert not websocket.is_open
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 
 from uwsgibridge.fast import accelerator
 from uwsgibridge.protocol.errors import InvalidResponse
@@ -18,6 +18,8 @@ _MAX_REMEMBERED: Final = 1024
 _MAX_REMEMBERED_BYTES: Final = 64
 
 _TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+
+_BUILT_IN: Final = frozenset({list, tuple, dict, set, frozenset, str, bytes})
 
 # Control characters that a header's value must not have: all but the tab (RFC 9110, section 5.5).
 _CONTROLS: Final = bytes([*range(0x09), *range(0x0A, 0x20), 0x7F])
@@ -106,8 +108,9 @@ def encode_head(status: int, line: bytes, headers: Iterable[tuple[bytes, bytes]]
     sets_buffering = sets_expires = False
     lines = [b"HTTP/1.1 " + line]
     kinds = known_kinds
+    pairs = list_headers(headers)
     try:
-        for name, value in headers:
+        for name, value in pairs:
             kind = kinds.get(name)
             if kind is None:
                 kind = _classify(name)
@@ -136,9 +139,7 @@ def encode_head(status: int, line: bytes, headers: Iterable[tuple[bytes, bytes]]
                     sets_expires = True
             lines.append(b"%b: %b" % (name, value))
     except (TypeError, ValueError, AttributeError):
-        raise InvalidResponse(
-            f"headers must be pairs of bytes, not {_first_odd_header(headers)}"
-        ) from None
+        raise not_pairs(pairs) from None
     return _join_lines(lines), promised, stream_kind, sets_buffering, sets_expires
 
 
@@ -153,15 +154,46 @@ def encode_lines(line: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
         InvalidResponse: as `Response.start`.
     """
     lines = [b"HTTP/1.1 " + line]
+    pairs = list_headers(headers)
     try:
-        for name, value in headers:
+        for name, value in pairs:
             _classify(name)
             lines.append(b"%b: %b" % (name, value))
     except (TypeError, ValueError, AttributeError):
-        raise InvalidResponse(
-            f"headers must be pairs of bytes, not {_first_odd_header(headers)}"
-        ) from None
+        raise not_pairs(pairs) from None
     return _join_lines(lines) + b"\r\n\r\n"
+
+
+def list_headers(headers: Iterable[tuple[bytes, bytes]]) -> Iterable[tuple[bytes, bytes]]:
+    """List headers that code of the application makes one by one, so that its exceptions stay its own.
+
+    Args:
+        headers: as the application gave them.
+
+    Returns:
+        The headers themselves where they are of a built-in type, whose iteration runs no code of the application;
+        else a list of them. The items are not validated.
+
+    Raises:
+        InvalidResponse: there is nothing to iterate over.
+        Exception: what the application raises as it makes the headers.
+    """
+    if type(headers) in _BUILT_IN:
+        return headers
+    try:
+        iterator = iter(headers)
+    except TypeError as error:
+        raise not_pairs(headers) from error
+    return list(iterator)
+
+
+def not_pairs(headers: object) -> InvalidResponse:
+    """Make the error for headers that are no pairs of bytes; it shows the first item that is none.
+
+    Args:
+        headers: what `list_headers` gave.
+    """
+    return InvalidResponse(f"headers must be pairs of bytes, not {_first_odd_header(headers)}")
 
 
 def _join_lines(lines: list[bytes]) -> bytes:
@@ -223,7 +255,9 @@ def _first_odd_header(headers: object) -> str:
             and all(isinstance(part, bytes) for part in item)
         ):
             return repr(item)[:120]
-    return "what was given"
+    # A type that is derived from bytes may raise where bytes do not.
+    types = {type(part).__name__ for item in cast("Iterable[Any]", headers) for part in item}
+    return f"of {' and '.join(sorted(types))}"
 
 
 def _blame(lines: list[bytes]) -> InvalidResponse:

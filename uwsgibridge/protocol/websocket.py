@@ -19,6 +19,7 @@ from uwsgibridge.protocol.answers import switching_protocols
 from uwsgibridge.protocol.errors import InvalidResponse, ProtocolError
 from uwsgibridge.protocol.message_buffer import MessageBuffer
 from uwsgibridge.protocol.request import Request
+from uwsgibridge.protocol.response_headers import list_headers, not_pairs
 from uwsgibridge.protocol.websocket_deflate import (
     CLOSE_INVALID_DATA,
     INFLATED_PIECE_BYTES,
@@ -187,13 +188,14 @@ class WebSocket:
             lines.append((b"Sec-WebSocket-Protocol", subprotocol.encode("latin-1")))
         if self._deflate is not None:
             lines.append((b"Sec-WebSocket-Extensions", self._deflate.answer))
+        pairs = list_headers(headers)
         try:
-            for name, value in headers:
+            for name, value in pairs:
                 if name.lower() in _OWN_HEADERS:
                     raise InvalidResponse(f"{name!r} is the handshake's own header")
                 lines.append((name, value))
         except (TypeError, ValueError, AttributeError):
-            raise InvalidResponse(f"headers must be pairs of bytes, not {headers!r}") from None
+            raise not_pairs(pairs) from None
         head = switching_protocols(lines)
         self._stage = _Stage.OPEN
         return head
