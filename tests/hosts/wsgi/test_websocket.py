@@ -301,6 +301,35 @@ def test_they_are_counted_and_bring_their_places() -> None:
     assert (event["status"], event["option"]) == (503, "--wsgi-websockets")
 
 
+def test_a_system_without_threads_is_not_taken_for_too_many_websockets(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    start = threading.Thread.start
+
+    def start_others(thread: threading.Thread) -> None:
+        if thread.name.startswith("wsgi-websocket-"):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with serve(by_socket(until_closed)) as bridge:
+        (admission,) = [host.admission for host in bridge._worker._hosts]
+        limit = admission.limit
+        monkeypatch.setattr(threading.Thread, "start", start_others)
+        answer = bridge.ask(**HANDSHAKE)
+        assert (answer.seen, answer.headers["retry-after"]) == (503, "1")
+        assert b"the system gives no thread" in answer.body
+        assert b"--wsgi-websockets" not in answer.body
+        monkeypatch.undo()
+        wait_until(lambda: bridge._worker.figures().in_flight == 0)
+        assert admission.limit == limit
+        with opened(bridge):
+            pass
+    assert bridge.counters.refused == {"no_thread": 1}
+    (event,) = bridge.events.find(event="refused")
+    assert (event["status"], "option" in event) == (503, False)
+    assert "can't start new thread" in str(event["detail"])
+
+
 def test_one_too_many_is_in_the_access_log(capfd: pytest.CaptureFixture[str]) -> None:
     options: dict[str, Any] = {"wsgi_websockets": 1, "access_log_format": "json"}
     with (
@@ -333,6 +362,14 @@ def test_what_is_no_handshake_is_refused_before_the_application(
     with serve(lambda *arguments: called.append(arguments)) as bridge:
         assert bridge.ask(**{**HANDSHAKE, **variables}).seen == status
     assert not called
+
+
+def test_without_the_option_a_handshake_is_refused_by_its_name() -> None:
+    with serve(by_socket(until_closed), wsgi_websockets=0) as bridge:
+        assert bridge.ask(**HANDSHAKE).seen == 400
+    assert bridge.counters.refused == {"wsgi_without_websockets": 1}
+    (event,) = bridge.events.find(event="refused")
+    assert (event["reason"], event["option"]) == ("wsgi_without_websockets", "--wsgi-websockets")
 
 
 def test_without_the_option_there_is_no_such_socket() -> None:

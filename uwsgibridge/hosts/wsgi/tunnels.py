@@ -9,15 +9,14 @@ from __future__ import annotations
 import contextvars
 import threading
 from dataclasses import replace
-from typing import Final
 
 from uwsgibridge.connection.connection import Connection
 from uwsgibridge.hosts.admission import Admission
 from uwsgibridge.hosts.exchange import answer_instead
 from uwsgibridge.hosts.wsgi.context import ExchangeContext
-from uwsgibridge.hosts.wsgi.websocket import TooManyWebSockets, WsgiWebSocket
-
-_OPTION: Final = "--wsgi-websockets"
+from uwsgibridge.hosts.wsgi.refusals import NoThread, TooManyWebSockets
+from uwsgibridge.hosts.wsgi.websocket import WsgiWebSocket
+from uwsgibridge.protocol.errors import ProtocolError
 
 
 class WsgiTunnels:
@@ -49,7 +48,7 @@ class WsgiTunnels:
     def submit(self, connection: Connection) -> None:
         """Run the application for a handshake, in a thread of its own."""
         if len(self._open) >= self._most:
-            self._refuse(connection)
+            self._refuse(connection, TooManyWebSockets(len(self._open)))
             return
         exchange = WsgiWebSocket(self._context, connection)
         with self._lock:
@@ -64,8 +63,8 @@ class WsgiTunnels:
         name = f"wsgi-websocket-{self._count}"
         try:
             threading.Thread(target=run, args=(exchange.run,), name=name, daemon=True).start()
-        except RuntimeError:  # the system has no more threads
-            self._refuse(connection)
+        except RuntimeError as error:  # the system has no more threads
+            self._refuse(connection, NoThread(error))
 
     def drain(self) -> None:
         """Close the WebSockets with 1012, including those that begin later."""
@@ -78,13 +77,8 @@ class WsgiTunnels:
         for exchange in list(self._open.values()):
             exchange.cut()
 
-    def _refuse(self, connection: Connection) -> None:
+    def _refuse(self, connection: Connection, error: ProtocolError) -> None:
         context = self._context
-        error = TooManyWebSockets(
-            f"there are {len(self._open)} WebSockets of this WSGI application, and no more may be "
-            f"({_OPTION})",
-            option=_OPTION,
-        )
         answer_instead(context, connection, context.reporter.refused(connection.request, error))
 
     def _release(self, connection: Connection) -> None:

@@ -22,7 +22,6 @@ from uwsgibridge.connection.connection import Connection
 from uwsgibridge.hosts.exchange_states import Step, follow
 from uwsgibridge.hosts.wsgi.context import ExchangeContext
 from uwsgibridge.hosts.wsgi.exchange import WsgiExchange
-from uwsgibridge.protocol.errors import ProtocolError
 from uwsgibridge.protocol.websocket import (
     CLOSE_INTERNAL_ERROR,
     CLOSE_NORMAL,
@@ -56,14 +55,6 @@ _SHORT_HEAD_BYTES: Final = 6
 
 # Exceptions by which libraries end a request that they have served by its socket.
 _ENDS_OF_LIBRARIES: Final = (ConnectionError, StopIteration)
-
-
-class TooManyWebSockets(ProtocolError):
-    """A WSGI application has as many WebSockets as its option allows."""
-
-    status = 503
-    reason = "wsgi_websockets"
-    headers = ((b"Retry-After", b"1"),)
 
 
 class _Stage(Enum):
