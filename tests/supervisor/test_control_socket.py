@@ -37,9 +37,9 @@ def played(place: str, *, must_open: bool = True) -> tuple[set[Path], list[dict[
 
     async def main() -> set[Path]:
         control = ControlSocket(Settings(control_socket=place), commands, structlog.get_logger())
-        with trio.fail_after(PATIENCE_SECONDS), contextlib.ExitStack() as doors:
+        with trio.fail_after(PATIENCE_SECONDS), contextlib.ExitStack() as stack:
             async with trio.open_nursery() as nursery:
-                control.open_named(doors, must_open=must_open)
+                control.open_named(stack, must_open=must_open)
                 await control.answer(nursery)
                 found = sockets()
                 nursery.cancel_scope.cancel()

@@ -158,9 +158,9 @@ os._exit(0)
     wait_for(lambda: not Path(f"/proc/{pid}").exists())
 
 
-def wait_to_be_killed(control: socket.socket, held: int) -> int:
+def wait_to_be_killed(control: socket.socket, lifeline: int) -> int:
     signal.pause()
-    os._exit(control.fileno() + held)
+    os._exit(control.fileno() + lifeline)
 
 
 def test_one_that_was_killed_is_not_used(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def command(app: str | None, **values: Any) -> None:
         else:
             own_standard_error()
             upgraded = is_upgrade()
-            bound = prepare_process(settings, upgraded=upgraded)
+            after_bind = prepare_process(settings, upgraded=upgraded)
             spare = None if upgraded else fork_spare_template(settings)
             if spare is not None:
                 stack.callback(spare.end)
@@ -62,9 +62,9 @@ def command(app: str | None, **values: Any) -> None:
             if settings.workers:
                 from uwsgibridge.supervisor.supervisor import run_supervisor
 
-                run_supervisor(app, settings, logger, bound=bound, spare=spare)
+                run_supervisor(app, settings, logger, after_bind=after_bind, spare=spare)
             else:
                 from uwsgibridge.worker.process import run_process
 
-                run_process(app, settings, logger, bound=bound)
+                run_process(app, settings, logger, after_bind=after_bind)
     sys.exit(outcome.status)

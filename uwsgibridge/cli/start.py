@@ -1,4 +1,4 @@
-"""Prepares the process of a service, in the order in which the steps have to happen."""
+"""The steps that prepare the process of a service; `uwsgibridge.cli.serve` has their order."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def prepare_process(settings: Settings, *, upgraded: bool = False) -> Callable[[
         upgraded: whether this program has taken over a process that serves: nothing may end it then.
 
     Returns:
-        What is to be called once the sockets are open; it gives up privileges.
+        What is to be called once the sockets are open; it drops privileges.
 
     Raises:
         SettingsError, LogFileError: one of them can't be had.
@@ -49,11 +49,11 @@ def prepare_process(settings: Settings, *, upgraded: bool = False) -> Callable[[
             say(f"Error: {error}")  # to the old file, which stays
     set_title(settings.title, "supervisor" if settings.workers else "worker")
 
-    def bound() -> None:
+    def after_bind() -> None:
         if user is not None:
             drop_privileges(*user)
 
-    return bound
+    return after_bind
 
 
 @contextlib.contextmanager

@@ -37,11 +37,11 @@ class ControlSocket:
         self._log = logger
         self._named: ListeningSocket | None = None
 
-    def open_named(self, doors: contextlib.ExitStack, *, must_open: bool) -> None:
+    def open_named(self, stack: contextlib.ExitStack, *, must_open: bool) -> None:
         """Listen at ``--control-socket``, before there is a worker that could lose its requests.
 
         Args:
-            doors: closes the socket.
+            stack: closes the socket.
             must_open: whether the supervisor must not start without the socket.
 
         Raises:
@@ -50,7 +50,7 @@ class ControlSocket:
         if self._place in {"", "none"}:
             return
         try:
-            self._named = doors.enter_context(open_control(Path(self._place)))
+            self._named = stack.enter_context(open_control(Path(self._place)))
         except BindError as error:
             if must_open:
                 raise

@@ -42,7 +42,7 @@ def rehearse_takeover(app_name: str | None, settings: Settings, logger: Logger) 
 
 
 async def _rehearse(app_name: str | None, fleet: Fleet) -> None:
-    lifeline, _held = os.pipe()
+    lifeline, _lifeline_write_end = os.pipe()
     answered = False
     async with trio.open_nursery() as nursery:
         context = GenerationContext(

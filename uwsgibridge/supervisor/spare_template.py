@@ -31,11 +31,15 @@ class SpareTemplate:
     """
 
     def __init__(
-        self, pid: int, control: socket.socket, held: int, environment: Mapping[str, str]
+        self,
+        pid: int,
+        control: socket.socket,
+        lifeline_write_end: int,
+        environment: Mapping[str, str],
     ) -> None:
         self.pid = pid
         self._control: socket.socket | None = control
-        self._held = held
+        self._lifeline_write_end = lifeline_write_end
         self._environment = environment
 
     @staticmethod
@@ -53,7 +57,8 @@ class SpareTemplate:
         if sys.platform != "linux":
             return None
         control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-        held, write_end = os.pipe()
+        # The link itself can't say that this process is gone: a datagram socket has no end of file.
+        lifeline, lifeline_write_end = os.pipe()
         # The garbage collector does not write to frozen objects, so their memory stays shared.
         gc.freeze()
         # Signals wait until the template has its handlers.
@@ -62,24 +67,25 @@ class SpareTemplate:
             pid = os.fork()
         except OSError:  # the first template is then started as later ones are
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-            os.close(held)
-            os.close(write_end)
+            os.close(lifeline)
+            os.close(lifeline_write_end)
             control.close()
             theirs.close()
             return None
         if pid == 0:
-            # The child uses the numbers of the parent's two ends. No socket that the parent opens later has one of
-            # these numbers, so that the child can give each socket the number that it has in the parent.
+            # Both ends get, in the child, the numbers that the parent's ends have. The parent keeps those numbers, so
+            # no listening socket gets one of them, and the child can give each socket the number that it has in the
+            # parent.
             own = control.detach()
             os.dup2(theirs.fileno(), own, inheritable=False)
-            os.dup2(held, write_end, inheritable=False)
+            os.dup2(lifeline, lifeline_write_end, inheritable=False)
             theirs.close()
-            os.close(held)
-            sys.exit(become_template(socket.socket(fileno=own), write_end))
+            os.close(lifeline)
+            sys.exit(become_template(socket.socket(fileno=own), lifeline_write_end))
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
-        os.close(held)
-        return SpareTemplate(pid, control, write_end, dict(os.environ))
+        os.close(lifeline)
+        return SpareTemplate(pid, control, lifeline_write_end, dict(os.environ))
 
     def start(self, blueprint: Blueprint, descriptors: Sequence[int]) -> socket.socket | None:
         """Have the spare template run as a template.
@@ -108,7 +114,7 @@ class SpareTemplate:
             self.end()
             return None
         control, self._control = self._control, None
-        os.close(self._held)
+        os.close(self._lifeline_write_end)
         return control
 
     def end(self) -> None:
@@ -117,7 +123,7 @@ class SpareTemplate:
             return
         self._control.close()
         self._control = None
-        os.close(self._held)
+        os.close(self._lifeline_write_end)
         with contextlib.suppress(OSError):
             os.kill(self.pid, signal.SIGKILL)
             os.waitpid(self.pid, 0)

@@ -49,7 +49,7 @@ def run_supervisor(
     settings: Settings,
     logger: Logger,
     *,
-    bound: Callable[[], None],
+    after_bind: Callable[[], None],
     spare: SpareTemplate | None = None,
 ) -> None:
     """Serve with workers until SIGTERM or SIGINT, then drain and return.
@@ -61,7 +61,7 @@ def run_supervisor(
         app_name: as for `uwsgibridge.worker.process.run_process`.
         settings: `settings.workers` of them.
         logger: where log events go.
-        bound: called when the sockets are open, before anything of the application is.
+        after_bind: called when the sockets are open, before anything of the application is.
         spare: runs as the first template.
 
     Raises:
@@ -87,7 +87,7 @@ def run_supervisor(
         ) as started,
         single_error(),
     ):
-        bound()
+        after_bind()
         program: PreservedProgram | None = None
         unwanted: Sequence[ListeningSocket] = handed_over
         while True:
@@ -95,13 +95,13 @@ def run_supervisor(
                 app_name,
                 settings,
                 logger,
-                sockets,
-                notifier,
-                heritage,
-                program,
-                unwanted,
-                started,
-                spare,
+                sockets=sockets,
+                notifier=notifier,
+                heritage=heritage,
+                program=program,
+                unwanted=unwanted,
+                started=started,
+                spare=spare,
             )
             heritage = trio.run(supervisor.run)
             unwanted = ()
@@ -124,13 +124,14 @@ class _Supervisor:
         app_name: str | None,
         settings: Settings,
         logger: Logger,
+        *,
         sockets: dict[str, Sequence[ListeningSocket]],
         notifier: Notifier,
         heritage: Heritage | None,
-        program: PreservedProgram | None = None,
-        unwanted: Sequence[ListeningSocket] = (),
-        started: Callable[[], None] = lambda: None,
-        spare: SpareTemplate | None = None,
+        program: PreservedProgram | None,
+        unwanted: Sequence[ListeningSocket],
+        started: Callable[[], None],
+        spare: SpareTemplate | None,
     ) -> None:
         self._app_name = app_name
         self._log = logger
@@ -139,7 +140,9 @@ class _Supervisor:
         self._started = started
         self._spare = spare
         self._heritage = heritage
-        self._lifeline, self._held = heritage.lifeline if heritage is not None else os.pipe()
+        self._lifeline, self._lifeline_write_end = (
+            heritage.lifeline if heritage is not None else os.pipe()
+        )
         every = [one for all_ in sockets.values() for one in all_]
         self._fleet = Fleet(settings, logger, every, notifier)
         if heritage is not None:
@@ -161,10 +164,10 @@ class _Supervisor:
         Returns:
             The heritage that an upgrade hands on; None after a stop.
         """
-        with contextlib.ExitStack() as doors:
-            return await self._run(doors)
+        with contextlib.ExitStack() as stack:
+            return await self._run(stack)
 
-    async def _run(self, doors: contextlib.ExitStack) -> Heritage | None:
+    async def _run(self, stack: contextlib.ExitStack) -> Heritage | None:
         fleet = self._fleet
         async with trio.open_nursery() as nursery:
             policy = recycling_policy(fleet.settings)
@@ -179,7 +182,7 @@ class _Supervisor:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SERVER_SIGNALS)
             nursery.start_soon(self._feed_watchdog)
             # After an upgrade, a missing control socket must not end the service.
-            self._control.open_named(doors, must_open=self._heritage is None)
+            self._control.open_named(stack, must_open=self._heritage is None)
             await watch_files(fleet.settings, nursery, self._log, fleet.ask_for_reload)
             async with trio.open_nursery() as beginning:
                 beginning.start_soon(self._upgrade.preserve)
@@ -215,7 +218,7 @@ class _Supervisor:
                 # A stop came at the last moment, and the new program carries it out.
                 signal.raise_signal(signal.SIGTERM)
             return self._bequeath()
-        os.close(self._held)
+        os.close(self._lifeline_write_end)
         os.close(self._lifeline)
         if self.program is not None:
             self.program.close()
@@ -266,7 +269,7 @@ class _Supervisor:
         return Heritage(
             self._fleet.settings.bind,
             self._sockets_by_address,
-            (self._lifeline, self._held),
+            (self._lifeline, self._lifeline_write_end),
             [description for description, _ in described],
             asdict(self._fleet.tally),
             self._fleet.started_at,

@@ -43,7 +43,7 @@ def run_process(
     settings: Settings,
     logger: Logger,
     *,
-    bound: Callable[[], None],
+    after_bind: Callable[[], None],
 ) -> None:
     """Serve in the foreground until SIGTERM, SIGINT or SIGHUP, then drain and return.
 
@@ -53,7 +53,7 @@ def run_process(
         app_name: the application as ``module:attribute``; may be None where mounts are given.
         settings: everything else.
         logger: where log events go.
-        bound: called when the sockets are open, before the application is imported.
+        after_bind: called when the sockets are open, before the application is imported.
 
     Raises:
         SettingsError: no application is named, or the loop is not installed.
@@ -70,7 +70,7 @@ def run_process(
             sockets, resolve_user(settings.user, settings.group)
         ) as started,
     ):
-        bound()
+        after_bind()
         reopen_log_at_signal(settings)
         applications = load_applications(app_name, settings)
         lifeline = os.environ.get(LIFELINE_VARIABLE, "")

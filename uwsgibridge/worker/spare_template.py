@@ -22,22 +22,22 @@ _STANDARD_STREAMS: Final = (0, 1, 2)
 _MAX_DESCRIPTORS: Final = 253
 
 
-def become_template(control: socket.socket, held: int) -> int:
+def become_template(control: socket.socket, lifeline: int) -> int:
     """Wait for the blueprint, and run as ``python -m uwsgibridge.worker.template`` would.
 
     Args:
         control: this process's end of the link to the supervisor.
-        held: a descriptor whose end of file says that the supervisor is gone, or needs no template.
+        lifeline: a descriptor whose end of file says that the supervisor is gone, or needs no template.
 
     Returns:
         The exit status of the template, or of the worker that this process has become.
     """
     os.setsid()  # Ctrl-C reaches the supervisor alone, which then stops the workers
-    _close_others({*_STANDARD_STREAMS, log_descriptor(), control.fileno(), held})
+    _close_others({*_STANDARD_STREAMS, log_descriptor(), control.fileno(), lifeline})
     _stand_in_for_the_main_module()
     with control:
-        blueprint, descriptors = _wait_for_blueprint(control, held)
-        os.close(held)
+        blueprint, descriptors = _wait_for_blueprint(control, lifeline)
+        os.close(lifeline)
         if blueprint is None:
             return 0
         _renumber(descriptors, blueprint.descriptors)
@@ -82,12 +82,12 @@ def _stand_in_for_the_main_module() -> None:
 
 
 def _wait_for_blueprint(
-    control: socket.socket, held: int
+    control: socket.socket, lifeline: int
 ) -> tuple[Blueprint | None, Sequence[int]]:
     poll = select.poll()
     poll.register(control, select.POLLIN)
-    poll.register(held, select.POLLIN)
-    # The supervisor closes the other end of `held` only after it has sent the blueprint.
+    poll.register(lifeline, select.POLLIN)
+    # The supervisor closes the other end of the lifeline only after it has sent the blueprint.
     if control.fileno() not in {descriptor for descriptor, _ in poll.poll()}:
         return None, ()
     data, descriptors, _, _ = socket.recv_fds(control, MAX_BYTES, _MAX_DESCRIPTORS)

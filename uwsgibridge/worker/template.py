@@ -1,6 +1,7 @@
 """The template: a process with one thread and no event loop, which forks workers on demand.
 
-It is started as ``python -m uwsgibridge.worker.template FD``; FD is one end of a socket pair with the supervisor.
+The first one is forked (`uwsgibridge.worker.spare_template`). Later ones are started as
+``python -m uwsgibridge.worker.template FD``; FD is one end of a socket pair with the supervisor.
 With ``--preload``, the template imports the application before it forks.
 """
 
