@@ -196,7 +196,7 @@ def test_a_template_that_still_loads_is_not_waited_for(nest: Nest) -> None:
         assert generation.fork()
         generation.stop_workers()
         await nest.until(lambda: generation.is_over)
-        assert generation.has_ended
+        assert generation.template_has_ended
 
     nest.run(whole, preload=True)
 
@@ -220,7 +220,7 @@ def test_workers_outlive_their_template_and_their_end_is_noticed(nest: Nest) -> 
     async def whole(generation: Generation) -> None:
         one, other = await nest.ready(generation, 2)
         os.kill(generation.template_pid, signal.SIGKILL)
-        await nest.until(lambda: generation.has_ended)
+        await nest.until(lambda: generation.template_has_ended)
         assert len(generation.ready) == 2
         os.kill(one.pid, signal.SIGKILL)
         await nest.until(lambda: len(generation.workers) == 1)
@@ -239,7 +239,7 @@ def test_what_a_template_owed_is_not_expected_after_its_end(nest: Nest) -> None:
         assert generation.fork()
         assert generation.owing_seconds > 0
         os.kill(generation.template_pid, signal.SIGKILL)
-        await nest.until(lambda: generation.has_ended)
+        await nest.until(lambda: generation.template_has_ended)
         assert (generation.expected, generation.owing_seconds) == (0, 0)
 
     nest.run(whole)

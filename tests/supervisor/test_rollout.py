@@ -48,7 +48,7 @@ class FakeGeneration:
         self.workers: dict[int, FakeWorker] = {}
         self.backoff = Backoff()
         self.failed_status: int | None = None
-        self.has_ended = self.is_asked_to_end = False
+        self.template_has_ended = self.is_asked_to_end = False
         self.fails, self.hangs = type(self).fails, type(self).hangs
         self.coming = 0
         self.ending: set[int] = set()

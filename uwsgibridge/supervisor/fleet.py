@@ -107,6 +107,7 @@ class Fleet:
         self.due_reload: Reload | None = None
         self._changed = trio.Event()
 
+    # A method: mypy would take a property that was looked at before an `await` for unchanged after it.
     def is_ending(self) -> bool:
         """Whether the supervisor is upgrading or stopping: no worker, reload or upgrade is begun any more."""
         return self.phase is not Phase.SERVING

@@ -147,6 +147,7 @@ class Generation:
             "number": self.number,
             **template,
             "asked_for": [dataclasses.astuple(one) for one in self._asked_for],
+            # The key keeps this name: older programs read it, and write it.
             "left_groups": sorted(self._unreported_groups),
             "workers": workers,
         }, [template["control"], *(it for one in workers for it in one["descriptors"])]
@@ -157,13 +158,13 @@ class Generation:
         return self._template.pid
 
     @property
-    def has_ended(self) -> bool:
+    def template_has_ended(self) -> bool:
         """Whether the template has ended."""
         return self._template.has_ended
 
     @property
     def running(self) -> list[WorkerProcess]:
-        """The workers that were not asked to end."""
+        """The workers that were not asked to end; also those whose end is not reported yet."""
         return [
             it
             for it in self.workers.values()
@@ -195,7 +196,7 @@ class Generation:
     @property
     def has_failed(self) -> bool:
         """Whether the template has ended, or a worker before it was ready."""
-        return self.has_ended or self.failed_status is not None
+        return self.template_has_ended or self.failed_status is not None
 
     def fork(self) -> bool:
         """Ask for one more worker; False where the template has too many open requests."""
@@ -214,7 +215,7 @@ class Generation:
 
         At the return, the template has closed the sockets, or was sent SIGKILL.
         """
-        self._cancel_forks()
+        self._stop_forking()
         await self._template.close_sockets(self._log)
 
     async def leave_sockets(self, descriptors: Sequence[int]) -> None:
@@ -222,10 +223,15 @@ class Generation:
         self._left_descriptors = tuple(descriptors)
         await self._template.leave_sockets(self._left_descriptors)
 
-    def tell_leave(self, *, begins: bool) -> None:
-        """Announce to all workers that these sockets are left; with `begins`, have the workers leave them."""
+    def announce_leave(self) -> None:
+        """Announce to all workers that all workers are about to leave these sockets."""
         for worker in self.workers.values():
-            worker.tell_leave(self._left_descriptors, begins=begins)
+            worker.announce_leave(self._left_descriptors)
+
+    def begin_leave(self) -> None:
+        """Have all workers leave these sockets now."""
+        for worker in self.workers.values():
+            worker.begin_leave(self._left_descriptors)
 
     def tell_last(self) -> None:
         """Tell all workers, before they are asked to end, that all workers end."""
@@ -234,11 +240,11 @@ class Generation:
 
     def stop_workers(self) -> None:
         """Ask all workers to drain and end, including those that are not forked yet."""
-        self._cancel_forks()
+        self._stop_forking()
         for worker in self.running:
             worker.stop()
 
-    def _cancel_forks(self) -> None:
+    def _stop_forking(self) -> None:
         self._is_stopping = True
         if self._asked_for and not self.workers:
             # The template may load the application for a long time, and nobody needs its workers any more.
@@ -334,8 +340,8 @@ class Generation:
     def _add(self, worker: WorkerProcess) -> None:
         self.workers[worker.pid] = worker
         if self._left_descriptors:  # the worker was forked before the template left them
-            for begins in (False, True):
-                worker.tell_leave(self._left_descriptors, begins=begins)
+            worker.announce_leave(self._left_descriptors)
+            worker.begin_leave(self._left_descriptors)
         if self._is_stopping:
             worker.stop()
         self._context.nursery.start_soon(self._listen_to, worker)
@@ -363,7 +369,9 @@ class Generation:
 
     def _remove_orphans(self) -> None:
         """Remove workers that ended after their template, so that nobody reports their exit status."""
-        ended = [it for it in self.workers.values() if it.has_ended] if self.has_ended else []
+        ended = (
+            [it for it in self.workers.values() if it.has_ended] if self.template_has_ended else []
+        )
         for worker in ended:
             self._finish_unreported(self.workers.pop(worker.pid))
 

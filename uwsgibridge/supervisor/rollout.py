@@ -82,7 +82,7 @@ class Rollout:
             if missing < 0 and current.running:
                 current.stop_one()
                 continue
-            if current.has_ended:
+            if current.template_has_ended:
                 if not self._fleet.is_bringing_up and self._fleet.due_reload is None:
                     self._fleet.ask_for_reload("the template has ended")
             elif missing > 0:
@@ -105,7 +105,7 @@ class Rollout:
             came_up = await self._replace_generation()
             self._fleet.notifier.ready(self._fleet.summary)
             self._fleet.finish_reload(reload, has_failed=not came_up)
-            if not came_up and self._fleet.current.has_ended:
+            if not came_up and self._fleet.current.template_has_ended:
                 # The template has ended, and the code is broken: try it again, but not too often.
                 await trio.sleep(_BROKEN_TEMPLATE_SECONDS)
 
@@ -121,9 +121,10 @@ class Rollout:
             self._log.info("no longer listening", address=str(listening.address))
             listening.close()
         if ours:
-            for begins in (False, True):
-                for generation in self._fleet.generations:
-                    generation.tell_leave(begins=begins)
+            for generation in self._fleet.generations:
+                generation.announce_leave()
+            for generation in self._fleet.generations:
+                generation.begin_leave()
 
     async def drain(self, generations: Sequence[Generation]) -> None:
         """Ask all workers to end, wait for them, and end their templates."""

@@ -241,9 +241,13 @@ class WorkerProcess:
         """Tell the worker, before `stop`, that all workers stop, so that nobody else serves the backlogs."""
         self._send(LAST)
 
-    def tell_leave(self, descriptors: Sequence[int], *, begins: bool) -> None:
-        """Announce that all workers leave some sockets; with `begins`, have the worker leave them now."""
-        self._send(Leave(tuple(descriptors), begins).encode())
+    def announce_leave(self, descriptors: Sequence[int]) -> None:
+        """Announce that all workers are about to leave some sockets."""
+        self._send(Leave(tuple(descriptors)).encode())
+
+    def begin_leave(self, descriptors: Sequence[int]) -> None:
+        """Have the worker leave some sockets now; `announce_leave` has told all workers of them."""
+        self._send(Leave(tuple(descriptors), begins=True).encode())
 
     def stop(self) -> None:
         """Ask the worker to drain and end."""

@@ -73,8 +73,12 @@ class WorkerLink(Companion):
             self._worker.set_stop_kind(is_last=False)
         else:
             leave = Leave.decode(question)
-            if leave is not None:
-                self._worker.leave_sockets(leave.descriptors, begins=leave.begins)
+            if leave is None:
+                return True
+            if leave.begins:
+                self._worker.leave_sockets()
+            else:
+                self._worker.mark_leaving(leave.descriptors)
         return True
 
     def _send(self, message: WorkerMessage) -> bool:

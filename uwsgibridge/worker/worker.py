@@ -186,17 +186,17 @@ class Worker:
         """Look whether the worker can still accept connections; where it can't, have it replaced."""
         self._listener.check()
 
-    def leave_sockets(self, descriptors: Collection[int], *, begins: bool) -> None:
-        """Leave some of the inherited sockets, as all workers do.
+    def mark_leaving(self, descriptors: Collection[int]) -> None:
+        """Mark that all workers are about to leave some of the inherited sockets.
 
         Args:
             descriptors: of the sockets.
-            begins: True leaves the sockets now; False only marks that all workers are about to leave them.
         """
-        if begins:
-            self._listener.leave_sockets()
-        else:
-            self._listener.mark_leaving(descriptors)
+        self._listener.mark_leaving(descriptors)
+
+    def leave_sockets(self) -> None:
+        """Leave the sockets that `mark_leaving` has named."""
+        self._listener.leave_sockets()
 
     def stacks(self) -> str:
         """Tell which requests are in flight and where each waits, and where each thread is."""
