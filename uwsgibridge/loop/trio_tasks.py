@@ -58,7 +58,7 @@ class TrioTasks:
         """
         if self._idle:
             task = self._idle.pop()
-            return task.go_on(function, args)
+            return task.reuse(function, args)
         task = _Task(self._idle, self._context, self._left_open)
         handle = task.take(function, args)
         # A name is given: else trio makes one of module and qualified name.
@@ -117,18 +117,19 @@ class _Task:
         self._handle = handle = Handle(self._scope)
         return handle
 
-    def go_on(self, function: _Function, args: tuple[object, ...]) -> Handle:
+    def reuse(self, function: _Function, args: tuple[object, ...]) -> Handle:
         handle = self.take(function, args)
         trio.lowlevel.reschedule(self._task)
         return handle
 
     async def run(self) -> None:
-        is_open = False
+        left_scope_open = False
         try:
             with self._scope:
-                is_open = await self._run_functions()
+                left_scope_open = await self._run_functions()
         except RuntimeError:
-            if not is_open:
+            # Trio raises it where scopes are left in another order than they were entered.
+            if not left_scope_open:
                 raise
 
     async def _run_functions(self) -> bool:
