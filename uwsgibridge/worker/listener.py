@@ -189,7 +189,7 @@ class Listener:
             self._held_back.popleft()
             host.admission.in_flight.add(connection)
             host.submit(connection)
-        if self._paused and not self._wait_for_room():
+        if self._paused and not self._ask_to_be_woken():
             self._paused = False
             if not self._closed:
                 for acceptor in self._acceptors:
@@ -221,7 +221,7 @@ class Listener:
         self._pause()
         self._loop.call_later(_RETRY_SECONDS, self.resume)
 
-    def check(self) -> None:
+    def check_sockets(self) -> None:
         """Look whether all sockets still listen: the loop may report nothing of a socket that was closed."""
         if not (self._closed or self._refuses):
             for acceptor in list(self._acceptors):
@@ -365,8 +365,8 @@ class Listener:
             for acceptor in self._acceptors:
                 acceptor.suspend()
 
-    def _wait_for_room(self) -> bool:
-        """Whether a host or the listener itself is full; each full host will wake the listener."""
+    def _ask_to_be_woken(self) -> bool:
+        """Have each full host wake the listener; False where neither a host nor the listener itself is full."""
         full = [
             admission.wake_at(admission.resume_at)
             for admission in self._admissions

@@ -207,7 +207,7 @@ def _serve_between_hooks(service: _Service) -> None:
             try:
                 trio.run(_run_until_signal, worker, service)
             finally:
-                if worker.something_goes_on:
+                if worker.has_unended_requests:
                     exit_now()
     finally:
         on_exit()
@@ -323,7 +323,7 @@ def _run_as_guest(service: _Service, exit_now: Callable[[], None]) -> None:
                 runner.run(guest)
         finally:
             # Only here, outside of the turns of both loops: the hook may run a loop of its own.
-            if worker.something_goes_on:
+            if worker.has_unended_requests:
                 exit_now()
 
 

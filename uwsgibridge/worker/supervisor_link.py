@@ -63,7 +63,7 @@ class WorkerLink(Companion):
         except OSError:  # no question is left, or the supervisor is gone, which the lifeline tells
             return False
         if question == PING:
-            self._worker.check()
+            self._worker.check_sockets()
             self._send(WorkerMessage(figures=self._worker.figures()))
         elif question == STACKS:
             self._send(WorkerMessage(stacks=self._worker.stacks()))

@@ -69,7 +69,7 @@ class Companion:
         """Begin to accompany a worker, which begins to serve."""
 
         def look() -> None:
-            worker.check()
+            worker.check_sockets()
             self._next_look = loop.call_later(_LOOK_SECONDS, look)
 
         self._next_look = loop.call_later(_LOOK_SECONDS, look)
@@ -105,9 +105,9 @@ class Worker:
 
     Attributes:
         is_last: whether nobody accepts on the inherited sockets after this worker.
-        something_goes_on: whether requests were broken off, and their tasks or threads go on; final when
+        has_unended_requests: whether requests were broken off, and their tasks or threads go on; final when
             `run` has ended. Python, or the end of an event loop, would wait for them.
-        is_told: whether the supervisor has announced the kind of the stop, so that `is_last` is final.
+        knows_stop_kind: whether the supervisor has announced the kind of the stop, so that `is_last` is final.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class Worker:
         exit_now: Callable[[], None] | None = None,
     ) -> None:
         self.is_last = False
-        self.is_told = companion is None
+        self.knows_stop_kind = companion is None
         self._exit_now = exit_now
         self._companion = companion or Companion()
         self.counters = Counters()
@@ -130,11 +130,11 @@ class Worker:
         self._log = logger
         self._host_loop = host_loop
         self._hosts: list[Host] = []
-        self._drained = trio.Event()
+        self._changed = trio.Event()
         self._unfit = trio.Event()
         self._unfit_reason = ""
         self._broke_off = False
-        self.something_goes_on = False
+        self.has_unended_requests = False
         self._hurry = trio.CancelScope()
 
     async def run(
@@ -165,7 +165,7 @@ class Worker:
     def hurry(self) -> None:
         """Cut a drain short; running requests are broken off at once."""
         self._hurry.cancel()
-        self._drained.set()
+        self._changed.set()
 
     def figures(self) -> Figures:
         """Give the figures of this moment."""
@@ -182,9 +182,9 @@ class Worker:
             refused=dict(self.counters.refused),
         )
 
-    def check(self) -> None:
+    def check_sockets(self) -> None:
         """Look whether the worker can still accept connections; where it can't, have it replaced."""
-        self._listener.check()
+        self._listener.check_sockets()
 
     def mark_leaving(self, descriptors: Collection[int]) -> None:
         """Mark that all workers are about to leave some of the inherited sockets.
@@ -225,7 +225,7 @@ class Worker:
                 flights=self._companion.flights,
                 max_requests=self._companion.max_requests,
                 calls=Calls(
-                    idle=self._wake_drain,
+                    idle=self._wake_waiters,
                     wake=self._wake,
                     unfit=self._ask_to_be_replaced,
                     lost=self._handle_lost_socket,
@@ -258,14 +258,14 @@ class Worker:
                     with trio.CancelScope(shield=True):
                         self._companion.catch_up()
                         if serves and not self._unfit.is_set():
-                            await self._wait_to_be_told()
+                            await self._wait_for_stop_kind()
                         await self._listener.refuse_new(is_last=self.is_last)
                         self._listener.close(is_last=self.is_last)
                         await self._drain()
                         for host in reversed(started):
                             await host.stop()
                         self._companion.detach()
-                        self._record_what_goes_on()
+                        self._exit_if_requests_remain()
         finally:
             hangups.close()
 
@@ -275,13 +275,13 @@ class Worker:
             hint="close async generators in the task that runs them, by contextlib.aclosing",
         )
 
-    def _record_what_goes_on(self) -> None:
-        holds_on = self._tasks_remain()
-        goes_on = holds_on or (
+    def _exit_if_requests_remain(self) -> None:
+        """Record whether requests go on though they were ended; exit at once where they keep trio's loop alive."""
+        remain = self._tasks_remain() or (
             self._broke_off and any(host.admission.in_flight for host in self._hosts)
         )
-        self.something_goes_on = goes_on or (self._broke_off and bool(threads_holding_exit()))
-        if goes_on and self._host_loop is None and self._exit_now is not None:
+        self.has_unended_requests = remain or (self._broke_off and bool(threads_holding_exit()))
+        if remain and self._host_loop is None and self._exit_now is not None:
             self._exit_now()  # a trio task that does not end keeps trio's loop from ending
 
     def _owned(self, sockets: Sequence[ListeningSocket]) -> Iterator[socket.socket | Connection]:
@@ -296,7 +296,7 @@ class Worker:
         # The end of a loop waits for tasks that go on although they were cancelled.
         return any(host.lost for host in self._hosts if isinstance(host, AsgiHost))
 
-    async def _wait_to_be_told(self) -> None:
+    async def _wait_for_stop_kind(self) -> None:
         """Serve on until the supervisor has announced the kind of this stop, or a second has passed.
 
         By default, systemd sends a stop's signal to all processes at once (systemd.kill(5)). A worker that
@@ -304,16 +304,16 @@ class Worker:
         nobody.
         """
         with trio.move_on_after(_WORD_SECONDS):
-            await self._wait_until(lambda: self.is_told or self._hurry.cancel_called)
+            await self._wait_until(lambda: self.knows_stop_kind or self._hurry.cancel_called)
 
     def set_stop_kind(self, *, is_last: bool) -> None:
         """Record what kind of stop the supervisor has announced."""
         self.is_last |= is_last
-        self.is_told = True
-        self._drained.set()
+        self.knows_stop_kind = True
+        self._changed.set()
 
-    def _wake_drain(self) -> None:
-        self._drained.set()
+    def _wake_waiters(self) -> None:
+        self._changed.set()
 
     def _ask_to_be_replaced(self, reason: str, can_go_on: bool) -> None:
         """Have this worker replaced, or end it where it can't go on; from any thread."""
@@ -338,14 +338,14 @@ class Worker:
 
     def _look_again(self) -> None:
         self._listener.resume()
-        self._drained.set()
+        self._changed.set()
 
     async def _wait_until(self, is_done: Callable[[], bool]) -> None:
         while True:
-            self._drained = trio.Event()
+            self._changed = trio.Event()
             if is_done():
                 return
-            await self._drained.wait()
+            await self._changed.wait()
 
     def _is_idle(self) -> bool:
         # All hosts are asked, since each busy one has to wake the drain.
