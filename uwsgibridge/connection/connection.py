@@ -109,13 +109,13 @@ class Connection:
     input_stalled = False
     slot: memoryview | None = None
     _is_nonblocking = False
-    _held = 0  # bytes that were peeked at and are still in the kernel
+    _peeked_bytes = 0  # bytes that were peeked at and are still in the kernel
     _pending = b""  # the start of a packet that came in pieces
     _seen_body = b""  # bytes of the body that came with the packet
 
     def __init__(self, accepted: socket.SocketType | Descriptor, *, is_unix: bool) -> None:
         self._socket = accepted
-        self._hold = is_unix and _UNIX_CLOSE_CAN_RESET
+        self._keeps_input_in_kernel = is_unix and _UNIX_CLOSE_CAN_RESET
         self.accepted_at = monotonic()
 
     def fileno(self) -> int:
@@ -146,7 +146,7 @@ class Connection:
             PeerGone: the connection ended before the packet did.
             ProtocolError: the packet or the request is refused.
         """
-        flags = _PEEK if self._hold else _DONTWAIT
+        flags = _PEEK if self._keeps_input_in_kernel else _DONTWAIT
         received: tuple[Request, int, bytes] | int | None = None
         try:
             if accelerator is not None and not self._pending:
@@ -165,8 +165,8 @@ class Connection:
             received = 0
         if isinstance(received, tuple):
             self.request, count, body = received
-            if self._hold:
-                self._held = count
+            if self._keeps_input_in_kernel:
+                self._peeked_bytes = count
             if body:
                 self._seen_body = body
             return MODIFIER_REQUEST
@@ -182,7 +182,7 @@ class Connection:
         packet = parse_packet(arrived, limits)
         if packet is None:
             self._pending = arrived.tobytes()
-            if self._hold:
+            if self._keeps_input_in_kernel:
                 self._consume_peeked(count)
             return None
         modifier1 = packet.modifier1
@@ -193,11 +193,11 @@ class Connection:
         have = len(arrived)
         if have < end:
             self.body_unseen = end - have
-            if self._hold:
+            if self._keeps_input_in_kernel:
                 self._consume_peeked(count)
-        elif self._hold:
+        elif self._keeps_input_in_kernel:
             # This counts bytes after the end of the request, too, which belong to nobody and are no second request.
-            self._held = count
+            self._peeked_bytes = count
         if end > packet.size_bytes:
             self._seen_body = arrived[packet.size_bytes : end].tobytes()
         return modifier1
@@ -219,11 +219,11 @@ class Connection:
         if not left:
             return b""
         try:
-            if self._hold and left <= max_bytes:
+            if self._keeps_input_in_kernel and left <= max_bytes:
                 # The end of the body may be in this piece. So peek at it first, and leave it in the kernel if it is.
                 chunk = self._socket.recv(left, _PEEK)
                 if len(chunk) == left:
-                    self._held = left
+                    self._peeked_bytes = left
                 elif chunk:
                     self._consume_peeked(len(chunk))
             else:
@@ -267,7 +267,8 @@ class Connection:
     def has_hung_up(self) -> bool:
         """Look whether the peer has closed the connection; on other systems than Linux, unread input hides that."""
         try:
-            if self._hold:  # the peeked bytes hide the close from recv(), but not from send()
+            if self._keeps_input_in_kernel:
+                # The peeked bytes hide the close from recv(), but not from send().
                 self._socket.send(b"", _DONTWAIT)
                 return False
             if _PEER_CLOSED:
@@ -282,9 +283,9 @@ class Connection:
 
     def begin_tunnel(self) -> None:
         """Read the request out of the kernel: bytes after it belong to the tunnel of a 101."""
-        self._consume_peeked(self._held)
-        self._held = 0
-        self._hold = False
+        self._consume_peeked(self._peeked_bytes)
+        self._peeked_bytes = 0
+        self._keeps_input_in_kernel = False
 
     def receive_tunnel(self, max_bytes: int) -> bytes:
         """Read what has arrived in the tunnel; empty at its end.
@@ -325,15 +326,15 @@ class Connection:
         if (
             accelerator is not None
             and not self.body_unseen
-            and accelerator.take_and_close(self._socket, self._held)
+            and accelerator.take_and_close(self._socket, self._peeked_bytes)
         ):
-            self._held = 0
+            self._peeked_bytes = 0
             return True
-        if self._held:
+        if self._peeked_bytes:
             # BlockingIOError: the thread that lost the connection may have read the bytes.
             with contextlib.suppress(BlockingIOError):
-                self._consume_peeked(self._held)
-            self._held = 0
+                self._consume_peeked(self._peeked_bytes)
+            self._peeked_bytes = 0
         if self.body_unseen:
             return False
         self._socket.close()
@@ -373,8 +374,8 @@ class Connection:
             The connection stays open then. Call `force_close` when `fileno()` is readable, or at a deadline.
         """
         with contextlib.suppress(OSError):  # the peer is gone already
-            if self._hold:
-                if not self._held and self.body_unseen:
+            if self._keeps_input_in_kernel:
+                if not self._peeked_bytes and self.body_unseen:
                     try:
                         self._socket.recv(1, _PEEK)
                     except BlockingIOError:
@@ -409,10 +410,10 @@ class Connection:
                 own.shutdown(socket.SHUT_RDWR)
             raise
         accepted = socket.SocketType(own.family, own.type | _NONBLOCK, 0, descriptor)
-        taken = Connection(accepted, is_unix=self._hold)
+        taken = Connection(accepted, is_unix=self._keeps_input_in_kernel)
         taken.request, taken.accepted_at = self.request, self.accepted_at
-        taken.body_unseen, taken._held = self.body_unseen, self._held
-        self._held = self.body_unseen = 0
+        taken.body_unseen, taken._peeked_bytes = self.body_unseen, self._peeked_bytes
+        self._peeked_bytes = self.body_unseen = 0
         return taken
 
     def hang_up(self) -> None:
