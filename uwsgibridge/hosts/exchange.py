@@ -20,7 +20,7 @@ from uwsgibridge.telemetry.reporting import Reporter
 _RUNNING: Final = Life.RUNNING
 _ENDED: Final = Life.ENDED
 _OVER: Final = Life.OVER
-_AFTER_END: Final = FOLLOWING[Step.END]
+_STATE_AFTER_END: Final = FOLLOWING[Step.END]
 
 
 class EndingContext(Protocol):
@@ -89,8 +89,8 @@ class Exchange(Generic[_Context]):
 
     def _end(self, *, complete: bool) -> None:
         """Close the connection after a complete answer, or break it after an incomplete one; only once."""
-        if self._life in _AFTER_END:
-            self._life = _AFTER_END[self._life]
+        if self._life in _STATE_AFTER_END:
+            self._life = _STATE_AFTER_END[self._life]
             self._hand_over(self.connection, complete=complete)
 
     def _hand_over(self, connection: Connection, *, complete: bool) -> None:
@@ -108,7 +108,7 @@ class Exchange(Generic[_Context]):
     @property
     def _ended(self) -> bool:
         """Whether the exchange has given its connection away; code that each request runs asks `_life` instead."""
-        return self._life not in _AFTER_END
+        return self._life not in _STATE_AFTER_END
 
     def _return(self) -> None:
         """Record that the application is done; only once."""
@@ -140,7 +140,7 @@ class Exchange(Generic[_Context]):
     def _log_access(self, response: Response, started_at: float) -> None:
         """Log what was sent, which may be less than the application gave."""
         failure_status = self._failure_status
-        self._context.reporter.over(
+        self._context.reporter.log_access(
             self.request,
             status=failure_status or (response.status if self._has_written else 0),
             body_bytes=self._failure_bytes or max(0, response.body_bytes - self._unsent_bytes),

@@ -22,7 +22,7 @@ class Host(Protocol):
     admission: Admission[Connection]
 
     @property
-    def lost(self) -> Collection[Connection]:
+    def given_up(self) -> Collection[Connection]:
         """Requests that were given up and whose thread or task still runs; a stop does not wait for them."""
 
     @property

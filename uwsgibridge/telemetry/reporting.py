@@ -284,7 +284,7 @@ class Reporter:
             hint="await send(...) the answer, and return nothing",
         )
 
-    def over(
+    def log_access(
         self,
         request: Request,
         *,

@@ -202,7 +202,7 @@ class Worker:
         """Tell which requests are in flight and where each waits, and where each thread is."""
         parts = []
         for host in self._hosts:
-            for connection in [*host.admission.in_flight, *host.lost]:
+            for connection in [*host.admission.in_flight, *host.given_up]:
                 variables = connection.request.vars
                 waits = await_stack(getattr(connection, "task", None))
                 about = f"Request {variables['REQUEST_METHOD']} {variables['PATH_INFO']}"
@@ -294,7 +294,7 @@ class Worker:
 
     def _tasks_remain(self) -> bool:
         # The end of a loop waits for tasks that go on although they were cancelled.
-        return any(host.lost for host in self._hosts if isinstance(host, AsgiHost))
+        return any(host.given_up for host in self._hosts if isinstance(host, AsgiHost))
 
     async def _wait_for_stop_kind(self) -> None:
         """Serve on until the supervisor has announced the kind of this stop, or a second has passed.

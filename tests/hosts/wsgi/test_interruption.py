@@ -561,7 +561,7 @@ def test_access_log_has_one_line_of_what_its_thread_ends_at_its_deadline(
         if request.path == "/quick" and threading.current_thread().name.startswith("wsgi-"):
             assert gate.wait(PATIENCE_SECONDS)
 
-    monkeypatch.setattr(Reporter, "over", over)
+    monkeypatch.setattr(Reporter, "log_access", over)
     app = Application(holds_on)
     with running(app, "unix", **limits(threads=2, access_log=True)) as bridge:
         assert bridge.ask("/quick").seen == 200
@@ -625,7 +625,9 @@ def test_no_other_request_is_interrupted(monkeypatch: pytest.MonkeyPatch, delay:
 
         monkeypatch.setattr(Interruption, "_may_be_raised", look_and_wait)
     logged: list[str] = []
-    monkeypatch.setattr(Reporter, "over", lambda _, request, **__: logged.append(request.path))
+    monkeypatch.setattr(
+        Reporter, "log_access", lambda _, request, **__: logged.append(request.path)
+    )
     app = Hammered()
     spread = [chance.uniform(-SPREAD_SECONDS, SPREAD_SECONDS) for _ in range(CLIENTS * REQUESTS)]
 

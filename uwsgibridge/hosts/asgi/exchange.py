@@ -37,7 +37,7 @@ AsgiApplication: TypeAlias = Callable[
 
 # Module names for members of enums: to look a member up in its class costs more.
 _RUNNING: Final = Life.RUNNING
-_AFTER_END: Final = FOLLOWING[Step.END]
+_STATE_AFTER_END: Final = FOLLOWING[Step.END]
 
 # How often an application may call `receive` after the disconnect before its task is cancelled, since it does nothing
 # else. A tight loop takes less than a second for that.
@@ -151,7 +151,7 @@ class AsgiExchange(Exchange[AsgiContext]):
             exit_if_copy_raised(error)
             self._application_failed(error)
         finally:
-            self._over()
+            self._end_call()
 
     async def receive(self) -> Message:
         """Give the application the next message."""
@@ -180,9 +180,9 @@ class AsgiExchange(Exchange[AsgiContext]):
         """
         raise NotImplementedError
 
-    def _over(self) -> None:
+    def _end_call(self) -> None:
         exit_if_copy()
-        if self._life in _AFTER_END:
+        if self._life in _STATE_AFTER_END:
             self._end(complete=False)
         if self._gone and self._call is not Call.OVERDUE:
             self._context.reporter.client_gone()

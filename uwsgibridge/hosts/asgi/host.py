@@ -29,7 +29,7 @@ class AsgiHost:
         lifespan: runs startup and shutdown; has the state for each request.
 
     Attributes:
-        lost: requests that were ended, and whose tasks go on although they were cancelled. A stop does not
+        given_up: requests that were ended, and whose tasks go on although they were cancelled. A stop does not
             wait for them.
     """
 
@@ -56,7 +56,7 @@ class AsgiHost:
             settings=settings,
         )
         self._websockets: dict[Connection, WebSocketExchange] = {}
-        self.lost: set[Connection] = set()
+        self.given_up: set[Connection] = set()
         self._unfit = context.unfit
 
     @property
@@ -90,7 +90,7 @@ class AsgiHost:
     def break_off(self) -> None:
         """Cancel the tasks in flight; requests whose answer has not begun get 503."""
         self._context.stop = Stop.BREAK_OFF
-        for connection in [*self.admission.in_flight, *self.lost]:
+        for connection in [*self.admission.in_flight, *self.given_up]:
             connection.task.cancel()
         for exchange in list(self._websockets.values()):
             exchange.break_off()
@@ -118,15 +118,15 @@ class AsgiHost:
 
     def _lose(self, connection: Connection) -> None:
         self._release(connection)
-        self.lost.add(connection)
-        if len(self.lost) == self.capacity:
+        self.given_up.add(connection)
+        if len(self.given_up) == self.capacity:
             # A lost task costs only memory, but there has to be a limit.
             self._unfit(
-                f"{len(self.lost)} requests go on although their tasks were cancelled", True
+                f"{len(self.given_up)} requests go on although their tasks were cancelled", True
             )
 
     def _release(self, connection: Connection) -> None:
-        self.lost.discard(connection)
+        self.given_up.discard(connection)
         self._websockets.pop(connection, None)
         self._flights.end(connection)
         self.admission.release(connection)

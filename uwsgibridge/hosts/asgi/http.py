@@ -347,12 +347,12 @@ class HttpExchange(HttpAnswer):
             return f"answered {self._failure_status}"
         return "the client had left" if was_gone else "connection broken"
 
-    def _over(self) -> None:
+    def _end_call(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
         if self._end_timer is not None:
             self._end_timer.cancel()
-        super()._over()
+        super()._end_call()
         if self._input is _STALLED:
             self._context.reporter.body_stalled(
                 self.request, self._response, failure_status=self._failure_status

@@ -134,9 +134,11 @@ class WebSocketExchange(WebSocketTunnel):
             self._begin_close(CLOSE_SERVICE_RESTART, "the server is restarting")
             if self._close_timer is not None:
                 self._close_timer.cancel()
-            self._close_timer = self._context.loop.call_later(_RESTART_SECONDS, self._end_if_told)
+            self._close_timer = self._context.loop.call_later(
+                _RESTART_SECONDS, self._end_unless_unsent
+            )
 
-    def _end_if_told(self) -> None:
+    def _end_unless_unsent(self) -> None:
         """End a tunnel whose client has not answered the close frame; wait longer while that frame is unsent."""
         if self._outbox:
             self._close_timer = self._context.loop.call_later(
@@ -341,11 +343,11 @@ class WebSocketExchange(WebSocketTunnel):
             self._deny(answers.stopping)
         return True
 
-    def _over(self) -> None:
+    def _end_call(self) -> None:
         # The closing handshake may still be under way. Its end, or its deadline, ends the connection.
         waits_for_close = self._close_timer is not None and not self._ended
         if not waits_for_close:
-            super()._over()
+            super()._end_call()
             return
         if self._gone:
             self._context.reporter.client_gone()
@@ -353,7 +355,7 @@ class WebSocketExchange(WebSocketTunnel):
 
     def _release(self) -> None:
         if self._context.reporter.logs_access:
-            self._context.reporter.over(
+            self._context.reporter.log_access(
                 self.request,
                 status=self._status,
                 body_bytes=self._denial.body_bytes,
@@ -369,9 +371,9 @@ class WebSocketExchange(WebSocketTunnel):
 
     def _end(self, *, complete: bool) -> None:
         self._context.hangups.remove(self.connection)
-        for ending in (self._ping_timer, self._close_timer):
-            if ending is not None:
-                ending.cancel()
+        for timer in (self._ping_timer, self._close_timer):
+            if timer is not None:
+                timer.cancel()
         if self._watch is not None:
             self._watch.close()
         if self._flushing is not None:

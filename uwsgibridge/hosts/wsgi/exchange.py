@@ -35,10 +35,10 @@ _SERVER_SOFTWARE: Final = f"uwsgibridge/{__version__}"
 
 # Module names for members of enums: to look a member up in its class costs more.
 _STALLED: Final = Delivery.STALLED
-_AFTER_END: Final = FOLLOWING[Step.END]
+_STATE_AFTER_END: Final = FOLLOWING[Step.END]
 
-# An item that comes sooner than this after the last one is sent without a look whether the client is there. If the
-# client has left, the next write fails.
+# How long items may follow each other without a look whether the client is still there. If the client has left, the
+# next write fails.
 _LOOK_SECONDS: Final = 0.05
 
 
@@ -221,8 +221,8 @@ class WsgiExchange(WsgiAnswer):
 
     def _send(self, iterable: Any) -> None:
         response = self._response
-        is_sent = self._file_instead is None  # else a file is sent in place of the body
-        if is_sent and type(iterable) is list and len(iterable) == 1 and iterable[0] is not None:
+        sends_body = self._file_instead is None  # else a file is sent in place of the body
+        if sends_body and type(iterable) is list and len(iterable) == 1 and iterable[0] is not None:
             self._write(response.send(_checked(iterable[0]), last=True))
         elif isinstance(iterable, bytes):
             # bytes are an iterable of integers, strictly speaking; nginx's own test applications return them.
@@ -234,7 +234,9 @@ class WsgiExchange(WsgiAnswer):
                 f"the application returned {iterable!r}, not an iterable of bytes"
             )
         elif (
-            is_sent and type(iterable) is FileWrapper and (file := regular_file(iterable.filelike))
+            sends_body
+            and type(iterable) is FileWrapper
+            and (file := regular_file(iterable.filelike))
         ):
             self._send_file(file)
         else:
@@ -282,9 +284,9 @@ class WsgiExchange(WsgiAnswer):
         if self.interruption is not None:
             self.interruption.hold_off()  # at least until `close()` is called
         with self._context.end_lock:
-            if self._life not in _AFTER_END:
+            if self._life not in _STATE_AFTER_END:
                 return
-            self._life = _AFTER_END[self._life]
+            self._life = _STATE_AFTER_END[self._life]
         if self.given_up:
             self.connection.force_close()  # the connection leads nowhere any more
         elif complete:

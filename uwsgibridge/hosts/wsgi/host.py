@@ -129,7 +129,7 @@ class WsgiHost:
         return now - min(waiting, default=now)
 
     @property
-    def lost(self) -> list[Connection]:
+    def given_up(self) -> list[Connection]:
         """List the requests that were given up and whose threads still run."""
         return [exchange.connection for exchange in list(self._given_up)]
 
@@ -156,7 +156,7 @@ class WsgiHost:
             self._tunnels.cut()
 
     def break_off(self) -> None:
-        """Answer 503 to requests that wait, and to those of threads that did not end, which can't be stopped."""
+        """Answer 503 to requests that wait, and to those that still run; their threads can't be stopped."""
         self._refuse_what_waits()
         if self._tunnels is not None:
             self._tunnels.cut()
@@ -330,7 +330,7 @@ class WsgiHost:
         self._lost_threads += 1
         # With one thread, the application may rely on being called by one alone. With more, the number of lost threads
         # has a limit.
-        can_go_on = 1 < self._threads >= self._lost_threads
+        can_go_on = self._threads > 1 and self._lost_threads <= self._threads
         if can_go_on:
             self._start_thread(thread.name)
         elif self._lost_threads >= self._threads:
