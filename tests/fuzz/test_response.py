@@ -184,15 +184,15 @@ def test_a_body_is_as_long_as_it_says(
         for number, chunk in enumerate(chunks, start=1):
             last = ends_with_a_piece and number == len(chunks)
             written += response.send(chunk, last=last)
-        if not response.complete:
+        if not response.is_complete:
             written += response.finish()
     except IncompleteBody:
         assert promised is not None
         assert len(whole) < promised
         assert not has_no_body
-        assert not response.complete
+        assert not response.is_complete
         return
-    assert response.complete
+    assert response.is_complete
     assert all(written)
     _, found, body = split_answer(b"".join(written))
     expected = expected_headers(status, given_headers)

@@ -117,7 +117,7 @@ class TestHead:
     def test_it_leaves_once(self) -> None:
         response = started()
         assert response.send(b"x") == (b"HTTP/1.1 200 OK\r\n\r\nx",)
-        assert response.head_sent
+        assert response.is_head_sent
         assert response.send(b"y") == (b"y",)
         with pytest.raises(InvalidResponse, match="already sent"):
             response.start(500, b"500 ", [])
@@ -128,7 +128,7 @@ class TestHead:
 
     def test_there_is_none_yet(self) -> None:
         response = Response("GET")
-        assert (response.status, response.head_sent, response.complete) == (0, False, False)
+        assert (response.status, response.is_head_sent, response.is_complete) == (0, False, False)
         assert response.head_bytes == 0
 
     @pytest.mark.parametrize("last", [False, True])
@@ -136,14 +136,14 @@ class TestHead:
         response = Response("GET")
         with pytest.raises(InvalidResponse, match="before the head"):
             response.send(b"x", last=last)
-        assert not response.head_sent
-        assert not response.complete
+        assert not response.is_head_sent
+        assert not response.is_complete
 
     def test_an_end_before_it_is_refused(self) -> None:
         response = Response("GET")
         with pytest.raises(InvalidResponse, match="before the head"):
             response.finish()
-        assert not response.complete
+        assert not response.is_complete
 
     def test_a_refused_body_counts_for_nothing(self) -> None:
         response = Response("GET")
@@ -360,7 +360,7 @@ class TestContentLength:
     def test_as_many_bytes_as_promised_complete_the_answer(self) -> None:
         response = started([(b"Content-Length", b"5")])
         assert written(response, b"he", b"", b"llo").endswith(b"Content-Length: 5\r\n\r\nhello")
-        assert response.complete
+        assert response.is_complete
         assert response.excess_bytes == 0
 
     @pytest.mark.parametrize(
@@ -370,7 +370,7 @@ class TestContentLength:
     def test_what_is_too_long_is_cut_and_counted(self, chunks) -> None:
         response = started([(b"Content-Length", b"5")])
         assert written(response, *chunks).endswith(b"Content-Length: 5\r\n\r\nhello")
-        assert response.complete
+        assert response.is_complete
         assert response.excess_bytes == 2
 
     def test_a_single_piece_that_is_too_long(self) -> None:
@@ -392,15 +392,15 @@ class TestContentLength:
         size = sum(map(len, chunks))
         with pytest.raises(IncompleteBody, match=f"has {size} bytes, its Content-Length is 5"):
             response.finish()
-        assert not response.complete
+        assert not response.is_complete
 
     def test_a_single_piece_that_is_too_short_keeps_the_head_back(self) -> None:
         """So that a 500 can still be sent."""
         response = started([(b"Content-Length", b"5")])
         with pytest.raises(IncompleteBody, match="has 4 bytes, its Content-Length is 5"):
             response.send(b"hell", last=True)
-        assert not response.head_sent
-        assert not response.complete
+        assert not response.is_head_sent
+        assert not response.is_complete
         response.start(500, b"500 ", [])
         assert b"".join(response.send(b"oops", last=True)).startswith(b"HTTP/1.1 500 ")
 
@@ -409,8 +409,8 @@ class TestContentLength:
         response.send(b"he")
         with pytest.raises(IncompleteBody, match="has 4 bytes"):
             response.send(b"ll", last=True)
-        assert response.head_sent
-        assert not response.complete
+        assert response.is_head_sent
+        assert not response.is_complete
 
     @pytest.mark.parametrize("method", ["GET", "POST", "get"])
     def test_it_is_added_for_a_single_piece(self, method) -> None:
@@ -418,7 +418,7 @@ class TestContentLength:
         assert response.send(b"hello", last=True) == (
             b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello",
         )
-        assert response.complete
+        assert response.is_complete
 
     def test_it_is_added_for_no_body_at_all(self) -> None:
         assert started().finish() == (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",)
@@ -426,7 +426,7 @@ class TestContentLength:
     def test_it_is_not_added_to_a_stream(self) -> None:
         response = started()
         assert written(response, b"a", b"b") == b"HTTP/1.1 200 OK\r\n\r\nab"
-        assert response.complete
+        assert response.is_complete
 
     def test_it_is_not_added_twice(self) -> None:
         lines, body = split_head(
@@ -485,13 +485,13 @@ class TestAnswersWithoutBody:
         response = started([(b"Content-Length", b"5")], status=status, method="HEAD")
         data = written(response, b"he", b"llo")
         assert data == b"HTTP/1.1 %b\r\nContent-Length: 5\r\n\r\n" % status_line(status)
-        assert response.complete
+        assert response.is_complete
         assert response.excess_bytes == 0
 
     def test_head_without_a_body_is_not_too_short(self) -> None:
         response = started([(b"Content-Length", b"5")], method="HEAD")
         assert response.finish() == (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n",)
-        assert response.complete
+        assert response.is_complete
 
     @pytest.mark.parametrize("body", [b"hello", memoryview(b"hello"), b"x" * 100_000])
     def test_head_gets_the_length_that_get_has(self, body) -> None:
@@ -501,7 +501,7 @@ class TestAnswersWithoutBody:
         in_full = b"".join(started([PLAIN]).send(body, last=True))
         assert bytes(data) == in_full.removesuffix(bytes(body))
         assert b"Content-Length" in data
-        assert response.complete
+        assert response.is_complete
         assert response.body_bytes == 0
 
     def test_head_gets_no_length_of_ours_where_there_was_no_body(self) -> None:
@@ -538,8 +538,8 @@ class TestAnswersWithoutBody:
         expected = b"HTTP/1.1 %b\r\nContent-Type: text/plain\r\n\r\n" % status_line(status)
         assert b"".join(single.send(body, last=True)) == expected
         assert written(stream, body) == expected
-        assert single.complete
-        assert stream.complete
+        assert single.is_complete
+        assert stream.is_complete
 
     def test_204_has_no_length(self) -> None:
         """RFC 9110, section 8.6."""
@@ -629,7 +629,7 @@ class TestBodyByOtherMeans:
         response.sent_elsewhere(3)
         response.sent_elsewhere(2)
         assert response.finish() == ()
-        assert response.complete
+        assert response.is_complete
         assert response.body_bytes == 5
 
     @pytest.mark.parametrize(("available", "allowed"), [(4, 4), (5, 5), (6, 5), (1000, 5), (0, 0)])
@@ -688,7 +688,7 @@ class TestBodyByOtherMeans:
         head, body = split_head(written(response, b"ignored"))
         assert body == b""
         assert head[1:] == [b"X-Accel-Redirect: /f", b"Content-Length: 5"]
-        assert response.complete
+        assert response.is_complete
         assert response.excess_bytes == 0
 
     def test_what_has_left_is_counted(self) -> None:

@@ -61,7 +61,7 @@ def response_in(state: State) -> Response:
 
 def seen(response: Response) -> tuple[bool, bool, bool]:
     """What tells the states apart from outside: a head, that it has left, and that all has."""
-    return response.status > 0, response.head_sent, response.complete
+    return response.status > 0, response.is_head_sent, response.is_complete
 
 
 SEEN: Final = {state: seen(response_in(state)) for state in State}

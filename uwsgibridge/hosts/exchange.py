@@ -144,7 +144,8 @@ class Exchange(Generic[_Context]):
             self.request,
             status=failure_status or (response.status if self._has_written else 0),
             body_bytes=self._failure_bytes or max(0, response.body_bytes - self._unsent_bytes),
-            complete=failure_status > 0 or (response.complete and self._delivery is Delivery.OPEN),
+            complete=failure_status > 0
+            or (response.is_complete and self._delivery is Delivery.OPEN),
             accepted_at=self.connection.accepted_at,
             started_at=started_at,
         )

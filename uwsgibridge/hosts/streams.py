@@ -63,4 +63,6 @@ class OpenStreams:
             case Ending.EVENTS:
                 return response.is_open_ended and response.is_event_stream
             case Ending.ALL:
-                return response.is_open_ended and (response.head_sent or response.is_event_stream)
+                return response.is_open_ended and (
+                    response.is_head_sent or response.is_event_stream
+                )

@@ -230,20 +230,20 @@ class Response:
             self._if_unmeasured = b""
 
     @property
-    def head_sent(self) -> bool:
+    def is_head_sent(self) -> bool:
         """Whether the head was sent. After that, only the connection's end can tell the client of a failure."""
         state = self._state
         return state is not _NO_HEAD and state is not _HEAD
 
     @property
-    def complete(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether the whole answer was sent."""
         return self._state is _COMPLETE
 
     @property
     def is_full(self) -> bool:
         """Whether the head was sent, and as much of the body as may follow it."""
-        return self.head_sent and (self._body is not _SENT or self._sent == self._promised)
+        return self.is_head_sent and (self._body is not _SENT or self._sent == self._promised)
 
     @property
     def is_open_ended(self) -> bool:
@@ -260,9 +260,9 @@ class Response:
         return self.status > 0 and (self._body is not _SENT or self._sent == self._promised)
 
     @property
-    def is_measured(self) -> bool:
+    def is_cut_visible(self) -> bool:
         """Whether the frontend itself can notice an incomplete body."""
-        return not self.head_sent or self._promised is not None
+        return not self.is_head_sent or self._promised is not None
 
     @property
     def body_bytes(self) -> int:

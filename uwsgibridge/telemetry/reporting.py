@@ -63,10 +63,10 @@ class Reporter:
             error: what the application raised, or the rule that it broke.
         """
         self.counters.app_errors += 1
-        if response.complete:
+        if response.is_complete:
             outcome = "the answer was complete"
         else:
-            outcome = "connection broken" if response.head_sent else "answered 500"
+            outcome = "connection broken" if response.is_head_sent else "answered 500"
         self._failed(request, error, outcome)
 
     def websocket_failed(self, request: Request, error: BaseException, *, outcome: str) -> None:
@@ -181,7 +181,7 @@ class Reporter:
         """
         if failure_status:
             outcome = f"answered {failure_status}"
-        elif response.complete:
+        elif response.is_complete:
             outcome = f"the application answered {response.status}"
         else:
             outcome = "connection broken"

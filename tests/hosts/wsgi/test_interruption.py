@@ -88,7 +88,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     used_seconds = WsgiExchange.used_seconds
     counts: Clock = {
         "/quick": lambda _: False,
-        "/hangs-in-the-body": lambda exchange: exchange._response.head_sent,
+        "/hangs-in-the-body": lambda exchange: exchange._response.is_head_sent,
         "/hangs-in-close": lambda exchange: exchange._ended,
     }
 
@@ -554,14 +554,14 @@ def test_access_log_has_one_line_of_what_its_thread_ends_at_its_deadline(
     gate, is_writing = threading.Event(), threading.Event()
     clock["/quick"] = lambda _: is_writing.is_set()
 
-    def over(_: Reporter, request: Any, **__: object) -> None:
+    def log_slowly(_: Reporter, request: Any, **__: object) -> None:
         logged.append(request.path)
         if request.path == "/quick":
             is_writing.set()
         if request.path == "/quick" and threading.current_thread().name.startswith("wsgi-"):
             assert gate.wait(PATIENCE_SECONDS)
 
-    monkeypatch.setattr(Reporter, "log_access", over)
+    monkeypatch.setattr(Reporter, "log_access", log_slowly)
     app = Application(holds_on)
     with running(app, "unix", **limits(threads=2, access_log=True)) as bridge:
         assert bridge.ask("/quick").seen == 200

@@ -89,7 +89,7 @@ class HttpAnswer(AsgiExchange):
         if self._ended:
             return
         answered = False
-        if not self._response.head_sent and not self._gone:
+        if not self._response.is_head_sent and not self._gone:
             answer = make_answer(self.request.method)
             try:
                 # Nothing was sent before, so a short answer fits without a wait.
@@ -100,4 +100,4 @@ class HttpAnswer(AsgiExchange):
         self._end(complete=answered)
 
     def _is_seen_to_be_cut(self) -> bool:
-        return self._response.is_measured
+        return self._response.is_cut_visible

@@ -220,7 +220,7 @@ class HttpExchange(HttpAnswer):
         if self._stream is _TOLD or self._ended or not self._context.streams.means(self._response):
             return
         self._stream = _TOLD
-        if not self._response.head_sent:
+        if not self._response.is_head_sent:
             # The head is sent first: a browser connects again to events that have begun, but not after a failure.
             with contextlib.suppress(PeerGone):
                 self._send_head()
@@ -387,7 +387,7 @@ class HttpExchange(HttpAnswer):
 
     def _stall(self) -> None:
         self._input = _STALLED
-        self._gone = self._response.head_sent
+        self._gone = self._response.is_head_sent
 
     def _mark_client_gone(self) -> None:
         super()._mark_client_gone()

@@ -319,7 +319,7 @@ class WebSocketExchange(WebSocketTunnel):
     @property
     def _may_deny(self) -> bool:
         return self._state is State.CONNECTING or (
-            self._state is State.DENYING and not self._denial.head_sent
+            self._state is State.DENYING and not self._denial.is_head_sent
         )
 
     def _outcome_of_failure(self) -> str:

@@ -166,4 +166,4 @@ class WsgiAnswer(Exchange[ExchangeContext]):
                 return False
 
     def _is_seen_to_be_cut(self) -> bool:
-        return self._response.is_measured
+        return self._response.is_cut_visible

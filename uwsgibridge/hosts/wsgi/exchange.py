@@ -102,9 +102,11 @@ class WsgiExchange(WsgiAnswer):
                 with contextlib.suppress(OSError):
                     connection = self.connection.detach_peer()
         # This is read only now, when the thread can't write to the client any more.
-        has_begun = self._response.head_sent or self._life is Life.REPLACED
+        has_begun = self._response.is_head_sent or self._life is Life.REPLACED
         if was_ended:
-            outcome = "the answer was complete" if self._response.complete else "connection broken"
+            outcome = (
+                "the answer was complete" if self._response.is_complete else "connection broken"
+            )
         elif has_begun or connection is None:
             outcome = "connection broken"
             if connection is not None:
@@ -163,7 +165,7 @@ class WsgiExchange(WsgiAnswer):
         response = self._response
         if exc_info:
             try:
-                if response.head_sent and exc_info[1] is not None:
+                if response.is_head_sent and exc_info[1] is not None:
                     raise exc_info[1].with_traceback(exc_info[2])
             finally:
                 exc_info = None  # the PEP advises this against a reference cycle
@@ -260,7 +262,7 @@ class WsgiExchange(WsgiAnswer):
                     if is_full:
                         break  # further items are not sent (the PEP, "Handling the Content-Length Header")
                 if streams.ending is not Ending.NONE and streams.means(response):
-                    if not response.head_sent:
+                    if not response.is_head_sent:
                         self._write(response.send(b""))  # see `HttpExchange.end_if_meant`
                     raise _StreamEnds
             if self._file_instead is not None:
@@ -299,8 +301,8 @@ class WsgiExchange(WsgiAnswer):
         """Answer with a failure where that is still possible; else break the connection."""
         if self._ended:
             return
-        if self._response.head_sent or self.connection.peer_gone or self.given_up:
-            self._end(complete=self._response.complete and self._delivery is Delivery.OPEN)
+        if self._response.is_head_sent or self.connection.peer_gone or self.given_up:
+            self._end(complete=self._response.is_complete and self._delivery is Delivery.OPEN)
         else:
             self._answer(make_answer(self.request.method))
 
