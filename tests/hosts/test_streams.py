@@ -241,6 +241,40 @@ def test_event_stream_before_its_first_event_has_begun_for_its_client(loop: str,
     assert bridge.events.find() == []
 
 
+@on_each_socket
+@on_each_loop
+def test_event_stream_whose_head_does_not_fit_the_socket_has_no_body_in_the_midst_of_its_head(
+    loop: str, family: str
+):
+    began, told = threading.Event(), threading.Event()
+    # More than any socket of the system takes at once.
+    headers = [(f"x-{number}".encode(), b"x" * 8192) for number in range(2048)]
+
+    async def app(scope, receive, send):
+        await send(start(200, EVENTS, *headers))
+        await receive()
+        began.set()
+        await receive()
+        told.set()
+        await send(body(b"goodbye"))
+
+    options: dict[str, Any] = {"lifespan": "off", "loop": loop}
+    with running(app, family, **options) as bridge, connect(bridge.address) as peer:
+        peer.sendall(packet())
+        assert began.wait(PATIENCE_SECONDS)
+        bridge.begin_stop()
+        assert told.wait(PATIENCE_SECONDS)  # the peer has read nothing so far
+        received = bytearray()
+        with contextlib.suppress(ConnectionResetError):
+            while data := peer.recv(65_536):
+                received += data
+        bridge.wait_stopped()
+
+    assert b"goodbye" not in received
+    assert b"\r\n\r\n" not in received
+    assert bridge.events.find() == []
+
+
 @on_each_loop
 def test_other_streams_are_told_after_their_time(loop: str):
     told: list[float] = []

@@ -24,9 +24,21 @@ class HttpAnswer(AsgiExchange):
     _file_instead: NamedFile | None = None  # sent in place of the application's body
 
     def _send_head(self) -> None:
-        for data in self._response.send(b""):
-            # Nothing was sent before, so the data fits.
-            self._send_some(data)
+        """Send the head alone, without a wait.
+
+        Raises:
+            PeerGone: the client is gone, or the socket did not take the whole head. In the middle of a head, no body
+                may follow, and nobody could wait here, so the answer is broken off.
+        """
+        buffers = self._response.send(b"")
+        try:
+            for data in buffers:
+                if self._send_some(data) != len(data):
+                    self._mark_client_gone()
+                    raise PeerGone("the head does not fit the socket")
+        except PeerGone:
+            self._record_unsent(buffers, data)
+            raise
 
     async def _send_file(
         self, descriptor: int, offset: int, count: int | None, *, last: bool
