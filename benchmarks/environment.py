@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.errors import BenchmarkError
 from benchmarks.servers import version
-from uwsgibridge.fast import state
+from uwsgibridge.fast import accelerator_state
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -40,7 +40,7 @@ def describe(
         "machine": f"{_cpu_model()}, {os.cpu_count()} CPUs, Linux {platform.release()}",
         "load before": " ".join(f"{load:.1f}" for load in os.getloadavg()),
         "Python": f"{platform.python_version()} ({platform.python_implementation()})",
-        "accelerator": state,
+        "accelerator": accelerator_state,
         "nginx": _asked(nginx, "-v", pattern=r"nginx/(\S+)"),
         # It has no option for its version alone; -v prints it, then the usage, and exits with 1.
         "wrk": _asked(wrk, "-v", pattern=r"^wrk (\S+)"),

@@ -37,8 +37,8 @@ def go(way: str) -> Iterator[None]:
     else:
         if fast.accelerator is None:
             if os.environ.get(REQUIRE_VARIABLE, "0") != "0":
-                pytest.fail(f"the accelerator is {fast.state}")
-            pytest.skip(f"the accelerator is {fast.state}")
+                pytest.fail(f"the accelerator is {fast.accelerator_state}")
+            pytest.skip(f"the accelerator is {fast.accelerator_state}")
         yield
 
 

@@ -28,7 +28,7 @@ from benchmarks.launching import server_environment
 from benchmarks.options import parse_names
 from benchmarks.placement import choose_placement, on_cpus
 from benchmarks.servers import version
-from uwsgibridge.fast import accelerator, state
+from uwsgibridge.fast import accelerator, accelerator_state
 
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -100,7 +100,11 @@ def _compared(
 ) -> str:
     environment = _environment()
     last = read(FILE)
-    notes = [] if accelerator else [f"The accelerator: {state}. What it does was not counted."]
+    notes = (
+        []
+        if accelerator
+        else [f"The accelerator: {accelerator_state}. What it does was not counted."]
+    )
     if before is None:
         against, before_is = last, "last"
         if changed := differences(last.environment, environment):

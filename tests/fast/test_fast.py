@@ -399,7 +399,7 @@ if not child:
     os._exit(parse("before") + parse("child") != "beforechild")
 assert parse("parent") == "parent"
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-print(fast.state)
+print(fast.accelerator_state)
 """
 
 
@@ -408,8 +408,8 @@ print(fast.state)
     [
         ("1", f"off ({PURE_VARIABLE})"),
         ("yes", f"off ({PURE_VARIABLE})"),
-        ("0", fast.state),
-        ("", fast.state),
+        ("0", fast.accelerator_state),
+        ("", fast.accelerator_state),
     ],
 )
 def test_the_environment_leaves_it_out(value: str, state: str) -> None:
@@ -432,7 +432,7 @@ def test_one_of_another_version_is_left_out(tmp_path: Path, module: str, state: 
         "real = importlib.import_module\n"
         "importlib.import_module = lambda name: real('stand_in' if name.endswith('_fast') else name)\n"
         "from uwsgibridge import fast\n"
-        "print(fast.state, fast.accelerator)\n"
+        "print(fast.accelerator_state, fast.accelerator)\n"
     )
     assert run_python(code, {PURE_VARIABLE: "", "PYTHONPATH": str(tmp_path)}) == f"{state} None"
 

@@ -71,7 +71,9 @@ def test_start_says_what_serves(directory: Path, workers: str):
         name: started[name] for name in ("version", "accelerator", "pid", "workers", "app")
     } == {
         "version": __version__,
-        "accelerator": fast.state if PURE_VARIABLE not in os.environ else f"off ({PURE_VARIABLE})",
+        "accelerator": fast.accelerator_state
+        if PURE_VARIABLE not in os.environ
+        else f"off ({PURE_VARIABLE})",
         "pid": process.pid,
         "workers": int(workers),
         "app": "apps:wsgi, /api=apps:asgi",

@@ -2,8 +2,9 @@
 
 The accelerator is one C file, `_fast.c`. It is built where a compiler is at hand when the package is installed. Its
 functions do the plain cases of what each request needs. In other cases they return None before they have changed
-anything, and their callers do the work in Python. So each rule stands in Python, and everything works without the
-accelerator, more slowly.
+anything, and their callers do the work in Python. `receive_request`, `take_and_close` and `accept` tell their other
+cases in other ways, as `Accelerator` says. So each rule stands in Python, and everything works without the accelerator,
+more slowly.
 
 `UWSGIBRIDGE_PURE=1` in the environment switches the accelerator off. This is no option of `uwsgibridge.config`,
 because a process makes the choice once, as it imports its modules.
@@ -23,7 +24,7 @@ PURE_VARIABLE: Final = "UWSGIBRIDGE_PURE"
 # The version of the functions below. A module that was built from another state of the source may have others.
 INTERFACE: Final = 2
 
-_NO_WORDS: Final = frozenset({"", "0", "false", "no", "off"})
+_FALSE_WORDS: Final = frozenset({"", "0", "false", "no", "off"})
 
 _PacketT = TypeVar("_PacketT", bound=tuple[Any, ...])
 _RequestT = TypeVar("_RequestT")
@@ -115,7 +116,7 @@ class Accelerator(Protocol):
         """Build an environ without its input."""
 
     def accept(self, listening: int, family: int, /) -> Descriptor:
-        """Accept a connection."""
+        """Accept a connection; raise BlockingIOError where none waits."""
 
     def receive_request(
         self,
@@ -128,15 +129,22 @@ class Accelerator(Protocol):
         request_type: type[_RequestT],
         /,
     ) -> tuple[_RequestT, int, bytes] | int | None:
-        """Receive what has arrived, and make a request of it if it is a whole one."""
+        """Receive what has arrived, and make a request of it if it is a whole one.
+
+        Else give the number of bytes that were received; None, with nothing received, where the connection is not
+        one that `accept` has given.
+        """
 
     def take_and_close(self, connection: object, count: int, /) -> bool:
-        """Read the bytes that were peeked at, and close the connection."""
+        """Read the bytes that were peeked at, and close the connection.
+
+        False, with nothing done, where the connection is not one that `accept` has given.
+        """
 
 
 def _choose(environ: Mapping[str, str]) -> tuple[Accelerator | None, str]:
     """Give the accelerator, or None, and say in a few words why."""
-    if environ.get(PURE_VARIABLE, "").strip().lower() not in _NO_WORDS:
+    if environ.get(PURE_VARIABLE, "").strip().lower() not in _FALSE_WORDS:
         return None, f"off ({PURE_VARIABLE})"
     try:
         found = cast("Accelerator", importlib.import_module("uwsgibridge.fast._fast"))
@@ -158,5 +166,5 @@ def _digest() -> str:
         return ""
 
 
-accelerator, state = _choose(os.environ)
+accelerator, accelerator_state = _choose(os.environ)
 """The accelerator, None where Python does all; and how that is, for people."""

@@ -3,13 +3,16 @@
    Each rule, each text and each refusal of uwsgibridge stands in Python, once. A function here does the
    plain case, and gives None ("not mine") for all else, before it has changed or taken anything; its
    caller in Python then does the whole work from the start. So a function here may be narrower than the
-   one in Python, and never wider or different.
+   one in Python, and never wider or different. Three functions give something else: `receive_request` a
+   number, where it has received what is no whole plain request; `take_and_close` False for a connection
+   that is not its own; and `accept` takes each connection or raises.
 
    Rules for this file:
 
    - public C API only, Python 3.11 to 3.15, Linux;
    - the objects that are looked at are exactly str, bytes, dict, list and tuple: a subclass may run code
-     of the application, and is "not mine";
+     of the application, and is "not mine". The exception is `header_names` of `http_scope`: it is the
+     bridge's own, and its `__missing__` runs Python;
    - calls that can't block keep the interpreter's lock. To let it go costs more than the call, and with
      several threads each one is a hand-over to another thread;
    - the texts that are kept between two requests belong to the module, and the interpreter's lock guards
@@ -778,7 +781,7 @@ typedef struct {
     Py_ssize_t size;         /* of all lines, with their ends */
     long long promised;      /* Content-Length, or -1 */
     long stream_kind;        /* of the last Content-Type */
-    int is_without_length;  /* the status is 204: Python leaves its Content-Length out */
+    int is_without_length;   /* the status is 204: Python leaves its Content-Length out */
     int sets_buffering;
     int sets_expires;
 } head_plan;
@@ -1021,13 +1024,13 @@ encode_pairs(PyObject *Py_UNUSED(module), PyObject *headers)
 /* An accepted socket: what `socket.SocketType` offers of it, and no more. Owns its descriptor. */
 typedef struct {
     PyObject_HEAD
-    int number;  /* -1 once it is closed */
+    int fd;  /* -1 once it is closed */
     int family;
 } descriptor;
 
 /* Whether a function was given as many arguments as it takes; else with an error. */
 static int
-is_count(const char *name, Py_ssize_t given, Py_ssize_t taken)
+check_count(const char *name, Py_ssize_t given, Py_ssize_t taken)
 {
     if (given == taken) {
         return 1;
@@ -1069,22 +1072,22 @@ raise_errno(void)
 
 /* Receive into memory that the caller owns; errno tells where -1 is given. */
 static ssize_t
-receive(int number, void *place, size_t size, int flags)
+receive(int fd, void *place, size_t size, int flags)
 {
     ssize_t received;
     do {
-        received = recv(number, place, size, flags | MSG_DONTWAIT);
+        received = recv(fd, place, size, flags | MSG_DONTWAIT);
     } while (received < 0 && errno == EINTR);
     return received;
 }
 
 /* Send bytes that the caller holds; errno tells where -1 is given. */
 static ssize_t
-send_some(int number, const void *data, size_t size, int flags)
+send_some(int fd, const void *data, size_t size, int flags)
 {
     ssize_t sent;
     do {
-        sent = send(number, data, size, flags | MSG_DONTWAIT | MSG_NOSIGNAL);
+        sent = send(fd, data, size, flags | MSG_DONTWAIT | MSG_NOSIGNAL);
     } while (sent < 0 && errno == EINTR);
     return sent;
 }
@@ -1099,7 +1102,7 @@ descriptor_recv_into(descriptor *self, PyObject *const *args, Py_ssize_t count)
     Py_buffer view;
     Py_ssize_t size;
     int flags;
-    if (!is_count("recv_into", count, 3) || !as_size(args[1], &size) || !as_int(args[2], &flags)
+    if (!check_count("recv_into", count, 3) || !as_size(args[1], &size) || !as_int(args[2], &flags)
         || PyObject_GetBuffer(args[0], &view, PyBUF_WRITABLE) < 0)
     {
         return NULL;
@@ -1109,7 +1112,7 @@ descriptor_recv_into(descriptor *self, PyObject *const *args, Py_ssize_t count)
         PyErr_SetString(PyExc_ValueError, "the buffer is smaller than that");
         return NULL;
     }
-    ssize_t received = receive(self->number, view.buf, size ? size : view.len, flags);
+    ssize_t received = receive(self->fd, view.buf, size ? size : view.len, flags);
     PyObject *result = received < 0 ? raise_errno() : PyLong_FromSsize_t(received);
     PyBuffer_Release(&view);
     return result;
@@ -1124,7 +1127,7 @@ descriptor_recv(descriptor *self, PyObject *const *args, Py_ssize_t count)
 {
     Py_ssize_t size;
     int flags;
-    if (!is_count("recv", count, 2) || !as_size(args[0], &size) || !as_int(args[1], &flags)) {
+    if (!check_count("recv", count, 2) || !as_size(args[0], &size) || !as_int(args[1], &flags)) {
         return NULL;
     }
     if (size < 0) {
@@ -1135,7 +1138,7 @@ descriptor_recv(descriptor *self, PyObject *const *args, Py_ssize_t count)
     if (data == NULL) {
         return NULL;
     }
-    ssize_t received = receive(self->number, PyBytes_AS_STRING(data), size, flags);
+    ssize_t received = receive(self->fd, PyBytes_AS_STRING(data), size, flags);
     if (received < 0) {
         Py_DECREF(data);
         return raise_errno();
@@ -1155,19 +1158,19 @@ descriptor_send(descriptor *self, PyObject *const *args, Py_ssize_t count)
 {
     Py_buffer view;
     int flags;
-    if (!is_count("send", count, 2) || !as_int(args[1], &flags)
+    if (!check_count("send", count, 2) || !as_int(args[1], &flags)
         || PyObject_GetBuffer(args[0], &view, PyBUF_SIMPLE) < 0)
     {
         return NULL;
     }
     ssize_t sent;
     if (view.len <= MAX_COPY_BYTES) {
-        sent = send_some(self->number, view.buf, view.len, flags);
+        sent = send_some(self->fd, view.buf, view.len, flags);
     }
     else {
-        int number = self->number;
+        int fd = self->fd;
         Py_BEGIN_ALLOW_THREADS
-        sent = send_some(number, view.buf, view.len, flags);
+        sent = send_some(fd, view.buf, view.len, flags);
         Py_END_ALLOW_THREADS
     }
     PyObject *result = sent < 0 ? raise_errno() : PyLong_FromSsize_t(sent);
@@ -1182,17 +1185,17 @@ PyDoc_STRVAR(fileno_doc,
 static PyObject *
 descriptor_fileno(descriptor *self, PyObject *Py_UNUSED(ignored))
 {
-    return PyLong_FromLong(self->number);
+    return PyLong_FromLong(self->fd);
 }
 
 /* Close the descriptor, once. The number is free for others from then on, whatever close(2) says. */
 static void
 close_once(descriptor *self)
 {
-    int number = self->number;
-    self->number = -1;
-    if (number >= 0) {
-        close(number);
+    int fd = self->fd;
+    self->fd = -1;
+    if (fd >= 0) {
+        close(fd);
     }
 }
 
@@ -1214,11 +1217,11 @@ PyDoc_STRVAR(shutdown_doc,
 static PyObject *
 descriptor_shutdown(descriptor *self, PyObject *how)
 {
-    long direction = PyLong_AsLong(how);
-    if (direction == -1 && PyErr_Occurred()) {
+    int direction;
+    if (!as_int(how, &direction)) {
         return NULL;
     }
-    if (shutdown(self->number, (int)direction) < 0) {
+    if (shutdown(self->fd, direction) < 0) {
         return raise_errno();
     }
     Py_RETURN_NONE;
@@ -1237,7 +1240,7 @@ descriptor_setsockopt(descriptor *self, PyObject *args)
     if (!PyArg_ParseTuple(args, "iiy*:setsockopt", &level, &name, &value)) {
         return NULL;
     }
-    int failed = setsockopt(self->number, level, name, value.buf, (socklen_t)value.len);
+    int failed = setsockopt(self->fd, level, name, value.buf, (socklen_t)value.len);
     PyObject *result = failed ? raise_errno() : Py_NewRef(Py_None);
     PyBuffer_Release(&value);
     return result;
@@ -1260,7 +1263,7 @@ descriptor_kind(descriptor *Py_UNUSED(self), void *Py_UNUSED(closure))
 static void
 descriptor_finalize(descriptor *self)
 {
-    if (self->number < 0) {
+    if (self->fd < 0) {
         return;
     }
 #if PY_VERSION_HEX >= 0x030C0000
@@ -1269,7 +1272,7 @@ descriptor_finalize(descriptor *self)
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
 #endif
-    if (PyErr_ResourceWarning((PyObject *)self, 1, "unclosed connection, descriptor %d", self->number) < 0) {
+    if (PyErr_ResourceWarning((PyObject *)self, 1, "unclosed connection, descriptor %d", self->fd) < 0) {
         PyErr_WriteUnraisable((PyObject *)self);
     }
     close_once(self);
@@ -1337,7 +1340,7 @@ accept_connection(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
     int listening;
     int family;
-    if (!is_count("accept", count, 2) || !as_int(args[0], &listening) || !as_int(args[1], &family)) {
+    if (!check_count("accept", count, 2) || !as_int(args[0], &listening) || !as_int(args[1], &family)) {
         return NULL;
     }
     descriptor *accepted = PyObject_New(descriptor, state_of(module)->descriptor_type);
@@ -1345,8 +1348,8 @@ accept_connection(PyObject *module, PyObject *const *args, Py_ssize_t count)
         return NULL;
     }
     accepted->family = family;
-    accepted->number = accept4(listening, NULL, NULL, SOCK_CLOEXEC);
-    if (accepted->number < 0) {
+    accepted->fd = accept4(listening, NULL, NULL, SOCK_CLOEXEC);
+    if (accepted->fd < 0) {
         raise_errno();
         Py_DECREF(accepted);
         return NULL;
@@ -1434,7 +1437,7 @@ receive_request(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
     module_state *state = state_of(module);
     request_limits limits;
-    if (!is_count("receive_request", count, 7) || !as_limits(args + 2, &limits)) {
+    if (!check_count("receive_request", count, 7) || !as_limits(args + 2, &limits)) {
         return NULL;
     }
     if (!Py_IS_TYPE(args[0], state->descriptor_type)) {
@@ -1445,7 +1448,7 @@ receive_request(PyObject *module, PyObject *const *args, Py_ssize_t count)
         return NULL;
     }
     PyObject *result;
-    ssize_t received = receive(((descriptor *)args[0])->number, view.buf, view.len, limits.flags);
+    ssize_t received = receive(((descriptor *)args[0])->fd, view.buf, view.len, limits.flags);
     if (received < 0) {
         result = raise_errno();
     }
@@ -1459,14 +1462,14 @@ receive_request(PyObject *module, PyObject *const *args, Py_ssize_t count)
     return result;
 }
 
-/* Take bytes out of the kernel that were peeked at, and forget them. -1 with errno. */
+/* Take bytes out of the kernel that were peeked at, and drop them. -1 with errno. */
 static int
-forget(int number, Py_ssize_t count)
+drop_peeked(int fd, Py_ssize_t count)
 {
     char unread[16384];
     while (count > 0) {
         size_t piece = (size_t)count < sizeof(unread) ? (size_t)count : sizeof(unread);
-        ssize_t taken = receive(number, unread, piece, 0);
+        ssize_t taken = receive(fd, unread, piece, 0);
         if (taken <= 0) {
             /* The thread that lost the connection may have read them. */
             return taken == 0 || errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -1;
@@ -1485,14 +1488,14 @@ static PyObject *
 take_and_close(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
     Py_ssize_t bytes;
-    if (!is_count("take_and_close", count, 2) || !as_size(args[1], &bytes)) {
+    if (!check_count("take_and_close", count, 2) || !as_size(args[1], &bytes)) {
         return NULL;
     }
     if (!Py_IS_TYPE(args[0], state_of(module)->descriptor_type)) {
         Py_RETURN_FALSE;
     }
     descriptor *connection = (descriptor *)args[0];
-    if (forget(connection->number, bytes) < 0) {
+    if (drop_peeked(connection->fd, bytes) < 0) {
         return raise_errno();
     }
     close_once(connection);

@@ -60,7 +60,7 @@ class ControlCommands:
         ]
         return {
             "version": __version__,
-            "accelerator": fast.state,
+            "accelerator": fast.accelerator_state,
             "pid": os.getpid(),
             "name": self._name,
             "started_seconds_ago": round(monotonic() - self._fleet.started_at, 3),

@@ -36,7 +36,7 @@ def announce(
         "started",
         version=__version__,
         python=platform.python_version(),
-        accelerator=fast.state,
+        accelerator=fast.accelerator_state,
         pid=os.getpid(),
         workers=settings.workers,
         app=", ".join([*([app_name] if app_name else []), *settings.mount]),
