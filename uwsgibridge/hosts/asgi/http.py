@@ -255,8 +255,6 @@ class HttpExchange(HttpAnswer):
             self._fail(answers.body_stalled)
         elif self._stream is _TOLD:
             self._end(complete=False)
-        elif self._disconnects:
-            self._fail(answers.stopping)  # the application was told that the client is gone
         elif self._response.ends_here:
             await self._finish_for_application()
         elif not self._response.status:
