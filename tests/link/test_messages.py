@@ -22,6 +22,7 @@ from uwsgibridge.link.messages import (
     Fork,
     Leave,
     Report,
+    ReportEvent,
     WorkerMessage,
 )
 
@@ -80,7 +81,11 @@ def test_fork_comes_back(max_requests: int) -> None:
 
 @pytest.mark.parametrize(
     "report",
-    [Report("forked", 17), Report("ready", 17, end_seconds=12.5), Report("exited", 17, -9)],
+    [
+        Report(ReportEvent.FORKED, 17),
+        Report(ReportEvent.READY, 17, end_seconds=12.5),
+        Report(ReportEvent.EXITED, 17, -9),
+    ],
 )
 def test_report_comes_back(report: Report) -> None:
     assert Report.decode(report.encode()) == report
@@ -93,7 +98,11 @@ def test_leave_comes_back(begins: bool) -> None:
 
 
 def test_report_without_a_status_has_none_to_tell() -> None:
-    assert Report.decode(b'{"event": "ready", "pid": 17}') == Report("ready", 17)
+    assert Report.decode(b'{"event": "ready", "pid": 17}') == Report(ReportEvent.READY, 17)
+
+
+def test_report_of_an_event_that_this_version_does_not_know_is_none() -> None:
+    assert Report.decode(b'{"event": "reborn", "pid": 17}') is None
 
 
 @pytest.mark.parametrize(

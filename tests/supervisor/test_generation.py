@@ -13,7 +13,7 @@ import trio
 from tests.log_events import EVENT_SECONDS, PATIENCE_SECONDS
 from tests.nest import Nest
 from uwsgibridge.errors import EXIT_FAILURE
-from uwsgibridge.link.messages import DUMP_SIGNAL, Report
+from uwsgibridge.link.messages import DUMP_SIGNAL, Report, ReportEvent
 from uwsgibridge.supervisor import backoff
 from uwsgibridge.supervisor import generation as generation_module
 from uwsgibridge.supervisor.generation import Generation
@@ -93,7 +93,7 @@ def test_the_first_failure_counts_also_where_the_template_does_not_tell_a_later_
 
     async def whole(generation: Generation) -> None:
         for status in reported:  # of workers that have ended right after their fork
-            generation._handle_report(Report("exited", 0, status), [])
+            generation._handle_report(Report(ReportEvent.EXITED, 0, status), [])
         assert generation.fork()
         await nest.until(lambda: len(generation.workers) == 1)
         [worker] = generation.workers.values()

@@ -12,6 +12,7 @@ import json
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, Final
 
 from uwsgibridge.config.settings import Settings
@@ -38,6 +39,9 @@ DUMP_SIGNAL: Final = getattr(signal, "SIGRTMAX", signal.SIGQUIT)  # macOS has no
 
 # How many descriptors come with the report of a fork.
 FORK_DESCRIPTORS: Final = 3
+
+# How many descriptors fit into one message (SCM_MAX_FD of Linux).
+MAX_DESCRIPTORS: Final = 253
 
 # Bytes for stacks: the other parts of a message take the rest.
 _MAX_STACK_BYTES: Final = MAX_BYTES - 4096
@@ -157,20 +161,37 @@ class Leave:
             return None
 
 
+class ReportEvent(StrEnum):
+    """What a `Report` tells; the values are part of the messages.
+
+    Attributes:
+        FORKED: the worker is there; it sends this itself, with the descriptors of the link, the flights and the
+            stack pipe.
+        READY: the worker accepts; it sends this itself.
+        EXITED: the worker has ended; the template sends this.
+        CLOSED: the template has closed the listening sockets, as `CLOSE` asks.
+        LEFT: the template has left the sockets that a `Leave` names.
+    """
+
+    FORKED = "forked"
+    READY = "ready"
+    EXITED = "exited"
+    CLOSED = "closed"
+    LEFT = "left"
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """Reports what has happened to a worker, or to the sockets of a template.
 
     Attributes:
-        event: ``forked`` (with the descriptors of the link, the flights and the stack pipe) and
-            ``ready``, which the worker itself sends; ``exited``, which the template sends; ``closed``
-            and ``left``, by which the template answers `CLOSE` and `Leave`.
-        pid: of the worker; 0 where the fork failed, and with ``closed`` and ``left``.
-        status: for ``exited``, as from `os.waitstatus_to_exitcode`: a negative one is a signal.
-        end_seconds: for ``ready``, how long the worker's end may take at the most.
+        event: what has happened.
+        pid: of the worker; 0 where the fork failed, and with `ReportEvent.CLOSED` and `ReportEvent.LEFT`.
+        status: for `ReportEvent.EXITED`, as from `os.waitstatus_to_exitcode`: a negative one is a signal.
+        end_seconds: for `ReportEvent.READY`, how long the worker's end may take at the most.
     """
 
-    event: str
+    event: ReportEvent
     pid: int
     status: int = 0
     end_seconds: float = 0.0
@@ -185,7 +206,10 @@ class Report:
         try:
             raw: dict[str, Any] = json.loads(data)
             return Report(
-                raw["event"], raw["pid"], raw.get("status", 0), raw.get("end_seconds", 0.0)
+                ReportEvent(raw["event"]),
+                raw["pid"],
+                raw.get("status", 0),
+                raw.get("end_seconds", 0.0),
             )
         except (ValueError, KeyError, TypeError):
             return None

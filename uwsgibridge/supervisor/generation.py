@@ -20,6 +20,7 @@ from uwsgibridge.errors import EXIT_APPLICATION, EXIT_FAILURE, EXIT_USAGE
 from uwsgibridge.link.messages import (
     FORK_DESCRIPTORS,
     Report,
+    ReportEvent,
 )
 from uwsgibridge.supervisor.backoff import Backoff
 from uwsgibridge.supervisor.crash_report import describe_end, report_crash
@@ -298,11 +299,11 @@ class Generation:
             self._context.changed()
 
     def _handle_report(self, report: Report, descriptors: list[int]) -> None:
-        if report.event == "forked":
+        if report.event is ReportEvent.FORKED:
             self._add_forked(report.pid, descriptors)
-        elif report.event == "exited":
+        elif report.event is ReportEvent.EXITED:
             self._handle_exit_report(report)
-        elif report.event == "ready" and report.pid in self.workers:
+        elif report.event is ReportEvent.READY and report.pid in self.workers:
             self.workers[report.pid].mark_ready(report.end_seconds)
             self._has_been_ready = True
 

@@ -14,13 +14,9 @@ import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Final
 
-from uwsgibridge.link.messages import Blueprint
+from uwsgibridge.link.messages import MAX_DESCRIPTORS, Blueprint
 from uwsgibridge.system.signals import SERVER_SIGNALS
-
-# How many descriptors fit into one message (SCM_MAX_FD of Linux).
-_MAX_DESCRIPTORS: Final = 253
 
 
 class SpareTemplate:
@@ -105,7 +101,7 @@ class SpareTemplate:
             if os.environ.get(name) != self._environment.get(name)
         }
         blueprint = replace(blueprint, descriptors=tuple(descriptors), environment=changes)
-        if len(descriptors) > _MAX_DESCRIPTORS:
+        if len(descriptors) > MAX_DESCRIPTORS:
             self.end()
             return None
         try:

@@ -25,6 +25,7 @@ from uwsgibridge.link.messages import (
     Fork,
     Leave,
     Report,
+    ReportEvent,
 )
 from uwsgibridge.supervisor.spare_template import SpareTemplate
 from uwsgibridge.system.process_group import signal_group
@@ -220,9 +221,9 @@ class TemplateProcess:
                 report = Report.decode(data)
                 if report is None:
                     continue
-                if report.event == "left":
+                if report.event is ReportEvent.LEFT:
                     self._sockets_left.set()
-                elif report.event == "closed":
+                elif report.event is ReportEvent.CLOSED:
                     self._sockets_closed.set()
                 else:
                     handle(report, descriptors)

@@ -12,14 +12,11 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Final
 
-from uwsgibridge.link.messages import MAX_BYTES, Blueprint
+from uwsgibridge.link.messages import MAX_BYTES, MAX_DESCRIPTORS, Blueprint
 from uwsgibridge.telemetry.line_stream import log_descriptor
 from uwsgibridge.worker import template
 
 _STANDARD_STREAMS: Final = (0, 1, 2)
-
-# How many descriptors fit into one message; see `uwsgibridge.supervisor.spare_template`.
-_MAX_DESCRIPTORS: Final = 253
 
 
 def become_template(control: socket.socket, lifeline: int) -> int:
@@ -90,7 +87,7 @@ def _wait_for_blueprint(
     # The supervisor closes the other end of the lifeline only after it has sent the blueprint.
     if control.fileno() not in {descriptor for descriptor, _ in poll.poll()}:
         return None, ()
-    data, descriptors, _, _ = socket.recv_fds(control, MAX_BYTES, _MAX_DESCRIPTORS)
+    data, descriptors, _, _ = socket.recv_fds(control, MAX_BYTES, MAX_DESCRIPTORS)
     return Blueprint.decode(data), descriptors
 
 

@@ -32,6 +32,7 @@ from uwsgibridge.link.messages import (
     Fork,
     Leave,
     Report,
+    ReportEvent,
 )
 from uwsgibridge.system.oom import raise_oom_score
 from uwsgibridge.system.process_group import group_of_its_own
@@ -200,7 +201,7 @@ def _close_sockets(control: socket.socket, listening: list[int]) -> None:
         with contextlib.suppress(OSError):  # the application has closed the socket
             os.close(listening.pop())
     with contextlib.suppress(OSError):  # the supervisor is gone
-        control.send(Report("closed", 0).encode())
+        control.send(Report(ReportEvent.CLOSED, 0).encode())
 
 
 def _leave_sockets(control: socket.socket, listening: list[int], leave: Leave) -> None:
@@ -210,7 +211,7 @@ def _leave_sockets(control: socket.socket, listening: list[int], leave: Leave) -
         with contextlib.suppress(OSError):  # the application has closed the socket
             os.close(descriptor)
     with contextlib.suppress(OSError):  # the supervisor is gone
-        control.send(Report("left", 0).encode())
+        control.send(Report(ReportEvent.LEFT, 0).encode())
 
 
 def _fork(control: socket.socket, fork: Fork, workers: set[int]) -> _Place | None:
@@ -242,7 +243,7 @@ def _introduce(control: socket.socket, fork: Fork) -> _Place:
     flights = make_flight_file()
     dumps, dumped_to = os.pipe()
     with theirs, contextlib.suppress(ConnectionError):  # the supervisor is gone: see `_work`
-        report = Report("forked", os.getpid()).encode()
+        report = Report(ReportEvent.FORKED, os.getpid()).encode()
         socket.send_fds(control, [report], [theirs.fileno(), flights, dumps])
     recorder = FlightRecorder(flights)
     os.close(flights)
@@ -279,7 +280,7 @@ def _reap(control: socket.socket, workers: set[int], *, loads_by_itself: bool) -
 
 def _report_exit(control: socket.socket, pid: int, status: int) -> None:
     with contextlib.suppress(OSError):  # the supervisor is gone
-        control.send(Report("exited", pid, status).encode())
+        control.send(Report(ReportEvent.EXITED, pid, status).encode())
 
 
 def _work(
@@ -319,7 +320,7 @@ def _work(
 
         def ready() -> None:
             try:
-                control.send(Report("ready", os.getpid(), end_seconds=seconds).encode())
+                control.send(Report(ReportEvent.READY, os.getpid(), end_seconds=seconds).encode())
             except OSError:
                 # The supervisor is gone, or has closed this generation before it knew of this worker.
                 signal.raise_signal(signal.SIGTERM)
