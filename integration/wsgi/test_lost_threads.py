@@ -157,7 +157,7 @@ def test_stop_breaks_off_what_does_not_end(serve_alone: ServeAlone):
     for answer in answers.values():
         if answer.startswith(STOPPING):
             assert b"\r\nRetry-After: 1\r\n" in answer
-            assert answer.endswith(b"The server is stopping.\n")
+            assert answer.endswith(b"The server can't run this request now.\n")
 
 
 # --- Everybody else -------------------------------------------------------------------------------

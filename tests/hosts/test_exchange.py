@@ -22,7 +22,7 @@ from uwsgibridge.telemetry.reporting import Reporter
 
 ANSWER = (
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\n"
-    b"Retry-After: 1\r\nContent-Length: 24\r\n\r\nThe server is stopping.\n"
+    b"Retry-After: 1\r\nContent-Length: 39\r\n\r\nThe server can't run this request now.\n"
 )
 
 

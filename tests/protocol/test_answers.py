@@ -63,8 +63,8 @@ def refusal(error: ProtocolError) -> AnswerMaker:
         (
             answers.stopping,
             503,
-            [b"Service Unavailable", b"Retry-After: 1", b"Content-Length: 24"],
-            b"The server is stopping.\n",
+            [b"Service Unavailable", b"Retry-After: 1", b"Content-Length: 39"],
+            b"The server can't run this request now.\n",
         ),
         (
             answers.handshake_denied,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 from typing import Any
 
@@ -145,6 +146,23 @@ def test_one_that_has_crashed_is_missed_when_it_is_known_how_soon_it_is_replaced
         await nest.until(lambda: generation.expected == 0)
 
     nest.run(whole)
+
+
+def test_a_worker_that_there_are_no_descriptors_for_is_killed_and_the_limit_is_named(
+    nest: Nest,
+) -> None:
+    with subprocess.Popen(["sleep", str(PATIENCE_SECONDS)]) as forked:
+
+        async def whole(generation: Generation) -> None:
+            generation._handle_report(Report(ReportEvent.FORKED, forked.pid), [])
+            assert generation.workers == {}
+
+        nest.run(whole)
+        assert forked.wait(PATIENCE_SECONDS) == -signal.SIGKILL
+
+    (event,) = nest.log.find(level="error")
+    assert event["event"] == "killing worker: there are too many open files to accompany it"
+    assert event["hint"] == "raise the limit on open files (ulimit -n)"
 
 
 # Stopping.

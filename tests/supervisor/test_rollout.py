@@ -224,16 +224,19 @@ def test_one_that_is_asked_for_in_another_is_not_lost_and_several_are_one(play: 
     ]  # fmt: skip
 
 
-def test_who_asks_over_the_control_socket_hears_of_its_own_reload(play: Any) -> None:
+def test_who_asks_over_the_control_socket_hears_what_becomes_of_it(play: Any) -> None:
     async def scene(fleet: Fleet, rollout: Rollout, nursery: trio.Nursery) -> None:
         commands = ControlCommands("site", fleet, lambda _reason: None)
+        bounds = rf"workers must be from 1 to {fleet.most} \(--workers-min, --workers-max\)"
+        with pytest.raises(Exception, match=bounds):
+            await commands.scale(fleet.most + 1)
         assert (await commands.reload())["generation"] == 2
         FakeGeneration.fails = True
         with pytest.raises(Exception, match="the new code does not come up"):
             await commands.reload()
         FakeGeneration.fails = False
         fleet.enter(Phase.STOPPING)
-        with pytest.raises(Exception, match="the supervisor stops"):
+        with pytest.raises(Exception, match="the supervisor is stopping or being upgraded"):
             await commands.reload()
 
     play(scene)

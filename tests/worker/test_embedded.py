@@ -167,7 +167,7 @@ async def test_cancel_breaks_off_what_takes_longer_than_the_graceful_timeout():
 
     with connection:
         answer = read_answer(connection)
-        assert (answer.status, answer.body) == (503, b"The server is stopping.\n")
+        assert (answer.status, answer.body) == (503, b"The server can't run this request now.\n")
         assert answer.headers["retry-after"] == "1"
     go_on.set()
     (event,) = events.find(level="error")

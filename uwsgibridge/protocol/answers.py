@@ -74,7 +74,7 @@ def overdue(method: str) -> OwnAnswer:
 
 def stopping(method: str) -> OwnAnswer:
     """Answer a request that no thread or task is left to run, or that was broken off."""
-    return _plain(503, "The server is stopping.", method, _RETRY_SOON)
+    return _plain(503, "The server can't run this request now.", method, _RETRY_SOON)
 
 
 def not_running(text: str, method: str) -> OwnAnswer:

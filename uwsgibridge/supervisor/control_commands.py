@@ -80,7 +80,7 @@ class ControlCommands:
         reload = self._fleet.ask_for_reload("control socket")
         await self._fleet.wait_for(lambda: reload.is_over or self._fleet.is_ending())
         if self._fleet.is_ending():
-            raise CommandFailed("the supervisor stops")
+            raise CommandFailed("the supervisor is stopping or being upgraded")
         if reload.has_failed:
             raise CommandFailed("the new code does not come up, the old goes on; the log says why")
         return {"reloaded": True, "generation": self._fleet.current.number}
@@ -88,7 +88,10 @@ class ControlCommands:
     async def scale(self, workers: int) -> dict[str, Any]:
         """Change the number of workers."""
         if not self._fleet.least <= workers <= self._fleet.most:
-            raise CommandFailed(f"workers is from {self._fleet.least} to {self._fleet.most} here")
+            raise CommandFailed(
+                f"workers must be from {self._fleet.least} to {self._fleet.most} "
+                "(--workers-min, --workers-max)"
+            )
         self._fleet.want(workers, "control socket")
         return {"workers_wanted": self._fleet.wanted}
 
@@ -99,7 +102,7 @@ class ControlCommands:
         return {"stopping": True}
 
     async def stacks(self) -> dict[str, Any]:
-        """Give the stacks of all processes."""
+        """Give the stacks of the supervisor and all workers."""
         own = "\n".join(stacks_of_threads())
         processes: list[dict[str, Any]] = [{"pid": os.getpid(), "role": "supervisor", "stack": own}]
 

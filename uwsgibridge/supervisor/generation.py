@@ -309,7 +309,10 @@ class Generation:
 
     def _add_forked(self, pid: int, descriptors: list[int]) -> None:
         if len(descriptors) < FORK_DESCRIPTORS:
-            self._log.error("killing worker: there are too many open files to accompany it")
+            self._log.error(
+                "killing worker: there are too many open files to accompany it",
+                hint="raise the limit on open files (ulimit -n)",
+            )
             for descriptor in descriptors:
                 os.close(descriptor)
             with contextlib.suppress(ProcessLookupError):

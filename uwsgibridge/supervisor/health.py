@@ -261,5 +261,5 @@ class HealthChecks:
             while True:
                 ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
                 if ended is None or ended.si_pid in templates:
-                    return  # the template has a thread that waits for it
+                    return  # its `TemplateProcess` reaps it
                 os.waitpid(ended.si_pid, 0)
