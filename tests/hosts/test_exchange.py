@@ -88,7 +88,7 @@ def test_request_that_nothing_is_left_to_run(
     (access,) = access_log.written
     assert access.request.path == "/late"
     assert access.complete is is_there
-    assert (access.status, access.body_bytes) == ((503, 24) if is_there else (0, 0))
+    assert (access.status, access.body_bytes) == ((503, 39) if is_there else (0, 0))
     if is_there:
         assert client.recv(1000) == ANSWER
         assert client.recv(1000) == b""
