@@ -19,7 +19,7 @@ from uwsgibridge.hosts.streams import Ending
 from uwsgibridge.hosts.wsgi.answer import ReaderStalled, WsgiAnswer
 from uwsgibridge.hosts.wsgi.input import BodyStalled, open_input
 from uwsgibridge.hosts.wsgi.interruption import Interruption
-from uwsgibridge.hosts.wsgi.refusals import NoWebSockets
+from uwsgibridge.hosts.wsgi.refusals import OPTION, NoWebSockets
 from uwsgibridge.protocol import answers
 from uwsgibridge.protocol.answers import AnswerMaker, OwnAnswer
 from uwsgibridge.protocol.errors import InvalidResponse
@@ -193,7 +193,9 @@ class WsgiExchange(WsgiAnswer):
 
     def _call_application(self) -> None:
         if "HTTP_UPGRADE" in self.request.vars and wants_websocket(self.request.vars):
-            raise NoWebSockets
+            raise NoWebSockets(
+                f"this application is WSGI, which has no WebSockets without {OPTION}", option=OPTION
+            )
         iterable = self._context.app(self._environ(), self.start_response)
         try:
             self._send(iterable)

@@ -14,7 +14,7 @@ from uwsgibridge.connection.connection import Connection
 from uwsgibridge.hosts.admission import Admission
 from uwsgibridge.hosts.exchange import answer_instead
 from uwsgibridge.hosts.wsgi.context import ExchangeContext
-from uwsgibridge.hosts.wsgi.refusals import NoThread, TooManyWebSockets
+from uwsgibridge.hosts.wsgi.refusals import OPTION, NoThread, TooManyWebSockets
 from uwsgibridge.hosts.wsgi.websocket import WsgiWebSocket
 from uwsgibridge.protocol.errors import ProtocolError
 
@@ -48,7 +48,9 @@ class WsgiTunnels:
     def submit(self, connection: Connection) -> None:
         """Run the application for a handshake, in a thread of its own."""
         if len(self._open) >= self._most:
-            self._refuse(connection, TooManyWebSockets(len(self._open)))
+            count = len(self._open)
+            text = f"there are {count} WebSockets of this WSGI application, and no more may be ({OPTION})"
+            self._refuse(connection, TooManyWebSockets(text, option=OPTION))
             return
         exchange = WsgiWebSocket(self._context, connection)
         with self._lock:
@@ -64,7 +66,8 @@ class WsgiTunnels:
         try:
             threading.Thread(target=run, args=(exchange.run,), name=name, daemon=True).start()
         except RuntimeError as error:  # the system has no more threads
-            self._refuse(connection, NoThread(error))
+            text = f"the system gives no thread for a WebSocket of this WSGI application: {error}"
+            self._refuse(connection, NoThread(text))
 
     def drain(self) -> None:
         """Close the WebSockets with 1012, including those that begin later."""
