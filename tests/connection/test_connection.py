@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -254,9 +256,54 @@ def test_close_lets_the_peer_read_to_the_end(family: str, state: str):
 
 
 @on_each_socket
-@pytest.mark.parametrize("state", ["late-body-half-read", "late-body-unread"])
-def test_close_with_input_outstanding_is_put_off(family: str, state: str):
-    with in_state(family, state) as (connection, peer):
+@pytest.mark.parametrize("beyond", [b"", b"more"], ids=["alone", "with-bytes-beyond"])
+def test_close_takes_a_short_rest_of_the_body_that_has_arrived(family: str, beyond: bytes):
+    with pair(family) as (connection, peer):
+        peer.sendall(packet(content_length=60_000) + b"a" * 20_000)
+        assert receive_packet(connection) == 0
+        assert receive_body(connection, 10_000)
+        peer.sendall(b"b" * 40_000 + beyond)
+        connection.send(b"answer")
+        wait_for_input(connection, connection.body_unseen + len(beyond))
+
+        assert connection.close()
+        assert connection.closed
+        assert receive_to_the_end(peer) == (b"answer", False)
+
+
+def wait_for_input(connection: Connection, size_bytes: int) -> None:
+    """Wait until so many bytes are in the kernel."""
+    deadline = monotonic() + PATIENCE_SECONDS
+    scratch = bytearray(65_536)
+    with socket.socket(fileno=os.dup(connection.fileno())) as view:
+        while view.recv_into(scratch, 0, socket.MSG_PEEK) < size_bytes:
+            assert monotonic() < deadline
+
+
+@on_each_socket
+def test_rest_of_a_body_is_left_in_the_kernel_until_it_is_read(family: str):
+    """With unread input, the end of the process resets the connection, which shows that there was no answer."""
+    with pair(family) as (connection, peer):
+        peer.sendall(packet(content_length=100_000) + b"a" * 50_000)
+        assert receive_packet(connection) == 0
+        peer.sendall(b"b" * 50_000)
+        read = 0
+        while not connection.body_over:
+            read += len(receive_body(connection))
+        assert read == 100_000
+        connection.send(b"half an ans")
+
+        connection.force_close()
+
+        assert receive_to_the_end(peer)[1] == (family == "unix")
+
+
+@on_each_socket
+@pytest.mark.parametrize("early", [b"", b"bo"])
+def test_close_with_input_outstanding_is_put_off(family: str, early: bytes):
+    with pair(family) as (connection, peer):
+        peer.sendall(packet(content_length=4) + early)
+        assert receive_packet(connection) == 0
         connection.send(b"answer")
 
         assert not connection.close()

@@ -307,6 +307,39 @@ class TestReceiving:
 
 
 class TestDescriptors:
+    @pytest.mark.parametrize("family", ["unix", "tcp"])
+    def test_the_last_byte_of_what_was_asked_for_stays_in_the_kernel(
+        self, accelerator: Accelerator, family: str
+    ) -> None:
+        """With unread input, the close of a unix socket is a reset, which shows that there was no answer."""
+        ours, peer = socket_pair(family)
+        assert not isinstance(ours, socket.SocketType)
+        with peer:
+            with pytest.raises(BlockingIOError):
+                ours.recv_keeping_last(1)
+            with pytest.raises(BlockingIOError):
+                ours.recv_keeping_last(10)
+            peer.sendall(b"12345")
+            assert ours.recv(5, socket.MSG_PEEK | socket.MSG_WAITALL) == b"12345"
+            assert ours.recv_keeping_last(3) == b"123"
+            assert ours.recv(1, 0) == b"3"
+            assert ours.recv_keeping_last(10) == b"45"
+            peer.sendall(b"6789")
+            assert ours.recv(4, socket.MSG_PEEK | socket.MSG_WAITALL) == b"6789"
+            assert ours.recv_keeping_last(5) == b"6789"
+            peer.sendall(b"0")
+            assert ours.recv(1, socket.MSG_PEEK | socket.MSG_WAITALL) == b"0"
+            assert ours.recv_keeping_last(1) == b"0"
+            assert ours.recv(1, 0) == b"0"
+            peer.close()
+            assert ours.recv_keeping_last(1) == b""
+            assert ours.recv_keeping_last(10) == b""
+            with pytest.raises(ValueError, match="no last byte"):
+                ours.recv_keeping_last(0)
+            with pytest.raises(TypeError):
+                ours.recv_keeping_last(None)  # type: ignore[arg-type]
+            ours.close()
+
     def test_it_says_what_the_system_says(self, accelerator: Accelerator) -> None:
         ours, peer = socket_pair("unix")
         with peer:

@@ -5,7 +5,8 @@ One connection carries one request, since nginx never reuses it. Three facts sha
 - After a head without Content-Length, a clean close tells nginx that the answer is complete. So an incomplete answer
   has to be *broken*: on TCP by a reset (SO_LINGER 0). On a unix socket, only a close with unread input resets the peer
   (the kernel's ``unix_release_sock``). So the last bytes of the input stay in the kernel there, read by MSG_PEEK alone,
-  until the answer is complete.
+  until the answer is complete. One byte is enough. A packet is peeked at as a whole, since it may have to be parsed
+  again; of a longer body, only the last byte.
 - A normal close with unread input would be a reset, too, and lose the end of the answer. So the input is read, or
   discarded by `LingeringClose`, before a normal close.
 - A `socket.socket` for each connection costs more than the rest of accepting it. The plain C type below it, with
@@ -192,9 +193,12 @@ class Connection:
             end += request.content_length
         have = len(arrived)
         if have < end:
-            self.body_unseen = end - have
             if self._keeps_input_in_kernel:
-                self._consume_peeked(count)
+                # What came of the body is received with its rest: to copy it twice costs more than a system call.
+                self._consume_peeked(packet.size_bytes - (have - count))
+                self.body_unseen = request.content_length
+                return modifier1
+            self.body_unseen = end - have
         elif self._keeps_input_in_kernel:
             # This counts bytes after the end of the request, too, which belong to nobody and are no second request.
             self._peeked_bytes = count
@@ -220,12 +224,7 @@ class Connection:
             return b""
         try:
             if self._keeps_input_in_kernel and left <= max_bytes:
-                # The end of the body may be in this piece. So peek at it first, and leave it in the kernel if it is.
-                chunk = self._socket.recv(left, _PEEK)
-                if len(chunk) == left:
-                    self._peeked_bytes = left
-                elif chunk:
-                    self._consume_peeked(len(chunk))
+                chunk = self._receive_end(left)
             else:
                 chunk = self._socket.recv(min(left, max_bytes), _DONTWAIT)
         except ConnectionResetError:
@@ -234,6 +233,21 @@ class Connection:
             self.peer_gone = True
             raise PeerGone(_GONE)
         self.body_unseen = left - len(chunk)
+        return chunk
+
+    def _receive_end(self, left: int) -> bytes:
+        """Receive a piece that may have the end of the body, and leave at least its last byte in the kernel then."""
+        own = self._socket
+        if accelerator is not None and not isinstance(own, socket.SocketType):
+            chunk = own.recv_keeping_last(left)
+            if len(chunk) == left:
+                self._peeked_bytes = 1
+            return chunk
+        chunk = own.recv(left, _PEEK)
+        if len(chunk) == left:
+            self._peeked_bytes = left
+        elif chunk:
+            self._consume_peeked(len(chunk))
         return chunk
 
     @property
@@ -335,10 +349,20 @@ class Connection:
             with contextlib.suppress(BlockingIOError):
                 self._consume_peeked(self._peeked_bytes)
             self._peeked_bytes = 0
-        if self.body_unseen:
+        if self.body_unseen and not self._has_taken_unread():
             return False
         self._socket.close()
         return True
+
+    def _has_taken_unread(self) -> bool:
+        """Take a short rest of the body that nobody has read, if all of it has arrived."""
+        if self.body_unseen > SCRATCH_BYTES:
+            return False
+        with contextlib.suppress(OSError):
+            # Bytes after the body, which belong to nobody, are taken as well: with them, the close would be a reset.
+            while self.body_unseen and (taken := self._socket.recv(SCRATCH_BYTES, _DONTWAIT)):
+                self.body_unseen = max(0, self.body_unseen - len(taken))
+        return not self.body_unseen
 
     def discard_input(self) -> bool:
         """Read input and drop it; True when the declared input, or the connection, has ended.

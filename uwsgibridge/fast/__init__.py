@@ -22,7 +22,7 @@ from typing import Any, Final, Protocol, TypeVar, cast
 PURE_VARIABLE: Final = "UWSGIBRIDGE_PURE"
 
 # The version of the functions below. A module that was built from another state of the source may have others.
-INTERFACE: Final = 2
+INTERFACE: Final = 3
 
 _FALSE_WORDS: Final = frozenset({"", "0", "false", "no", "off"})
 
@@ -49,6 +49,9 @@ class Descriptor(Protocol):
 
     def recv(self, nbytes: int, flags: int, /) -> bytes:
         """Receive up to `nbytes` bytes."""
+
+    def recv_keeping_last(self, nbytes: int, /) -> bytes:
+        """Receive up to `nbytes` bytes; where all are there, the last one stays in the kernel as well."""
 
     def send(self, data: bytes | memoryview, flags: int, /) -> int:
         """Send what fits; give the number of bytes that were sent."""

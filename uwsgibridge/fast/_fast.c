@@ -33,7 +33,7 @@
 #endif
 
 /* Of `uwsgibridge.fast`: another number there means that this was built from another state of the source. */
-#define INTERFACE 2
+#define INTERFACE 3
 
 /* Of the source that this was built from; given by who compiles. */
 #ifndef SOURCE_DIGEST
@@ -1149,6 +1149,46 @@ descriptor_recv(descriptor *self, PyObject *const *args, Py_ssize_t count)
     return data;
 }
 
+PyDoc_STRVAR(recv_keeping_last_doc,
+"recv_keeping_last(nbytes, /)\n--\n\n"
+"Receive so many bytes at the most. Where all of them are there, the last one stays in the kernel as well.\n"
+"Never waits.");
+
+static PyObject *
+descriptor_recv_keeping_last(descriptor *self, PyObject *argument)
+{
+    Py_ssize_t size;
+    if (!as_size(argument, &size)) {
+        return NULL;
+    }
+    if (size < 1) {
+        PyErr_SetString(PyExc_ValueError, "there is no last byte");
+        return NULL;
+    }
+    PyObject *data = PyBytes_FromStringAndSize(NULL, size);
+    if (data == NULL) {
+        return NULL;
+    }
+    char *place = PyBytes_AS_STRING(data);
+    ssize_t taken = size == 1 ? 0 : receive(self->fd, place, size - 1, 0);
+    if (taken == size - 1) {
+        ssize_t seen = receive(self->fd, place + taken, 1, MSG_PEEK);
+        if (seen > 0) {
+            return data;
+        }
+        if (size == 1 && seen < 0) {
+            taken = -1;
+        }
+        /* Else the next call tells why there is no last byte. */
+    }
+    if (taken < 0) {
+        Py_DECREF(data);
+        return raise_errno();
+    }
+    _PyBytes_Resize(&data, taken);  /* gives NULL with an error */
+    return data;
+}
+
 PyDoc_STRVAR(send_doc,
 "send(data, flags, /)\n--\n\n"
 "Send what fits; the number of bytes that did. Never waits.");
@@ -1297,6 +1337,7 @@ descriptor_dealloc(descriptor *self)
 static PyMethodDef descriptor_methods[] = {
     {"recv_into", (PyCFunction)(void (*)(void))descriptor_recv_into, METH_FASTCALL, recv_into_doc},
     {"recv", (PyCFunction)(void (*)(void))descriptor_recv, METH_FASTCALL, recv_doc},
+    {"recv_keeping_last", (PyCFunction)descriptor_recv_keeping_last, METH_O, recv_keeping_last_doc},
     {"send", (PyCFunction)(void (*)(void))descriptor_send, METH_FASTCALL, send_doc},
     {"fileno", (PyCFunction)descriptor_fileno, METH_NOARGS, fileno_doc},
     {"close", (PyCFunction)descriptor_close, METH_NOARGS, close_doc},

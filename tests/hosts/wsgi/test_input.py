@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from uwsgibridge.connection.connection import CHUNK_BYTES
 from uwsgibridge.hosts.wsgi.input import BodyStalled, open_input
 
 
@@ -39,10 +38,10 @@ def opened(connection: Arriving, *, comes: bool = True) -> Any:
 
 
 def test_a_whole_body_is_asked_for_in_large_pieces():
-    body = bytes(range(256)) * 400
+    body = bytes(range(256)) * 1200
     connection = Arriving(body)
     assert opened(connection).read() == body
-    assert set(connection.asked) == {CHUNK_BYTES}
+    assert set(connection.asked) == {262_144}
     assert len(connection.asked) == 3  # two pieces, and the end
 
 

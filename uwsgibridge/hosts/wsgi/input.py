@@ -6,9 +6,13 @@ import io
 from collections.abc import Callable
 from typing import Any, BinaryIO, Final
 
-from uwsgibridge.connection.connection import CHUNK_BYTES, Connection
+from uwsgibridge.connection.connection import Connection
 
 _BUFFER_BYTES: Final = 65_536
+
+# The size of a piece for an application that wants the whole body. Most bodies are one piece, which is not copied
+# again. The kernel of a unix socket seldom holds more.
+_WHOLE_BYTES: Final = 262_144
 
 
 class BodyStalled(TimeoutError):
@@ -64,7 +68,7 @@ class _BodyReader(io.RawIOBase):
     def readall(self) -> bytes:
         # What an application calls that wants the whole body. The method of `io` asks for 8 KiB at a time.
         pieces = []
-        while piece := self._receive(CHUNK_BYTES):
+        while piece := self._receive(_WHOLE_BYTES):
             pieces.append(piece)
         return b"".join(pieces)
 
