@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -15,6 +16,7 @@ from tests.bridge import on_each_socket
 from tests.log_events import PATIENCE_SECONDS
 from tests.raw_client import packet, reset
 from tests.ways import socket_pair
+from uwsgibridge.connection import connection as connection_module
 from uwsgibridge.connection.connection import SCRATCH_BYTES, Connection, PeerGone
 from uwsgibridge.protocol.errors import BodyTooLarge, HttpNotUwsgi
 from uwsgibridge.protocol.packet import MODIFIER_PING, PING, PacketLimits
@@ -482,3 +484,49 @@ def test_connection_that_is_closed_has_no_peer(family: str):
     with pair(family) as (connection, _):
         connection.force_close()
         assert connection.has_hung_up()
+
+
+# Writing more than fits.
+
+
+@pytest.mark.parametrize("by", ["send", "send_file"])
+def test_a_unix_socket_holds_more_of_an_answer_that_does_not_fit(by: str, tmp_path: Path):
+    """Else a thread would wait for Nginx, and be woken, several times for each MiB."""
+    file = tmp_path / "large"
+    file.write_bytes(b"x" * 4_194_304)
+    with pair("unix") as (connection, _), file.open("rb") as opened:
+        sent_bytes = 0
+        before = send_buffer_bytes(connection)
+        with suppress(BlockingIOError):
+            while sent_bytes < 4_194_304:
+                if by == "send":
+                    sent_bytes += connection.send(b"x" * 65_536)
+                else:
+                    sent_bytes += connection.send_file(opened.fileno(), 0, 65_536)
+
+        assert send_buffer_bytes(connection) > before
+        assert sent_bytes > before
+
+
+def test_an_answer_that_fits_leaves_the_buffer_as_it_is():
+    with pair("unix") as (connection, _):
+        before = send_buffer_bytes(connection)
+        connection.send(b"answer")
+        assert send_buffer_bytes(connection) == before
+
+
+def test_a_larger_buffer_of_the_operator_is_kept(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(connection_module, "_default_send_buffer_bytes", lambda: 2_097_152)
+    with pair("unix") as (connection, _):
+        before = send_buffer_bytes(connection)
+        sent_bytes = 0
+        with suppress(BlockingIOError):
+            while sent_bytes < 4_194_304:
+                sent_bytes += connection.send(b"x" * 65_536)
+        assert sent_bytes < 4_194_304
+        assert send_buffer_bytes(connection) == before
+
+
+def send_buffer_bytes(connection: Connection) -> int:
+    with socket.socket(fileno=os.dup(connection.fileno())) as view:
+        return view.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)

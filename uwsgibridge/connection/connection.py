@@ -22,6 +22,7 @@ import select
 import socket
 import struct
 import sys
+from functools import cache
 from time import monotonic
 from typing import Final
 
@@ -53,6 +54,9 @@ _PEEK: Final = socket.MSG_DONTWAIT | socket.MSG_PEEK
 _NONBLOCK: Final = getattr(socket, "SOCK_NONBLOCK", 0)
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
+# Linux doubles it, and bounds it by net.core.wmem_max (socket(7)).
+_LARGE_SEND_BUFFER_BYTES: Final = 524_288
+
 # Linux reports a peer's close also while input is unread.
 _PEER_CLOSED: Final = getattr(select, "POLLRDHUP", 0)
 
@@ -83,6 +87,13 @@ def accept(listening: socket.socket, family: int, kind: int) -> socket.SocketTyp
     return socket.SocketType(family, kind, 0, descriptor)
 
 
+@cache
+def _default_send_buffer_bytes() -> int:
+    """Tell how large the buffer of a unix socket is: net.core.wmem_default, which the operator may have raised."""
+    with socket.socket(socket.AF_UNIX) as any_socket:
+        return any_socket.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+
+
 class Connection:
     """A connection and the state of its input; owns the socket, and closes it exactly once.
 
@@ -111,6 +122,7 @@ class Connection:
     slot: memoryview | None = None
     _is_nonblocking = False
     _peeked_bytes = 0  # bytes that were peeked at and are still in the kernel
+    _has_large_buffer = False
     _pending = b""  # the start of a packet that came in pieces
     _seen_body = b""  # bytes of the body that came with the packet
 
@@ -273,7 +285,13 @@ class Connection:
             PeerGone: the peer is gone.
         """
         try:
-            return self._socket.send(data, _DONTWAIT)
+            try:
+                return self._socket.send(data, _DONTWAIT)
+            except BlockingIOError:
+                if self._has_large_buffer or not self._keeps_input_in_kernel:
+                    raise
+                self._enlarge_send_buffer()
+                return self._socket.send(data, _DONTWAIT)
         except (BrokenPipeError, ConnectionResetError):
             self.peer_gone = True
             raise PeerGone(_GONE) from None
@@ -325,10 +343,30 @@ class Connection:
             os.set_blocking(own, False)  # sendfile has no MSG_DONTWAIT
             self._is_nonblocking = True
         try:
-            return os.sendfile(own, descriptor, offset, size_bytes)
+            try:
+                return os.sendfile(own, descriptor, offset, size_bytes)
+            except BlockingIOError:
+                if self._has_large_buffer or not self._keeps_input_in_kernel:
+                    raise
+                self._enlarge_send_buffer()
+                return os.sendfile(own, descriptor, offset, size_bytes)
         except (BrokenPipeError, ConnectionResetError):
             self.peer_gone = True
             raise PeerGone(_GONE) from None
+
+    def _enlarge_send_buffer(self) -> None:
+        """Have the kernel hold more of an answer that does not fit, as TCP does by itself.
+
+        A unix socket is writable again only when three quarters of its buffer are free (the kernel's
+        ``unix_writable``). So with a small buffer, a thread is woken often, and waits for Nginx each time.
+        """
+        self._has_large_buffer = True
+        if _default_send_buffer_bytes() < 2 * _LARGE_SEND_BUFFER_BYTES:
+            size = struct.pack("i", _LARGE_SEND_BUFFER_BYTES)
+            with contextlib.suppress(
+                OSError
+            ):  # the next call for the socket tells what is wrong with it
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
 
     def close(self) -> bool:
         """Close the connection so that the peer reads the answer to its end.
