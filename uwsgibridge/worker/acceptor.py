@@ -85,6 +85,7 @@ class Acceptor:
         self._type = int(listening.socket.type) | getattr(socket, "SOCK_NONBLOCK", 0)
         self._batch = 1
         self._full_batches = 0
+        self._was_full = False  # the last batch
         watch = loop.watch(listening.socket, self._accept_batch)
         self.suspend, self.resume, self._close_watch = watch.suspend, watch.resume, watch.close
 
@@ -137,6 +138,13 @@ class Acceptor:
         listener = self._listener
         if listener.is_closed:
             return False  # the loop had seen a connection before the watch was closed
+        if self._was_full:
+            # This call may come without a look whether a connection waits. If the number is another server's
+            # socket by now, which may block, accept(2) could wait there for ever.
+            self._was_full = False
+            if self.is_replaced:
+                listener.remove_acceptor(self, OSError(errno.EBADF, ""))
+                return False
         for taken in range(min(self._batch, listener.room())):
             try:
                 self._accept()
@@ -155,6 +163,7 @@ class Acceptor:
                     listener.pause_for_resources(error)
                 return False
         # The loops watch by level, not by edge: they report the connections that still wait.
+        self._was_full = True
         self._full_batches += 1
         if self._full_batches == _FULL_BATCHES_TO_GROW:
             self._batch = min(_MAX_BATCH, self._batch * 2)
