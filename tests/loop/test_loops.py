@@ -271,6 +271,26 @@ def test_suspended_watch_is_silent_until_it_is_resumed(loop: str, by: str):
 
 
 @on_each_loop
+def test_a_call_without_a_look_is_another_function(loop: str):
+    async def main(loop: Loop) -> None:
+        with pair() as (ours, theirs):
+            steps: list[str] = []
+
+            def take(by: str) -> bool:
+                steps.append(by + ours.recv(1).decode())
+                return steps[-1][-1] in "ab"
+
+            watch = loop.watch(ours, lambda: take("asked "), lambda: take("again "))
+            theirs.send(b"abcd")
+            await rounds(loop)
+            kinds = ["asked", "again", "again", "asked"] if loop.name == "trio" else ["asked"] * 4
+            assert steps == [f"{kind} {one}" for kind, one in zip(kinds, "abcd", strict=True)]
+            watch.close()
+
+    run(loop, main)
+
+
+@on_each_loop
 @pytest.mark.parametrize("ends", ["by itself", "suspended", "closed"])
 def test_watch_whose_callback_has_left_something_is_called_again_after_others(loop: str, ends: str):
     async def main(loop: Loop) -> None:

@@ -80,7 +80,12 @@ class AsyncioLoop:
         coroutine: Any = function(*args)
         return asyncio.Task(coroutine, loop=self._loop, context=self._context.copy(), **self._start)
 
-    def watch(self, source: HasFileno, callback: Callable[[], object]) -> Watch:
+    def watch(
+        self,
+        source: HasFileno,
+        callback: Callable[[], object],
+        again: Callable[[], object] | None = None,  # noqa: ARG002 - this loop asks each time
+    ) -> Watch:
         return _AsyncioWatch(self._loop, source, callback)
 
     async def wait_readable(self, source: HasFileno, seconds: float) -> bool:

@@ -70,11 +70,21 @@ class Loop(Protocol):
             The task, which the caller keeps alive: asyncio itself holds tasks only weakly.
         """
 
-    def watch(self, source: HasFileno, callback: Callable[[], object]) -> Watch:
+    def watch(
+        self,
+        source: HasFileno,
+        callback: Callable[[], object],
+        again: Callable[[], object] | None = None,
+    ) -> Watch:
         """Call back whenever `source` is readable.
 
         A callback returns True where more may be there. Where asking the system again is dear, the loop then
-        calls it again without asking, after other tasks have had their turn.
+        calls `again` without asking, after other tasks have had their turn, and once more after each True.
+
+        Args:
+            source: what is watched.
+            callback: called when `source` is readable.
+            again: called where nobody has looked whether it is; None for `callback` itself.
         """
 
     async def wait_readable(self, source: HasFileno, seconds: float) -> bool:

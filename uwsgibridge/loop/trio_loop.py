@@ -29,8 +29,13 @@ class TrioLoop:
     def spawn(self, function: Callable[[*Ts], Awaitable[None]], *args: *Ts) -> Task:
         return self._tasks.run(function, *args)
 
-    def watch(self, source: HasFileno, callback: Callable[[], object]) -> Watch:
-        watch = _TrioWatch(source, callback)
+    def watch(
+        self,
+        source: HasFileno,
+        callback: Callable[[], object],
+        again: Callable[[], object] | None = None,
+    ) -> Watch:
+        watch = _TrioWatch(source, callback, again or callback)
         self._nursery.start_soon(watch.run)
         return watch
 
@@ -77,9 +82,12 @@ class TrioLoop:
 
 
 class _TrioWatch:
-    def __init__(self, source: HasFileno, callback: Callable[[], object]) -> None:
+    def __init__(
+        self, source: HasFileno, callback: Callable[[], object], again: Callable[[], object]
+    ) -> None:
         self._source = source
         self._callback = callback
+        self._again = again
         self._scope = trio.CancelScope()
         self._running = trio.Event()
         self._running.set()
@@ -103,9 +111,11 @@ class _TrioWatch:
                     self._callback()
                     return
                 # Where the watch was closed in this turn of the loop, the callback does nothing.
-                while self._running.is_set() and self._callback() is True:
+                may_have_more = self._running.is_set() and self._callback() is True
+                while may_have_more:
                     # Trying again costs less than asking the system. Other tasks run first.
                     await trio.lowlevel.checkpoint()
+                    may_have_more = self._running.is_set() and self._again() is True
 
     def suspend(self) -> None:
         self._running = trio.Event()
@@ -115,7 +125,7 @@ class _TrioWatch:
 
     def close(self) -> None:
         self._scope.cancel()
-        self._callback = nothing
+        self._callback = self._again = nothing
         # Wake the waiting task now: the descriptor may be closed before its cancellation is seen.
         if self._source.fileno() >= 0:
             trio.lowlevel.notify_closing(self._source.fileno())

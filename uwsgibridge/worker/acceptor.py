@@ -85,8 +85,7 @@ class Acceptor:
         self._type = int(listening.socket.type) | getattr(socket, "SOCK_NONBLOCK", 0)
         self._batch = 1
         self._full_batches = 0
-        self._was_full = False  # the last batch
-        watch = loop.watch(listening.socket, self._accept_batch)
+        watch = loop.watch(listening.socket, self._accept_batch, self._accept_again)
         self.suspend, self.resume, self._close_watch = watch.suspend, watch.resume, watch.close
 
     def close(self, most: int, *, is_last: bool) -> None:
@@ -138,13 +137,6 @@ class Acceptor:
         listener = self._listener
         if listener.is_closed:
             return False  # the loop had seen a connection before the watch was closed
-        if self._was_full:
-            # This call may come without a look whether a connection waits. If the number is another server's
-            # socket by now, which may block, accept(2) could wait there for ever.
-            self._was_full = False
-            if self.is_replaced:
-                listener.remove_acceptor(self, OSError(errno.EBADF, ""))
-                return False
         for taken in range(min(self._batch, listener.room())):
             try:
                 self._accept()
@@ -163,12 +155,19 @@ class Acceptor:
                     listener.pause_for_resources(error)
                 return False
         # The loops watch by level, not by edge: they report the connections that still wait.
-        self._was_full = True
         self._full_batches += 1
         if self._full_batches == _FULL_BATCHES_TO_GROW:
             self._batch = min(_MAX_BATCH, self._batch * 2)
             self._full_batches = 0
         return True
+
+    def _accept_again(self) -> bool:
+        """Accept a further batch, where nobody has looked whether a connection waits."""
+        if self.is_replaced:
+            # The number may be another server's socket by now. Where that one blocks, accept(2) would wait for ever.
+            self._listener.remove_acceptor(self, OSError(errno.EBADF, ""))
+            return False
+        return self._accept_batch()
 
     def _accept(self) -> None:
         self._await_packet()

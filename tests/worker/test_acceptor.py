@@ -1,0 +1,91 @@
+"""Accepting on one listening socket, where the application has put another file in its place."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from uwsgibridge.config.address import TcpAddress
+from uwsgibridge.connection.connection import Connection
+from uwsgibridge.connection.sockets import ListeningSocket, open_sockets
+from uwsgibridge.link.flights import FlightRecorder
+from uwsgibridge.worker.acceptor import Acceptor
+
+
+class Accepted:
+    """What an acceptor needs of a listener; remembers what it was told."""
+
+    is_closed = False
+
+    def __init__(self) -> None:
+        self.connections: list[Connection] = []
+        self.removed: list[int | None] = []
+
+    def room(self) -> int:
+        return 10
+
+    def take(self, connection: Connection) -> None:
+        self.connections.append(connection)
+
+    def remove_acceptor(self, acceptor: Acceptor, error: OSError) -> None:
+        self.removed.append(error.errno)
+        acceptor.forget_socket()
+
+    def pause_for_resources(self, error: OSError) -> None:
+        raise AssertionError(error)
+
+
+class Calls:
+    """What an acceptor needs of a loop; the test calls back."""
+
+    asked: Callable[[], object]
+    again: Callable[[], object]
+
+    def watch(
+        self, _source: object, asked: Callable[[], object], again: Callable[[], object]
+    ) -> Any:
+        self.asked, self.again = asked, again
+        return self
+
+    def suspend(self) -> None:
+        pass
+
+    resume = close = suspend
+
+
+def test_it_does_not_wait_at_a_blocking_socket_of_the_application() -> None:
+    accepted, calls = Accepted(), Calls()
+    with ExitStack() as stack:
+        [listening] = stack.enter_context(open_sockets(("127.0.0.1:0",), mode="600", backlog=5))
+        assert isinstance(listening, ListeningSocket)
+        assert isinstance(listening.address, TcpAddress)
+        number = listening.socket.fileno()
+        Acceptor(accepted, calls, listening, FlightRecorder())  # type: ignore[arg-type] # a stand-in
+        peer = (listening.address.host, listening.address.port)
+        client = stack.enter_context(socket.create_connection(peer))
+        client.send(b"x")  # the kernel holds a connection back until something has come on it
+        assert calls.asked() is True
+        assert len(accepted.connections) == 1
+        accepted.connections[0].force_close()
+        other = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        os.dup2(other.fileno(), number)
+        stack.callback(os.close, number)
+        assert other.getblocking()
+        assert calls.again() is False
+    assert accepted.removed == [errno.EBADF]
+
+
+@pytest.mark.parametrize("is_again", [False, True])
+def test_nothing_to_accept_is_no_error(is_again: bool) -> None:
+    accepted, calls = Accepted(), Calls()
+    with open_sockets(("127.0.0.1:0",), mode="600", backlog=5) as [listening]:
+        Acceptor(accepted, calls, listening, FlightRecorder())  # type: ignore[arg-type] # a stand-in
+        assert (calls.again if is_again else calls.asked)() is False
+    assert not accepted.connections
+    assert not accepted.removed
