@@ -91,9 +91,13 @@ class SpareTemplate:
             descriptors: descriptors that it gets, under the same numbers.
 
         Returns:
-            This process's end of the link; None where the spare template is in use already, or has ended.
+            This process's end of the link; None where the spare template is in use already, or has ended, or
+            can't get so many descriptors.
         """
         if self._control is None:
+            return None
+        if len(descriptors) > MAX_DESCRIPTORS:
+            self.end()
             return None
         changes = {
             name: os.environ.get(name)
@@ -101,9 +105,6 @@ class SpareTemplate:
             if os.environ.get(name) != self._environment.get(name)
         }
         blueprint = replace(blueprint, descriptors=tuple(descriptors), environment=changes)
-        if len(descriptors) > MAX_DESCRIPTORS:
-            self.end()
-            return None
         try:
             socket.send_fds(self._control, [blueprint.encode()], descriptors)
         except OSError:  # the spare template was killed
