@@ -8,6 +8,7 @@
 # DEFAULT_BUFFER_SIZE is larger ask for that.
 #
 # Output seen:
+#   Python 3.11.7
 #   read(100000): asked for 65536
 #   read(): asked for the default
 set -euo pipefail
@@ -15,6 +16,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
 
+python3 --version
 cat > check.py <<'PYTHON'
 import io
 
