@@ -11,8 +11,8 @@ import pytest
 
 from integration.asgi.apps import http_rows  # noqa: F401 - it fills the table
 from integration.asgi.apps.table import BROKE_A_RULE, CUT, FAILED, HTTP_ROWS, HttpRow
-from integration.wsgi.fetching import BROKEN
 from tests.bridge import on_each_loop, on_each_socket, running
+from tests.misbehaving import assert_seen
 
 # No body, and one that is larger than what arrives with the packet and what the kernel buffers.
 BODIES = (None, bytes(1_000_000))
@@ -55,14 +55,7 @@ def test_misbehaviour_is_seen_by_the_client_and_logged_once(
     with running(app, family, loop=loop, lifespan="off") as bridge:
         answers = [bridge.ask("/some/path", **request) for request in requests]
 
-    for answer in answers:
-        assert (BROKEN if answer.broken else answer.status) == row.seen
-        assert "x-injected" not in answer.headers
-        if row.text is not None:
-            assert answer.body == row.text
-        if row.seen == 500:
-            assert answer.body == b"The application failed. The server's log says why.\n"
-            assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+    assert_seen(answers, row)
     told = [*bridge.events.find(level="error"), *bridge.events.find(level="warning")]
     assert [event["event"] for event in told] == [row.event] * len(requests) * bool(row.event)
     for event, request in zip(told, requests, strict=bool(row.event)):

@@ -12,8 +12,8 @@ import pytest
 
 from integration.wsgi.apps import misbehaving
 from integration.wsgi.apps.misbehaving import BROKE_A_RULE, FAILED, ROWS, Row
-from integration.wsgi.fetching import BROKEN
 from tests.bridge import Bridge, on_each_socket, running
+from tests.misbehaving import assert_seen
 
 # No body, one that comes with the packet, and one that is larger than what the kernel buffers.
 BODIES = (None, b"a body that is not read", bytes(1_000_000))
@@ -54,14 +54,7 @@ def test_misbehaviour_is_seen_by_the_client_and_logged_once(
     with running(row.app, family, threads=1) as bridge:
         answers = [bridge.ask("/some/path", **request) for request in requests]
 
-    for answer in answers:
-        assert (BROKEN if answer.broken else answer.status) == row.seen
-        assert "x-injected" not in answer.headers
-        if row.text is not None:
-            assert answer.body == row.text
-        if row.seen == 500:
-            assert answer.body == b"The application failed. The server's log says why.\n"
-            assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+    assert_seen(answers, row)
     told = told_by(bridge)
     assert [event["event"] for event in told] == [row.event] * len(requests) * bool(row.event)
     for event in told:
