@@ -87,7 +87,7 @@ clean: ## remove the virtual environment and caches
 INSTALLING = @echo "Installing into $(VENV), which is done once and takes about a minute:"
 
 # What an installation is made of: another state of the accelerator has to be compiled.
-BUILD := pyproject.toml build_fast.py uwsgibridge/fast/_fast.c
+BUILD := pyproject.toml build_fast.py $(wildcard uwsgibridge/fast/*.[ch])
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

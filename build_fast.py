@@ -66,7 +66,7 @@ def compile_accelerator(source: Path, target: Path, *further: str) -> None:
     """Compile the accelerator for the Python that runs this.
 
     Args:
-        source: the C file.
+        source: the C file; its parts are beside it.
         target: the shared object to write; stays as it is where that fails.
         further: arguments for the compiler.
 
@@ -115,5 +115,8 @@ def compile_accelerator(source: Path, target: Path, *further: str) -> None:
 
 
 def digest_of(source: Path) -> str:
-    """Give the SHA-256 that the accelerator has of its source."""
-    return hashlib.sha256(source.read_bytes()).hexdigest()
+    """Give the SHA-256 that the accelerator has of its source: the C file, and its parts beside it."""
+    digest = hashlib.sha256(source.read_bytes())
+    for part in sorted(source.parent.glob("*.h")):
+        digest.update(part.read_bytes())
+    return digest.hexdigest()

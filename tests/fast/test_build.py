@@ -51,7 +51,8 @@ def build(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     (tmp_path / "uwsgibridge/fast").mkdir(parents=True)
-    shutil.copy(ROOT / "uwsgibridge/fast/_fast.c", tmp_path / "uwsgibridge/fast")
+    for source in (ROOT / "uwsgibridge/fast").glob("*.[ch]"):
+        shutil.copy(source, tmp_path / "uwsgibridge/fast")
     return tmp_path
 
 
@@ -76,8 +77,11 @@ def test_a_wheel_gets_the_built_module(build: ModuleType, checkout: Path) -> Non
     assert place == f"uwsgibridge/fast/{BUILT}"
     module = load(Path(made))
     assert build.digest_of(checkout / "uwsgibridge/fast/_fast.c") == module.SOURCE_DIGEST
+    with (checkout / "uwsgibridge/fast/packet.h").open("a") as part:
+        part.write("/* changed */\n")
+    assert build.digest_of(checkout / "uwsgibridge/fast/_fast.c") != module.SOURCE_DIGEST
     assert not hook.said
-    assert [it.name for it in (checkout / "uwsgibridge/fast").iterdir()] == ["_fast.c"]
+    assert not list((checkout / "uwsgibridge/fast").glob("*.so"))
     hook.finalize("standard", data, "")
     assert not Path(made).exists()
 
@@ -130,7 +134,7 @@ def test_without_a_compiler_the_build_goes_on_and_says_why(
     (said,) = hook.said
     with pytest.raises(build.CannotBuild, match=f"^{reason}$"):
         raise build.CannotBuild(said.removeprefix("uwsgibridge is built without its accelerator: "))
-    assert [it.name for it in (checkout / "uwsgibridge/fast").iterdir()] == ["_fast.c"]
+    assert not list((checkout / "uwsgibridge/fast").glob("*.so"))
 
 
 def test_a_checkout_without_the_source_is_built_without_it(

@@ -1,6 +1,6 @@
 """Chooses how requests are handled: with the accelerator, or in Python alone.
 
-The accelerator is one C file, `_fast.c`. It is built where a compiler is at hand when the package is installed. Its
+The accelerator is `_fast.c` with its parts, the headers beside it. It is built where a compiler is at hand when the package is installed. Its
 functions do the plain cases of what each request needs. In other cases they return None before they have changed
 anything, and their callers do the work in Python. `receive_request`, `take_and_close` and `accept` tell their other
 cases in other ways, as `Accelerator` says. So each rule stands in Python, and everything works without the accelerator,
@@ -164,7 +164,11 @@ def _digest() -> str:
     Empty where the source is not there; what says its version is then `INTERFACE` alone.
     """
     try:
-        return hashlib.sha256(Path(__file__).with_name("_fast.c").read_bytes()).hexdigest()
+        source = Path(__file__).with_name("_fast.c")
+        digest = hashlib.sha256(source.read_bytes())
+        for part in sorted(source.parent.glob("*.h")):
+            digest.update(part.read_bytes())
+        return digest.hexdigest()
     except OSError:
         return ""
 

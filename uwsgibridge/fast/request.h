@@ -1,0 +1,123 @@
+/* The vars of a request, as `protocol.request` has them. */
+
+/* The value of a var, borrowed; NULL where there is none, or with an error. */
+static inline PyObject *
+var_of(const module_state *state, PyObject *vars, int which)
+{
+    return PyDict_GetItemWithError(vars, state->vars[which]);
+}
+
+/* Whether a var is there and has a text of at least so many characters. */
+static inline int
+has_text(const module_state *state, PyObject *vars, int which, Py_ssize_t least)
+{
+    PyObject *value = var_of(state, vars, which);
+    return value != NULL && is_narrow(value) && PyUnicode_GET_LENGTH(value) >= least;
+}
+
+/* The length of the body: -1 where it is not plain, or over a limit that is not 0. */
+static long long
+body_length(const module_state *state, PyObject *vars, long long max_body_bytes)
+{
+    PyObject *text = var_of(state, vars, VAR_CONTENT_LENGTH);
+    if (text == NULL) {
+        return 0;
+    }
+    if (!is_narrow(text)) {
+        return -1;
+    }
+    Py_ssize_t size = PyUnicode_GET_LENGTH(text);
+    if (!size) {
+        return 0;
+    }
+    long long length = number_of(PyUnicode_1BYTE_DATA(text), size, MAX_LENGTH_DIGITS);
+    return max_body_bytes > 0 && length > max_body_bytes ? -1 : length;
+}
+
+/* Whether these are the vars of a request for which no default is needed but an empty SCRIPT_NAME. */
+static int
+are_plain(const module_state *state, PyObject *vars)
+{
+    PyObject *script_name = var_of(state, vars, VAR_SCRIPT_NAME);
+    if (script_name != NULL && !(is_narrow(script_name) && PyUnicode_GET_LENGTH(script_name) == 0)) {
+        return 0;
+    }
+    return has_text(state, vars, VAR_REQUEST_METHOD, 1)
+        && has_text(state, vars, VAR_QUERY_STRING, 0)
+        && has_text(state, vars, VAR_SERVER_PROTOCOL, 0)
+        && has_text(state, vars, VAR_PATH_INFO, 0)
+        && has_text(state, vars, VAR_SERVER_NAME, 1)
+        && has_text(state, vars, VAR_SERVER_PORT, 1);
+}
+
+/* Take a var out, if it is there; -1 with an error. */
+static int
+drop_var(const module_state *state, PyObject *vars, int which)
+{
+    PyObject *name = state->vars[which];
+    int found = PyDict_Contains(vars, name);
+    return found > 0 ? PyDict_DelItem(vars, name) : found;
+}
+
+/* Make the vars of a packet those of a request. Gives the length of its body, -1 with nothing changed where
+   that is not mine, -2 with an error. */
+static long long
+settle(const module_state *state, PyObject *vars, long long max_body_bytes)
+{
+    static const int dropped[] = {
+        VAR_HTTP_PROXY, VAR_HTTP_CONTENT_TYPE, VAR_HTTP_CONTENT_LENGTH, VAR_HTTP_TRANSFER_ENCODING,
+    };
+    long long length = are_plain(state, vars) ? body_length(state, vars, max_body_bytes) : -1;
+    if (length < 0) {
+        return PyErr_Occurred() ? -2 : -1;
+    }
+    for (size_t i = 0; i < sizeof(dropped) / sizeof(dropped[0]); i++) {
+        if (drop_var(state, vars, dropped[i]) < 0) {
+            return -2;
+        }
+    }
+    if (PyDict_SetDefault(vars, state->vars[VAR_SCRIPT_NAME], state->texts[TEXT_EMPTY]) == NULL) {
+        return -2;
+    }
+    return length;
+}
+
+PyDoc_STRVAR(settle_vars_doc,
+"settle_vars(vars, max_body_bytes, /)\n--\n\n"
+"Make the vars of a packet those of a `uwsgibridge.protocol.request.Request`, in place.\n\n"
+"Gives the length of its body; None, with nothing changed, where a default is needed, the application is\n"
+"mounted by the frontend, or the length is to be refused.");
+
+static PyObject *
+settle_vars(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    if (count != 2 || !PyDict_CheckExact(args[0])) {
+        PyErr_SetString(PyExc_TypeError, "settle_vars takes a dict and a limit");
+        return NULL;
+    }
+    long long max_body_bytes = PyLong_AsLongLong(args[1]);
+    if (max_body_bytes == -1 && PyErr_Occurred()) {
+        return NULL;
+    }
+    long long length = settle(state_of(module), args[0], max_body_bytes);
+    if (length == -1) {
+        Py_RETURN_NONE;
+    }
+    return length < 0 ? NULL : PyLong_FromLongLong(length);
+}
+
+/* Make a request of `type`, which has two slots, around settled vars; a new reference, or NULL with an error. */
+static PyObject *
+make_request(const module_state *state, PyTypeObject *type, PyObject *vars, long long length)
+{
+    PyObject *content_length = PyLong_FromLongLong(length);
+    PyObject *request = content_length == NULL ? NULL : type->tp_alloc(type, 0);
+    if (request != NULL
+        && (PyObject_SetAttr(request, state->texts[TEXT_VARS], vars) < 0
+            || PyObject_SetAttr(request, state->texts[TEXT_LENGTH], content_length) < 0))
+    {
+        Py_CLEAR(request);
+    }
+    Py_XDECREF(content_length);
+    return request;
+}

@@ -1,0 +1,57 @@
+/* What the module keeps between two requests. */
+
+/* Of the previous packet, so many vars are kept, each with so many bytes of its name and of its value. */
+#define KEPT_VARS 64
+#define KEPT_NAME_BYTES 64
+#define KEPT_VALUE_BYTES 256
+
+/* The names of vars that mean something here. */
+enum {
+    VAR_CONTENT_LENGTH, VAR_CONTENT_TYPE, VAR_HTTPS, VAR_HTTP_CONTENT_LENGTH, VAR_HTTP_CONTENT_TYPE,
+    VAR_HTTP_PROXY, VAR_HTTP_TRANSFER_ENCODING, VAR_PATH_INFO, VAR_QUERY_STRING, VAR_REMOTE_ADDR,
+    VAR_REMOTE_PORT, VAR_REQUEST_METHOD, VAR_REQUEST_SCHEME, VAR_REQUEST_URI, VAR_SCRIPT_NAME,
+    VAR_SERVER_NAME, VAR_SERVER_PORT, VAR_SERVER_PROTOCOL, VAR_SERVER_SOFTWARE, VAR_UWSGI_SCHEME,
+    VARS
+};
+
+static const char *const VAR_NAMES[VARS] = {
+    "CONTENT_LENGTH", "CONTENT_TYPE", "HTTPS", "HTTP_CONTENT_LENGTH", "HTTP_CONTENT_TYPE",
+    "HTTP_PROXY", "HTTP_TRANSFER_ENCODING", "PATH_INFO", "QUERY_STRING", "REMOTE_ADDR",
+    "REMOTE_PORT", "REQUEST_METHOD", "REQUEST_SCHEME", "REQUEST_URI", "SCRIPT_NAME",
+    "SERVER_NAME", "SERVER_PORT", "SERVER_PROTOCOL", "SERVER_SOFTWARE", "UWSGI_SCHEME",
+};
+
+/* The keys of an ASGI scope, the texts that are values in it, and names of attributes. */
+enum {
+    TEXT_ASGI, TEXT_CLIENT, TEXT_EMPTY, TEXT_HEADERS, TEXT_HTTP, TEXT_HTTPS, TEXT_HTTP_VERSION,
+    TEXT_METHOD, TEXT_PATH, TEXT_QUERY_STRING, TEXT_RAW_PATH, TEXT_ROOT_PATH, TEXT_SCHEME, TEXT_SERVER,
+    TEXT_TYPE, TEXT_URL_SCHEME, TEXT_VARS, TEXT_LENGTH,
+    TEXTS
+};
+
+static const char *const TEXT_WORDS[TEXTS] = {
+    "asgi", "client", "", "headers", "http", "https", "http_version",
+    "method", "path", "query_string", "raw_path", "root_path", "scheme", "server",
+    "type", "wsgi.url_scheme", "vars", "content_length",
+};
+
+/* A var at one place of the previous packet. The next packet has mostly the same one at that place. */
+typedef struct {
+    PyObject *name;   /* str, or NULL */
+    PyObject *value;  /* str, or NULL */
+} kept_var;
+
+typedef struct {
+    PyObject *vars[VARS];
+    PyObject *texts[TEXTS];
+    PyObject *content_type;    /* bytes */
+    PyObject *content_length;  /* bytes */
+    kept_var kept[KEPT_VARS];
+    PyTypeObject *descriptor_type;
+} module_state;
+
+static inline module_state *
+state_of(PyObject *module)
+{
+    return (module_state *)PyModule_GetState(module);
+}
