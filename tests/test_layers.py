@@ -50,7 +50,7 @@ BELOW: Final[dict[str, set[str]]] = {
     "hosts.wsgi": {*_HOSTING, "application", "hosts", "fast", "_version"},
     "hosts.asgi": {*_HOSTING, "application", "hosts"},
     # The child and the parent: neither imports the other.
-    "worker": {*_HOSTING, "application", "hosts", "hosts.wsgi", "hosts.asgi"},
+    "worker": {*_HOSTING, "application", "hosts", "hosts.wsgi", "hosts.asgi", "fast"},
     "supervisor": {*_GROUND, "connection", "telemetry", "link", "control", "fast", "_version"},
     # These stand beside the bridge: they speak to it from outside, or configure Nginx.
     "control": {*_GROUND, "connection", "telemetry"},

@@ -135,6 +135,17 @@ def resident_bytes() -> int:
     return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+class Host:
+    """Keeps what it gets."""
+
+    def __init__(self, limit: int) -> None:
+        from uwsgibridge.hosts.admission import Admission
+
+        self.admission: Any = Admission(limit, 0, lambda: None)
+        self.submitted: list[Any] = []
+        self.submit = self.submitted.append
+
+
 class Feeder:
     """Makes input that is nearly right, and gives it to the accelerator."""
 
@@ -147,6 +158,8 @@ class Feeder:
         self._versions = request._HTTP_VERSIONS
         self._asgi = request._ASGI
         self._request_type = request.Request
+        # `Connection` itself is derived from the class of Python here.
+        self._connection_type = type("Connection", (accelerator.ConnectionFields,), {})
         self._base = {"wsgi.version": (1, 0), "wsgi.run_once": False}
         self._listening = socket.socket(socket.AF_UNIX)
         self._listening.bind("")
@@ -191,6 +204,38 @@ class Feeder:
             assert received is not None
             count = received[1] if isinstance(received, tuple) else received
             assert self._accelerator.take_and_close(connection, count if flags else 0)
+        self._take_in(data, max_vars_bytes, max_vars)
+
+    def _take_in(self, data: bytes, max_vars_bytes: int, max_vars: int) -> None:
+        """Accept a connection with these bytes, and one with none, in one batch."""
+        from uwsgibridge.link.flights import FlightRecorder
+        from uwsgibridge.telemetry.counters import Counters
+
+        taken: list[Any] = []
+        host = Host(self._chance.randrange(2))
+        intake = self._accelerator.Intake(
+            connection_type=self._connection_type,
+            request_type=self._request_type,
+            family=int(socket.AF_UNIX),
+            keeps_input=bool(self._chance.randrange(2)),
+            max_vars_bytes=max_vars_bytes,
+            max_vars=max_vars,
+            max_body_bytes=self._chance.choice((0, 10)),
+            max_requests=self._chance.choice((0, 0, 1)),
+            flights=FlightRecorder(),
+            counters=Counters(),
+            host=self._chance.choice((host, None)),
+            select=lambda _request: self._chance.choice((host, None)),
+            take=lambda connection, _received: taken.append(connection),
+        )
+        with socket.socket(socket.AF_UNIX) as peer, socket.socket(socket.AF_UNIX) as silent:
+            for it in (peer, silent):
+                it.connect(self._listening.getsockname())
+            peer.sendall((data or b"x") + b"body and more"[: self._chance.randrange(13)])
+            assert intake.accept(self._listening.fileno(), 3) == 2
+            for connection in [*taken, *host.submitted]:
+                connection._socket.close()
+            assert len(taken) + len(host.submitted) == 2
 
     def _packet(self) -> bytes:
         chance = self._chance

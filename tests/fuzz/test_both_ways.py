@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, TypeAlias, cast
@@ -12,13 +13,19 @@ from hypothesis import strategies as st
 
 from tests.fuzz.test_packet import any_input, latin_1, limits_that_bite, modifiers, vars_of_a_packet
 from tests.fuzz.test_response import bad_headers, headers, statuses
+from tests.log_events import PATIENCE_SECONDS
 from tests.ways import go, python_alone
+from uwsgibridge.connection import connection as connection_module
+from uwsgibridge.connection.connection import Connection, PeerGone, accept
+from uwsgibridge.hosts.admission import Admission
 from uwsgibridge.hosts.wsgi.exchange import WsgiExchange, _encode_headers
+from uwsgibridge.link.flights import FlightRecorder
 from uwsgibridge.protocol.errors import InvalidResponse, ProtocolError
-from uwsgibridge.protocol.packet import PacketLimits, encode_packet, parse_packet
+from uwsgibridge.protocol.packet import MODIFIER_PING, PacketLimits, encode_packet, parse_packet
 from uwsgibridge.protocol.request import Request
 from uwsgibridge.protocol.response import Response
 from uwsgibridge.protocol.status import status_line
+from uwsgibridge.telemetry.counters import Counters
 
 Outcome: TypeAlias = object
 
@@ -97,6 +104,85 @@ def test_requests_in_a_row_give_the_same_both_ways(
     limits = PacketLimits()
     for data in packets:
         same_both_ways(lambda data=data: request_of(data, limits, max_body_bytes))  # type: ignore[misc]
+
+
+class Host:
+    """Takes what an intake, or Python in its place, makes of a connection."""
+
+    def __init__(self) -> None:
+        self.admission: Admission[Connection] = Admission(1, 0, lambda: None)
+        self.outcome: Outcome = None
+
+    def submit(self, connection: Connection) -> None:
+        request = connection.request
+        body = connection.pop_whole_body()
+        self.outcome = (in_order(request.vars), request.content_length, body)
+        assert connection.close()
+
+
+def accepted(data: bytes, limits: PacketLimits, max_body_bytes: int) -> Outcome:
+    """Accept a connection with these bytes; what the host got, or what was refused."""
+    host, flights = Host(), FlightRecorder()
+
+    def take(connection: Connection, received: int | None) -> None:
+        try:
+            modifier1 = connection.receive_packet(flights.scratch, limits, max_body_bytes, received)
+            if modifier1 is None or connection.body_unseen:
+                host.outcome = (modifier1, connection.body_unseen)
+            elif modifier1 == MODIFIER_PING:
+                host.outcome = "ping"
+            else:
+                host.submit(connection)
+        except (ProtocolError, PeerGone) as error:
+            host.outcome = type(error), str(error)
+        connection.force_close()
+
+    with socket.socket(socket.AF_UNIX) as listening, socket.socket(socket.AF_UNIX) as peer:
+        listening.bind("")
+        listening.listen()
+        listening.setblocking(False)
+        peer.connect(listening.getsockname())
+        peer.sendall(data)
+        peer.shutdown(socket.SHUT_WR)
+        accelerator = getattr(connection_module, "accelerator", None)
+        if accelerator is None:
+            kind = int(listening.type) | socket.SOCK_NONBLOCK
+            take(Connection(accept(listening, socket.AF_UNIX, kind), is_unix=True), None)
+        else:
+            intake = accelerator.Intake(
+                connection_type=Connection,
+                request_type=Request,
+                family=int(socket.AF_UNIX),
+                keeps_input=True,
+                max_vars_bytes=limits.max_vars_bytes,
+                max_vars=limits.max_vars,
+                max_body_bytes=max_body_bytes,
+                max_requests=0,
+                flights=flights,
+                counters=Counters(),
+                host=host,
+                select=lambda _request: None,
+                take=take,
+            )
+            assert intake.accept(listening.fileno(), 1) == 1
+        peer.settimeout(PATIENCE_SECONDS)
+        try:
+            seen: object = peer.recv(1)
+        except ConnectionResetError:  # the close left input in the kernel
+            seen = "reset"
+    return host.outcome, seen
+
+
+@given(
+    any_input | st.builds(encode_packet, nearly_plain),
+    limits_that_bite,
+    st.integers(0, 9),
+    st.binary(max_size=9),
+)
+def test_accepting_gives_the_same_both_ways(
+    data: bytes, limits: PacketLimits, max_body_bytes: int, body: bytes
+) -> None:
+    same_both_ways(lambda: accepted(data + body, limits, max_body_bytes))
 
 
 @given(nearly_plain, st.data())

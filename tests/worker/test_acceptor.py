@@ -30,6 +30,12 @@ class Accepted:
     def room(self) -> int:
         return 10
 
+    def make_intake(self, *, family: int, is_unix: bool) -> None:
+        """Have each connection accepted for `take`."""
+
+    def note_accepted(self) -> None:
+        pass
+
     def take(self, connection: Connection) -> None:
         self.connections.append(connection)
 

@@ -26,8 +26,8 @@ from functools import cache
 from time import monotonic
 from typing import Final
 
+from uwsgibridge.connection.fields import ConnectionFields
 from uwsgibridge.fast import Descriptor, accelerator
-from uwsgibridge.loop.interface import Task
 from uwsgibridge.protocol.packet import (
     MAX_PACKET_BYTES,
     MODIFIER_PING,
@@ -87,6 +87,11 @@ def accept(listening: socket.socket, family: int, kind: int) -> socket.SocketTyp
     return socket.SocketType(family, kind, 0, descriptor)
 
 
+def keeps_input_in_kernel(*, is_unix: bool) -> bool:
+    """Whether the last bytes of the input stay in the kernel until the answer is complete, as the module says."""
+    return is_unix and _UNIX_CLOSE_CAN_RESET
+
+
 @cache
 def _default_send_buffer_bytes() -> int:
     """Tell how large the buffer of a unix socket is: net.core.wmem_default, which the operator may have raised."""
@@ -94,41 +99,18 @@ def _default_send_buffer_bytes() -> int:
         return any_socket.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
 
 
-class Connection:
+class Connection(ConnectionFields):
     """A connection and the state of its input; owns the socket, and closes it exactly once.
 
     No method waits. Where something can't be done at once, a method raises `BlockingIOError`, and the owner waits for
-    `fileno()` in its own way. Only one thread uses a connection at a time.
-
-    Attributes:
-        request: the request, once the packet has arrived.
-        accepted_at: `time.monotonic()` when the connection was accepted.
-        body_unseen: bytes of the body that were not read or peeked at yet.
-        peer_gone: whether `PeerGone` was raised.
-        input_stalled: whether the owner's wait for the body came to its deadline.
-        slot: the flight recorder's slot with the packet, if the request is recorded.
-        task: the task that serves the request; kept here since some loops hold tasks only weakly.
-        closing_task: the task that discards the rest of the input; kept for the same reason.
+    `fileno()` in its own way. Only one thread uses a connection at a time. `PlainFields` describes its attributes.
     """
 
-    request: Request
-    task: Task
-    closing_task: Task
-
-    # Defaults on the class: a connection that never changes them pays nothing for them.
-    body_unseen = 0
-    peer_gone = False
-    input_stalled = False
-    slot: memoryview | None = None
-    _is_nonblocking = False
-    _peeked_bytes = 0  # bytes that were peeked at and are still in the kernel
-    _has_large_buffer = False
-    _pending = b""  # the start of a packet that came in pieces
-    _seen_body = b""  # bytes of the body that came with the packet
+    __slots__ = ()
 
     def __init__(self, accepted: socket.SocketType | Descriptor, *, is_unix: bool) -> None:
         self._socket = accepted
-        self._keeps_input_in_kernel = is_unix and _UNIX_CLOSE_CAN_RESET
+        self._keeps_input_in_kernel = keeps_input_in_kernel(is_unix=is_unix)
         self.accepted_at = monotonic()
 
     def fileno(self) -> int:
@@ -141,7 +123,11 @@ class Connection:
         return self._socket.fileno() < 0
 
     def receive_packet(
-        self, scratch: memoryview, limits: PacketLimits, max_body_bytes: int
+        self,
+        scratch: memoryview,
+        limits: PacketLimits,
+        max_body_bytes: int,
+        received: int | None = None,
     ) -> int | None:
         """Receive what has arrived, and try to make a request of it.
 
@@ -150,6 +136,8 @@ class Connection:
                 keeps no reference to it.
             limits: of the packet.
             max_body_bytes: of the body; 0 is no limit.
+            received: how many bytes the accelerator has received into `scratch` already, as this method would;
+                None where it has received nothing.
 
         Returns:
             None where more has to arrive; else the packet's modifier1. For a request, `request` is set.
@@ -159,31 +147,11 @@ class Connection:
             PeerGone: the connection ended before the packet did.
             ProtocolError: the packet or the request is refused.
         """
-        flags = _PEEK if self._keeps_input_in_kernel else _DONTWAIT
-        received: tuple[Request, int, bytes] | int | None = None
-        try:
-            if accelerator is not None and not self._pending:
-                received = accelerator.receive_request(
-                    self._socket,
-                    scratch,
-                    flags,
-                    limits.max_vars_bytes,
-                    limits.max_vars,
-                    max_body_bytes,
-                    Request,
-                )
-            if received is None:
-                received = self._socket.recv_into(scratch, 0, flags)
-        except ConnectionResetError:
-            received = 0
-        if isinstance(received, tuple):
-            self.request, count, body = received
-            if self._keeps_input_in_kernel:
-                self._peeked_bytes = count
-            if body:
-                self._seen_body = body
+        count = (
+            self._receive_into(scratch, limits, max_body_bytes) if received is None else received
+        )
+        if count is None:
             return MODIFIER_REQUEST
-        count = received
         if not count:
             self.peer_gone = True
             raise PeerGone(_GONE)
@@ -217,6 +185,36 @@ class Connection:
         if end > packet.size_bytes:
             self._seen_body = arrived[packet.size_bytes : end].tobytes()
         return modifier1
+
+    def _receive_into(
+        self, scratch: memoryview, limits: PacketLimits, max_body_bytes: int
+    ) -> int | None:
+        """Receive what has arrived; give its size, or None where the accelerator has made a request of it."""
+        flags = _PEEK if self._keeps_input_in_kernel else _DONTWAIT
+        received: tuple[Request, int, bytes] | int | None = None
+        try:
+            if accelerator is not None and not self._pending:
+                received = accelerator.receive_request(
+                    self._socket,
+                    scratch,
+                    flags,
+                    limits.max_vars_bytes,
+                    limits.max_vars,
+                    max_body_bytes,
+                    Request,
+                )
+            if received is None:
+                received = self._socket.recv_into(scratch, 0, flags)
+        except ConnectionResetError:
+            received = 0
+        if isinstance(received, int):
+            return received
+        self.request, count, body = received
+        if self._keeps_input_in_kernel:
+            self._peeked_bytes = count
+        if body:
+            self._seen_body = body
+        return None
 
     def receive_body(self, max_bytes: int = CHUNK_BYTES) -> bytes:
         """Read the next piece of the body.

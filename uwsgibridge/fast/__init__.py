@@ -2,8 +2,8 @@
 
 The accelerator is `_fast.c` with its parts, the headers beside it. It is built where a compiler is at hand when the package is installed. Its
 functions do the plain cases of what each request needs. In other cases they return None before they have changed
-anything, and their callers do the work in Python. `receive_request`, `take_and_close` and `accept` tell their other
-cases in other ways, as `Accelerator` says. So each rule stands in Python, and everything works without the accelerator,
+anything, and their callers do the work in Python. `receive_request`, `take_and_close`, `accept` and `Intake` tell their
+other cases in other ways, as `Accelerator` says. So each rule stands in Python, and everything works without the accelerator,
 more slowly.
 
 `UWSGIBRIDGE_PURE=1` in the environment switches the accelerator off. This is no option of `uwsgibridge.config`,
@@ -15,14 +15,14 @@ from __future__ import annotations
 import hashlib
 import importlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar, cast
 
 PURE_VARIABLE: Final = "UWSGIBRIDGE_PURE"
 
 # The version of the functions below. A module that was built from another state of the source may have others.
-INTERFACE: Final = 3
+INTERFACE: Final = 4
 
 _FALSE_WORDS: Final = frozenset({"", "0", "false", "no", "off"})
 
@@ -66,6 +66,28 @@ class Descriptor(Protocol):
         """Close the socket; do nothing where it is closed."""
 
 
+class Intake(Protocol):
+    """Accepts the connections of one listening socket in batches, and hands plain requests to their host.
+
+    What it does of each connection is what `Acceptor` and `Listener` do. Where a connection brings anything but a
+    whole plain request, or its host has no room, it calls `take` before it has counted or recorded anything.
+    """
+
+    def accept(self, listening: int, most: int, /) -> int:
+        """Accept a batch of connections.
+
+        Args:
+            listening: the descriptor of the socket.
+            most: how many to accept at the most.
+
+        Returns:
+            The number of connections, which is less than `most` where accept(2) has failed.
+
+        Raises:
+            OSError: accept(2) has failed, now or at the end of the call before.
+        """
+
+
 class Accelerator(Protocol):
     """The functions of `_fast.c`, which describes them, and the cases that they leave to Python."""
 
@@ -76,6 +98,46 @@ class Accelerator(Protocol):
     @property
     def SOURCE_DIGEST(self) -> str:  # noqa: N802 - a constant
         """The SHA-256 of the source that the module was built from."""
+
+    @property
+    def ConnectionFields(self) -> type:  # noqa: N802 - a class
+        """The base of `Connection`."""
+
+    def Intake(  # noqa: N802 - a class
+        self,
+        *,
+        connection_type: type,
+        request_type: type,
+        family: int,
+        keeps_input: bool,
+        max_vars_bytes: int,
+        max_vars: int,
+        max_body_bytes: int,
+        max_requests: int,
+        flights: object,
+        counters: object,
+        host: object,
+        select: Callable[[Any], object],
+        take: Callable[[Any, int | None], None],
+    ) -> Intake:
+        """Make an intake.
+
+        Args:
+            connection_type: derived from `ConnectionFields`.
+            request_type: has the slots `vars` and `content_length`.
+            family: the address family of the socket.
+            keeps_input: whether packets are peeked at.
+            max_vars_bytes: what a packet may have; `take` is called for a larger one.
+            max_vars: how many vars it may have; likewise.
+            max_body_bytes: what a body may have; likewise. 0 is no limit.
+            max_requests: `take` is called for the request with this number; 0 for none.
+            flights: the `FlightRecorder`.
+            counters: where requests are counted.
+            host: gets all requests; None where `select` chooses.
+            select: gives the host of a request, or None.
+            take: called with a connection, and with the number of bytes that were received from it into the slot;
+                None where nothing was.
+        """
 
     def parse_packet(
         self,

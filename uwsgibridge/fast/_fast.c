@@ -28,7 +28,9 @@
 #include <errno.h>
 #include <limits.h>
 #include <stddef.h>
+#include <structmember.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #ifdef Py_GIL_DISABLED
@@ -36,7 +38,7 @@
 #endif
 
 /* Of `uwsgibridge.fast`: another number there means that this was built from another state of the source. */
-#define INTERFACE 3
+#define INTERFACE 4
 
 /* Of the source that this was built from; given by who compiles. */
 #ifndef SOURCE_DIGEST
@@ -54,6 +56,8 @@
 #include "head.h"
 #include "connection.h"
 #include "receiving.h"
+#include "fields.h"
+#include "accepting.h"
 
 static PyMethodDef methods[] = {
     {"parse_packet", (PyCFunction)(void (*)(void))parse_packet, METH_FASTCALL, parse_packet_doc},
@@ -86,7 +90,10 @@ fill_state(PyObject *module, module_state *state)
     state->content_type = PyBytes_FromString("content-type");
     state->content_length = PyBytes_FromString("content-length");
     state->descriptor_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &descriptor_spec, NULL);
-    return state->content_type && state->content_length && state->descriptor_type ? 0 : -1;
+    state->fields_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &fields_spec, NULL);
+    state->intake_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &intake_spec, NULL);
+    return state->content_type && state->content_length && state->descriptor_type && state->fields_type
+            && state->intake_type ? 0 : -1;
 }
 
 static int
@@ -96,7 +103,9 @@ execute(PyObject *module)
     if (fill_state(module, state) < 0
         || PyModule_AddIntConstant(module, "INTERFACE", INTERFACE) < 0
         || PyModule_AddStringConstant(module, "SOURCE_DIGEST", SOURCE_DIGEST) < 0
-        || PyModule_AddType(module, state->descriptor_type) < 0)
+        || PyModule_AddType(module, state->descriptor_type) < 0
+        || PyModule_AddType(module, state->fields_type) < 0
+        || PyModule_AddType(module, state->intake_type) < 0)
     {
         return -1;
     }
@@ -109,6 +118,8 @@ traverse(PyObject *module, visitproc visit, void *arg)
     module_state *state = state_of(module);
     if (state != NULL) {
         Py_VISIT(state->descriptor_type);
+        Py_VISIT(state->fields_type);
+        Py_VISIT(state->intake_type);
     }
     return 0;
 }
@@ -133,6 +144,8 @@ clear(PyObject *module)
     Py_CLEAR(state->content_type);
     Py_CLEAR(state->content_length);
     Py_CLEAR(state->descriptor_type);
+    Py_CLEAR(state->fields_type);
+    Py_CLEAR(state->intake_type);
     return 0;
 }
 

@@ -26,6 +26,7 @@ enum {
     TEXT_ASGI, TEXT_CLIENT, TEXT_EMPTY, TEXT_HEADERS, TEXT_HTTP, TEXT_HTTPS, TEXT_HTTP_VERSION,
     TEXT_METHOD, TEXT_PATH, TEXT_QUERY_STRING, TEXT_RAW_PATH, TEXT_ROOT_PATH, TEXT_SCHEME, TEXT_SERVER,
     TEXT_TYPE, TEXT_URL_SCHEME, TEXT_VARS, TEXT_LENGTH,
+    TEXT_ADMISSION, TEXT_FREE, TEXT_IN_FLIGHT, TEXT_LIMIT, TEXT_REQUESTS, TEXT_SCRATCH, TEXT_SUBMIT,
     TEXTS
 };
 
@@ -33,6 +34,7 @@ static const char *const TEXT_WORDS[TEXTS] = {
     "asgi", "client", "", "headers", "http", "https", "http_version",
     "method", "path", "query_string", "raw_path", "root_path", "scheme", "server",
     "type", "wsgi.url_scheme", "vars", "content_length",
+    "admission", "_free", "in_flight", "limit", "requests", "scratch", "submit",
 };
 
 /* A var at one place of the previous packet. The next packet has mostly the same one at that place. */
@@ -48,6 +50,8 @@ typedef struct {
     PyObject *content_length;  /* bytes */
     kept_var kept[KEPT_VARS];
     PyTypeObject *descriptor_type;
+    PyTypeObject *fields_type;
+    PyTypeObject *intake_type;
 } module_state;
 
 static inline module_state *

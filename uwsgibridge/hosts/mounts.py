@@ -13,10 +13,14 @@ class Mounts:
 
     Args:
         hosts: by prefix, which has no slash at its end; the empty prefix gets all other paths.
+
+    Attributes:
+        only: the host that gets all requests; None where the path chooses.
+        hosts: all of them.
     """
 
     def __init__(self, hosts: Mapping[str, Host]) -> None:
-        self._only = hosts.get("") if len(hosts) == 1 else None
+        self.only = hosts.get("") if len(hosts) == 1 else None
         # PATH_INFO has UTF-8 bytes, decoded as latin-1.
         on_the_wire = ((prefix.encode().decode("latin-1"), host) for prefix, host in hosts.items())
         self._by_length = sorted(on_the_wire, key=lambda item: len(item[0]), reverse=True)
@@ -28,8 +32,8 @@ class Mounts:
         Returns:
             The host; None where no application is mounted at the path.
         """
-        if self._only is not None:
-            return self._only
+        if self.only is not None:
+            return self.only
         path = request.vars["PATH_INFO"]
         for prefix, host in self._by_length:
             if not prefix:

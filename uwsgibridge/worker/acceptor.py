@@ -11,6 +11,7 @@ from uwsgibridge.config.address import Address
 from uwsgibridge.connection import refusing
 from uwsgibridge.connection.connection import Connection, accept
 from uwsgibridge.connection.sockets import ListeningSocket
+from uwsgibridge.fast import Intake
 from uwsgibridge.link.flights import FlightRecorder
 from uwsgibridge.loop.interface import Loop
 
@@ -43,6 +44,12 @@ class Accepting(Protocol):
 
     def room(self) -> int:
         """Count how many more connections may be accepted now."""
+
+    def make_intake(self, *, family: int, is_unix: bool) -> Intake | None:
+        """Make what accepts on a socket in batches; None where each connection is accepted for `take`."""
+
+    def note_accepted(self) -> None:
+        """Note that connections can be accepted, after `pause_for_resources`."""
 
     def take(self, connection: Connection) -> None:
         """Take over a connection that was just accepted."""
@@ -83,6 +90,7 @@ class Acceptor:
         # Without SOCK_NONBLOCK, Python would give each connection the default timeout that an application has
         # set for its own sockets (socket.setdefaulttimeout).
         self._type = int(listening.socket.type) | getattr(socket, "SOCK_NONBLOCK", 0)
+        self._intake = listener.make_intake(family=self._family, is_unix=self._is_unix)
         self._batch = 1
         self._full_batches = 0
         watch = loop.watch(listening.socket, self._accept_batch, self._accept_again)
@@ -100,13 +108,15 @@ class Acceptor:
             self.listening.close()
             return
         self.listening.remove_file()
-        for _ in range(most):
+        taken = 0
+        while taken < most:
             try:
-                self._accept()
+                taken += self._accept(most - taken)
             except OSError as error:
                 self._flights.drop_packet()
                 if error.errno not in _LOST_CONNECTION:
                     break
+                taken += 1
         refusing.refuse_all(self.listening)
         self.listening.close()
 
@@ -137,9 +147,10 @@ class Acceptor:
         listener = self._listener
         if listener.is_closed:
             return False  # the loop had seen a connection before the watch was closed
-        for taken in range(min(self._batch, listener.room())):
+        taken, most = 0, min(self._batch, listener.room())
+        while taken < most:
             try:
-                self._accept()
+                taken += self._accept(most - taken)
             except BlockingIOError:
                 self._flights.drop_packet()
                 self._batch = max(1, taken)
@@ -148,6 +159,7 @@ class Acceptor:
             except OSError as error:
                 self._flights.drop_packet()
                 if error.errno in _LOST_CONNECTION:
+                    taken += 1
                     continue
                 if error.errno in _LOST_SOCKET:
                     listener.remove_acceptor(self, error)
@@ -169,10 +181,21 @@ class Acceptor:
             return False
         return self._accept_batch()
 
-    def _accept(self) -> None:
-        self._await_packet()
-        accepted = accept(self._socket, self._family, self._type)
-        self._listener.take(Connection(accepted, is_unix=self._is_unix))
+    def _accept(self, most: int) -> int:
+        """Accept up to so many connections, and have them taken over; give their number, at least 1.
+
+        Raises:
+            OSError: as accept(2) has it; then no connection was accepted.
+        """
+        if self._intake is not None:
+            taken = self._intake.accept(self._socket.fileno(), most)
+        else:
+            self._await_packet()
+            accepted = accept(self._socket, self._family, self._type)
+            self._listener.take(Connection(accepted, is_unix=self._is_unix))
+            taken = 1
+        self._listener.note_accepted()
+        return taken
 
 
 def _identity_of(listening: socket.socket) -> tuple[int, int] | None:

@@ -20,9 +20,10 @@ import trio
 from uwsgibridge.config.address import DescriptorAddress
 from uwsgibridge.config.settings import Settings
 from uwsgibridge.connection import refusing
-from uwsgibridge.connection.connection import Connection
+from uwsgibridge.connection.connection import Connection, keeps_input_in_kernel
 from uwsgibridge.connection.lingering import LingeringClose
 from uwsgibridge.connection.sockets import ListeningSocket
+from uwsgibridge.fast import Intake, accelerator
 from uwsgibridge.hosts.host import Host
 from uwsgibridge.hosts.mounts import Mounts
 from uwsgibridge.link.flights import FlightRecorder
@@ -250,19 +251,47 @@ class Listener:
         """Whether `close` was called."""
         return self._closed
 
-    def take(self, connection: Connection) -> None:
-        """Take over a connection that was just accepted."""
+    def make_intake(self, *, family: int, is_unix: bool) -> Intake | None:
+        """Make what accepts on a socket and hands plain requests to their hosts; None where Python does that."""
+        if accelerator is None:
+            return None
+        return accelerator.Intake(
+            connection_type=Connection,
+            request_type=Request,
+            family=family,
+            keeps_input=keeps_input_in_kernel(is_unix=is_unix),
+            max_vars_bytes=self._limits.max_vars_bytes,
+            max_vars=self._limits.max_vars,
+            max_body_bytes=self._max_body_bytes,
+            max_requests=self._max_requests,
+            flights=self._flights,
+            counters=self._counters,
+            host=self._mounts.only,
+            select=self._mounts.select,
+            take=self.take,
+        )
+
+    def note_accepted(self) -> None:
+        """Note that connections can be accepted, after `pause_for_resources`."""
         self._is_short = False
-        if not self._try_to_read(connection):
+
+    def take(self, connection: Connection, received: int | None = None) -> None:
+        """Take over a connection that was just accepted.
+
+        Args:
+            connection: the connection, from which nothing is read but `received`.
+            received: as for `Connection.receive_packet`.
+        """
+        if not self._try_to_read(connection, received):
             self._wait_for(connection)
             connection.task = self._loop.spawn(self._wait_for_packet, connection)
 
-    def _try_to_read(self, connection: Connection) -> bool:
+    def _try_to_read(self, connection: Connection, received: int | None = None) -> bool:
         """Read what has arrived; True where the connection needs no wait for more."""
         flights = self._flights
         try:
             modifier1 = connection.receive_packet(
-                flights.scratch, self._limits, self._max_body_bytes
+                flights.scratch, self._limits, self._max_body_bytes, received
             )
         except BlockingIOError:
             flights.drop_packet()

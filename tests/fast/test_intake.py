@@ -1,0 +1,310 @@
+"""What the accelerator does with a connection that it accepts, and what it leaves to Python before it has counted it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from tests.ways import go
+from uwsgibridge import fast
+from uwsgibridge.connection.connection import Connection
+from uwsgibridge.fast import Accelerator, Intake
+from uwsgibridge.hosts.admission import Admission
+from uwsgibridge.link.flights import Flight, FlightRecorder, make_flight_file, read_flights
+from uwsgibridge.protocol.packet import PING, encode_packet
+from uwsgibridge.protocol.request import Request
+from uwsgibridge.telemetry.counters import Counters
+
+VARS = {
+    "QUERY_STRING": "",
+    "REQUEST_METHOD": "POST",
+    "CONTENT_LENGTH": "4",
+    "REQUEST_URI": "/x",
+    "PATH_INFO": "/x",
+    "SERVER_PROTOCOL": "HTTP/1.1",
+    "REQUEST_SCHEME": "http",
+    "SERVER_PORT": "80",
+    "SERVER_NAME": "example.com",
+}
+REQUEST = encode_packet(VARS) + b"body"
+
+
+class Host:
+    """Gets connections with their requests."""
+
+    def __init__(self) -> None:
+        self.admission: Admission[Connection] = Admission(3, 1, lambda: None)
+        self.submitted: list[Connection] = []
+
+    def submit(self, connection: Connection) -> None:
+        self.submitted.append(connection)
+
+
+class Listening:
+    """A socket that listens, the accelerator's intake of it, and what the intake works with."""
+
+    def __init__(self, family: str, accelerator: Accelerator, stack: ExitStack) -> None:
+        self.socket = stack.enter_context(
+            socket.socket(socket.AF_UNIX if family == "unix" else socket.AF_INET)
+        )
+        self.socket.bind("" if family == "unix" else ("127.0.0.1", 0))
+        self.socket.listen()
+        self.socket.setblocking(False)
+        self._stack = stack
+        self.descriptor = make_flight_file()
+        stack.callback(os.close, self.descriptor)
+        self.flights = FlightRecorder(self.descriptor)
+        self.counters = Counters()
+        self.host = Host()
+        self.taken: list[tuple[Connection, int | None]] = []
+        self._accelerator = accelerator
+        self.is_unix = family == "unix"
+        self.intake = self.make()
+
+    def make(self, **changed: Any) -> Intake:
+        arguments: dict[str, Any] = {
+            "connection_type": Connection,
+            "request_type": Request,
+            "family": int(self.socket.family),
+            "keeps_input": self.is_unix,
+            "max_vars_bytes": 65_535,
+            "max_vars": 100,
+            "max_body_bytes": 100,
+            "max_requests": 0,
+            "flights": self.flights,
+            "counters": self.counters,
+            "host": self.host,
+            "select": lambda _request: None,
+            "take": lambda connection, received: self.taken.append((connection, received)),
+            **changed,
+        }
+        return self._accelerator.Intake(**arguments)
+
+    def send(self, data: bytes, *, ends: bool = False) -> socket.socket:
+        peer = self._stack.enter_context(socket.socket(self.socket.family))
+        peer.connect(self.socket.getsockname())
+        peer.sendall(data)
+        if ends:
+            peer.shutdown(socket.SHUT_WR)
+        return peer
+
+    def accept(self, most: int, intake: Intake | None = None) -> int:
+        return (intake or self.intake).accept(self.socket.fileno(), most)
+
+    def end(self) -> None:
+        for connection in [*self.host.submitted, *(it for it, _ in self.taken)]:
+            connection.force_close()
+
+
+@pytest.fixture(params=["unix", "tcp"])
+def listening(request: pytest.FixtureRequest) -> Iterator[Listening]:
+    way = go("accelerated")
+    next(way)
+    assert fast.accelerator is not None
+    with ExitStack() as stack:
+        listening = Listening(request.param, fast.accelerator, stack)
+        stack.callback(listening.end)
+        yield listening
+    next(way, None)
+
+
+def test_plain_requests_reach_their_host_in_one_call(listening: Listening) -> None:
+    peers = [listening.send(REQUEST) for _ in range(2)]
+    assert listening.accept(2) == 2
+    assert not listening.taken
+    assert listening.counters.requests == 2
+    assert listening.host.admission.in_flight == set(listening.host.submitted)
+    assert read_flights(listening.descriptor).requests == [Flight("POST", "/x")] * 2
+    for connection, peer in zip(listening.host.submitted, peers, strict=True):
+        assert connection.request.vars == {**VARS, "SCRIPT_NAME": ""}
+        assert connection.request.content_length == 4
+        assert connection.body_over is False
+        assert connection.pop_whole_body() == b"body"
+        assert connection.accepted_at > 0
+        assert connection.send(b"answer") == 6
+        listening.flights.end(connection)
+        assert connection.close()
+        assert peer.recv(100) == b"answer"
+        assert peer.recv(100) == b""
+    assert read_flights(listening.descriptor).requests == []
+
+
+def test_an_incomplete_answer_is_seen_to_be_broken(listening: Listening) -> None:
+    peer = listening.send(REQUEST)
+    assert listening.accept(1) == 1
+    [connection] = listening.host.submitted
+    connection.send(b"half")
+    connection.abort()
+    with pytest.raises(ConnectionResetError):
+        [peer.recv(100) for _ in range(2)]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        REQUEST[:-1],
+        REQUEST[:10],
+        PING,
+        b"GET / HTTP/1.1",
+        encode_packet({**VARS, "SCRIPT_NAME": "/x"}) + b"body",
+        encode_packet({**VARS, "CONTENT_LENGTH": "101"}) + bytes(101),
+        encode_packet({**VARS, "CONTENT_LENGTH": "x"}),
+        encode_packet({f"A{number}": "" for number in range(101)}),
+        encode_packet([*VARS.items(), ("PATH_INFO", "/y")]) + b"body",
+        b"",
+    ],
+    ids=["body", "packet", "ping", "http", "script", "large", "length", "vars", "repeated", "end"],
+)
+def test_what_is_not_plain_is_left_to_python(listening: Listening, data: bytes) -> None:
+    listening.send(data, ends=not data)
+    listening.send(REQUEST)
+    assert listening.accept(2) == 2
+    [(connection, received)] = listening.taken
+    assert received == len(data)
+    assert not hasattr(connection, "request")
+    assert len(listening.host.submitted) == listening.counters.requests == 1
+    assert connection.pop_whole_body() == b""
+    assert connection not in listening.host.admission.in_flight
+
+
+def test_python_gets_the_bytes_that_were_received(listening: Listening) -> None:
+    """On TCP they are not in the kernel any more."""
+    data = encode_packet({**VARS, "SCRIPT_NAME": "/app"}) + b"body"
+    arrived: list[bytes] = []
+
+    def take(connection: Connection, received: int) -> None:
+        connection.force_close()
+        arrived.append(bytes(listening.flights.scratch[:received]))
+
+    listening.send(data)
+    assert listening.accept(1, listening.make(take=take)) == 1
+    assert arrived == [data]
+
+
+def test_a_connection_on_which_nothing_has_come_is_left_to_python(listening: Listening) -> None:
+    listening.send(b"")
+    assert listening.accept(1) == 1
+    [(_, received)] = listening.taken
+    assert received is None
+
+
+def test_a_full_host_gets_no_request(listening: Listening) -> None:
+    for _ in range(4):
+        listening.send(REQUEST)
+    assert listening.accept(4) == 4
+    assert len(listening.host.submitted) == listening.counters.requests == 3
+    [(connection, received)] = listening.taken
+    assert received == len(REQUEST)
+    assert connection not in listening.host.admission.in_flight
+
+
+def test_the_request_that_reaches_the_limit_is_left_to_python(listening: Listening) -> None:
+    """It is the listener that knows what to do then, and its count is right."""
+    seen: list[int] = []
+
+    def take(connection: Connection, _received: int) -> None:
+        connection.force_close()
+        seen.append(listening.counters.requests)
+
+    intake = listening.make(max_requests=2, take=take)
+    for _ in range(3):
+        listening.send(REQUEST)
+    assert listening.accept(2, intake) == 2
+    assert seen == [1]
+    listening.counters.requests += 1
+    assert listening.accept(1, intake) == 1
+    assert len(listening.host.submitted) == 2
+    assert listening.counters.requests == 3
+
+
+def test_the_path_chooses_among_hosts(listening: Listening) -> None:
+    def select(request: Request) -> Host | None:
+        return listening.host if request.vars["PATH_INFO"] == "/x" else None
+
+    intake = listening.make(host=None, select=select)
+    listening.send(REQUEST)
+    listening.send(encode_packet({**VARS, "PATH_INFO": "/y"}) + b"body")
+    assert listening.accept(2, intake) == 2
+    assert len(listening.host.submitted) == len(listening.taken) == 1
+    assert listening.counters.requests == 1
+
+
+def test_requests_beyond_the_slots_are_served_unrecorded(listening: Listening) -> None:
+    listening.host.admission.limit = 100
+    for _ in range(70):
+        listening.send(REQUEST)
+        assert listening.accept(1) == 1
+    assert len(listening.host.submitted) == 70
+    assert len(read_flights(listening.descriptor).requests) == 63
+    for connection in listening.host.submitted:
+        listening.flights.end(connection)
+    assert read_flights(listening.descriptor).requests == []
+    listening.send(REQUEST)
+    assert listening.accept(1) == 1
+    assert len(read_flights(listening.descriptor).requests) == 1
+
+
+def test_the_next_call_says_why_a_batch_was_short(listening: Listening) -> None:
+    listening.send(REQUEST)
+    assert listening.accept(5) == 1
+    listening.send(REQUEST)
+    with pytest.raises(BlockingIOError):
+        listening.accept(5)
+    assert listening.accept(1) == 1
+    with pytest.raises(BlockingIOError):
+        listening.accept(1)
+    with pytest.raises(OSError, match="Bad file descriptor") as caught:
+        listening.intake.accept(-1, 1)
+    assert caught.value.errno == errno.EBADF
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # nobody closes what was accepted
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("where", ["take", "submit", "select", "scratch"])
+def test_what_python_raises_goes_to_the_caller(listening: Listening, where: str) -> None:
+    def fail(connection: object, *_arguments: object) -> None:
+        if isinstance(connection, Connection):
+            connection.force_close()
+        raise ZeroDivisionError
+
+    intake = listening.intake
+    if where == "take":
+        intake = listening.make(take=fail)
+        listening.send(PING)
+    elif where == "submit":
+        listening.host.submit = fail  # type: ignore[method-assign]
+    elif where == "select":
+        intake = listening.make(host=None, select=fail)
+    else:
+        listening.flights.scratch = memoryview(b"read-only")
+    listening.send(REQUEST)
+    with pytest.raises(TypeError if where == "scratch" else ZeroDivisionError):
+        listening.accept(1, intake)
+
+
+@pytest.mark.parametrize(
+    "changed", [{"connection_type": int}, {"request_type": 1}, {"family": None}, {"more": 1}]
+)
+def test_wrong_arguments_are_refused(listening: Listening, changed: dict[str, Any]) -> None:
+    with pytest.raises(TypeError):
+        listening.make(**changed)
+    for wrong in ((), (None, 1), (1, None)):
+        with pytest.raises(TypeError):
+            listening.intake.accept(*wrong)
+
+
+def test_fields_of_a_connection_have_their_types(listening: Listening) -> None:
+    listening.send(REQUEST)
+    assert listening.accept(1) == 1
+    [connection] = listening.host.submitted
+    for name in ("body_unseen", "peer_gone", "input_stalled", "accepted_at"):
+        with pytest.raises(TypeError):
+            setattr(connection, name, "text")
+    with pytest.raises(AttributeError):
+        connection.task  # noqa: B018 - reading it is the test

@@ -1,0 +1,394 @@
+/* Accepting: connections of one listening socket, up to the host that gets their requests, as
+   `worker.acceptor` and `worker.listener` have it. */
+
+/* The first byte of a slot that awaits a packet, and of a free one: as in `link.flights`. */
+#define SLOT_AWAITED 254
+#define SLOT_FREE 255
+
+typedef struct {
+    PyObject_HEAD
+    PyTypeObject *connection_type;  /* derived from `ConnectionFields` */
+    PyObject *flights;
+    PyObject *counters;
+    PyObject *host;                 /* that gets each request, or None: ask `select` */
+    PyObject *select;
+    PyObject *take;                 /* what does all that is not plain */
+    request_limits limits;
+    long max_requests;              /* 0: never */
+    int family;
+    int keeps_input_in_kernel;
+    int failed;                     /* errno of an accept4 that the next call tells, or 0 */
+} intake;
+
+/* What one call works with; `requests` counts those that `counters` does not have yet. */
+typedef struct {
+    module_state *state;
+    PyObject *scratch;  /* owned: the memoryview of the slot */
+    long counted;       /* of `counters`, when it was last read */
+    long requests;
+} batch;
+
+/* Give the count of requests to `counters`, before anything else looks at them; false with an error. */
+static int
+give_count(intake *self, batch *now)
+{
+    if (!now->requests) {
+        return 1;
+    }
+    PyObject *count = PyLong_FromLong(now->counted + now->requests);
+    int failed = count == NULL || PyObject_SetAttr(self->counters, now->state->texts[TEXT_REQUESTS], count) < 0;
+    Py_XDECREF(count);
+    if (failed) {
+        return 0;
+    }
+    now->counted += now->requests;
+    now->requests = 0;
+    return 1;
+}
+
+/* Read what Python may have changed: the count, and the slot; false with an error. */
+static int
+read_batch(intake *self, batch *now)
+{
+    PyObject *count = PyObject_GetAttr(self->counters, now->state->texts[TEXT_REQUESTS]);
+    if (count == NULL) {
+        return 0;
+    }
+    now->counted = PyLong_AsLong(count);
+    Py_DECREF(count);
+    Py_XSETREF(now->scratch, PyObject_GetAttr(self->flights, now->state->texts[TEXT_SCRATCH]));
+    if (now->scratch == NULL || PyErr_Occurred()) {
+        return 0;
+    }
+    if (!PyMemoryView_Check(now->scratch) || PyMemoryView_GET_BUFFER(now->scratch)->readonly) {
+        PyErr_SetString(PyExc_TypeError, "the slot is no memory that can be written to");
+        return 0;
+    }
+    return 1;
+}
+
+/* Have Python take a connection over, of which so many bytes are in the slot; -1 where it receives by itself. */
+static int
+leave_to_python(intake *self, batch *now, connection_fields *connection, Py_ssize_t received)
+{
+    if (!give_count(self, now)) {
+        return 0;
+    }
+    PyObject *count = received < 0 ? Py_NewRef(Py_None) : PyLong_FromSsize_t(received);
+    PyObject *done = NULL;
+    if (count != NULL) {
+        done = PyObject_CallFunctionObjArgs(self->take, (PyObject *)connection, count, NULL);
+        Py_DECREF(count);
+    }
+    Py_XDECREF(done);
+    return done != NULL && read_batch(self, now);
+}
+
+/* Keep the packet in its slot, as `FlightRecorder.keep_packet`; false with an error. */
+static int
+keep_packet(intake *self, batch *now, connection_fields *connection)
+{
+    PyObject *free = PyObject_GetAttr(self->flights, now->state->texts[TEXT_FREE]);
+    if (free == NULL) {
+        return 0;
+    }
+    if (!PyList_CheckExact(free)) {
+        Py_DECREF(free);
+        PyErr_SetString(PyExc_TypeError, "the free slots are no list");
+        return 0;
+    }
+    Py_ssize_t last = PyList_GET_SIZE(free) - 1;
+    int kept = 1;
+    if (last < 0) {
+        *(unsigned char *)PyMemoryView_GET_BUFFER(now->scratch)->buf = SLOT_FREE;
+    }
+    else {
+        PyObject *next = Py_NewRef(PyList_GET_ITEM(free, last));
+        kept = PyObject_SetAttr(self->flights, now->state->texts[TEXT_SCRATCH], next) == 0
+            && PyList_SetSlice(free, last, last + 1, NULL) == 0;
+        Py_SETREF(connection->slot, now->scratch);
+        now->scratch = next;
+    }
+    Py_DECREF(free);
+    return kept;
+}
+
+/* Whether the host has room for one more request; -1 with an error. In `*in_flight`, its table: a new reference. */
+static int
+has_room(const batch *now, PyObject *host, PyObject **in_flight)
+{
+    PyObject *admission = PyObject_GetAttr(host, now->state->texts[TEXT_ADMISSION]);
+    if (admission == NULL) {
+        return -1;
+    }
+    PyObject *limit = PyObject_GetAttr(admission, now->state->texts[TEXT_LIMIT]);
+    *in_flight = limit == NULL ? NULL : PyObject_GetAttr(admission, now->state->texts[TEXT_IN_FLIGHT]);
+    Py_DECREF(admission);
+    Py_ssize_t most = limit == NULL ? -1 : PyLong_AsSsize_t(limit);
+    Py_XDECREF(limit);
+    Py_ssize_t count = *in_flight == NULL || PyErr_Occurred() ? -1 : PySet_Size(*in_flight);
+    return count < 0 ? -1 : count < most;
+}
+
+/* Hand a connection with its request to a host. 1, or 0 where it has no room, or -1 with an error. */
+static int
+submit(intake *self, batch *now, connection_fields *connection, PyObject *host)
+{
+    PyObject *in_flight = NULL;
+    int room = has_room(now, host, &in_flight);
+    if (room > 0) {
+        now->requests++;
+        room = keep_packet(self, now, connection) && PySet_Add(in_flight, (PyObject *)connection) == 0 ? 1 : -1;
+    }
+    Py_XDECREF(in_flight);
+    if (room <= 0) {
+        return room;
+    }
+    PyObject *done = PyObject_CallMethodOneArg(host, now->state->texts[TEXT_SUBMIT], (PyObject *)connection);
+    Py_XDECREF(done);
+    return done == NULL ? -1 : 1;
+}
+
+/* Choose the host of a request, and hand it over. 1, or 0 where that is Python's work, or -1 with an error. */
+static int
+choose_host(intake *self, batch *now, connection_fields *connection)
+{
+    if (self->host != Py_None) {
+        return submit(self, now, connection, self->host);
+    }
+    PyObject *host = PyObject_CallOneArg(self->select, connection->request);
+    if (host == NULL) {
+        return -1;
+    }
+    /* Where nothing is mounted, Python parses the packet again: the vars here are changed by then. */
+    int done = host == Py_None ? 0 : submit(self, now, connection, host);
+    Py_DECREF(host);
+    return done;
+}
+
+/* Make a request of what was received. 1, or 0 where that is not plain, or -1 with an error. */
+static int
+read_request(intake *self, batch *now, connection_fields *connection, Py_ssize_t received)
+{
+    const unsigned char *data = PyMemoryView_GET_BUFFER(now->scratch)->buf;
+    Py_ssize_t end;
+    if (received <= 0 || data[0] != MODIFIER_REQUEST) {
+        return 0;
+    }
+    PyObject *vars = find_vars(now->state, data, received, self->limits.max_vars_bytes, self->limits.max_vars, &end);
+    if (vars == NULL) {
+        return PyErr_Occurred() ? -1 : 0;
+    }
+    long long length = settle(now->state, vars, self->limits.max_body_bytes);
+    int is_plain = length < -1 ? -1 : length >= 0 && length <= received - end;
+    if (is_plain > 0) {
+        connection->request = make_request(now->state, self->limits.request_type, vars, length);
+        if (connection->request == NULL) {
+            is_plain = -1;
+        }
+        else if (length) {
+            Py_SETREF(connection->seen_body, PyBytes_FromStringAndSize((const char *)data + end, (Py_ssize_t)length));
+            if (connection->seen_body == NULL) {
+                is_plain = -1;
+            }
+        }
+    }
+    Py_DECREF(vars);
+    return is_plain;
+}
+
+/* Take over a connection that was just accepted; false with an error. */
+static int
+take_connection(intake *self, batch *now, connection_fields *connection, int fd)
+{
+    Py_buffer *view = PyMemoryView_GET_BUFFER(now->scratch);
+    ssize_t received = receive(fd, view->buf, view->len, self->limits.flags);
+    /* The request that reaches the limit is Python's, and so is each one where a limit is not read. */
+    int is_last = self->max_requests && now->counted + now->requests + 1 == self->max_requests;
+    int done = is_last ? 0 : read_request(self, now, connection, received);
+    if (done > 0) {
+        connection->peeked_bytes = self->keeps_input_in_kernel ? received : 0;
+        done = choose_host(self, now, connection);
+    }
+    if (done == 0) {
+        /* Python begins with the packet: what was made of it here is dropped. */
+        Py_CLEAR(connection->request);
+        connection->peeked_bytes = 0;
+        Py_SETREF(connection->seen_body, Py_NewRef(connection->pending));
+        return leave_to_python(self, now, connection, received);
+    }
+    return done > 0;
+}
+
+/* Make the connection of a descriptor; NULL with an error, and the descriptor is closed then. */
+static connection_fields *
+make_connection(intake *self, const batch *now, int fd)
+{
+    struct timespec moment;
+    descriptor *accepted = PyObject_New(descriptor, now->state->descriptor_type);
+    if (accepted == NULL) {
+        close(fd);
+        return NULL;
+    }
+    accepted->family = self->family;
+    accepted->fd = fd;
+    connection_fields *connection = make_fields(self->connection_type);
+    if (connection == NULL) {
+        close_once(accepted);
+        Py_DECREF(accepted);
+        return NULL;
+    }
+    connection->socket = (PyObject *)accepted;
+    connection->keeps_input_in_kernel = (char)self->keeps_input_in_kernel;
+    clock_gettime(CLOCK_MONOTONIC, &moment);
+    connection->accepted_at = (double)moment.tv_sec + (double)moment.tv_nsec * 1e-9;
+    return connection;
+}
+
+PyDoc_STRVAR(intake_accept_doc,
+"accept(listening, most, /)\n--\n\n"
+"Accept up to so many connections of a descriptor, hand plain requests to their host, and have Python take all else.\n\n"
+"Gives the number of connections, which is less where accept(2) has failed: the next call raises why.");
+
+static PyObject *
+intake_accept(intake *self, PyObject *const *args, Py_ssize_t count)
+{
+    int listening;
+    Py_ssize_t most;
+    if (!check_count("accept", count, 2) || !as_int(args[0], &listening) || !as_size(args[1], &most)) {
+        return NULL;
+    }
+    if (self->failed) {
+        errno = self->failed;
+        self->failed = 0;
+        return raise_errno();
+    }
+    batch now = {.state = PyType_GetModuleState(Py_TYPE(self))};
+    Py_ssize_t taken = 0;
+    int is_well = read_batch(self, &now);
+    while (is_well && taken < most) {
+        /* A worker that is killed from here on may hold a connection: `FlightRecorder.await_packet`. */
+        *(unsigned char *)PyMemoryView_GET_BUFFER(now.scratch)->buf = SLOT_AWAITED;
+        int fd = accept4(listening, NULL, NULL, SOCK_CLOEXEC);
+        if (fd < 0) {
+            self->failed = errno;
+            break;
+        }
+        connection_fields *connection = make_connection(self, &now, fd);
+        is_well = connection != NULL && take_connection(self, &now, connection, fd);
+        Py_XDECREF(connection);
+        taken++;
+    }
+    if (is_well) {
+        is_well = give_count(self, &now);
+    }
+    Py_XDECREF(now.scratch);
+    if (!is_well) {
+        return NULL;
+    }
+    if (!taken && self->failed) {
+        errno = self->failed;
+        self->failed = 0;
+        return raise_errno();
+    }
+    return PyLong_FromSsize_t(taken);
+}
+
+static PyObject *
+intake_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {
+        "connection_type", "request_type", "family", "keeps_input", "max_vars_bytes", "max_vars",
+        "max_body_bytes", "max_requests", "flights", "counters", "host", "select", "take", NULL,
+    };
+    module_state *state = PyType_GetModuleState(type);
+    intake *self = (intake *)type->tp_alloc(type, 0);
+    PyTypeObject *connection_type, *request_type;
+    PyObject *flights, *counters, *host, *select, *take;
+    if (self == NULL
+        || !PyArg_ParseTupleAndKeywords(
+            args, kwargs, "$O!O!ipnnLlOOOOO:Intake", names, &PyType_Type, &connection_type, &PyType_Type,
+            &request_type, &self->family, &self->keeps_input_in_kernel, &self->limits.max_vars_bytes,
+            &self->limits.max_vars, &self->limits.max_body_bytes, &self->max_requests, &flights, &counters, &host,
+            &select, &take))
+    {
+        Py_XDECREF(self);
+        return NULL;
+    }
+    if (!PyType_IsSubtype(connection_type, state->fields_type)) {
+        Py_DECREF(self);
+        PyErr_SetString(PyExc_TypeError, "a connection is made of a class that is derived from ConnectionFields");
+        return NULL;
+    }
+    self->connection_type = (PyTypeObject *)Py_NewRef(connection_type);
+    self->limits.request_type = (PyTypeObject *)Py_NewRef(request_type);
+    self->limits.flags = self->keeps_input_in_kernel ? MSG_PEEK : 0;
+    self->flights = Py_NewRef(flights);
+    self->counters = Py_NewRef(counters);
+    self->host = Py_NewRef(host);
+    self->select = Py_NewRef(select);
+    self->take = Py_NewRef(take);
+    return (PyObject *)self;
+}
+
+static int
+intake_traverse(intake *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(self->connection_type);
+    Py_VISIT(self->limits.request_type);
+    Py_VISIT(self->flights);
+    Py_VISIT(self->counters);
+    Py_VISIT(self->host);
+    Py_VISIT(self->select);
+    Py_VISIT(self->take);
+    return 0;
+}
+
+static int
+intake_clear(intake *self)
+{
+    Py_CLEAR(self->connection_type);
+    Py_CLEAR(self->limits.request_type);
+    Py_CLEAR(self->flights);
+    Py_CLEAR(self->counters);
+    Py_CLEAR(self->host);
+    Py_CLEAR(self->select);
+    Py_CLEAR(self->take);
+    return 0;
+}
+
+static void
+intake_dealloc(intake *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    intake_clear(self);
+    type->tp_free((PyObject *)self);
+    Py_DECREF(type);
+}
+
+static PyMethodDef intake_methods[] = {
+    {"accept", (PyCFunction)(void (*)(void))intake_accept, METH_FASTCALL, intake_accept_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+PyDoc_STRVAR(intake_doc,
+"Accepts the connections of one listening socket in batches, and hands plain requests to their host.");
+
+static PyType_Slot intake_slots[] = {
+    {Py_tp_doc, (void *)intake_doc},
+    {Py_tp_new, intake_new},
+    {Py_tp_dealloc, intake_dealloc},
+    {Py_tp_traverse, intake_traverse},
+    {Py_tp_clear, intake_clear},
+    {Py_tp_methods, intake_methods},
+    {0, NULL},
+};
+
+static PyType_Spec intake_spec = {
+    .name = "uwsgibridge.fast._fast.Intake",
+    .basicsize = sizeof(intake),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = intake_slots,
+};
