@@ -46,7 +46,7 @@ BELOW: Final[dict[str, set[str]]] = {
     "telemetry": {*_GROUND, "connection", "fast", "_version"},
     "link": {*_GROUND},
     "application": {*_GROUND, "loop", "telemetry"},
-    "hosts": {*_HOSTING},
+    "hosts": {*_HOSTING, "fast"},
     "hosts.wsgi": {*_HOSTING, "application", "hosts", "fast", "_version"},
     "hosts.asgi": {*_HOSTING, "application", "hosts"},
     # The child and the parent: neither imports the other.

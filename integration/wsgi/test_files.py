@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 MIB = 1024 * 1024
 
 # How much of a file is sent together with the head.
-FIRST_PIECE_BYTES = 65_536
+FIRST_PIECE_BYTES = 4096
 
 
 @pytest.fixture(scope="session")

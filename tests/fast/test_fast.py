@@ -193,6 +193,9 @@ def test_nothing_is_kept_of_what_comes_and_goes(accelerator: Accelerator) -> Non
         "receive_request(None, b'', 0, 1, 1, None, int)",
         "take_and_close(None, None)",
         "take_and_close(None)",
+        "begin_file(0, 0, 0)",
+        "begin_file(None, 0, 0, 0)",
+        "begin_file(0, 1 << 70, 0, 0)",
     ],
 )
 def test_wrong_arguments_are_refused(accelerator: Accelerator, call: str) -> None:
@@ -394,10 +397,25 @@ class TestDescriptors:
             assert select.select([peer], [], [], PATIENCE_SECONDS)[0]
             assert peer.recv(1) == b""
 
+    def test_one_that_was_accepted_never_blocks(self, accelerator: Accelerator) -> None:
+        """sendfile(2) has no flag that says so for one call."""
+        ours, peer = socket_pair("unix")
+        with peer:
+            assert not os.get_blocking(ours.fileno())
+            ours.close()
+
     def test_accepting_from_what_is_no_socket(self, accelerator: Accelerator) -> None:
         with pytest.raises(OSError, match="Bad file descriptor") as caught:
             accelerator.accept(-1, 1)
         assert caught.value.errno == errno.EBADF
+
+
+@pytest.mark.parametrize(("whole", "first"), [(-1, 1), (1, -1), (16_385, 1), (1, 16_385)])
+def test_no_more_of_a_file_is_read_than_there_is_room_for(
+    accelerator: Accelerator, whole: int, first: int
+) -> None:
+    with SOURCE.open("rb") as file, pytest.raises(ValueError, match="so much"):
+        accelerator.begin_file(file.fileno(), 0, whole, first)
 
 
 def test_threads_at_once_get_their_own_vars(accelerator: Accelerator) -> None:

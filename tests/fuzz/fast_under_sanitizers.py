@@ -165,6 +165,9 @@ class Feeder:
         self._listening.bind("")
         self._listening.listen()
         self._listening.setblocking(False)
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - it lasts as long as the process
+        self._file.write(bytes(20_000))
+        self._file.flush()
         self._kinds = response_headers.known_kinds
         self._stream_kinds = response_headers.known_stream_kinds
         for name in HEADER_NAMES[:6]:
@@ -188,7 +191,57 @@ class Feeder:
             self._accelerator.environ(variables, self._base, "software")
         if not self._chance.randrange(RECEIVED):
             self._receive(data, *limits)
+            self._use_connection(data)
+            self._begin_file()
         self._feed_headers()
+
+    def _begin_file(self) -> None:
+        chance = self._chance
+        offset, whole, first = chance.randrange(-2, 21_000), *chance.sample((0, 1, 4096, 16_384), 2)
+        begun = self._accelerator.begin_file(self._file.fileno(), offset, whole, first)
+        if offset < 0:
+            assert begun is None
+        else:
+            available = max(0, 20_000 - offset)
+            wanted = available if available <= whole else first
+            # None where the first piece is larger than the file.
+            assert begun == ((available, bytes(wanted)) if wanted <= available else None)
+        assert self._accelerator.begin_file(self._listening.fileno(), 0, 1, 1) is None
+
+    def _use_connection(self, data: bytes) -> None:
+        """Do everything that a connection can do."""
+        chance = self._chance
+        sent = data + b"more"
+        with socket.socket(socket.AF_UNIX) as peer:
+            peer.connect(self._listening.getsockname())
+            peer.sendall(sent)
+            connection = self._accelerator.accept(self._listening.fileno(), socket.AF_UNIX)
+            assert connection.recv(len(sent) + 3, socket.MSG_PEEK) == sent
+            buffer = bytearray(chance.randrange(1, 9))
+            size = chance.randrange(len(buffer) + 1)
+            taken = connection.recv_into(memoryview(buffer), size, 0)
+            assert buffer[:taken] == sent[:taken]
+            rest = sent[taken:]
+            size = len(rest) + chance.randrange(-3, 4)
+            if size > 0 and rest:
+                # The last byte is seen, and stays; where there are fewer bytes, nothing stays.
+                assert connection.recv_keeping_last(size) == rest[:size]
+                rest = rest[size - 1 :]
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, bytes(4))
+            answer = bytes(chance.choice((0, 1, 70_000)))
+            assert connection.send(answer, 0) <= len(answer)
+            if rest:
+                assert connection.recv(len(rest), 0) == rest
+            for use in (lambda: connection.recv(1, 0), lambda: connection.recv_keeping_last(1)):
+                try:
+                    use()
+                except BlockingIOError:
+                    continue
+                raise AssertionError("nothing was there")
+            connection.shutdown(socket.SHUT_RDWR)
+            assert connection.recv_keeping_last(2) == b""
+            connection.close()
+            assert connection.fileno() < 0
 
     def _receive(self, data: bytes, max_vars_bytes: int, max_vars: int) -> None:
         with socket.socket(socket.AF_UNIX) as peer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import tempfile
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, TypeAlias, cast
@@ -18,6 +19,7 @@ from tests.ways import go, python_alone
 from uwsgibridge.connection import connection as connection_module
 from uwsgibridge.connection.connection import Connection, PeerGone, accept
 from uwsgibridge.hosts.admission import Admission
+from uwsgibridge.hosts.files import begin_file
 from uwsgibridge.hosts.wsgi.exchange import WsgiExchange, _encode_headers
 from uwsgibridge.link.flights import FlightRecorder
 from uwsgibridge.protocol.errors import InvalidResponse, ProtocolError
@@ -71,7 +73,7 @@ def same_both_ways(function: Callable[[], Outcome]) -> Outcome:
 def outcome_of(function: Callable[[], Outcome]) -> Outcome:
     try:
         return function()
-    except (ProtocolError, InvalidResponse) as error:
+    except (ProtocolError, InvalidResponse, OSError) as error:
         return type(error), str(error), vars(error).get("option"), vars(error).get("method")
 
 
@@ -255,3 +257,14 @@ odd_texts = texts | st.text(max_size=4) | st.binary(max_size=2) | st.none()
 @given(st.lists(st.tuples(texts, texts) | st.tuples(odd_texts, odd_texts) | odd_items, max_size=5))
 def test_headers_of_wsgi_are_the_same_both_ways(given_headers: Any) -> None:
     same_both_ways(lambda: _encode_headers(given_headers))
+
+
+@given(
+    st.integers(0, 40_000) | st.sampled_from([16_383, 16_384, 16_385]),
+    st.integers(-1, 40_000) | st.sampled_from([16_384, (1 << 63) - 1]),
+)
+def test_files_begin_the_same_both_ways(size: int, offset: int) -> None:
+    with tempfile.TemporaryFile() as file:
+        file.write(bytes(range(256)) * (size // 256 + 1))
+        file.truncate(size)
+        same_both_ways(lambda: begin_file(file.fileno(), offset))

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from uwsgibridge.hosts.files import FileWrapper, regular_file
+from uwsgibridge.hosts.files import FileWrapper, begin_file, regular_file
 
 CONTENT = bytes(range(256)) * 40
 
@@ -103,6 +103,50 @@ def test_reading_leaves_the_position_where_it_is(path: Path):
         assert found.read(len(CONTENT) - 2, 50) == CONTENT[-2:]
         assert found.read(len(CONTENT), 50) == b""
         assert file.tell() == 3
+
+
+@pytest.mark.parametrize("offset", [0, 1000, len(CONTENT), len(CONTENT) + 5])
+def test_a_small_file_is_read_whole(path: Path, offset: int):
+    with path.open("rb") as file:
+        found = begin_file(file.fileno(), offset)
+
+    assert found.first_piece == CONTENT[offset:]
+    assert found.size_bytes == len(found.first_piece)
+
+
+@pytest.mark.parametrize("size", [16_384, 16_385, 1_000_000])
+def test_of_a_larger_file_only_the_beginning_is_read(path: Path, size: int):
+    content = (CONTENT * 100)[:size]
+    path.write_bytes(content)
+    with path.open("rb") as file:
+        found = begin_file(file.fileno(), 0)
+
+    assert found.size_bytes == size
+    assert found.first_piece == content[: size if size <= 16_384 else 4096]
+
+
+SHORTER_THAN_IT_SAYS = Path("/sys/class/net/lo/mtu")
+
+
+@pytest.mark.skipif(not SHORTER_THAN_IT_SAYS.exists(), reason="not mounted here")
+def test_a_file_that_has_less_than_its_size_says_is_read_to_its_end():
+    path = SHORTER_THAN_IT_SAYS
+    content = path.read_bytes()
+    assert path.stat().st_size > len(content)
+    with path.open("rb") as file:
+        found = regular_file(file)
+
+    assert found is not None
+    assert (found.size_bytes, found.first_piece) == (len(content), content)
+
+
+def test_a_file_that_cannot_be_read_is_an_error(path: Path):
+    descriptor = os.open(path, os.O_WRONLY)
+    try:
+        with pytest.raises(OSError):
+            begin_file(descriptor, 0)
+    finally:
+        os.close(descriptor)
 
 
 # What has to be read.

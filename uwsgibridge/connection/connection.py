@@ -337,8 +337,9 @@ class Connection(ConnectionFields):
             OSError: sendfile(2) does not work for this file or on this system.
         """
         own = self._socket.fileno()
-        if not self._is_nonblocking:
-            os.set_blocking(own, False)  # sendfile has no MSG_DONTWAIT
+        # sendfile has no MSG_DONTWAIT. What the accelerator has accepted is non-blocking from the start.
+        if not self._is_nonblocking and isinstance(self._socket, socket.SocketType):
+            os.set_blocking(own, False)
             self._is_nonblocking = True
         try:
             try:

@@ -22,7 +22,7 @@ from typing import Any, Final, Protocol, TypeVar, cast
 PURE_VARIABLE: Final = "UWSGIBRIDGE_PURE"
 
 # The version of the functions below. A module that was built from another state of the source may have others.
-INTERFACE: Final = 4
+INTERFACE: Final = 5
 
 _FALSE_WORDS: Final = frozenset({"", "0", "false", "no", "off"})
 
@@ -181,7 +181,7 @@ class Accelerator(Protocol):
         """Build an environ without its input."""
 
     def accept(self, listening: int, family: int, /) -> Descriptor:
-        """Accept a connection; raise BlockingIOError where none waits."""
+        """Accept a connection, which is non-blocking; raise BlockingIOError where none waits."""
 
     def receive_request(
         self,
@@ -205,6 +205,11 @@ class Accelerator(Protocol):
 
         False, with nothing done, where the connection is not one that `accept` has given.
         """
+
+    def begin_file(
+        self, descriptor: int, offset: int, whole_bytes: int, first_bytes: int, /
+    ) -> tuple[int, bytes] | None:
+        """Tell how many bytes a regular file has from an offset on, and read the first ones, or all if they are few."""
 
 
 def _choose(environ: Mapping[str, str]) -> tuple[Accelerator | None, str]:

@@ -30,6 +30,7 @@
 #include <stddef.h>
 #include <structmember.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -38,7 +39,7 @@
 #endif
 
 /* Of `uwsgibridge.fast`: another number there means that this was built from another state of the source. */
-#define INTERFACE 4
+#define INTERFACE 5
 
 /* Of the source that this was built from; given by who compiles. */
 #ifndef SOURCE_DIGEST
@@ -58,6 +59,7 @@
 #include "receiving.h"
 #include "fields.h"
 #include "accepting.h"
+#include "files.h"
 
 static PyMethodDef methods[] = {
     {"parse_packet", (PyCFunction)(void (*)(void))parse_packet, METH_FASTCALL, parse_packet_doc},
@@ -69,6 +71,7 @@ static PyMethodDef methods[] = {
     {"accept", (PyCFunction)(void (*)(void))accept_connection, METH_FASTCALL, accept_doc},
     {"receive_request", (PyCFunction)(void (*)(void))receive_request, METH_FASTCALL, receive_request_doc},
     {"take_and_close", (PyCFunction)(void (*)(void))take_and_close, METH_FASTCALL, take_and_close_doc},
+    {"begin_file", (PyCFunction)(void (*)(void))begin_file, METH_FASTCALL, begin_file_doc},
     {NULL, NULL, 0, NULL},
 };
 

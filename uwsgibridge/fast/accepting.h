@@ -269,7 +269,7 @@ intake_accept(intake *self, PyObject *const *args, Py_ssize_t count)
     while (is_well && taken < most) {
         /* A worker that is killed from here on may hold a connection: `FlightRecorder.await_packet`. */
         *(unsigned char *)PyMemoryView_GET_BUFFER(now.scratch)->buf = SLOT_AWAITED;
-        int fd = accept4(listening, NULL, NULL, SOCK_CLOEXEC);
+        int fd = accept_nonblocking(listening);
         if (fd < 0) {
             self->failed = errno;
             break;

@@ -319,9 +319,16 @@ static PyType_Spec descriptor_spec = {
     .slots = descriptor_slots,
 };
 
+/* Accept a connection, which never blocks: sendfile(2) has no flag that says so for one call. -1 with errno. */
+static int
+accept_nonblocking(int listening)
+{
+    return accept4(listening, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+}
+
 PyDoc_STRVAR(accept_doc,
 "accept(listening, family, /)\n--\n\n"
-"Accept a connection on a descriptor of a listening socket that is non-blocking.\n\n"
+"Accept a connection on a descriptor of a listening socket that is non-blocking. The connection is, too.\n\n"
 "Raises BlockingIOError where none waits.");
 
 static PyObject *
@@ -337,7 +344,7 @@ accept_connection(PyObject *module, PyObject *const *args, Py_ssize_t count)
         return NULL;
     }
     accepted->family = family;
-    accepted->fd = accept4(listening, NULL, NULL, SOCK_CLOEXEC);
+    accepted->fd = accept_nonblocking(listening);
     if (accepted->fd < 0) {
         raise_errno();
         Py_DECREF(accepted);

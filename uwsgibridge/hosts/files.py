@@ -11,11 +11,20 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
+
+from uwsgibridge.fast import accelerator
 
 # Errors of sendfile(2) where a file system can't do it. Then the file is read instead.
 CANT_SEND_FILE: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
+
+# A file up to this size is read and sent with the head. To copy a larger one costs more than a call of sendfile.
+_WHOLE_BYTES: Final = 16_384
+
+# How much of a larger file is read and sent with the head: an error of reading is then met before the head is sent.
+_FIRST_PIECE_BYTES: Final = 4096
+
+_BUFFERED: Final = frozenset({io.BufferedReader, io.BufferedRandom})
 
 
 class FileWrapper:
@@ -37,23 +46,56 @@ class FileWrapper:
             yield block
 
 
-@dataclass(frozen=True, slots=True)
-class OpenFile:
+class OpenFile(NamedTuple):
     """A regular file, open for reading.
 
     Attributes:
         descriptor: of the file object, which owns it.
         offset: where to begin, in bytes.
         size_bytes: bytes from the offset to the end of the file.
+        first_piece: the first of these bytes; all of them where they are few.
     """
 
     descriptor: int
     offset: int
     size_bytes: int
+    first_piece: bytes
 
     def read(self, offset: int, size_bytes: int) -> bytes:
         """Read at an absolute offset, without moving the file's own position."""
         return os.pread(self.descriptor, size_bytes, offset)
+
+
+def begin_file(descriptor: int, offset: int) -> OpenFile:
+    """Look how large a file is, and read its first piece.
+
+    Args:
+        descriptor: of the file.
+        offset: where to begin, in bytes.
+
+    Raises:
+        OSError: the file can't be read.
+    """
+    return _begin_plain_file(descriptor, offset) or _begin_any_file(
+        descriptor, offset, os.fstat(descriptor).st_size
+    )
+
+
+def _begin_plain_file(descriptor: int, offset: int) -> OpenFile | None:
+    if accelerator is not None:
+        begun = accelerator.begin_file(descriptor, offset, _WHOLE_BYTES, _FIRST_PIECE_BYTES)
+        if begun is not None:
+            return OpenFile(descriptor, offset, *begun)
+    return None
+
+
+def _begin_any_file(descriptor: int, offset: int, size_bytes: int) -> OpenFile:
+    available = max(0, size_bytes - offset)
+    wanted = available if available <= _WHOLE_BYTES else _FIRST_PIECE_BYTES
+    first_piece = os.pread(descriptor, wanted, offset)
+    if len(first_piece) < wanted:
+        available = len(first_piece)  # some files (in /sys) have fewer bytes than their size says
+    return OpenFile(descriptor, offset, available, first_piece)
 
 
 def regular_file(filelike: Any) -> OpenFile | None:
@@ -61,24 +103,27 @@ def regular_file(filelike: Any) -> OpenFile | None:
 
     Returns:
         The file from the object's present position on. None for objects that must be read by their ``read``:
-        pipes, sockets, files in memory, and wrappers that change the bytes.
+        pipes, sockets, files in memory, wrappers that change the bytes, and what fails here.
     """
     # Only plain classes count: a wrapper may have the descriptor of a file, and read other bytes than the file has.
     opened = filelike
     if type(filelike) is tempfile._TemporaryFileWrapper:  # noqa: SLF001 - the class of NamedTemporaryFile's objects
         opened = filelike.file
-    raw = opened.raw if type(opened) in {io.BufferedReader, io.BufferedRandom} else opened
+    raw = opened.raw if type(opened) in _BUFFERED else opened
     if type(raw) is not io.FileIO:
         return None
     try:
         if type(opened) is io.BufferedRandom:
             opened.flush()  # so that the file has all that was written
-        status = os.fstat(raw.fileno())
+        descriptor = raw.fileno()
         # tell, not lseek: the object may have read ahead.
         offset = opened.tell()
+        if (begun := _begin_plain_file(descriptor, offset)) is not None:
+            return begun
+        status = os.fstat(descriptor)
+        # Files in /proc and the like have size 0 until they are read.
+        if not stat.S_ISREG(status.st_mode) or not status.st_size:
+            return None
+        return _begin_any_file(descriptor, offset, status.st_size)
     except (OSError, ValueError):
         return None
-    # Files in /proc and the like have size 0 until they are read.
-    if not stat.S_ISREG(status.st_mode) or not status.st_size:
-        return None
-    return OpenFile(raw.fileno(), offset, max(0, status.st_size - offset))

@@ -7,13 +7,12 @@ from typing import Final
 
 from uwsgibridge.connection.connection import PeerGone
 from uwsgibridge.hosts.asgi.exchange import AsgiExchange
-from uwsgibridge.hosts.files import CANT_SEND_FILE
+from uwsgibridge.hosts.files import CANT_SEND_FILE, begin_file
 from uwsgibridge.hosts.offload import NamedFile
 from uwsgibridge.protocol.answers import AnswerMaker
 from uwsgibridge.protocol.response import Response
 
-# How much of a file is sent together with the head, and how much at once after that.
-_FIRST_PIECE_BYTES: Final = 65_536
+# How much of a file is sent at once after its first piece.
 _FILE_PIECE_BYTES: Final = 262_144
 
 
@@ -48,13 +47,13 @@ class HttpAnswer(AsgiExchange):
         Returns:
             The offset in the file after the bytes that were sent.
         """
-        available = max(0, os.fstat(descriptor).st_size - offset)
-        wanted = available if count is None else min(available, count)
+        file = begin_file(descriptor, offset)
+        wanted = file.size_bytes if count is None else min(file.size_bytes, count)
         response = self._response
         left = response.allow(wanted, last=last)
         if 0 < left < wanted:
             response.excess_bytes += wanted - left
-        first = os.pread(descriptor, min(left, _FIRST_PIECE_BYTES), offset)
+        first = file.first_piece[:left]
         await self._write_all(response.send(first))
         offset, left = offset + len(first), left - len(first)
         while left and (sent := await self._send_piece(descriptor, offset, left)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import select
 from time import monotonic
 from typing import Final
@@ -10,16 +9,13 @@ from typing import Final
 from uwsgibridge.connection.connection import Connection, PeerGone
 from uwsgibridge.hosts.exchange import Exchange
 from uwsgibridge.hosts.exchange_states import Delivery
-from uwsgibridge.hosts.files import CANT_SEND_FILE, OpenFile
+from uwsgibridge.hosts.files import CANT_SEND_FILE, OpenFile, begin_file
 from uwsgibridge.hosts.offload import NamedFile
 from uwsgibridge.hosts.wsgi.context import ExchangeContext
 from uwsgibridge.protocol.response import Buffer, Response
 
 # How large a piece is at the most. The time to write a piece is bounded, so its size has to be.
 _WRITE_PIECE_BYTES: Final = 262_144
-
-# How much of a file is sent together with the head; sendfile sends the rest.
-_FIRST_PIECE_BYTES: Final = 65_536
 
 # A module name for a member of an enum: to look the member up in its class costs more.
 _OPEN: Final = Delivery.OPEN
@@ -101,16 +97,12 @@ class WsgiAnswer(Exchange[ExchangeContext]):
 
     def _send_file_instead(self, named: NamedFile) -> None:
         with named.open() as file:
-            size = os.fstat(file.fileno()).st_size
-            self._send_file(OpenFile(file.fileno(), 0, size))
+            self._send_file(begin_file(file.fileno(), 0))
 
     def _send_file(self, file: OpenFile) -> None:
         response = self._response
-        first = file.read(file.offset, min(file.size_bytes, _FIRST_PIECE_BYTES))
-        # Some files (in /sys) have fewer bytes than their size says.
-        is_over = len(first) < min(file.size_bytes, _FIRST_PIECE_BYTES)
-        left = response.allow(len(first) if is_over else file.size_bytes)
-        first = first[:left]
+        left = response.allow(file.size_bytes)
+        first = file.first_piece[:left]
         self._write(response.send(first))
         offset, left = file.offset + len(first), left - len(first)
         while left and (sent := self._send_piece(file, offset, min(left, _WRITE_PIECE_BYTES))):
