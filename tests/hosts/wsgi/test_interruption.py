@@ -67,7 +67,7 @@ class Application:
         return self._hang(self, environ, start_response)
 
     def next_met(self) -> object:
-        return self.met.get(timeout_seconds=PATIENCE_SECONDS)
+        return self.met.get(timeout=PATIENCE_SECONDS)
 
 
 @pytest.fixture(autouse=True)
