@@ -6,7 +6,7 @@ import errno
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import pytest
@@ -17,7 +17,7 @@ from uwsgibridge.connection.connection import Connection
 from uwsgibridge.fast import Accelerator, Intake
 from uwsgibridge.hosts.admission import Admission
 from uwsgibridge.link.flights import Flight, FlightRecorder, make_flight_file, read_flights
-from uwsgibridge.protocol.packet import PING, encode_packet
+from uwsgibridge.protocol.packet import PING, PacketLimits, encode_packet
 from uwsgibridge.protocol.request import Request
 from uwsgibridge.telemetry.counters import Counters
 
@@ -145,10 +145,108 @@ def test_an_incomplete_answer_is_seen_to_be_broken(listening: Listening) -> None
         [peer.recv(100) for _ in range(2)]
 
 
+def upload(body: bytes, arrived: int | None = None, **more: str) -> bytes:
+    """Make a request of which so much of the body has arrived."""
+    return encode_packet({**VARS, "CONTENT_LENGTH": str(len(body)), **more}) + body[:arrived]
+
+
+def read_all(connection: Connection) -> bytes:
+    body = b""
+    while piece := connection.receive_body(1_000_000):
+        body += piece
+    return body
+
+
+def read_arrived(connection: Connection) -> bytes:
+    """Read a body whose rest has not arrived."""
+    body = b""
+    with suppress(BlockingIOError):
+        while True:
+            piece = connection.receive_body()
+            assert piece, "nothing is missing"
+            body += piece
+    return body
+
+
+BODY = bytes(range(256)) * 400
+
+
+@pytest.mark.parametrize("arrived", [0, 1, 5_000, 8_000, 50_000, 60_000, 102_399, 102_400])
+def test_an_upload_reaches_its_host_while_it_is_on_the_way(
+    listening: Listening, arrived: int
+) -> None:
+    intake = listening.make(max_body_bytes=0)
+    peer = listening.send(upload(BODY, arrived))
+    assert listening.accept(1, intake) == 1
+    [connection] = listening.host.submitted
+    assert not listening.taken
+    assert connection.request.content_length == len(BODY)
+    assert connection.pop_whole_body() is None
+    if arrived < len(BODY):
+        body = read_arrived(connection)
+        assert body == BODY[:arrived]
+        peer.sendall(BODY[arrived:])
+        body += read_all(connection)
+    else:
+        body = read_all(connection)
+    assert body == BODY
+    assert connection.send(b"answer") == 6
+    listening.flights.end(connection)
+    assert connection.close()
+    assert peer.recv(100) == b"answer"
+    assert peer.recv(100) == b""
+
+
+@pytest.mark.parametrize("size", [7_000, 8_000, 8_192, 20_000, 60_000])
+@pytest.mark.parametrize("cookie", [0, 20_000])
+def test_a_body_of_middle_size_is_there_at_once(
+    listening: Listening, size: int, cookie: int
+) -> None:
+    if size + cookie > 65_000:
+        size = 40_000
+    intake = listening.make(max_body_bytes=0)
+    peer = listening.send(upload(BODY[:size], HTTP_COOKIE="x" * cookie))
+    assert listening.accept(1, intake) == 1
+    [connection] = listening.host.submitted
+    assert connection.pop_whole_body() == BODY[:size]
+    listening.flights.end(connection)
+    assert connection.close()
+    assert peer.recv(100) == b""
+
+
+@pytest.mark.parametrize("arrived", [3, 50_000])
+def test_an_upload_that_a_full_host_does_not_take_is_left_to_python(
+    listening: Listening, arrived: int
+) -> None:
+    listening.host.admission.limit = 0
+    intake = listening.make(max_body_bytes=0)
+    listening.send(data := upload(BODY, arrived))
+    assert listening.accept(1, intake) == 1
+    [(connection, received)] = listening.taken
+    assert received is not None
+    assert 0 < received <= len(data)
+    assert not hasattr(connection, "request")
+    assert connection.body_unseen == 0
+    connection.receive_packet(
+        listening.flights.scratch, PacketLimits(), max_body_bytes=0, received=received
+    )
+    assert read_arrived(connection) == BODY[:arrived]
+
+
+def test_an_upload_that_is_broken_off_is_seen_to_be(listening: Listening) -> None:
+    peer = listening.send(upload(BODY))
+    assert listening.accept(1, listening.make(max_body_bytes=0)) == 1
+    [connection] = listening.host.submitted
+    assert read_all(connection) == BODY
+    connection.send(b"half")
+    connection.abort()
+    with pytest.raises(ConnectionResetError):
+        [peer.recv(100) for _ in range(2)]
+
+
 @pytest.mark.parametrize(
     "data",
     [
-        REQUEST[:-1],
         REQUEST[:10],
         PING,
         b"GET / HTTP/1.1",
@@ -159,7 +257,7 @@ def test_an_incomplete_answer_is_seen_to_be_broken(listening: Listening) -> None
         encode_packet([*VARS.items(), ("PATH_INFO", "/y")]) + b"body",
         b"",
     ],
-    ids=["body", "packet", "ping", "http", "script", "large", "length", "vars", "repeated", "end"],
+    ids=["packet", "ping", "http", "script", "large", "length", "vars", "repeated", "end"],
 )
 def test_what_is_not_plain_is_left_to_python(listening: Listening, data: bytes) -> None:
     listening.send(data, ends=not data)

@@ -118,8 +118,12 @@ class Host:
     def submit(self, connection: Connection) -> None:
         request = connection.request
         body = connection.pop_whole_body()
-        self.outcome = (in_order(request.vars), request.content_length, body)
-        assert connection.close()
+        unseen = connection.body_unseen
+        self.outcome = (in_order(request.vars), request.content_length, body, unseen)
+        if body is None:
+            connection.force_close()
+        else:
+            assert connection.close()
 
 
 def accepted(data: bytes, limits: PacketLimits, max_body_bytes: int) -> Outcome:
@@ -129,8 +133,8 @@ def accepted(data: bytes, limits: PacketLimits, max_body_bytes: int) -> Outcome:
     def take(connection: Connection, received: int | None) -> None:
         try:
             modifier1 = connection.receive_packet(flights.scratch, limits, max_body_bytes, received)
-            if modifier1 is None or connection.body_unseen:
-                host.outcome = (modifier1, connection.body_unseen)
+            if modifier1 is None:
+                host.outcome = "no whole packet"
             elif modifier1 == MODIFIER_PING:
                 host.outcome = "ping"
             else:
@@ -179,12 +183,25 @@ def accepted(data: bytes, limits: PacketLimits, max_body_bytes: int) -> Outcome:
     any_input | st.builds(encode_packet, nearly_plain),
     limits_that_bite,
     st.integers(0, 9),
-    st.binary(max_size=9),
+    st.binary(max_size=9) | st.sampled_from([bytes(8_000), bytes(60_000), bytes(70_000)]),
 )
 def test_accepting_gives_the_same_both_ways(
     data: bytes, limits: PacketLimits, max_body_bytes: int, body: bytes
 ) -> None:
     same_both_ways(lambda: accepted(data + body, limits, max_body_bytes))
+
+
+@given(
+    st.integers(0, 100_000),
+    st.integers(0, 100_000) | st.sampled_from([8_192, 65_539]),
+    st.integers(0, 12_000),
+)
+def test_accepting_uploads_gives_the_same_both_ways(
+    length: int, arrived: int, cookie_bytes: int
+) -> None:
+    variables = {**PLAIN, "CONTENT_LENGTH": str(length), "HTTP_COOKIE": "x" * cookie_bytes}
+    data = encode_packet(variables) + bytes(min(arrived, length))
+    same_both_ways(lambda: accepted(data, PacketLimits(), 0))
 
 
 @given(nearly_plain, st.data())

@@ -5,6 +5,10 @@
 #define SLOT_AWAITED 254
 #define SLOT_FREE 255
 
+/* Where the input stays in the kernel, so much of it is looked at first. To look is to copy: of a large upload, only
+   the packet is wanted here, and the body is copied once, when the application reads it. */
+#define FIRST_LOOK_BYTES 8192
+
 typedef struct {
     PyObject_HEAD
     PyTypeObject *connection_type;  /* derived from `ConnectionFields` */
@@ -26,6 +30,7 @@ typedef struct {
     PyObject *scratch;  /* owned: the memoryview of the slot */
     long counted;       /* of `counters`, when it was last read */
     long requests;
+    Py_ssize_t packet;  /* of the present connection: bytes to take out of the kernel before its host gets it */
 } batch;
 
 /* Give the count of requests to `counters`, before anything else looks at them; false with an error. */
@@ -136,6 +141,9 @@ submit(intake *self, batch *now, connection_fields *connection, PyObject *host)
 {
     PyObject *in_flight = NULL;
     int room = has_room(now, host, &in_flight);
+    if (room > 0 && now->packet && drop_peeked(((descriptor *)connection->socket)->fd, now->packet) < 0) {
+        room = 0; /* Python meets the same error */
+    }
     if (room > 0) {
         now->requests++;
         room = keep_packet(self, now, connection) && PySet_Add(in_flight, (PyObject *)connection) == 0 ? 1 : -1;
@@ -166,9 +174,30 @@ choose_host(intake *self, batch *now, connection_fields *connection)
     return done;
 }
 
-/* Make a request of what was received. 1, or 0 where that is not plain, or -1 with an error. */
+/* Note what came of a body that has so many bytes, behind a packet that was received with it; false with an error. */
 static int
-read_request(intake *self, batch *now, connection_fields *connection, Py_ssize_t received)
+note_body(intake *self, batch *now, connection_fields *connection, Py_ssize_t packet, Py_ssize_t have, long long length)
+{
+    if (length > have && self->keeps_input_in_kernel) {
+        /* What came of it is received with its rest: to copy it twice costs more than a system call. */
+        now->packet = packet;
+        connection->body_unseen = length;
+        return 1;
+    }
+    Py_ssize_t seen = length < have ? (Py_ssize_t)length : have;
+    if (seen) {
+        const char *data = PyMemoryView_GET_BUFFER(now->scratch)->buf;
+        Py_SETREF(connection->seen_body, PyBytes_FromStringAndSize(data + packet, seen));
+    }
+    connection->body_unseen = length - seen;
+    connection->peeked_bytes = self->keeps_input_in_kernel ? packet + have : 0;
+    return connection->seen_body != NULL;
+}
+
+/* Make a request of what was received. 1, or 0 where that is not plain, or -1 with an error. In `*whole`, the bytes
+   that the packet and the body have. */
+static int
+read_request(intake *self, batch *now, connection_fields *connection, Py_ssize_t received, long long *whole)
 {
     const unsigned char *data = PyMemoryView_GET_BUFFER(now->scratch)->buf;
     Py_ssize_t end;
@@ -180,21 +209,27 @@ read_request(intake *self, batch *now, connection_fields *connection, Py_ssize_t
         return PyErr_Occurred() ? -1 : 0;
     }
     long long length = settle(now->state, vars, self->limits.max_body_bytes);
-    int is_plain = length < -1 ? -1 : length >= 0 && length <= received - end;
+    int is_plain = length < -1 ? -1 : length >= 0;
     if (is_plain > 0) {
+        *whole = end + length;
         connection->request = make_request(now->state, self->limits.request_type, vars, length);
-        if (connection->request == NULL) {
+        if (connection->request == NULL || !note_body(self, now, connection, end, received - end, length)) {
             is_plain = -1;
-        }
-        else if (length) {
-            Py_SETREF(connection->seen_body, PyBytes_FromStringAndSize((const char *)data + end, (Py_ssize_t)length));
-            if (connection->seen_body == NULL) {
-                is_plain = -1;
-            }
         }
     }
     Py_DECREF(vars);
     return is_plain;
+}
+
+/* Drop what was made of a packet. */
+static void
+forget_request(batch *now, connection_fields *connection)
+{
+    Py_CLEAR(connection->request);
+    Py_SETREF(connection->seen_body, Py_NewRef(connection->pending));
+    connection->peeked_bytes = 0;
+    connection->body_unseen = 0;
+    now->packet = 0;
 }
 
 /* Take over a connection that was just accepted; false with an error. */
@@ -202,19 +237,25 @@ static int
 take_connection(intake *self, batch *now, connection_fields *connection, int fd)
 {
     Py_buffer *view = PyMemoryView_GET_BUFFER(now->scratch);
-    ssize_t received = receive(fd, view->buf, view->len, self->limits.flags);
+    Py_ssize_t look = self->keeps_input_in_kernel && view->len > FIRST_LOOK_BYTES ? FIRST_LOOK_BYTES : view->len;
+    ssize_t received = receive(fd, view->buf, look, self->limits.flags);
     /* The request that reaches the limit is Python's, and so is each one where a limit is not read. */
     int is_last = self->max_requests && now->counted + now->requests + 1 == self->max_requests;
-    int done = is_last ? 0 : read_request(self, now, connection, received);
+    long long whole = 0;
+    now->packet = 0;
+    int done = is_last ? 0 : read_request(self, now, connection, received, &whole);
+    if (received == look && look < view->len && done >= 0 && whole <= view->len) {
+        /* A large packet, a body of middle size, or what is not plain: all of it is wanted here. */
+        forget_request(now, connection);
+        received = receive(fd, view->buf, view->len, self->limits.flags);
+        done = is_last ? 0 : read_request(self, now, connection, received, &whole);
+    }
     if (done > 0) {
-        connection->peeked_bytes = self->keeps_input_in_kernel ? received : 0;
         done = choose_host(self, now, connection);
     }
     if (done == 0) {
         /* Python begins with the packet: what was made of it here is dropped. */
-        Py_CLEAR(connection->request);
-        connection->peeked_bytes = 0;
-        Py_SETREF(connection->seen_body, Py_NewRef(connection->pending));
+        forget_request(now, connection);
         return leave_to_python(self, now, connection, received);
     }
     return done > 0;
