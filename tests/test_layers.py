@@ -48,7 +48,7 @@ BELOW: Final[dict[str, set[str]]] = {
     "application": {*_GROUND, "loop", "telemetry"},
     "hosts": {*_HOSTING, "fast"},
     "hosts.wsgi": {*_HOSTING, "application", "hosts", "fast", "_version"},
-    "hosts.asgi": {*_HOSTING, "application", "hosts"},
+    "hosts.asgi": {*_HOSTING, "application", "hosts", "fast"},
     # The child and the parent: neither imports the other.
     "worker": {*_HOSTING, "application", "hosts", "hosts.wsgi", "hosts.asgi", "fast"},
     "supervisor": {*_GROUND, "connection", "telemetry", "link", "control", "fast", "_version"},

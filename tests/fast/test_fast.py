@@ -81,9 +81,9 @@ def test_a_request_of_nginx_is_its_own(accelerator: Accelerator) -> None:
     assert not packet.vars.keys() & {"HTTP_PROXY", "HTTP_CONTENT_LENGTH", "HTTP_CONTENT_TYPE"}
     scope = accelerator.http_scope(
         packet.vars,
-        request_module._header_names,
-        request_module._HTTP_VERSIONS,
-        request_module._ASGI,
+        request_module.header_names,
+        request_module.HTTP_VERSIONS,
+        request_module.ASGI_VERSIONS,
     )
     assert scope is not None
     assert scope["headers"] == [
@@ -155,9 +155,9 @@ def test_nothing_is_kept_of_what_comes_and_goes(accelerator: Accelerator) -> Non
             accelerator.settle_vars(packet.vars, 0)
             accelerator.http_scope(
                 packet.vars,
-                request_module._header_names,
-                request_module._HTTP_VERSIONS,
-                request_module._ASGI,
+                request_module.header_names,
+                request_module.HTTP_VERSIONS,
+                request_module.ASGI_VERSIONS,
             )
             pairs = accelerator.encode_pairs([("X-A", str(number))])
             accelerator.encode_head(b"200 OK", pairs, {b"X-A": 0}, {})

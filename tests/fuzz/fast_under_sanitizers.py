@@ -154,9 +154,9 @@ class Feeder:
 
         self._accelerator = accelerator
         self._chance = chance
-        self._names = request._header_names
-        self._versions = request._HTTP_VERSIONS
-        self._asgi = request._ASGI
+        self._names = request.header_names
+        self._versions = request.HTTP_VERSIONS
+        self._asgi = request.ASGI_VERSIONS
         self._request_type = request.Request
         # `Connection` itself is derived from the class of Python here.
         self._connection_type = type("Connection", (accelerator.ConnectionFields,), {})

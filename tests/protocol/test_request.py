@@ -651,7 +651,7 @@ class TestHeaders:
 
     def test_long_names_are_not_kept(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A bound on their number alone lets a client fill memory with names of 64 KiB."""
-        monkeypatch.setattr(request_module, "_header_names", request_module._HeaderNames())
+        monkeypatch.setattr(request_module, "header_names", request_module._HeaderNames())
 
         def ask_for(start: int) -> None:
             for number in range(start, start + 100):

@@ -88,6 +88,10 @@ class Intake(Protocol):
         """
 
 
+class HttpPlan(Protocol):
+    """What the accelerator knows of the HTTP exchanges of a host."""
+
+
 class Accelerator(Protocol):
     """The functions of `_fast.c`, which describes them, and the cases that they leave to Python."""
 
@@ -138,6 +142,22 @@ class Accelerator(Protocol):
             take: called with a connection, and with the number of bytes that were received from it into the slot;
                 None where nothing was.
         """
+
+    @property
+    def HttpFields(self) -> type:  # noqa: N802 - a class
+        """The base of `hosts.asgi.http.HttpExchange`, which calls the application in the plain case."""
+
+    @property
+    def HttpPlan(self) -> Callable[..., HttpPlan]:  # noqa: N802 - a class
+        """What `HttpFields` needs of a host; `hosts.asgi.http_plan` makes it."""
+
+    @property
+    def Caller(self) -> type:  # noqa: N802 - a class
+        """The type of `receive` and `send`, as an application gets them."""
+
+    @property
+    def Step(self) -> type:  # noqa: N802 - a class
+        """The type of what `receive` and `send` give: a coroutine, done after its first step in the plain case."""
 
     def parse_packet(
         self,

@@ -31,6 +31,7 @@
 #include <structmember.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -50,6 +51,7 @@
 #include "state.h"
 #include "texts.h"
 #include "arguments.h"
+#include "errors.h"
 #include "packet.h"
 #include "request.h"
 #include "scope.h"
@@ -60,6 +62,10 @@
 #include "fields.h"
 #include "accepting.h"
 #include "files.h"
+#include "awaitable.h"
+#include "caller.h"
+#include "exchange.h"
+#include "asgi.h"
 
 static PyMethodDef methods[] = {
     {"parse_packet", (PyCFunction)(void (*)(void))parse_packet, METH_FASTCALL, parse_packet_doc},
@@ -76,7 +82,7 @@ static PyMethodDef methods[] = {
 };
 
 static int
-fill_state(PyObject *module, module_state *state)
+fill_state(module_state *state)
 {
     for (int i = 0; i < VARS; i++) {
         state->vars[i] = PyUnicode_InternFromString(VAR_NAMES[i]);
@@ -92,23 +98,52 @@ fill_state(PyObject *module, module_state *state)
     }
     state->content_type = PyBytes_FromString("content-type");
     state->content_length = PyBytes_FromString("content-length");
-    state->descriptor_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &descriptor_spec, NULL);
-    state->fields_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &fields_spec, NULL);
-    state->intake_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &intake_spec, NULL);
-    return state->content_type && state->content_length && state->descriptor_type && state->fields_type
-            && state->intake_type ? 0 : -1;
+    state->empty_bytes = PyBytes_FromStringAndSize(NULL, 0);
+    return state->content_type && state->content_length && state->empty_bytes ? 0 : -1;
+}
+
+/* The types, and where the module keeps them. */
+static const struct {
+    PyType_Spec *spec;
+    size_t place;
+} TYPES[] = {
+    {&descriptor_spec, offsetof(module_state, descriptor_type)},
+    {&fields_spec, offsetof(module_state, fields_type)},
+    {&intake_spec, offsetof(module_state, intake_type)},
+    {&step_spec, offsetof(module_state, step_type)},
+    {&caller_spec, offsetof(module_state, caller_type)},
+    {&plan_spec, offsetof(module_state, plan_type)},
+    {&http_fields_spec, offsetof(module_state, http_fields_type)},
+};
+#define TYPE_COUNT (sizeof(TYPES) / sizeof(TYPES[0]))
+
+static inline PyObject **
+type_place(module_state *state, size_t which)
+{
+    return (PyObject **)((char *)state + TYPES[which].place);
+}
+
+static int
+add_types(PyObject *module, module_state *state)
+{
+    for (size_t i = 0; i < TYPE_COUNT; i++) {
+        PyObject *type = PyType_FromModuleAndSpec(module, TYPES[i].spec, NULL);
+        *type_place(state, i) = type;
+        if (type == NULL || PyModule_AddType(module, (PyTypeObject *)type) < 0) {
+            return -1;
+        }
+    }
+    return 0;
 }
 
 static int
 execute(PyObject *module)
 {
     module_state *state = state_of(module);
-    if (fill_state(module, state) < 0
+    if (fill_state(state) < 0
         || PyModule_AddIntConstant(module, "INTERFACE", INTERFACE) < 0
         || PyModule_AddStringConstant(module, "SOURCE_DIGEST", SOURCE_DIGEST) < 0
-        || PyModule_AddType(module, state->descriptor_type) < 0
-        || PyModule_AddType(module, state->fields_type) < 0
-        || PyModule_AddType(module, state->intake_type) < 0)
+        || add_types(module, state) < 0)
     {
         return -1;
     }
@@ -119,10 +154,11 @@ static int
 traverse(PyObject *module, visitproc visit, void *arg)
 {
     module_state *state = state_of(module);
-    if (state != NULL) {
-        Py_VISIT(state->descriptor_type);
-        Py_VISIT(state->fields_type);
-        Py_VISIT(state->intake_type);
+    if (state == NULL) {
+        return 0;
+    }
+    for (size_t i = 0; i < TYPE_COUNT; i++) {
+        Py_VISIT(*type_place(state, i));
     }
     return 0;
 }
@@ -146,9 +182,10 @@ clear(PyObject *module)
     }
     Py_CLEAR(state->content_type);
     Py_CLEAR(state->content_length);
-    Py_CLEAR(state->descriptor_type);
-    Py_CLEAR(state->fields_type);
-    Py_CLEAR(state->intake_type);
+    Py_CLEAR(state->empty_bytes);
+    for (size_t i = 0; i < TYPE_COUNT; i++) {
+        Py_CLEAR(*type_place(state, i));
+    }
     return 0;
 }
 

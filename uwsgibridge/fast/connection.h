@@ -254,21 +254,12 @@ descriptor_finalize(descriptor *self)
     if (self->fd < 0) {
         return;
     }
-#if PY_VERSION_HEX >= 0x030C0000
-    PyObject *raised = PyErr_GetRaisedException();
-#else
-    PyObject *type, *value, *traceback;
-    PyErr_Fetch(&type, &value, &traceback);
-#endif
+    raised_error raised = set_error_aside();
     if (PyErr_ResourceWarning((PyObject *)self, 1, "unclosed connection, descriptor %d", self->fd) < 0) {
         PyErr_WriteUnraisable((PyObject *)self);
     }
     close_once(self);
-#if PY_VERSION_HEX >= 0x030C0000
-    PyErr_SetRaisedException(raised);
-#else
-    PyErr_Restore(type, value, traceback);
-#endif
+    bring_error_back(raised);
 }
 
 static void

@@ -31,6 +31,17 @@ typedef struct {
     int sets_expires;
 } head_plan;
 
+/* Begin a plan, of which nothing is known yet. */
+static void
+begin_plan(head_plan *plan, int is_without_length)
+{
+    plan->count = plan->size = 0;
+    plan->promised = -1;
+    plan->stream_kind = 0;
+    plan->is_without_length = is_without_length;
+    plan->sets_buffering = plan->sets_expires = 0;
+}
+
 /* Whether bytes have a character that no header may have; a tab may be. */
 static int
 has_control(const char *data, Py_ssize_t size)
@@ -185,11 +196,7 @@ encode_head(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count
     const char *status = PyBytes_AS_STRING(args[0]);
     Py_ssize_t status_size = PyBytes_GET_SIZE(args[0]);
     head_plan plan;
-    plan.count = plan.size = 0;
-    plan.promised = -1;
-    plan.stream_kind = 0;
-    plan.is_without_length = status_size >= 3 && !memcmp(status, "204", 3);
-    plan.sets_buffering = plan.sets_expires = 0;
+    begin_plan(&plan, status_size >= 3 && !memcmp(status, "204", 3));
     if (has_control(status, status_size) || !plan_headers(&plan, args[1], args[2], args[3])) {
         if (PyErr_Occurred()) {
             return NULL;

@@ -252,6 +252,53 @@ can_be_scope(const module_state *state, PyObject *vars)
         && PyUnicode_IS_ASCII(var_of(state, vars, VAR_PATH_INFO));
 }
 
+/* Put a new dict into another one, under this name; borrowed, or NULL with an error. */
+static PyObject *
+put_dict(PyObject *owner, PyObject *name)
+{
+    PyObject *made = PyDict_New();
+    if (made == NULL) {
+        return NULL;
+    }
+    int failed = PyDict_SetItem(owner, name, made) < 0;
+    Py_DECREF(made);
+    return failed ? NULL : made;
+}
+
+/* Put what a call, or a copy, has given into a dict, under this name; steals the value. False with an error. */
+static int
+put_value(PyObject *owner, PyObject *name, PyObject *value)
+{
+    int done = value != NULL && PyDict_SetItem(owner, name, value) == 0;
+    Py_XDECREF(value);
+    return done;
+}
+
+/* Add the state of the lifespan and the extensions, as `hosts.asgi.http` does; false with an error. */
+static int
+add_extensions(const module_state *state, PyObject *scope, PyObject *vars, PyObject *shared, PyObject *tls_extension)
+{
+    PyObject *const *texts = state->texts;
+    if (!put_value(scope, texts[TEXT_STATE], PyDict_Copy(shared))) {
+        return 0;
+    }
+    PyObject *extensions = put_dict(scope, texts[TEXT_EXTENSIONS]);
+    if (extensions == NULL
+        || put_dict(extensions, texts[TEXT_PATHSEND]) == NULL
+        || put_dict(extensions, texts[TEXT_ZEROCOPYSEND]) == NULL
+        || put_dict(extensions, texts[TEXT_EARLY_HINT]) == NULL)
+    {
+        return 0;
+    }
+    PyObject *own = put_dict(extensions, texts[TEXT_UWSGI]);
+    /* A copy, so that the application may change it, and the request stays as it is. */
+    if (own == NULL || !put_value(own, texts[TEXT_VARS], PyDict_Copy(vars))) {
+        return 0;
+    }
+    int has_tls = PyDict_Contains(vars, texts[TEXT_SSL_PROTOCOL]);
+    return has_tls > 0 ? put_value(extensions, texts[TEXT_TLS], PyObject_CallOneArg(tls_extension, vars)) : !has_tls;
+}
+
 PyDoc_STRVAR(http_scope_doc,
 "http_scope(vars, header_names, http_versions, asgi, /)\n--\n\n"
 "Build what `uwsgibridge.protocol.request.Request.http_scope` does, from the vars of a request.\n\n"

@@ -27,6 +27,10 @@ enum {
     TEXT_METHOD, TEXT_PATH, TEXT_QUERY_STRING, TEXT_RAW_PATH, TEXT_ROOT_PATH, TEXT_SCHEME, TEXT_SERVER,
     TEXT_TYPE, TEXT_URL_SCHEME, TEXT_VARS, TEXT_LENGTH,
     TEXT_ADMISSION, TEXT_FREE, TEXT_IN_FLIGHT, TEXT_LIMIT, TEXT_REQUESTS, TEXT_SCRATCH, TEXT_SUBMIT,
+    TEXT_BODY, TEXT_EARLY_HINT, TEXT_EXTENSIONS, TEXT_MORE_BODY, TEXT_PATHSEND,
+    TEXT_REQUEST_TYPE, TEXT_RESPONSE_BODY, TEXT_RESPONSE_START,
+    TEXT_SSL_PROTOCOL, TEXT_STATE, TEXT_STATUS, TEXT_TLS, TEXT_UWSGI,
+    TEXT_ZEROCOPYSEND,
     TEXTS
 };
 
@@ -35,6 +39,10 @@ static const char *const TEXT_WORDS[TEXTS] = {
     "method", "path", "query_string", "raw_path", "root_path", "scheme", "server",
     "type", "wsgi.url_scheme", "vars", "content_length",
     "admission", "_free", "in_flight", "limit", "requests", "scratch", "submit",
+    "body", "http.response.early_hint", "extensions", "more_body", "http.response.pathsend",
+    "http.request", "http.response.body", "http.response.start",
+    "SSL_PROTOCOL", "state", "status", "tls", "uwsgi",
+    "http.response.zerocopysend",
 };
 
 /* A var at one place of the previous packet. The next packet has mostly the same one at that place. */
@@ -49,9 +57,14 @@ typedef struct {
     PyObject *content_type;    /* bytes */
     PyObject *content_length;  /* bytes */
     kept_var kept[KEPT_VARS];
+    PyObject *empty_bytes;
     PyTypeObject *descriptor_type;
     PyTypeObject *fields_type;
     PyTypeObject *intake_type;
+    PyTypeObject *step_type;
+    PyTypeObject *caller_type;
+    PyTypeObject *plan_type;
+    PyTypeObject *http_fields_type;
 } module_state;
 
 static inline module_state *

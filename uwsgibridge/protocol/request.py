@@ -39,13 +39,13 @@ class _HeaderNames(dict[str, bytes | None]):
         return name
 
 
-_header_names: Final = _HeaderNames()
+header_names: Final = _HeaderNames()
 
 # Values of the var HTTPS that mean TLS. uWSGI takes the first two; CGI's servers and wsgiref take the others.
 # `uwsgi_param HTTPS $scheme` sends "https".
 _HTTPS_WORDS: Final = frozenset({"on", "1", "true", "yes", "https"})
 
-_HTTP_VERSIONS: Final = {
+HTTP_VERSIONS: Final = {
     "HTTP/1.0": "1.0",
     "HTTP/1.1": "1.1",
     "HTTP/2.0": "2",
@@ -57,7 +57,7 @@ _HTTP_VERSIONS: Final = {
 
 # From spec_version 2.4 on, frameworks expect `send` to raise when the client has left, and do not wait for
 # `http.disconnect`. So a silent stream would never end.
-_ASGI: Final = {"version": "3.0", "spec_version": "2.3"}
+ASGI_VERSIONS: Final = {"version": "3.0", "spec_version": "2.3"}
 
 
 class Request:
@@ -164,7 +164,7 @@ class Request:
     @property
     def http_version(self) -> str:
         """The version of HTTP that the client spoke to the frontend: ``1.0``, ``1.1``, ``2`` or ``3`` (ASGI)."""
-        return _HTTP_VERSIONS.get(self.vars["SERVER_PROTOCOL"], "1.1")
+        return HTTP_VERSIONS.get(self.vars["SERVER_PROTOCOL"], "1.1")
 
     @property
     def client(self) -> tuple[str, int] | None:
@@ -215,7 +215,7 @@ class Request:
             All keys of "HTTP Connection Scope" in the ASGI specification, except `state` and `extensions`.
         """
         if accelerator is not None:
-            scope = accelerator.http_scope(self.vars, _header_names, _HTTP_VERSIONS, _ASGI)
+            scope = accelerator.http_scope(self.vars, header_names, HTTP_VERSIONS, ASGI_VERSIONS)
             if scope is not None:
                 return scope
         # This repeats the properties' code: to call them would cost as much as all the rest.
@@ -224,8 +224,8 @@ class Request:
         path = script_name + variables["PATH_INFO"]
         return {
             "type": "http",
-            "asgi": dict(_ASGI),
-            "http_version": _HTTP_VERSIONS.get(variables["SERVER_PROTOCOL"], "1.1"),
+            "asgi": dict(ASGI_VERSIONS),
+            "http_version": HTTP_VERSIONS.get(variables["SERVER_PROTOCOL"], "1.1"),
             "method": variables["REQUEST_METHOD"].upper(),
             "scheme": self.scheme,
             "path": path if path.isascii() else _as_utf8(path),
@@ -244,7 +244,7 @@ class Request:
             Lower-case names and values as bytes, in the order of the wire; content-type and content-length once
             each, from the frontend's own vars.
         """
-        names = _header_names
+        names = header_names
         variables = self.vars
         pairs = []
         for key, value in variables.items():

@@ -22,7 +22,7 @@ from collections.abc import Iterable
 from typing import Final, TypeAlias
 
 from uwsgibridge.protocol.errors import IncompleteBody, InvalidResponse
-from uwsgibridge.protocol.response_headers import EVENTS, encode_head
+from uwsgibridge.protocol.response_headers import EVENTS, Head, encode_head
 from uwsgibridge.protocol.response_states import FOLLOWING, Body, State, Step, refusal
 
 # Up to this size, a copy is cheaper than a second system call.
@@ -90,10 +90,30 @@ class Response:
             raise InvalidResponse(
                 f"status {status} is interim: a uwsgi frontend would take it for the final answer"
             )
-        head, promised, stream_kind, sets_buffering, sets_expires = encode_head(
-            status, line, headers
-        )
+        encoded = encode_head(status, line, headers)
         self._state = following
+        self._take_head(status, encoded, state)
+
+    @classmethod
+    def resume(cls, method: str, status: int, encoded: Head, sent_bytes: int | None) -> Response:
+        """Make an answer that has come as far as the accelerator has brought it.
+
+        Args:
+            method: of the request.
+            status: the code, which allows a body.
+            encoded: the head, as `encode_head` gives it.
+            sent_bytes: how many bytes of body the whole answer had that was sent; None where nothing was sent.
+        """
+        response = cls(method)
+        response._state = _HEAD
+        response._take_head(status, encoded, _NO_HEAD)
+        if sent_bytes is not None:
+            response._state, response._sent = _COMPLETE, sent_bytes
+        return response
+
+    def _take_head(self, status: int, encoded: Head, state: State) -> None:
+        """Set status and head; `state` is the one before that."""
+        head, promised, stream_kind, sets_buffering, sets_expires = encoded
         self.status = status
         self._head = head
         self._promised = promised

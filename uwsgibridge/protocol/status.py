@@ -16,7 +16,7 @@ _MAX_REMEMBERED_BYTES: Final = 64
 _STATUS: Final = re.compile(r"[1-9][0-9]{2}(?: [^\x00-\x08\x0a-\x1f\x7f]*)?")
 
 _statuses: dict[str, tuple[int, bytes]] = {}
-_status_lines: dict[int, bytes] = {}
+known_status_lines: dict[int, bytes] = {}
 
 
 def parse_status(text: str) -> tuple[int, bytes]:
@@ -56,7 +56,7 @@ def status_line(status: int) -> bytes:
         if not isinstance(status, int):
             raise InvalidResponse(f"the status must be an integer, not {status!r}")
         status = int(status)
-    line = _status_lines.get(status)
+    line = known_status_lines.get(status)
     if line is not None:
         return line
     if not 100 <= status <= 999:
@@ -65,5 +65,5 @@ def status_line(status: int) -> bytes:
         reason = HTTPStatus(status).phrase
     except ValueError:
         reason = ""
-    line = _status_lines[status] = b"%d %b" % (status, reason.encode("ascii"))
+    line = known_status_lines[status] = b"%d %b" % (status, reason.encode("ascii"))
     return line

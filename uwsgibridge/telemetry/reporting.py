@@ -47,7 +47,7 @@ class Reporter:
     ) -> None:
         self.log = logger if app_name is None else logger.bind(app=app_name)
         self.counters = counters
-        self._frontend_buffer_bytes = frontend_buffer_bytes
+        self.frontend_buffer_bytes = frontend_buffer_bytes
         self.logs_access = access_log is not None
         self._access_log = access_log
         self._warnings: set[str] = set()
@@ -318,7 +318,7 @@ class Reporter:
 
     def check_answer(self, request: Request, response: Response) -> None:
         """Log what is wrong with an answer that was sent."""
-        if response.head_bytes > self._frontend_buffer_bytes:
+        if response.head_bytes > self.frontend_buffer_bytes:
             head_bytes, name, header_bytes = response.largest_header()
             self.log.warning(
                 "head of the answer is larger than Nginx's buffer: it answers 502",

@@ -96,6 +96,7 @@ class AsgiContext:
             any more.
         settings: the deadlines, and what a WebSocket may do.
         stop: the stage of the host's end.
+        plan: what the accelerator has to know of all this; None without it.
     """
 
     app: AsgiApplication
@@ -110,6 +111,7 @@ class AsgiContext:
     lose: Callable[[Connection], None]
     settings: Settings
     stop: Stop = Stop.NONE
+    plan: object = None
 
 
 class AsgiExchange(Exchange[AsgiContext]):
@@ -129,7 +131,7 @@ class AsgiExchange(Exchange[AsgiContext]):
     async def run(self) -> None:
         """Call the application and end the connection; raise nothing but cancellations."""
         try:
-            returned = await self._context.app(self._scope(), self.receive, self.send)
+            returned = await self._call_application()
             if returned is not None:
                 self._context.reporter.returned_value(returned)
             if self._life is _RUNNING and not self._gone:
@@ -160,6 +162,10 @@ class AsgiExchange(Exchange[AsgiContext]):
     async def send(self, message: Message) -> None:
         """Send what a message of the application says."""
         raise NotImplementedError
+
+    def _call_application(self) -> Awaitable[object]:
+        """Call the application; give what is to be awaited."""
+        return self._context.app(self._scope(), self.receive, self.send)
 
     def _scope(self) -> MutableMapping[str, Any]:
         raise NotImplementedError

@@ -10,6 +10,7 @@ from uwsgibridge.connection.connection import Connection
 from uwsgibridge.hosts.admission import Admission
 from uwsgibridge.hosts.asgi.exchange import AsgiApplication, AsgiContext, Stop
 from uwsgibridge.hosts.asgi.http import HttpExchange
+from uwsgibridge.hosts.asgi.http_plan import make_plan
 from uwsgibridge.hosts.asgi.websocket import WebSocketExchange
 from uwsgibridge.hosts.exchange import answer_instead
 from uwsgibridge.hosts.streams import Ending, OpenStreams
@@ -55,6 +56,8 @@ class AsgiHost:
             lose=self._lose,
             settings=settings,
         )
+        self._context.plan = make_plan(self._context)
+        self._has_deadline = settings.request_timeout_seconds > 0
         self._websockets: dict[Connection, WebSocketExchange] = {}
         self.given_up: set[Connection] = set()
         self._unfit = context.unfit
@@ -104,7 +107,10 @@ class AsgiHost:
         if "HTTP_UPGRADE" in connection.request.vars and wants_websocket(connection.request.vars):
             self._submit_websocket(connection)
         else:
-            connection.task = self._loop.spawn(HttpExchange(self._context, connection).run)
+            exchange = HttpExchange(self._context, connection)
+            if self._has_deadline:
+                exchange.begin_deadline()
+            connection.task = self._loop.spawn(exchange.run)
 
     def _submit_websocket(self, connection: Connection) -> None:
         try:

@@ -10,19 +10,19 @@ from typing import Any, Final
 
 import trio
 
-from uwsgibridge.connection.connection import Connection, PeerGone
+from uwsgibridge.application.forked_child import exit_if_copy
+from uwsgibridge.connection.connection import PeerGone
 from uwsgibridge.hosts.asgi.answer import HttpAnswer
-from uwsgibridge.hosts.asgi.exchange import AsgiContext, Call, Message, Stop
+from uwsgibridge.hosts.asgi.exchange import Call, Message, Stop
+from uwsgibridge.hosts.asgi.http_fields import HttpFields
 from uwsgibridge.hosts.asgi.http_states import Input, Stream
 from uwsgibridge.hosts.asgi.messages import kind_of, value_of
 from uwsgibridge.hosts.asgi.tls import tls_extension
 from uwsgibridge.hosts.asgi.unheard import Unheard
 from uwsgibridge.hosts.exchange_states import Delivery, Life
 from uwsgibridge.hosts.streams import Ending
-from uwsgibridge.loop.interface import Event, Task
 from uwsgibridge.protocol import answers
 from uwsgibridge.protocol.errors import IncompleteBody, InvalidResponse
-from uwsgibridge.protocol.response import Response
 from uwsgibridge.protocol.status import status_line
 from uwsgibridge.telemetry.stacks import await_stack
 
@@ -49,25 +49,24 @@ _NO_STREAM: Final = Stream.NONE
 _TOLD: Final = Stream.TOLD
 
 
-class HttpExchange(HttpAnswer):
-    """Runs one request: makes the scope, and serves `receive` and `send`."""
+class HttpExchange(HttpFields, HttpAnswer):
+    """Runs one request: makes the scope, and serves `receive` and `send`.
 
-    _input = Input.ARRIVING
-    _disconnected: Event | None = None  # made when the application waits for the disconnect
-    _body_wait: Event | None = None  # set while a task of the application waits for the body
-    _timer: Task | None = None
+    With the accelerator, an application gets a `receive` and a `send` that do the plain case by themselves, and call
+    those here for all else. They leave the fields as those here would.
+
+    Args:
+        context: shared by the exchanges of the host.
+        connection: the connection with its request; owned from now on, and released at the end.
+    """
+
     _body_wait_seconds = 0.0  # in all; this is the client's time and not the application's
     _early_links: Sequence[bytes] = ()
     _unheard: Unheard | None = None
-    _stream = Stream.NONE
-    _end_timer: Task | None = None
 
-    def __init__(self, context: AsgiContext, connection: Connection) -> None:
-        super().__init__(context, connection)
-        self._response = Response(connection.request.method)
-        self._started_at = monotonic()
-        if context.settings.request_timeout_seconds:
-            self._set_deadline(context.settings.request_timeout_seconds)
+    def begin_deadline(self) -> None:
+        """Give the application the time that the settings allow; called once, where they have a limit."""
+        self._set_deadline(self._context.settings.request_timeout_seconds)
 
     async def receive(self) -> Message:
         """Give the next piece of the body; after the body, wait until the client leaves."""
@@ -139,6 +138,27 @@ class HttpExchange(HttpAnswer):
                 self._start(message)
             else:
                 await self._send_otherwise(kind, message)
+        except PeerGone:
+            await self._send_to_nobody(message)
+
+    async def _send_rest(self, message: Message, body: bytes, sent: int) -> None:
+        """Send what is left of an answer of which the accelerator has sent a part.
+
+        Args:
+            message: its last message, which is the first one of its body.
+            body: what the message has of the body.
+            sent: how many bytes of head and body were sent.
+        """
+        response = self._response
+        buffers = response.send(body, last=True)
+        try:
+            try:
+                await self._write_rest(memoryview(b"".join(buffers))[sent:])
+            except PeerGone:
+                self._record_unsent(buffers, buffers[0])
+                raise
+            self._end(complete=True)
+            self._context.reporter.check_answer(self.request, response)
         except PeerGone:
             await self._send_to_nobody(message)
 
@@ -346,8 +366,12 @@ class HttpExchange(HttpAnswer):
         return "the client had left" if was_gone else "connection broken"
 
     def _end_call(self) -> None:
+        exit_if_copy()
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
+        if self._return_plainly():
+            return
         if self._end_timer is not None:
             self._end_timer.cancel()
         super()._end_call()
@@ -356,7 +380,18 @@ class HttpExchange(HttpAnswer):
                 self.request, self._response, failure_status=self._failure_status
             )
         if self._context.reporter.logs_access:
-            self._log_access(self._response, self._started_at)
+            self._log_answer()
+
+    def _log_answer(self) -> None:
+        self._log_access(self._response, self._started_at)
+
+    def _end_complete(self) -> None:
+        """End the exchange after the whole answer; called by the accelerator where that needs more than a close."""
+        self._end(complete=True)
+
+    def _check_answer(self) -> None:
+        """Log what is wrong with an answer that was sent; called by the accelerator where something may be."""
+        self._context.reporter.check_answer(self.request, self._response)
 
     async def _wait_for_body(self) -> None:
         if self._body_wait is not None:
