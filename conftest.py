@@ -13,9 +13,14 @@ import pytest
 
 from uwsgibridge import fast
 
-# Parts of the identifier of a test that say on which event loop and over which socket its case runs, and
-# whether with the accelerator.
-_COMBINED: Final = frozenset({"asyncio", "uvloop", "trio", "tcp", "unix", "accelerated", "pure"})
+# Parts of the identifier of a test that say on which event loop and over which socket its case runs, whether with
+# the accelerator, and, of a test of processes, by which interface they serve and how their workers come to be.
+_COMBINED: Final = frozenset(
+    {
+        *("asyncio", "uvloop", "trio", "tcp", "unix", "accelerated", "pure"),
+        *("as_wsgi", "as_asgi", "forked", "preloaded", "unsupervised"),
+    }
+)
 
 # Another number is another choice of combinations, and with an odd one, processes have no accelerator;
 # `.ci/run` takes one for each of its runs.
@@ -46,14 +51,43 @@ def pytest_configure(config: pytest.Config) -> None:
             signal.signal(number, handler)
 
 
+# After pytest's own, which brings the cases with the same fixtures together and is led astray by cases that
+# are then left out.
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Keep one combination of event loop and socket for each case, the next one for the next case.
 
-    Who names a test by its whole identifier gets that one.
+    Who names a test by its whole identifier gets that one. Cases of a module or a class that share a stack
+    follow each other: else it would be started for each of them.
     """
     is_named = any("[" in argument for argument in config.args)
-    if config.getoption("--all-combinations") or is_named:
-        return
+    if not (config.getoption("--all-combinations") or is_named):
+        _keep_one_combination(config, items)
+    places = _Places()
+    items.sort(
+        key=lambda item: (places[item.path], places[_class_of(item)], places[_stack_of(item)])
+    )
+
+
+class _Places(dict[object, int]):
+    """Numbers things in the order in which they are first asked for."""
+
+    def __missing__(self, thing: object) -> int:
+        place = self[thing] = len(self)
+        return place
+
+
+def _class_of(item: pytest.Item) -> object:
+    return item.path, getattr(item, "cls", None)
+
+
+def _stack_of(item: pytest.Item) -> object:
+    """Give what says which stack serves the case: a parameter named ``kind``, if it has one."""
+    callspec = getattr(item, "callspec", None)
+    return _class_of(item), str(callspec.params.get("kind")) if callspec else None
+
+
+def _keep_one_combination(config: pytest.Config, items: list[pytest.Item]) -> None:
     cases: dict[str, list[pytest.Item]] = {}
     for item in items:
         cases.setdefault(_case(item.nodeid), []).append(item)

@@ -98,7 +98,7 @@ BROKEN_BELOW_THE_SUPERVISOR = {
 @pytest.mark.parametrize(
     ("preload", "kinds"),
     [((), BROKEN), (("--preload",), BROKEN_BELOW_THE_SUPERVISOR)],
-    ids=["workers", "preload"],
+    ids=["forked", "preloaded"],
 )
 def test_it_is_never_begun_and_the_log_says_why(tmp_path, preload, kinds):
     site = installation(tmp_path)

@@ -74,7 +74,7 @@ def test_a_stop_of_one_of_two_containers_loses_nothing(tmp_path_factory, compose
     )
     stack.compose("up", "--detach", "--no-build", "--wait", "--scale", "bridge=2")
     first = stack.bridge
-    with Load(stack.url, threads=16, body=b"x" * 100) as load:
+    with Load(stack.url, threads=16, pause_seconds=0.0, body=b"x" * 100) as load:
         wait_both(stack)
         first.stop()
     stack.stop()

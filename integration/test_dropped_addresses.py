@@ -93,7 +93,7 @@ def is_refused(address: str) -> bool:
 
 @EVERY_SOCKET
 @EVERY_INTERFACE
-@pytest.mark.parametrize("preload", [(), ("--preload",)], ids=["workers", "preload"])
+@pytest.mark.parametrize("preload", [(), ("--preload",)], ids=["forked", "preloaded"])
 def test_what_waits_at_a_dropped_address_is_answered(tmp_path, kind_of_socket, interface, preload):
     busy = ("--workers", "1", "--accept-margin", "0", *preload)
     busy += ("--threads", "1") if interface == "wsgi" else ("--max-concurrency", "1")

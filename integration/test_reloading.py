@@ -121,7 +121,7 @@ def test_nothing_is_lost_under_load(tmp_path, control, kind_of_socket, interface
     with workers(tmp_path, kind_of_socket, interface, "--control-socket", str(control)) as stack:
         files, listening = settle(stack.pid, control, 2), socket_file(stack)
         changed_at: list[float] = []
-        with Load(stack.url, threads=32, pause_seconds=0.05) as load:
+        with Load(stack.url, threads=16, pause_seconds=0.05) as load:
             for version, change in zip(
                 VERSIONS[1:], [reload, reload, reload, upgrade], strict=True
             ):

@@ -25,7 +25,7 @@ STOPPING = event_with(event="stopping: running requests may end")
 KINDS = pytest.mark.parametrize(
     "arguments",
     [("--workers", "2"), ("--workers", "2", "--preload"), ("--workers", "0")],
-    ids=["workers", "preload", "alone"],
+    ids=["forked", "preloaded", "unsupervised"],
 )
 
 # Each run is one stop, and what it loses is a matter of microseconds.
@@ -77,7 +77,7 @@ def test_a_stop_among_two_loses_nothing(tmp_path, kind_of_socket, arguments):
             bridge(tmp_path, address_of(kind_of_socket, tmp_path, f"b{run}"), *arguments) as other,
             PrivateNginx(Site(upstreams=(first.address, other.address))) as nginx,
         ):
-            with Load(nginx.url, threads=16, body=b"x" * 100) as load:
+            with Load(nginx.url, threads=16, pause_seconds=0.0, body=b"x" * 100) as load:
                 first.signal(signal.SIGTERM)
                 assert first.wait_ended(PATIENCE_SECONDS) == 0
             seen.append(load.seen)
@@ -116,7 +116,7 @@ def test_a_signal_to_all_processes_at_once_loses_nothing(tmp_path, kind_of_socke
         bridge(tmp_path, address_of(kind_of_socket, tmp_path, "a"), "--workers", "2") as first,
         bridge(tmp_path, address_of(kind_of_socket, tmp_path, "b"), "--workers", "2") as other,
         PrivateNginx(Site(upstreams=(first.address, other.address))) as nginx,
-        Load(nginx.url, threads=16, body=b"x" * 100) as load,
+        Load(nginx.url, threads=16, pause_seconds=0.0, body=b"x" * 100) as load,
     ):
         for pid in (*everybody(first.pid), first.pid):
             os.kill(pid, signal.SIGTERM)

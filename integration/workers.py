@@ -23,7 +23,7 @@ from uwsgibridge.testing import LocalStack
 PATIENCE_SECONDS: Final = 30.0
 
 EVERY_SOCKET = pytest.mark.parametrize("kind_of_socket", ["tcp", "unix"])
-EVERY_INTERFACE = pytest.mark.parametrize("interface", ["wsgi", "asgi"])
+EVERY_INTERFACE = pytest.mark.parametrize("interface", ["wsgi", "asgi"], ids=["as_wsgi", "as_asgi"])
 
 # A test that asks for /held puts a function `wait` first.
 APPLICATION = """
@@ -109,7 +109,8 @@ class Load:
     Args:
         url: where Nginx answers.
         threads: one for each connection.
-        pause_seconds: of a connection after each answer.
+        pause_seconds: of a connection after each answer. Without one, the load takes the processors from the
+            processes whose change it watches.
         body: what each request sends by POST; None is a GET.
     """
 
@@ -117,7 +118,7 @@ class Load:
         self,
         url: str,
         threads: int = 8,
-        pause_seconds: float = 0.0,
+        pause_seconds: float = 0.01,
         body: bytes | None = None,
     ) -> None:
         self.outcomes: list[Outcome] = []

@@ -26,7 +26,7 @@ from uwsgibridge.testing import LocalStack, event_with
 if TYPE_CHECKING:
     from integration.asgi.conftest import Stack
 
-UPLOAD = struct.pack(">750000I", *range(750_000))
+UPLOAD = struct.pack(">250000I", *range(250_000))
 
 SITES = {
     "asyncio": ("fastapi", "starlette", "django", "quart", "litestar"),

@@ -41,7 +41,7 @@ def test_twenty_reloads_and_two_upgrades_lose_nothing(
     changes = [signal.SIGHUP] * RELOADS + [signal.SIGUSR2] * UPGRADES
     with workers(tmp_path, kind_of_socket, interface, "--control-socket", str(control)) as stack:
         files = settle(stack.pid, control, 2)
-        with Load(stack.url, threads=CONNECTIONS) as load:
+        with Load(stack.url, threads=CONNECTIONS, pause_seconds=0.0) as load:
             begun_at = monotonic()
             for number, change in enumerate(changes):
                 old = everybody(stack.pid)

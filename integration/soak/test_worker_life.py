@@ -54,7 +54,10 @@ def test_a_worker_is_killed_each_second(
     killed_at: list[float] = []
     accounted: list[int] = []
     back_seconds: list[float] = []
-    with serving(interface, kind_of_socket) as stack, Load(stack.url, threads=32) as load:
+    with (
+        serving(interface, kind_of_socket) as stack,
+        Load(stack.url, threads=32, pause_seconds=0.0) as load,
+    ):
         alive = [it["pid"] for it in stack.log_events() if it["event"] == "app: on_fork"]
         for _ in range(KILLS):
             since = len(stack.log_events())
@@ -93,7 +96,7 @@ def test_a_thousand_workers_are_recycled(tmp_path: Path, record_property: Record
     with serving("wsgi", "unix", "--max-requests", "10", "--control-socket", str(control)) as stack:
         files = settle(stack.pid, control, workers=2)
         began_at, since = time.monotonic(), 0
-        with Load(stack.url) as load:
+        with Load(stack.url, pause_seconds=0.0) as load:
             for count in range(1, RECYCLED + 1):
                 if count == WARM_UP:
                     before = resident_bytes(stack.pid)

@@ -88,7 +88,7 @@ def running(
         yield bridge
 
 
-@pytest.mark.parametrize("preload", [(), ("--preload",)], ids=["workers", "preload"])
+@pytest.mark.parametrize("preload", [(), ("--preload",)], ids=["forked", "preloaded"])
 @pytest.mark.parametrize("program", [SCRIPT, MODULE], ids=["script", "module"])
 def test_the_first_template_is_like_the_next_one(
     tmp_path: Path, preload: tuple[str, ...], program: tuple[str, ...]
