@@ -33,19 +33,13 @@ class BridgeProcess:
         pass_fds: Sequence[int],
         program: Sequence[str],
     ) -> None:
-        inherited = {
-            name: value
-            for name, value in os.environ.items()
-            if name == PURE_VARIABLE or not name.startswith("UWSGIBRIDGE_")
-        }
         self.events = LogEvents()
         self._lifeline = Lifeline()
         self._process = subprocess.Popen(
             # Warnings show: a clean end leaves no connection open.
             [sys.executable, "-W", "always::ResourceWarning", *program, *arguments],
             cwd=directory,
-            # A supervisor has tests of its own.
-            env={"UWSGIBRIDGE_WORKERS": "0", **inherited, **environment},
+            env=environment_of(environment),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -100,6 +94,17 @@ class BridgeProcess:
         assert self._process.stdout is not None
         for line in self._process.stdout:
             self.events.write(line)
+
+
+def environment_of(further: Mapping[str, str]) -> dict[str, str]:
+    """Give the environment of a bridge: that of this process without its options, and what is given."""
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if name == PURE_VARIABLE or not name.startswith("UWSGIBRIDGE_")
+    }
+    # A supervisor has tests of its own.
+    return {"UWSGIBRIDGE_WORKERS": "0", **inherited, **further}
 
 
 @contextmanager

@@ -12,7 +12,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 import uwsgibridge
-from tests.bridge_process import run_to_its_end, running_process
+from tests.bridge_process import running_process
+from tests.forked_command import run_command
 from tests.raw_client import ask
 from uwsgibridge.cli import main
 from uwsgibridge.config.options import option_name
@@ -277,7 +278,7 @@ def test_environment_that_is_wrong_is_named(serve: Serve):
 
 
 def ends(directory: Path, *arguments: str) -> tuple[int, str]:
-    return run_to_its_end("serve", *arguments, "--bind", "127.0.0.1:0", directory=directory)
+    return run_command("serve", *arguments, "--bind", "127.0.0.1:0", directory=directory)
 
 
 GOOD_APP = (
@@ -416,7 +417,7 @@ def test_an_address_in_use_is_told(tmp_path: Path):
     (tmp_path / "site_app.py").write_text(GOOD_APP)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        status, output = run_to_its_end(
+        status, output = run_command(
             "serve", "site_app:app", "--bind", address, directory=tmp_path
         )
 
@@ -427,7 +428,7 @@ def test_an_address_in_use_is_told(tmp_path: Path):
 
 def test_directory_that_is_missing(tmp_path: Path):
     (tmp_path / "site_app.py").write_text(GOOD_APP)
-    status, output = run_to_its_end(
+    status, output = run_command(
         "serve", "site_app:app", "--bind", "unix:missing/app.sock", directory=tmp_path
     )
 
@@ -484,7 +485,7 @@ def test_factory_in_another_directory_is_served(
 
 
 def test_help_lists_each_option_under_its_section(tmp_path: Path):
-    status, output = run_to_its_end("serve", "--help", directory=tmp_path)
+    status, output = run_command("serve", "--help", directory=tmp_path)
 
     assert status == 0
     for name in OPTIONS:

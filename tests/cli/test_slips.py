@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.bridge_process import run_to_its_end, running_process
+from tests.bridge_process import running_process
+from tests.forked_command import run_command
 from uwsgibridge.cli.slips import refuse_file, refuse_variables
 from uwsgibridge.client import request
 from uwsgibridge.config.settings import OPTIONS, Settings
@@ -195,7 +196,7 @@ def test_each_slip_gets_one_sentence(
     status: int,
     sentence: str,
 ) -> None:
-    found, said = run_to_its_end(*arguments, directory=directory, environment=environment)
+    found, said = run_command(*arguments, directory=directory, environment=environment)
     assert sentence in said
     assert "Traceback" not in said
     assert found == status
@@ -288,7 +289,7 @@ def test_just_enough_descriptors_serve(directory: Path) -> None:
 @pytest.mark.parametrize("control", ["missing/c.sock", "site_.py"])
 def test_control_socket_that_can_not_be_had_starts_nothing(directory: Path, control: str) -> None:
     (directory / "site_.py").write_text(f"{APPLICATION}\nopen('imported', 'w').close()\n")
-    status, said = run_to_its_end(
+    status, said = run_command(
         *SERVE, "--bind", "unix:s", "--workers", "1", "--control-socket", control,
         directory=directory,
     )  # fmt: skip
@@ -304,7 +305,7 @@ def test_control_socket_that_the_user_can_not_make_starts_nothing(directory: Pat
     (directory / "site_.py").write_text(
         f"{APPLICATION}\nopen('/dev/stdout', 'w').write('imported')\n"
     )
-    status, said = run_to_its_end(
+    status, said = run_command(
         *SERVE, "--bind", "unix:s", "--workers", "1", "--control-socket", "c.sock",
         "--user", "65534", "--group", "65534",
         directory=directory,
