@@ -34,6 +34,14 @@ class Large:
     """Stands for what an application has at hand when it fails."""
 
 
+@pytest.fixture(autouse=True)
+def only_what_is_new() -> Iterator[None]:
+    """Leave out what other tests have loaded: to look through all of it takes longer than to serve."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 def left() -> Counter[str]:
     """Count what exists of the bridge's own things, of applications' and of errors, by kind."""
     counted: Counter[str] = Counter()

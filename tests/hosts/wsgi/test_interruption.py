@@ -585,7 +585,7 @@ def test_access_log_has_one_line_of_what_its_thread_ends_at_its_deadline(
 # --- Nobody else ----------------------------------------------------------------------------------
 
 CLIENTS = 8
-REQUESTS = 60
+REQUESTS = 30
 DEADLINE_SECONDS = 0.05
 SPREAD_SECONDS = 0.01
 LATE_SECONDS = 0.01
