@@ -99,7 +99,7 @@ def stream(start_response):
     yield b"%d" % os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 """
 
-EVERY_COUNT = pytest.mark.parametrize("workers", ["0", "1"])
+EVERY_COUNT = pytest.mark.parametrize("workers", ["0", "1"], ids=["unsupervised", "forked"])
 
 
 @pytest.fixture(params=["tcp", "unix"])

@@ -389,7 +389,7 @@ def the_user_can_run_python() -> bool:
     return finished.returncode == 0
 
 
-@pytest.mark.parametrize("workers", ["0", "1"])
+@pytest.mark.parametrize("workers", ["0", "1"], ids=["unsupervised", "forked"])
 @pytest.mark.parametrize("kind", BROKEN)
 @pytest.mark.parametrize("where", ["roots", "theirs"])
 def test_a_start_that_fails_leaves_no_socket(

@@ -173,7 +173,7 @@ def check(
 
 
 @on_each_loop
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [0, 1], ids=["unsupervised", "forked"])
 def test_streams_end_at_a_stop(
     kind: Kind, workers: int, local_stack: Callable[..., LocalStack]
 ) -> None:

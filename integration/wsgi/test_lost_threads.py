@@ -207,7 +207,7 @@ def test_worker_is_replaced_and_nobody_else_fails(serve_alone: ServeAlone, worke
     assert LOST not in names
 
 
-@pytest.mark.parametrize("workers", ["0", "1"])
+@pytest.mark.parametrize("workers", ["0", "1"], ids=["unsupervised", "forked"])
 def test_threads_take_the_place_of_those_that_are_lost(serve_alone: ServeAlone, workers: str):
     with (
         serve_alone(APP, serve_args=("--workers", workers, "--threads", "2", *LIMIT)) as stack,
@@ -229,7 +229,7 @@ def test_threads_take_the_place_of_those_that_are_lost(serve_alone: ServeAlone, 
             stack.wait_for_event(event_with(event="recycling worker"))
 
 
-@pytest.mark.parametrize("workers", ["0", "1"])
+@pytest.mark.parametrize("workers", ["0", "1"], ids=["unsupervised", "forked"])
 def test_without_any_thread_left_the_answer_is_a_quick_503(serve_alone: ServeAlone, workers: str):
     """The application of one thread may rely on that: no other one takes its place."""
     with (
@@ -251,7 +251,7 @@ def test_without_any_thread_left_the_answer_is_a_quick_503(serve_alone: ServeAlo
             assert fetch(f"{stack.url}/quick").seen == 200
 
 
-@pytest.mark.parametrize("workers", ["0", "1"])
+@pytest.mark.parametrize("workers", ["0", "1"], ids=["unsupervised", "forked"])
 def test_thread_that_can_be_interrupted_serves_on(serve_alone: ServeAlone, workers: str):
     with (
         serve_alone(
@@ -282,7 +282,7 @@ def test_thread_that_can_be_interrupted_serves_on(serve_alone: ServeAlone, worke
 INTERRUPTED = "exception was raised in a thread from outside"
 
 
-@pytest.mark.parametrize("workers", ["0", "1"])
+@pytest.mark.parametrize("workers", ["0", "1"], ids=["unsupervised", "forked"])
 def test_idle_thread_that_is_interrupted_goes_on(serve_alone: ServeAlone, workers: str):
     """What it was just given may be lost, and so the worker is replaced."""
     with (

@@ -417,9 +417,7 @@ def test_an_address_in_use_is_told(tmp_path: Path):
     (tmp_path / "site_app.py").write_text(GOOD_APP)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        status, output = run_command(
-            "serve", "site_app:app", "--bind", address, directory=tmp_path
-        )
+        status, output = run_command("serve", "site_app:app", "--bind", address, directory=tmp_path)
 
     assert status == 1
     assert output.startswith(f"Error: {address}: the port is in use")

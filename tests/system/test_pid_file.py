@@ -458,7 +458,7 @@ def service(directory: Path, *options: str) -> Iterator[BridgeProcess]:
         yield process
 
 
-@pytest.mark.parametrize("workers", ["0", "1"])
+@pytest.mark.parametrize("workers", ["0", "1"], ids=["unsupervised", "forked"])
 def test_second_start_is_refused_and_a_stale_number_is_not(tmp_path: Path, workers: str):
     path = tmp_path / "run.pid"
     with another_process() as pid:

@@ -226,7 +226,7 @@ HOSTS = [
 BINDS = ("--bind", "127.0.0.1:0", "--bind", "unix:app.sock", "--log-format", "json")
 
 # By itself, and with a supervisor.
-EVERY_COUNT = pytest.mark.parametrize("workers", ["0", "1"])
+EVERY_COUNT = pytest.mark.parametrize("workers", ["0", "1"], ids=["unsupervised", "forked"])
 
 # For a deadline that is meant to pass.
 SHORT_SECONDS = "0.1"

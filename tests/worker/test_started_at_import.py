@@ -107,7 +107,7 @@ def service(
         yield process
 
 
-PRELOAD = pytest.mark.parametrize("preload", [(), ("--preload",)], ids=["each-worker", "preload"])
+PRELOAD = pytest.mark.parametrize("preload", [(), ("--preload",)], ids=["forked", "preloaded"])
 
 
 @PRELOAD
