@@ -56,7 +56,7 @@ BROKEN: dict[str, tuple[str, str | None, str]] = {
     "no program": ("uwsgibridge/__main__.py", MISSING, "uwsgibridge"),
     "a program that does nothing": ("uwsgibridge/__main__.py", "", "without having done anything"),
     "a dependency that does not load": ("trio/__init__.py", RAISE, "broken today"),
-    "a dependency that another one needs": ("structlog/__init__.py", "", "structlog"),
+    "a dependency that another one needs": ("outcome/__init__.py", "", "outcome"),
 }  # fmt: skip
 
 

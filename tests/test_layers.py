@@ -264,3 +264,14 @@ def test_a_ping_loads_no_event_loop() -> None:
     assert received == [PING]
     assert "uwsgibridge.client" in loaded
     assert not {m.partition(".")[0] for m in loaded} & {"trio", "asyncio", "structlog", "click"}
+
+
+def test_a_log_of_json_loads_no_renderer_for_people() -> None:
+    """To import it takes as long as a quarter of a start."""
+    loaded = newly_loaded(
+        "import uwsgibridge.cli.serve, uwsgibridge.supervisor.supervisor, uwsgibridge.worker.template\n"
+        "from uwsgibridge.telemetry.logs import make_logger\n"
+        "make_logger('json').info('listening')"
+    )
+    assert "uwsgibridge.telemetry.logs" in loaded
+    assert not {m.partition(".")[0] for m in loaded} & {"structlog", "rich"}

@@ -2,37 +2,53 @@
 
 The bridge has a logger of its own. The global configurations of structlog and logging belong to the
 application, and the bridge does not touch them.
+
+An event for a person is rendered by structlog. A JSON line needs only `json`: to import structlog takes a quarter of all
+that a start imports, and where `rich` is installed, which structlog imports as well, two fifths.
 """
 
 from __future__ import annotations
 
-import logging
-import re
-from collections.abc import Mapping
-from typing import Any, Final, TextIO
-
-import structlog
+import json
+import sys
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final, Protocol, TextIO, TypeAlias
 
 from uwsgibridge.telemetry.line_buffer import DEFAULT_BUFFER_BYTES, Gap
 from uwsgibridge.telemetry.line_stream import LineStream, standard_error
 
-Logger = structlog.typing.FilteringBoundLogger
+# Keys and values, with `event`, `level` and `timestamp` as the last ones.
+Event: TypeAlias = dict[str, Any]
+Renderer: TypeAlias = Callable[[Event], str]
 
-# Control characters to escape: all but line ends, and in texts of many lines all but tabs, too.
-_CONTROL: Final = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
-_CONTROL_BUT_TAB: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+# From the least to the most important.
+_LEVELS: Final = ("debug", "info", "warning", "error")
 
-# A field whose value is text of the application's: on a terminal it stands below the event, with its line ends.
-RAW_FIELD: Final = "line"
 
-_OF_MANY_LINES: Final = {RAW_FIELD, "exception", "stack"}
+class Logger(Protocol):
+    """What tells events. Keyword arguments are the fields of an event.
 
-_LEVELS: Final = {
-    "debug": logging.DEBUG,
-    "info": logging.INFO,
-    "warning": logging.WARNING,
-    "error": logging.ERROR,
-}
+    A field ``exc_info`` is an exception, or True for the one that is handled now: its traceback is told.
+    """
+
+    def debug(self, event: str, /, **fields: Any) -> object:
+        """Tell an event of level debug."""
+
+    def info(self, event: str, /, **fields: Any) -> object:
+        """Tell an event of level info."""
+
+    def warning(self, event: str, /, **fields: Any) -> object:
+        """Tell an event of level warning."""
+
+    def error(self, event: str, /, **fields: Any) -> object:
+        """Tell an event of level error."""
+
+    def exception(self, event: str, /, **fields: Any) -> object:
+        """Tell an event of level error, with the exception that is handled now."""
+
+    def bind(self, **facts: Any) -> Logger:
+        """Make a logger whose events have these fields, too."""
 
 
 def is_json(log_format: str) -> bool:
@@ -59,32 +75,81 @@ def make_logger(
         facts: keys and values that each event has.
     """
     out = LineStream(stream) if stream is not None else standard_error()
-    processors: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
+    render: Renderer = _as_json
     if log_format == "text" or (log_format == "auto" and out.is_terminal):
-        processors += [
-            _escape_control_characters,
-            _text_below_the_line(
-                structlog.dev.ConsoleRenderer(
-                    colors=out.is_terminal, exception_formatter=structlog.dev.plain_traceback
-                )
-            ),
-        ]
-    else:
-        processors += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
-    logger: Logger = structlog.wrap_logger(
-        _LineLogger(out),
-        processors=processors,
-        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[log_level]),
-        cache_logger_on_first_use=True,
-    ).bind(**(facts or {}))
+        # Imported here, since it is needed for a person alone.
+        from uwsgibridge.telemetry.text_events import text_renderer
+
+        render = text_renderer(has_colours=out.is_terminal)
+    least = _LEVELS.index(log_level)
+    logger = _EventLogger(out, render, frozenset(_LEVELS[least:]), facts or {})
     if out.buffer is not None:
         out.buffer.buffer_bytes = buffer_bytes
         out.buffer.tell_gap = lambda gap: _tell_gap(logger, gap)
     return logger
+
+
+class _EventLogger:
+    """Writes events to a stream.
+
+    It has no lock, which a forked process might find locked for ever: a line is written by one call.
+    """
+
+    def __init__(
+        self, stream: LineStream, render: Renderer, levels: frozenset[str], facts: Mapping[str, Any]
+    ) -> None:
+        self._stream = stream
+        self._render = render
+        self._levels = levels
+        self._facts = facts
+
+    def bind(self, **facts: Any) -> Logger:
+        return _EventLogger(self._stream, self._render, self._levels, {**self._facts, **facts})
+
+    def debug(self, event: str, /, **fields: Any) -> None:
+        self._tell("debug", event, fields)
+
+    def info(self, event: str, /, **fields: Any) -> None:
+        self._tell("info", event, fields)
+
+    def warning(self, event: str, /, **fields: Any) -> None:
+        self._tell("warning", event, fields)
+
+    def error(self, event: str, /, **fields: Any) -> None:
+        self._tell("error", event, fields)
+
+    def exception(self, event: str, /, **fields: Any) -> None:
+        self._tell("error", event, {"exc_info": True, **fields})
+
+    def _tell(self, level: str, event: str, fields: Mapping[str, Any]) -> None:
+        if level not in self._levels:
+            return
+        told = {**_context_of_application(), **self._facts, **fields}
+        told |= {"event": event, "level": level, "timestamp": _timestamp()}
+        self._stream.write(self._render(told) + "\n")
+
+
+def _context_of_application() -> Mapping[str, Any]:
+    """Give what the application has bound for the present request with structlog, if it uses that."""
+    contextvars = sys.modules.get("structlog.contextvars")
+    return contextvars.get_contextvars() if contextvars is not None else {}
+
+
+def _timestamp() -> str:
+    return datetime.now(UTC).isoformat().replace("+00:00", "Z")
+
+
+def _as_json(event: Event) -> str:
+    if "exc_info" in event:
+        exception = event.pop("exc_info")
+        if exception is True:
+            exception = sys.exception()
+        if exception:
+            import traceback  # imported here, since few processes need it
+
+            lines = traceback.format_exception(exception)
+            event["exception"] = "".join(lines).removesuffix("\n")
+    return json.dumps(event, default=repr)
 
 
 def _tell_gap(logger: Logger, gap: Gap) -> None:
@@ -95,40 +160,3 @@ def _tell_gap(logger: Logger, gap: Gap) -> None:
         seconds=round(gap.seconds, 3),
         option="--log-buffer-bytes",
     )
-
-
-class _LineLogger:
-    """What structlog hands a finished line to.
-
-    The classes of structlog have a lock, which a forked process may find locked for ever.
-    """
-
-    def __init__(self, stream: LineStream) -> None:
-        self._write = stream.write
-
-    def msg(self, line: str) -> None:
-        self._write(line + "\n")
-
-    debug = info = warning = error = critical = exception = msg
-
-
-def _escape_control_characters(
-    _logger: object, _method: str, event: structlog.typing.EventDict
-) -> structlog.typing.EventDict:
-    """Keep what a client sent from speaking to the operator's terminal (escape sequences)."""
-    for key, value in event.items():
-        if isinstance(value, str) and not value.isprintable():
-            control = _CONTROL_BUT_TAB if key in _OF_MANY_LINES else _CONTROL
-            event[key] = control.sub(lambda match: repr(match[0])[1:-1], value)
-    return event
-
-
-def _text_below_the_line(render: structlog.dev.ConsoleRenderer) -> structlog.typing.Processor:
-    """Print a text below its event, with its line ends; the renderer alone would print a Python literal."""
-
-    def process(logger: object, method: str, event: structlog.typing.EventDict) -> str:
-        text = event.pop(RAW_FIELD, None)
-        line = str(render(logger, method, event))
-        return line if text is None else f"{line}\n{text}"
-
-    return process
