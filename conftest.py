@@ -22,6 +22,18 @@ _COMBINED: Final = frozenset(
     }
 )
 
+# The modules that take longest, which begin first: else one of them would go on alone at the end.
+_LONGEST: Final = (
+    "integration/test_worker_life.py",
+    "integration/test_broken_upgrades.py",
+    "tests/worker/test_process.py",
+    "integration/test_reloading.py",
+    "tests/worker/test_started_at_import.py",
+    "integration/test_lost_sockets.py",
+    "integration/test_forked_children.py",
+    "integration/test_lifecycle.py",
+)
+
 # Another number is another choice of combinations, and with an odd one, processes have no accelerator;
 # `.ci/run` takes one for each of its runs.
 ROTATION_VARIABLE: Final = "UWSGIBRIDGE_TEST_ROTATION"
@@ -64,6 +76,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not (config.getoption("--all-combinations") or is_named):
         _keep_one_combination(config, items)
     places = _Places()
+    for name in _LONGEST:
+        places[config.rootpath / name]
     items.sort(
         key=lambda item: (places[item.path], places[_class_of(item)], places[_stack_of(item)])
     )
@@ -97,13 +111,20 @@ def _keep_one_combination(config: pytest.Config, items: list[pytest.Item]) -> No
     kept = set()
     for case, combinations in cases.items():
         function = case.partition("[")[0]
-        start = zlib.crc32(function.encode()) + rotation
+        start = zlib.crc32(_beginner(combinations[0]).encode()) + rotation
         kept.add(combinations[(start + turn[function]) % len(combinations)].nodeid)
         turn[function] += len(combinations) > 1
     left_out = [item for item in items if item.nodeid not in kept]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item.nodeid in kept]
+
+
+def _beginner(item: pytest.Item) -> str:
+    """Name who begins at a place of its own in the combinations: a function, or a class that shares a stack."""
+    function = item.nodeid.partition("[")[0]
+    shares = getattr(item, "cls", None) is not None and "kind" in getattr(item, "fixturenames", ())
+    return function.rpartition("::")[0] if shares else function
 
 
 def _rotation() -> int:
