@@ -348,15 +348,28 @@ def test_requests_beyond_the_slots_are_served_unrecorded(listening: Listening) -
     assert len(read_flights(listening.descriptor).requests) == 1
 
 
-def test_the_next_call_says_why_a_batch_was_short(listening: Listening) -> None:
+def test_a_batch_ends_where_no_more_wait(listening: Listening) -> None:
     listening.send(REQUEST)
     assert listening.accept(5) == 1
-    listening.send(REQUEST)
-    with pytest.raises(BlockingIOError):
-        listening.accept(5)
-    assert listening.accept(1) == 1
-    with pytest.raises(BlockingIOError):
-        listening.accept(1)
+    assert listening.accept(5) == 0
+    assert listening.intake.failed == 0
+    assert read_flights(listening.descriptor).connections == 0  # the slot does not await one
+
+
+def test_the_next_call_says_why_accept_has_failed(listening: Listening) -> None:
+    number = listening.socket.fileno()
+
+    def take(connection: Connection, _received: int) -> None:
+        connection.force_close()
+        os.dup2(2, number)  # no socket any more
+
+    intake = listening.make(take=take)
+    listening.send(PING)
+    assert intake.accept(number, 5) == 1
+    assert intake.failed == errno.ENOTSOCK
+    with pytest.raises(OSError, match="non-socket"):
+        intake.accept(number, 5)
+    assert intake.failed == 0
     with pytest.raises(OSError, match="Bad file descriptor") as caught:
         listening.intake.accept(-1, 1)
     assert caught.value.errno == errno.EBADF

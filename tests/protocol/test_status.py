@@ -91,7 +91,7 @@ class TestParseStatus:
             parse_many(2000)
 
     def test_long_ones_are_not_kept(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(status_module, "_statuses", {})
+        monkeypatch.setattr(status_module, "known_statuses", {})
 
         def parse_many(start: int) -> None:
             for number in range(start, start + 100):

@@ -22,6 +22,7 @@ class Accepted:
     """What an acceptor needs of a listener; remembers what it was told."""
 
     is_closed = False
+    is_alone = True
 
     def __init__(self) -> None:
         self.connections: list[Connection] = []

@@ -22,7 +22,7 @@ from typing import Any, Final, Protocol, TypeVar, cast
 PURE_VARIABLE: Final = "UWSGIBRIDGE_PURE"
 
 # The version of the functions below. A module that was built from another state of the source may have others.
-INTERFACE: Final = 5
+INTERFACE: Final = 6
 
 _FALSE_WORDS: Final = frozenset({"", "0", "false", "no", "off"})
 
@@ -81,11 +81,15 @@ class Intake(Protocol):
             most: how many to accept at the most.
 
         Returns:
-            The number of connections, which is less than `most` where accept(2) has failed.
+            The number of connections, which is less than `most` where no more wait, or where accept(2) has failed.
 
         Raises:
             OSError: accept(2) has failed, now or at the end of the call before.
         """
+
+    @property
+    def failed(self) -> int:
+        """The errno with which accept(2) has failed at the end of a batch, and which the next call raises; 0 for none."""
 
 
 class HttpPlan(Protocol):
@@ -106,6 +110,16 @@ class Accelerator(Protocol):
     @property
     def ConnectionFields(self) -> type:  # noqa: N802 - a class
         """The base of `Connection`."""
+
+    @property
+    def WsgiFields(self) -> type:  # noqa: N802 - a class
+        """The base of `WsgiAnswer`."""
+
+    def Handover(self) -> Any:  # noqa: N802 - a class
+        """Make a queue that has the methods `put`, `get` and `get_nowait` of `queue.SimpleQueue`."""
+
+    def WsgiThread(self, **arguments: object) -> Any:  # noqa: N802 - a class
+        """Make what a thread of a WSGI host serves by: `uwsgibridge.hosts.wsgi.serving` has its arguments."""
 
     def Intake(  # noqa: N802 - a class
         self,

@@ -27,6 +27,10 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <poll.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <signal.h>
 #include <stddef.h>
 #include <structmember.h>
 #include <sys/socket.h>
@@ -40,7 +44,7 @@
 #endif
 
 /* Of `uwsgibridge.fast`: another number there means that this was built from another state of the source. */
-#define INTERFACE 5
+#define INTERFACE 6
 
 /* Of the source that this was built from; given by who compiles. */
 #ifndef SOURCE_DIGEST
@@ -66,6 +70,10 @@
 #include "caller.h"
 #include "exchange.h"
 #include "asgi.h"
+#include "handover.h"
+#include "wsgi_exchange.h"
+#include "wsgi_thread.h"
+#include "wsgi_serving.h"
 
 static PyMethodDef methods[] = {
     {"parse_packet", (PyCFunction)(void (*)(void))parse_packet, METH_FASTCALL, parse_packet_doc},
@@ -114,6 +122,9 @@ static const struct {
     {&caller_spec, offsetof(module_state, caller_type)},
     {&plan_spec, offsetof(module_state, plan_type)},
     {&http_fields_spec, offsetof(module_state, http_fields_type)},
+    {&handover_spec, offsetof(module_state, handover_type)},
+    {&exchange_spec, offsetof(module_state, exchange_type)},
+    {&thread_spec, offsetof(module_state, thread_type)},
 };
 #define TYPE_COUNT (sizeof(TYPES) / sizeof(TYPES[0]))
 
@@ -139,6 +150,7 @@ add_types(PyObject *module, module_state *state)
 static int
 execute(PyObject *module)
 {
+    static int counts_forks;
     module_state *state = state_of(module);
     if (fill_state(state) < 0
         || PyModule_AddIntConstant(module, "INTERFACE", INTERFACE) < 0
@@ -146,6 +158,13 @@ execute(PyObject *module)
         || add_types(module, state) < 0)
     {
         return -1;
+    }
+    if (!counts_forks) {
+        counts_forks = 1;
+        if (pthread_atfork(NULL, NULL, count_fork)) {
+            PyErr_NoMemory();
+            return -1;
+        }
     }
     return 0;
 }

@@ -289,7 +289,8 @@ make_connection(intake *self, const batch *now, int fd)
 PyDoc_STRVAR(intake_accept_doc,
 "accept(listening, most, /)\n--\n\n"
 "Accept up to so many connections of a descriptor, hand plain requests to their host, and have Python take all else.\n\n"
-"Gives the number of connections, which is less where accept(2) has failed: the next call raises why.");
+"Gives the number of connections, which is less where no more wait, or where accept(2) has failed: then `failed` is\n"
+"not 0, and the next call raises why.");
 
 static PyObject *
 intake_accept(intake *self, PyObject *const *args, Py_ssize_t count)
@@ -312,7 +313,12 @@ intake_accept(intake *self, PyObject *const *args, Py_ssize_t count)
         *(unsigned char *)PyMemoryView_GET_BUFFER(now.scratch)->buf = SLOT_AWAITED;
         int fd = accept_nonblocking(listening);
         if (fd < 0) {
-            self->failed = errno;
+            if (errno == EAGAIN || errno == EWOULDBLOCK) {
+                *(unsigned char *)PyMemoryView_GET_BUFFER(now.scratch)->buf = SLOT_FREE;
+            }
+            else {
+                self->failed = errno;
+            }
             break;
         }
         connection_fields *connection = make_connection(self, &now, fd);
@@ -414,6 +420,11 @@ static PyMethodDef intake_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
+static PyMemberDef intake_members[] = {
+    {"failed", T_INT, offsetof(intake, failed), READONLY, "The errno that the next call raises, or 0."},
+    {NULL, 0, 0, 0, NULL},
+};
+
 PyDoc_STRVAR(intake_doc,
 "Accepts the connections of one listening socket in batches, and hands plain requests to their host.");
 
@@ -424,6 +435,7 @@ static PyType_Slot intake_slots[] = {
     {Py_tp_traverse, intake_traverse},
     {Py_tp_clear, intake_clear},
     {Py_tp_methods, intake_methods},
+    {Py_tp_members, intake_members},
     {0, NULL},
 };
 

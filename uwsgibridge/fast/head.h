@@ -63,9 +63,10 @@ look_up(PyObject *memo, PyObject *key)
     return known == NULL ? -1 : PyLong_AsLong(known);
 }
 
-/* Take note of what a header of this kind says. 1 where it is to be sent, 0 where it is left out, -1: not mine. */
+/* Take note of what a header of this kind says; `line` has the characters of its value. 1 where it is to be sent,
+   0 where it is left out, -1: not mine. */
 static int
-note_header(head_plan *plan, long kind, PyObject *value, PyObject *stream_kinds)
+note_header(head_plan *plan, long kind, PyObject *value, const header_line *line, PyObject *stream_kinds)
 {
     switch (kind) {
     case KIND_PLAIN:
@@ -76,8 +77,7 @@ note_header(head_plan *plan, long kind, PyObject *value, PyObject *stream_kinds)
         if (plan->promised >= 0 || plan->is_without_length) {
             return -1;
         }
-        plan->promised = number_of((const Py_UCS1 *)PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value),
-                                   MAX_LENGTH_DIGITS);
+        plan->promised = number_of((const Py_UCS1 *)line->value, line->value_size, MAX_LENGTH_DIGITS);
         return plan->promised < 0 ? -1 : 1;
     case KIND_CONTENT_TYPE:
         plan->stream_kind = look_up(stream_kinds, value);
@@ -113,14 +113,14 @@ plan_header(head_plan *plan, PyObject *item, PyObject *kinds, PyObject *stream_k
     if (!PyBytes_CheckExact(name) || !PyBytes_CheckExact(value)) {
         return 0;
     }
-    long kind = look_up(kinds, name);
-    int is_sent = kind < 0 ? -1 : note_header(plan, kind, value, stream_kinds);
-    if (is_sent <= 0) {
-        return is_sent == 0;
-    }
     header_line line = {
         PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name), PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value),
     };
+    long kind = look_up(kinds, name);
+    int is_sent = kind < 0 ? -1 : note_header(plan, kind, value, &line, stream_kinds);
+    if (is_sent <= 0) {
+        return is_sent == 0;
+    }
     if (plan->count == MAX_HEADERS || has_control(line.value, line.value_size)) {
         return 0;
     }

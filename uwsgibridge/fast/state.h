@@ -8,7 +8,7 @@
 /* The names of vars that mean something here. */
 enum {
     VAR_CONTENT_LENGTH, VAR_CONTENT_TYPE, VAR_HTTPS, VAR_HTTP_CONTENT_LENGTH, VAR_HTTP_CONTENT_TYPE,
-    VAR_HTTP_PROXY, VAR_HTTP_TRANSFER_ENCODING, VAR_PATH_INFO, VAR_QUERY_STRING, VAR_REMOTE_ADDR,
+    VAR_HTTP_PROXY, VAR_HTTP_TRANSFER_ENCODING, VAR_HTTP_UPGRADE, VAR_PATH_INFO, VAR_QUERY_STRING, VAR_REMOTE_ADDR,
     VAR_REMOTE_PORT, VAR_REQUEST_METHOD, VAR_REQUEST_SCHEME, VAR_REQUEST_URI, VAR_SCRIPT_NAME,
     VAR_SERVER_NAME, VAR_SERVER_PORT, VAR_SERVER_PROTOCOL, VAR_SERVER_SOFTWARE, VAR_UWSGI_SCHEME,
     VARS
@@ -16,7 +16,7 @@ enum {
 
 static const char *const VAR_NAMES[VARS] = {
     "CONTENT_LENGTH", "CONTENT_TYPE", "HTTPS", "HTTP_CONTENT_LENGTH", "HTTP_CONTENT_TYPE",
-    "HTTP_PROXY", "HTTP_TRANSFER_ENCODING", "PATH_INFO", "QUERY_STRING", "REMOTE_ADDR",
+    "HTTP_PROXY", "HTTP_TRANSFER_ENCODING", "HTTP_UPGRADE", "PATH_INFO", "QUERY_STRING", "REMOTE_ADDR",
     "REMOTE_PORT", "REQUEST_METHOD", "REQUEST_SCHEME", "REQUEST_URI", "SCRIPT_NAME",
     "SERVER_NAME", "SERVER_PORT", "SERVER_PROTOCOL", "SERVER_SOFTWARE", "UWSGI_SCHEME",
 };
@@ -31,6 +31,7 @@ enum {
     TEXT_REQUEST_TYPE, TEXT_RESPONSE_BODY, TEXT_RESPONSE_START,
     TEXT_SSL_PROTOCOL, TEXT_STATE, TEXT_STATUS, TEXT_TLS, TEXT_UWSGI,
     TEXT_ZEROCOPYSEND,
+    TEXT_CLOSE, TEXT_HAS_UNFINISHED, TEXT_INPUT, TEXT_START_RESPONSE, TEXT_WAKE_AT, TEXT_WRITE,
     TEXTS
 };
 
@@ -38,11 +39,12 @@ static const char *const TEXT_WORDS[TEXTS] = {
     "asgi", "client", "", "headers", "http", "https", "http_version",
     "method", "path", "query_string", "raw_path", "root_path", "scheme", "server",
     "type", "wsgi.url_scheme", "vars", "content_length",
-    "admission", "_free", "in_flight", "limit", "requests", "scratch", "submit",
+    "admission", "free_slots", "in_flight", "limit", "requests", "scratch", "submit",
     "body", "http.response.early_hint", "extensions", "more_body", "http.response.pathsend",
     "http.request", "http.response.body", "http.response.start",
     "SSL_PROTOCOL", "state", "status", "tls", "uwsgi",
     "http.response.zerocopysend",
+    "close", "has_unfinished", "wsgi.input", "start_response", "_wake_at", "_write_from_application",
 };
 
 /* A var at one place of the previous packet. The next packet has mostly the same one at that place. */
@@ -65,6 +67,9 @@ typedef struct {
     PyTypeObject *caller_type;
     PyTypeObject *plan_type;
     PyTypeObject *http_fields_type;
+    PyTypeObject *handover_type;
+    PyTypeObject *exchange_type;
+    PyTypeObject *thread_type;
 } module_state;
 
 static inline module_state *

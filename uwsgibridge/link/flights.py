@@ -94,18 +94,22 @@ class FlightRecorder:
 
     Attributes:
         scratch: where the next packet is received.
+        free_slots: the slots that hold no packet. It stays the same list, which any thread changes, under the
+            interpreter's own lock.
     """
 
     def __init__(self, descriptor: int | None = None) -> None:
-        self._free: list[memoryview] = []
+        self.free_slots: list[memoryview] = []
         self._count: memoryview | None = None
         if descriptor is not None:
             memory = memoryview(mmap.mmap(descriptor, _MEMORY_BYTES))
-            self._free = [memory[start : start + SLOT_BYTES] for start in _STARTS]
+            self.free_slots = [memory[start : start + SLOT_BYTES] for start in _STARTS]
             self._count = memory[-_COUNT_BYTES:]
-            for slot in self._free:
+            for slot in self.free_slots:
                 slot[0] = _FREE
-        self.scratch = self._free.pop() if self._free else memoryview(bytearray(SLOT_BYTES))
+        self.scratch = (
+            self.free_slots.pop() if self.free_slots else memoryview(bytearray(SLOT_BYTES))
+        )
 
     def await_packet(self) -> None:
         """Mark the slot as awaiting a packet: the next connection may be accepted from now on."""
@@ -120,8 +124,8 @@ class FlightRecorder:
 
         Where no other slot is free, the request is not recorded.
         """
-        if self._free:
-            recorded.slot, self.scratch = self.scratch, self._free.pop()
+        if self.free_slots:
+            recorded.slot, self.scratch = self.scratch, self.free_slots.pop()
         else:
             self.scratch[0] = _FREE
 
@@ -131,7 +135,7 @@ class FlightRecorder:
         if slot is not None:
             recorded.slot = None
             slot[0] = _FREE
-            self._free.append(slot)
+            self.free_slots.append(slot)
 
     def count_connections(self, count: int) -> None:
         """Record how many connections have sent no whole packet yet."""

@@ -83,6 +83,10 @@ Head: TypeAlias = tuple[bytes, int | None, int, bool, bool]
 known_kinds: Final[dict[bytes, int]] = {}
 known_stream_kinds: Final[dict[bytes, int]] = {}
 
+# The same by the texts of a WSGI application. What is here is in the dicts above, too, which have their limits.
+known_text_kinds: Final[dict[str, int]] = {}
+known_text_stream_kinds: Final[dict[str, int]] = {}
+
 
 def encode_head(status: int, line: bytes, headers: Iterable[tuple[bytes, bytes]]) -> Head:
     """Encode the head of an answer, without its end, and find out what its headers say.
@@ -141,6 +145,23 @@ def encode_head(status: int, line: bytes, headers: Iterable[tuple[bytes, bytes]]
     except (TypeError, ValueError, AttributeError):
         raise not_pairs(pairs) from None
     return _join_lines(lines), promised, stream_kind, sets_buffering, sets_expires
+
+
+def remember_texts(headers: Iterable[tuple[str, str]]) -> None:
+    """Remember the kinds of headers by their texts, as far as `encode_head` has remembered them by their bytes.
+
+    Args:
+        headers: of a WSGI application, which `encode_head` has just encoded.
+    """
+    for name, value in headers:
+        kind = known_kinds.get(name.encode("latin-1"))
+        if kind is None or type(name) is not str:
+            continue
+        known_text_kinds[name] = kind
+        if kind == CONTENT_TYPE and type(value) is str:
+            stream_kind = known_stream_kinds.get(value.encode("latin-1"))
+            if stream_kind is not None:
+                known_text_stream_kinds[value] = stream_kind
 
 
 def encode_lines(line: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes:

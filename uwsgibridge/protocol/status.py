@@ -15,7 +15,9 @@ _MAX_REMEMBERED_BYTES: Final = 64
 
 _STATUS: Final = re.compile(r"[1-9][0-9]{2}(?: [^\x00-\x08\x0a-\x1f\x7f]*)?")
 
-_statuses: dict[str, tuple[int, bytes]] = {}
+# What `parse_status` gives for the texts that were met so far.
+known_statuses: Final[dict[str, tuple[int, bytes]]] = {}
+
 known_status_lines: dict[int, bytes] = {}
 
 
@@ -30,7 +32,7 @@ def parse_status(text: str) -> tuple[int, bytes]:
     """
     if type(text) is not str:
         raise InvalidResponse(f"the status must be a str such as '200 OK', not {text!r}")
-    known = _statuses.get(text)
+    known = known_statuses.get(text)
     if known is not None:
         return known
     if not _STATUS.fullmatch(text):
@@ -40,8 +42,8 @@ def parse_status(text: str) -> tuple[int, bytes]:
     except UnicodeEncodeError:
         raise InvalidResponse(f"the status {text!r} has characters beyond latin-1") from None
     known = (int(text[:3]), line)
-    if len(text) <= _MAX_REMEMBERED_BYTES and len(_statuses) < _MAX_REMEMBERED:
-        _statuses[text] = known
+    if len(text) <= _MAX_REMEMBERED_BYTES and len(known_statuses) < _MAX_REMEMBERED:
+        known_statuses[text] = known
     return known
 
 

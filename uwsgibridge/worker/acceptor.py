@@ -42,6 +42,10 @@ class Accepting(Protocol):
     def is_closed(self) -> bool:
         """Whether nothing is to be accepted any more."""
 
+    @property
+    def is_alone(self) -> bool:
+        """Whether no other worker accepts on the sockets."""
+
     def room(self) -> int:
         """Count how many more connections may be accepted now."""
 
@@ -91,7 +95,11 @@ class Acceptor:
         # set for its own sockets (socket.setdefaulttimeout).
         self._type = int(listening.socket.type) | getattr(socket, "SOCK_NONBLOCK", 0)
         self._intake = listener.make_intake(family=self._family, is_unix=self._is_unix)
-        self._batch = 1
+        # With the accelerator, accept(2) in vain costs little, and a turn of the loop much more. But where other
+        # workers share the socket, each is to get its part.
+        is_alone = listener.is_alone and self._intake is not None
+        self._least_batch = _MAX_BATCH if is_alone else 1
+        self._batch = self._least_batch
         self._full_batches = 0
         watch = loop.watch(listening.socket, self._accept_batch, self._accept_again)
         self.suspend, self.resume, self._close_watch = watch.suspend, watch.resume, watch.close
@@ -111,12 +119,15 @@ class Acceptor:
         taken = 0
         while taken < most:
             try:
-                taken += self._accept(most - taken)
+                accepted = self._accept(most - taken)
             except OSError as error:
                 self._flights.drop_packet()
                 if error.errno not in _LOST_CONNECTION:
                     break
-                taken += 1
+                accepted = 1
+            if not accepted:
+                break
+            taken += accepted
         refusing.refuse_all(self.listening)
         self.listening.close()
 
@@ -149,13 +160,12 @@ class Acceptor:
             return False  # the loop had seen a connection before the watch was closed
         taken, most = 0, min(self._batch, listener.room())
         while taken < most:
+            asked = most - taken
             try:
-                taken += self._accept(most - taken)
+                accepted = self._accept(asked)
             except BlockingIOError:
                 self._flights.drop_packet()
-                self._batch = max(1, taken)
-                self._full_batches = 0
-                return False
+                return self._end_batch(taken)
             except OSError as error:
                 self._flights.drop_packet()
                 if error.errno in _LOST_CONNECTION:
@@ -166,12 +176,21 @@ class Acceptor:
                 else:
                     listener.pause_for_resources(error)
                 return False
+            taken += accepted
+            if accepted < asked and self._intake is not None and not self._intake.failed:
+                return self._end_batch(taken)
         # The loops watch by level, not by edge: they report the connections that still wait.
         self._full_batches += 1
         if self._full_batches == _FULL_BATCHES_TO_GROW:
             self._batch = min(_MAX_BATCH, self._batch * 2)
             self._full_batches = 0
         return True
+
+    def _end_batch(self, taken: int) -> bool:
+        """End a batch that found no more connections; False, since none waits."""
+        self._batch = max(self._least_batch, taken)
+        self._full_batches = 0
+        return False
 
     def _accept_again(self) -> bool:
         """Accept a further batch, where nobody has looked whether a connection waits."""
@@ -182,10 +201,11 @@ class Acceptor:
         return self._accept_batch()
 
     def _accept(self, most: int) -> int:
-        """Accept up to so many connections, and have them taken over; give their number, at least 1.
+        """Accept up to so many connections, and have them taken over; give their number.
 
         Raises:
-            OSError: as accept(2) has it; then no connection was accepted.
+            OSError: as accept(2) has it; then no connection was accepted. With the accelerator, the number is 0 in
+                place of a `BlockingIOError`.
         """
         if self._intake is not None:
             taken = self._intake.accept(self._socket.fileno(), most)

@@ -84,6 +84,7 @@ class Listener:
         self._max_body_bytes = settings.max_body_bytes
         self._packet_timeout_seconds = settings.packet_timeout_seconds
         self._max_waiting = settings.backlog
+        self._is_alone = settings.workers < 2
         self._flights = flights
         self._max_requests = max_requests
         self._enough = enough
@@ -245,6 +246,11 @@ class Listener:
             if acceptor.is_replaced:
                 self._acceptors.remove(acceptor)
                 acceptor.forget_socket()
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether no other worker accepts on the sockets, but for moments such as a reload."""
+        return self._is_alone
 
     @property
     def is_closed(self) -> bool:

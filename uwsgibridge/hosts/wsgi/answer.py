@@ -12,7 +12,9 @@ from uwsgibridge.hosts.exchange_states import Delivery
 from uwsgibridge.hosts.files import CANT_SEND_FILE, OpenFile, begin_file
 from uwsgibridge.hosts.offload import NamedFile
 from uwsgibridge.hosts.wsgi.context import ExchangeContext
+from uwsgibridge.hosts.wsgi.fields import WsgiFields
 from uwsgibridge.protocol.response import Buffer, Response
+from uwsgibridge.protocol.response_headers import Head
 
 # How large a piece is at the most. The time to write a piece is bounded, so its size has to be.
 _WRITE_PIECE_BYTES: Final = 262_144
@@ -28,7 +30,7 @@ class ReaderStalled(TimeoutError):
     """The frontend stopped taking the answer."""
 
 
-class WsgiAnswer(Exchange[ExchangeContext]):
+class WsgiAnswer(WsgiFields, Exchange[ExchangeContext]):
     """Writes to the client, and waits for it; `WsgiExchange` decides what to write.
 
     Args:
@@ -43,7 +45,33 @@ class WsgiAnswer(Exchange[ExchangeContext]):
     def __init__(self, context: ExchangeContext, connection: Connection) -> None:
         super().__init__(context, connection)
         self.started_at = monotonic()
-        self._response = Response(self.request.vars["REQUEST_METHOD"])
+        self._response = self._make_response()
+
+    def _make_response(
+        self,
+        status: int = 0,
+        head: Head | None = None,
+        sent: bytes | None = None,
+        is_last: bool = False,
+    ) -> Response:
+        """Make the answer; for the accelerator, which keeps what is known of it until the answer is asked for.
+
+        Args:
+            status: of the head.
+            head: as `encode_head` gives it; None for none.
+            sent: the piece of the body that was sent with the head; None where the head was not sent.
+            is_last: whether that piece was the last one.
+        """
+        method = self.request.vars["REQUEST_METHOD"]
+        if head is None:
+            return Response(method)
+        self._has_written = sent is not None
+        if sent is not None and is_last:
+            return Response.resume(method, status, head, len(sent))
+        response = Response.resume(method, status, head, None)
+        if sent is not None:
+            response.send(sent)
+        return response
 
     def _write(self, buffers: tuple[Buffer, ...]) -> None:
         if self._delivery is not _OPEN:
@@ -63,6 +91,16 @@ class WsgiAnswer(Exchange[ExchangeContext]):
                     self._write_slowly(memoryview(data)[sent:])
         except (PeerGone, ReaderStalled):
             self._record_unsent(buffers, data)
+            raise
+
+    def _write_behind(self, buffers: tuple[Buffer, ...], sent_bytes: int) -> None:
+        """Write what follows the bytes that the accelerator has sent, which are fewer than there are."""
+        self._has_written = True
+        data = b"".join(buffers)
+        try:
+            self._write_slowly(memoryview(data)[sent_bytes:])
+        except (PeerGone, ReaderStalled):
+            self._record_unsent((data,), data)
             raise
 
     def _look_for_client(self) -> None:

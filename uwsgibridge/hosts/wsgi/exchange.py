@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,11 +19,11 @@ from uwsgibridge.hosts.offload import NamedFile, Offload
 from uwsgibridge.hosts.streams import Ending
 from uwsgibridge.hosts.wsgi.answer import ReaderStalled, WsgiAnswer
 from uwsgibridge.hosts.wsgi.input import BodyStalled, open_input
-from uwsgibridge.hosts.wsgi.interruption import Interruption
 from uwsgibridge.hosts.wsgi.refusals import OPTION, NoWebSockets
 from uwsgibridge.protocol import answers
 from uwsgibridge.protocol.answers import AnswerMaker, OwnAnswer
 from uwsgibridge.protocol.errors import InvalidResponse
+from uwsgibridge.protocol.response_headers import remember_texts
 from uwsgibridge.protocol.status import parse_status
 from uwsgibridge.protocol.websocket import HandshakeRefused, wants_websocket
 from uwsgibridge.telemetry.causes import comes_from
@@ -31,11 +32,15 @@ if TYPE_CHECKING:
     from _typeshed import OptExcInfo
 
 
-_SERVER_SOFTWARE: Final = f"uwsgibridge/{__version__}"
+SERVER_SOFTWARE: Final = f"uwsgibridge/{__version__}"
 
 # Module names for members of enums: to look a member up in its class costs more.
 _STALLED: Final = Delivery.STALLED
 _STATE_AFTER_END: Final = FOLLOWING[Step.END]
+
+# Whose number of items is known. With one item, its length becomes the Content-Length (PEP 3333, "Handling the
+# Content-Length Header").
+_SEQUENCES: Final = (list, tuple)
 
 # How long items may follow each other without a look whether the client is still there. If the client has left, the
 # next write fails.
@@ -49,24 +54,53 @@ class _StreamEnds(Exception):
 class WsgiExchange(WsgiAnswer):
     """Runs one request: makes the environ, calls the application, writes its answer."""
 
-    # A flag beside the states: another thread sets it, under `end_lock`, at any moment of this one. The other
-    # thread has then taken the connection away and ended it.
-    given_up = False
-    # Interrupts the thread of the request; set before `given_up`.
-    interruption: Interruption | None = None
     _file_instead: NamedFile | None = None  # sent in place of the application's body
 
     def run(self) -> None:
         """Call the application and write its answer; raise none of the application's exceptions."""
-        context = self._context
         try:
             self._call_application()
         except HandshakeRefused as error:
-            self._answer(context.reporter.refused(self.request, error))
+            self._answer(self._context.reporter.refused(self.request, error))
         except _StreamEnds:
             self._end(complete=False)
         except BaseException as error:  # noqa: BLE001 - SystemExit of an application ends its request only
             self._handle_failure(error)
+        self.leave()
+
+    def go_on(
+        self,
+        iterable: Any,
+        iterator: Iterator[Any] | None,
+        pieces: tuple[Any, ...],
+        sent_bytes: int,
+        error: BaseException | None,
+    ) -> None:
+        """Do what is left of `run` where the accelerator has called the application, and leaves its answer to Python.
+
+        Args:
+            iterable: what the application has returned.
+            iterator: what is left of it, where items were taken of it; else None.
+            pieces: the item that was taken of it and comes next; or the only item, where its beginning was sent.
+            sent_bytes: how many bytes were sent of the head with this item.
+            error: what the iteration has raised.
+        """
+        try:
+            self._answer_with(iterable, iterator, pieces, sent_bytes, error)
+        except _StreamEnds:
+            self._end(complete=False)
+        except BaseException as failure:  # noqa: BLE001 - as in `run`
+            self._handle_failure(failure)
+        self.leave()
+
+    def fail(self, error: BaseException) -> None:
+        """Do what is left of `run` where the application has raised as the accelerator has called it."""
+        self._handle_failure(error)
+        self.leave()
+
+    def leave(self) -> None:
+        """Do what is left of `run` when the connection is ended."""
+        context = self._context
         if self.interruption is not None:
             self.interruption.hold_off()
         exit_if_copy()
@@ -83,6 +117,17 @@ class WsgiExchange(WsgiAnswer):
     def log_access(self) -> None:
         """Write the request's line of the access log; called once, by who ends the request."""
         self._log_access(self._response, self.started_at)
+
+    def log_sent(self, status: int, body_bytes: int) -> None:
+        """Do the same for an answer that the accelerator has sent as a whole."""
+        self._context.reporter.log_access(
+            self.request,
+            status=status,
+            body_bytes=body_bytes,
+            complete=True,
+            accepted_at=self.connection.accepted_at,
+            started_at=self.started_at,
+        )
 
     def give_up(self, make_answer: AnswerMaker) -> str:
         """Take the connection away from the thread, which goes on without it; from another thread.
@@ -178,6 +223,8 @@ class WsgiExchange(WsgiAnswer):
             response.start(code, line, encoded)
         else:
             self._start_offloaded(offload, code, line, encoded)
+        if accelerator is not None:
+            remember_texts(headers)
         return self._write_from_application
 
     def _start_offloaded(
@@ -196,9 +243,24 @@ class WsgiExchange(WsgiAnswer):
             raise NoWebSockets(
                 f"this application is WSGI, which has no WebSockets without {OPTION}", option=OPTION
             )
-        iterable = self._context.app(self._environ(), self.start_response)
+        self._answer_with(self._context.app(self._environ(), self.start_response))
+
+    def _answer_with(
+        self,
+        iterable: Any,
+        iterator: Iterator[Any] | None = None,
+        pieces: tuple[Any, ...] = (),
+        sent_bytes: int = 0,
+        error: BaseException | None = None,
+    ) -> None:
+        """Send what the application has returned, and close it; the arguments are those of `go_on`."""
         try:
-            self._send(iterable)
+            if error is not None:
+                raise error
+            if iterator is None and not sent_bytes:
+                self._send(iterable)
+            else:
+                self._send_rest(iterator, pieces, sent_bytes)
             # Before close(), where applications do long work after the answer.
             self._end(complete=True)
         finally:
@@ -211,12 +273,12 @@ class WsgiExchange(WsgiAnswer):
         base = self._context.base_environ
         environ: dict[str, Any] | None = None
         if accelerator is not None:
-            environ = accelerator.environ(self.request.vars, base, _SERVER_SOFTWARE)
+            environ = accelerator.environ(self.request.vars, base, SERVER_SOFTWARE)
         if environ is None:
             # A copy, so that the application may change it, and the request stays as it is.
             environ = self.request.vars | base
             environ["wsgi.url_scheme"] = self.request.scheme
-            environ.setdefault("SERVER_SOFTWARE", _SERVER_SOFTWARE)  # some frontends do not send it
+            environ.setdefault("SERVER_SOFTWARE", SERVER_SOFTWARE)  # some frontends do not send it
         body = self.connection.pop_whole_body()
         environ["wsgi.input"] = (
             open_input(self.connection, self._wait_for_body) if body is None else io.BytesIO(body)
@@ -226,7 +288,12 @@ class WsgiExchange(WsgiAnswer):
     def _send(self, iterable: Any) -> None:
         response = self._response
         sends_body = self._file_instead is None  # else a file is sent in place of the body
-        if sends_body and type(iterable) is list and len(iterable) == 1 and iterable[0] is not None:
+        if (
+            sends_body
+            and type(iterable) in _SEQUENCES
+            and len(iterable) == 1
+            and iterable[0] is not None
+        ):
             self._write(response.send(_checked(iterable[0]), last=True))
         elif isinstance(iterable, bytes):
             # bytes are an iterable of integers, strictly speaking; nginx's own test applications return them.
@@ -244,34 +311,50 @@ class WsgiExchange(WsgiAnswer):
         ):
             self._send_file(file)
         else:
-            streams, now = self._context.streams, monotonic()
-            for chunk in iterable:
-                if chunk is None:
-                    # uWSGI passes over None, so that there are applications that yield it.
-                    self._context.reporter.none_item()
-                # An empty item does not send the head, which may still be replaced (the PEP,
-                # "Handling the start_response callable").
-                if chunk is None or not _checked(chunk):
-                    self._look_for_client()  # no write would notice that it has left
-                elif self._file_instead is not None:
-                    break
-                else:
-                    last, now = now, monotonic()
-                    if now - last >= _LOOK_SECONDS:
-                        self._look_for_client()
-                    is_full = response.is_full
-                    self._write(response.send(chunk))
-                    if is_full:
-                        break  # further items are not sent (the PEP, "Handling the Content-Length Header")
-                if streams.ending is not Ending.NONE and streams.means(response):
-                    if not response.is_head_sent:
-                        self._write(response.send(b""))  # see `HttpExchange.end_if_meant`
-                    raise _StreamEnds
-            if self._file_instead is not None:
-                self._send_file_instead(self._file_instead)
-            else:
-                self._write(response.finish())
+            self._send_items(iterable)
         self._context.reporter.check_answer(self.request, response)
+
+    def _send_rest(
+        self, iterator: Iterator[Any] | None, pieces: tuple[Any, ...], sent_bytes: int
+    ) -> None:
+        """Send what the accelerator has left of an answer."""
+        response = self._response
+        if sent_bytes:
+            self._write_behind(response.send(pieces[0], last=iterator is None), sent_bytes)
+            pieces = ()
+        if iterator is not None:
+            self._send_items(chain(pieces, iterator))
+        self._context.reporter.check_answer(self.request, response)
+
+    def _send_items(self, items: Iterable[Any]) -> None:
+        response = self._response
+        streams, now = self._context.streams, monotonic()
+        for chunk in items:
+            if chunk is None:
+                # uWSGI passes over None, so that there are applications that yield it.
+                self._context.reporter.none_item()
+            # An empty item does not send the head, which may still be replaced (the PEP,
+            # "Handling the start_response callable").
+            if chunk is None or not _checked(chunk):
+                self._look_for_client()  # no write would notice that it has left
+            elif self._file_instead is not None:
+                break
+            else:
+                last, now = now, monotonic()
+                if now - last >= _LOOK_SECONDS:
+                    self._look_for_client()
+                is_full = response.is_full
+                self._write(response.send(chunk))
+                if is_full:
+                    break  # further items are not sent (the PEP, "Handling the Content-Length Header")
+            if streams.ending is not Ending.NONE and streams.means(response):
+                if not response.is_head_sent:
+                    self._write(response.send(b""))  # see `HttpExchange.end_if_meant`
+                raise _StreamEnds
+        if self._file_instead is not None:
+            self._send_file_instead(self._file_instead)
+        else:
+            self._write(response.finish())
 
     def _write_from_application(self, data: bytes) -> None:
         """Write what an application gives to the `write` callable, which the PEP keeps for old frameworks."""

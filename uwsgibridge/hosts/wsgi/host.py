@@ -7,7 +7,6 @@ ends it. Nothing goes back to the listener, except that the request leaves the t
 from __future__ import annotations
 
 import contextlib
-import contextvars
 import queue
 import sys
 import threading
@@ -26,6 +25,7 @@ from uwsgibridge.hosts.wsgi.context import ExchangeContext
 from uwsgibridge.hosts.wsgi.error_stream import ErrorStream
 from uwsgibridge.hosts.wsgi.exchange import WsgiExchange
 from uwsgibridge.hosts.wsgi.interruption import Interruption, RequestInterrupted
+from uwsgibridge.hosts.wsgi.serving import make_queue, make_thread
 from uwsgibridge.hosts.wsgi.tunnels import WsgiTunnels
 from uwsgibridge.protocol import answers
 from uwsgibridge.protocol.websocket import wants_websocket
@@ -42,12 +42,6 @@ _STANDING_CLOCK_SECONDS: Final = 0.05
 
 # How soon to look again at a thread that can't be interrupted where it is now.
 _INTERRUPT_RETRY_SECONDS: Final = 0.01
-
-# The bridge's functions that call the application. A thread is interrupted only where the application's frames lie
-# directly above one of these.
-_CALLERS: Final = frozenset(
-    {WsgiExchange._call_application.__code__, WsgiExchange._send.__code__}  # noqa: SLF001 - of this host
-)
 
 
 class WsgiHost:
@@ -100,7 +94,7 @@ class WsgiHost:
         # `_given_up` has the requests that were given up and whose thread has not come back.
         self._running: dict[WsgiExchange, threading.Thread] = {}
         self._given_up: dict[WsgiExchange, threading.Thread] = {}
-        self._queue: queue.SimpleQueue[Connection | None] = queue.SimpleQueue()
+        self._queue = make_queue()
         self.submit: Callable[[Connection], None] = self._queue.put
         self._tunnels: WsgiTunnels | None = None
         if settings.wsgi_websockets:
@@ -197,10 +191,17 @@ class WsgiHost:
         threading.Thread(target=self._work, name=name, daemon=True).start()
 
     def _work(self) -> None:
-        take = self._queue.get
         context = self._context
-        running, me = self._running, threading.current_thread()
-        exchange: WsgiExchange | None = None
+        thread = make_thread(
+            self._queue,
+            context,
+            self._running,
+            self._conclude,
+            admission=self.admission,
+            flights=self._flights,
+            frontend_buffer_bytes=context.settings.frontend_buffer_bytes,
+        )
+        serve = thread.serve
         failure: BaseException | None = None
         context.errors.serve_thread()
         while True:
@@ -209,25 +210,22 @@ class WsgiHost:
                 while True:
                     try:
                         if failure is not None:
-                            self._recover(exchange, failure)
-                            exchange = failure = None
-                        connection = take()
-                        if connection is None:
+                            self._recover(thread.exchange, failure)
+                            thread.exchange = failure = None
+                        # With the accelerator, the application is called from here.
+                        if not serve():
                             return
-                        exchange = WsgiExchange(context, connection)
-                        running[exchange] = me
-                        # A new and empty context, so that no request sees what an earlier one has set.
-                        contextvars.Context().run(exchange.run)
-                        if running.pop(exchange, None) is None:
-                            self._finish(exchange)
-                        elif context.logs_access:
-                            exchange.log_access()
-                        # Without this, the last request would live until the next one comes.
-                        exchange = connection = None
                     except BaseException as error:  # noqa: BLE001 - other threads may raise anything here
                         failure = error
             except BaseException as error:  # noqa: BLE001 - other threads may raise anything here
                 failure = error
+
+    def _conclude(self, exchange: WsgiExchange) -> None:
+        """End what the host has of an exchange that has run."""
+        if self._running.pop(exchange, None) is None:
+            self._finish(exchange)
+        elif self._context.logs_access:
+            exchange.log_access()
 
     def _recover(self, exchange: WsgiExchange | None, error: BaseException) -> None:
         """Go on after an exception from outside, which may have come at any point of the bridge's code."""
@@ -254,7 +252,7 @@ class WsgiHost:
         if thread is None:
             return None
         # Set before the request is removed: its thread looks at this as soon as it is.
-        exchange.interruption = interruption = Interruption(thread, _CALLERS)
+        exchange.interruption = interruption = Interruption(thread, CALLERS)
         self._given_up[exchange] = thread
         if self._running.pop(exchange, None) is None:
             exchange.interruption = None
@@ -338,3 +336,16 @@ class WsgiHost:
             self._refuse_what_waits()
         reason = "a thread is lost to a request that took too long (--request-timeout-seconds)"
         self._unfit(reason, can_go_on)
+
+
+# The bridge's functions that call the application. A thread is interrupted only where the application's frames lie
+# directly above one of these.
+CALLERS: Final = frozenset(
+    it.__code__
+    for it in (
+        WsgiExchange._call_application,  # noqa: SLF001 - of this host
+        WsgiExchange._answer_with,  # noqa: SLF001
+        WsgiExchange._send_items,  # noqa: SLF001
+        WsgiHost._work,  # noqa: SLF001
+    )
+)

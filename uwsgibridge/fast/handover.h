@@ -1,0 +1,196 @@
+/* The queue between the listener and the threads of a WSGI host: what `queue.SimpleQueue` does for them, with as few
+   threads woken as will do.
+
+   The interpreter's lock guards everything but the wait itself. One thread at the most is being woken at a time: a
+   thread that takes something while more is there wakes the next one. So for a batch of short requests, the thread
+   that was woken first does most of them, and for requests that wait, each thread gets one soon. */
+
+/* A thread that waits; on the stack of that thread. */
+typedef struct waiter {
+    sem_t woken;
+    struct waiter *next;
+} waiter;
+
+typedef struct {
+    PyObject_HEAD
+    PyObject **items;     /* a ring */
+    Py_ssize_t capacity;  /* a power of two */
+    Py_ssize_t first;
+    Py_ssize_t count;
+    waiter *waiters;      /* the one that has waited for the shortest time comes first: its memory is still near */
+    int is_waking;        /* a thread was woken, and has not got the interpreter's lock yet */
+} handover;
+
+/* Wake a thread, if one waits and none is being woken. */
+static void
+wake_one(handover *self)
+{
+    waiter *next = self->waiters;
+    if (next != NULL && !self->is_waking) {
+        self->waiters = next->next;
+        self->is_waking = 1;
+        sem_post(&next->woken);
+    }
+}
+
+/* Make the ring twice as large; false with an error. */
+static int
+grow_ring(handover *self)
+{
+    Py_ssize_t capacity = self->capacity ? self->capacity * 2 : 64;
+    PyObject **items = PyMem_New(PyObject *, capacity);
+    if (items == NULL) {
+        PyErr_NoMemory();
+        return 0;
+    }
+    for (Py_ssize_t i = 0; i < self->count; i++) {
+        items[i] = self->items[(self->first + i) & (self->capacity - 1)];
+    }
+    PyMem_Free(self->items);
+    self->items = items;
+    self->capacity = capacity;
+    self->first = 0;
+    return 1;
+}
+
+PyDoc_STRVAR(handover_put_doc,
+"put(item, /)\n--\n\n"
+"Append an item, and wake a thread that waits; never waits itself.");
+
+static PyObject *
+handover_put(handover *self, PyObject *item)
+{
+    if (self->count == self->capacity && !grow_ring(self)) {
+        return NULL;
+    }
+    self->items[(self->first + self->count++) & (self->capacity - 1)] = Py_NewRef(item);
+    wake_one(self);
+    Py_RETURN_NONE;
+}
+
+/* Take the first item of a queue that has one; a new reference. */
+static PyObject *
+take_item(handover *self)
+{
+    PyObject *item = self->items[self->first];
+    self->first = (self->first + 1) & (self->capacity - 1);
+    self->count--;
+    return item;
+}
+
+/* Wait until this thread is woken, which is when an item was put; another thread may be faster to take it. */
+static void
+wait_to_be_woken(handover *self)
+{
+    waiter me = {.next = self->waiters};
+    sem_init(&me.woken, 0, 0);
+    self->waiters = &me;
+    Py_BEGIN_ALLOW_THREADS
+    while (sem_wait(&me.woken) < 0) {
+        /* A signal came: other threads see to it. */
+    }
+    Py_END_ALLOW_THREADS
+    sem_destroy(&me.woken);
+    self->is_waking = 0;
+}
+
+/* Take the first item of a queue that has one, and have a further thread come for the next; a new reference. */
+static PyObject *
+take_in_turn(handover *self)
+{
+    PyObject *item = take_item(self);
+    if (self->count) {
+        wake_one(self);
+    }
+    return item;
+}
+
+PyDoc_STRVAR(handover_get_doc,
+"get()\n--\n\n"
+"Take the first item; wait for one where there is none.");
+
+static PyObject *
+handover_get(handover *self, PyObject *Py_UNUSED(ignored))
+{
+    while (!self->count) {
+        wait_to_be_woken(self);
+    }
+    return take_in_turn(self);
+}
+
+PyDoc_STRVAR(handover_get_nowait_doc,
+"get_nowait()\n--\n\n"
+"Take the first item; raise `queue.Empty` where there is none.");
+
+static PyObject *
+handover_get_nowait(handover *self, PyObject *Py_UNUSED(ignored))
+{
+    if (self->count) {
+        return take_item(self);
+    }
+    PyObject *module = PyImport_ImportModule("queue");
+    PyObject *error = module == NULL ? NULL : PyObject_GetAttrString(module, "Empty");
+    if (error != NULL) {
+        PyErr_SetNone(error);
+    }
+    Py_XDECREF(error);
+    Py_XDECREF(module);
+    return NULL;
+}
+
+static int
+handover_traverse(handover *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    for (Py_ssize_t i = 0; i < self->count; i++) {
+        Py_VISIT(self->items[(self->first + i) & (self->capacity - 1)]);
+    }
+    return 0;
+}
+
+static int
+handover_clear(handover *self)
+{
+    while (self->count) {
+        PyObject *item = take_item(self);
+        Py_DECREF(item);
+    }
+    return 0;
+}
+
+static void
+handover_dealloc(handover *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    handover_clear(self);
+    PyMem_Free(self->items);
+    type->tp_free((PyObject *)self);
+    Py_DECREF(type);
+}
+
+static PyMethodDef handover_methods[] = {
+    {"put", (PyCFunction)handover_put, METH_O, handover_put_doc},
+    {"get", (PyCFunction)handover_get, METH_NOARGS, handover_get_doc},
+    {"get_nowait", (PyCFunction)handover_get_nowait, METH_NOARGS, handover_get_nowait_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+PyDoc_STRVAR(handover_doc,
+"Hands items from one thread to others, in their order.");
+
+static PyType_Slot handover_slots[] = {
+    {Py_tp_doc, (void *)handover_doc},
+    {Py_tp_dealloc, handover_dealloc},
+    {Py_tp_traverse, handover_traverse},
+    {Py_tp_clear, handover_clear},
+    {Py_tp_methods, handover_methods},
+    {0, NULL},
+};
+
+static PyType_Spec handover_spec = {
+    .name = "uwsgibridge.fast._fast.Handover",
+    .basicsize = sizeof(handover),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = handover_slots,
+};

@@ -1,0 +1,193 @@
+/* The type of `wsgi_thread`: how it is made, and what Python calls. */
+
+PyDoc_STRVAR(serve_doc,
+"serve()\n--\n\n"
+"Run the exchange of the next connection to its end; or wait for a connection, and run nothing. False where None was\n"
+"in the queue.\n\n"
+"Where it raises, `exchange` is the exchange that has not come to its end.");
+
+static PyObject *
+thread_serve(wsgi_thread *self, PyObject *Py_UNUSED(ignored))
+{
+    handover *queue = (handover *)self->parts[PART_QUEUE];
+    if (!queue->count) {
+        /* What another thread has raised in this one meanwhile arrives in the caller: no request is to meet it. */
+        wait_to_be_woken(queue);
+        Py_RETURN_TRUE;
+    }
+    PyObject *connection = take_in_turn(queue);
+    if (connection == Py_None) {
+        Py_DECREF(connection);
+        Py_RETURN_FALSE;
+    }
+    if (!PyObject_TypeCheck(connection, self->state->fields_type)) {
+        Py_DECREF(connection);
+        PyErr_SetString(PyExc_TypeError, "the queue has what is no connection");
+        return NULL;
+    }
+    wsgi_exchange *exchange = make_exchange(self, (connection_fields *)connection);
+    Py_DECREF(connection);
+    if (exchange == NULL) {
+        return NULL;
+    }
+    Py_XSETREF(self->exchange, Py_NewRef(exchange));
+    called call = {.forks = forks};
+    int done = -1;
+    /* A new and empty context, so that no request sees what an earlier one has set. */
+    PyObject *context = PyContext_New();
+    if (context != NULL && PyDict_SetItem(self->parts[PART_RUNNING], (PyObject *)exchange, self->parts[PART_THREAD]) == 0
+        && PyContext_Enter(context) == 0)
+    {
+        done = run_exchange(self, exchange, &call);
+        if (PyContext_Exit(context) < 0) {
+            done = -1;
+        }
+    }
+    if (done == 0) {
+        PyObject *concluded = PyObject_CallOneArg(self->parts[PART_CONCLUDE], (PyObject *)exchange);
+        Py_XDECREF(concluded);
+        done = concluded == NULL ? -1 : 0;
+    }
+    if (done >= 0) {
+        Py_CLEAR(self->exchange);
+    }
+    Py_XDECREF(call.iterator);
+    Py_XDECREF(call.iterable);
+    Py_XDECREF(call.starter);
+    Py_XDECREF(call.environ);
+    Py_DECREF(exchange);
+    Py_XDECREF(context);
+    return done < 0 ? NULL : Py_NewRef(Py_True);
+}
+
+static int
+check_part(PyObject *part, PyTypeObject *type, const char *name)
+{
+    if (Py_IS_TYPE(part, type)) {
+        return 1;
+    }
+    PyErr_Format(PyExc_TypeError, "%s is no %s", name, type->tp_name);
+    return 0;
+}
+
+static int
+check_parts(const wsgi_thread *self)
+{
+    const module_state *state = self->state;
+    if (!check_part(self->parts[PART_QUEUE], state->handover_type, "queue")
+        || !check_part(self->parts[PART_BASE_ENVIRON], &PyDict_Type, "base_environ")
+        || !check_part(self->parts[PART_RUNNING], &PyDict_Type, "running")
+        || !check_part(self->parts[PART_KINDS], &PyDict_Type, "kinds")
+        || !check_part(self->parts[PART_STREAM_KINDS], &PyDict_Type, "stream_kinds")
+        || !check_part(self->parts[PART_STATUSES], &PyDict_Type, "statuses")
+        || !check_part(self->parts[PART_FREE_SLOTS], &PyList_Type, "free_slots")
+        || !check_part(self->parts[PART_IN_FLIGHT], &PySet_Type, "in_flight"))
+    {
+        return 0;
+    }
+    PyObject *type = self->parts[PART_EXCHANGE_TYPE];
+    if (!PyType_Check(type) || !PyType_IsSubtype((PyTypeObject *)type, state->exchange_type)) {
+        PyErr_SetString(PyExc_TypeError, "an exchange is made of a class that is derived from WsgiFields");
+        return 0;
+    }
+    return 1;
+}
+
+static PyObject *
+thread_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    if (PyTuple_GET_SIZE(args) || kwargs == NULL || PyDict_GET_SIZE(kwargs) != PARTS + 3) {
+        PyErr_SetString(PyExc_TypeError, "WsgiThread takes all of its arguments by their names");
+        return NULL;
+    }
+    wsgi_thread *self = (wsgi_thread *)type->tp_alloc(type, 0);
+    if (self == NULL) {
+        return NULL;
+    }
+    self->state = PyType_GetModuleState(type);
+    for (int i = 0; i < PARTS; i++) {
+        self->parts[i] = Py_XNewRef(PyDict_GetItemString(kwargs, PART_NAMES[i]));
+        if (self->parts[i] == NULL) {
+            PyErr_Format(PyExc_TypeError, "WsgiThread needs %s", PART_NAMES[i]);
+            Py_DECREF(self);
+            return NULL;
+        }
+    }
+    PyObject *most = PyDict_GetItemString(kwargs, "frontend_buffer_bytes");
+    PyObject *offload = PyDict_GetItemString(kwargs, "has_offload");
+    PyObject *logs = PyDict_GetItemString(kwargs, "logs_access");
+    if (most == NULL || offload == NULL || logs == NULL || !as_size(most, &self->frontend_buffer_bytes)
+        || !check_parts(self))
+    {
+        if (!PyErr_Occurred()) {
+            PyErr_SetString(PyExc_TypeError, "WsgiThread needs frontend_buffer_bytes, has_offload and logs_access");
+        }
+        Py_DECREF(self);
+        return NULL;
+    }
+    self->has_offload = offload != Py_False;
+    self->logs_access = logs != Py_False;
+    return (PyObject *)self;
+}
+
+static int
+thread_traverse(wsgi_thread *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    for (int i = 0; i < PARTS; i++) {
+        Py_VISIT(self->parts[i]);
+    }
+    Py_VISIT(self->exchange);
+    return 0;
+}
+
+static int
+thread_clear(wsgi_thread *self)
+{
+    for (int i = 0; i < PARTS; i++) {
+        Py_CLEAR(self->parts[i]);
+    }
+    Py_CLEAR(self->exchange);
+    return 0;
+}
+
+static void
+thread_dealloc(wsgi_thread *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    thread_clear(self);
+    type->tp_free((PyObject *)self);
+    Py_DECREF(type);
+}
+
+static PyMethodDef thread_methods[] = {
+    {"serve", (PyCFunction)thread_serve, METH_NOARGS, serve_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyMemberDef thread_members[] = {
+    {"exchange", T_OBJECT, offsetof(wsgi_thread, exchange), 0, "The exchange that runs now, or None."},
+    {NULL, 0, 0, 0, NULL},
+};
+
+PyDoc_STRVAR(thread_doc,
+"One thread of a WSGI host, as `uwsgibridge.hosts.wsgi.serving.PlainThread`.");
+
+static PyType_Slot thread_slots[] = {
+    {Py_tp_doc, (void *)thread_doc},
+    {Py_tp_new, thread_new},
+    {Py_tp_dealloc, thread_dealloc},
+    {Py_tp_traverse, thread_traverse},
+    {Py_tp_clear, thread_clear},
+    {Py_tp_methods, thread_methods},
+    {Py_tp_members, thread_members},
+    {0, NULL},
+};
+
+static PyType_Spec thread_spec = {
+    .name = "uwsgibridge.fast._fast.WsgiThread",
+    .basicsize = sizeof(wsgi_thread),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = thread_slots,
+};

@@ -1,0 +1,33 @@
+"""The fields of an exchange of WSGI: of a class of the accelerator where it is in use, else of a class of Python."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from uwsgibridge.fast import accelerator
+
+if TYPE_CHECKING:
+    from uwsgibridge.hosts.wsgi.interruption import Interruption
+    from uwsgibridge.protocol.response import Response
+
+
+class PlainFields:
+    """The fields that other code reads as well, with their defaults on the class.
+
+    Attributes:
+        started_at: when the application was called, of `time.monotonic()`.
+        given_up: whether another thread has taken the connection away and ended it. That thread sets it, under
+            `ExchangeContext.end_lock`, at any moment of the thread that runs the exchange.
+        interruption: interrupts the thread of the request; set before `given_up`.
+    """
+
+    started_at: float
+    given_up = False
+    interruption: Interruption | None = None
+    _response: Response
+
+
+if TYPE_CHECKING:
+    WsgiFields = PlainFields
+else:
+    WsgiFields = PlainFields if accelerator is None else accelerator.WsgiFields

@@ -1,0 +1,151 @@
+"""How a thread of a WSGI host takes one request after the other; the accelerator has the same in C."""
+
+from __future__ import annotations
+
+import contextvars
+import io
+import queue
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from uwsgibridge.connection.connection import Connection
+from uwsgibridge.fast import accelerator
+from uwsgibridge.hosts.admission import Admission
+from uwsgibridge.hosts.exchange_states import Life
+from uwsgibridge.hosts.files import FileWrapper
+from uwsgibridge.hosts.wsgi.context import ExchangeContext
+from uwsgibridge.hosts.wsgi.exchange import SERVER_SOFTWARE, WsgiExchange
+from uwsgibridge.protocol import response_headers, status
+
+if TYPE_CHECKING:
+    from uwsgibridge.link.flights import FlightRecorder
+
+Running = dict[WsgiExchange, threading.Thread]
+
+
+class Queue(Protocol):
+    """Hands connections from the listener to the threads; None has a thread end."""
+
+    def put(self, item: Connection | None, /) -> None:
+        """Append a connection; never wait."""
+
+    def get(self) -> Connection | None:
+        """Take the first one; wait for it."""
+
+    def get_nowait(self) -> Connection | None:
+        """Take the first one; raise `queue.Empty` where there is none."""
+
+
+class ServingThread(Protocol):
+    """What a thread runs its requests by.
+
+    Attributes:
+        exchange: the one that runs now, or that has raised in `serve`; else None.
+    """
+
+    exchange: WsgiExchange | None
+
+    def serve(self) -> bool:
+        """Run the exchange of the next connection to its end; False for None in the queue.
+
+        The accelerator's returns where it has waited for a connection, too, before it runs anything.
+        """
+
+
+class PlainThread:
+    """Serves in Python alone.
+
+    Args:
+        queue: where connections come from.
+        context: shared by the requests of the host.
+        running: has the exchange while it runs.
+        conclude: called when the exchange has run.
+    """
+
+    def __init__(
+        self,
+        queue: Queue,
+        context: ExchangeContext,
+        running: Running,
+        conclude: Callable[[WsgiExchange], None],
+    ) -> None:
+        self.exchange: WsgiExchange | None = None
+        self._take = queue.get
+        self._context = context
+        self._running = running
+        self._me = threading.current_thread()
+        self._conclude = conclude
+
+    def serve(self) -> bool:
+        connection = self._take()
+        if connection is None:
+            return False
+        self.exchange = exchange = WsgiExchange(self._context, connection)
+        self._running[exchange] = self._me
+        # A new and empty context, so that no request sees what an earlier one has set.
+        contextvars.Context().run(exchange.run)
+        self._conclude(exchange)
+        # Without this, the last request would live until the next one comes.
+        self.exchange = None
+        return True
+
+
+def make_queue() -> Queue:
+    """Make the queue of a host."""
+    if accelerator is None:
+        return queue.SimpleQueue()
+    made: Queue = accelerator.Handover()
+    return made
+
+
+def make_thread(
+    queue: Queue,
+    context: ExchangeContext,
+    running: Running,
+    conclude: Callable[[WsgiExchange], None],
+    *,
+    admission: Admission[Connection],
+    flights: FlightRecorder,
+    frontend_buffer_bytes: int,
+) -> ServingThread:
+    """Make what the current thread serves by.
+
+    Args:
+        queue: from `make_queue`.
+        context: shared by the requests of the host.
+        running: has each exchange while it runs.
+        conclude: called with an exchange that has run in Python, or a part of it.
+        admission: where a request leaves its place, as `ExchangeContext.release` does.
+        flights: where it leaves its slot; likewise.
+        frontend_buffer_bytes: a head that is larger is told of.
+    """
+    if accelerator is None:
+        return PlainThread(queue, context, running, conclude)
+    made: ServingThread = accelerator.WsgiThread(
+        queue=queue,
+        app=context.app,
+        base_environ=context.base_environ,
+        server_software=SERVER_SOFTWARE,
+        input_type=io.BytesIO,
+        file_wrapper=FileWrapper,
+        exchange_type=WsgiExchange,
+        context=context,
+        errors=context.errors,
+        started=Life.RUNNING,
+        ended=Life.ENDED,
+        over=Life.OVER,
+        running=running,
+        thread=threading.current_thread(),
+        conclude=conclude,
+        admission=admission,
+        in_flight=admission.in_flight,
+        free_slots=flights.free_slots,
+        statuses=status.known_statuses,
+        kinds=response_headers.known_text_kinds,
+        stream_kinds=response_headers.known_text_stream_kinds,
+        frontend_buffer_bytes=frontend_buffer_bytes,
+        has_offload=context.offload is not None,
+        logs_access=context.logs_access,
+    )
+    return made
