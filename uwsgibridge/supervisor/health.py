@@ -1,24 +1,22 @@
-"""Watches workers: kills those that hang or are too large, recycles old ones, and adapts their number."""
+"""Checks the workers again and again: kills those that hang or are too large, and has the others looked after."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 from collections.abc import Callable
-from time import monotonic
 from typing import Any, Final
 
 import trio
 
-from uwsgibridge.connection.socket_files import socket_files
-from uwsgibridge.errors import BindError, SettingsError
 from uwsgibridge.supervisor.fleet import END_MARGIN_SECONDS, Fleet
 from uwsgibridge.supervisor.generation import Generation
-from uwsgibridge.supervisor.recycling import Candidate, RecyclingPolicy
-from uwsgibridge.supervisor.scaling import Load, ScalingPolicy
+from uwsgibridge.supervisor.orphans import reap_orphans
+from uwsgibridge.supervisor.recycler import Recycler
+from uwsgibridge.supervisor.recycling import RecyclingPolicy
+from uwsgibridge.supervisor.relistening import listen_where_shut_down
+from uwsgibridge.supervisor.scaler import Scaler
 from uwsgibridge.supervisor.worker_process import WorkerProcess
-from uwsgibridge.system.backlog import connections_waiting
 from uwsgibridge.system.process_figures import rss_bytes
 
 # How often the workers are checked: by a question to each, its memory, and the backlog.
@@ -47,23 +45,13 @@ class HealthChecks:
         nursery: trio.Nursery,
         may_reap: Callable[[], bool],
     ) -> None:
-        settings = fleet.settings
         self._fleet = fleet
         self._log = fleet.log
         self._policy = policy
         self._nursery = nursery
         self._may_reap = may_reap
-        self._scaling = (
-            ScalingPolicy(
-                fleet.least,
-                fleet.most,
-                queue_seconds=settings.scale_queue_seconds,
-                grow_after_seconds=settings.scale_up_seconds,
-                idle_seconds=settings.scale_idle_seconds,
-            )
-            if fleet.follows_load
-            else None
-        )
+        self._recycler = Recycler(fleet, policy, nursery)
+        self._scaler = Scaler(fleet)
 
     async def run(self) -> None:
         """Check the workers until cancelled."""
@@ -72,19 +60,13 @@ class HealthChecks:
                 for worker in list(generation.workers.values()):
                     self._look_at(worker)
             self._look_at_template(self._fleet.current)
-            self._look_at_sockets()
-            self._consider_recycling()
-            self._consider_scaling()
+            listen_where_shut_down(self._fleet)
+            self._recycler.consider()
+            self._scaler.consider()
             if os.getpid() == 1 and self._may_reap():
-                self._reap_orphans()
+                reap_orphans({it.template_pid for it in self._fleet.generations})
             with trio.move_on_after(_BEAT_SECONDS):
-                await self._fleet.wait_for(self._somebody_has_enough)
-
-    def _somebody_has_enough(self) -> bool:
-        return self._may_recycle() and any(
-            (it.has_enough or it.unfit) and self._reason_to_recycle(it) is not None
-            for it in self._fleet.current.ready
-        )
+                await self._fleet.wait_for(self._recycler.somebody_has_enough)
 
     def _look_at(self, worker: WorkerProcess) -> None:
         if worker.is_being_killed:
@@ -144,122 +126,3 @@ class HealthChecks:
         if generation.owing_seconds > _FORK_SECONDS:
             self._log.error("killing template: it does not fork", template=generation.template_pid)
             generation.signal_template(signal.SIGKILL)
-
-    def _look_at_sockets(self) -> None:
-        """Listen anew where the application has shut a socket down, since that holds for all processes."""
-        fleet = self._fleet
-        if fleet.is_ending():
-            return
-        for listening in fleet.sockets:
-            if listening.listens:
-                continue
-            address = str(listening.address)
-            self._log.error(
-                "nobody can connect any more: the listening socket was shut down", address=address
-            )
-            try:
-                is_another = listening.listen_anew(
-                    socket_files(fleet.settings), fleet.settings.backlog
-                )
-            except (BindError, SettingsError, OSError) as error:
-                fleet.fail(f"nothing can be accepted at {address} any more: {error}")
-                return
-            self._log.info("listening", address=address)
-            if is_another:
-                fleet.ask_for_reload(f"another socket at {address}")
-
-    def _consider_recycling(self) -> None:
-        now = monotonic()
-        candidates = []
-        for worker in self._fleet.current.running:
-            if worker.is_ready and self._reason_to_recycle(worker) is not None:
-                worker.due_since = worker.due_since or now
-                candidates.append(Candidate(worker.pid, worker.due_since))
-            else:
-                worker.due_since = None
-        if self._may_recycle():
-            chosen = self._policy.choose(candidates)
-            if chosen is not None:
-                current = self._fleet.current
-                worker = current.workers[chosen]
-                # Marked before the task runs: until then, `run` would find the worker due again, and spin.
-                self._fleet.begin_recycling(worker)
-                self._nursery.start_soon(self._recycle, current, worker)
-
-    def _may_recycle(self) -> bool:
-        fleet = self._fleet
-        return fleet.recycled is None and not fleet.is_bringing_up and not fleet.is_ending()
-
-    def _reason_to_recycle(self, worker: WorkerProcess) -> str | None:
-        if worker.unfit:
-            return worker.unfit
-        told = worker.figures.requests if worker.figures is not None else 0
-        return self._policy.reason_to_recycle(
-            worker.limits,
-            requests=max(told, worker.limits.requests) if worker.has_enough else told,
-            age_seconds=worker.age_seconds,
-            rss_bytes=rss_bytes(worker.pid) if self._policy.max_rss_bytes else None,
-        )
-
-    async def _recycle(self, generation: Generation, worker: WorkerProcess) -> None:
-        """Replace a worker: a new worker comes first, then the old one drains."""
-        reason = self._reason_to_recycle(worker)
-        self._log.info("recycling worker", worker=worker.pid, reason=reason)
-
-        def is_moot() -> bool:
-            return (
-                generation is not self._fleet.current
-                or self._fleet.is_bringing_up
-                or self._fleet.is_ending()
-                or generation.workers.get(worker.pid) is not worker
-            )
-
-        try:
-            limit = self._fleet.settings.lifespan_timeout_seconds + END_MARGIN_SECONDS
-            with trio.move_on_after(limit) as waiting:
-                await self._fleet.wait_for(
-                    lambda: len(generation.ready) > self._fleet.wanted or is_moot()
-                )
-            if waiting.cancelled_caught:
-                self._log.error(
-                    "recycling failed: no new worker is ready in time, the old one goes on",
-                    worker=worker.pid,
-                )
-            elif not is_moot():
-                self._fleet.tally.recycled += 1
-                worker.stop()
-                with trio.move_on_after(self._fleet.end_seconds(worker) + END_MARGIN_SECONDS):
-                    await self._fleet.wait_for(
-                        lambda: generation.workers.get(worker.pid) is not worker
-                    )
-        finally:
-            self._fleet.end_recycling()
-
-    def _consider_scaling(self) -> None:
-        if self._scaling is None or self._fleet.is_bringing_up or self._fleet.is_ending():
-            return
-        ready = self._fleet.current.ready
-        figures = [it.figures for it in ready if it.figures is not None]
-        # A worker that is being replaced and its successor count once.
-        count = min(len(ready), self._fleet.wanted)
-        load = Load(
-            workers=count,
-            starting=self._fleet.wanted - count,
-            waiting=sum(connections_waiting(it.socket) or 0 for it in self._fleet.sockets),
-            queue_seconds=max((it.queue_seconds for it in ready), default=0.0),
-            in_flight=sum(it.in_flight for it in figures),
-            capacity=sum(it.capacity for it in figures),
-        )
-        step = self._scaling.decide(load, monotonic())
-        if step is not None:
-            self._fleet.want(step.workers, step.reason)
-
-    def _reap_orphans(self) -> None:
-        """Reap orphaned processes, which the kernel makes children of process 1."""
-        templates = {it.template_pid for it in self._fleet.generations}
-        with contextlib.suppress(ChildProcessError):
-            while True:
-                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-                if ended is None or ended.si_pid in templates:
-                    return  # its `TemplateProcess` reaps it
-                os.waitpid(ended.si_pid, 0)
