@@ -247,7 +247,7 @@ has_unfinished_text(const wsgi_thread *self)
 
 /* End the exchange of an answer that was sent here. 1, or 0 where Python has done it, or -1 with an error. */
 static int
-leave(wsgi_thread *self, wsgi_exchange *exchange, const called *call)
+end_call(wsgi_thread *self, wsgi_exchange *exchange, const called *call)
 {
     connection_fields *connection = (connection_fields *)exchange->connection;
     int has_text = has_unfinished_text(self);
@@ -255,7 +255,7 @@ leave(wsgi_thread *self, wsgi_exchange *exchange, const called *call)
         return -1;
     }
     if (has_text || call->forks != forks || !is_undisturbed(exchange) || connection->input_stalled) {
-        return call_python((PyObject *)exchange, "leave");
+        return call_python((PyObject *)exchange, "end_call");
     }
     Py_SETREF(exchange->life, Py_NewRef(self->parts[PART_OVER]));
     /* First, since a full host wakes the listener by code of Python, and nobody may give the request up then. */
@@ -288,7 +288,7 @@ answer_whole(wsgi_thread *self, wsgi_exchange *exchange, const called *call, PyO
     exchange->sent = Py_NewRef(piece);
     exchange->is_sent_last = 1;
     end_exchange(self, exchange);
-    return leave(self, exchange, call);
+    return end_call(self, exchange, call);
 }
 
 /* Call the `close` of an iterable, if it has one. 1, or 0 where Python has handled what it raised, or -1. */
@@ -336,7 +336,7 @@ end_iteration(wsgi_thread *self, wsgi_exchange *exchange, called *call)
     exchange->is_sent_last = 1;
     end_exchange(self, exchange);
     int done = close_iterable(self, exchange, call);
-    return done > 0 ? leave(self, exchange, call) : done;
+    return done > 0 ? end_call(self, exchange, call) : done;
 }
 
 /* Answer with the items of an iterable. 1, or 0 where Python has done it, or -1 with an error. */

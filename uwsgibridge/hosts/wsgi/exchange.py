@@ -66,7 +66,7 @@ class WsgiExchange(WsgiAnswer):
             self._end(complete=False)
         except BaseException as error:  # noqa: BLE001 - SystemExit of an application ends its request only
             self._handle_failure(error)
-        self.leave()
+        self.end_call()
 
     def go_on(
         self,
@@ -91,14 +91,14 @@ class WsgiExchange(WsgiAnswer):
             self._end(complete=False)
         except BaseException as failure:  # noqa: BLE001 - as in `run`
             self._handle_failure(failure)
-        self.leave()
+        self.end_call()
 
     def fail(self, error: BaseException) -> None:
         """Do what is left of `run` where the application has raised as the accelerator has called it."""
         self._handle_failure(error)
-        self.leave()
+        self.end_call()
 
-    def leave(self) -> None:
+    def end_call(self) -> None:
         """Do what is left of `run` when the connection is ended."""
         context = self._context
         if self.interruption is not None:
