@@ -370,7 +370,7 @@ def test_wherever_it_arrives_its_thread_serves_on(monkeypatch: pytest.MonkeyPatc
     # With the accelerator, it arrives in what is called when `close` has returned.
     is_accelerated = getattr(serving, "accelerator", None) is not None
     is_closed_in_c = is_accelerated and moment == "in-close"
-    left = "WsgiExchange.leave" if is_closed_in_c else "WsgiExchange._answer_with"
+    left = "WsgiExchange.end_call" if is_closed_in_c else "WsgiExchange._answer_with"
     assert raised_at >= {left, "Interruption.hold_off"}
     if moment == "in-close":
         assert set(answers) == {(200, b"whole")}
