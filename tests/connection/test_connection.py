@@ -486,10 +486,55 @@ def test_connection_that_is_closed_has_no_peer(family: str):
         assert connection.has_hung_up()
 
 
+@on_each_socket
+def test_two_buffers_leave_in_one_call(family: str):
+    with pair(family) as (connection, peer):
+        assert connection.send_pair(b"head", memoryview(b"body")) == 8
+        assert connection.send_pair(b"", b"") == 0
+        connection.close()
+        assert peer.recv(100) == b"headbody"
+
+
+@on_each_socket
+@pytest.mark.parametrize("sizes", [(10, 16_000_000), (16_000_000, 10), (8_000_000, 8_000_000)])
+def test_of_two_buffers_leaves_what_fits(family: str, sizes: tuple[int, int]):
+    with pair(family) as (connection, peer):
+        first, second = b"1" * sizes[0], b"2" * sizes[1]
+        sent_bytes = connection.send_pair(first, second)
+        assert 10 < sent_bytes < 16_000_010
+        received = b""
+        while len(received) < sent_bytes:
+            received += peer.recv(1_000_000)
+        assert received == (first + second)[:sent_bytes]
+        connection.force_close()
+
+
+@on_each_socket
+def test_two_buffers_to_a_peer_that_has_gone(family: str):
+    with pair(family) as (connection, peer):
+        reset(peer)
+        with pytest.raises(PeerGone, match="the client has gone away"):
+            send_pairs(connection, 1000)
+        assert connection.peer_gone
+
+
+@on_each_socket
+def test_two_buffers_that_do_not_fit_are_no_failure(family: str):
+    with pair(family) as (connection, _):
+        with pytest.raises(BlockingIOError):
+            send_pairs(connection, 1000)
+        assert not connection.peer_gone
+
+
+def send_pairs(connection: Connection, count: int) -> None:
+    for _ in range(count):
+        connection.send_pair(b"x", bytes(100_000))
+
+
 # Writing more than fits.
 
 
-@pytest.mark.parametrize("by", ["send", "send_file"])
+@pytest.mark.parametrize("by", ["send", "send_pair", "send_file"])
 def test_a_unix_socket_holds_more_of_an_answer_that_does_not_fit(by: str, tmp_path: Path):
     """Else a thread would wait for Nginx, and be woken, several times for each MiB."""
     file = tmp_path / "large"
@@ -501,6 +546,8 @@ def test_a_unix_socket_holds_more_of_an_answer_that_does_not_fit(by: str, tmp_pa
             while sent_bytes < 4_194_304:
                 if by == "send":
                     sent_bytes += connection.send(b"x" * 65_536)
+                elif by == "send_pair":
+                    sent_bytes += connection.send_pair(b"x" * 60_000, b"x" * 5_536)
                 else:
                     sent_bytes += connection.send_file(opened.fileno(), 0, 65_536)
 

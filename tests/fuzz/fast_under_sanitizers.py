@@ -17,6 +17,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -230,6 +231,8 @@ class Feeder:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, bytes(4))
             answer = bytes(chance.choice((0, 1, 70_000)))
             assert connection.send(answer, 0) <= len(answer)
+            with suppress(BlockingIOError):
+                assert connection.send_pair(b"more", answer) <= 4 + len(answer)
             if rest:
                 assert connection.recv(len(rest), 0) == rest
             for use in (lambda: connection.recv(1, 0), lambda: connection.recv_keeping_last(1)):

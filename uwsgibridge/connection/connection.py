@@ -294,6 +294,26 @@ class Connection(ConnectionFields):
             self.peer_gone = True
             raise PeerGone(_GONE) from None
 
+    def send_pair(self, first: bytes | memoryview, second: bytes | memoryview) -> int:
+        """Write what fits of two buffers, one after the other, without joining them; otherwise as `send`."""
+        try:
+            try:
+                return self._send_pair(first, second)
+            except BlockingIOError:
+                if self._has_large_buffer or not self._keeps_input_in_kernel:
+                    raise
+                self._enlarge_send_buffer()
+                return self._send_pair(first, second)
+        except (BrokenPipeError, ConnectionResetError):
+            self.peer_gone = True
+            raise PeerGone(_GONE) from None
+
+    def _send_pair(self, first: bytes | memoryview, second: bytes | memoryview) -> int:
+        own = self._socket
+        if isinstance(own, socket.SocketType):
+            return own.sendmsg((first, second), (), _DONTWAIT)
+        return own.send_pair(first, second)
+
     def has_hung_up(self) -> bool:
         """Look whether the peer has closed the connection; on other systems than Linux, unread input hides that."""
         try:

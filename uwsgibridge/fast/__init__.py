@@ -22,7 +22,7 @@ from typing import Any, Final, Protocol, TypeVar, cast
 PURE_VARIABLE: Final = "UWSGIBRIDGE_PURE"
 
 # The version of the functions below. A module that was built from another state of the source may have others.
-INTERFACE: Final = 6
+INTERFACE: Final = 7
 
 _FALSE_WORDS: Final = frozenset({"", "0", "false", "no", "off"})
 
@@ -55,6 +55,9 @@ class Descriptor(Protocol):
 
     def send(self, data: bytes | memoryview, flags: int, /) -> int:
         """Send what fits; give the number of bytes that were sent."""
+
+    def send_pair(self, first: bytes | memoryview, second: bytes | memoryview, /) -> int:
+        """Send what fits of two buffers, one after the other; give the number of bytes that were sent."""
 
     def shutdown(self, how: int, /) -> None:
         """Shut one or both directions down."""

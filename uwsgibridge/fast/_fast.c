@@ -36,6 +36,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -44,7 +45,7 @@
 #endif
 
 /* Of `uwsgibridge.fast`: another number there means that this was built from another state of the source. */
-#define INTERFACE 6
+#define INTERFACE 7
 
 /* Of the source that this was built from; given by who compiles. */
 #ifndef SOURCE_DIGEST

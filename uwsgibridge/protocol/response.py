@@ -25,8 +25,11 @@ from uwsgibridge.protocol.errors import IncompleteBody, InvalidResponse
 from uwsgibridge.protocol.response_headers import EVENTS, Head, encode_head
 from uwsgibridge.protocol.response_states import FOLLOWING, Body, State, Step, refusal
 
-# Up to this size, a copy is cheaper than a second system call.
-_JOIN_BYTES: Final = 65_536
+# Up to this size, a piece is joined with the head. To copy a larger one costs more than to send two buffers.
+_JOIN_BYTES: Final = 16_384
+
+# So much of a larger piece is joined with the head nevertheless: nginx before 1.31.0 wants bytes of the body with it.
+_FIRST_BYTES: Final = 4096
 
 Buffer: TypeAlias = bytes | memoryview
 
@@ -140,7 +143,7 @@ class Response:
                 body out.
 
         Returns:
-            Buffers, none of which is empty; the first one begins with the head if that has not been sent.
+            Up to two buffers, none of which is empty; the first one begins with the head if that has not been sent.
 
         Raises:
             IncompleteBody: with `last`, the body is shorter than its Content-Length. This piece is lost.
@@ -184,7 +187,7 @@ class Response:
         if size <= _JOIN_BYTES:
             return (head + chunk if size else head,)
         view = memoryview(chunk)
-        return (head + view[:_JOIN_BYTES], view[_JOIN_BYTES:])
+        return (head + view[:_FIRST_BYTES], view[_FIRST_BYTES:])
 
     def allow(self, available_bytes: int, *, last: bool = True) -> int:
         """Tell how much of a piece of known length may be sent by other means than `send`.

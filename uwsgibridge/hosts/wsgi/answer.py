@@ -80,6 +80,9 @@ class WsgiAnswer(WsgiFields, Exchange[ExchangeContext]):
         if self._context.logs_access and not self._has_written:
             self._look_for_client()
         try:
+            if len(buffers) == 2:
+                data = buffers[0]
+                buffers = self._write_pair(buffers)
             for data in buffers:
                 try:
                     sent = self.connection.send(data)
@@ -96,12 +99,22 @@ class WsgiAnswer(WsgiFields, Exchange[ExchangeContext]):
     def _write_behind(self, buffers: tuple[Buffer, ...], sent_bytes: int) -> None:
         """Write what follows the bytes that the accelerator has sent, which are fewer than there are."""
         self._has_written = True
-        data = b"".join(buffers)
+        left = _behind(buffers, sent_bytes)
         try:
-            self._write_slowly(memoryview(data)[sent_bytes:])
+            for data in left:
+                self._write_slowly(memoryview(data))
         except (PeerGone, ReaderStalled):
-            self._record_unsent((data,), data)
+            self._record_unsent(left, data)
             raise
+
+    def _write_pair(self, buffers: tuple[Buffer, ...]) -> tuple[Buffer, ...]:
+        """Write what fits of two buffers; give what is left."""
+        try:
+            sent = self.connection.send_pair(*buffers)
+        except BlockingIOError:
+            return buffers
+        self._has_written = True
+        return _behind(buffers, sent)
 
     def _look_for_client(self) -> None:
         """Look whether the client has left, since the first write to a TCP peer that is gone still succeeds."""
@@ -197,3 +210,13 @@ class WsgiAnswer(WsgiFields, Exchange[ExchangeContext]):
 
     def _is_seen_to_be_cut(self) -> bool:
         return self._response.is_cut_visible
+
+
+def _behind(buffers: tuple[Buffer, ...], sent_bytes: int) -> tuple[Buffer, ...]:
+    """Give what follows so many bytes of the buffers."""
+    left = []
+    for data in buffers:
+        if sent_bytes < len(data):
+            left.append(memoryview(data)[sent_bytes:])
+        sent_bytes = max(0, sent_bytes - len(data))
+    return tuple(left)
