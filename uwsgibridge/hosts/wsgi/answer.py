@@ -45,7 +45,7 @@ class WsgiAnswer(WsgiFields, Exchange[ExchangeContext]):
     def __init__(self, context: ExchangeContext, connection: Connection) -> None:
         super().__init__(context, connection)
         self.started_at = monotonic()
-        self._response = self._make_response()
+        self._response = Response(self.request.vars["REQUEST_METHOD"])
 
     def _make_response(
         self,
@@ -78,7 +78,12 @@ class WsgiAnswer(WsgiFields, Exchange[ExchangeContext]):
             # Raised again for an application that has caught it: else its answer would have a gap.
             raise ReaderStalled if self._delivery is Delivery.STALLED else PeerGone
         if self._context.logs_access and not self._has_written:
-            self._look_for_client()
+            try:
+                self._look_for_client()
+            except PeerGone:
+                if buffers:
+                    self._record_unsent(buffers, buffers[0])
+                raise
         try:
             if len(buffers) == 2:
                 data = buffers[0]

@@ -194,8 +194,9 @@ class WsgiExchange(WsgiAnswer):
             context.reporter.ended_after_client(self.request, error)
             self._fail(answers.application_failed)
         else:
-            if self._response.is_full and self._delivery is Delivery.OPEN:
-                self._response.finish()  # the client has the whole answer, whatever the application has raised
+            response = self._response
+            if response.is_full and not response.is_complete and self._delivery is Delivery.OPEN:
+                response.finish()  # the client has the whole answer, whatever the application has raised
             context.reporter.application_failed(self.request, self._response, error)
             self._fail(answers.application_failed)
 
