@@ -488,3 +488,8 @@ def test_another_user_is_refused(path, supervisor):
                 ask(path, "status")
         finally:
             os.seteuid(0)
+
+
+def test_each_command_has_a_row_in_the_docs() -> None:
+    page = (Path(__file__).parents[2] / "docs/ctl.md").read_text("utf-8")
+    assert [name for name in control._ARGUMENTS if f"`ctl {name}" not in page] == []

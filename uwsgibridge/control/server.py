@@ -175,8 +175,10 @@ class _Clients:
                 return await self._commands.scale(_check_workers(**arguments))
             case "stop":
                 return await self._commands.stop()
-            case _:
+            case "stacks":
                 return await self._commands.stacks()
+            case _:
+                raise AssertionError(f"{name} is in _ARGUMENTS and has no case")
 
 
 async def _read_line(stream: trio.SocketStream, received: bytearray) -> bytes | None:
