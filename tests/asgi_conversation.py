@@ -14,9 +14,10 @@ from tests.log_events import LogEvents
 from tests.ways import socket_pair
 from uwsgibridge import Settings
 from uwsgibridge.connection.connection import SCRATCH_BYTES, Connection
+from uwsgibridge.hosts.admission import Admission
 from uwsgibridge.hosts.asgi.exchange import AsgiApplication, AsgiContext
 from uwsgibridge.hosts.asgi.http import HttpExchange
-from uwsgibridge.hosts.asgi.http_plan import make_plan
+from uwsgibridge.hosts.asgi.http_plan import Places, make_plan
 from uwsgibridge.hosts.offload import Offload
 from uwsgibridge.hosts.streams import OpenStreams
 from uwsgibridge.protocol.packet import PacketLimits, encode_packet
@@ -66,7 +67,7 @@ class Conversation:
     Attributes:
         received: what the client got; complete after `run`.
         is_broken: whether the connection was reset.
-        released: how often the place of the request was given back.
+        woken: how often the listener was woken for the place of the request.
         accesses: what was recorded for the access log: status, size of the body, and whether it was complete.
     """
 
@@ -84,7 +85,7 @@ class Conversation:
     ) -> None:
         self.received = b""
         self.is_broken = False
-        self.released = 0
+        self.woken = 0
         self.accesses: list[tuple[int, int, bool]] = []
         self.events = LogEvents()
         accepted, self.peer = socket_pair(family)
@@ -115,7 +116,10 @@ class Conversation:
             lose=self._release,
             settings=Settings(),
         )
-        self.context.plan = make_plan(self.context)
+        self.admission: Admission[Connection] = Admission(2, 1, self._wake)
+        self.admission.in_flight.add(self.connection)
+        places = Places(self.admission, set(), {}, [])
+        self.context.plan = make_plan(self.context, places)
         self.exchange = HttpExchange(self.context, self.connection)
 
     def run(self) -> None:
@@ -134,7 +138,7 @@ class Conversation:
             {key: value for key, value in event.items() if key not in {"timestamp", "exception"}}
             for event in self.events.find()
         ]
-        seen = (self.received, self.is_broken, self.released, self.accesses, said)
+        seen = (self.received, self.is_broken, self.is_released, self.accesses, said)
         return (*seen, self.exchange._life.name, self.exchange._input.name, self.exchange._gone)
 
     def _read_to_the_end(self) -> None:
@@ -148,8 +152,16 @@ class Conversation:
         self.peer.close()
         assert is_closed
 
-    def _release(self, _connection: Connection) -> None:
-        self.released += 1
+    def _release(self, connection: Connection) -> None:
+        self.admission.release(connection)
+
+    def _wake(self) -> None:
+        self.woken += 1
+
+    @property
+    def is_released(self) -> bool:
+        """Whether the place of the request was given back."""
+        return not self.admission.in_flight
 
     # The access log.
 

@@ -67,6 +67,7 @@
 #include "fields.h"
 #include "accepting.h"
 #include "files.h"
+#include "releasing.h"
 #include "awaitable.h"
 #include "caller.h"
 #include "exchange.h"
@@ -108,7 +109,8 @@ fill_state(module_state *state)
     state->content_type = PyBytes_FromString("content-type");
     state->content_length = PyBytes_FromString("content-length");
     state->empty_bytes = PyBytes_FromStringAndSize(NULL, 0);
-    return state->content_type && state->content_length && state->empty_bytes ? 0 : -1;
+    state->scope = empty_scope(state);
+    return state->content_type && state->content_length && state->empty_bytes && state->scope ? 0 : -1;
 }
 
 /* The types, and where the module keeps them. */
@@ -199,7 +201,13 @@ clear(PyObject *module)
     for (int i = 0; i < KEPT_VARS; i++) {
         Py_CLEAR(state->kept[i].name);
         Py_CLEAR(state->kept[i].value);
+        Py_CLEAR(state->headers[i].name);
+        Py_CLEAR(state->headers[i].value);
+        Py_CLEAR(state->headers[i].header);
     }
+    forget_address(&state->client);
+    forget_address(&state->server);
+    Py_CLEAR(state->scope);
     Py_CLEAR(state->content_type);
     Py_CLEAR(state->content_length);
     Py_CLEAR(state->empty_bytes);

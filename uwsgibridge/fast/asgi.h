@@ -279,11 +279,12 @@ plain_scope(http_fields *self)
         return NULL;
     }
     PyObject *scope = NULL;
-    if (PyDict_CheckExact(vars) && can_be_scope(state, vars)) {
+    scope_source source;
+    if (PyDict_CheckExact(vars) && read_source(state, vars, &source)) {
         PyObject *args[] = {vars, plan->header_names, plan->http_versions, plan->asgi};
         scope_parts parts = {0};
-        if (make_parts(state, args, &parts)) {
-            scope = make_scope(state, vars, &parts);
+        if (make_parts(plan->module, &source, args, &parts)) {
+            scope = make_scope(state, &source, &parts);
         }
         clear_parts(&parts);
         if (scope != NULL && !add_extensions(state, scope, vars, plan->state, plan->tls_extension)) {
@@ -337,6 +338,36 @@ call_application(http_fields *self, PyObject *Py_UNUSED(ignored))
     return awaitable;
 }
 
+/* Free the place of an exchange that is over, as the host does; 1, or -1 with an error. */
+static int
+release_plainly(http_fields *self)
+{
+    const http_plan *plan = self->plan;
+    if (!PySet_GET_SIZE(plan->given_up) && !PyDict_GET_SIZE(plan->websockets)) {
+        place_tables tables = {plan->free_slots, plan->in_flight, plan->admission};
+        int done = give_place_back(plan->module, &tables, self->connection);
+        if (done != 0) {
+            return done;
+        }
+    }
+    PyObject *released = PyObject_CallOneArg(plan->release, (PyObject *)self->connection);
+    Py_XDECREF(released);
+    return released == NULL ? -1 : 1;
+}
+
+/* Cancel the timer of an exchange, if it has one; false with an error. */
+static int
+cancel_timer(http_fields *self)
+{
+    if (self->timer == Py_None) {
+        return 1;
+    }
+    PyObject *cancelled = PyObject_CallMethodNoArgs(self->timer, self->plan->module->texts[TEXT_CANCEL]);
+    Py_XDECREF(cancelled);
+    Py_SETREF(self->timer, Py_NewRef(Py_None));
+    return cancelled != NULL;
+}
+
 PyDoc_STRVAR(return_plainly_doc,
 "_return_plainly()\n--\n\n"
 "Do the end of a call in the plain case: the answer was sent, and nothing else has happened.\n\n"
@@ -347,21 +378,22 @@ return_plainly(http_fields *self, PyObject *Py_UNUSED(ignored))
 {
     const http_plan *plan = self->plan;
     if (!plan->is_used || self->life != plan->ended || self->gone || self->is_lost || self->call != plan->not_cancelled
-        || self->timer != Py_None || self->end_timer != Py_None || self->input == NULL
-        || (self->input != plan->arriving && self->input != plan->whole))
+        || self->end_timer != Py_None || (self->input != plan->arriving && self->input != plan->whole)
+        || PyDict_GetItemWithError(plan->forked_child, plan->module->texts[TEXT_IS_COPY]) != Py_False)
     {
-        Py_RETURN_FALSE;
+        return PyErr_Occurred() ? NULL : Py_NewRef(Py_False);
     }
-    Py_SETREF(self->life, Py_NewRef(plan->over));
-    PyObject *done = PyObject_CallOneArg(plan->release, (PyObject *)self->connection);
-    if (done != NULL && plan->logs_access) {
-        Py_SETREF(done, PyObject_CallMethod((PyObject *)self, "_log_answer", NULL));
-    }
-    if (done == NULL) {
+    if (!cancel_timer(self)) {
         return NULL;
     }
-    Py_DECREF(done);
-    Py_RETURN_TRUE;
+    Py_SETREF(self->life, Py_NewRef(plan->over));
+    int done = release_plainly(self);
+    if (done > 0 && plan->logs_access) {
+        PyObject *logged = PyObject_CallMethod((PyObject *)self, "_log_answer", NULL);
+        done = logged == NULL ? -1 : 1;
+        Py_XDECREF(logged);
+    }
+    return done < 0 ? NULL : Py_NewRef(Py_True);
 }
 
 static PyMethodDef http_fields_methods[] = {

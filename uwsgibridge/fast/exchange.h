@@ -19,7 +19,13 @@ typedef struct {
     PyObject *resume_response;  /* makes a `Response` of what is here */
     PyObject *tls_extension;    /* makes what is said of TLS */
     PyObject *close;            /* ends a connection */
-    PyObject *release;          /* of the host */
+    PyObject *release;          /* of the host, for what is not plain */
+    PyObject *given_up;         /* the tables of the host */
+    PyObject *websockets;
+    PyObject *free_slots;
+    PyObject *in_flight;
+    PyObject *admission;
+    PyObject *forked_child;     /* the variables of that module */
     PyObject *kinds;            /* memos of `protocol` */
     PyObject *stream_kinds;
     PyObject *status_lines;
@@ -32,31 +38,37 @@ typedef struct {
     int logs_access;
 } http_plan;
 
-/* The arguments of a plan that are objects: names, places, and whether each has to be a dict. */
+/* The arguments of a plan that are objects: names, places, and the type that each has to have, or NULL. */
 static const struct {
     const char *name;
     size_t place;
-    int is_dict;
+    PyTypeObject *type;
 } PLAN_PARTS[] = {
-    {"app", offsetof(http_plan, app), 0},
-    {"state", offsetof(http_plan, state), 1},
-    {"running", offsetof(http_plan, running), 0},
-    {"ended", offsetof(http_plan, ended), 0},
-    {"over", offsetof(http_plan, over), 0},
-    {"arriving", offsetof(http_plan, arriving), 0},
-    {"whole", offsetof(http_plan, whole), 0},
-    {"no_stream", offsetof(http_plan, no_stream), 0},
-    {"not_cancelled", offsetof(http_plan, not_cancelled), 0},
-    {"resume_response", offsetof(http_plan, resume_response), 0},
-    {"tls_extension", offsetof(http_plan, tls_extension), 0},
-    {"close", offsetof(http_plan, close), 0},
-    {"release", offsetof(http_plan, release), 0},
-    {"kinds", offsetof(http_plan, kinds), 1},
-    {"stream_kinds", offsetof(http_plan, stream_kinds), 1},
-    {"status_lines", offsetof(http_plan, status_lines), 1},
-    {"header_names", offsetof(http_plan, header_names), 1},
-    {"http_versions", offsetof(http_plan, http_versions), 1},
-    {"asgi", offsetof(http_plan, asgi), 1},
+    {"app", offsetof(http_plan, app), NULL},
+    {"state", offsetof(http_plan, state), &PyDict_Type},
+    {"running", offsetof(http_plan, running), NULL},
+    {"ended", offsetof(http_plan, ended), NULL},
+    {"over", offsetof(http_plan, over), NULL},
+    {"arriving", offsetof(http_plan, arriving), NULL},
+    {"whole", offsetof(http_plan, whole), NULL},
+    {"no_stream", offsetof(http_plan, no_stream), NULL},
+    {"not_cancelled", offsetof(http_plan, not_cancelled), NULL},
+    {"resume_response", offsetof(http_plan, resume_response), NULL},
+    {"tls_extension", offsetof(http_plan, tls_extension), NULL},
+    {"close", offsetof(http_plan, close), NULL},
+    {"release", offsetof(http_plan, release), NULL},
+    {"given_up", offsetof(http_plan, given_up), &PySet_Type},
+    {"websockets", offsetof(http_plan, websockets), &PyDict_Type},
+    {"free_slots", offsetof(http_plan, free_slots), &PyList_Type},
+    {"in_flight", offsetof(http_plan, in_flight), &PySet_Type},
+    {"admission", offsetof(http_plan, admission), NULL},
+    {"forked_child", offsetof(http_plan, forked_child), &PyDict_Type},
+    {"kinds", offsetof(http_plan, kinds), &PyDict_Type},
+    {"stream_kinds", offsetof(http_plan, stream_kinds), &PyDict_Type},
+    {"status_lines", offsetof(http_plan, status_lines), &PyDict_Type},
+    {"header_names", offsetof(http_plan, header_names), &PyDict_Type},
+    {"http_versions", offsetof(http_plan, http_versions), &PyDict_Type},
+    {"asgi", offsetof(http_plan, asgi), &PyDict_Type},
 };
 #define PLAN_PART_COUNT (sizeof(PLAN_PARTS) / sizeof(PLAN_PARTS[0]))
 
@@ -95,8 +107,9 @@ fill_plan(http_plan *self, PyObject *kwargs)
         if (part == NULL) {
             return 0;
         }
-        if (PLAN_PARTS[i].is_dict && !PyDict_Check(part)) {
-            PyErr_Format(PyExc_TypeError, "%s of a plan is a dict", PLAN_PARTS[i].name);
+        PyTypeObject *type = PLAN_PARTS[i].type;
+        if (type != NULL && !PyObject_TypeCheck(part, type)) {
+            PyErr_Format(PyExc_TypeError, "%s of a plan is a %s", PLAN_PARTS[i].name, type->tp_name);
             return 0;
         }
         *plan_part(self, i) = Py_NewRef(part);

@@ -73,9 +73,34 @@ address_of(PyObject *host, PyObject *port)
     return pair;
 }
 
+/* Forget an address that was kept. */
+static void
+forget_address(kept_address *kept)
+{
+    Py_CLEAR(kept->host);
+    Py_CLEAR(kept->port);
+    Py_CLEAR(kept->pair);
+}
+
+/* The same as `address_of`, for texts that are mostly those of the previous request: then it gives the same pair. */
+static PyObject *
+address_at(kept_address *kept, PyObject *host, PyObject *port)
+{
+    if (kept->host != NULL && kept->host == host && kept->port == port) {
+        return Py_NewRef(kept->pair);
+    }
+    PyObject *pair = address_of(host, port);
+    if (pair != NULL && PyUnicode_GET_LENGTH(host) <= KEPT_VALUE_BYTES) {
+        Py_XSETREF(kept->host, Py_NewRef(host));
+        Py_XSETREF(kept->port, Py_NewRef(port));
+        Py_XSETREF(kept->pair, Py_NewRef(pair));
+    }
+    return pair;
+}
+
 /* The client's address; a new reference, or NULL: not mine, or with an error. */
 static PyObject *
-client_of(const module_state *state, PyObject *vars)
+client_of(module_state *state, PyObject *vars)
 {
     PyObject *host = var_of(state, vars, VAR_REMOTE_ADDR);
     if (host == NULL) {
@@ -87,7 +112,7 @@ client_of(const module_state *state, PyObject *vars)
     if (PyUnicode_GET_LENGTH(host) == 0 || is_word(host, "unix:", 5)) {
         return Py_NewRef(Py_None);
     }
-    return address_of(host, var_of(state, vars, VAR_REMOTE_PORT));
+    return address_at(&state->client, host, var_of(state, vars, VAR_REMOTE_PORT));
 }
 
 /* Append a header; steals nothing, and takes a `value` that is not narrow for not mine. 1, 0 or -1. */
@@ -135,23 +160,69 @@ header_name(PyObject *names, PyObject *var)
     return PyErr_Occurred() ? NULL : PyObject_GetItem(names, var);
 }
 
+static void
+forget_header(kept_header *kept)
+{
+    Py_CLEAR(kept->name);
+    Py_CLEAR(kept->value);
+    Py_CLEAR(kept->header);
+}
+
+/* Keep a header, whose reference is given on; NULL is given on as it is. */
+static PyObject *
+keep_header(kept_header *kept, PyObject *var, PyObject *value, PyObject *header)
+{
+    if (header != NULL) {
+        Py_XSETREF(kept->name, Py_NewRef(var));
+        Py_XSETREF(kept->value, Py_NewRef(value));
+        Py_XSETREF(kept->header, Py_NewRef(header));
+    }
+    return header;
+}
+
+/* The header that a var is, or None where it is none; a new reference, or NULL: not mine, or with an error.
+
+   `kept` is what was at this place in the previous scope. Where name and value are the same texts, so is the header. */
+static PyObject *
+header_at(kept_header *kept, PyObject *names, PyObject *var, PyObject *value)
+{
+    if (kept->name != NULL && kept->name == var && kept->value == value) {
+        return Py_NewRef(kept->header);
+    }
+    /* To make a name that is new runs Python code, and so other threads. None of them knows these vars. */
+    PyObject *name = header_name(names, var);
+    if (name == NULL || name == Py_None) {
+        return keep_header(kept, var, value, name);
+    }
+    PyObject *encoded = is_narrow(value) ? encode_narrow(value) : NULL;
+    PyObject *header = encoded == NULL ? NULL : PyTuple_Pack(2, name, encoded);
+    Py_DECREF(name);
+    Py_XDECREF(encoded);
+    return keep_header(kept, var, value, header);
+}
+
 /* Append all headers of a client. 1, 0 or -1. */
 static int
-append_headers(const module_state *state, PyObject *headers, PyObject *vars, PyObject *names)
+append_headers(module_state *state, PyObject *headers, PyObject *vars, PyObject *names)
 {
     Py_ssize_t position = 0;
+    Py_ssize_t count = 0;
     PyObject *var;
     PyObject *value;
     while (PyDict_Next(vars, &position, &var, &value)) {
-        /* To make a name that is new runs Python code, and so other threads. None of them knows these vars. */
-        PyObject *name = header_name(names, var);
-        if (name == NULL) {
-            return -1;
+        kept_header unkept = {NULL, NULL, NULL};
+        int may_keep = count < KEPT_VARS && PyUnicode_GET_LENGTH(var) <= KEPT_NAME_BYTES
+            && PyUnicode_CheckExact(value) && PyUnicode_GET_LENGTH(value) <= KEPT_VALUE_BYTES;
+        PyObject *header = header_at(may_keep ? &state->headers[count] : &unkept, names, var, value);
+        count++;
+        if (header == NULL) {
+            return PyErr_Occurred() ? -1 : 0;
         }
-        int is_mine = name == Py_None ? 1 : append_header(headers, name, value);
-        Py_DECREF(name);
-        if (is_mine != 1) {
-            return is_mine;
+        int failed = header != Py_None && PyList_Append(headers, header) < 0;
+        Py_DECREF(header);
+        forget_header(&unkept);
+        if (failed) {
+            return -1;
         }
     }
     int is_mine = append_own(state, headers, state->content_type, vars, VAR_CONTENT_TYPE);
@@ -159,6 +230,46 @@ append_headers(const module_state *state, PyObject *headers, PyObject *vars, PyO
         return is_mine;
     }
     return append_own(state, headers, state->content_length, vars, VAR_CONTENT_LENGTH);
+}
+
+/* The vars that each scope has; all borrowed. */
+typedef struct {
+    PyObject *vars;
+    PyObject *method;
+    PyObject *path;
+    PyObject *query_string;
+    PyObject *protocol;
+    PyObject *server_name;
+    PyObject *server_port;
+} scope_source;
+
+/* The value of a var that has a text of at least so many characters, borrowed; else NULL. */
+static inline PyObject *
+text_of(const module_state *state, PyObject *vars, int which, Py_ssize_t least)
+{
+    PyObject *value = var_of(state, vars, which);
+    return value != NULL && is_narrow(value) && PyUnicode_GET_LENGTH(value) >= least ? value : NULL;
+}
+
+/* Read the vars, and see that all are there, that the application is mounted at no path, and that method and path are
+   given as they are. False: not mine, or with an error. */
+static int
+read_source(const module_state *state, PyObject *vars, scope_source *source)
+{
+    PyObject *script_name = text_of(state, vars, VAR_SCRIPT_NAME, 0);
+    if (script_name == NULL || PyUnicode_GET_LENGTH(script_name)) {
+        return 0;
+    }
+    source->vars = vars;
+    source->method = text_of(state, vars, VAR_REQUEST_METHOD, 1);
+    source->path = text_of(state, vars, VAR_PATH_INFO, 0);
+    source->query_string = text_of(state, vars, VAR_QUERY_STRING, 0);
+    source->protocol = text_of(state, vars, VAR_SERVER_PROTOCOL, 0);
+    source->server_name = text_of(state, vars, VAR_SERVER_NAME, 1);
+    source->server_port = text_of(state, vars, VAR_SERVER_PORT, 1);
+    return source->method != NULL && source->path != NULL && source->query_string != NULL
+        && source->protocol != NULL && source->server_name != NULL && source->server_port != NULL
+        && is_upper_case(source->method) && PyUnicode_IS_ASCII(source->path);
 }
 
 /* What a scope is made of; each a new reference, or NULL. */
@@ -188,11 +299,11 @@ clear_parts(scope_parts *parts)
 
 /* Make the parts. 1, or 0: not mine, or with an error. `parts` is to be cleared in each case. */
 static int
-make_parts(const module_state *state, PyObject *const *args, scope_parts *parts)
+make_parts(module_state *state, const scope_source *source, PyObject *const *args, scope_parts *parts)
 {
-    PyObject *vars = args[0];
+    PyObject *vars = source->vars;
     parts->scheme = Py_XNewRef(plain_scheme(state, vars));
-    parts->version = Py_XNewRef(PyDict_GetItemWithError(args[2], var_of(state, vars, VAR_SERVER_PROTOCOL)));
+    parts->version = Py_XNewRef(PyDict_GetItemWithError(args[2], source->protocol));
     if (parts->scheme == NULL || parts->version == NULL) {
         return 0;
     }
@@ -201,12 +312,12 @@ make_parts(const module_state *state, PyObject *const *args, scope_parts *parts)
     if (parts->client == NULL) {
         return 0;
     }
-    parts->server = address_of(var_of(state, vars, VAR_SERVER_NAME), var_of(state, vars, VAR_SERVER_PORT));
+    parts->server = address_at(&state->server, source->server_name, source->server_port);
     if (parts->server == NULL) {
         return 0;
     }
     parts->asgi = PyDict_Copy(args[3]);
-    parts->query_string = encode_narrow(var_of(state, vars, VAR_QUERY_STRING));
+    parts->query_string = encode_narrow(source->query_string);
     parts->headers = PyList_New(0);
     if (parts->asgi == NULL || parts->query_string == NULL || parts->headers == NULL) {
         return 0;
@@ -214,24 +325,22 @@ make_parts(const module_state *state, PyObject *const *args, scope_parts *parts)
     return append_headers(state, parts->headers, vars, args[1]) == 1;
 }
 
-/* Put the parts into a new dict; NULL with an error. */
+/* Put the parts into a dict that has the keys; NULL with an error. */
 static PyObject *
-make_scope(const module_state *state, PyObject *vars, const scope_parts *parts)
+make_scope(const module_state *state, const scope_source *source, const scope_parts *parts)
 {
     PyObject *const *texts = state->texts;
-    PyObject *scope = PyDict_New();
+    PyObject *scope = PyDict_Copy(state->scope);
     if (scope == NULL) {
         return NULL;
     }
-    if (PyDict_SetItem(scope, texts[TEXT_TYPE], texts[TEXT_HTTP]) < 0
-        || PyDict_SetItem(scope, texts[TEXT_ASGI], parts->asgi) < 0
+    if (PyDict_SetItem(scope, texts[TEXT_ASGI], parts->asgi) < 0
         || PyDict_SetItem(scope, texts[TEXT_HTTP_VERSION], parts->version) < 0
-        || PyDict_SetItem(scope, texts[TEXT_METHOD], var_of(state, vars, VAR_REQUEST_METHOD)) < 0
+        || PyDict_SetItem(scope, texts[TEXT_METHOD], source->method) < 0
         || PyDict_SetItem(scope, texts[TEXT_SCHEME], parts->scheme) < 0
-        || PyDict_SetItem(scope, texts[TEXT_PATH], var_of(state, vars, VAR_PATH_INFO)) < 0
+        || PyDict_SetItem(scope, texts[TEXT_PATH], source->path) < 0
         || PyDict_SetItem(scope, texts[TEXT_RAW_PATH], parts->raw_path) < 0
         || PyDict_SetItem(scope, texts[TEXT_QUERY_STRING], parts->query_string) < 0
-        || PyDict_SetItem(scope, texts[TEXT_ROOT_PATH], texts[TEXT_EMPTY]) < 0
         || PyDict_SetItem(scope, texts[TEXT_HEADERS], parts->headers) < 0
         || PyDict_SetItem(scope, texts[TEXT_CLIENT], parts->client) < 0
         || PyDict_SetItem(scope, texts[TEXT_SERVER], parts->server) < 0)
@@ -242,14 +351,23 @@ make_scope(const module_state *state, PyObject *vars, const scope_parts *parts)
     return scope;
 }
 
-/* Whether the vars have all that `make_parts` takes for granted, and a path that needs no decoding. */
-static int
-can_be_scope(const module_state *state, PyObject *vars)
+/* A dict with the keys of each scope, in their order, and with what is the same in each; NULL with an error. */
+static PyObject *
+empty_scope(const module_state *state)
 {
-    return are_plain(state, vars)
-        && var_of(state, vars, VAR_SCRIPT_NAME) != NULL
-        && is_upper_case(var_of(state, vars, VAR_REQUEST_METHOD))
-        && PyUnicode_IS_ASCII(var_of(state, vars, VAR_PATH_INFO));
+    static const int keys[] = {
+        TEXT_TYPE, TEXT_ASGI, TEXT_HTTP_VERSION, TEXT_METHOD, TEXT_SCHEME, TEXT_PATH, TEXT_RAW_PATH,
+        TEXT_QUERY_STRING, TEXT_ROOT_PATH, TEXT_HEADERS, TEXT_CLIENT, TEXT_SERVER,
+    };
+    PyObject *scope = PyDict_New();
+    for (size_t i = 0; scope != NULL && i < sizeof(keys) / sizeof(keys[0]); i++) {
+        PyObject *value = keys[i] == TEXT_TYPE ? state->texts[TEXT_HTTP]
+            : keys[i] == TEXT_ROOT_PATH ? state->texts[TEXT_EMPTY] : Py_None;
+        if (PyDict_SetItem(scope, state->texts[keys[i]], value) < 0) {
+            Py_CLEAR(scope);
+        }
+    }
+    return scope;
 }
 
 /* Put a new dict into another one, under this name; borrowed, or NULL with an error. */
@@ -313,12 +431,13 @@ http_scope(PyObject *module, PyObject *const *args, Py_ssize_t count)
         PyErr_SetString(PyExc_TypeError, "http_scope takes four dicts");
         return NULL;
     }
-    const module_state *state = state_of(module);
+    module_state *state = state_of(module);
     PyObject *scope = NULL;
-    if (can_be_scope(state, args[0])) {
+    scope_source source;
+    if (read_source(state, args[0], &source)) {
         scope_parts parts = {0};
-        if (make_parts(state, args, &parts)) {
-            scope = make_scope(state, args[0], &parts);
+        if (make_parts(state, &source, args, &parts)) {
+            scope = make_scope(state, &source, &parts);
         }
         clear_parts(&parts);
     }

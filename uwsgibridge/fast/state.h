@@ -32,6 +32,7 @@ enum {
     TEXT_SSL_PROTOCOL, TEXT_STATE, TEXT_STATUS, TEXT_TLS, TEXT_UWSGI,
     TEXT_ZEROCOPYSEND,
     TEXT_CLOSE, TEXT_HAS_UNFINISHED, TEXT_INPUT, TEXT_START_RESPONSE, TEXT_WAKE_AT, TEXT_WRITE,
+    TEXT_CANCEL, TEXT_IS_COPY,
     TEXTS
 };
 
@@ -45,6 +46,7 @@ static const char *const TEXT_WORDS[TEXTS] = {
     "SSL_PROTOCOL", "state", "status", "tls", "uwsgi",
     "http.response.zerocopysend",
     "close", "has_unfinished", "wsgi.input", "start_response", "_wake_at", "_write_from_application",
+    "cancel", "_is_copy",
 };
 
 /* A var at one place of the previous packet. The next packet has mostly the same one at that place. */
@@ -53,12 +55,30 @@ typedef struct {
     PyObject *value;  /* str, or NULL */
 } kept_var;
 
+/* A var of the previous scope, and the header that it is. */
+typedef struct {
+    PyObject *name;    /* str, or NULL */
+    PyObject *value;   /* str */
+    PyObject *header;  /* a tuple, or None for a var that is no header */
+} kept_header;
+
+/* An address of the previous scope. */
+typedef struct {
+    PyObject *host;  /* str, or NULL */
+    PyObject *port;  /* str */
+    PyObject *pair;  /* a tuple */
+} kept_address;
+
 typedef struct {
     PyObject *vars[VARS];
     PyObject *texts[TEXTS];
     PyObject *content_type;    /* bytes */
     PyObject *content_length;  /* bytes */
     kept_var kept[KEPT_VARS];
+    kept_header headers[KEPT_VARS];
+    kept_address client;
+    kept_address server;
+    PyObject *scope;           /* a dict with the keys of each scope */
     PyObject *empty_bytes;
     PyTypeObject *descriptor_type;
     PyTypeObject *fields_type;

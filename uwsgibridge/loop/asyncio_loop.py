@@ -7,7 +7,7 @@ import contextlib
 import contextvars
 import sys
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -15,11 +15,6 @@ from uwsgibridge.loop.interface import Event, HasFileno, Task, Ts, Watch, nothin
 
 if TYPE_CHECKING:
     import outcome
-
-
-# How asyncio starts a task: at once from Python 3.12 on, before that in a later turn of the loop.
-_AT_ONCE: Final[dict[str, Any]] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
-_IN_A_TURN: Final[dict[str, Any]] = {}
 
 
 class AsyncioLoop:
@@ -35,7 +30,8 @@ class AsyncioLoop:
         self._loop = loop
         self._waiting: dict[int, dict[asyncio.Future[bool], Callable[[int], object]]] = {}
         self._context = contextvars.copy_context()
-        self._start = _AT_ONCE
+        # From Python 3.12 on; before that, a task starts in a later turn of the loop.
+        self._starts_at_once = True
 
     async def run_guest(
         self,
@@ -68,17 +64,25 @@ class AsyncioLoop:
         (await done).unwrap()
 
     def _give_turn(self, turn: Callable[[], object]) -> None:
-        self._start = _IN_A_TURN
+        self._starts_at_once = False
         try:
             turn()
         finally:
-            self._start = _AT_ONCE
+            self._starts_at_once = True
 
     def spawn(self, function: Callable[[*Ts], Awaitable[None]], *args: *Ts) -> Task:
         # Not loop.create_task, which names the task: that costs as much as making it. A task that starts at
         # once saves the loop a round for each request.
-        coroutine: Any = function(*args)
-        return asyncio.Task(coroutine, loop=self._loop, context=self._context.copy(), **self._start)
+        begin: Any = function
+        coroutine = begin(*args) if args else begin()
+        if sys.version_info >= (3, 12):
+            return asyncio.Task(
+                coroutine,
+                loop=self._loop,
+                context=self._context.copy(),
+                eager_start=self._starts_at_once,
+            )
+        return asyncio.Task(coroutine, loop=self._loop, context=self._context.copy())
 
     def watch(
         self,

@@ -198,7 +198,7 @@ def test_an_answer_that_the_socket_takes_in_parts(
     head = b"HTTP/1.1 200 OK\r\nx-a: b\r\nContent-Length: %d\r\n\r\n" % size
     assert conversation.received == head + sent
     assert not conversation.is_broken
-    assert conversation.released == 1
+    assert conversation.is_released
     assert conversation.accesses == ([(200, size, True)] if logs_access else [])
 
 
@@ -212,7 +212,7 @@ def test_a_client_that_leaves_before_the_answer(logs_access: bool) -> None:
     with pytest.raises(StopIteration):
         conversation.exchange.run().send(None)
     assert conversation.exchange.connection.closed
-    assert conversation.released == 1
+    assert conversation.is_released
     assert conversation.context.reporter.counters.client_gone == 1
     assert conversation.accesses == ([(0, 0, False)] if logs_access else [])
 
@@ -265,3 +265,16 @@ def test_a_large_head_is_warned_of_each_time() -> None:
     for _ in range(3):
         (event,) = converse(application, frontend_buffer_bytes=100).events.find(level="warning")
         assert event["largest_header"] == "x-large"
+
+
+def test_a_listener_that_waits_for_the_place_of_a_request_is_woken() -> None:
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        await answer(send)
+
+    conversation = Conversation(application)
+    assert conversation.admission.wake_at(0)
+    conversation.run()
+    assert conversation.is_released
+    assert conversation.woken == 1
+    conversation = converse(application)
+    assert (conversation.is_released, conversation.woken) == (True, 0)

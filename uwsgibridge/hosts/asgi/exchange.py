@@ -153,7 +153,8 @@ class AsgiExchange(Exchange[AsgiContext]):
             exit_if_copy_raised(error)
             self._application_failed(error)
         finally:
-            self._end_call()
+            if not self._return_plainly():
+                self._end_call()
 
     async def receive(self) -> Message:
         """Give the application the next message."""
@@ -185,6 +186,10 @@ class AsgiExchange(Exchange[AsgiContext]):
             False where it has not.
         """
         raise NotImplementedError
+
+    def _return_plainly(self) -> bool:
+        """Do the work of `_end_call` in the plain case; False, with nothing done, in other cases."""
+        return False  # the accelerator's
 
     def _end_call(self) -> None:
         exit_if_copy()

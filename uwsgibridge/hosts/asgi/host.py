@@ -10,7 +10,7 @@ from uwsgibridge.connection.connection import Connection
 from uwsgibridge.hosts.admission import Admission
 from uwsgibridge.hosts.asgi.exchange import AsgiApplication, AsgiContext, Stop
 from uwsgibridge.hosts.asgi.http import HttpExchange
-from uwsgibridge.hosts.asgi.http_plan import make_plan
+from uwsgibridge.hosts.asgi.http_plan import Places, make_plan
 from uwsgibridge.hosts.asgi.websocket import WebSocketExchange
 from uwsgibridge.hosts.exchange import answer_instead
 from uwsgibridge.hosts.streams import Ending, OpenStreams
@@ -56,10 +56,11 @@ class AsgiHost:
             lose=self._lose,
             settings=settings,
         )
-        self._context.plan = make_plan(self._context)
         self._has_deadline = settings.request_timeout_seconds > 0
         self._websockets: dict[Connection, WebSocketExchange] = {}
         self.given_up: set[Connection] = set()
+        places = Places(self.admission, self.given_up, self._websockets, context.flights.free_slots)
+        self._context.plan = make_plan(self._context, places)
         self._unfit = context.unfit
 
     @property

@@ -10,7 +10,6 @@ from typing import Any, Final
 
 import trio
 
-from uwsgibridge.application.forked_child import exit_if_copy
 from uwsgibridge.connection.connection import PeerGone
 from uwsgibridge.hosts.asgi.answer import HttpAnswer
 from uwsgibridge.hosts.asgi.exchange import Call, Message, Stop
@@ -366,12 +365,8 @@ class HttpExchange(HttpFields, HttpAnswer):
         return "the client had left" if was_gone else "connection broken"
 
     def _end_call(self) -> None:
-        exit_if_copy()
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
-        if self._return_plainly():
-            return
         if self._end_timer is not None:
             self._end_timer.cancel()
         super()._end_call()

@@ -48,10 +48,6 @@ class PlainHttpFields:
         own: Any = self
         return self._context.app(own._scope(), own.receive, own.send)  # noqa: SLF001
 
-    def _return_plainly(self) -> bool:
-        """Do the end of a call, where the answer was sent and nothing else has happened; False where that is not so."""
-        return False  # the accelerator's
-
 
 if TYPE_CHECKING:
     HttpFields = PlainHttpFields

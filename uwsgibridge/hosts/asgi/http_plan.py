@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio.coroutines
 import inspect
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from uwsgibridge import fast
+from uwsgibridge.application import forked_child
 from uwsgibridge.fast import accelerator
 from uwsgibridge.hosts.asgi.exchange import AsgiContext, Call
 from uwsgibridge.hosts.asgi.http_states import Input, Stream
@@ -19,7 +22,26 @@ from uwsgibridge.protocol.response_headers import NO_STREAM, known_kinds, known_
 from uwsgibridge.protocol.status import known_status_lines
 
 if TYPE_CHECKING:
+    from uwsgibridge.connection.connection import Connection
     from uwsgibridge.fast import HttpPlan
+    from uwsgibridge.hosts.admission import Admission
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """The tables that a host takes a request out of when the request is over.
+
+    Attributes:
+        admission: the requests in flight.
+        given_up: those that were ended, and whose tasks go on.
+        websockets: the open WebSockets.
+        free_slots: of the flight recorder.
+    """
+
+    admission: Admission[Connection]
+    given_up: set[Connection]
+    websockets: Mapping[Connection, object]
+    free_slots: list[memoryview]
 
 
 if fast.accelerator is not None:
@@ -31,8 +53,13 @@ if fast.accelerator is not None:
         setattr(fast.accelerator.Caller, "_is_coroutine", mark)  # noqa: B010 - mypy knows neither
 
 
-def make_plan(context: AsgiContext) -> HttpPlan | None:
-    """Make the plan of a host, which has to be complete but for the plan; None without the accelerator."""
+def make_plan(context: AsgiContext, places: Places) -> HttpPlan | None:
+    """Make the plan of a host, which has to be complete but for the plan; None without the accelerator.
+
+    Args:
+        context: of the host.
+        places: the tables that `context.release` takes a request out of.
+    """
     if fast.accelerator is None:
         return None
     return fast.accelerator.HttpPlan(
@@ -51,6 +78,12 @@ def make_plan(context: AsgiContext) -> HttpPlan | None:
         tls_extension=tls_extension,
         close=context.lingering.close,
         release=context.release,
+        given_up=places.given_up,
+        websockets=places.websockets,
+        free_slots=places.free_slots,
+        in_flight=places.admission.in_flight,
+        admission=places.admission,
+        forked_child=vars(forked_child),
         kinds=known_kinds,
         stream_kinds=known_stream_kinds,
         status_lines=known_status_lines,
