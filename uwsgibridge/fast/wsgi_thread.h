@@ -104,12 +104,29 @@ make_exchange(wsgi_thread *self, connection_fields *connection)
     return exchange;
 }
 
+/* Make the input of a request; NULL with an error. Of a body that has not arrived, it is made by Python. */
+static PyObject *
+make_input(wsgi_thread *self, wsgi_exchange *exchange)
+{
+    connection_fields *connection = (connection_fields *)exchange->connection;
+    if (connection->body_unseen) {
+        return PyObject_CallMethod((PyObject *)exchange, "open_input", NULL);
+    }
+    PyObject *body = connection->seen_body;
+    connection->seen_body = Py_NewRef(self->state->empty_bytes);
+    PyObject *input = PyBytes_GET_SIZE(body) ? PyObject_CallOneArg(self->parts[PART_INPUT_TYPE], body)
+                                             : PyObject_CallNoArgs(self->parts[PART_INPUT_TYPE]);
+    Py_DECREF(body);
+    return input;
+}
+
 /* Make the environ of a plain request; NULL where it is not mine, with nothing changed, or with an error. */
 static PyObject *
-plain_environ(wsgi_thread *self, connection_fields *connection)
+plain_environ(wsgi_thread *self, wsgi_exchange *exchange)
 {
     const module_state *state = self->state;
-    if (connection->body_unseen || connection->request == NULL || !Py_IS_TYPE(connection->socket, state->descriptor_type)) {
+    connection_fields *connection = (connection_fields *)exchange->connection;
+    if (connection->request == NULL || !Py_IS_TYPE(connection->socket, state->descriptor_type)) {
         return NULL;
     }
     PyObject *vars = PyObject_GetAttr(connection->request, state->texts[TEXT_VARS]);
@@ -128,11 +145,7 @@ plain_environ(wsgi_thread *self, connection_fields *connection)
     if (environ == NULL) {
         return NULL;
     }
-    PyObject *body = connection->seen_body;
-    connection->seen_body = Py_NewRef(self->state->empty_bytes);
-    PyObject *input = PyBytes_GET_SIZE(body) ? PyObject_CallOneArg(self->parts[PART_INPUT_TYPE], body)
-                                             : PyObject_CallNoArgs(self->parts[PART_INPUT_TYPE]);
-    Py_DECREF(body);
+    PyObject *input = make_input(self, exchange);
     if (input == NULL || PyDict_SetItem(environ, state->texts[TEXT_INPUT], input) < 0) {
         Py_CLEAR(environ);
     }
@@ -145,9 +158,9 @@ static int
 is_plain_answer(const wsgi_thread *self, const wsgi_exchange *exchange, const called *call, PyObject *piece)
 {
     if (call->forks != forks || !is_undisturbed(exchange) || exchange->response != NULL || exchange->head == NULL
-        || !PyBytes_CheckExact(piece))
+        || !PyBytes_CheckExact(piece) || ((connection_fields *)exchange->connection)->body_unseen)
     {
-        return 0;
+        return 0; /* where a part of the body was not read, the close has to wait for it */
     }
     Py_ssize_t size = PyBytes_GET_SIZE(piece);
     return size <= MAX_COPY_BYTES && (exchange->promised < 0 || exchange->promised == size)
@@ -385,7 +398,7 @@ is_iterated_here(const wsgi_thread *self, const wsgi_exchange *exchange, PyObjec
 static int
 run_exchange(wsgi_thread *self, wsgi_exchange *exchange, called *call)
 {
-    call->environ = plain_environ(self, (connection_fields *)exchange->connection);
+    call->environ = plain_environ(self, exchange);
     if (call->environ == NULL) {
         return PyErr_Occurred() ? -1 : call_python((PyObject *)exchange, "run");
     }

@@ -7,7 +7,7 @@ import io
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from uwsgibridge._version import __version__
 from uwsgibridge.application.forked_child import exit_if_copy, exit_if_copy_raised
@@ -281,10 +281,12 @@ class WsgiExchange(WsgiAnswer):
             environ["wsgi.url_scheme"] = self.request.scheme
             environ.setdefault("SERVER_SOFTWARE", SERVER_SOFTWARE)  # some frontends do not send it
         body = self.connection.pop_whole_body()
-        environ["wsgi.input"] = (
-            open_input(self.connection, self._wait_for_body) if body is None else io.BytesIO(body)
-        )
+        environ["wsgi.input"] = self.open_input() if body is None else io.BytesIO(body)
         return environ
+
+    def open_input(self) -> BinaryIO:
+        """Make the input of a request whose body has not arrived completely."""
+        return open_input(self.connection, self._wait_for_body)
 
     def _send(self, iterable: Any) -> None:
         response = self._response
