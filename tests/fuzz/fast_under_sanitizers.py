@@ -34,6 +34,9 @@ COMPARED: Final = 1000
 # And one in so many goes through a connection.
 RECEIVED: Final = 20
 
+# For so many packets, an application is asked for two answers, which takes longer.
+PACKETS_FOR_A_REQUEST: Final = 200
+
 # The memos of names and types are full after some thousand packets, and grow no more.
 WARM_UP_PACKETS: Final = 50_000
 
@@ -76,12 +79,15 @@ def main() -> None:
 
 
 def run_under_sanitizers(packets: int, seed: int) -> None:
-    """Compile it with both, and start this file again."""
+    """Compile it with both, and start this file again, and the other one that runs under them."""
+    from uwsgibridge import fast
+
     with tempfile.TemporaryDirectory() as directory:
         module = Path(directory, "_fast" + str(sysconfig.get_config_var("EXT_SUFFIX")))
         includes = f"-I{sysconfig.get_path('include')}"
         source = str(ROOT / "uwsgibridge/fast/_fast.c")
-        command = ["cc", "-shared", "-fPIC", *SANITIZE, includes, source, "-o", str(module)]
+        digest = f'-DSOURCE_DIGEST="{fast._digest()}"'
+        command = ["cc", "-shared", "-fPIC", *SANITIZE, includes, digest, source, "-o", str(module)]
         subprocess.run(command, check=True)
         runtimes = " ".join(
             subprocess.check_output(["cc", f"-print-file-name={name}"], text=True).strip()
@@ -89,7 +95,6 @@ def run_under_sanitizers(packets: int, seed: int) -> None:
         )
         environ = {
             **os.environ,
-            "UWSGIBRIDGE_PURE": "1",  # what it is compared with
             "LD_PRELOAD": runtimes,
             # Python's own allocator takes memory in large pieces, of which no sanitizer knows the parts.
             "PYTHONMALLOC": "malloc",
@@ -97,13 +102,19 @@ def run_under_sanitizers(packets: int, seed: int) -> None:
             "ASAN_OPTIONS": f"detect_leaks=0,abort_on_error=1,quarantine_size_mb={QUARANTINE_MB}",
             "UBSAN_OPTIONS": "print_stacktrace=1",
         }
-        arguments = ["--packets", str(packets), "--seed", str(seed), "--module", str(module)]
-        subprocess.run(
-            [sys.executable, "-m", "tests.fuzz.fast_under_sanitizers", *arguments],
-            cwd=ROOT,
-            env=environ,
-            check=True,
-        )
+        requests = str(max(100, packets // PACKETS_FOR_A_REQUEST))
+        for name, arguments, pure in (
+            # Python alone is what packets are compared with.
+            ("fast_under_sanitizers", ["--packets", str(packets)], "1"),
+            ("wsgi_under_sanitizers", ["--requests", requests], ""),
+        ):
+            arguments += ["--seed", str(seed), "--module", str(module)]
+            subprocess.run(
+                [sys.executable, "-m", f"tests.fuzz.{name}", *arguments],
+                cwd=ROOT,
+                env={**environ, fast.PURE_VARIABLE: pure},
+                check=True,
+            )
 
 
 def load(path: Path) -> ModuleType:

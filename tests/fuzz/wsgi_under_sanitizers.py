@@ -1,0 +1,76 @@
+"""Has the accelerator run WSGI applications of all kinds, under AddressSanitizer and UndefinedBehaviorSanitizer.
+
+`tests.fuzz.fast_under_sanitizers` starts it, with the module that it has compiled: the package uses that one here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+# The first requests fill memos and pools.
+WARM_UP_REQUESTS: Final = 2000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--requests", type=int, required=True)
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--module", type=Path, required=True)
+    asked = parser.parse_args()
+    from tests.fuzz.fast_under_sanitizers import MOST_GROWTH_BYTES, load, resident_bytes
+
+    sys.modules["uwsgibridge.fast._fast"] = load(asked.module)
+    from uwsgibridge import fast
+
+    assert fast.accelerator is sys.modules["uwsgibridge.fast._fast"], fast.accelerator_state
+    chance = random.Random(asked.seed)
+    for _ in range(WARM_UP_REQUESTS):
+        ask(chance)
+    before = resident_bytes()
+    for _ in range(asked.requests):
+        ask(chance)
+    grown = resident_bytes() - before
+    print(f"{asked.requests} requests of WSGI; memory grew by {grown >> 10} KiB")  # noqa: T201
+    assert grown < MOST_GROWTH_BYTES, "memory grows"
+
+
+def ask(chance: random.Random) -> None:
+    """Have an application answer twice."""
+    from tests import wsgi_applications as apps
+    from tests.wsgi_conversation import Conversations
+
+    headers: Any = chance.choice(
+        [
+            *apps.PLAIN_HEADERS,
+            chance.choice(apps.ODD_HEADERS),
+            [(chance.choice(apps.NAMES), chance.choice(apps.VALUES)) for _ in range(3)],
+        ]
+    )
+    app = apps.make_app(
+        chance.choice(apps.STATUSES) if chance.randrange(2) else "200 OK",
+        headers,
+        [
+            chance.choice(apps.PIECES if chance.randrange(2) else apps.PLAIN_PIECES)
+            for _ in range(chance.choice((0, 1, 1, 1, 2)))
+        ],
+        chance.choice(apps.KINDS),
+        chance.choice(apps.FAILURES),
+        chance.choice(apps.AGAIN),
+        [chance.choice(apps.PIECES)] * chance.choice((0, 0, 1)),
+    )
+    host = Conversations(app, logs_access=bool(chance.randrange(2)))
+    for _ in range(2):
+        host.ask(
+            {"REQUEST_METHOD": chance.choice(("GET", "POST", "HEAD"))},
+            chance.choice((b"", b"body")),
+            family=chance.choice(("unix", "tcp")),
+            leaves=not chance.randrange(10),
+        )
+
+
+if __name__ == "__main__":
+    main()
