@@ -33,6 +33,7 @@
 #include <signal.h>
 #include <stddef.h>
 #include <structmember.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
@@ -45,7 +46,7 @@
 #endif
 
 /* Of `uwsgibridge.fast`: another number there means that this was built from another state of the source. */
-#define INTERFACE 7
+#define INTERFACE 8
 
 /* Of the source that this was built from; given by who compiles. */
 #ifndef SOURCE_DIGEST
@@ -75,6 +76,7 @@
 #include "handover.h"
 #include "wsgi_exchange.h"
 #include "wsgi_thread.h"
+#include "wsgi_file.h"
 #include "wsgi_serving.h"
 
 static PyMethodDef methods[] = {

@@ -47,7 +47,8 @@ typedef struct {
     char given_up;
     char sets_buffering;
     char sets_expires;
-    char is_sent_last;       /* `sent` is the whole body */
+    char is_sent_last;       /* the whole body was sent: so many bytes */
+    Py_ssize_t sent_bytes;
 } wsgi_exchange;
 
 /* Whether nobody has given the request up. */
@@ -73,11 +74,11 @@ exchange_get_response(wsgi_exchange *self, void *Py_UNUSED(closure))
         if (promised == NULL) {
             return NULL;
         }
-        made = PyObject_CallMethod((PyObject *)self, "_make_response", "l(ONlOO)OO", self->status, self->head,
+        made = PyObject_CallMethod((PyObject *)self, "_make_response", "l(ONlOO)On", self->status, self->head,
                                    promised, self->stream_kind, self->sets_buffering ? Py_True : Py_False,
                                    self->sets_expires ? Py_True : Py_False,
                                    self->sent == NULL ? Py_None : self->sent,
-                                   self->is_sent_last ? Py_True : Py_False);
+                                   self->is_sent_last ? self->sent_bytes : -1);
     }
     /* Another thread may have asked as well, and have made one meanwhile. */
     if (made != NULL && self->response == NULL) {

@@ -1,5 +1,38 @@
 /* The type of `wsgi_thread`: how it is made, and what Python calls. */
 
+/* Run an exchange in the present context. 1, or 0 where Python has run it or a part of it, or -1 with an error. */
+static int
+run_exchange(wsgi_thread *self, wsgi_exchange *exchange, called *call)
+{
+    call->environ = plain_environ(self, exchange);
+    if (call->environ == NULL) {
+        return PyErr_Occurred() ? -1 : call_python((PyObject *)exchange, "run");
+    }
+    call->starter = PyCFunction_New(&start_response_method, (PyObject *)exchange);
+    if (call->starter == NULL) {
+        return -1;
+    }
+    PyObject *arguments[] = {call->environ, call->starter};
+    PyObject *iterable = PyObject_Vectorcall(self->parts[PART_APP], arguments, 2, NULL);
+    if (iterable == NULL) {
+        return fail_in_python(exchange);
+    }
+    call->iterable = iterable;
+    if (PyList_CheckExact(iterable) && PyList_GET_SIZE(iterable) == 1) {
+        return answer_whole(self, exchange, call, PyList_GET_ITEM(iterable, 0));
+    }
+    if (PyTuple_CheckExact(iterable) && PyTuple_GET_SIZE(iterable) == 1) {
+        return answer_whole(self, exchange, call, PyTuple_GET_ITEM(iterable, 0));
+    }
+    if (Py_IS_TYPE(iterable, (PyTypeObject *)self->parts[PART_FILE_WRAPPER])) {
+        return answer_file(self, exchange, call);
+    }
+    if (is_iterated_here(self, exchange, iterable)) {
+        return answer_items(self, exchange, call);
+    }
+    return go_on_in_python(exchange, call, NULL, 0, NULL);
+}
+
 PyDoc_STRVAR(serve_doc,
 "serve()\n--\n\n"
 "Run the exchange of the next connection to its end; or wait for a connection, and run nothing. False where None was\n"

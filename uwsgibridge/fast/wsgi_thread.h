@@ -153,18 +153,25 @@ plain_environ(wsgi_thread *self, wsgi_exchange *exchange)
     return environ;
 }
 
+/* Whether the answer may be sent here: nothing has happened that Python has to look at. */
+static int
+is_mine_to_answer(const wsgi_thread *self, const wsgi_exchange *exchange, const called *call)
+{
+    return call->forks == forks && is_undisturbed(exchange) && exchange->response == NULL && exchange->head != NULL
+        && PyBytes_GET_SIZE(exchange->head) <= self->frontend_buffer_bytes
+        /* Where a part of the body was not read, the close has to wait for it. */
+        && !((connection_fields *)exchange->connection)->body_unseen;
+}
+
 /* Whether a piece may be sent here, with the head, as all of the body. */
 static int
 is_plain_answer(const wsgi_thread *self, const wsgi_exchange *exchange, const called *call, PyObject *piece)
 {
-    if (call->forks != forks || !is_undisturbed(exchange) || exchange->response != NULL || exchange->head == NULL
-        || !PyBytes_CheckExact(piece) || ((connection_fields *)exchange->connection)->body_unseen)
-    {
-        return 0; /* where a part of the body was not read, the close has to wait for it */
+    if (!is_mine_to_answer(self, exchange, call) || !PyBytes_CheckExact(piece)) {
+        return 0;
     }
     Py_ssize_t size = PyBytes_GET_SIZE(piece);
-    return size <= MAX_COPY_BYTES && (exchange->promised < 0 || exchange->promised == size)
-        && PyBytes_GET_SIZE(exchange->head) <= self->frontend_buffer_bytes;
+    return size <= MAX_COPY_BYTES && (exchange->promised < 0 || exchange->promised == size);
 }
 
 /* Whether the client has left, which the access log has to tell: a first send after that may still succeed. */
@@ -277,7 +284,7 @@ end_call(wsgi_thread *self, wsgi_exchange *exchange, const called *call)
     }
     if (self->logs_access) {
         PyObject *done = PyObject_CallMethod((PyObject *)exchange, "log_sent", "ln", exchange->status,
-                                             PyBytes_GET_SIZE(exchange->sent));
+                                             exchange->sent_bytes);
         Py_XDECREF(done);
         if (done == NULL) {
             return -1;
@@ -299,6 +306,7 @@ answer_whole(wsgi_thread *self, wsgi_exchange *exchange, const called *call, PyO
         return go_on_in_python(exchange, call, sent ? piece : NULL, sent, NULL);
     }
     exchange->sent = Py_NewRef(piece);
+    exchange->sent_bytes = PyBytes_GET_SIZE(piece);
     exchange->is_sent_last = 1;
     end_exchange(self, exchange);
     return end_call(self, exchange, call);
@@ -317,6 +325,17 @@ close_iterable(wsgi_thread *self, wsgi_exchange *exchange, const called *call)
     Py_XDECREF(close);
     Py_XDECREF(done);
     return done == NULL ? fail_in_python(exchange) : 1;
+}
+
+/* End an exchange whose whole body was sent, of so many bytes. 1, or 0 where Python has done it, or -1 with an error. */
+static int
+end_sent(wsgi_thread *self, wsgi_exchange *exchange, const called *call, Py_ssize_t body_bytes)
+{
+    exchange->sent_bytes = body_bytes;
+    exchange->is_sent_last = 1;
+    end_exchange(self, exchange);
+    int done = close_iterable(self, exchange, call);
+    return done > 0 ? end_call(self, exchange, call) : done;
 }
 
 /* Put an empty tuple in the place of an iterator that has ended, so that it is not asked again; false with an error. */
@@ -346,10 +365,7 @@ end_iteration(wsgi_thread *self, wsgi_exchange *exchange, called *call)
     if (call->forks != forks || !is_undisturbed(exchange) || exchange->response != NULL) {
         return has_ended(call) ? go_on_in_python(exchange, call, NULL, 0, NULL) : -1;
     }
-    exchange->is_sent_last = 1;
-    end_exchange(self, exchange);
-    int done = close_iterable(self, exchange, call);
-    return done > 0 ? end_call(self, exchange, call) : done;
+    return end_sent(self, exchange, call, PyBytes_GET_SIZE(exchange->sent));
 }
 
 /* Answer with the items of an iterable. 1, or 0 where Python has done it, or -1 with an error. */
@@ -392,34 +408,4 @@ is_iterated_here(const wsgi_thread *self, const wsgi_exchange *exchange, PyObjec
         && !PyUnicode_Check(iterable) && !PyBytes_Check(iterable) && !PyList_Check(iterable)
         && !PyTuple_Check(iterable)
         && !Py_IS_TYPE(iterable, (PyTypeObject *)self->parts[PART_FILE_WRAPPER]);
-}
-
-/* Run an exchange in the present context. 1, or 0 where Python has run it or a part of it, or -1 with an error. */
-static int
-run_exchange(wsgi_thread *self, wsgi_exchange *exchange, called *call)
-{
-    call->environ = plain_environ(self, exchange);
-    if (call->environ == NULL) {
-        return PyErr_Occurred() ? -1 : call_python((PyObject *)exchange, "run");
-    }
-    call->starter = PyCFunction_New(&start_response_method, (PyObject *)exchange);
-    if (call->starter == NULL) {
-        return -1;
-    }
-    PyObject *arguments[] = {call->environ, call->starter};
-    PyObject *iterable = PyObject_Vectorcall(self->parts[PART_APP], arguments, 2, NULL);
-    if (iterable == NULL) {
-        return fail_in_python(exchange);
-    }
-    call->iterable = iterable;
-    if (PyList_CheckExact(iterable) && PyList_GET_SIZE(iterable) == 1) {
-        return answer_whole(self, exchange, call, PyList_GET_ITEM(iterable, 0));
-    }
-    if (PyTuple_CheckExact(iterable) && PyTuple_GET_SIZE(iterable) == 1) {
-        return answer_whole(self, exchange, call, PyTuple_GET_ITEM(iterable, 0));
-    }
-    if (is_iterated_here(self, exchange, iterable)) {
-        return answer_items(self, exchange, call);
-    }
-    return go_on_in_python(exchange, call, NULL, 0, NULL);
 }

@@ -17,7 +17,7 @@ from flask import Flask, send_file
 from werkzeug.wrappers import Response
 
 from .checked import checked
-from .sendfile_count import sendfile_bytes
+from .sendfile_count import sendfile_bytes, written_by_application
 
 FILES: Final = Path(os.environ["EXERCISE_DIRECTORY"], "files")
 
@@ -28,6 +28,7 @@ closed: Final[list[str]] = []
 
 def _pipe(content: bytes) -> Any:
     reading, writing = os.pipe()
+    written_by_application(len(content))
 
     def fill() -> None:
         with os.fdopen(writing, "wb") as end:
@@ -64,12 +65,14 @@ KINDS: Final[dict[str, Callable[[Path], Any]]] = {
 def _fill(file: Any, path: Path) -> Any:
     """Write over what was read, which stays in the object's buffer, and go back."""
     content = path.read_bytes()
+    before = sendfile_bytes()
     file.write(b"other" + content[5:])
     file.seek(0)
     file.read(5)
     file.seek(0)
     file.write(content[:5])
     file.seek(0)
+    written_by_application(sendfile_bytes() - before)
     return file
 
 

@@ -52,7 +52,7 @@ class WsgiAnswer(WsgiFields, Exchange[ExchangeContext]):
         status: int = 0,
         head: Head | None = None,
         sent: bytes | None = None,
-        is_last: bool = False,
+        whole_bytes: int = -1,
     ) -> Response:
         """Make the answer; for the accelerator, which keeps what is known of it until the answer is asked for.
 
@@ -60,14 +60,14 @@ class WsgiAnswer(WsgiFields, Exchange[ExchangeContext]):
             status: of the head.
             head: as `encode_head` gives it; None for none.
             sent: the piece of the body that was sent with the head; None where the head was not sent.
-            is_last: whether that piece was the last one.
+            whole_bytes: how many bytes the body had, where the whole answer was sent; else -1.
         """
         method = self.request.vars["REQUEST_METHOD"]
         if head is None:
             return Response(method)
         self._has_written = sent is not None
-        if sent is not None and is_last:
-            return Response.resume(method, status, head, len(sent))
+        if whole_bytes >= 0:
+            return Response.resume(method, status, head, whole_bytes)
         response = Response.resume(method, status, head, None)
         if sent is not None:
             response.send(sent)
@@ -160,7 +160,28 @@ class WsgiAnswer(WsgiFields, Exchange[ExchangeContext]):
         left = response.allow(file.size_bytes)
         first = file.first_piece[:left]
         self._write(response.send(first))
-        offset, left = file.offset + len(first), left - len(first)
+        self._send_file_from(file, file.offset + len(first), left - len(first))
+
+    def _send_file_behind(self, file: OpenFile, sent_bytes: int) -> None:
+        """Send what is left of a file whose beginning the accelerator has sent.
+
+        Args:
+            file: what it was.
+            sent_bytes: how many bytes were sent behind its first piece; or of the head with that piece, where these were
+                not sent completely.
+        """
+        response = self._response
+        if response.is_head_sent:
+            response.sent_elsewhere(sent_bytes)
+        else:
+            self._write_behind(response.send(file.first_piece), sent_bytes)
+            sent_bytes = 0
+        begin = len(file.first_piece) + sent_bytes
+        self._send_file_from(file, file.offset + begin, file.size_bytes - begin)
+
+    def _send_file_from(self, file: OpenFile, offset: int, left: int) -> None:
+        """Have the kernel send so many bytes of a file, and end the answer."""
+        response = self._response
         while left and (sent := self._send_piece(file, offset, min(left, _WRITE_PIECE_BYTES))):
             response.sent_elsewhere(sent)
             offset, left = offset + sent, left - sent

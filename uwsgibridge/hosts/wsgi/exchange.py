@@ -14,7 +14,7 @@ from uwsgibridge.application.forked_child import exit_if_copy, exit_if_copy_rais
 from uwsgibridge.connection.connection import Connection
 from uwsgibridge.fast import accelerator
 from uwsgibridge.hosts.exchange_states import FOLLOWING, Delivery, Life, Step, follow
-from uwsgibridge.hosts.files import FileWrapper, regular_file
+from uwsgibridge.hosts.files import FileWrapper, OpenFile, regular_file
 from uwsgibridge.hosts.offload import NamedFile, Offload
 from uwsgibridge.hosts.streams import Ending
 from uwsgibridge.hosts.wsgi.answer import ReaderStalled, WsgiAnswer
@@ -81,8 +81,9 @@ class WsgiExchange(WsgiAnswer):
         Args:
             iterable: what the application has returned.
             iterator: what is left of it, where items were taken of it; else None.
-            pieces: the item that was taken of it and comes next; or the only item, where its beginning was sent.
-            sent_bytes: how many bytes were sent of the head with this item.
+            pieces: the item that was taken of it and comes next; or the only item, where its beginning was sent; or
+                the file in its place.
+            sent_bytes: how many bytes were sent of the head with this item; of a file, as `_send_file_behind` has it.
             error: what the iteration has raised.
         """
         try:
@@ -258,7 +259,7 @@ class WsgiExchange(WsgiAnswer):
         try:
             if error is not None:
                 raise error
-            if iterator is None and not sent_bytes:
+            if iterator is None and not pieces:
                 self._send(iterable)
             else:
                 self._send_rest(iterator, pieces, sent_bytes)
@@ -283,6 +284,10 @@ class WsgiExchange(WsgiAnswer):
         body = self.connection.pop_whole_body()
         environ["wsgi.input"] = self.open_input() if body is None else io.BytesIO(body)
         return environ
+
+    def find_file(self, wrapper: FileWrapper) -> OpenFile | None:
+        """Give the file of a wrapper, if the kernel can send it."""
+        return regular_file(wrapper.filelike)
 
     def open_input(self) -> BinaryIO:
         """Make the input of a request whose body has not arrived completely."""
@@ -322,7 +327,9 @@ class WsgiExchange(WsgiAnswer):
     ) -> None:
         """Send what the accelerator has left of an answer."""
         response = self._response
-        if sent_bytes:
+        if iterator is None and isinstance(pieces[0], OpenFile):
+            self._send_file_behind(pieces[0], sent_bytes)
+        elif sent_bytes:
             self._write_behind(response.send(pieces[0], last=iterator is None), sent_bytes)
             pieces = ()
         if iterator is not None:

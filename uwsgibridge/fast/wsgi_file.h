@@ -1,0 +1,128 @@
+/* A file as the answer of WSGI, as `hosts.wsgi.answer` sends it: the head with the first piece, then sendfile. */
+
+/* So much is sent by one call at the most, as in `hosts.wsgi.answer`: what a call takes has to be bounded. */
+#define MAX_SENDFILE_BYTES 262144
+
+/* What "Content-Length" takes at the most, with its number and the end of its line. */
+#define MAX_LENGTH_LINE 40
+
+/* What `hosts.files.regular_file` has found; all borrowed from its tuple. */
+typedef struct {
+    int fd;
+    off_t offset;
+    Py_ssize_t size;
+    PyObject *first_piece;
+} open_file;
+
+/* Take an `OpenFile` apart. 0 where it is none, or with an error. */
+static int
+as_open_file(PyObject *found, open_file *file)
+{
+    Py_ssize_t offset;
+    if (!PyTuple_Check(found) || PyTuple_GET_SIZE(found) != 4 || !as_int(PyTuple_GET_ITEM(found, 0), &file->fd)
+        || !as_size(PyTuple_GET_ITEM(found, 1), &offset) || !as_size(PyTuple_GET_ITEM(found, 2), &file->size))
+    {
+        return 0;
+    }
+    file->offset = offset;
+    file->first_piece = PyTuple_GET_ITEM(found, 3);
+    return PyBytes_CheckExact(file->first_piece) && PyBytes_GET_SIZE(file->first_piece) <= file->size;
+}
+
+/* Whether a file may be sent here, as all of the body. */
+static int
+is_plain_file(const wsgi_thread *self, const wsgi_exchange *exchange, const called *call, const open_file *file)
+{
+    if (!is_mine_to_answer(self, exchange, call)) {
+        return 0;
+    }
+    if (exchange->promised < 0) {
+        /* The head takes a length in addition. */
+        return PyBytes_GET_SIZE(exchange->head) + MAX_LENGTH_LINE <= self->frontend_buffer_bytes;
+    }
+    return exchange->promised == file->size;
+}
+
+/* Give an answer without a Content-Length that of its file, as `Response.allow` does; false with an error. */
+static int
+promise_size(wsgi_exchange *exchange, Py_ssize_t size)
+{
+    if (exchange->promised < 0) {
+        PyObject *head = PyBytes_FromFormat("%s\r\nContent-Length: %zd", PyBytes_AS_STRING(exchange->head), size);
+        if (head == NULL) {
+            return 0;
+        }
+        Py_SETREF(exchange->head, head);
+        exchange->promised = size;
+    }
+    return 1;
+}
+
+/* Send what follows the first piece, as far as it fits; gives how many bytes did. The interpreter's lock is not held
+   meanwhile, since the kernel may wait for a disk: another thread may take the connection away. Its descriptor is then
+   that of a socket without a peer. */
+static Py_ssize_t
+send_behind_piece(const wsgi_exchange *exchange, const open_file *file)
+{
+    int socket = ((descriptor *)((connection_fields *)exchange->connection)->socket)->fd;
+    Py_ssize_t sent_before = PyBytes_GET_SIZE(file->first_piece);
+    Py_ssize_t left = file->size - sent_before;
+    off_t place = file->offset + sent_before;
+    ssize_t sent = 0;
+    if (left) {
+        Py_BEGIN_ALLOW_THREADS
+        sent = sendfile(socket, file->fd, &place, left < MAX_SENDFILE_BYTES ? left : MAX_SENDFILE_BYTES);
+        Py_END_ALLOW_THREADS
+    }
+    /* Python tries again, and finds out why nothing went out. */
+    return sent < 0 ? 0 : sent;
+}
+
+/* Send a file that was found to be plain. 1, or 0 where Python has gone on, or -1 with an error. */
+static int
+send_file(wsgi_thread *self, wsgi_exchange *exchange, const called *call, PyObject *found, const open_file *file)
+{
+    if (!promise_size(exchange, file->size)) {
+        return -1;
+    }
+    Py_ssize_t total;
+    Py_ssize_t sent = send_piece(self, exchange, file->first_piece, &total);
+    if (sent < total) {
+        return go_on_in_python(exchange, call, sent ? found : NULL, sent, NULL);
+    }
+    /* Before another thread may ask for the answer. */
+    exchange->sent = Py_NewRef(file->first_piece);
+    sent = send_behind_piece(exchange, file);
+    if (sent < file->size - PyBytes_GET_SIZE(file->first_piece) || call->forks != forks || !is_undisturbed(exchange)
+        || exchange->response != NULL)
+    {
+        return go_on_in_python(exchange, call, found, sent, NULL);
+    }
+    return end_sent(self, exchange, call, file->size);
+}
+
+/* Answer with the file of a wrapper. 1, or 0 where Python has done it, or -1 with an error. */
+static int
+answer_file(wsgi_thread *self, wsgi_exchange *exchange, const called *call)
+{
+    open_file file;
+    if (!is_mine_to_answer(self, exchange, call)) {
+        return go_on_in_python(exchange, call, NULL, 0, NULL);
+    }
+    PyObject *found = PyObject_CallMethod((PyObject *)exchange, "find_file", "O", call->iterable);
+    if (found == NULL) {
+        PyObject *error = take_raised();
+        int done = go_on_in_python(exchange, call, NULL, 0, error);
+        Py_DECREF(error);
+        return done;
+    }
+    int done;
+    if (as_open_file(found, &file) && is_plain_file(self, exchange, call, &file)) {
+        done = send_file(self, exchange, call, found, &file);
+    }
+    else {
+        done = PyErr_Occurred() ? -1 : go_on_in_python(exchange, call, NULL, 0, NULL);
+    }
+    Py_DECREF(found);
+    return done;
+}
