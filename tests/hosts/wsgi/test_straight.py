@@ -122,9 +122,10 @@ OTHERS: dict[str, tuple[Any, dict[str, str], bytes, bool]] = {
 @pytest.fixture
 def remembers_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have names of headers remembered: tests that generate them have filled what holds them."""
-    for memo in (response_headers.known_kinds, response_headers.known_text_kinds):
-        for name in list(memo):
-            monkeypatch.delitem(memo, name)  # type: ignore[arg-type]
+    for name in list(response_headers.known_kinds):
+        monkeypatch.delitem(response_headers.known_kinds, name)
+    for text in list(response_headers.known_text_kinds):
+        monkeypatch.delitem(response_headers.known_text_kinds, text)
 
 
 @pytest.mark.usefixtures("remembers_nothing")
