@@ -41,7 +41,7 @@ BELOW: Final[dict[str, set[str]]] = {
     "protocol": {"protocol.errors", "fast"},
     "system": {"errors"},
     "config": {*_GROUND - {"config"}},
-    "loop": {"errors"},
+    "loop": {"errors", "fast"},
     "connection": {*_GROUND, "loop", "fast"},
     "telemetry": {*_GROUND, "connection", "fast", "_version"},
     "link": {*_GROUND},

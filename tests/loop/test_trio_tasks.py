@@ -270,3 +270,191 @@ def test_an_application_that_leaves_something_open_does_not_end_the_worker():
     assert {event["event"] for event in events} == {
         "application left a nursery or a cancel scope open: what runs in it is cancelled"
     }
+
+
+# Functions that have come at once.
+
+
+async def settle_without_waits(tasks: TrioTasks) -> None:
+    """Have a function end without waiting, as those of a burst of plain requests do."""
+    await task_of(tasks, nothing)
+
+
+def test_functions_that_have_come_at_once_have_contexts_of_their_own_and_keep_their_order():
+    variable: contextvars.ContextVar[int] = contextvars.ContextVar("variable")
+    seen: list[tuple[int, int | None, int]] = []
+
+    async def function(number: int, waits: bool) -> None:
+        before = variable.get(None)
+        variable.set(number)
+        if waits:
+            await trio.lowlevel.checkpoint()
+        seen.append((number, before, variable.get()))
+
+    async def main(tasks: TrioTasks) -> None:
+        await settle_without_waits(tasks)
+        for number in range(5):
+            tasks.run(function, number, False)
+        assert seen == []
+        await trio.testing.wait_all_tasks_blocked()
+        if fast_ways(tasks):
+            assert [number for number, _, _ in seen] == [0, 1, 2, 3, 4]
+        for number in range(5, 10):
+            tasks.run(function, number, number != 7)
+        await trio.testing.wait_all_tasks_blocked()
+
+    run(main)
+    assert sorted(seen) == [(number, None, number) for number in range(10)]
+
+
+def fast_ways(tasks: TrioTasks) -> bool:
+    """Whether one task may run what has come at once; the accelerator does that."""
+    return tasks.first_step is not None
+
+
+def test_functions_that_do_not_wait_share_a_task():
+    used: list[trio.lowlevel.Task] = []
+
+    async def function() -> None:
+        used.append(trio.lowlevel.current_task())
+
+    async def main(tasks: TrioTasks) -> None:
+        await settle_without_waits(tasks)
+        for _ in range(5):
+            tasks.run(function)
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(set(used)) == (1 if fast_ways(tasks) else 5)
+        # After functions that wait, each has a task of its own, until one has not waited.
+        for _ in range(3):
+            tasks.run(trio.lowlevel.checkpoint)
+        await trio.testing.wait_all_tasks_blocked()
+        for shared in (False, fast_ways(tasks)):
+            used.clear()
+            for _ in range(4):
+                tasks.run(function)
+            await trio.testing.wait_all_tasks_blocked()
+            assert len(set(used)) == (1 if shared else 4)
+
+    run(main)
+
+
+def test_a_function_that_waits_keeps_no_other_one_waiting():
+    async def main(tasks: TrioTasks) -> None:
+        await settle_without_waits(tasks)
+        ended: list[int] = []
+
+        async def function(number: int) -> None:
+            if number != 2:
+                await trio.sleep_forever()
+            ended.append(number)
+
+        for number in range(4):
+            tasks.run(function, number)
+        await trio.testing.wait_all_tasks_blocked()
+        assert ended == [2]
+        assert trio.lowlevel.current_statistics().tasks_runnable == 0
+
+    run(main)
+
+
+def test_a_function_that_was_cancelled_among_others_is_cancelled_alone():
+    async def main(tasks: TrioTasks) -> None:
+        await settle_without_waits(tasks)
+        steps: list[str] = []
+
+        async def function(name: str) -> None:
+            steps.append(f"{name} begins")
+            await trio.lowlevel.checkpoint()
+            steps.append(f"{name} ends")
+
+        for name in ("first", "cancelled", "last"):
+            handle = tasks.run(function, name)
+            if name == "cancelled":
+                handle.cancel()
+        await trio.testing.wait_all_tasks_blocked()
+        assert sorted(steps) == [
+            "cancelled begins",
+            "first begins",
+            "first ends",
+            "last begins",
+            "last ends",
+        ]
+
+    run(main)
+
+
+@pytest.mark.parametrize("leave", [leave_scope, leave_nursery, trio.lowlevel.checkpoint, nothing])
+def test_what_one_function_does_to_its_task_does_nothing_to_others(leave: Any):
+    """The second one leaves something open, or cancels itself."""
+    ended: list[int] = []
+
+    async def main(tasks: TrioTasks) -> None:
+        await settle_without_waits(tasks)
+        handles: list[trio_tasks.Handle] = []
+
+        async def function(number: int) -> None:
+            if number == 1:
+                if leave in {trio.lowlevel.checkpoint, nothing}:
+                    handles[1].cancel()
+                await leave()
+            if number > 1:
+                await trio.lowlevel.checkpoint()
+            ended.append(number)
+
+        for number in range(4):
+            handles.append(tasks.run(function, number))
+        await trio.testing.wait_all_tasks_blocked()
+
+    run(main, lambda: None)
+    assert sorted(ended) == ([0, 2, 3] if leave is trio.lowlevel.checkpoint else [0, 1, 2, 3])
+
+
+def test_what_came_with_a_function_that_raises_runs_all_the_same():
+    begun: list[int] = []
+
+    async def function(number: int) -> None:
+        begun.append(number)
+        if number == 0:
+            raise RuntimeError("a fault of the bridge")
+        await trio.sleep_forever()
+
+    async def main(tasks: TrioTasks) -> None:
+        await settle_without_waits(tasks)
+        for number in range(3):
+            tasks.run(function, number)
+        await trio.sleep_forever()
+
+    with pytest.raises(ExceptionGroup) as caught:
+        run(main)
+    assert caught.group_contains(RuntimeError, match="a fault of the bridge")
+    assert sorted(begun) == [0, 1, 2]
+
+
+def test_functions_that_run_others_for_ever_keep_no_task_from_running():
+    async def main(tasks: TrioTasks) -> None:
+        await settle_without_waits(tasks)
+        count = 0
+
+        async def run_another() -> None:
+            nonlocal count
+            count += 1
+            if count < 1000:
+                tasks.run(run_another)
+
+        tasks.run(run_another)
+        for _ in range(10):
+            await trio.lowlevel.checkpoint()
+        assert 1 < count < 100
+        await trio.testing.wait_all_tasks_blocked()
+        assert count == 1000
+
+    run(main)
+
+
+def test_the_frames_of_a_function_are_seen_in_its_task():
+    async def main(tasks: TrioTasks) -> None:
+        _, task = await task_of(tasks)
+        names = [frame.f_code.co_name for frame, _ in task.iter_await_frames()]
+        assert names[names.index("_run_functions") + 1 :][:2] == ["noting", "sleep_forever"]
+
+    run(main)

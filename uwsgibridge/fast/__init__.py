@@ -15,7 +15,8 @@ from __future__ import annotations
 import hashlib
 import importlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextvars import Context
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar, cast
 
@@ -171,6 +172,16 @@ class Accelerator(Protocol):
     @property
     def Caller(self) -> type:  # noqa: N802 - a class
         """The type of `receive` and `send`, as an application gets them."""
+
+    @property
+    def FirstStep(  # noqa: N802 - a class
+        self,
+    ) -> Callable[[Coroutine[Any, Any, None], Context, Callable[[], object]], Awaitable[None]]:
+        """Awaits a coroutine whose first step runs in a context.
+
+        The third argument is called where that step does not end the coroutine. Its further steps run in the
+        context of whoever does them.
+        """
 
     @property
     def Step(self) -> type:  # noqa: N802 - a class

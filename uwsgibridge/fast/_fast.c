@@ -70,6 +70,7 @@
 #include "files.h"
 #include "releasing.h"
 #include "awaitable.h"
+#include "first_step.h"
 #include "caller.h"
 #include "exchange.h"
 #include "asgi.h"
@@ -123,6 +124,7 @@ static const struct {
     {&descriptor_spec, offsetof(module_state, descriptor_type)},
     {&fields_spec, offsetof(module_state, fields_type)},
     {&intake_spec, offsetof(module_state, intake_type)},
+    {&first_step_spec, offsetof(module_state, first_step_type)},
     {&step_spec, offsetof(module_state, step_type)},
     {&caller_spec, offsetof(module_state, caller_type)},
     {&plan_spec, offsetof(module_state, plan_type)},

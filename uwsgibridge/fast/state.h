@@ -84,6 +84,7 @@ typedef struct {
     PyTypeObject *fields_type;
     PyTypeObject *intake_type;
     PyTypeObject *step_type;
+    PyTypeObject *first_step_type;
     PyTypeObject *caller_type;
     PyTypeObject *plan_type;
     PyTypeObject *http_fields_type;
