@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, TypeAlias
+
+from uwsgibridge.hosts.files import FileWrapper
 
 App: TypeAlias = Callable[[Any, Any], Any]
 
@@ -62,12 +66,37 @@ class Items:
             raise Failure("close")
 
 
+def wrapped_file(items: list[Any], fails: str) -> FileWrapper:
+    """Wrap a file on disk, which stands behind the first of its bytes where it has any to spare."""
+    file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - who answers closes it
+    file.write(b"".join(item for item in items if isinstance(item, bytes)))
+    file.seek(len(items) // 2)
+    wrapper = FileWrapper(file)
+    if fails == "close":
+
+        def close() -> None:
+            file.close()
+            raise Failure("close")
+
+        wrapper.close = close
+    return wrapper
+
+
+def wrapped_memory(items: list[Any], _fails: str) -> FileWrapper:
+    return FileWrapper(io.BytesIO(b"".join(item for item in items if isinstance(item, bytes))))
+
+
+# With its packet, it is larger than what is received at once.
+UPLOAD: Final = b"x" * 65_500
+
 KINDS: Final[list[Callable[[list[Any], str], Any]]] = [
     lambda items, fails: items,
     lambda items, fails: tuple(items),
     Items,
     lambda items, fails: iter(items),
     lambda items, fails: (it for it in items),
+    wrapped_file,
+    wrapped_memory,
     lambda items, fails: b"bytes",
     lambda items, fails: "text",
     lambda items, fails: None,

@@ -21,6 +21,7 @@ from tests.wsgi_applications import (
     PLAIN_HEADERS,
     PLAIN_PIECES,
     STATUSES,
+    UPLOAD,
     VALUES,
     App,
     make_app,
@@ -60,7 +61,7 @@ def conversation(app: App, variables: dict[str, str], body: bytes, logs_access: 
     again=st.sampled_from(AGAIN),
     written=st.just([]) | st.lists(pieces, max_size=2),
     method=st.sampled_from(["GET", "GET", "POST", "HEAD"]),
-    body=st.sampled_from([b"", b"body"]),
+    body=st.sampled_from([b"", b"body", UPLOAD]),
     logs_access=st.booleans(),
 )
 def test_applications_get_the_same_both_ways(

@@ -66,7 +66,7 @@ def ask(chance: random.Random) -> None:
     for _ in range(2):
         host.ask(
             {"REQUEST_METHOD": chance.choice(("GET", "POST", "HEAD"))},
-            chance.choice((b"", b"body")),
+            chance.choice((b"", b"body", apps.UPLOAD)),
             family=chance.choice(("unix", "tcp")),
             leaves=not chance.randrange(10),
         )
