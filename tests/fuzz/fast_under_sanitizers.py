@@ -22,6 +22,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from tests.fuzz.asgi_under_sanitizers import AsgiFeeder
+
 if TYPE_CHECKING:
     from uwsgibridge.fast import Accelerator
 
@@ -185,6 +187,7 @@ class Feeder:
         for name in HEADER_NAMES[:6]:
             if isinstance(name, bytes):
                 response_headers.encode_head(200, b"200 OK", [(name, b"5")])
+        self._asgi_feeder = AsgiFeeder(accelerator, chance, self._connection_type, self._listening)
         self.mine = 0
 
     def feed(self, *, is_compared: bool) -> None:
@@ -205,6 +208,8 @@ class Feeder:
             self._receive(data, *limits)
             self._use_connection(data)
             self._begin_file()
+            if packet is not None:
+                self._asgi_feeder.feed(packet[1])
         self._feed_headers()
 
     def _begin_file(self) -> None:
