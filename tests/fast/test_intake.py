@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import select
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
+from tests.log_events import PATIENCE_SECONDS
 from tests.ways import go
 from uwsgibridge import fast
 from uwsgibridge.connection.connection import Connection
@@ -56,6 +60,7 @@ class Listening:
         self.socket.bind("" if family == "unix" else ("127.0.0.1", 0))
         self.socket.listen()
         self.socket.setblocking(False)
+        self._address = self.socket.getsockname()
         self._stack = stack
         self.descriptor = make_flight_file()
         stack.callback(os.close, self.descriptor)
@@ -88,14 +93,14 @@ class Listening:
 
     def send(self, data: bytes, *, ends: bool = False) -> socket.socket:
         peer = self._stack.enter_context(socket.socket(self.socket.family))
-        peer.connect(self.socket.getsockname())
+        peer.connect(self._address)
         peer.sendall(data)
         if ends:
             peer.shutdown(socket.SHUT_WR)
         return peer
 
-    def accept(self, most: int, intake: Intake | None = None) -> int:
-        return (intake or self.intake).accept(self.socket.fileno(), most)
+    def accept(self, most: int, intake: Intake | None = None, waits: int = 0) -> int:
+        return (intake or self.intake).accept(self.socket.fileno(), most, waits)
 
     def end(self) -> None:
         for connection in [*self.host.submitted, *(it for it, _ in self.taken)]:
@@ -356,6 +361,95 @@ def test_a_batch_ends_where_no_more_wait(listening: Listening) -> None:
     assert read_flights(listening.descriptor).connections == 0  # the slot does not await one
 
 
+class Follower:
+    """Connects again, from another thread, each time that a connection was accepted."""
+
+    def __init__(self, listening: Listening) -> None:
+        self._listening = listening
+        self._submitted = threading.Semaphore(0)
+        listening.host.admission.limit = 1000
+        listening.host.submit = self._submit  # type: ignore[method-assign]
+        # A connection may be accepted before its packet has come.
+        self.intake = listening.make(take=self._take)
+        self.before = lambda: None
+        self._thread = threading.Thread(target=self._follow)
+        self._is_over = False
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over = True
+        self._submitted.release()
+        self._thread.join(PATIENCE_SECONDS)
+        assert not self._thread.is_alive()
+
+    def _submit(self, connection: Connection) -> None:
+        self._listening.host.submitted.append(connection)
+        self._submitted.release()
+
+    def _take(self, connection: Connection, received: int | None) -> None:
+        self._listening.taken.append((connection, received))
+        self._submitted.release()
+
+    def _follow(self) -> None:
+        while self._submitted.acquire() and not self._is_over:
+            self.before()
+            self._listening.send(REQUEST)
+
+
+def wait_for_one(listening: Listening) -> None:
+    assert select.select([listening.socket], [], [], PATIENCE_SECONDS)[0]
+
+
+@pytest.mark.parametrize("waits", [0, 8])
+def test_connections_that_come_in_a_moment_are_of_the_same_batch(
+    listening: Listening, waits: int
+) -> None:
+    batches: list[int] = []
+    with Follower(listening) as follower:
+        listening.send(REQUEST)
+        # A busy machine may take longer than the moment, but not each time.
+        while len(batches) < 60 and max(batches, default=1) == 1:
+            wait_for_one(listening)
+            batches.append(listening.accept(3, follower.intake, waits))
+        wait_for_one(listening)  # for what the last one had follow
+    assert (max(batches) > 1) is (waits > 0)
+    assert sum(batches) == len(listening.host.submitted) + len(listening.taken)
+    assert listening.counters.requests == len(listening.host.submitted)
+    listening.accept(10)
+
+
+def test_nothing_is_waited_for_where_nothing_has_come(listening: Listening) -> None:
+    assert listening.accept(5, waits=1_000_000) == 0
+
+
+def test_nothing_is_accepted_of_a_socket_that_was_replaced_in_that_moment(
+    listening: Listening,
+) -> None:
+    """It may be another server's, and what waits there is not for the bridge."""
+    number = listening.socket.fileno()
+    with (
+        socket.create_server(("127.0.0.1", 0)) as other,
+        socket.create_connection(other.getsockname()),
+        contextlib.closing(listening.socket.dup()) as same,
+        Follower(listening) as follower,
+    ):
+        follower.before = lambda: os.dup2(other.fileno(), number)  # type: ignore[assignment]
+        for count in range(1, 11):
+            os.dup2(same.fileno(), number)
+            same.setblocking(False)
+            if count == 1:
+                listening.send(REQUEST)
+            assert select.select([same], [], [], PATIENCE_SECONDS)[0]
+            assert listening.accept(2, follower.intake, waits=1) == 1
+            assert len(listening.host.submitted) + len(listening.taken) == count
+        assert select.select([same], [], [], PATIENCE_SECONDS)[0]
+        os.dup2(same.fileno(), number)
+    assert listening.accept(2) >= 1
+
+
 def test_the_next_call_says_why_accept_has_failed(listening: Listening) -> None:
     number = listening.socket.fileno()
 
@@ -365,13 +459,13 @@ def test_the_next_call_says_why_accept_has_failed(listening: Listening) -> None:
 
     intake = listening.make(take=take)
     listening.send(PING)
-    assert intake.accept(number, 5) == 1
+    assert intake.accept(number, 5, 0) == 1
     assert intake.failed == errno.ENOTSOCK
     with pytest.raises(OSError, match="non-socket"):
-        intake.accept(number, 5)
+        intake.accept(number, 5, 0)
     assert intake.failed == 0
     with pytest.raises(OSError, match="Bad file descriptor") as caught:
-        listening.intake.accept(-1, 1)
+        listening.intake.accept(-1, 1, 0)
     assert caught.value.errno == errno.EBADF
 
 
@@ -405,7 +499,7 @@ def test_what_python_raises_goes_to_the_caller(listening: Listening, where: str)
 def test_wrong_arguments_are_refused(listening: Listening, changed: dict[str, Any]) -> None:
     with pytest.raises(TypeError):
         listening.make(**changed)
-    for wrong in ((), (None, 1), (1, None)):
+    for wrong in ((), (None, 1, 0), (1, None, 0), (1, 1, None), (1, 1)):
         with pytest.raises(TypeError):
             listening.intake.accept(*wrong)
 

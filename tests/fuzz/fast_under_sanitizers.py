@@ -304,7 +304,7 @@ class Feeder:
             for it in (peer, silent):
                 it.connect(self._listening.getsockname())
             peer.sendall((data or b"x") + b"body and more"[: self._chance.randrange(13)])
-            assert intake.accept(self._listening.fileno(), 3) == 2
+            assert intake.accept(self._listening.fileno(), 3, self._chance.randrange(2)) == 2
             for connection in [*taken, *host.submitted]:
                 connection._socket.close()
             assert len(taken) + len(host.submitted) == 2

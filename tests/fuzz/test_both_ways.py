@@ -170,7 +170,7 @@ def accepted(data: bytes, limits: PacketLimits, max_body_bytes: int) -> Outcome:
                 select=lambda _request: None,
                 take=take,
             )
-            assert intake.accept(listening.fileno(), 1) == 1
+            assert intake.accept(listening.fileno(), 1, 0) == 1
         peer.settimeout(PATIENCE_SECONDS)
         try:
             seen: object = peer.recv(1)

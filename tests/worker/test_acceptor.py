@@ -23,6 +23,7 @@ class Accepted:
 
     is_closed = False
     is_alone = True
+    has_threads_alone = True
 
     def __init__(self) -> None:
         self.connections: list[Connection] = []

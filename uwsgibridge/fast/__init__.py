@@ -23,7 +23,7 @@ from typing import Any, Final, Protocol, TypeVar, cast
 PURE_VARIABLE: Final = "UWSGIBRIDGE_PURE"
 
 # The version of the functions below. A module that was built from another state of the source may have others.
-INTERFACE: Final = 8
+INTERFACE: Final = 9
 
 _FALSE_WORDS: Final = frozenset({"", "0", "false", "no", "off"})
 
@@ -77,12 +77,13 @@ class Intake(Protocol):
     whole plain request, or its host has no room, it calls `take` before it has counted or recorded anything.
     """
 
-    def accept(self, listening: int, most: int, /) -> int:
+    def accept(self, listening: int, most: int, waits: int, /) -> int:
         """Accept a batch of connections.
 
         Args:
             listening: the descriptor of the socket.
             most: how many to accept at the most.
+            waits: how often to wait 0.3 ms for a further connection, where some have come and no more wait.
 
         Returns:
             The number of connections, which is less than `most` where no more wait, or where accept(2) has failed.

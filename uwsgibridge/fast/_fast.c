@@ -46,7 +46,7 @@
 #endif
 
 /* Of `uwsgibridge.fast`: another number there means that this was built from another state of the source. */
-#define INTERFACE 8
+#define INTERFACE 9
 
 /* Of the source that this was built from; given by who compiles. */
 #ifndef SOURCE_DIGEST
@@ -67,6 +67,7 @@
 #include "receiving.h"
 #include "fields.h"
 #include "accepting.h"
+#include "intake.h"
 #include "files.h"
 #include "releasing.h"
 #include "awaitable.h"

@@ -9,6 +9,10 @@
    the packet is wanted here, and the body is copied once, when the application reads it. */
 #define FIRST_LOOK_BYTES 8192
 
+/* How long the loop stands still for connections that may come in a moment. Its turn costs more than two requests, and
+   where requests come one after the other, each would have a turn of its own. */
+#define MOMENT_NANOSECONDS 300000
+
 typedef struct {
     PyObject_HEAD
     PyTypeObject *connection_type;  /* derived from `ConnectionFields` */
@@ -286,9 +290,27 @@ make_connection(intake *self, const batch *now, int fd)
     return connection;
 }
 
+/* Wait for a further connection for a moment, in which threads of the host work. False where none has come, or where
+   the application has put another file in the place of the socket meanwhile: what comes there is not for us. */
+static int
+wait_a_moment(int listening)
+{
+    struct pollfd watched = {.fd = listening, .events = POLLIN};
+    const struct timespec moment = {.tv_nsec = MOMENT_NANOSECONDS};
+    struct stat before, after;
+    int ready = fstat(listening, &before) == 0;
+    if (ready) {
+        Py_BEGIN_ALLOW_THREADS
+        ready = ppoll(&watched, 1, &moment, NULL) > 0;
+        Py_END_ALLOW_THREADS
+    }
+    return ready && fstat(listening, &after) == 0 && before.st_dev == after.st_dev && before.st_ino == after.st_ino;
+}
+
 PyDoc_STRVAR(intake_accept_doc,
-"accept(listening, most, /)\n--\n\n"
+"accept(listening, most, waits, /)\n--\n\n"
 "Accept up to so many connections of a descriptor, hand plain requests to their host, and have Python take all else.\n\n"
+"Where no more wait, but some have come, it waits for a moment, so many times, and goes on if there are some then.\n\n"
 "Gives the number of connections, which is less where no more wait, or where accept(2) has failed: then `failed` is\n"
 "not 0, and the next call raises why.");
 
@@ -297,7 +319,10 @@ intake_accept(intake *self, PyObject *const *args, Py_ssize_t count)
 {
     int listening;
     Py_ssize_t most;
-    if (!check_count("accept", count, 2) || !as_int(args[0], &listening) || !as_size(args[1], &most)) {
+    int waits;
+    if (!check_count("accept", count, 3) || !as_int(args[0], &listening) || !as_size(args[1], &most)
+        || !as_int(args[2], &waits))
+    {
         return NULL;
     }
     if (self->failed) {
@@ -315,6 +340,11 @@ intake_accept(intake *self, PyObject *const *args, Py_ssize_t count)
         if (fd < 0) {
             if (errno == EAGAIN || errno == EWOULDBLOCK) {
                 *(unsigned char *)PyMemoryView_GET_BUFFER(now.scratch)->buf = SLOT_FREE;
+                is_well = !taken || give_count(self, &now);
+                if (is_well && taken && waits-- > 0 && wait_a_moment(listening)) {
+                    is_well = read_batch(self, &now);
+                    continue;
+                }
             }
             else {
                 self->failed = errno;
@@ -340,108 +370,3 @@ intake_accept(intake *self, PyObject *const *args, Py_ssize_t count)
     }
     return PyLong_FromSsize_t(taken);
 }
-
-static PyObject *
-intake_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
-{
-    static char *names[] = {
-        "connection_type", "request_type", "family", "keeps_input", "max_vars_bytes", "max_vars",
-        "max_body_bytes", "max_requests", "flights", "counters", "host", "select", "take", NULL,
-    };
-    module_state *state = PyType_GetModuleState(type);
-    intake *self = (intake *)type->tp_alloc(type, 0);
-    PyTypeObject *connection_type, *request_type;
-    PyObject *flights, *counters, *host, *select, *take;
-    if (self == NULL
-        || !PyArg_ParseTupleAndKeywords(
-            args, kwargs, "$O!O!ipnnLlOOOOO:Intake", names, &PyType_Type, &connection_type, &PyType_Type,
-            &request_type, &self->family, &self->keeps_input_in_kernel, &self->limits.max_vars_bytes,
-            &self->limits.max_vars, &self->limits.max_body_bytes, &self->max_requests, &flights, &counters, &host,
-            &select, &take))
-    {
-        Py_XDECREF(self);
-        return NULL;
-    }
-    if (!PyType_IsSubtype(connection_type, state->fields_type)) {
-        Py_DECREF(self);
-        PyErr_SetString(PyExc_TypeError, "a connection is made of a class that is derived from ConnectionFields");
-        return NULL;
-    }
-    self->connection_type = (PyTypeObject *)Py_NewRef(connection_type);
-    self->limits.request_type = (PyTypeObject *)Py_NewRef(request_type);
-    self->limits.flags = self->keeps_input_in_kernel ? MSG_PEEK : 0;
-    self->flights = Py_NewRef(flights);
-    self->counters = Py_NewRef(counters);
-    self->host = Py_NewRef(host);
-    self->select = Py_NewRef(select);
-    self->take = Py_NewRef(take);
-    return (PyObject *)self;
-}
-
-static int
-intake_traverse(intake *self, visitproc visit, void *arg)
-{
-    Py_VISIT(Py_TYPE(self));
-    Py_VISIT(self->connection_type);
-    Py_VISIT(self->limits.request_type);
-    Py_VISIT(self->flights);
-    Py_VISIT(self->counters);
-    Py_VISIT(self->host);
-    Py_VISIT(self->select);
-    Py_VISIT(self->take);
-    return 0;
-}
-
-static int
-intake_clear(intake *self)
-{
-    Py_CLEAR(self->connection_type);
-    Py_CLEAR(self->limits.request_type);
-    Py_CLEAR(self->flights);
-    Py_CLEAR(self->counters);
-    Py_CLEAR(self->host);
-    Py_CLEAR(self->select);
-    Py_CLEAR(self->take);
-    return 0;
-}
-
-static void
-intake_dealloc(intake *self)
-{
-    PyTypeObject *type = Py_TYPE(self);
-    PyObject_GC_UnTrack(self);
-    intake_clear(self);
-    type->tp_free((PyObject *)self);
-    Py_DECREF(type);
-}
-
-static PyMethodDef intake_methods[] = {
-    {"accept", (PyCFunction)(void (*)(void))intake_accept, METH_FASTCALL, intake_accept_doc},
-    {NULL, NULL, 0, NULL},
-};
-
-static PyMemberDef intake_members[] = {
-    {"failed", T_INT, offsetof(intake, failed), READONLY, "The errno that the next call raises, or 0."},
-    {NULL, 0, 0, 0, NULL},
-};
-
-PyDoc_STRVAR(intake_doc,
-"Accepts the connections of one listening socket in batches, and hands plain requests to their host.");
-
-static PyType_Slot intake_slots[] = {
-    {Py_tp_doc, (void *)intake_doc},
-    {Py_tp_new, intake_new},
-    {Py_tp_dealloc, intake_dealloc},
-    {Py_tp_traverse, intake_traverse},
-    {Py_tp_clear, intake_clear},
-    {Py_tp_methods, intake_methods},
-    {Py_tp_members, intake_members},
-    {0, NULL},
-};
-
-static PyType_Spec intake_spec = {
-    .name = "uwsgibridge.fast._fast.Intake",
-    .basicsize = sizeof(intake),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
-    .slots = intake_slots,
-};

@@ -18,6 +18,9 @@ from uwsgibridge.loop.interface import Loop
 # How many connections are accepted in one batch at the most, before other work of this thread goes on.
 _MAX_BATCH: Final = 32
 
+# How often a batch waits for further connections, each time for 0.3 ms at the most.
+_WAITS: Final = 8
+
 # Calling accept(2) in vain costs as much as half a request. So a batch is no longer than the last ones were.
 # It grows only after this many full batches.
 _FULL_BATCHES_TO_GROW: Final = 4
@@ -45,6 +48,10 @@ class Accepting(Protocol):
     @property
     def is_alone(self) -> bool:
         """Whether no other worker accepts on the sockets."""
+
+    @property
+    def has_threads_alone(self) -> bool:
+        """Whether no application runs on the loop."""
 
     def room(self) -> int:
         """Count how many more connections may be accepted now."""
@@ -99,6 +106,8 @@ class Acceptor:
         # workers share the socket, each is to get its part.
         is_alone = listener.is_alone and self._intake is not None
         self._least_batch = _MAX_BATCH if is_alone else 1
+        # Threads run the applications meanwhile. An application on the loop itself would stand still.
+        self._waits = _WAITS if is_alone and listener.has_threads_alone else 0
         self._batch = self._least_batch
         self._full_batches = 0
         watch = loop.watch(listening.socket, self._accept_batch, self._accept_again)
@@ -208,7 +217,7 @@ class Acceptor:
                 place of a `BlockingIOError`.
         """
         if self._intake is not None:
-            taken = self._intake.accept(self._socket.fileno(), most)
+            taken = self._intake.accept(self._socket.fileno(), most, self._waits)
         else:
             self._await_packet()
             accepted = accept(self._socket, self._family, self._type)

@@ -26,6 +26,7 @@ from uwsgibridge.connection.sockets import ListeningSocket
 from uwsgibridge.fast import Intake, accelerator
 from uwsgibridge.hosts.host import Host
 from uwsgibridge.hosts.mounts import Mounts
+from uwsgibridge.hosts.wsgi.host import WsgiHost
 from uwsgibridge.link.flights import FlightRecorder
 from uwsgibridge.loop.interface import Loop
 from uwsgibridge.protocol.answers import OwnAnswer
@@ -251,6 +252,11 @@ class Listener:
     def is_alone(self) -> bool:
         """Whether no other worker accepts on the sockets, but for moments such as a reload."""
         return self._is_alone
+
+    @property
+    def has_threads_alone(self) -> bool:
+        """Whether no application runs on the loop."""
+        return all(isinstance(host, WsgiHost) for host in self._mounts.hosts)
 
     @property
     def is_closed(self) -> bool:
