@@ -16,8 +16,9 @@ from tests.bridge import on_each_socket
 from tests.log_events import PATIENCE_SECONDS
 from tests.raw_client import packet, reset
 from tests.ways import socket_pair
-from uwsgibridge.connection import connection as connection_module
-from uwsgibridge.connection.connection import SCRATCH_BYTES, Connection, PeerGone
+from uwsgibridge.connection import sending
+from uwsgibridge.connection.connection import SCRATCH_BYTES, Connection
+from uwsgibridge.connection.sending import PeerGone
 from uwsgibridge.protocol.errors import BodyTooLarge, HttpNotUwsgi
 from uwsgibridge.protocol.packet import MODIFIER_PING, PING, PacketLimits
 
@@ -563,7 +564,7 @@ def test_an_answer_that_fits_leaves_the_buffer_as_it_is():
 
 
 def test_a_larger_buffer_of_the_operator_is_kept(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(connection_module, "_default_send_buffer_bytes", lambda: 2_097_152)
+    monkeypatch.setattr(sending, "_default_send_buffer_bytes", lambda: 2_097_152)
     with pair("unix") as (connection, _):
         before = send_buffer_bytes(connection)
         sent_bytes = 0

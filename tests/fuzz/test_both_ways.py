@@ -17,7 +17,8 @@ from tests.fuzz.test_response import bad_headers, headers, statuses
 from tests.log_events import PATIENCE_SECONDS
 from tests.ways import go, python_alone
 from uwsgibridge.connection import connection as connection_module
-from uwsgibridge.connection.connection import Connection, PeerGone, accept
+from uwsgibridge.connection.connection import Connection, accept
+from uwsgibridge.connection.sending import PeerGone
 from uwsgibridge.hosts.admission import Admission
 from uwsgibridge.hosts.files import begin_file
 from uwsgibridge.hosts.wsgi.exchange import WsgiExchange, _encode_headers

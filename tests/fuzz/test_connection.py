@@ -17,7 +17,8 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from uwsgibridge.connection.connection import SCRATCH_BYTES, Connection, PeerGone, accept
+from uwsgibridge.connection.connection import SCRATCH_BYTES, Connection, accept
+from uwsgibridge.connection.sending import PeerGone
 from uwsgibridge.protocol.errors import MalformedPacket
 from uwsgibridge.protocol.packet import MODIFIER_PING, PING, PONG, PacketLimits, encode_packet
 

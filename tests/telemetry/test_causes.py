@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from uwsgibridge.connection.connection import PeerGone
+from uwsgibridge.connection.sending import PeerGone
 from uwsgibridge.telemetry.causes import comes_from, is_due_to_disconnect
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from uwsgibridge.protocol.request import Request
 
 
-class PlainFields:
+class PythonFields:
     """The fields, with their defaults on the class: a connection that never changes them pays nothing for them.
 
     Attributes:
@@ -47,6 +47,6 @@ class PlainFields:
 
 
 if TYPE_CHECKING:
-    ConnectionFields = PlainFields
+    ConnectionFields = PythonFields
 else:
-    ConnectionFields = PlainFields if accelerator is None else accelerator.ConnectionFields
+    ConnectionFields = PythonFields if accelerator is None else accelerator.ConnectionFields

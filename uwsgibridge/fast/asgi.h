@@ -198,7 +198,7 @@ finish_plainly(step *self, http_fields *exchange)
         body = state->empty_bytes;
     }
     if ((more != NULL && more != Py_False) || !PyBytes_CheckExact(body) || exchange->head == NULL
- || PyBytes_GET_SIZE(body) > JOIN_BYTES
+        || PyBytes_GET_SIZE(body) > JOIN_BYTES
         || (exchange->promised >= 0 && exchange->promised != PyBytes_GET_SIZE(body)))
     {
         return 0;
@@ -404,7 +404,7 @@ static PyMethodDef http_fields_methods[] = {
 
 PyDoc_STRVAR(http_fields_doc,
 "HttpFields(context, connection)\n--\n\n"
-"The fields of an HTTP exchange, as `uwsgibridge.hosts.asgi.http_fields.PlainHttpFields` has them.");
+"The fields of an HTTP exchange, as `uwsgibridge.hosts.asgi.http_fields.PythonHttpFields` has them.");
 
 static PyType_Slot http_fields_slots[] = {
     {Py_tp_doc, (void *)http_fields_doc},

@@ -102,7 +102,7 @@ static PyMemberDef fields_members[] = {
 };
 
 PyDoc_STRVAR(fields_doc,
-"The fields of a connection, as `uwsgibridge.connection.fields.PlainFields` has them.");
+"The fields of a connection, as `uwsgibridge.connection.fields.PythonFields` has them.");
 
 static PyType_Slot fields_slots[] = {
     {Py_tp_doc, (void *)fields_doc},

@@ -260,7 +260,7 @@ static PyGetSetDef exchange_attributes[] = {
 };
 
 PyDoc_STRVAR(exchange_doc,
-"The fields of an exchange, as `uwsgibridge.hosts.wsgi.fields.PlainFields` has them.");
+"The fields of an exchange, as `uwsgibridge.hosts.wsgi.fields.PythonFields` has them.");
 
 static PyType_Slot exchange_slots[] = {
     {Py_tp_doc, (void *)exchange_doc},

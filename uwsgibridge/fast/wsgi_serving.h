@@ -205,7 +205,7 @@ static PyMemberDef thread_members[] = {
 };
 
 PyDoc_STRVAR(thread_doc,
-"One thread of a WSGI host, as `uwsgibridge.hosts.wsgi.serving.PlainThread`.");
+"One thread of a WSGI host, as `uwsgibridge.hosts.wsgi.serving.PythonThread`.");
 
 static PyType_Slot thread_slots[] = {
     {Py_tp_doc, (void *)thread_doc},

@@ -10,7 +10,7 @@ from typing import Final, TypeAlias
 
 import trio
 
-from uwsgibridge.connection.connection import PeerGone
+from uwsgibridge.connection.sending import PeerGone
 
 _Kinds: TypeAlias = type[BaseException] | tuple[type[BaseException], ...]
 

@@ -14,7 +14,7 @@ from tests.bridge import on_each_loop, running
 from tests.log_events import PATIENCE_SECONDS
 from tests.raw_client import connect, packet
 from tests.websocket_client import HANDSHAKE
-from uwsgibridge.connection.connection import PeerGone
+from uwsgibridge.connection.sending import PeerGone
 from uwsgibridge.hosts.asgi.websocket_states import AFTER_END, FOLLOWING, State, refusal
 from uwsgibridge.protocol.errors import InvalidResponse
 

@@ -28,7 +28,7 @@ from uwsgibridge.hosts.wsgi import serving
 from uwsgibridge.hosts.wsgi.exchange import WsgiExchange
 from uwsgibridge.hosts.wsgi.host import WsgiHost
 from uwsgibridge.hosts.wsgi.interruption import Interruption
-from uwsgibridge.hosts.wsgi.serving import PlainThread
+from uwsgibridge.hosts.wsgi.serving import PythonThread
 
 TEXT = [("Content-Type", "text/plain")]
 
@@ -432,9 +432,9 @@ class Round:
         self._rounds.met["ours"] += 1
 
 
-def make_plain_thread(*arguments: Any, **_: Any) -> PlainThread:
+def make_plain_thread(*arguments: Any, **_: Any) -> PythonThread:
     """Serve in Python, which gives the exception more places to arrive at."""
-    return PlainThread(*arguments)
+    return PythonThread(*arguments)
 
 
 # What the collector calls may meet it, too.

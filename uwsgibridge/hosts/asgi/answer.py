@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Final
 
-from uwsgibridge.connection.connection import PeerGone
+from uwsgibridge.connection.sending import PeerGone
 from uwsgibridge.hosts.asgi.exchange import AsgiExchange
 from uwsgibridge.hosts.files import CANT_SEND_FILE, begin_file
 from uwsgibridge.hosts.offload import NamedFile

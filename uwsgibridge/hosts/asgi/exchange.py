@@ -13,9 +13,10 @@ import trio
 
 from uwsgibridge.application.forked_child import exit_if_copy, exit_if_copy_raised
 from uwsgibridge.config.settings import Settings
-from uwsgibridge.connection.connection import Connection, PeerGone
+from uwsgibridge.connection.connection import Connection
 from uwsgibridge.connection.hangup import HangupWatcher
 from uwsgibridge.connection.lingering import LingeringClose
+from uwsgibridge.connection.sending import PeerGone
 from uwsgibridge.hosts.exchange import Exchange
 from uwsgibridge.hosts.exchange_states import FOLLOWING, Life, Step
 from uwsgibridge.hosts.offload import Offload

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import trio
 
-from uwsgibridge.connection.connection import PeerGone
+from uwsgibridge.connection.sending import PeerGone
 from uwsgibridge.hosts.asgi.answer import HttpAnswer
 from uwsgibridge.hosts.asgi.exchange import Call, Message, Stop
 from uwsgibridge.hosts.asgi.http_fields import HttpFields

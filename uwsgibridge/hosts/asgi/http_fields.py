@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from uwsgibridge.loop.interface import Event, Task
 
 
-class PlainHttpFields:
+class PythonHttpFields:
     """The fields, with their defaults on the class: an exchange that never changes them pays nothing for them.
 
     Args:
@@ -50,7 +50,7 @@ class PlainHttpFields:
 
 
 if TYPE_CHECKING:
-    HttpFields = PlainHttpFields
+    HttpFields = PythonHttpFields
 else:
     # Not by the name that tests replace: the class stays as it is, and the plan says who works.
-    HttpFields = PlainHttpFields if fast.accelerator is None else fast.accelerator.HttpFields
+    HttpFields = PythonHttpFields if fast.accelerator is None else fast.accelerator.HttpFields

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from uwsgibridge.connection.connection import CHUNK_BYTES, Connection, PeerGone
+from uwsgibridge.connection.connection import CHUNK_BYTES, Connection
+from uwsgibridge.connection.sending import PeerGone
 from uwsgibridge.hosts.asgi.exchange import AsgiContext, AsgiExchange
 from uwsgibridge.hosts.asgi.inbox import Inbox
 from uwsgibridge.hosts.asgi.signs_of_life import FOLLOWING as SIGN_AFTER

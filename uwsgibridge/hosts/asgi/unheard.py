@@ -15,7 +15,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Final
 
-from uwsgibridge.connection.connection import PeerGone
+from uwsgibridge.connection.sending import PeerGone
 from uwsgibridge.loop.interface import Loop
 
 # How many messages are dropped before other tasks run. A framework cancels its stream as soon as its listening task

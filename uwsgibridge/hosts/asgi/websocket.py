@@ -8,7 +8,8 @@ from typing import Any, Final
 
 import trio
 
-from uwsgibridge.connection.connection import Connection, PeerGone
+from uwsgibridge.connection.connection import Connection
+from uwsgibridge.connection.sending import PeerGone
 from uwsgibridge.hosts.asgi.exchange import AsgiContext, Call, Message, Stop
 from uwsgibridge.hosts.asgi.messages import kind_of, value_of
 from uwsgibridge.hosts.asgi.signs_of_life import FOLLOWING as SIGN_AFTER

@@ -8,7 +8,7 @@ from __future__ import annotations
 from enum import Enum, auto
 from typing import Final
 
-from uwsgibridge.connection.connection import PeerGone
+from uwsgibridge.connection.sending import PeerGone
 from uwsgibridge.protocol.errors import InvalidResponse
 
 

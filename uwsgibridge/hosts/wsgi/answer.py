@@ -6,7 +6,8 @@ import select
 from time import monotonic
 from typing import Final
 
-from uwsgibridge.connection.connection import Connection, PeerGone
+from uwsgibridge.connection.connection import Connection
+from uwsgibridge.connection.sending import PeerGone
 from uwsgibridge.hosts.exchange import Exchange
 from uwsgibridge.hosts.exchange_states import Delivery
 from uwsgibridge.hosts.files import CANT_SEND_FILE, OpenFile, begin_file

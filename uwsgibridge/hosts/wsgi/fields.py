@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from uwsgibridge.protocol.response import Response
 
 
-class PlainFields:
+class PythonFields:
     """The fields that other code reads as well, with their defaults on the class.
 
     Attributes:
@@ -28,6 +28,6 @@ class PlainFields:
 
 
 if TYPE_CHECKING:
-    WsgiFields = PlainFields
+    WsgiFields = PythonFields
 else:
-    WsgiFields = PlainFields if accelerator is None else accelerator.WsgiFields
+    WsgiFields = PythonFields if accelerator is None else accelerator.WsgiFields

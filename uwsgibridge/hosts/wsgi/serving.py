@@ -53,7 +53,7 @@ class ServingThread(Protocol):
         """
 
 
-class PlainThread:
+class PythonThread:
     """Serves in Python alone.
 
     Args:
@@ -121,7 +121,7 @@ def make_thread(
         frontend_buffer_bytes: a head that is larger is told of.
     """
     if accelerator is None:
-        return PlainThread(queue, context, running, conclude)
+        return PythonThread(queue, context, running, conclude)
     made: ServingThread = accelerator.WsgiThread(
         queue=queue,
         app=context.app,
