@@ -97,3 +97,26 @@ def test_nothing_to_accept_is_no_error(is_again: bool) -> None:
         assert (calls.again if is_again else calls.asked)() is False
     assert not accepted.connections
     assert not accepted.removed
+
+
+def test_a_blocking_socket_that_is_put_there_after_the_look_is_not_waited_at(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A thread of the application may run between the look at the descriptor and accept(2)."""
+    accepted, calls = Accepted(), Calls()
+    with ExitStack() as stack:
+        [listening] = stack.enter_context(open_sockets(("127.0.0.1:0",), mode="600", backlog=5))
+        assert isinstance(listening, ListeningSocket)
+        number = listening.socket.fileno()
+        Acceptor(accepted, calls, listening, FlightRecorder())  # type: ignore[arg-type] # a stand-in
+        other = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+
+        def look(_: Acceptor) -> bool:
+            os.dup2(other.fileno(), number)
+            return False
+
+        monkeypatch.setattr(Acceptor, "is_replaced", property(look))
+        assert calls.again() is False
+        listening.socket.detach()
+        os.close(number)
+    assert not accepted.connections

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import socket
 from typing import Final, Protocol
 
@@ -95,6 +96,8 @@ class Acceptor:
         self.listening = listening
         self._socket = listening.socket
         self._identity = _identity_of(listening.socket)
+        self._poll = select.poll()
+        self._poll.register(listening.socket, select.POLLIN)
         self._is_unix = listening.is_unix
         # Plain integers, because the enums of the socket module cost more than the call that gets them.
         self._family = int(listening.socket.family)
@@ -206,6 +209,9 @@ class Acceptor:
         if self.is_replaced:
             # The number may be another server's socket by now. Where that one blocks, accept(2) would wait for ever.
             self._listener.remove_acceptor(self, OSError(errno.EBADF, ""))
+            return False
+        if not self._poll.poll(0):
+            # A thread of the application may have put that socket there just now, after the look above.
             return False
         return self._accept_batch()
 

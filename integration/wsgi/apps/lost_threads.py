@@ -76,7 +76,7 @@ def tell(event: str, **facts: object) -> None:
 def interrupt(_number: int, _frame: object) -> None:
     """Raise something in the thread of the last request, as libraries with a timeout do."""
     # Once it is done with that request: its innermost call is then the host's own loop.
-    while sys._current_frames()[_idents[-1]].f_code.co_name != "_work":
+    while sys._current_frames()[_idents[-1]].f_code.co_name not in {"_work", "serve"}:
         threading.Event().wait(0.001)
     raised = ctypes.py_object(TimeoutError)
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(_idents[-1]), raised)
