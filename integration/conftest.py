@@ -209,11 +209,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 def _company(nodeid: str) -> str:
     """Name what runs in one process with a test: its kind, over all files, or else its file."""
     file, _, test = nodeid.partition("::")
-    first, *more = parts = test.partition("[")[2].rstrip("]").split("-")
-    place = next((at for at, part in enumerate(parts) if part in {"local", "compose"}), None)
-    if place is not None and place + 1 < len(parts):
-        # The sites of one loop share a bridge: what comes third is then a framework, and no socket.
-        return "-".join(parts[place : place + 3 if {"tcp", "unix"} & set(more) else place + 2])
+    first, *more = test.partition("[")[2].rstrip("]").split("-")
+    if first in {"local", "compose"}:
+        return "-".join((first, *more[:2]))
     return f"{file}-{first}" if first in {"tcp", "unix"} else file
 
 

@@ -222,4 +222,5 @@ def test_a_worker_whose_socket_is_closed_is_replaced(deployment):
     event = wait(deployment, since, event="stopping to be started again", worker=pid)
     assert "has the application closed it?" in str(event["reason"])
     assert pid not in settle(deployment)[1]
-    assert set(one_round(deployment.url)) == {"one"}
+    # Which of both it is depends on the tests before: a worker keeps what it has imported.
+    assert set(one_round(deployment.url)) <= {"one", "two"}
