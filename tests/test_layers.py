@@ -267,7 +267,7 @@ def test_a_ping_loads_no_event_loop() -> None:
 
 
 def test_a_log_of_json_loads_no_renderer_for_people() -> None:
-    """To import it takes as long as a quarter of a start."""
+    """Each start would import it, and whatever it imports."""
     loaded = newly_loaded(
         "import uwsgibridge.cli.serve, uwsgibridge.supervisor.supervisor, uwsgibridge.worker.template\n"
         "from uwsgibridge.telemetry.logs import make_logger\n"

@@ -3,8 +3,8 @@
 The bridge has a logger of its own. The global configurations of structlog and logging belong to the
 application, and the bridge does not touch them.
 
-An event for a person is rendered by structlog. A JSON line needs only `json`: to import structlog takes a quarter of all
-that a start imports, and where `rich` is installed, which structlog imports as well, two fifths.
+An event for a person is rendered by structlog. A JSON line needs only `json`, and a process that writes JSON does not
+import structlog, which imports `rich` as well where that is installed.
 """
 
 from __future__ import annotations
