@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from tests.log_events import LogEvents
+from tests.plain_vars import VARS
 from tests.ways import socket_pair
 from uwsgibridge import Settings
 from uwsgibridge.connection.connection import SCRATCH_BYTES, Connection
@@ -25,22 +26,6 @@ from uwsgibridge.telemetry.access_log import Access
 from uwsgibridge.telemetry.counters import Counters
 from uwsgibridge.telemetry.logs import make_logger
 from uwsgibridge.telemetry.reporting import Reporter
-
-VARS = {
-    "QUERY_STRING": "a=1",
-    "REQUEST_METHOD": "GET",
-    "CONTENT_TYPE": "",
-    "CONTENT_LENGTH": "",
-    "REQUEST_URI": "/x?a=1",
-    "PATH_INFO": "/x",
-    "SERVER_PROTOCOL": "HTTP/1.1",
-    "REQUEST_SCHEME": "http",
-    "REMOTE_ADDR": "192.0.2.1",
-    "REMOTE_PORT": "4711",
-    "SERVER_PORT": "80",
-    "SERVER_NAME": "example.com",
-    "HTTP_HOST": "example.com",
-}
 
 
 class SetEvent:

@@ -108,10 +108,10 @@ def _run(
             os.environ.update(environment)
             sys.argv = ["uwsgibridge", *arguments]
             sys.path[0] = directory
-            with open(output, "wb") as file:  # noqa: PTH123 - nothing of it is kept
+            with Path(output).open("wb") as file:
                 os.dup2(file.fileno(), 1)
                 os.dup2(file.fileno(), 2)
-            with open(os.devnull, "rb") as nothing:  # noqa: PTH123
+            with Path(os.devnull).open("rb") as nothing:
                 os.dup2(nothing.fileno(), 0)
             status = _status_of_main()
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import UserDict
+from functools import partial
 from typing import Any
 
 import pytest
@@ -91,27 +92,18 @@ def test_conversations_are_the_same_both_ways(
 ) -> None:
     # Twice: what is new to the memos the first time is remembered the second time.
     for _ in range(2):
-        outcomes = [
-            outcome_of(
-                said,
-                {"REQUEST_METHOD": method},
-                body,
-                send_buffer_bytes=send_buffer_bytes,
-                logs_access=logs_access,
-                family=family,
-            )
-        ]
+        converse = partial(
+            outcome_of,
+            said,
+            {"REQUEST_METHOD": method},
+            body,
+            send_buffer_bytes=send_buffer_bytes,
+            logs_access=logs_access,
+            family=family,
+        )
+        outcomes = [converse()]
         with python_alone():
-            outcomes.append(
-                outcome_of(
-                    said,
-                    {"REQUEST_METHOD": method},
-                    body,
-                    send_buffer_bytes=send_buffer_bytes,
-                    logs_access=logs_access,
-                    family=family,
-                )
-            )
+            outcomes.append(converse())
         assert outcomes[0] == outcomes[1]
 
 

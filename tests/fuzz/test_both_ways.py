@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from tests.fuzz.test_packet import any_input, latin_1, limits_that_bite, modifiers, vars_of_a_packet
 from tests.fuzz.test_response import bad_headers, headers, statuses
 from tests.log_events import PATIENCE_SECONDS
+from tests.plain_vars import VARS
 from tests.ways import go, python_alone
 from uwsgibridge.connection import connection as connection_module
 from uwsgibridge.connection.connection import Connection, accept
@@ -33,22 +34,7 @@ from uwsgibridge.telemetry.counters import Counters
 Outcome: TypeAlias = object
 
 # What Nginx sends with its uwsgi_params, so that the plain case is frequent.
-PLAIN = {
-    "QUERY_STRING": "a=1",
-    "REQUEST_METHOD": "GET",
-    "CONTENT_TYPE": "",
-    "CONTENT_LENGTH": "",
-    "REQUEST_URI": "/x?a=1",
-    "PATH_INFO": "/x",
-    "DOCUMENT_ROOT": "/srv",
-    "SERVER_PROTOCOL": "HTTP/1.1",
-    "REQUEST_SCHEME": "http",
-    "REMOTE_ADDR": "192.0.2.1",
-    "REMOTE_PORT": "4711",
-    "SERVER_PORT": "80",
-    "SERVER_NAME": "example.com",
-    "HTTP_HOST": "example.com",
-}
+PLAIN = {**VARS, "DOCUMENT_ROOT": "/srv"}
 nearly_plain = st.builds(lambda changed: {**PLAIN, **dict(changed)}, vars_of_a_packet)
 incomplete = st.builds(
     lambda variables, missing: {name: it for name, it in variables.items() if name not in missing},

@@ -49,7 +49,6 @@ _PEEK: Final = socket.MSG_DONTWAIT | socket.MSG_PEEK
 _NONBLOCK: Final = getattr(socket, "SOCK_NONBLOCK", 0)
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
-
 # Only Linux is known to reset a unix socket that is closed with unread input.
 _UNIX_CLOSE_CAN_RESET: Final = sys.platform == "linux"
 
