@@ -84,7 +84,7 @@ def test_eight_threads_serve_75_requests_a_second_and_pings_meanwhile(eight: Loc
     # Others may use this machine at the same time: what it can do is what counts.
     for _ in range(3):
         seen.append(measure(eight))
-        if seen[-1][0] >= 75 and seen[-1][1] < 0.02:
+        if seen[-1][0] >= 75 and seen[-1][1] < 0.01:
             return
     raise AssertionError(f"requests a second, and seconds of the slowest ping: {seen}")
 
