@@ -33,10 +33,11 @@
 #include <signal.h>
 #include <stddef.h>
 #include <structmember.h>
+#include <sys/eventfd.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/uio.h>
+#include <sys/timerfd.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
@@ -46,7 +47,7 @@
 #endif
 
 /* Of `uwsgibridge.fast`: another number there means that this was built from another state of the source. */
-#define INTERFACE 9
+#define INTERFACE 10
 
 /* Of the source that this was built from; given by who compiles. */
 #ifndef SOURCE_DIGEST
@@ -76,6 +77,8 @@
 #include "exchange.h"
 #include "asgi.h"
 #include "handover.h"
+#include "lending.h"
+#include "handover_type.h"
 #include "wsgi_exchange.h"
 #include "wsgi_thread.h"
 #include "wsgi_file.h"

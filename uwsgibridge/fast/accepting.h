@@ -26,6 +26,8 @@ typedef struct {
     int family;
     int keeps_input_in_kernel;
     int failed;                     /* errno of an accept4 that the next call tells, or 0 */
+    long patience;                  /* how long to wait for a packet that is not there yet, in nanoseconds */
+    int has_waited;                 /* set where that was done */
 } intake;
 
 /* What one call works with; `requests` counts those that `counters` does not have yet. */
@@ -37,12 +39,26 @@ typedef struct {
     Py_ssize_t packet;  /* of the present connection: bytes to take out of the kernel before its host gets it */
 } batch;
 
+/* Read the count of requests; false with an error. */
+static int
+read_count(intake *self, batch *now)
+{
+    PyObject *count = PyObject_GetAttr(self->counters, now->state->texts[TEXT_REQUESTS]);
+    now->counted = count == NULL ? -1 : PyLong_AsLong(count);
+    Py_XDECREF(count);
+    return !PyErr_Occurred();
+}
+
 /* Give the count of requests to `counters`, before anything else looks at them; false with an error. */
 static int
 give_count(intake *self, batch *now)
 {
     if (!now->requests) {
         return 1;
+    }
+    /* Read anew: a thread that accepts, too, may have counted meanwhile. */
+    if (!read_count(self, now)) {
+        return 0;
     }
     PyObject *count = PyLong_FromLong(now->counted + now->requests);
     int failed = count == NULL || PyObject_SetAttr(self->counters, now->state->texts[TEXT_REQUESTS], count) < 0;
@@ -59,12 +75,9 @@ give_count(intake *self, batch *now)
 static int
 read_batch(intake *self, batch *now)
 {
-    PyObject *count = PyObject_GetAttr(self->counters, now->state->texts[TEXT_REQUESTS]);
-    if (count == NULL) {
+    if (!read_count(self, now)) {
         return 0;
     }
-    now->counted = PyLong_AsLong(count);
-    Py_DECREF(count);
     Py_XSETREF(now->scratch, PyObject_GetAttr(self->flights, now->state->texts[TEXT_SCRATCH]));
     if (now->scratch == NULL || PyErr_Occurred()) {
         return 0;
@@ -236,6 +249,21 @@ forget_request(batch *now, connection_fields *connection)
     now->packet = 0;
 }
 
+/* Wait for the packet of a connection, whose frontend has connected and is about to send; -1 where none has come. */
+static ssize_t
+await_packet(intake *self, batch *now, int fd, Py_ssize_t look)
+{
+    struct pollfd watched = {.fd = fd, .events = POLLIN};
+    const struct timespec patience = {.tv_nsec = self->patience};
+    int ready;
+    self->has_waited = 1;
+    Py_BEGIN_ALLOW_THREADS
+    ready = ppoll(&watched, 1, &patience, NULL) > 0;
+    Py_END_ALLOW_THREADS
+    return ready && read_batch(self, now)
+        ? receive(fd, PyMemoryView_GET_BUFFER(now->scratch)->buf, look, self->limits.flags) : -1;
+}
+
 /* Take over a connection that was just accepted; false with an error. */
 static int
 take_connection(intake *self, batch *now, connection_fields *connection, int fd)
@@ -243,8 +271,14 @@ take_connection(intake *self, batch *now, connection_fields *connection, int fd)
     Py_buffer *view = PyMemoryView_GET_BUFFER(now->scratch);
     Py_ssize_t look = self->keeps_input_in_kernel && view->len > FIRST_LOOK_BYTES ? FIRST_LOOK_BYTES : view->len;
     ssize_t received = receive(fd, view->buf, look, self->limits.flags);
+    if (received < 0 && self->patience && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+        received = await_packet(self, now, fd, look);
+        if (PyErr_Occurred()) {
+            return 0;
+        }
+    }
     /* The request that reaches the limit is Python's, and so is each one where a limit is not read. */
-    int is_last = self->max_requests && now->counted + now->requests + 1 == self->max_requests;
+    int is_last = self->max_requests && now->counted + now->requests + 1 >= self->max_requests;
     long long whole = 0;
     now->packet = 0;
     int done = is_last ? 0 : read_request(self, now, connection, received, &whole);
@@ -307,29 +341,11 @@ wait_a_moment(int listening)
     return ready && fstat(listening, &after) == 0 && before.st_dev == after.st_dev && before.st_ino == after.st_ino;
 }
 
-PyDoc_STRVAR(intake_accept_doc,
-"accept(listening, most, waits, /)\n--\n\n"
-"Accept up to so many connections of a descriptor, hand plain requests to their host, and have Python take all else.\n\n"
-"Where no more wait, but some have come, it waits for a moment, so many times, and goes on if there are some then.\n\n"
-"Gives the number of connections, which is less where no more wait, or where accept(2) has failed: then `failed` is\n"
-"not 0, and the next call raises why.");
-
-static PyObject *
-intake_accept(intake *self, PyObject *const *args, Py_ssize_t count)
+/* Accept up to so many connections, and hand them over. Gives their number, or -1 with an error. Where accept(2) has
+   failed, `failed` is not 0. */
+static Py_ssize_t
+accept_batch(intake *self, int listening, Py_ssize_t most, int waits)
 {
-    int listening;
-    Py_ssize_t most;
-    int waits;
-    if (!check_count("accept", count, 3) || !as_int(args[0], &listening) || !as_size(args[1], &most)
-        || !as_int(args[2], &waits))
-    {
-        return NULL;
-    }
-    if (self->failed) {
-        errno = self->failed;
-        self->failed = 0;
-        return raise_errno();
-    }
     batch now = {.state = PyType_GetModuleState(Py_TYPE(self))};
     Py_ssize_t taken = 0;
     int is_well = read_batch(self, &now);
@@ -360,7 +376,29 @@ intake_accept(intake *self, PyObject *const *args, Py_ssize_t count)
         is_well = give_count(self, &now);
     }
     Py_XDECREF(now.scratch);
-    if (!is_well) {
+    return is_well ? taken : -1;
+}
+
+PyDoc_STRVAR(intake_accept_doc,
+"accept(listening, most, waits, /)\n--\n\n"
+"Accept up to so many connections of a descriptor, hand plain requests to their host, and have Python take all else.\n\n"
+"Where no more wait, but some have come, it waits for a moment, so many times, and goes on if there are some then.\n\n"
+"Gives the number of connections, which is less where no more wait, or where accept(2) has failed: then `failed` is\n"
+"not 0, and the next call raises why.");
+
+static PyObject *
+intake_accept(intake *self, PyObject *const *args, Py_ssize_t count)
+{
+    int listening;
+    Py_ssize_t most;
+    int waits;
+    if (!check_count("accept", count, 3) || !as_int(args[0], &listening) || !as_size(args[1], &most)
+        || !as_int(args[2], &waits))
+    {
+        return NULL;
+    }
+    Py_ssize_t taken = self->failed ? 0 : accept_batch(self, listening, most, waits);
+    if (taken < 0) {
         return NULL;
     }
     if (!taken && self->failed) {

@@ -19,7 +19,39 @@ typedef struct {
     Py_ssize_t count;
     waiter *waiters;      /* the one that has waited for the shortest time comes first: its memory is still near */
     int is_waking;        /* a thread was woken, and has not got the interpreter's lock yet */
+    /* What `lending.h` needs. */
+    intake *lent;         /* accepts for the only thread, or NULL */
+    int listening;        /* the socket that it accepts on */
+    dev_t device;
+    ino_t inode;
+    sig_atomic_t lender_forks;  /* as `forks`, when it was lent */
+    int bell;             /* an eventfd, and */
+    int alarm;            /* a timerfd; -1 where nothing was lent yet */
+    int is_polling;       /* the thread waits at the socket and at the bell */
+    int is_ringing;       /* the bell was rung, and the thread has not heard it yet */
+    char is_accepting;    /* the thread may have a connection that is in no table yet */
+    Py_ssize_t accepted;  /* by the thread */
 } handover;
+
+/* How often this process was forked from another one, counted in the child. */
+static volatile sig_atomic_t forks;
+
+static void
+count_fork(void)
+{
+    forks++;
+}
+
+/* Have the thread that waits at the socket that was lent look at the queue. */
+static void
+ring(handover *self)
+{
+    const uint64_t once = 1;
+    if (self->is_polling && !self->is_ringing) {
+        self->is_ringing = 1;
+        (void)!write(self->bell, &once, sizeof(once));
+    }
+}
 
 /* Wake a thread, if one waits and none is being woken. */
 static void
@@ -31,6 +63,7 @@ wake_one(handover *self)
         self->is_waking = 1;
         sem_post(&next->woken);
     }
+    ring(self);
 }
 
 /* Make the ring twice as large; false with an error. */
@@ -137,60 +170,3 @@ handover_get_nowait(handover *self, PyObject *Py_UNUSED(ignored))
     Py_XDECREF(module);
     return NULL;
 }
-
-static int
-handover_traverse(handover *self, visitproc visit, void *arg)
-{
-    Py_VISIT(Py_TYPE(self));
-    for (Py_ssize_t i = 0; i < self->count; i++) {
-        Py_VISIT(self->items[(self->first + i) & (self->capacity - 1)]);
-    }
-    return 0;
-}
-
-static int
-handover_clear(handover *self)
-{
-    while (self->count) {
-        PyObject *item = take_item(self);
-        Py_DECREF(item);
-    }
-    return 0;
-}
-
-static void
-handover_dealloc(handover *self)
-{
-    PyTypeObject *type = Py_TYPE(self);
-    PyObject_GC_UnTrack(self);
-    handover_clear(self);
-    PyMem_Free(self->items);
-    type->tp_free((PyObject *)self);
-    Py_DECREF(type);
-}
-
-static PyMethodDef handover_methods[] = {
-    {"put", (PyCFunction)handover_put, METH_O, handover_put_doc},
-    {"get", (PyCFunction)handover_get, METH_NOARGS, handover_get_doc},
-    {"get_nowait", (PyCFunction)handover_get_nowait, METH_NOARGS, handover_get_nowait_doc},
-    {NULL, NULL, 0, NULL},
-};
-
-PyDoc_STRVAR(handover_doc,
-"Hands items from one thread to others, in their order.");
-
-static PyType_Slot handover_slots[] = {
-    {Py_tp_doc, (void *)handover_doc},
-    {Py_tp_dealloc, handover_dealloc},
-    {Py_tp_traverse, handover_traverse},
-    {Py_tp_clear, handover_clear},
-    {Py_tp_methods, handover_methods},
-    {0, NULL},
-};
-
-static PyType_Spec handover_spec = {
-    .name = "uwsgibridge.fast._fast.Handover",
-    .basicsize = sizeof(handover),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
-    .slots = handover_slots,
-};

@@ -45,8 +45,17 @@ thread_serve(wsgi_thread *self, PyObject *Py_UNUSED(ignored))
     handover *queue = (handover *)self->parts[PART_QUEUE];
     if (!queue->count) {
         /* What another thread has raised in this one meanwhile arrives in the caller: no request is to meet it. */
-        wait_to_be_woken(queue);
-        Py_RETURN_TRUE;
+        if (queue->lent == NULL || queue->lender_forks != forks) {
+            wait_to_be_woken(queue);
+            Py_RETURN_TRUE;
+        }
+        int has_kept_lock = accept_lent(queue);
+        if (has_kept_lock < 0) {
+            return NULL;
+        }
+        if (!has_kept_lock || !queue->count) {
+            Py_RETURN_TRUE;
+        }
     }
     PyObject *connection = take_in_turn(queue);
     if (connection == Py_None) {

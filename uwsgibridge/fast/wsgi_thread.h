@@ -11,15 +11,6 @@
    - What the application made is dropped when the exchange has left the table of running requests: code that runs as
      an object is deleted can't be interrupted. */
 
-/* How often this process was forked from another one, counted in the child. */
-static volatile sig_atomic_t forks;
-
-static void
-count_fork(void)
-{
-    forks++;
-}
-
 /* What belongs to one call of the application, until its exchange is over. */
 typedef struct {
     PyObject *environ;

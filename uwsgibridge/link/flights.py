@@ -86,8 +86,8 @@ def make_flight_file() -> int:
 class FlightRecorder:
     """The worker's side: the slot that receives the next packet, and methods that say what the slot holds.
 
-    All methods belong to the listener's thread, except `end`, which any thread may call. They are called for
-    each request, so none does more than it must.
+    All methods belong to the thread that accepts, except `end`, which any thread may call. Most are called for
+    each request, so none of those does more than it must.
 
     Args:
         descriptor: from `make_flight_file`; None records nothing.
@@ -110,6 +110,14 @@ class FlightRecorder:
         self.scratch = (
             self.free_slots.pop() if self.free_slots else memoryview(bytearray(SLOT_BYTES))
         )
+
+    def for_another_thread(self) -> FlightRecorder:
+        """Make the recorder of a thread that accepts beside this one: it shares the free slots, and has its own `scratch`."""
+        other = FlightRecorder()
+        if self.free_slots:
+            other.free_slots = self.free_slots
+            other.scratch = self.free_slots.pop()
+        return other
 
     def await_packet(self) -> None:
         """Mark the slot as awaiting a packet: the next connection may be accepted from now on."""

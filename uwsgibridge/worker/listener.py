@@ -35,6 +35,7 @@ from uwsgibridge.protocol.packet import MODIFIER_PING, PONG, PacketLimits
 from uwsgibridge.protocol.request import Request
 from uwsgibridge.telemetry.reporting import Reporter
 from uwsgibridge.worker.acceptor import Acceptor
+from uwsgibridge.worker.lending import Lending
 
 # Without free descriptors or memory, accepting is tried again after this time, or when a request ends.
 _RETRY_SECONDS: Final = 0.1
@@ -89,6 +90,7 @@ class Listener:
         self._flights = flights
         self._max_requests = max_requests
         self._enough = enough
+        self._has_enough = False
         self._acceptors: list[Acceptor] = []
         self._paused = False
         self._is_short = False  # of descriptors or memory; the log says so already
@@ -100,10 +102,54 @@ class Listener:
         # Requests that arrived when their host was full. Which host a connection needs is known only when its
         # packet has come, and that may be long after it was accepted.
         self._held_back: deque[tuple[Host, Connection]] = deque()
+        self._lending: Lending | None = None
 
     def listen(self, listening: ListeningSocket) -> None:
         """Begin to accept on a socket."""
         self._acceptors.append(Acceptor(self, self._loop, listening, self._flights))
+
+    def lend(self) -> None:
+        """Have the only thread of the only host accept by itself from now on, where there is one, and one socket."""
+        host = self._mounts.only
+        borrower = host.borrower if isinstance(host, WsgiHost) else None
+        if borrower is None or len(self._acceptors) != 1:
+            return
+        listening = self._acceptors[0].listening
+
+        def make(flights: FlightRecorder, take: Callable[[Connection, int | None], None]) -> Intake:
+            made = self.make_intake(
+                family=int(listening.socket.family),
+                is_unix=listening.is_unix,
+                flights=flights,
+                take=take,
+            )
+            assert made is not None, "there is a borrower without the accelerator"
+            return made
+
+        self._lending = Lending(
+            borrower,
+            loop=self._loop,
+            flights=self._flights,
+            make_intake=make,
+            lendable=self._lendable,
+            take=self._take_handed,
+            changed=self._tell_if_idle,
+        )
+
+    def _lendable(self) -> Acceptor | None:
+        """Give the acceptor whose socket a thread may accept on now; None where the loop has to decide."""
+        if self._closed or self._refuses or self._paused or self._held_back or not self._acceptors:
+            return None
+        acceptor = self._acceptors[0]
+        return None if acceptor.is_replaced or self.is_leaving(acceptor.listening) else acceptor
+
+    def _take_handed(self, connection: Connection, received: int | None) -> None:
+        self.take(connection, received)
+        self.room()  # pauses where there is none
+
+    def _take_back(self) -> None:
+        if self._lending is not None:
+            self._lending.take_back()
 
     async def refuse_new(self, *, is_last: bool = False) -> None:
         """Let no new connection into the backlogs that nobody shares, before `close` empties them.
@@ -112,6 +158,8 @@ class Listener:
             is_last: as for `close`.
         """
         self._refuses = True
+        if self._lending is not None:
+            self._lending.end()
         self._forget_replaced()
         ending = [
             it.listening
@@ -156,6 +204,7 @@ class Listener:
     def _leave_in_steps(self, steps: Sequence[Callable[[ListeningSocket], float]]) -> None:
         if self._closed:  # `close` has left them already
             return
+        self._take_back()
         self._forget_replaced()
         left = [it for it in self._acceptors if self.is_leaving(it.listening)]
         if steps:
@@ -176,12 +225,14 @@ class Listener:
     @property
     def connections(self) -> list[Connection]:
         """List the accepted connections that no host holds."""
-        return [*self._waiting, *(connection for _, connection in self._held_back)]
+        handed = self._lending.connections if self._lending is not None else []
+        return [*self._waiting, *(connection for _, connection in self._held_back), *handed]
 
     @property
     def is_idle(self) -> bool:
         """Whether every accepted connection is with a host, or over."""
-        return not self._waiting and not self._held_back
+        lent = self._lending is not None and not self._lending.is_idle
+        return not (self._waiting or self._held_back or lent)
 
     def resume(self) -> None:
         """Accept again after a pause, where there is room again; from the loop's thread."""
@@ -233,6 +284,7 @@ class Listener:
 
     def remove_acceptor(self, acceptor: Acceptor, error: OSError) -> None:
         """Stop using a socket that can't be accepted on any more, and report it as lost."""
+        self._take_back()
         if acceptor in self._acceptors:
             self._acceptors.remove(acceptor)
             where = acceptor.forget_socket()
@@ -263,8 +315,22 @@ class Listener:
         """Whether `close` was called."""
         return self._closed
 
-    def make_intake(self, *, family: int, is_unix: bool) -> Intake | None:
-        """Make what accepts on a socket and hands plain requests to their hosts; None where Python does that."""
+    def make_intake(
+        self,
+        *,
+        family: int,
+        is_unix: bool,
+        flights: FlightRecorder | None = None,
+        take: Callable[[Connection, int | None], None] | None = None,
+    ) -> Intake | None:
+        """Make what accepts on a socket and hands plain requests to their hosts; None where Python does that.
+
+        Args:
+            family: of the socket.
+            is_unix: whether it is a unix socket.
+            flights: of the thread that accepts, where that is not the loop's.
+            take: gets what is not plain in that thread.
+        """
         if accelerator is None:
             return None
         return accelerator.Intake(
@@ -276,11 +342,11 @@ class Listener:
             max_vars=self._limits.max_vars,
             max_body_bytes=self._max_body_bytes,
             max_requests=self._max_requests,
-            flights=self._flights,
+            flights=flights or self._flights,
             counters=self._counters,
             host=self._mounts.only,
             select=self._mounts.select,
-            take=self.take,
+            take=take or self.take,
         )
 
     def note_accepted(self) -> None:
@@ -325,8 +391,8 @@ class Listener:
         flights.keep_packet(connection)
         counters = self._counters
         counters.requests += 1
-        if counters.requests == self._max_requests:
-            self._enough()
+        if self._max_requests and counters.requests >= self._max_requests:
+            self._tell_enough()
         host = self._mounts.select(connection.request)
         if host is None:
             answer = self._reporter.not_mounted(connection.request)
@@ -342,6 +408,11 @@ class Listener:
             self._pause()
             self.resume()
         return True
+
+    def _tell_enough(self) -> None:
+        if not self._has_enough:
+            self._has_enough = True
+            self._enough()
 
     async def _wait_for_packet(self, connection: Connection) -> None:
         deadline = monotonic() + self._packet_timeout_seconds
@@ -390,6 +461,9 @@ class Listener:
         self._waiting.discard(connection)
         self._flights.count_connections(len(self._waiting))
         self.resume()
+        self._tell_if_idle()
+
+    def _tell_if_idle(self) -> None:
         if self._closed and self.is_idle:
             self._idle()
 
@@ -403,6 +477,7 @@ class Listener:
     def _pause(self) -> None:
         if not self._paused:
             self._paused = True
+            self._take_back()
             for acceptor in self._acceptors:
                 acceptor.suspend()
 

@@ -246,6 +246,7 @@ class Worker:
                         parts.watchdog.start()
                     for listening in sockets:
                         self._listener.listen(listening)
+                    self._listener.lend()
                     self._companion.attach(self, loop)
                     ready()
                     serves = True

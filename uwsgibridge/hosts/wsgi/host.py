@@ -12,11 +12,12 @@ import sys
 import threading
 from collections.abc import Callable
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
 from uwsgibridge.connection.connection import Connection
+from uwsgibridge.fast import accelerator
 from uwsgibridge.hosts.admission import Admission
 from uwsgibridge.hosts.exchange import answer_instead
 from uwsgibridge.hosts.files import FileWrapper
@@ -113,6 +114,12 @@ class WsgiHost:
     def websockets(self) -> int:
         """Tell how many WebSockets are open."""
         return len(self._tunnels.connections) if self._tunnels is not None else 0
+
+    @property
+    def borrower(self) -> Any:
+        """Give what the listening socket may be lent to; None where the loop has to accept: see `worker.lending`."""
+        is_alone = self._threads == 1 and self._tunnels is None and accelerator is not None
+        return self._queue if is_alone else None
 
     def queue_seconds(self, now: float) -> float:
         """Tell how long the oldest request waits for a thread."""

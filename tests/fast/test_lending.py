@@ -1,0 +1,228 @@
+"""The only thread of a WSGI host accepts by itself, while its requests are short, and the loop does all else."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from tests.bridge import Bridge, on_each_socket, running
+from tests.log_events import PATIENCE_SECONDS
+from tests.raw_client import ask, connect, packet, read_answer
+from tests.ways import go
+from uwsgibridge.errors import WorkerUnfit
+from uwsgibridge.protocol.packet import PING, PONG
+
+MOMENT_SECONDS = 0.001
+
+
+@pytest.fixture(autouse=True)
+def _accelerated() -> Iterator[None]:
+    yield from go("c")
+
+
+def hello(environ: Any, start_response: Any) -> Any:
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [environ["PATH_INFO"].encode()]
+
+
+class Gate:
+    """An application whose ``/wait`` runs until it is let go."""
+
+    def __init__(self) -> None:
+        self.entered = threading.Semaphore(0)
+        self.release = threading.Semaphore(0)
+
+    def __call__(self, environ: Any, start_response: Any) -> Any:
+        if environ["PATH_INFO"] == "/wait":
+            self.entered.release()
+            assert self.release.acquire(timeout=PATIENCE_SECONDS)
+        return hello(environ, start_response)
+
+
+def is_lent(bridge: Bridge) -> bool:
+    lending = bridge._worker._listener._lending
+    return lending is not None and lending.is_lent
+
+
+def wait_until_lent(bridge: Bridge, *, wanted: bool = True) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while is_lent(bridge) is not wanted:
+        assert time.monotonic() < deadline
+        time.sleep(MOMENT_SECONDS)
+
+
+@contextmanager
+def lending(app: Any, family: str = "unix", **options: Any) -> Iterator[Bridge]:
+    with running(app, family, **{"threads": 1, **options}) as bridge:
+        wait_until_lent(bridge)
+        yield bridge
+
+
+@contextmanager
+def in_background(bridge: Bridge, path: str) -> Iterator[list[Any]]:
+    answers: list[Any] = []
+    thread = threading.Thread(target=lambda: answers.append(bridge.ask(path)))
+    thread.start()
+    yield answers
+    thread.join(PATIENCE_SECONDS)
+    assert answers
+
+
+@on_each_socket
+def test_short_requests_do_without_the_loop(family: str) -> None:
+    with lending(hello, family) as bridge:
+        with bridge.held():
+            for path in ("/a", "/b", "/c"):
+                assert bridge.ask(path).body == path.encode()
+        assert bridge.counters.requests == 3
+        assert bridge.figures().in_flight == 0
+
+
+@on_each_socket
+def test_a_packet_that_comes_a_moment_later_needs_no_loop(family: str) -> None:
+    with lending(hello, family) as bridge, bridge.held():
+        for _ in range(5):
+            # As Nginx does: it connects, and sends when the kernel has told it so.
+            with connect(bridge.address) as connection:
+                time.sleep(0.00005)
+                connection.sendall(packet("/late"))
+                answer = read_answer(connection)
+            if answer.body == b"/late":
+                break
+        assert answer.body == b"/late"
+
+
+@on_each_socket
+def test_the_loop_accepts_beside_a_long_request(family: str) -> None:
+    gate = Gate()
+    with lending(gate, family) as bridge, in_background(bridge, "/wait") as answers:
+        assert gate.entered.acquire(timeout=PATIENCE_SECONDS)
+        with connect(bridge.address) as connection:
+            connection.sendall(PING)
+            assert connection.recv(100) == PONG
+        assert not is_lent(bridge)
+        with connect(bridge.address) as connection:
+            connection.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            assert read_answer(connection).status == 400
+        with in_background(bridge, "/next") as later:
+            gate.release.release()
+        wait_until_lent(bridge)
+        with bridge.held():
+            assert bridge.ask("/again").body == b"/again"
+    assert [answers[0].body, later[0].body] == [b"/wait", b"/next"]
+
+
+@on_each_socket
+def test_the_loop_serves_what_is_not_plain(family: str) -> None:
+    whole = packet("/bytewise")
+    with lending(hello, family) as bridge:
+        with connect(bridge.address) as connection:
+            connection.sendall(PING)
+            assert connection.recv(100) == PONG
+        with connect(bridge.address) as connection:
+            connection.sendall(whole[:10])
+            time.sleep(0.005)  # longer than the thread waits for the rest
+            connection.sendall(whole[10:])
+            assert read_answer(connection).body == b"/bytewise"
+        with connect(bridge.address) as connection:
+            connection.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            assert read_answer(connection).status == 400
+        assert ask(bridge.address, "/head", method="HEAD").status == 200
+        assert ask(bridge.address, "/post", method="POST", body=b"x" * 300_000).status == 200
+        connect(bridge.address).close()
+        assert bridge.ask("/last").body == b"/last"
+        wait_until_lent(bridge)
+        assert bridge.counters.requests == 4
+
+
+def test_silent_connections_are_no_more_than_the_backlog() -> None:
+    with lending(hello, backlog=3) as bridge:
+        silent = [connect(bridge.address) for _ in range(3)]
+        wait_until_lent(bridge, wanted=False)
+        assert len(bridge._worker._listener.connections) == 3
+        for connection in silent:
+            connection.close()
+        assert bridge.ask("/after").body == b"/after"
+        wait_until_lent(bridge)
+
+
+def test_the_request_that_reaches_the_limit_is_told_once() -> None:
+    from uwsgibridge.worker.worker import Companion
+
+    told: list[int] = []
+
+    class Counting(Companion):
+        max_requests = 5
+
+        def enough(self) -> None:
+            told.append(bridge.counters.requests)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("uwsgibridge.worker.worker.Companion", Counting)
+        with running(hello, "unix", threads=1) as bridge:
+            wait_until_lent(bridge)
+            for _ in range(8):
+                bridge.ask("/")
+    assert told == [5]
+    assert bridge.counters.requests == 8
+
+
+@on_each_socket
+def test_a_stop_serves_what_the_thread_has_and_what_waits(family: str) -> None:
+    gate = Gate()
+    with lending(gate, family) as bridge, in_background(bridge, "/wait") as answers:
+        assert gate.entered.acquire(timeout=PATIENCE_SECONDS)
+        with connect(bridge.address) as waiting:
+            waiting.sendall(packet("/waiting"))
+            bridge.begin_stop()
+            gate.release.release()
+            assert read_answer(waiting).body == b"/waiting"
+    assert answers[0].body == b"/wait"
+
+
+@on_each_socket
+def test_a_stop_of_an_idle_thread_refuses_what_comes(family: str) -> None:
+    with lending(hello, family) as bridge:
+        bridge.stop()
+        with pytest.raises(OSError):
+            connect(bridge.address)
+
+
+def test_an_application_that_closes_the_socket_has_the_worker_replaced() -> None:
+    def closing(environ: Any, start_response: Any) -> Any:
+        os.close(bridge._worker._listener._acceptors[0].listening.socket.fileno())
+        return hello(environ, start_response)
+
+    with pytest.raises(WorkerUnfit, match="can be accepted"), lending(closing) as bridge:
+        assert bridge.ask("/").body == b"/"
+        bridge.wait_stopped()
+
+
+def test_another_socket_in_the_place_of_ours_is_left_alone() -> None:
+    """A blocking one: accept(2) on it would wait for ever."""
+    with socket.create_server(("127.0.0.1", 0)) as others:
+
+        def swapping(environ: Any, start_response: Any) -> Any:
+            ours = bridge._worker._listener._acceptors[0].listening.socket.fileno()
+            os.dup2(others.fileno(), ours)
+            return hello(environ, start_response)
+
+        with pytest.raises(WorkerUnfit, match="can be accepted"), lending(swapping) as bridge:
+            assert bridge.ask("/").body == b"/"
+            bridge.wait_stopped()
+
+
+def test_several_threads_or_sockets_leave_the_loop_in_charge() -> None:
+    with running(hello, "both", threads=1) as bridge:
+        assert bridge._worker._listener._lending is None
+        assert bridge.ask("/").body == b"/"
+    with running(hello, "unix", threads=2) as bridge:
+        assert bridge._worker._listener._lending is None
+        assert bridge.ask("/").body == b"/"
