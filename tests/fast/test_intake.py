@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import os
 import select
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from typing import Any, Self
 
@@ -307,8 +308,8 @@ def test_a_full_host_gets_no_request(listening: Listening) -> None:
     assert connection not in listening.host.admission.in_flight
 
 
-def test_the_request_that_reaches_the_limit_is_left_to_python(listening: Listening) -> None:
-    """It is the listener that knows what to do then, and its count is right."""
+def test_requests_from_the_limit_on_are_left_to_python(listening: Listening) -> None:
+    """It is the listener that knows what to do then, also where another thread has counted the one at the limit."""
     seen: list[int] = []
 
     def take(connection: Connection, _received: int) -> None:
@@ -322,8 +323,9 @@ def test_the_request_that_reaches_the_limit_is_left_to_python(listening: Listeni
     assert seen == [1]
     listening.counters.requests += 1
     assert listening.accept(1, intake) == 1
-    assert len(listening.host.submitted) == 2
-    assert listening.counters.requests == 3
+    assert seen == [1, 2]
+    assert len(listening.host.submitted) == 1
+    assert listening.counters.requests == 2
 
 
 def test_the_path_chooses_among_hosts(listening: Listening) -> None:
@@ -371,7 +373,7 @@ class Follower:
         listening.host.submit = self._submit  # type: ignore[method-assign]
         # A connection may be accepted before its packet has come.
         self.intake = listening.make(take=self._take)
-        self.before = lambda: None
+        self.before: Callable[[], object] = lambda: None
         self._thread = threading.Thread(target=self._follow)
         self._is_over = False
 
@@ -436,7 +438,10 @@ def test_nothing_is_accepted_of_a_socket_that_was_replaced_in_that_moment(
         contextlib.closing(listening.socket.dup()) as same,
         Follower(listening) as follower,
     ):
-        follower.before = lambda: os.dup2(other.fileno(), number)  # type: ignore[assignment]
+        # With the interpreter's lock, which `os.dup2` lets go: else it could come between the look at the socket and
+        # accept(2), which would then wait for ever.
+        dup2 = ctypes.PyDLL(None).dup2
+        follower.before = lambda: dup2(other.fileno(), number)
         for count in range(1, 11):
             os.dup2(same.fileno(), number)
             same.setblocking(False)

@@ -32,7 +32,7 @@ class Accepted:
     def room(self) -> int:
         return 10
 
-    def make_intake(self, *, family: int, is_unix: bool) -> None:
+    def make_intake(self, listening: ListeningSocket) -> None:
         """Have each connection accepted for `take`."""
 
     def note_accepted(self) -> None:

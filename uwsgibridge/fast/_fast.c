@@ -34,6 +34,7 @@
 #include <stddef.h>
 #include <structmember.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/stat.h>

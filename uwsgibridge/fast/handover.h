@@ -20,18 +20,26 @@ typedef struct {
     waiter *waiters;      /* the one that has waited for the shortest time comes first: its memory is still near */
     int is_waking;        /* a thread was woken, and has not got the interpreter's lock yet */
     /* What `lending.h` needs. */
-    intake *lent;         /* accepts for the only thread, or NULL */
-    int listening;        /* the socket that it accepts on */
+    intake *lent;         /* accepts for the threads, or NULL */
+    int listening;        /* the socket that they accept on */
     dev_t device;
     ino_t inode;
     sig_atomic_t lender_forks;  /* as `forks`, when it was lent */
     int bell;             /* an eventfd, and */
     int alarm;            /* a timerfd; -1 where nothing was lent yet */
-    int is_polling;       /* the thread waits at the socket and at the bell */
-    int is_ringing;       /* the bell was rung, and the thread has not heard it yet */
-    char is_accepting;    /* the thread may have a connection that is in no table yet */
-    Py_ssize_t accepted;  /* by the thread */
+    int is_led;           /* a thread waits at the socket, or accepts */
+    int is_polling;       /* that thread waits */
+    int is_ringing;       /* the bell was rung, and that thread has not heard it yet */
+    char is_accepting;    /* that thread may have a connection that is in no table yet */
+    Py_ssize_t accepted;  /* by threads */
+    int suspicion;        /* that requests take long: see `note_end` */
 } handover;
+
+/* What a thread knew of itself when it last waited for a request, or had one that took long. */
+typedef struct {
+    long switches;  /* how often it had let the processor go */
+    long losses;    /* how often it had lost the processor */
+} pace;
 
 /* How often this process was forked from another one, counted in the child. */
 static volatile sig_atomic_t forks;
@@ -58,12 +66,14 @@ static void
 wake_one(handover *self)
 {
     waiter *next = self->waiters;
-    if (next != NULL && !self->is_waking) {
+    if (next == NULL) {
+        ring(self);
+    }
+    else if (!self->is_waking) {
         self->waiters = next->next;
         self->is_waking = 1;
         sem_post(&next->woken);
     }
-    ring(self);
 }
 
 /* Make the ring twice as large; false with an error. */
@@ -97,7 +107,10 @@ handover_put(handover *self, PyObject *item)
         return NULL;
     }
     self->items[(self->first + self->count++) & (self->capacity - 1)] = Py_NewRef(item);
-    wake_one(self);
+    /* A thread that accepts looks at the queue afterwards, and mostly it is that thread which has put something here. */
+    if (!self->is_accepting) {
+        wake_one(self);
+    }
     Py_RETURN_NONE;
 }
 

@@ -66,9 +66,15 @@ handover_is_lent(handover *self, void *Py_UNUSED(closure))
 }
 
 static PyObject *
-handover_is_idle(handover *self, void *Py_UNUSED(closure))
+handover_is_watched(handover *self, void *Py_UNUSED(closure))
 {
-    return PyBool_FromLong(!self->count && (self->waiters != NULL || self->is_polling));
+    return PyBool_FromLong(self->is_polling);
+}
+
+static PyObject *
+handover_has_waiter(handover *self, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(!self->count && self->waiters != NULL);
 }
 
 static PyMethodDef handover_methods[] = {
@@ -85,15 +91,16 @@ static PyMethodDef handover_methods[] = {
 };
 
 static PyMemberDef handover_members[] = {
-    {"accepted", T_PYSSIZET, offsetof(handover, accepted), READONLY, "How many connections its thread has accepted."},
+    {"accepted", T_PYSSIZET, offsetof(handover, accepted), READONLY, "How many connections its threads have accepted."},
     {"is_accepting", T_BOOL, offsetof(handover, is_accepting), READONLY,
-     "Whether its thread may have a connection that is in no table yet."},
+     "Whether a thread may have a connection that is in no table yet."},
     {NULL, 0, 0, 0, NULL},
 };
 
 static PyGetSetDef handover_properties[] = {
-    {"is_lent", (getter)handover_is_lent, NULL, "Whether its thread accepts on a socket.", NULL},
-    {"is_idle", (getter)handover_is_idle, NULL, "Whether it is empty, and a thread waits.", NULL},
+    {"is_lent", (getter)handover_is_lent, NULL, "Whether a threads accept on a socket.", NULL},
+    {"is_watched", (getter)handover_is_watched, NULL, "Whether a thread waits at the socket.", NULL},
+    {"has_waiter", (getter)handover_has_waiter, NULL, "Whether it is empty, and a thread waits at it.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

@@ -1,15 +1,24 @@
-/* Lending: the only thread of a WSGI host accepts by itself on the worker's listening socket, as long as its requests
-   are short. So a request wakes one thread, and the loop's thread sleeps.
+/* Lending: threads of a WSGI host accept by themselves on the worker's listening socket, as long as requests are short.
+   So a request wakes one thread, and the loop's thread sleeps.
 
-   The loop lends the socket to the queue of that thread, and does not watch it meanwhile. It takes the socket back when
-   a request runs for longer than ALARM_NANOSECONDS, so that pings and refusals are answered beside it, and before it
-   stops. Both may accept at the same time: the kernel gives each connection to one of them.
+   The loop lends the socket to the queue of those threads, and does not watch it meanwhile. One thread at a time leads:
+   it waits at the socket, accepts, runs the request, and leads again. The loop takes the socket back where requests
+   take long, so that other threads run beside them, and pings and refusals are answered; and before it stops. Both may
+   accept at the same time: the kernel gives each connection to one of them.
 
-   Three descriptors are involved. The thread waits at the listening socket and at the bell, which rings where something
-   was put into the queue, or the socket was taken back. The loop waits at the alarm, a timer. */
+   Three descriptors are involved. The leader waits at the listening socket and at the bell, which rings where something
+   was put into the queue, or the socket was taken back. The loop waits at the alarm, a timer: by that it learns that
+   the leader has not come back for ALARM_SECONDS. */
 
-/* How long a request of the thread may run before the loop accepts beside it. */
-#define ALARM_NANOSECONDS 5000000
+#define ALARM_SECONDS 0.005
+
+/* How long a request may take where one thread is to do all, and where others are free. */
+#define SHORT_SECONDS 0.001
+
+/* What `suspicion` may be; each request that takes longer, and may have been kept from the processor, adds LONG, and each
+   that does not takes 1 off. */
+#define MOST_SUSPICION 64
+#define LONG 32
 
 /* How long the thread waits for the packet of a connection that it has just accepted, where the frontend has connected
    and is about to send. To hand the connection to the loop costs more. */
@@ -26,9 +35,11 @@ is_lent_socket(const handover *self)
 
 /* Set the alarm; 0 nanoseconds stop it. */
 static void
-set_alarm(handover *self, long nanoseconds)
+set_alarm(handover *self, double seconds)
 {
-    const struct itimerspec when = {.it_value = {.tv_nsec = nanoseconds}};
+    const struct itimerspec when = {
+        .it_value = {.tv_sec = (time_t)seconds, .tv_nsec = (long)((seconds - (double)(time_t)seconds) * 1e9)},
+    };
     (void)timerfd_settime(self->alarm, 0, &when, NULL); /* fails only with a bad descriptor or value */
 }
 
@@ -37,7 +48,7 @@ static void
 give_back(handover *self)
 {
     Py_CLEAR(self->lent);
-    set_alarm(self, 1);
+    set_alarm(self, 1e-9);
 }
 
 /* Wait until a connection or something for the queue has come. False where nothing was waiting for, since a connection
@@ -54,12 +65,36 @@ wait_at_socket(handover *self, struct pollfd *watched)
     (void)poll(watched, 2, -1); /* a signal: other threads see to it */
     Py_END_ALLOW_THREADS
     self->is_polling = 0;
-    set_alarm(self, ALARM_NANOSECONDS);
+    set_alarm(self, ALARM_SECONDS);
     return 1;
 }
 
-/* Wait for a connection at the socket that was lent, and have `intake` put it into the queue. 1 where nothing was waited
-   for, 0 where it was, or where the socket was given back, -1 with an error. */
+/* Accept a connection that waits, and have `intake` put it into the queue; false with an error. Gives back whether the
+   interpreter's lock was let go for it. */
+static int
+accept_one(handover *self, int *has_waited)
+{
+    intake *lent = (intake *)Py_NewRef(self->lent);
+    lent->has_waited = *has_waited;
+    self->is_accepting = 1;
+    Py_ssize_t taken = accept_batch(lent, self->listening, 1, 0);
+    self->is_accepting = 0;
+    self->accepted += taken > 0;
+    if (lent->failed) {
+        /* The loop meets the same error, and knows what to do. */
+        lent->failed = 0;
+        give_back(self);
+    }
+    else if (self->lent == NULL) {
+        set_alarm(self, 1e-9); /* the loop may wait for the end of this */
+    }
+    *has_waited = lent->has_waited;
+    Py_DECREF(lent);
+    return taken >= 0;
+}
+
+/* Wait for a connection at the socket that was lent, and accept it. 1 where nothing was waited for, 0 where it was, or
+   where the socket was given back, -1 with an error. */
 static int
 accept_lent(handover *self)
 {
@@ -81,23 +116,58 @@ accept_lent(handover *self)
         give_back(self);
         return 0;
     }
-    intake *lent = (intake *)Py_NewRef(self->lent);
-    lent->has_waited = has_waited;
-    self->is_accepting = 1;
-    Py_ssize_t taken = accept_batch(lent, self->listening, 1, 0);
-    self->is_accepting = 0;
-    self->accepted += taken > 0;
-    if (lent->failed) {
-        /* The loop meets the same error, and knows what to do. */
-        lent->failed = 0;
+    return accept_one(self, &has_waited) ? !has_waited : -1;
+}
+
+/* Whether the caller is to wait at the socket that was lent, and not at the queue. */
+static int
+may_lead(const handover *self)
+{
+    return self->lent != NULL && !self->is_led && self->lender_forks == forks;
+}
+
+static int
+lead(handover *self)
+{
+    self->is_led = 1;
+    int done = accept_lent(self);
+    self->is_led = 0;
+    return done;
+}
+
+/* Note how often this thread has let the processor go, or lost it, up to now. */
+static void
+note_pace(pace *own)
+{
+    struct rusage usage;
+    (void)getrusage(RUSAGE_THREAD, &usage);
+    own->switches = usage.ru_nvcsw;
+    own->losses = usage.ru_nivcsw;
+}
+
+/* Note that a request has ended, of a queue whose other threads are free. Where requests take long, the loop is to
+   accept for all of them.
+
+   One that has waited for something takes long by itself, and so does one that had the processor all the time. Of
+   another one it is not known whether it has computed, or another process had the processor: that is taken for long only
+   where it happens often. */
+static void
+note_end(handover *self, pace *own, double began)
+{
+    struct timespec moment;
+    clock_gettime(CLOCK_MONOTONIC, &moment);
+    if ((double)moment.tv_sec + (double)moment.tv_nsec * 1e-9 - began <= SHORT_SECONDS) {
+        self->suspicion -= self->suspicion > 0;
+        return;
+    }
+    const pace before = *own;
+    note_pace(own);
+    int has_waited = own->switches > before.switches;
+    int was_kept = own->losses > before.losses;
+    self->suspicion += has_waited || !was_kept ? MOST_SUSPICION + 1 : LONG;
+    if (self->suspicion > MOST_SUSPICION) {
         give_back(self);
     }
-    else if (self->lent == NULL) {
-        set_alarm(self, 1); /* the loop may wait for the end of this */
-    }
-    has_waited = lent->has_waited;
-    Py_DECREF(lent);
-    return taken < 0 ? -1 : !has_waited;
 }
 
 /* Open the bell and the alarm; false with errno. */
@@ -138,7 +208,10 @@ handover_lend(handover *self, PyObject *const *args, Py_ssize_t count)
     self->device = found.st_dev;
     self->inode = found.st_ino;
     self->lender_forks = forks;
+    self->suspicion = 0;
     Py_XSETREF(self->lent, (intake *)Py_NewRef(args[0]));
+    /* The leader sets the alarm after a wait. It may find a connection at once, and then does not wait. */
+    set_alarm(self, ALARM_SECONDS);
     wake_one(self);
     Py_RETURN_NONE;
 }
@@ -159,7 +232,7 @@ handover_take_back(handover *self, PyObject *Py_UNUSED(ignored))
 
 PyDoc_STRVAR(alarm_doc,
 "set_alarm(seconds, /)\n--\n\n"
-"Have the alarm's descriptor, `fileno()`, become readable in so many seconds, less than one; 0 stops it.");
+"Have the alarm's descriptor, `fileno()`, become readable in so many seconds, less than a day; 0 stops it.");
 
 static PyObject *
 handover_set_alarm(handover *self, PyObject *seconds)
@@ -168,14 +241,14 @@ handover_set_alarm(handover *self, PyObject *seconds)
     if (wanted == -1 && PyErr_Occurred()) {
         return NULL;
     }
-    if (!(wanted >= 0 && wanted < 1)) {
-        PyErr_SetString(PyExc_ValueError, "an alarm comes in less than a second");
+    if (!(wanted >= 0 && wanted < 86400)) {
+        PyErr_SetString(PyExc_ValueError, "an alarm comes in less than a day");
         return NULL;
     }
     if (!open_bells(self)) {
         return raise_errno();
     }
-    set_alarm(self, (long)(wanted * 1e9));
+    set_alarm(self, wanted);
     Py_RETURN_NONE;
 }
 

@@ -26,6 +26,8 @@ typedef struct {
     PyObject *exchange;                /* that runs now, or NULL */
     Py_ssize_t frontend_buffer_bytes;  /* a larger head is told of by Python */
     int has_offload;
+    double began_at;  /* when the last request began, until its end is noted; else 0 */
+    pace pace;
     int logs_access;
 } wsgi_thread;
 

@@ -45,11 +45,19 @@ thread_serve(wsgi_thread *self, PyObject *Py_UNUSED(ignored))
     handover *queue = (handover *)self->parts[PART_QUEUE];
     if (!queue->count) {
         /* What another thread has raised in this one meanwhile arrives in the caller: no request is to meet it. */
-        if (queue->lent == NULL || queue->lender_forks != forks) {
+        if (self->began_at && queue->waiters != NULL && queue->lent != NULL) {
+            note_end(queue, &self->pace, self->began_at);
+        }
+        self->began_at = 0;
+        if (!may_lead(queue)) {
             wait_to_be_woken(queue);
+            note_pace(&self->pace);
             Py_RETURN_TRUE;
         }
-        int has_kept_lock = accept_lent(queue);
+        int has_kept_lock = lead(queue);
+        if (!has_kept_lock && queue->waiters != NULL) {
+            note_pace(&self->pace);
+        }
         if (has_kept_lock < 0) {
             return NULL;
         }
@@ -73,6 +81,7 @@ thread_serve(wsgi_thread *self, PyObject *Py_UNUSED(ignored))
         return NULL;
     }
     Py_XSETREF(self->exchange, Py_NewRef(exchange));
+    self->began_at = exchange->started_at;
     called call = {.forks = forks};
     int done = -1;
     /* A new and empty context, so that no request sees what an earlier one has set. */

@@ -57,7 +57,7 @@ class Accepting(Protocol):
     def room(self) -> int:
         """Count how many more connections may be accepted now."""
 
-    def make_intake(self, *, family: int, is_unix: bool) -> Intake | None:
+    def make_intake(self, listening: ListeningSocket) -> Intake | None:
         """Make what accepts on a socket in batches; None where each connection is accepted for `take`."""
 
     def note_accepted(self) -> None:
@@ -104,7 +104,7 @@ class Acceptor:
         # Without SOCK_NONBLOCK, Python would give each connection the default timeout that an application has
         # set for its own sockets (socket.setdefaulttimeout).
         self._type = int(listening.socket.type) | getattr(socket, "SOCK_NONBLOCK", 0)
-        self._intake = listener.make_intake(family=self._family, is_unix=self._is_unix)
+        self._intake = listener.make_intake(listening)
         # With the accelerator, accept(2) in vain costs little, and a turn of the loop much more. But where other
         # workers share the socket, each is to get its part.
         is_alone = listener.is_alone and self._intake is not None

@@ -1,8 +1,8 @@
-"""Lends the listening socket to the only thread of a WSGI host, which accepts by itself as long as requests are short.
+"""Lends the listening socket to the threads of a WSGI host, which accept by themselves as long as requests are short.
 
-So a request wakes one thread, and the loop's thread sleeps. The loop accepts again as soon as a request takes longer,
-so that pings and refusals are answered beside it. `fast/lending.h` has the thread's part; without the accelerator, and
-with more than one thread or socket, the loop does all.
+So a request wakes one thread, and the loop's thread sleeps. The loop accepts again while requests take long, so that
+other threads run beside them, and pings and refusals are answered. `fast/lending.h` has the threads' part; without
+the accelerator, and with more than one host or socket, the loop does all.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from time import monotonic
 from typing import Final, Protocol
 
 from uwsgibridge.connection.connection import Connection
@@ -17,55 +18,80 @@ from uwsgibridge.connection.sockets import ListeningSocket
 from uwsgibridge.fast import Intake
 from uwsgibridge.link.flights import FlightRecorder
 from uwsgibridge.loop.interface import Loop
+from uwsgibridge.worker.intakes import Intakes
 
-# How long requests may take before the loop accepts beside them: `ALARM_NANOSECONDS` in `fast/lending.h`.
+# How long requests may take before the loop looks whether another thread accepts: `ALARM_NANOSECONDS` in `fast/lending.h`.
 _SHORT_SECONDS: Final = 0.005
 
-# How soon to lend the socket for the first time: the thread is about to wait.
+# How soon to lend the socket for the first time: the threads are about to wait.
 _SOON_SECONDS: Final = 0.001
 
-# How soon to look whether the thread is idle, so that the socket can be lent again. The time is doubled after each
-# look in vain.
-_FIRST_LOOK_SECONDS: Final = 0.05
-_LAST_LOOK_SECONDS: Final = 0.8
+# How soon to look whether the socket can be lent again. The time is doubled until it was lent for as long. Where other
+# threads are free, the first request that takes long keeps a connection waiting for 5 ms, so that it is tried rarely.
+_LOOK_SECONDS: Final = {True: (0.05, 0.8), False: (1.0, 64.0)}
 
 # How many connections may be on their way back to the loop: more come faster than the loop can serve them.
 _MAX_HANDED: Final = 32
 
 
 class Borrower(Protocol):
-    """The queue of the only thread of a host: what `fast/lending.h` has for the loop.
-
-    Attributes:
-        accepted: how many connections the thread has accepted.
-        is_accepting: whether it may have a connection that is in no table yet.
-        is_lent: whether it accepts.
-        is_idle: whether it waits, and nothing waits for it.
-    """
+    """The queue of the threads of a host: what `fast/lending.h` has for the loop."""
 
     @property
-    def accepted(self) -> int: ...
+    def accepted(self) -> int:
+        """How many connections the threads have accepted."""
+
     @property
-    def is_accepting(self) -> bool: ...
+    def is_accepting(self) -> bool:
+        """Whether one of them may have a connection that is in no table yet."""
+
     @property
-    def is_lent(self) -> bool: ...
+    def is_lent(self) -> bool:
+        """Whether they accept."""
+
     @property
-    def is_idle(self) -> bool: ...
+    def is_watched(self) -> bool:
+        """Whether one of them waits at the socket."""
+
+    @property
+    def has_waiter(self) -> bool:
+        """Whether the queue is empty, and one of them waits at it."""
 
     def lend(self, intake: Intake, listening: int, /) -> None:
-        """Have the thread accept on a descriptor."""
+        """Have the threads accept on a descriptor."""
 
     def take_back(self) -> None:
-        """Have it accept no more."""
+        """Have them accept no more."""
 
     def set_alarm(self, seconds: float, /) -> None:
-        """Have `fileno` become readable in so many seconds, less than one; 0 is never."""
+        """Have `fileno` become readable in so many seconds; 0 is never."""
 
     def hear_alarm(self) -> None:
         """Have `fileno` be readable no more."""
 
     def fileno(self) -> int:
         """Give the descriptor of the alarm."""
+
+
+class Lendable(Protocol):
+    """An acceptor, for as long as its socket is lent."""
+
+    listening: ListeningSocket
+    suspend: Callable[[], None]
+    resume: Callable[[], None]
+
+
+class Lender(Protocol):
+    """What is needed of the listener."""
+
+    def lendable(self) -> Lendable | None:
+        """Give the acceptor whose socket may be lent now; None where none may."""
+
+    def take_handed(self, connection: Connection, received: int | None) -> None:
+        """Serve a connection that was handed back, with the number of bytes that the worker's recorder has of it."""
+
+    def tell_if_idle(self) -> None:
+        """Look whether a thread, or a connection that it has handed back, was the last thing to wait for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,38 +111,39 @@ class Lending:
     """Lends one socket to one thread, again and again.
 
     Args:
+        lender: the listener.
         borrower: of the host that gets all requests.
+        has_one_thread: whether the host has no other.
+        listening: the socket.
+        intakes: make what the threads accept by.
         loop: is told by the alarm.
         flights: of the worker.
-        make_intake: makes what the thread accepts by. Its arguments are the recorder that the thread has for itself,
-            and the function that gets what is not plain.
-        lendable: gives the acceptor whose socket may be lent now; None where none may.
-        take: serves a connection that was handed back, with the number of bytes that the worker's recorder has of it.
-        changed: called where the thread, or a connection that it has handed back, may have come to its end.
     """
 
     def __init__(
         self,
+        lender: Lender,
         borrower: Borrower,
         *,
+        has_one_thread: bool,
+        listening: ListeningSocket,
+        intakes: Intakes,
         loop: Loop,
         flights: FlightRecorder,
-        make_intake: Callable[[FlightRecorder, Callable[[Connection, int | None], None]], Intake],
-        lendable: Callable[[], Lendable | None],
-        take: Callable[[Connection, int | None], None],
-        changed: Callable[[], None],
     ) -> None:
+        self._lender = lender
         self._borrower = borrower
         self._loop = loop
         self._flights = flights
         self._own_flights = flights.for_another_thread()
-        self._intake = make_intake(self._own_flights, self._hand_back)
-        self._lendable = lendable
-        self._take = take
-        self._changed = changed
+        intake = intakes.make(listening, self._own_flights, self._hand_back)
+        assert intake is not None, "there is a borrower without the accelerator"
+        self._intake = intake
         self._lent: Lendable | None = None
         self._accepted = 0
-        self._look_seconds = _FIRST_LOOK_SECONDS
+        self._first_look, self._last_look = _LOOK_SECONDS[has_one_thread]
+        self._look_seconds = self._first_look
+        self._lent_at = 0.0
         self._handed: deque[Handed] = deque()
         self._is_ended = False
         borrower.set_alarm(_SOON_SECONDS)
@@ -143,6 +170,8 @@ class Lending:
         if self._lent is not None:
             lent, self._lent = self._lent, None
             lent.resume()
+            if monotonic() - self._lent_at >= self._look_seconds:
+                self._look_seconds = self._first_look
             self._look_later()
 
     def end(self) -> None:
@@ -154,32 +183,33 @@ class Lending:
         if self._is_ended:
             return
         self._borrower.set_alarm(self._look_seconds)
-        self._look_seconds = min(2 * self._look_seconds, _LAST_LOOK_SECONDS)
+        self._look_seconds = min(2 * self._look_seconds, self._last_look)
 
     def _on_alarm(self) -> None:
         borrower = self._borrower
         borrower.hear_alarm()
+        before, self._accepted = self._accepted, borrower.accepted
         if self._lent is None:
             self._lend()
-        elif not borrower.is_lent:  # the thread has met an error
+        elif not borrower.is_lent:  # a thread has met an error
             self.take_back()
-        elif borrower.accepted != self._accepted:
-            self._accepted = borrower.accepted
-            if not borrower.is_idle:
-                borrower.set_alarm(_SHORT_SECONDS)
-        elif not borrower.is_idle:  # it runs what it ran at the last alarm
+        elif borrower.is_watched:
+            pass  # the thread sets the alarm when it wakes up
+        elif borrower.accepted != before:
+            borrower.set_alarm(_SHORT_SECONDS)
+        else:  # it runs what it ran at the last alarm
             self.take_back()
-        self._changed()
+        self._lender.tell_if_idle()
 
     def _lend(self) -> None:
-        acceptor = None if self._is_ended else self._lendable()
-        if acceptor is None or not self._borrower.is_idle:
+        acceptor = None if self._is_ended else self._lender.lendable()
+        if acceptor is None or not self._borrower.has_waiter:
             self._look_later()
             return
         acceptor.suspend()
         self._lent = acceptor
         self._accepted = self._borrower.accepted
-        self._look_seconds = _FIRST_LOOK_SECONDS
+        self._lent_at = monotonic()
         try:
             self._borrower.lend(self._intake, acceptor.listening.socket.fileno())
         except OSError:  # the application has closed the socket, or no descriptor is left
@@ -200,15 +230,6 @@ class Lending:
         if handed.data is not None:
             received = len(handed.data)
             self._flights.scratch[:received] = handed.data
-        self._take(handed.connection, received)
+        self._lender.take_handed(handed.connection, received)
         self._handed.popleft()
-        self._changed()
-
-
-class Lendable(Protocol):
-    """An acceptor, for as long as its socket is lent."""
-
-    listening: ListeningSocket
-    suspend: Callable[[], None]
-    resume: Callable[[], None]
-
+        self._lender.tell_if_idle()

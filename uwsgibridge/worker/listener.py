@@ -1,8 +1,7 @@
 """Accepts connections, reads their packets, and hands each request to its host.
 
-One wake-up accepts a batch of connections. The packet is usually there when accept() returns: always on a
-deferred TCP socket, nearly always on a unix socket. So a task is started only for a connection whose packet is
-still on its way.
+One wake-up accepts a batch of connections. The packet is usually there when accept() returns. So a task is started only
+for a connection whose packet is still on its way.
 """
 
 from __future__ import annotations
@@ -20,21 +19,22 @@ import trio
 from uwsgibridge.config.address import DescriptorAddress
 from uwsgibridge.config.settings import Settings
 from uwsgibridge.connection import refusing
-from uwsgibridge.connection.connection import Connection, keeps_input_in_kernel
+from uwsgibridge.connection.connection import Connection
 from uwsgibridge.connection.lingering import LingeringClose
 from uwsgibridge.connection.sockets import ListeningSocket
-from uwsgibridge.fast import Intake, accelerator
+from uwsgibridge.fast import Intake
 from uwsgibridge.hosts.host import Host
 from uwsgibridge.hosts.mounts import Mounts
 from uwsgibridge.hosts.wsgi.host import WsgiHost
 from uwsgibridge.link.flights import FlightRecorder
-from uwsgibridge.loop.interface import Loop
+from uwsgibridge.loop.interface import Loop, nothing
 from uwsgibridge.protocol.answers import OwnAnswer
 from uwsgibridge.protocol.errors import ProtocolError
 from uwsgibridge.protocol.packet import MODIFIER_PING, PONG, PacketLimits
 from uwsgibridge.protocol.request import Request
 from uwsgibridge.telemetry.reporting import Reporter
 from uwsgibridge.worker.acceptor import Acceptor
+from uwsgibridge.worker.intakes import Intakes
 from uwsgibridge.worker.lending import Lending
 
 # Without free descriptors or memory, accepting is tried again after this time, or when a request ends.
@@ -90,7 +90,9 @@ class Listener:
         self._flights = flights
         self._max_requests = max_requests
         self._enough = enough
-        self._has_enough = False
+        self._intakes = Intakes(
+            mounts, self._limits, settings.max_body_bytes, max_requests, reporter.counters
+        )
         self._acceptors: list[Acceptor] = []
         self._paused = False
         self._is_short = False  # of descriptors or memory; the log says so already
@@ -109,43 +111,31 @@ class Listener:
         self._acceptors.append(Acceptor(self, self._loop, listening, self._flights))
 
     def lend(self) -> None:
-        """Have the only thread of the only host accept by itself from now on, where there is one, and one socket."""
+        """Have the threads of the only host accept by themselves from now on, where there is one host, and one socket."""
         host = self._mounts.only
-        borrower = host.borrower if isinstance(host, WsgiHost) else None
-        if borrower is None or len(self._acceptors) != 1:
+        if not isinstance(host, WsgiHost) or host.borrower is None or len(self._acceptors) != 1:
             return
-        listening = self._acceptors[0].listening
-
-        def make(flights: FlightRecorder, take: Callable[[Connection, int | None], None]) -> Intake:
-            made = self.make_intake(
-                family=int(listening.socket.family),
-                is_unix=listening.is_unix,
-                flights=flights,
-                take=take,
-            )
-            assert made is not None, "there is a borrower without the accelerator"
-            return made
-
         self._lending = Lending(
-            borrower,
+            self,
+            host.borrower,
+            has_one_thread=host.capacity == 1,
+            listening=self._acceptors[0].listening,
+            intakes=self._intakes,
             loop=self._loop,
             flights=self._flights,
-            make_intake=make,
-            lendable=self._lendable,
-            take=self._take_handed,
-            changed=self._tell_if_idle,
         )
 
-    def _lendable(self) -> Acceptor | None:
+    def lendable(self) -> Acceptor | None:
         """Give the acceptor whose socket a thread may accept on now; None where the loop has to decide."""
         if self._closed or self._refuses or self._paused or self._held_back or not self._acceptors:
             return None
-        acceptor = self._acceptors[0]
-        return None if acceptor.is_replaced or self.is_leaving(acceptor.listening) else acceptor
+        first = self._acceptors[0]
+        return None if first.is_replaced or self.is_leaving(first.listening) else first
 
-    def _take_handed(self, connection: Connection, received: int | None) -> None:
+    def take_handed(self, connection: Connection, received: int | None) -> None:
+        """Take over a connection that a thread has accepted, and take the socket back where there is no room for more."""
         self.take(connection, received)
-        self.room()  # pauses where there is none
+        self.room()
 
     def _take_back(self) -> None:
         if self._lending is not None:
@@ -225,14 +215,14 @@ class Listener:
     @property
     def connections(self) -> list[Connection]:
         """List the accepted connections that no host holds."""
-        handed = self._lending.connections if self._lending is not None else []
+        handed = self._lending.connections if self._lending else []
         return [*self._waiting, *(connection for _, connection in self._held_back), *handed]
 
     @property
     def is_idle(self) -> bool:
         """Whether every accepted connection is with a host, or over."""
-        lent = self._lending is not None and not self._lending.is_idle
-        return not (self._waiting or self._held_back or lent)
+        is_lent = self._lending is not None and not self._lending.is_idle
+        return not (self._waiting or self._held_back or is_lent)
 
     def resume(self) -> None:
         """Accept again after a pause, where there is room again; from the loop's thread."""
@@ -315,39 +305,9 @@ class Listener:
         """Whether `close` was called."""
         return self._closed
 
-    def make_intake(
-        self,
-        *,
-        family: int,
-        is_unix: bool,
-        flights: FlightRecorder | None = None,
-        take: Callable[[Connection, int | None], None] | None = None,
-    ) -> Intake | None:
-        """Make what accepts on a socket and hands plain requests to their hosts; None where Python does that.
-
-        Args:
-            family: of the socket.
-            is_unix: whether it is a unix socket.
-            flights: of the thread that accepts, where that is not the loop's.
-            take: gets what is not plain in that thread.
-        """
-        if accelerator is None:
-            return None
-        return accelerator.Intake(
-            connection_type=Connection,
-            request_type=Request,
-            family=family,
-            keeps_input=keeps_input_in_kernel(is_unix=is_unix),
-            max_vars_bytes=self._limits.max_vars_bytes,
-            max_vars=self._limits.max_vars,
-            max_body_bytes=self._max_body_bytes,
-            max_requests=self._max_requests,
-            flights=flights or self._flights,
-            counters=self._counters,
-            host=self._mounts.only,
-            select=self._mounts.select,
-            take=take or self.take,
-        )
+    def make_intake(self, listening: ListeningSocket) -> Intake | None:
+        """Make what accepts on a socket and hands plain requests to their hosts; None where Python does that."""
+        return self._intakes.make(listening, self._flights, self.take)
 
     def note_accepted(self) -> None:
         """Note that connections can be accepted, after `pause_for_resources`."""
@@ -392,7 +352,8 @@ class Listener:
         counters = self._counters
         counters.requests += 1
         if self._max_requests and counters.requests >= self._max_requests:
-            self._tell_enough()
+            self._enough()
+            self._enough = nothing  # once
         host = self._mounts.select(connection.request)
         if host is None:
             answer = self._reporter.not_mounted(connection.request)
@@ -408,11 +369,6 @@ class Listener:
             self._pause()
             self.resume()
         return True
-
-    def _tell_enough(self) -> None:
-        if not self._has_enough:
-            self._has_enough = True
-            self._enough()
 
     async def _wait_for_packet(self, connection: Connection) -> None:
         deadline = monotonic() + self._packet_timeout_seconds
@@ -461,9 +417,10 @@ class Listener:
         self._waiting.discard(connection)
         self._flights.count_connections(len(self._waiting))
         self.resume()
-        self._tell_if_idle()
+        self.tell_if_idle()
 
-    def _tell_if_idle(self) -> None:
+    def tell_if_idle(self) -> None:
+        """Tell a drain where nothing is left of it here."""
         if self._closed and self.is_idle:
             self._idle()
 

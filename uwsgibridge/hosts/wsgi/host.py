@@ -118,8 +118,7 @@ class WsgiHost:
     @property
     def borrower(self) -> Any:
         """Give what the listening socket may be lent to; None where the loop has to accept: see `worker.lending`."""
-        is_alone = self._threads == 1 and self._tunnels is None and accelerator is not None
-        return self._queue if is_alone else None
+        return self._queue if self._tunnels is None and accelerator is not None else None
 
     def queue_seconds(self, now: float) -> float:
         """Tell how long the oldest request waits for a thread."""

@@ -1,0 +1,65 @@
+"""Makes what accepts connections in batches and hands plain requests to their hosts: the accelerator's part of a listener."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from uwsgibridge.connection.connection import Connection, keeps_input_in_kernel
+from uwsgibridge.connection.sockets import ListeningSocket
+from uwsgibridge.fast import Intake, accelerator
+from uwsgibridge.hosts.mounts import Mounts
+from uwsgibridge.link.flights import FlightRecorder
+from uwsgibridge.protocol.packet import PacketLimits
+from uwsgibridge.protocol.request import Request
+from uwsgibridge.telemetry.counters import Counters
+
+Take = Callable[[Connection, int | None], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Intakes:
+    """What all intakes of a worker have in common.
+
+    Attributes:
+        mounts: the hosts.
+        limits: what a packet may have.
+        max_body_bytes: what a body may have; 0 is no limit.
+        max_requests: the requests from this number on are not plain; 0 for none.
+        counters: where requests are counted.
+    """
+
+    mounts: Mounts
+    limits: PacketLimits
+    max_body_bytes: int
+    max_requests: int
+    counters: Counters
+
+    def make(
+        self, listening: ListeningSocket, flights: FlightRecorder, take: Take
+    ) -> Intake | None:
+        """Make an intake; None without the accelerator.
+
+        Args:
+            listening: where it accepts.
+            flights: of the thread that accepts.
+            take: called in that thread with a connection that is not plain, and with the number of bytes that `flights`
+                has of it; None where nothing was received.
+        """
+        if accelerator is None:
+            return None
+        return accelerator.Intake(
+            connection_type=Connection,
+            request_type=Request,
+            family=int(listening.socket.family),
+            keeps_input=keeps_input_in_kernel(is_unix=listening.is_unix),
+            max_vars_bytes=self.limits.max_vars_bytes,
+            max_vars=self.limits.max_vars,
+            max_body_bytes=self.max_body_bytes,
+            max_requests=self.max_requests,
+            flights=flights,
+            counters=self.counters,
+            host=self.mounts.only,
+            select=self.mounts.select,
+            take=take,
+        )
