@@ -113,8 +113,8 @@ def test_an_answer_of_a_framework_is_its_own(accelerator: Accelerator) -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("SCRIPT_NAME", "/app"),
-        ("SERVER_NAME", ""),
+        ("SCRIPT_NAME", "/app/"),
+        ("SERVER_NAME", None),
         ("SERVER_PORT", ""),
         ("REQUEST_METHOD", ""),
         ("CONTENT_LENGTH", "12x"),
@@ -133,6 +133,37 @@ def test_what_is_not_its_own_is_left_as_it_was(
     before = dict(variables)
     assert accelerator.settle_vars(variables, 10) is None
     assert variables == before
+
+
+@pytest.mark.parametrize(
+    ("host", "name"),
+    [
+        ("example.org", "example.org"),
+        ("example.org:8080", "example.org"),
+        (":8080", None),
+        ("[::1]:80", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_a_server_without_a_name_has_the_one_that_was_asked_for(
+    accelerator: Accelerator, host: str | None, name: str | None
+) -> None:
+    """As nginx sends it where no server_name is configured, which is the default."""
+    variables = {**OF_NGINX, "SERVER_NAME": ""}
+    del variables["HTTP_HOST"]
+    if host is not None:
+        variables["HTTP_HOST"] = host
+    for _ in range(2):  # the second time, the text is kept
+        settled = dict(variables)
+        assert (accelerator.settle_vars(settled, 10) is None) is (name is None)
+        assert settled["SERVER_NAME"] == (name or "")
+
+
+def test_what_the_frontend_mounts_is_its_own(accelerator: Accelerator) -> None:
+    variables = {**OF_NGINX, "SCRIPT_NAME": "/app"}
+    assert accelerator.settle_vars(variables, 10) == 4
+    assert (variables["SCRIPT_NAME"], variables["PATH_INFO"]) == ("/app", "/x/y")
 
 
 def test_the_same_text_is_given_again_and_a_large_one_is_not_kept(accelerator: Accelerator) -> None:
@@ -253,7 +284,7 @@ class TestReceiving:
         [
             encode_packet(OF_NGINX) + b"bod",
             encode_packet(OF_NGINX)[:-1],
-            encode_packet({**OF_NGINX, "SCRIPT_NAME": "/x"}) + b"body",
+            encode_packet({**OF_NGINX, "SCRIPT_NAME": "/x/"}) + b"body",
             encode_packet(OF_NGINX, modifier1=30) + b"body",
             encode_packet({}, modifier1=100),
             encode_packet({**OF_NGINX, "CONTENT_LENGTH": "11"}) + b"x" * 11,

@@ -256,7 +256,7 @@ def test_an_upload_that_is_broken_off_is_seen_to_be(listening: Listening) -> Non
         REQUEST[:10],
         PING,
         b"GET / HTTP/1.1",
-        encode_packet({**VARS, "SCRIPT_NAME": "/x"}) + b"body",
+        encode_packet({**VARS, "SCRIPT_NAME": "/x/"}) + b"body",
         encode_packet({**VARS, "CONTENT_LENGTH": "101"}) + bytes(101),
         encode_packet({**VARS, "CONTENT_LENGTH": "x"}),
         encode_packet({f"A{number}": "" for number in range(101)}),
@@ -279,7 +279,7 @@ def test_what_is_not_plain_is_left_to_python(listening: Listening, data: bytes) 
 
 def test_python_gets_the_bytes_that_were_received(listening: Listening) -> None:
     """On TCP they are not in the kernel any more."""
-    data = encode_packet({**VARS, "SCRIPT_NAME": "/app"}) + b"body"
+    data = encode_packet({**VARS, "SCRIPT_NAME": "/app/"}) + b"body"
     arrived: list[bytes] = []
 
     def take(connection: Connection, received: int) -> None:

@@ -35,7 +35,11 @@ Outcome: TypeAlias = object
 
 # What Nginx sends with its uwsgi_params, so that the plain case is frequent.
 PLAIN = {**VARS, "DOCUMENT_ROOT": "/srv"}
-nearly_plain = st.builds(lambda changed: {**PLAIN, **dict(changed)}, vars_of_a_packet)
+nearly_plain = st.builds(
+    lambda server, changed: {**PLAIN, **server, **dict(changed)},
+    st.sampled_from([{}, {"SERVER_NAME": ""}]),  # as with a server_name, and without one
+    vars_of_a_packet,
+)
 incomplete = st.builds(
     lambda variables, missing: {name: it for name, it in variables.items() if name not in missing},
     nearly_plain,

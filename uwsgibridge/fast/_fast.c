@@ -216,6 +216,7 @@ clear(PyObject *module)
     }
     forget_address(&state->client);
     forget_address(&state->server);
+    Py_CLEAR(state->asked_name);
     Py_CLEAR(state->scope);
     Py_CLEAR(state->content_type);
     Py_CLEAR(state->content_length);

@@ -34,20 +34,61 @@ body_length(const module_state *state, PyObject *vars, long long max_body_bytes)
     return max_body_bytes > 0 && length > max_body_bytes ? -1 : length;
 }
 
-/* Whether these are the vars of a request for which no default is needed but an empty SCRIPT_NAME. */
+/* Whether SCRIPT_NAME needs no change: it is missing, is empty, or has no slash at its end. */
+static int
+is_plain_script_name(PyObject *script_name)
+{
+    if (script_name == NULL) {
+        return 1;
+    }
+    Py_ssize_t size = is_narrow(script_name) ? PyUnicode_GET_LENGTH(script_name) : -1;
+    return size == 0 || (size > 0 && PyUnicode_1BYTE_DATA(script_name)[size - 1] != '/');
+}
+
+/* The name of the host that the client has asked for, without its port: how many characters of HTTP_HOST it has. 0 where
+   there is none. nginx sends an empty SERVER_NAME where no server_name is configured. */
+static Py_ssize_t
+asked_name(const module_state *state, PyObject *vars, const char **name)
+{
+    PyObject *host = var_of(state, vars, VAR_HTTP_HOST);
+    if (host == NULL || !is_narrow(host)) {
+        return 0;
+    }
+    *name = (const char *)PyUnicode_1BYTE_DATA(host);
+    Py_ssize_t size = PyUnicode_GET_LENGTH(host);
+    const char *end = size && **name != '[' ? memchr(*name, ':', size) : NULL;
+    return size && **name == '[' ? 0 : end == NULL ? size : end - *name;
+}
+
+/* Whether these are the vars of a request for which no default is needed but an empty SCRIPT_NAME, and the name of the
+   host that was asked for as SERVER_NAME. */
 static int
 are_plain(const module_state *state, PyObject *vars)
 {
-    PyObject *script_name = var_of(state, vars, VAR_SCRIPT_NAME);
-    if (script_name != NULL && !(is_narrow(script_name) && PyUnicode_GET_LENGTH(script_name) == 0)) {
-        return 0;
-    }
-    return has_text(state, vars, VAR_REQUEST_METHOD, 1)
+    const char *name;
+    return is_plain_script_name(var_of(state, vars, VAR_SCRIPT_NAME))
+        && has_text(state, vars, VAR_REQUEST_METHOD, 1)
         && has_text(state, vars, VAR_QUERY_STRING, 0)
         && has_text(state, vars, VAR_SERVER_PROTOCOL, 0)
         && has_text(state, vars, VAR_PATH_INFO, 0)
-        && has_text(state, vars, VAR_SERVER_NAME, 1)
+        && (has_text(state, vars, VAR_SERVER_NAME, 1)
+            || (has_text(state, vars, VAR_SERVER_NAME, 0) && asked_name(state, vars, &name) > 0))
         && has_text(state, vars, VAR_SERVER_PORT, 1);
+}
+
+/* Give SERVER_NAME a text where it has none; false with an error. */
+static int
+name_server(module_state *state, PyObject *vars)
+{
+    const char *name;
+    if (has_text(state, vars, VAR_SERVER_NAME, 1)) {
+        return 1;
+    }
+    Py_ssize_t size = asked_name(state, vars, &name);
+    PyObject *text = text_at(&state->asked_name, name, size, KEPT_VALUE_BYTES);
+    int failed = text == NULL || PyDict_SetItem(vars, state->vars[VAR_SERVER_NAME], text) < 0;
+    Py_XDECREF(text);
+    return !failed;
 }
 
 /* Take a var out, if it is there; -1 with an error. */
@@ -62,7 +103,7 @@ drop_var(const module_state *state, PyObject *vars, int which)
 /* Make the vars of a packet those of a request. Gives the length of its body, -1 with nothing changed where
    that is not mine, -2 with an error. */
 static long long
-settle(const module_state *state, PyObject *vars, long long max_body_bytes)
+settle(module_state *state, PyObject *vars, long long max_body_bytes)
 {
     static const int dropped[] = {
         VAR_HTTP_PROXY, VAR_HTTP_CONTENT_TYPE, VAR_HTTP_CONTENT_LENGTH, VAR_HTTP_TRANSFER_ENCODING,
@@ -76,7 +117,9 @@ settle(const module_state *state, PyObject *vars, long long max_body_bytes)
             return -2;
         }
     }
-    if (PyDict_SetDefault(vars, state->vars[VAR_SCRIPT_NAME], state->texts[TEXT_EMPTY]) == NULL) {
+    if (PyDict_SetDefault(vars, state->vars[VAR_SCRIPT_NAME], state->texts[TEXT_EMPTY]) == NULL
+        || !name_server(state, vars))
+    {
         return -2;
     }
     return length;
@@ -84,9 +127,9 @@ settle(const module_state *state, PyObject *vars, long long max_body_bytes)
 
 PyDoc_STRVAR(settle_vars_doc,
 "settle_vars(vars, max_body_bytes, /)\n--\n\n"
-"Make the vars of a packet those of a `uwsgibridge.protocol.request.Request`, in place.\n\n"
-"Gives the length of its body; None, with nothing changed, where a default is needed, the application is\n"
-"mounted by the frontend, or the length is to be refused.");
+"Make the vars of a packet with modifier1 0 those of a `uwsgibridge.protocol.request.Request`, in place.\n\n"
+"Gives the length of its body; None, with nothing changed, where a default is needed, SCRIPT_NAME ends with a slash,\n"
+"or the length is to be refused.");
 
 static PyObject *
 settle_vars(PyObject *module, PyObject *const *args, Py_ssize_t count)

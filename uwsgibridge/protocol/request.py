@@ -11,7 +11,11 @@ from urllib.parse import quote
 
 from uwsgibridge.fast import accelerator
 from uwsgibridge.protocol.errors import BodyTooLarge, InvalidContentLength, ProtocolError
-from uwsgibridge.protocol.packet import MODIFIER_REQUEST_STRIP_SCRIPT_NAME, Packet
+from uwsgibridge.protocol.packet import (
+    MODIFIER_REQUEST,
+    MODIFIER_REQUEST_STRIP_SCRIPT_NAME,
+    Packet,
+)
 
 # No real size has more digits. int() of thousands of digits would take much time.
 _MAX_LENGTH_DIGITS: Final = 18
@@ -88,7 +92,7 @@ class Request:
                 complete but for its length.
         """
         self.vars = variables = packet.vars
-        if accelerator is not None:
+        if accelerator is not None and packet.modifier1 == MODIFIER_REQUEST:
             content_length = accelerator.settle_vars(variables, max_body_bytes)
             if content_length is not None:
                 self.content_length = content_length
