@@ -7,8 +7,9 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -53,11 +54,15 @@ def is_lent(bridge: Bridge) -> bool:
     return lending is not None and lending.is_lent
 
 
-def wait_until_lent(bridge: Bridge, *, wanted: bool = True) -> None:
+def wait_until(is_so: Callable[[], bool]) -> None:
     deadline = time.monotonic() + PATIENCE_SECONDS
-    while is_lent(bridge) is not wanted:
+    while not is_so():
         assert time.monotonic() < deadline
         time.sleep(MOMENT_SECONDS)
+
+
+def wait_until_lent(bridge: Bridge, *, wanted: bool = True) -> None:
+    wait_until(lambda: is_lent(bridge) is wanted)
 
 
 @contextmanager
@@ -257,6 +262,26 @@ def test_the_loop_accepts_where_requests_take_long_and_other_threads_are_free(fa
             "/second"
         )  # before that, a thread may have had no wait of its own to compare with
         wait_until_lent(bridge, wanted=False)
+
+
+def eventfds() -> set[int]:
+    found = set()
+    for it in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):  # the listing has closed its own descriptor
+            if it.readlink().name == "anon_inode:[eventfd]":
+                found.add(int(it.name))
+    return found
+
+
+def test_an_application_that_closes_what_the_thread_waits_for_is_served_on() -> None:
+    before = eventfds()
+    with lending(hello) as bridge:
+        [bell] = eventfds() - before
+        os.close(bell)
+        bridge.ask("/")  # the thread waits for the closed one as long as nothing comes
+        wait_until(lambda: bool(eventfds() - before))
+        wait_until_lent(bridge)
+        assert answers_without_the_loop(bridge)
 
 
 def test_two_sockets_leave_the_loop_in_charge() -> None:

@@ -104,6 +104,13 @@ accept_lent(handover *self)
         return 0;
     }
     int has_waited = wait_at_socket(self, watched);
+    if (watched[1].revents & POLLNVAL) {
+        /* The application has closed the bell. Another one is made when the socket is lent again. */
+        self->bell = -1;
+        self->is_ringing = 0;
+        give_back(self);
+        return 0;
+    }
     if (watched[1].revents) {
         uint64_t rings;
         (void)!read(self->bell, &rings, sizeof(rings));
