@@ -226,8 +226,12 @@ def test_an_application_that_closes_the_socket_has_the_worker_replaced() -> None
 
 
 def test_another_socket_in_the_place_of_ours_is_left_alone() -> None:
-    """A blocking one: accept(2) on it would wait for ever."""
-    with socket.create_server(("127.0.0.1", 0)) as others:
+    """What waits there is not for the bridge. With nothing there, accept(2) would wait for ever, if that socket blocks."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as others,
+        socket.create_connection(others.getsockname()) as theirs,
+    ):
+        theirs.sendall(packet("/not-ours"))
 
         def swapping(environ: Any, start_response: Any) -> Any:
             ours = bridge._worker._listener._acceptors[0].listening.socket.fileno()
@@ -237,6 +241,9 @@ def test_another_socket_in_the_place_of_ours_is_left_alone() -> None:
         with ends_unfit(), lending(swapping) as bridge:
             assert bridge.ask("/").body == b"/"
             bridge.wait_stopped()
+        assert bridge.counters.requests == 1
+        others.settimeout(PATIENCE_SECONDS)
+        others.accept()[0].close()
 
 
 @on_each_socket
