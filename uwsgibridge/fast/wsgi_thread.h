@@ -222,29 +222,16 @@ end_exchange(wsgi_thread *self, wsgi_exchange *exchange)
 static int
 free_place(wsgi_thread *self, connection_fields *connection)
 {
-    if (PyMemoryView_Check(connection->slot)) {
-        *(unsigned char *)PyMemoryView_GET_BUFFER(connection->slot)->buf = SLOT_FREE;
-        if (PyList_Append(self->parts[PART_FREE_SLOTS], connection->slot) < 0) {
-            return -1;
-        }
-        Py_SETREF(connection->slot, Py_NewRef(Py_None));
+    const place_tables tables = {
+        self->parts[PART_FREE_SLOTS], self->parts[PART_IN_FLIGHT], self->parts[PART_ADMISSION],
+    };
+    int done = give_place_back(self->state, &tables, connection);
+    if (done != 0) {
+        return done < 0 ? -1 : 0;
     }
-    PyObject *in_flight = self->parts[PART_IN_FLIGHT];
-    if (PySet_Discard(in_flight, (PyObject *)connection) < 0) {
-        return -1;
-    }
-    PyObject *wake_at = PyObject_GetAttr(self->parts[PART_ADMISSION], self->state->texts[TEXT_WAKE_AT]);
-    if (wake_at == NULL) {
-        return -1;
-    }
-    Py_ssize_t level = PyLong_AsSsize_t(wake_at);
-    Py_DECREF(wake_at);
-    if (PySet_GET_SIZE(in_flight) > level) {
-        return 0;
-    }
-    PyObject *done = PyObject_CallMethod(self->parts[PART_ADMISSION], "release", "O", connection);
-    Py_XDECREF(done);
-    return done == NULL ? -1 : 0;
+    PyObject *released = PyObject_CallMethod(self->parts[PART_CONTEXT], "release", "O", connection);
+    Py_XDECREF(released);
+    return released == NULL ? -1 : 0;
 }
 
 /* Whether a thread may have begun a text in wsgi.errors without ending it; -1 with an error. */
