@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+import threading
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -100,11 +101,14 @@ class FlightRecorder:
 
     def __init__(self, descriptor: int | None = None) -> None:
         self.free_slots: list[memoryview] = []
+        self._ending = threading.Lock()
         self._count: memoryview | None = None
         if descriptor is not None:
-            memory = memoryview(mmap.mmap(descriptor, _MEMORY_BYTES))
-            self.free_slots = [memory[start : start + SLOT_BYTES] for start in _STARTS]
-            self._count = memory[-_COUNT_BYTES:]
+            memory = mmap.mmap(descriptor, _MEMORY_BYTES)
+            # A memoryview of its own for each, which counts its slices: without the GIL, that count must not be
+            # changed by two threads at a time.
+            self.free_slots = [memoryview(memory)[it : it + SLOT_BYTES] for it in _STARTS]
+            self._count = memoryview(memory)[-_COUNT_BYTES:]
             for slot in self.free_slots:
                 slot[0] = _FREE
         self.scratch = (
@@ -139,9 +143,10 @@ class FlightRecorder:
 
     def end(self, recorded: Recorded) -> None:
         """Free the slot of a request that is over; do nothing where it has none."""
-        slot = recorded.slot
+        # A thread that comes back late ends its request as well as who has given it up: one of them frees the slot.
+        with self._ending:
+            slot, recorded.slot = recorded.slot, None
         if slot is not None:
-            recorded.slot = None
             slot[0] = _FREE
             self.free_slots.append(slot)
 

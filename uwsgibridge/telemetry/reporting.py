@@ -50,7 +50,8 @@ class Reporter:
         self.frontend_buffer_bytes = frontend_buffer_bytes
         self.logs_access = access_log is not None
         self._access_log = access_log
-        self._warnings: set[str] = set()
+        # Each with who has logged it, so that of several threads one alone does.
+        self._warnings: dict[str, object] = {}
 
     def application_failed(
         self, request: Request, response: Response, error: BaseException
@@ -62,7 +63,7 @@ class Reporter:
             response: tells what the client has seen of the answer.
             error: what the application raised, or the rule that it broke.
         """
-        self.counters.app_errors += 1
+        self.counters.count_app_error()
         if response.is_complete:
             outcome = "the answer was complete"
         else:
@@ -71,7 +72,7 @@ class Reporter:
 
     def websocket_failed(self, request: Request, error: BaseException, *, outcome: str) -> None:
         """Log that the application failed in a WebSocket, as `application_failed` does."""
-        self.counters.app_errors += 1
+        self.counters.count_app_error()
         self._failed(request, error, outcome)
 
     def refused(self, request: Request | None, error: ProtocolError) -> OwnAnswer:
@@ -135,7 +136,7 @@ class Reporter:
 
     def client_gone(self) -> None:
         """Count a client that left; this is no error, and no log event."""
-        self.counters.client_gone += 1
+        self.counters.count_client_gone()
 
     def request_lost(self, request: Request, *, stack: str) -> None:
         """Log that the task of a request goes on, although it was cancelled."""
@@ -238,7 +239,7 @@ class Reporter:
 
     def keeps_receiving(self, request: Request, *, times: int) -> None:
         """Log that an application only calls `receive`, again and again, after the disconnect."""
-        self.counters.app_errors += 1
+        self.counters.count_app_error()
         self.log.error(
             "application keeps calling receive after the disconnect: its task is cancelled",
             **_about(request),
@@ -248,7 +249,7 @@ class Reporter:
 
     def thread_interrupted(self, error: BaseException) -> None:
         """Log that an exception was raised in a thread from outside, while the thread ran the bridge's code."""
-        self.counters.app_errors += 1
+        self.counters.count_app_error()
         self.log.error(
             "exception was raised in a thread from outside",
             detail=describe_error(error),
@@ -347,8 +348,8 @@ class Reporter:
         )
 
     def _warn_once(self, event: str, **facts: str) -> None:
-        if event not in self._warnings:
-            self._warnings.add(event)
+        mine = object()
+        if self._warnings.setdefault(event, mine) is mine:
             self.log.warning(event, **facts)
 
 

@@ -1,0 +1,3 @@
+"""Each test here runs with the accelerator and without."""
+
+from tests.ways import both_ways  # noqa: F401 - a fixture

@@ -1,0 +1,36 @@
+"""Tells whether Python runs without its global lock, the GIL (PEP 703)."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import sysconfig
+
+
+def is_free_threaded() -> bool:
+    """Whether this Python was built so that it can run without the GIL."""
+    return bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+
+
+def runs_without_gil() -> bool:
+    """Whether no GIL is held now; an extension module that is imported later may bring it back."""
+    is_enabled = getattr(sys, "_is_gil_enabled", None)  # from Python 3.13 on
+    return is_enabled is not None and not is_enabled()
+
+
+def gil_was_brought_back() -> bool:
+    """Whether a free-threaded Python runs with the GIL, although nobody has asked for that (PYTHON_GIL, ``-X gil``).
+
+    Python does so when a module is imported that does not declare to do without.
+    """
+    asks = os.environ.get("PYTHON_GIL") == "1" or sys._xoptions.get("gil") == "1"  # noqa: SLF001 - documented
+    return is_free_threaded() and not runs_without_gil() and not asks
+
+
+def describe_python() -> str:
+    """Give Python's version, and how a free-threaded one runs, for people."""
+    version = platform.python_version()
+    if not is_free_threaded():
+        return version
+    return f"{version} (free-threaded, {'without' if runs_without_gil() else 'with'} the GIL)"
