@@ -17,6 +17,7 @@ import pytest
 
 from tests.asgi_messages import Receive, Send
 from tests.bridge import Bridge, on_each_loop, running
+from tests.gil import deletes_at_once
 from tests.log_events import PATIENCE_SECONDS
 from tests.raw_client import connect, packet, read_answer, reset
 from tests.websocket_client import HANDSHAKE, opened
@@ -183,6 +184,7 @@ def test_a_request_that_takes_too_long_leaves_nothing(loop: str) -> None:
         check(bridge, lambda: post(bridge, "/waits"))
 
 
+@deletes_at_once
 @pytest.mark.parametrize("do", REQUESTS.values(), ids=REQUESTS)
 @pytest.mark.parametrize("family", ["tcp", "unix"])
 def test_requests_to_wsgi_leave_nothing(family: str, do: Callable[[Bridge], None]) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 import uwsgibridge
+from tests.gil import looks_at_frames
 from uwsgibridge.telemetry.stacks import await_stack, own_stack, own_traceback, stacks_of_threads
 
 PATIENCE_SECONDS = 20.0
@@ -139,6 +140,7 @@ class TestStacks:
         assert "in application" in text.splitlines()[0]
         assert "in_a_test.py" not in text
 
+    @looks_at_frames
     def test_threads_that_do_the_same_share_an_entry_and_idle_ones_come_last(self) -> None:
         """What is too long is cut at its end: that may not be the thread that hangs."""
         gate = threading.Lock()

@@ -12,6 +12,7 @@ import pytest
 
 from tests import bridge as bridge_module
 from tests.bridge import Bridge, running
+from tests.gil import looks_at_frames
 from tests.log_events import PATIENCE_SECONDS
 from tests.raw_client import connect, packet
 from uwsgibridge.loop.asyncio_loop import AsyncioLoop
@@ -46,6 +47,7 @@ def test_a_bridge_that_starts_too_late_is_stopped(monkeypatch: pytest.MonkeyPatc
     assert bridge_threads() == []
 
 
+@looks_at_frames
 def test_a_bridge_that_does_not_stop_says_where_it_is(monkeypatch: pytest.MonkeyPatch):
     entered, gate = threading.Event(), threading.Event()
 

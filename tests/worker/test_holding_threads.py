@@ -15,6 +15,7 @@ import anyio.to_thread
 import pytest
 import trio
 
+from tests.gil import looks_at_frames
 from tests.log_events import PATIENCE_SECONDS
 from uwsgibridge.worker.holding_threads import threads_holding_exit
 
@@ -91,6 +92,7 @@ def test_thread_of_the_application_holds_unless_it_is_a_daemon(
     until([])
 
 
+@looks_at_frames
 @on_each_work
 def test_thread_of_an_executor_holds_while_it_works(
     work: Callable[[threading.Event], object], done: threading.Event
@@ -105,6 +107,7 @@ def test_thread_of_an_executor_holds_while_it_works(
         until([])
 
 
+@looks_at_frames
 @on_each_work
 def test_thread_of_anyio_holds_while_it_works(
     work: Callable[[threading.Event], object], done: threading.Event

@@ -16,6 +16,7 @@ import pytest
 
 from tests.bridge import LOOPS
 from tests.bridge_process import run_to_its_end, running_process
+from tests.gil import looks_at_frames
 from tests.log_events import PATIENCE_SECONDS
 from tests.raw_client import Answer, ask, connect, packet, read_answer, read_until
 
@@ -449,6 +450,7 @@ def test_hook_may_run_loops_whatever_was_broken_off(
     assert process.events.other_text() == ""
 
 
+@looks_at_frames
 @EVERY_COUNT
 def test_hook_that_never_ends_does_not_keep_the_process(workers: str, directory: Path):
     options = ("--graceful-timeout-seconds", SHORT_SECONDS, "--on-worker-exit", "apps:hanging_hook")

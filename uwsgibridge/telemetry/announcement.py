@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import platform
 from collections.abc import Sequence
 
 from uwsgibridge import fast
@@ -12,6 +11,7 @@ from uwsgibridge._version import __version__
 from uwsgibridge.config.options import option_name
 from uwsgibridge.config.settings import Settings
 from uwsgibridge.connection.sockets import ListeningSocket
+from uwsgibridge.system.interpreter import describe_python
 from uwsgibridge.telemetry.logs import Logger
 
 
@@ -35,7 +35,7 @@ def announce(
     logger.info(
         "started",
         version=__version__,
-        python=platform.python_version(),
+        python=describe_python(),
         accelerator=fast.accelerator_state,
         pid=os.getpid(),
         workers=settings.workers,

@@ -12,6 +12,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
+from uwsgibridge.system.interpreter import runs_without_gil
+
 _PACKAGE: Final = str(Path(__file__).parent.parent) + os.sep
 _EXAMPLES: Final = f"{_PACKAGE}demo{os.sep}"
 
@@ -80,6 +82,23 @@ def await_stack(task: object) -> str:
     return "".join(traceback.StackSummary.extract(iter(frames)).format()).rstrip("\n")
 
 
+def frames_of_threads() -> dict[int, FrameType]:
+    """Give the frame of each thread by the thread's identifier, as far as frames can be looked at.
+
+    Without the GIL, threads go on while somebody looks at their frames, which may crash Python ("Frame Objects" in the
+    free-threading HOWTO of Python 3.13). So the frame of the calling thread is the only one then.
+    """
+    if runs_without_gil():
+        return {threading.get_ident(): sys._getframe(1)}  # noqa: SLF001 - a documented function
+    return sys._current_frames()  # noqa: SLF001 - a documented function
+
+
+def stack_of_thread(ident: int | None) -> str:
+    """Format where a thread is; empty where its frame can't be looked at."""
+    frame = frames_of_threads().get(ident or 0)
+    return own_stack(frame) if frame is not None else ""
+
+
 def stacks_of_threads() -> list[str]:
     """Format where the threads of this process are; those that do the same thing share an entry.
 
@@ -90,15 +109,20 @@ def stacks_of_threads() -> list[str]:
     names = {thread.ident: thread.name for thread in threading.enumerate()}
     threads: dict[str, list[str]] = {}
     idle = set()
-    for ident, frame in sys._current_frames().items():  # noqa: SLF001 - a documented function
+    frames = frames_of_threads()
+    for ident, frame in frames.items():
         stack = own_stack(frame)
-        threads.setdefault(stack, []).append(names.get(ident, str(ident)))
+        threads.setdefault(stack, []).append(names.pop(ident, str(ident)))
         if is_ours(frame.f_code.co_filename):
             idle.add(stack)
-    return [
+    told = [
         f"{'Thread' if len(threads[stack]) == 1 else 'Threads'} {', '.join(sorted(threads[stack]))}:\n{stack}"
         for stack in sorted(threads, key=idle.__contains__)
     ]
+    if runs_without_gil() and names:
+        others = ", ".join(sorted(names.values()))
+        told.append(f"Other threads, whose stacks can't be looked at without the GIL: {others}")
+    return told
 
 
 def is_ours(filename: str) -> bool:

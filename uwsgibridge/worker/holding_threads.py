@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import concurrent.futures.thread
 import queue
-import sys
 import threading
 from pathlib import PurePath
 from types import FrameType
 from typing import Final
+
+from uwsgibridge.system.interpreter import runs_without_gil
+from uwsgibridge.telemetry.stacks import frames_of_threads
 
 _EXECUTOR: Final = concurrent.futures.thread.__file__
 _QUEUE: Final = queue.__file__
@@ -25,7 +27,7 @@ _ANYIO: Final = ("anyio", "_backends", "_asyncio.py")
 
 def threads_holding_exit() -> list[threading.Thread]:
     """List the threads that Python would wait for at this moment, and that nobody is going to end."""
-    frames = sys._current_frames()  # noqa: SLF001 - a documented function
+    frames = frames_of_threads()
     here = threading.current_thread()
     return [
         it
@@ -37,6 +39,10 @@ def threads_holding_exit() -> list[threading.Thread]:
 
 
 def _holds_exit(thread: threading.Thread, frame: FrameType | None) -> bool:
+    if frame is None and runs_without_gil():
+        # Of a pool, a thread that has nothing to do counts as well: it ends soon, and nobody is told of it then.
+        pools = getattr(concurrent.futures.thread, "_threads_queues", ())
+        return not thread.daemon or thread in pools
     in_executor = frame is not None and _has(frame, _EXECUTOR)
     if thread.daemon and not in_executor:
         return False  # Python waits for those of an executor, whatever they are

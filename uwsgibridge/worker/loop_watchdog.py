@@ -6,14 +6,13 @@ health check fails, as it should.
 
 from __future__ import annotations
 
-import sys
 import threading
 from time import monotonic
 from typing import Final
 
 from uwsgibridge.loop.interface import Loop, Task
 from uwsgibridge.telemetry.logs import Logger
-from uwsgibridge.telemetry.stacks import own_stack
+from uwsgibridge.telemetry.stacks import stack_of_thread
 
 # The loop sets its beat this often within the time after which it counts as blocked.
 _BEATS: Final = 4
@@ -67,9 +66,8 @@ class LoopWatchdog:
                 blocked_since = None
 
     def _report_block(self) -> None:
-        frame = sys._current_frames().get(self._thread_of_loop)  # noqa: SLF001 - a documented function
         self._log.warning(
             "event loop is blocked: the application computes or waits without awaiting",
             option="--loop-block-warning-seconds",
-            stack=own_stack(frame) if frame else "",
+            stack=stack_of_thread(self._thread_of_loop),
         )

@@ -24,6 +24,7 @@ from uwsgibridge.connection.sockets import ListeningSocket, open_sockets
 from uwsgibridge.errors import single_error
 from uwsgibridge.loop.asyncio_loop import AsyncioLoop
 from uwsgibridge.loop.choosing import choose_loop, without_sigint_handling
+from uwsgibridge.system.interpreter import gil_was_brought_back
 from uwsgibridge.system.privileges import resolve_user
 from uwsgibridge.telemetry.announcement import announce
 from uwsgibridge.telemetry.failure import show_failure
@@ -181,6 +182,11 @@ def _serve_between_hooks(service: _Service) -> None:
     )
     on_fork()
     exit_if_copy()
+    if gil_was_brought_back():
+        service.logger.warning(
+            "an extension module has brought the GIL back: threads do not run at the same time",
+            hint="Python's own warning names the module; with PYTHON_GIL=0, Python runs it without the GIL all the same",
+        )
     if any(it.interface == "wsgi" for it in service.applications):
         shorten_switch_interval(settings.switch_interval_seconds)
 

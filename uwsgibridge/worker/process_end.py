@@ -19,7 +19,7 @@ from uwsgibridge.config.settings import Settings
 from uwsgibridge.errors import EXIT_FAILURE, BridgeError
 from uwsgibridge.telemetry.line_buffer import finish_lines
 from uwsgibridge.telemetry.logs import Logger
-from uwsgibridge.telemetry.stacks import own_stack
+from uwsgibridge.telemetry.stacks import stack_of_thread
 from uwsgibridge.worker.holding_threads import threads_holding_exit
 
 # How long hooks, threads and Python itself may take after the worker has ended; a supervisor waits longer.
@@ -129,10 +129,9 @@ class ProcessEnd:
             )
         elif not self._is_at_once:
             # Otherwise the main thread is in `now`, and runs nothing of the application's.
-            frame = sys._current_frames().get(threading.main_thread().ident or 0)  # noqa: SLF001 - a documented function
             self._log.warning(
                 "exiting without waiting for what the application does at the end",
-                stack=own_stack(frame) if frame else "",
+                stack=stack_of_thread(threading.main_thread().ident),
             )
         flush_output()
         finish_lines()

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from tests.bridge import Bridge, on_each_socket, running
+from tests.gil import looks_at_frames
 from tests.log_events import PATIENCE_SECONDS
 from tests.raw_client import ask, connect, packet, read_answer, read_until
 from uwsgibridge import RequestInterrupted
@@ -27,6 +28,8 @@ from uwsgibridge.hosts.wsgi import exchange as wsgi_exchange
 from uwsgibridge.hosts.wsgi.exchange import WsgiExchange
 from uwsgibridge.hosts.wsgi.interruption import Interruption
 from uwsgibridge.telemetry.reporting import Reporter
+
+pytestmark = looks_at_frames
 
 LIMIT_SECONDS = 0.1
 

@@ -19,6 +19,7 @@ import pytest
 
 import uwsgibridge
 from tests.bridge import running
+from tests.gil import looks_at_frames
 from tests.log_events import PATIENCE_SECONDS
 from tests.raw_client import ask
 from uwsgibridge import RequestInterrupted
@@ -29,6 +30,8 @@ from uwsgibridge.hosts.wsgi.exchange import WsgiExchange
 from uwsgibridge.hosts.wsgi.host import WsgiHost
 from uwsgibridge.hosts.wsgi.interruption import Interruption
 from uwsgibridge.hosts.wsgi.serving import PythonThread
+
+pytestmark = looks_at_frames
 
 TEXT = [("Content-Type", "text/plain")]
 

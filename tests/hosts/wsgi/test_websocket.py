@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.bridge import Bridge, on_each_socket, running
+from tests.gil import deletes_at_once
 from tests.log_events import PATIENCE_SECONDS
 from tests.raw_client import connect, packet, read_answer
 from tests.websocket_client import HANDSHAKE, Client, opened, said
@@ -392,6 +393,7 @@ def test_without_the_option_there_is_no_such_socket() -> None:
     assert all("werkzeug.socket" not in environ for environ in environs)
 
 
+@deletes_at_once
 def test_nothing_is_left_of_one() -> None:
     kinds = (WsgiWebSocket, TunnelSocket, Connection, Request)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import queue
-import sys
 import threading
 from collections.abc import Callable
 from time import monotonic
@@ -30,7 +29,7 @@ from uwsgibridge.hosts.wsgi.serving import make_queue, make_thread
 from uwsgibridge.hosts.wsgi.tunnels import WsgiTunnels
 from uwsgibridge.protocol import answers
 from uwsgibridge.protocol.websocket import wants_websocket
-from uwsgibridge.telemetry.stacks import own_stack
+from uwsgibridge.telemetry.stacks import stack_of_thread
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -119,6 +118,16 @@ class WsgiHost:
     def borrower(self) -> Any:
         """Give what the listening socket may be lent to; None where the loop has to accept: see `worker.lending`."""
         return self._queue if self._tunnels is None and accelerator is not None else None
+
+    @property
+    def sharing_queue(self) -> Any:
+        """Give the queue whose threads may accept beside each other; None where the loop has to: see `worker.sharing`."""
+        return self._queue if self._tunnels is None and hasattr(self._queue, "share") else None
+
+    @property
+    def most_threads(self) -> int:
+        """Tell how many threads there may be at a time, with those that are lost."""
+        return 2 * self._threads
 
     def queue_seconds(self, now: float) -> float:
         """Tell how long the oldest request waits for a thread."""
@@ -292,8 +301,7 @@ class WsgiHost:
     def _give_up(
         self, thread: threading.Thread, exchange: WsgiExchange, now: float, nursery: trio.Nursery
     ) -> None:
-        frame = sys._current_frames().get(thread.ident or 0)  # noqa: SLF001 - a documented function
-        stack = own_stack(frame) if frame else ""
+        stack = stack_of_thread(thread.ident)
         interruption = self._claim(exchange)
         if interruption is None:
             return

@@ -11,6 +11,8 @@ have left the application. These rules keep the exception within its request:
    and nothing is raised any more once `hold_off` has waited.
 4. At most one exception was raised before. `hold_off` has it arrive before it returns.
 
+Without the GIL, nobody can see where a thread is (`frames_of_threads`), so that no thread is interrupted.
+
 No step takes a lock, and each may be done twice: the exception may arrive between any two steps, and then they are
 done again on the way out.
 """
@@ -18,7 +20,6 @@ done again on the way out.
 from __future__ import annotations
 
 import os
-import sys
 import threading
 from collections.abc import Collection
 from pathlib import Path
@@ -27,7 +28,7 @@ from types import CodeType, FrameType
 from typing import Final
 
 from uwsgibridge.hosts.wsgi import input as wsgi_input
-from uwsgibridge.telemetry.stacks import is_ours
+from uwsgibridge.telemetry.stacks import frames_of_threads, is_ours
 
 _LIBRARY: Final = str(Path(threading.__file__).parent) + os.sep
 
@@ -142,7 +143,7 @@ class Interruption:
 
     def _may_be_raised(self) -> bool:
         frame: FrameType | None
-        frame = sys._current_frames().get(self._ident)  # noqa: SLF001 - a documented function
+        frame = frames_of_threads().get(self._ident)
         if frame is None or not _is_of_application(frame):
             return False
         if frame.f_code.co_filename.startswith(_LEFT_ALONE) or _may_take_lock(frame):
