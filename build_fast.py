@@ -77,8 +77,6 @@ def compile_accelerator(source: Path, target: Path, *further: str) -> None:
         raise CannotBuild("it is for Linux")
     if sys.implementation.name != "cpython":
         raise CannotBuild("it is for CPython")
-    if sysconfig.get_config_var("Py_GIL_DISABLED"):
-        raise CannotBuild("it is not for a free-threaded Python yet")
     compiler = os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc"
     if not source.exists():
         raise CannotBuild(f"{source.name} is not there")

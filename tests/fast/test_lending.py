@@ -15,11 +15,15 @@ from typing import Any
 import pytest
 
 from tests.bridge import Bridge, on_each_socket, running
+from tests.gil import lends_the_socket
 from tests.log_events import PATIENCE_SECONDS
 from tests.raw_client import ask, connect, packet, read_answer
 from tests.ways import go
 from uwsgibridge.errors import WorkerUnfit
 from uwsgibridge.protocol.packet import PING, PONG
+from uwsgibridge.worker.lending import Lending
+
+pytestmark = lends_the_socket
 
 MOMENT_SECONDS = 0.001
 SOME_SECONDS = 0.2
@@ -51,7 +55,7 @@ class Gate:
 
 def is_lent(bridge: Bridge) -> bool:
     lending = bridge._worker._listener._lending
-    return lending is not None and lending.is_lent
+    return isinstance(lending, Lending) and lending.is_lent
 
 
 def wait_until(is_so: Callable[[], bool]) -> None:

@@ -18,8 +18,8 @@
      bridge's own, and its `__missing__` runs Python;
    - calls that can't block keep the interpreter's lock. To let it go costs more than the call, and with
      several threads each one is a hand-over to another thread;
-   - the texts that are kept between two requests belong to the module, and the interpreter's lock guards
-     them. A build without that lock leaves this file out. */
+   - where the interpreter runs without its lock, several threads are in here at once: `threads.h` says by what
+     rules. */
 
 #define PY_SSIZE_T_CLEAN
 #define _GNU_SOURCE /* accept4 */
@@ -43,10 +43,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#ifdef Py_GIL_DISABLED
-#error "what is kept between two requests is not safe without the interpreter's lock"
-#endif
-
 /* Of `uwsgibridge.fast`: another number there means that this was built from another state of the source. */
 #define INTERFACE 10
 
@@ -56,7 +52,9 @@
 #endif
 
 /* The parts; each uses those above it. */
+#include "threads.h"
 #include "state.h"
+#include "memo.h"
 #include "texts.h"
 #include "arguments.h"
 #include "errors.h"
@@ -78,9 +76,15 @@
 #include "exchange.h"
 #include "asgi.h"
 #include "handover.h"
+#ifdef Py_GIL_DISABLED
+#include "sharing.h"
+#else
 #include "lending.h"
+#endif
 #include "handover_type.h"
 #include "wsgi_exchange.h"
+#include "end_lock.h"
+#include "wsgi_fields.h"
 #include "wsgi_thread.h"
 #include "wsgi_file.h"
 #include "wsgi_serving.h"
@@ -137,6 +141,10 @@ static const struct {
     {&handover_spec, offsetof(module_state, handover_type)},
     {&exchange_spec, offsetof(module_state, exchange_type)},
     {&thread_spec, offsetof(module_state, thread_type)},
+#ifdef Py_GIL_DISABLED
+    {&memo_spec, offsetof(module_state, memo_type)},
+    {&end_lock_spec, offsetof(module_state, end_lock_type)},
+#endif
 };
 #define TYPE_COUNT (sizeof(TYPES) / sizeof(TYPES[0]))
 
@@ -207,16 +215,9 @@ clear(PyObject *module)
     for (int i = 0; i < TEXTS; i++) {
         Py_CLEAR(state->texts[i]);
     }
-    for (int i = 0; i < KEPT_VARS; i++) {
-        Py_CLEAR(state->kept[i].name);
-        Py_CLEAR(state->kept[i].value);
-        Py_CLEAR(state->headers[i].name);
-        Py_CLEAR(state->headers[i].value);
-        Py_CLEAR(state->headers[i].header);
-    }
-    forget_address(&state->client);
-    forget_address(&state->server);
-    Py_CLEAR(state->asked_name);
+#ifndef Py_GIL_DISABLED
+    forget_memo(&state->kept);
+#endif
     Py_CLEAR(state->scope);
     Py_CLEAR(state->content_type);
     Py_CLEAR(state->content_length);
@@ -235,6 +236,9 @@ release(void *module)
 
 static PyModuleDef_Slot slots[] = {
     {Py_mod_exec, execute},
+#ifdef Py_GIL_DISABLED
+    {Py_mod_gil, Py_MOD_GIL_NOT_USED},
+#endif
     {0, NULL},
 };
 

@@ -26,6 +26,7 @@ typedef struct {
     int family;
     int keeps_input_in_kernel;
     int failed;                     /* errno of an accept4 that the next call tells, or 0 */
+    int is_own;                     /* the thread that accepts runs the request, too: the host does not get it */
     long patience;                  /* how long to wait for a packet that is not there yet, in nanoseconds */
     int has_waited;                 /* set where that was done */
 } intake;
@@ -36,6 +37,7 @@ typedef struct {
     PyObject *scratch;  /* owned: the memoryview of the slot */
     long counted;       /* of `counters`, when it was last read */
     long requests;
+    PyObject *kept;     /* of `is_own`: the connection with its request, or NULL */
     Py_ssize_t packet;  /* of the present connection: bytes to take out of the kernel before its host gets it */
 } batch;
 
@@ -119,15 +121,14 @@ keep_packet(intake *self, batch *now, connection_fields *connection)
         PyErr_SetString(PyExc_TypeError, "the free slots are no list");
         return 0;
     }
-    Py_ssize_t last = PyList_GET_SIZE(free) - 1;
+    PyObject *next = pop_item(free);
     int kept = 1;
-    if (last < 0) {
+    if (next == NULL) {
         *(unsigned char *)PyMemoryView_GET_BUFFER(now->scratch)->buf = SLOT_FREE;
+        kept = !PyErr_Occurred();
     }
     else {
-        PyObject *next = Py_NewRef(PyList_GET_ITEM(free, last));
-        kept = PyObject_SetAttr(self->flights, now->state->texts[TEXT_SCRATCH], next) == 0
-            && PyList_SetSlice(free, last, last + 1, NULL) == 0;
+        kept = PyObject_SetAttr(self->flights, now->state->texts[TEXT_SCRATCH], next) == 0;
         Py_SETREF(connection->slot, now->scratch);
         now->scratch = next;
     }
@@ -168,6 +169,10 @@ submit(intake *self, batch *now, connection_fields *connection, PyObject *host)
     Py_XDECREF(in_flight);
     if (room <= 0) {
         return room;
+    }
+    if (self->is_own) {
+        now->kept = Py_NewRef(connection);
+        return 1;
     }
     PyObject *done = PyObject_CallMethodOneArg(host, now->state->texts[TEXT_SUBMIT], (PyObject *)connection);
     Py_XDECREF(done);

@@ -87,8 +87,11 @@ start_plainly(http_fields *self, PyObject *message)
         return wants;
     }
     /* Owned: a key of the message that is no str may run code of the application. */
-    PyObject *status = Py_XNewRef(PyDict_GetItemWithError(message, state->texts[TEXT_STATUS]));
-    PyObject *headers = PyErr_Occurred() ? NULL : PyDict_GetItemWithError(message, state->texts[TEXT_HEADERS]);
+    PyObject *status = look_up_item(message, state->texts[TEXT_STATUS]);
+    PyObject *headers = PyErr_Occurred() ? NULL : look_up_item(message, state->texts[TEXT_HEADERS]);
+    if (headers != NULL) {
+        Py_SETREF(headers, hold_headers(headers));
+    }
     PyObject *line = PyErr_Occurred() ? NULL : plain_status_line(plan, status);
     head_plan found;
     begin_plan(&found, 0);
@@ -102,6 +105,7 @@ start_plainly(http_fields *self, PyObject *message)
         self->sets_expires = (char)found.sets_expires;
         done = self->head != NULL;
     }
+    Py_XDECREF(headers);
     if (done) {
         self->status = status;
         return 1;
@@ -183,21 +187,11 @@ end_plainly(http_fields *self)
     return close_connection(self);
 }
 
-/* The last `http.response.body`, which is also the first one: send the answer, and end the exchange. 1, 0 or -1 as
-   `take_step`. */
+/* Send the answer with its whole body, and end the exchange. 1, 0 or -1 as `take_step`. */
 static int
-finish_plainly(step *self, http_fields *exchange)
+finish_with(step *self, http_fields *exchange, PyObject *body)
 {
-    const module_state *state = exchange->plan->module;
-    PyObject *more = PyDict_GetItemWithError(self->message, state->texts[TEXT_MORE_BODY]);
-    PyObject *body = PyErr_Occurred() ? NULL : PyDict_GetItemWithError(self->message, state->texts[TEXT_BODY]);
-    if (PyErr_Occurred()) {
-        return -1;
-    }
-    if (body == NULL) {
-        body = state->empty_bytes;
-    }
-    if ((more != NULL && more != Py_False) || !PyBytes_CheckExact(body) || exchange->head == NULL
+    if (!PyBytes_CheckExact(body) || exchange->head == NULL
         || PyBytes_GET_SIZE(body) > JOIN_BYTES
         || (exchange->promised >= 0 && exchange->promised != PyBytes_GET_SIZE(body)))
     {
@@ -229,6 +223,22 @@ finish_plainly(step *self, http_fields *exchange)
     return 1;
 }
 
+/* The last `http.response.body`, which is also the first one. 1, 0 or -1 as `take_step`. */
+static int
+finish_plainly(step *self, http_fields *exchange)
+{
+    const module_state *state = exchange->plan->module;
+    PyObject *more = PyDict_GetItemWithError(self->message, state->texts[TEXT_MORE_BODY]);
+    int has_more = more != NULL && more != Py_False;
+    PyObject *body = PyErr_Occurred() ? NULL : look_up_item(self->message, state->texts[TEXT_BODY]);
+    if (PyErr_Occurred()) {
+        return -1;
+    }
+    int done = has_more ? 0 : finish_with(self, exchange, body == NULL ? state->empty_bytes : body);
+    Py_XDECREF(body);
+    return done;
+}
+
 /* Whether a text that Python code has given is this one of the module's. */
 static inline int
 is_text(PyObject *text, PyObject *own)
@@ -244,14 +254,17 @@ send_plainly(step *self, http_fields *exchange)
     if (!is_straight(exchange) || !PyDict_CheckExact(self->message)) {
         return 0;
     }
-    PyObject *kind = PyDict_GetItemWithError(self->message, state->texts[TEXT_TYPE]);
+    PyObject *kind = look_up_item(self->message, state->texts[TEXT_TYPE]);
     if (kind == NULL) {
         return PyErr_Occurred() ? -1 : 0;
     }
-    if (is_text(kind, state->texts[TEXT_RESPONSE_BODY])) {
+    int is_body = is_text(kind, state->texts[TEXT_RESPONSE_BODY]);
+    int is_start = !is_body && is_text(kind, state->texts[TEXT_RESPONSE_START]);
+    Py_DECREF(kind);
+    if (is_body) {
         return finish_plainly(self, exchange);
     }
-    return is_text(kind, state->texts[TEXT_RESPONSE_START]) ? start_plainly(exchange, self->message) : 0;
+    return is_start ? start_plainly(exchange, self->message) : 0;
 }
 
 static int

@@ -8,6 +8,11 @@ handover_traverse(handover *self, visitproc visit, void *arg)
     for (Py_ssize_t i = 0; i < self->count; i++) {
         Py_VISIT(self->items[(self->first + i) & (self->capacity - 1)]);
     }
+#ifdef Py_GIL_DISABLED
+    for (Py_ssize_t i = 0; i < self->shared.seat_count; i++) {
+        Py_VISIT(self->shared.seats[i].intake);
+    }
+#endif
     return 0;
 }
 
@@ -28,6 +33,12 @@ handover_dealloc(handover *self)
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
     handover_clear(self);
+#ifdef Py_GIL_DISABLED
+    clear_seats(&self->shared);
+    if (self->shared.bell >= 0) {
+        close(self->shared.bell);
+    }
+#endif
     if (self->bell >= 0) {
         close(self->bell);
     }
@@ -49,9 +60,14 @@ handover_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     handover *self = (handover *)type->tp_alloc(type, 0);
     if (self != NULL) {
         self->bell = self->alarm = -1;
+#ifdef Py_GIL_DISABLED
+        self->shared.listening = self->shared.bell = -1;
+#endif
     }
     return (PyObject *)self;
 }
+
+#ifndef Py_GIL_DISABLED
 
 static PyObject *
 handover_fileno(handover *self, PyObject *Py_UNUSED(ignored))
@@ -77,30 +93,42 @@ handover_has_waiter(handover *self, void *Py_UNUSED(closure))
     return PyBool_FromLong(!self->count && self->waiters != NULL);
 }
 
+#endif
+
 static PyMethodDef handover_methods[] = {
     {"put", (PyCFunction)handover_put, METH_O, handover_put_doc},
     {"get", (PyCFunction)handover_get, METH_NOARGS, handover_get_doc},
     {"get_nowait", (PyCFunction)handover_get_nowait, METH_NOARGS, handover_get_nowait_doc},
+#ifdef Py_GIL_DISABLED
+    SHARING_METHODS
+#else
     {"lend", (PyCFunction)(void (*)(void))handover_lend, METH_FASTCALL, lend_doc},
     {"take_back", (PyCFunction)handover_take_back, METH_NOARGS, take_back_doc},
     {"set_alarm", (PyCFunction)handover_set_alarm, METH_O, alarm_doc},
     {"hear_alarm", (PyCFunction)handover_hear_alarm, METH_NOARGS, hear_doc},
     {"fileno", (PyCFunction)handover_fileno, METH_NOARGS,
      PyDoc_STR("fileno()\n--\n\nGive the descriptor of the alarm; -1 before the first `lend` or `set_alarm`.")},
+#endif
     {NULL, NULL, 0, NULL},
 };
 
 static PyMemberDef handover_members[] = {
+#ifndef Py_GIL_DISABLED
     {"accepted", T_PYSSIZET, offsetof(handover, accepted), READONLY, "How many connections its threads have accepted."},
     {"is_accepting", T_BOOL, offsetof(handover, is_accepting), READONLY,
      "Whether a thread may have a connection that is in no table yet."},
+#endif
     {NULL, 0, 0, 0, NULL},
 };
 
 static PyGetSetDef handover_properties[] = {
+#ifdef Py_GIL_DISABLED
+    SHARING_ATTRIBUTES
+#else
     {"is_lent", (getter)handover_is_lent, NULL, "Whether a threads accept on a socket.", NULL},
     {"is_watched", (getter)handover_is_watched, NULL, "Whether a thread waits at the socket.", NULL},
     {"has_waiter", (getter)handover_has_waiter, NULL, "Whether it is empty, and a thread waits at it.", NULL},
+#endif
     {NULL, NULL, NULL, NULL, NULL},
 };
 

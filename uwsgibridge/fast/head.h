@@ -57,10 +57,12 @@ has_control(const char *data, Py_ssize_t size)
 
 /* What a memo of Python's knows of some bytes; -1 where it knows nothing of them, or with an error. */
 static long
-look_up(PyObject *memo, PyObject *key)
+look_up(PyObject *known_kinds, PyObject *key)
 {
-    PyObject *known = PyDict_GetItemWithError(memo, key);
-    return known == NULL ? -1 : PyLong_AsLong(known);
+    PyObject *found = look_up_item(known_kinds, key);
+    long known = found == NULL ? -1 : PyLong_AsLong(found);
+    Py_XDECREF(found);
+    return known;
 }
 
 /* Take note of what a header of this kind says; `line` has the characters of its value. 1 where it is to be sent,
@@ -103,10 +105,13 @@ plan_header(head_plan *plan, PyObject *item, PyObject *kinds, PyObject *stream_k
         name = PyTuple_GET_ITEM(item, 0);
         value = PyTuple_GET_ITEM(item, 1);
     }
+#ifndef Py_GIL_DISABLED
+    /* Without the interpreter's lock, another thread may change such a pair meanwhile: it is not mine. */
     else if (PyList_CheckExact(item) && PyList_GET_SIZE(item) == 2) {
         name = PyList_GET_ITEM(item, 0);
         value = PyList_GET_ITEM(item, 1);
     }
+#endif
     else {
         return 0;
     }
@@ -129,7 +134,20 @@ plan_header(head_plan *plan, PyObject *item, PyObject *kinds, PyObject *stream_k
     return 1;
 }
 
-/* Plan all headers of a list or a tuple. 1, or 0: not mine, or with an error. */
+/* The headers as nobody changes them while they are looked at: a new reference, or NULL with an error. Whoever has it keeps
+   it as long as a plan of it is in use, since the plan borrows from it. */
+static inline PyObject *
+hold_headers(PyObject *headers)
+{
+#ifdef Py_GIL_DISABLED
+    if (PyList_CheckExact(headers)) {
+        return PyList_AsTuple(headers);
+    }
+#endif
+    return Py_NewRef(headers);
+}
+
+/* Plan all headers of a list or a tuple, which `hold_headers` has given. 1, or 0: not mine, or with an error. */
 static int
 plan_headers(head_plan *plan, PyObject *headers, PyObject *kinds, PyObject *stream_kinds)
 {
@@ -197,13 +215,19 @@ encode_head(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count
     Py_ssize_t status_size = PyBytes_GET_SIZE(args[0]);
     head_plan plan;
     begin_plan(&plan, status_size >= 3 && !memcmp(status, "204", 3));
-    if (has_control(status, status_size) || !plan_headers(&plan, args[1], args[2], args[3])) {
+    PyObject *headers = hold_headers(args[1]);
+    if (headers == NULL) {
+        return NULL;
+    }
+    if (has_control(status, status_size) || !plan_headers(&plan, headers, args[2], args[3])) {
+        Py_DECREF(headers);
         if (PyErr_Occurred()) {
             return NULL;
         }
         Py_RETURN_NONE;
     }
     PyObject *head = write_head(&plan, status, status_size);
+    Py_DECREF(headers);
     PyObject *promised = plan.promised < 0 ? Py_NewRef(Py_None) : PyLong_FromLongLong(plan.promised);
     if (head == NULL || promised == NULL) {
         Py_XDECREF(head);
@@ -255,8 +279,10 @@ encode_pairs(PyObject *Py_UNUSED(module), PyObject *headers)
         return NULL;
     }
     /* The list is the application's: its size is asked for each time. */
-    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(headers); i++) {
-        PyObject *pair = encode_pair(PyList_GET_ITEM(headers, i));
+    PyObject *item;
+    for (Py_ssize_t i = 0; (item = item_of_list(headers, i)) != NULL; i++) {
+        PyObject *pair = encode_pair(item);
+        Py_DECREF(item);
         if (pair == NULL || PyList_Append(pairs, pair) < 0) {
             Py_XDECREF(pair);
             Py_DECREF(pairs);

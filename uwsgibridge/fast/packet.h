@@ -15,12 +15,16 @@ size_at(const unsigned char *place)
 /* Read the vars between `place` and `end` into `vars`.
 
    Gives 1 where that went well, 0 where they are not mine, -1 with an error. Nothing here runs Python code,
-   or lets another thread run: else what is kept could change meanwhile. */
+   or lets another thread use what is kept: else that could change meanwhile. */
 static int
 read_vars(module_state *state, const unsigned char *place, const unsigned char *end, Py_ssize_t most,
           PyObject *vars)
 {
     Py_ssize_t count = 0;
+    memo *mine = memo_of(state);
+    if (mine == NULL) {
+        return -1;
+    }
     while (place < end) {
         if (end - place < 2) {
             return 0;
@@ -38,7 +42,7 @@ read_vars(module_state *state, const unsigned char *place, const unsigned char *
             return 0;
         }
         kept_var unkept = {NULL, NULL};
-        kept_var *kept = count < KEPT_VARS ? &state->kept[count] : &unkept;
+        kept_var *kept = count < KEPT_VARS ? &mine->kept[count] : &unkept;
         PyObject *name = text_at(&kept->name, name_data, name_size, count < KEPT_VARS ? KEPT_NAME_BYTES : -1);
         if (name == NULL) {
             return -1;

@@ -85,7 +85,8 @@ name_server(module_state *state, PyObject *vars)
         return 1;
     }
     Py_ssize_t size = asked_name(state, vars, &name);
-    PyObject *text = text_at(&state->asked_name, name, size, KEPT_VALUE_BYTES);
+    memo *mine = memo_of(state);
+    PyObject *text = mine == NULL ? NULL : text_at(&mine->asked_name, name, size, KEPT_VALUE_BYTES);
     int failed = text == NULL || PyDict_SetItem(vars, state->vars[VAR_SERVER_NAME], text) < 0;
     Py_XDECREF(text);
     return !failed;

@@ -73,15 +73,6 @@ address_of(PyObject *host, PyObject *port)
     return pair;
 }
 
-/* Forget an address that was kept. */
-static void
-forget_address(kept_address *kept)
-{
-    Py_CLEAR(kept->host);
-    Py_CLEAR(kept->port);
-    Py_CLEAR(kept->pair);
-}
-
 /* The same as `address_of`, for texts that are mostly those of the previous request: then it gives the same pair. */
 static PyObject *
 address_at(kept_address *kept, PyObject *host, PyObject *port)
@@ -100,7 +91,7 @@ address_at(kept_address *kept, PyObject *host, PyObject *port)
 
 /* The client's address; a new reference, or NULL: not mine, or with an error. */
 static PyObject *
-client_of(module_state *state, PyObject *vars)
+client_of(const module_state *state, memo *mine, PyObject *vars)
 {
     PyObject *host = var_of(state, vars, VAR_REMOTE_ADDR);
     if (host == NULL) {
@@ -112,7 +103,7 @@ client_of(module_state *state, PyObject *vars)
     if (PyUnicode_GET_LENGTH(host) == 0 || is_word(host, "unix:", 5)) {
         return Py_NewRef(Py_None);
     }
-    return address_at(&state->client, host, var_of(state, vars, VAR_REMOTE_PORT));
+    return address_at(&mine->client, host, var_of(state, vars, VAR_REMOTE_PORT));
 }
 
 /* Append a header; steals nothing, and takes a `value` that is not narrow for not mine. 1, 0 or -1. */
@@ -153,9 +144,9 @@ append_own(const module_state *state, PyObject *headers, PyObject *name, PyObjec
 static PyObject *
 header_name(PyObject *names, PyObject *var)
 {
-    PyObject *name = PyDict_GetItemWithError(names, var);
+    PyObject *name = look_up_item(names, var);
     if (name != NULL) {
-        return Py_NewRef(name);
+        return name;
     }
     return PyErr_Occurred() ? NULL : PyObject_GetItem(names, var);
 }
@@ -203,7 +194,7 @@ header_at(kept_header *kept, PyObject *names, PyObject *var, PyObject *value)
 
 /* Append all headers of a client. 1, 0 or -1. */
 static int
-append_headers(module_state *state, PyObject *headers, PyObject *vars, PyObject *names)
+append_headers(const module_state *state, memo *mine, PyObject *headers, PyObject *vars, PyObject *names)
 {
     Py_ssize_t position = 0;
     Py_ssize_t count = 0;
@@ -213,7 +204,7 @@ append_headers(module_state *state, PyObject *headers, PyObject *vars, PyObject 
         kept_header unkept = {NULL, NULL, NULL};
         int may_keep = count < KEPT_VARS && PyUnicode_GET_LENGTH(var) <= KEPT_NAME_BYTES
             && PyUnicode_CheckExact(value) && PyUnicode_GET_LENGTH(value) <= KEPT_VALUE_BYTES;
-        PyObject *header = header_at(may_keep ? &state->headers[count] : &unkept, names, var, value);
+        PyObject *header = header_at(may_keep ? &mine->headers[count] : &unkept, names, var, value);
         count++;
         if (header == NULL) {
             return PyErr_Occurred() ? -1 : 0;
@@ -302,17 +293,21 @@ static int
 make_parts(module_state *state, const scope_source *source, PyObject *const *args, scope_parts *parts)
 {
     PyObject *vars = source->vars;
+    memo *mine = memo_of(state);
+    if (mine == NULL) {
+        return 0;
+    }
     parts->scheme = Py_XNewRef(plain_scheme(state, vars));
-    parts->version = Py_XNewRef(PyDict_GetItemWithError(args[2], source->protocol));
+    parts->version = look_up_item(args[2], source->protocol);
     if (parts->scheme == NULL || parts->version == NULL) {
         return 0;
     }
     parts->raw_path = raw_path_of(var_of(state, vars, VAR_REQUEST_URI));
-    parts->client = parts->raw_path == NULL ? NULL : client_of(state, vars);
+    parts->client = parts->raw_path == NULL ? NULL : client_of(state, mine, vars);
     if (parts->client == NULL) {
         return 0;
     }
-    parts->server = address_at(&state->server, source->server_name, source->server_port);
+    parts->server = address_at(&mine->server, source->server_name, source->server_port);
     if (parts->server == NULL) {
         return 0;
     }
@@ -322,7 +317,7 @@ make_parts(module_state *state, const scope_source *source, PyObject *const *arg
     if (parts->asgi == NULL || parts->query_string == NULL || parts->headers == NULL) {
         return 0;
     }
-    return append_headers(state, parts->headers, vars, args[1]) == 1;
+    return append_headers(state, mine, parts->headers, vars, args[1]) == 1;
 }
 
 /* Put the parts into a dict that has the keys; NULL with an error. */

@@ -69,16 +69,26 @@ typedef struct {
     PyObject *pair;  /* a tuple */
 } kept_address;
 
+/* What is kept of the previous request: by the module, or by each thread (`memo.h`). */
 typedef struct {
-    PyObject *vars[VARS];
-    PyObject *texts[TEXTS];
-    PyObject *content_type;    /* bytes */
-    PyObject *content_length;  /* bytes */
     kept_var kept[KEPT_VARS];
     kept_header headers[KEPT_VARS];
     kept_address client;
     kept_address server;
     PyObject *asked_name;      /* str: the name of the host that was last asked for, or NULL */
+} memo;
+
+typedef struct {
+    PyObject *vars[VARS];
+    PyObject *texts[TEXTS];
+    PyObject *content_type;    /* bytes */
+    PyObject *content_length;  /* bytes */
+#ifdef Py_GIL_DISABLED
+    PyTypeObject *memo_type;   /* of what a thread keeps */
+    PyTypeObject *end_lock_type;
+#else
+    memo kept;
+#endif
     PyObject *scope;           /* a dict with the keys of each scope */
     PyObject *empty_bytes;
     PyTypeObject *descriptor_type;
@@ -99,3 +109,6 @@ state_of(PyObject *module)
 {
     return (module_state *)PyModule_GetState(module);
 }
+
+/* Of this module; in `_fast.c`. */
+static struct PyModuleDef definition;

@@ -24,6 +24,9 @@ typedef struct {
     module_state *state;
     PyObject *parts[PARTS];
     PyObject *exchange;                /* that runs now, or NULL */
+#ifdef Py_GIL_DISABLED
+    seat *seat;                        /* what it accepts by, or NULL; the queue owns it */
+#endif
     Py_ssize_t frontend_buffer_bytes;  /* a larger head is told of by Python */
     int has_offload;
     double began_at;  /* when the last request began, until its end is noted; else 0 */
@@ -38,7 +41,7 @@ typedef struct {
     PyObject *context;
     PyObject *request;
     PyObject *life;
-    PyObject *interruption;  /* NULL or None where nobody has given the request up */
+    PyObject *interruption;  /* None where nobody has given the request up */
     PyObject *response;      /* NULL until Python asks for it */
     PyObject *head;          /* bytes without their end, from `start_response` here; NULL where there are none */
     PyObject *sent;          /* the piece of the body that was sent with the head; NULL before */
@@ -51,49 +54,70 @@ typedef struct {
     char sets_expires;
     char is_sent_last;       /* the whole body was sent: so many bytes */
     Py_ssize_t sent_bytes;
+    guard guard;             /* of the answer, and of the end of the connection */
 } wsgi_exchange;
 
-/* Whether nobody has given the request up. */
+/* Whether nobody has given the request up. What is done for that reason is within the guard of the exchange: another thread
+   sets this within it, too. */
 static inline int
 is_undisturbed(const wsgi_exchange *self)
 {
-    return (self->interruption == NULL || self->interruption == Py_None) && !self->given_up;
+    return self->interruption == Py_None && !self->given_up;
+}
+
+/* Have Python make the `Response` of what was kept here; a new reference, or NULL with an error. Of `head` and `sent`, the
+   caller has references. */
+static PyObject *
+make_response(wsgi_exchange *self, PyObject *head, PyObject *sent)
+{
+    if (head == NULL) {
+        return PyObject_CallMethod((PyObject *)self, "_make_response", NULL);
+    }
+    PyObject *promised = self->promised < 0 ? Py_NewRef(Py_None) : PyLong_FromLongLong(self->promised);
+    if (promised == NULL) {
+        return NULL;
+    }
+    return PyObject_CallMethod((PyObject *)self, "_make_response", "l(ONlOO)On", self->status, head, promised,
+                               self->stream_kind, self->sets_buffering ? Py_True : Py_False,
+                               self->sets_expires ? Py_True : Py_False, sent == NULL ? Py_None : sent,
+                               self->is_sent_last ? self->sent_bytes : -1);
 }
 
 /* Give the `Response`, a new reference. Where there is none yet, Python makes it of what was kept here. */
 static PyObject *
 exchange_get_response(wsgi_exchange *self, void *Py_UNUSED(closure))
 {
-    if (self->response != NULL) {
-        return Py_NewRef(self->response);
-    }
-    PyObject *made;
-    if (self->head == NULL) {
-        made = PyObject_CallMethod((PyObject *)self, "_make_response", NULL);
-    }
-    else {
-        PyObject *promised = self->promised < 0 ? Py_NewRef(Py_None) : PyLong_FromLongLong(self->promised);
-        if (promised == NULL) {
-            return NULL;
+    HOLD(&self->guard);
+    PyObject *response = Py_XNewRef(self->response);
+    PyObject *head = Py_XNewRef(self->head);
+    PyObject *sent = Py_XNewRef(self->sent);
+    LET_GO(&self->guard);
+    if (response == NULL) {
+        PyObject *made = make_response(self, head, sent);
+        if (made != NULL) {
+            HOLD(&self->guard);
+            /* Another thread may have asked as well, and have made one meanwhile. */
+            if (self->response == NULL) {
+                self->response = Py_NewRef(made);
+            }
+            response = Py_NewRef(self->response);
+            LET_GO(&self->guard);
+            Py_DECREF(made);
         }
-        made = PyObject_CallMethod((PyObject *)self, "_make_response", "l(ONlOO)On", self->status, self->head,
-                                   promised, self->stream_kind, self->sets_buffering ? Py_True : Py_False,
-                                   self->sets_expires ? Py_True : Py_False,
-                                   self->sent == NULL ? Py_None : self->sent,
-                                   self->is_sent_last ? self->sent_bytes : -1);
     }
-    /* Another thread may have asked as well, and have made one meanwhile. */
-    if (made != NULL && self->response == NULL) {
-        self->response = Py_NewRef(made);
-    }
-    Py_XDECREF(made);
-    return made == NULL ? NULL : Py_NewRef(self->response);
+    Py_XDECREF(head);
+    Py_XDECREF(sent);
+    return response;
 }
 
 static int
 exchange_set_response(wsgi_exchange *self, PyObject *value, void *Py_UNUSED(closure))
 {
-    Py_XSETREF(self->response, Py_XNewRef(value));
+    HOLD(&self->guard);
+    PyObject *before = self->response;
+    self->response = Py_XNewRef(value);
+    LET_GO(&self->guard);
+    Py_XDECREF(before);
     return 0;
 }
 
@@ -126,6 +150,21 @@ plan_text_header(head_plan *plan, PyObject *item, PyObject *kinds, PyObject *str
     return 1;
 }
 
+/* Plan all headers of a WSGI application, which `hold_headers` has given. 1, or 0: not mine, or with an error. */
+static int
+plan_text_headers(head_plan *plan, PyObject *headers, PyObject *kinds, PyObject *stream_kinds)
+{
+    int is_list = PyList_CheckExact(headers);
+    /* The size is asked for each time: a list is the application's. */
+    for (Py_ssize_t i = 0; i < (is_list ? PyList_GET_SIZE(headers) : PyTuple_GET_SIZE(headers)); i++) {
+        PyObject *item = is_list ? PyList_GET_ITEM(headers, i) : PyTuple_GET_ITEM(headers, i);
+        if (!plan_text_header(plan, item, kinds, stream_kinds)) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
 /* Keep the head of an answer. 1, or 0: not mine, or with an error. Nothing here runs code of the application. */
 static int
 keep_head(wsgi_exchange *self, PyObject *status, PyObject *headers)
@@ -134,7 +173,7 @@ keep_head(wsgi_exchange *self, PyObject *status, PyObject *headers)
     if (!PyUnicode_CheckExact(status) || !PyList_CheckExact(headers)) {
         return 0;
     }
-    /* Of `protocol.status`: the code, and the line. */
+    /* Of `protocol.status`: the code, and the line. It forgets none. */
     PyObject *known = PyDict_GetItemWithError(thread->parts[PART_STATUSES], status);
     if (known == NULL) {
         return 0;
@@ -144,25 +183,36 @@ keep_head(wsgi_exchange *self, PyObject *status, PyObject *headers)
     if (code < 200 || code == 204 || code == 304) {
         return 0;
     }
-    head_plan plan;
-    begin_plan(&plan, 0);
-    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(headers); i++) {
-        if (!plan_text_header(&plan, PyList_GET_ITEM(headers, i), thread->parts[PART_KINDS],
-                              thread->parts[PART_STREAM_KINDS]))
-        {
-            return 0;
-        }
-    }
-    self->head = write_head(&plan, PyBytes_AS_STRING(line), PyBytes_GET_SIZE(line));
-    if (self->head == NULL) {
+    PyObject *held = hold_headers(headers);
+    if (held == NULL) {
         return 0;
     }
-    self->status = code;
-    self->promised = plan.promised;
-    self->stream_kind = plan.stream_kind;
-    self->sets_buffering = (char)plan.sets_buffering;
-    self->sets_expires = (char)plan.sets_expires;
-    return 1;
+    head_plan plan;
+    begin_plan(&plan, 0);
+    PyObject *head = NULL;
+    if (plan_text_headers(&plan, held, thread->parts[PART_KINDS], thread->parts[PART_STREAM_KINDS])) {
+        head = write_head(&plan, PyBytes_AS_STRING(line), PyBytes_GET_SIZE(line));
+    }
+    Py_DECREF(held);
+    if (head == NULL) {
+        return 0;
+    }
+    HOLD(&self->guard);
+    /* Who gives the request up may have asked for the answer meanwhile. */
+    int is_mine = self->response == NULL;
+    if (is_mine) {
+        self->head = head;
+        self->status = code;
+        self->promised = plan.promised;
+        self->stream_kind = plan.stream_kind;
+        self->sets_buffering = (char)plan.sets_buffering;
+        self->sets_expires = (char)plan.sets_expires;
+    }
+    LET_GO(&self->guard);
+    if (!is_mine) {
+        Py_DECREF(head);
+    }
+    return is_mine;
 }
 
 PyDoc_STRVAR(start_response_doc,
@@ -195,89 +245,4 @@ start_response(PyObject *exchange, PyObject *const *args, Py_ssize_t count, PyOb
 
 static PyMethodDef start_response_method = {
     "start_response", (PyCFunction)(void (*)(void))start_response, METH_FASTCALL | METH_KEYWORDS, start_response_doc,
-};
-
-static int
-exchange_traverse(wsgi_exchange *self, visitproc visit, void *arg)
-{
-    Py_VISIT(Py_TYPE(self));
-    Py_VISIT(self->thread);
-    Py_VISIT(self->connection);
-    Py_VISIT(self->context);
-    Py_VISIT(self->request);
-    Py_VISIT(self->life);
-    Py_VISIT(self->interruption);
-    Py_VISIT(self->response);
-    Py_VISIT(self->sent);
-    return 0;
-}
-
-static int
-exchange_clear(wsgi_exchange *self)
-{
-    Py_CLEAR(self->thread);
-    Py_CLEAR(self->connection);
-    Py_CLEAR(self->context);
-    Py_CLEAR(self->request);
-    Py_CLEAR(self->life);
-    Py_CLEAR(self->interruption);
-    Py_CLEAR(self->response);
-    Py_CLEAR(self->head);
-    Py_CLEAR(self->sent);
-    return 0;
-}
-
-static void
-exchange_dealloc(wsgi_exchange *self)
-{
-    PyTypeObject *type = Py_TYPE(self);
-    PyObject_GC_UnTrack(self);
-    exchange_clear(self);
-    type->tp_free((PyObject *)self);
-    Py_DECREF(type);
-}
-
-static PyObject *
-exchange_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs))
-{
-    return type->tp_alloc(type, 0);
-}
-
-#define EXCHANGE_FIELD(name, kind, member, doc) {name, kind, offsetof(wsgi_exchange, member), 0, doc}
-
-static PyMemberDef exchange_members[] = {
-    EXCHANGE_FIELD("connection", T_OBJECT_EX, connection, "The connection with its request."),
-    EXCHANGE_FIELD("request", T_OBJECT_EX, request, "The request."),
-    EXCHANGE_FIELD("_context", T_OBJECT_EX, context, "What the requests of the host share."),
-    EXCHANGE_FIELD("_life", T_OBJECT_EX, life, "How far the exchange has come."),
-    EXCHANGE_FIELD("interruption", T_OBJECT, interruption, "Interrupts the thread of the request, or None."),
-    EXCHANGE_FIELD("started_at", T_DOUBLE, started_at, "When the application was called."),
-    EXCHANGE_FIELD("given_up", T_BOOL, given_up, "Whether another thread has taken the connection away."),
-    {NULL, 0, 0, 0, NULL},
-};
-
-static PyGetSetDef exchange_attributes[] = {
-    {"_response", (getter)exchange_get_response, (setter)exchange_set_response, "The answer in the making.", NULL},
-    {NULL, NULL, NULL, NULL, NULL},
-};
-
-PyDoc_STRVAR(exchange_doc,
-"The fields of an exchange, as `uwsgibridge.hosts.wsgi.fields.PythonFields` has them.");
-
-static PyType_Slot exchange_slots[] = {
-    {Py_tp_doc, (void *)exchange_doc},
-    {Py_tp_new, exchange_new},
-    {Py_tp_dealloc, exchange_dealloc},
-    {Py_tp_traverse, exchange_traverse},
-    {Py_tp_clear, exchange_clear},
-    {Py_tp_members, exchange_members},
-    {Py_tp_getset, exchange_attributes},
-    {0, NULL},
-};
-
-static PyType_Spec exchange_spec = {
-    .name = "uwsgibridge.fast._fast.WsgiFields",
-    .basicsize = sizeof(wsgi_exchange),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
-    .slots = exchange_slots,
 };

@@ -43,7 +43,8 @@ is_plain_file(const wsgi_thread *self, const wsgi_exchange *exchange, const call
     return exchange->promised == file->size;
 }
 
-/* Give an answer without a Content-Length that of its file, as `Response.allow` does; false with an error. */
+/* Give an answer without a Content-Length that of its file, as `Response.allow` does; false without memory for it. Within
+   the guard of the exchange. */
 static int
 promise_size(wsgi_exchange *exchange, Py_ssize_t size)
 {
@@ -56,6 +57,31 @@ promise_size(wsgi_exchange *exchange, Py_ssize_t size)
         exchange->promised = size;
     }
     return 1;
+}
+
+/* Send the head with the first piece of a file. 1, or 0 where that is not mine or was not sent completely, or -1 with an
+   error; in `*sent`, how many bytes of both went out. */
+static int
+send_beginning(const wsgi_thread *self, wsgi_exchange *exchange, const called *call, const open_file *file,
+               Py_ssize_t *sent)
+{
+    Py_ssize_t total = 0;
+    *sent = 0;
+    HOLD(&exchange->guard);
+    int done = is_plain_file(self, exchange, call, file);
+    if (done && !promise_size(exchange, file->size)) {
+        done = -1;
+    }
+    if (done > 0) {
+        *sent = send_piece(self, exchange, file->first_piece, &total);
+        done = *sent == total;
+    }
+    if (done > 0) {
+        /* Before another thread may ask for the answer. */
+        exchange->sent = Py_NewRef(file->first_piece);
+    }
+    LET_GO(&exchange->guard);
+    return done;
 }
 
 /* Send what follows the first piece, as far as it fits; gives how many bytes did. The interpreter's lock is not held
@@ -78,27 +104,20 @@ send_behind_piece(const wsgi_exchange *exchange, const open_file *file)
     return sent < 0 ? 0 : sent;
 }
 
-/* Send a file that was found to be plain. 1, or 0 where Python has gone on, or -1 with an error. */
+/* Send a file. 1, or 0 where Python has gone on, or -1 with an error. */
 static int
 send_file(wsgi_thread *self, wsgi_exchange *exchange, const called *call, PyObject *found, const open_file *file)
 {
-    if (!promise_size(exchange, file->size)) {
-        return -1;
+    Py_ssize_t sent;
+    int done = send_beginning(self, exchange, call, file, &sent);
+    if (done <= 0) {
+        return done < 0 ? -1 : go_on_in_python(exchange, call, sent ? found : NULL, sent, NULL);
     }
-    Py_ssize_t total;
-    Py_ssize_t sent = send_piece(self, exchange, file->first_piece, &total);
-    if (sent < total) {
-        return go_on_in_python(exchange, call, sent ? found : NULL, sent, NULL);
-    }
-    /* Before another thread may ask for the answer. */
-    exchange->sent = Py_NewRef(file->first_piece);
     sent = send_behind_piece(exchange, file);
-    if (sent < file->size - PyBytes_GET_SIZE(file->first_piece) || call->forks != forks || !is_undisturbed(exchange)
-        || exchange->response != NULL)
-    {
+    if (sent < file->size - PyBytes_GET_SIZE(file->first_piece) || !may_end(self, exchange, call, file->size)) {
         return go_on_in_python(exchange, call, found, sent, NULL);
     }
-    return end_sent(self, exchange, call, file->size);
+    return end_sent(self, exchange, call);
 }
 
 /* Answer with the file of a wrapper. 1, or 0 where Python has done it, or -1 with an error. */
@@ -117,7 +136,7 @@ answer_file(wsgi_thread *self, wsgi_exchange *exchange, const called *call)
         return done;
     }
     int done;
-    if (as_open_file(found, &file) && is_plain_file(self, exchange, call, &file)) {
+    if (as_open_file(found, &file)) {
         done = send_file(self, exchange, call, found, &file);
     }
     else {

@@ -19,7 +19,12 @@ run_exchange(wsgi_thread *self, wsgi_exchange *exchange, called *call)
     }
     call->iterable = iterable;
     if (PyList_CheckExact(iterable) && PyList_GET_SIZE(iterable) == 1) {
-        return answer_whole(self, exchange, call, PyList_GET_ITEM(iterable, 0));
+        PyObject *piece = item_of_list(iterable, 0);
+        if (piece != NULL) {
+            int done = answer_whole(self, exchange, call, piece);
+            Py_DECREF(piece);
+            return done;
+        }
     }
     if (PyTuple_CheckExact(iterable) && PyTuple_GET_SIZE(iterable) == 1) {
         return answer_whole(self, exchange, call, PyTuple_GET_ITEM(iterable, 0));
@@ -33,6 +38,37 @@ run_exchange(wsgi_thread *self, wsgi_exchange *exchange, called *call)
     return go_on_in_python(exchange, call, NULL, 0, NULL);
 }
 
+#ifndef Py_GIL_DISABLED
+
+/* Get the next connection. 1 with it, or 0 where the thread has waited, or -1 with an error. */
+static int
+take_or_lead(wsgi_thread *self, handover *queue, PyObject **connection)
+{
+    *connection = NULL;
+    if (!queue->count) {
+        if (self->began_at && queue->waiters != NULL && queue->lent != NULL) {
+            note_end(queue, &self->pace, self->began_at);
+        }
+        self->began_at = 0;
+        if (!may_lead(queue)) {
+            wait_to_be_woken(queue);
+            note_pace(&self->pace);
+            return 0;
+        }
+        int has_kept_lock = lead(queue);
+        if (!has_kept_lock && queue->waiters != NULL) {
+            note_pace(&self->pace);
+        }
+        if (has_kept_lock <= 0 || !queue->count) {
+            return has_kept_lock < 0 ? -1 : 0;
+        }
+    }
+    *connection = take_in_turn(queue);
+    return 1;
+}
+
+#endif
+
 PyDoc_STRVAR(serve_doc,
 "serve()\n--\n\n"
 "Run the exchange of the next connection to its end; or wait for a connection, and run nothing. False where None was\n"
@@ -43,29 +79,16 @@ static PyObject *
 thread_serve(wsgi_thread *self, PyObject *Py_UNUSED(ignored))
 {
     handover *queue = (handover *)self->parts[PART_QUEUE];
-    if (!queue->count) {
+    PyObject *connection;
+#ifdef Py_GIL_DISABLED
+    int found = next_connection(queue, &self->seat, &connection);
+#else
+    int found = take_or_lead(self, queue, &connection);
+#endif
+    if (found <= 0) {
         /* What another thread has raised in this one meanwhile arrives in the caller: no request is to meet it. */
-        if (self->began_at && queue->waiters != NULL && queue->lent != NULL) {
-            note_end(queue, &self->pace, self->began_at);
-        }
-        self->began_at = 0;
-        if (!may_lead(queue)) {
-            wait_to_be_woken(queue);
-            note_pace(&self->pace);
-            Py_RETURN_TRUE;
-        }
-        int has_kept_lock = lead(queue);
-        if (!has_kept_lock && queue->waiters != NULL) {
-            note_pace(&self->pace);
-        }
-        if (has_kept_lock < 0) {
-            return NULL;
-        }
-        if (!has_kept_lock || !queue->count) {
-            Py_RETURN_TRUE;
-        }
+        return found < 0 ? NULL : Py_NewRef(Py_True);
     }
-    PyObject *connection = take_in_turn(queue);
     if (connection == Py_None) {
         Py_DECREF(connection);
         Py_RETURN_FALSE;

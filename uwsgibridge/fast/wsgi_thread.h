@@ -7,7 +7,8 @@
    - Exceptions that other threads raise in this one arrive in Python code alone: in the application, or in a method of
      the exchange that is called here. None arrives between two calls.
    - Between the last look at what other threads may change (`is_undisturbed`) and the end of the exchange, nothing of
-     Python runs, and the interpreter's lock is kept. So no other thread gives the request up meanwhile.
+     Python runs, and the interpreter's lock is kept; or, without that lock, the guard of the exchange, which
+     `end_lock` gives to Python. So no other thread gives the request up meanwhile.
    - What the application made is dropped when the exchange has left the table of running requests: code that runs as
      an object is deleted can't be interrupted. */
 
@@ -89,6 +90,7 @@ make_exchange(wsgi_thread *self, connection_fields *connection)
     exchange->context = Py_NewRef(self->parts[PART_CONTEXT]);
     exchange->request = Py_XNewRef(connection->request);
     exchange->life = Py_NewRef(self->parts[PART_STARTED]);
+    exchange->interruption = Py_NewRef(Py_None);
     exchange->promised = -1;
     clock_gettime(CLOCK_MONOTONIC, &moment);
     exchange->started_at = (double)moment.tv_sec + (double)moment.tv_nsec * 1e-9;
@@ -154,7 +156,7 @@ is_mine_to_answer(const wsgi_thread *self, const wsgi_exchange *exchange, const 
         && !((connection_fields *)exchange->connection)->body_unseen;
 }
 
-/* Whether a piece may be sent here, with the head, as all of the body. */
+/* Whether a piece may be sent here, with the head, as all of the body. Within the guard of the exchange. */
 static int
 is_plain_answer(const wsgi_thread *self, const wsgi_exchange *exchange, const called *call, PyObject *piece)
 {
@@ -205,7 +207,7 @@ send_piece(const wsgi_thread *self, const wsgi_exchange *exchange, PyObject *pie
     return sent < 0 ? 0 : sent;
 }
 
-/* Close the connection of a complete answer. */
+/* Close the connection of a complete answer. Within the guard of the exchange. */
 static void
 end_exchange(wsgi_thread *self, wsgi_exchange *exchange)
 {
@@ -255,11 +257,13 @@ end_call(wsgi_thread *self, wsgi_exchange *exchange, const called *call)
     if (has_text || call->forks != forks || !is_undisturbed(exchange) || connection->input_stalled) {
         return call_python((PyObject *)exchange, "end_call");
     }
-    Py_SETREF(exchange->life, Py_NewRef(self->parts[PART_OVER]));
     /* First, since a full host wakes the listener by code of Python, and nobody may give the request up then. */
-    if (PyDict_DelItem(self->parts[PART_RUNNING], (PyObject *)exchange) < 0 || free_place(self, connection) < 0) {
-        return -1;
+    int is_mine = take_out(self->parts[PART_RUNNING], (PyObject *)exchange);
+    if (is_mine <= 0) {
+        return is_mine < 0 ? -1 : call_python((PyObject *)exchange, "end_call");
     }
+    Py_SETREF(exchange->life, Py_NewRef(self->parts[PART_OVER]));
+    /* Before its place is free: a drain waits for no request without one. */
     if (self->logs_access) {
         PyObject *done = PyObject_CallMethod((PyObject *)exchange, "log_sent", "ln", exchange->status,
                                              exchange->sent_bytes);
@@ -268,26 +272,36 @@ end_call(wsgi_thread *self, wsgi_exchange *exchange, const called *call)
             return -1;
         }
     }
-    return 1;
+    return free_place(self, connection) < 0 ? -1 : 1;
+}
+
+/* Close the connection of an answer whose whole body was sent, of so many bytes. Within the guard of the exchange. */
+static void
+close_sent(wsgi_thread *self, wsgi_exchange *exchange, Py_ssize_t body_bytes)
+{
+    exchange->sent_bytes = body_bytes;
+    exchange->is_sent_last = 1;
+    end_exchange(self, exchange);
 }
 
 /* Answer with the only item of a list or a tuple. 1, or 0 where Python has done it, or -1 with an error. */
 static int
 answer_whole(wsgi_thread *self, wsgi_exchange *exchange, const called *call, PyObject *piece)
 {
-    if (!is_plain_answer(self, exchange, call, piece)) {
-        return go_on_in_python(exchange, call, NULL, 0, NULL);
+    Py_ssize_t total = 0;
+    Py_ssize_t sent = 0;
+    HOLD(&exchange->guard);
+    int is_whole = is_plain_answer(self, exchange, call, piece);
+    if (is_whole) {
+        sent = send_piece(self, exchange, piece, &total);
+        is_whole = sent == total;
     }
-    Py_ssize_t total;
-    Py_ssize_t sent = send_piece(self, exchange, piece, &total);
-    if (sent < total) {
-        return go_on_in_python(exchange, call, sent ? piece : NULL, sent, NULL);
+    if (is_whole) {
+        exchange->sent = Py_NewRef(piece);
+        close_sent(self, exchange, PyBytes_GET_SIZE(piece));
     }
-    exchange->sent = Py_NewRef(piece);
-    exchange->sent_bytes = PyBytes_GET_SIZE(piece);
-    exchange->is_sent_last = 1;
-    end_exchange(self, exchange);
-    return end_call(self, exchange, call);
+    LET_GO(&exchange->guard);
+    return is_whole ? end_call(self, exchange, call) : go_on_in_python(exchange, call, sent ? piece : NULL, sent, NULL);
 }
 
 /* Call the `close` of an iterable, if it has one. 1, or 0 where Python has handled what it raised, or -1. */
@@ -305,13 +319,24 @@ close_iterable(wsgi_thread *self, wsgi_exchange *exchange, const called *call)
     return done == NULL ? fail_in_python(exchange) : 1;
 }
 
-/* End an exchange whose whole body was sent, of so many bytes. 1, or 0 where Python has done it, or -1 with an error. */
+/* Close the connection of an answer whose whole body was sent, of so many bytes, as long as nothing has happened that Python
+   has to look at; else false, with nothing done. */
 static int
-end_sent(wsgi_thread *self, wsgi_exchange *exchange, const called *call, Py_ssize_t body_bytes)
+may_end(wsgi_thread *self, wsgi_exchange *exchange, const called *call, Py_ssize_t body_bytes)
 {
-    exchange->sent_bytes = body_bytes;
-    exchange->is_sent_last = 1;
-    end_exchange(self, exchange);
+    HOLD(&exchange->guard);
+    int may = call->forks == forks && is_undisturbed(exchange) && exchange->response == NULL;
+    if (may) {
+        close_sent(self, exchange, body_bytes);
+    }
+    LET_GO(&exchange->guard);
+    return may;
+}
+
+/* End an exchange whose connection is closed. 1, or 0 where Python has done it, or -1 with an error. */
+static int
+end_sent(wsgi_thread *self, wsgi_exchange *exchange, const called *call)
+{
     int done = close_iterable(self, exchange, call);
     return done > 0 ? end_call(self, exchange, call) : done;
 }
@@ -340,10 +365,30 @@ end_iteration(wsgi_thread *self, wsgi_exchange *exchange, called *call)
         Py_DECREF(error);
         return done;
     }
-    if (call->forks != forks || !is_undisturbed(exchange) || exchange->response != NULL) {
+    if (!may_end(self, exchange, call, PyBytes_GET_SIZE(exchange->sent))) {
         return has_ended(call) ? go_on_in_python(exchange, call, NULL, 0, NULL) : -1;
     }
-    return end_sent(self, exchange, call, PyBytes_GET_SIZE(exchange->sent));
+    return end_sent(self, exchange, call);
+}
+
+/* Send the head with the first item, which is the whole body. False where that is not mine, or was not sent completely; in
+   `*sent`, how many bytes of both went out. */
+static int
+send_first(const wsgi_thread *self, wsgi_exchange *exchange, const called *call, PyObject *piece, Py_ssize_t *sent)
+{
+    Py_ssize_t total = 0;
+    *sent = 0;
+    HOLD(&exchange->guard);
+    int is_whole = is_plain_answer(self, exchange, call, piece) && exchange->promised > 0;
+    if (is_whole) {
+        *sent = send_piece(self, exchange, piece, &total);
+        is_whole = *sent == total;
+    }
+    if (is_whole) {
+        exchange->sent = Py_NewRef(piece);
+    }
+    LET_GO(&exchange->guard);
+    return is_whole;
 }
 
 /* Answer with the items of an iterable. 1, or 0 where Python has done it, or -1 with an error. */
@@ -362,19 +407,13 @@ answer_items(wsgi_thread *self, wsgi_exchange *exchange, called *call)
         Py_XDECREF(error);
         return done;
     }
-    if (!is_plain_answer(self, exchange, call, piece) || exchange->promised <= 0) {
-        done = go_on_in_python(exchange, call, piece, 0, NULL);
-        Py_DECREF(piece);
-        return done;
-    }
-    Py_ssize_t total;
-    Py_ssize_t sent = send_piece(self, exchange, piece, &total);
-    if (sent < total) {
+    Py_ssize_t sent;
+    if (!send_first(self, exchange, call, piece, &sent)) {
         done = go_on_in_python(exchange, call, piece, sent, NULL);
         Py_DECREF(piece);
         return done;
     }
-    exchange->sent = piece;
+    Py_DECREF(piece);
     return end_iteration(self, exchange, call);
 }
 

@@ -15,6 +15,7 @@ from uwsgibridge.connection.sockets import ListeningSocket
 from uwsgibridge.fast import Intake
 from uwsgibridge.link.flights import FlightRecorder
 from uwsgibridge.loop.interface import Loop
+from uwsgibridge.worker.sharing import Sharing
 
 # How many connections are accepted in one batch at the most, before other work of this thread goes on.
 _MAX_BATCH: Final = 32
@@ -25,6 +26,9 @@ _WAITS: Final = 8
 # Calling accept(2) in vain costs as much as half a request. So a batch is no longer than the last ones were.
 # It grows only after this many full batches.
 _FULL_BATCHES_TO_GROW: Final = 4
+
+# How soon the loop looks again whether threads that accept by themselves get on.
+_LOOK_SECONDS: Final = 0.005
 
 # Errors of accept() which say that the descriptor is no listening socket any more: something in this process has
 # closed it (its number may be another file's by now), or a process that shares the socket has shut it down, at
@@ -53,6 +57,9 @@ class Accepting(Protocol):
     @property
     def has_threads_alone(self) -> bool:
         """Whether no application runs on the loop."""
+
+    def lendable(self) -> object:
+        """Give None where nothing is to be accepted now."""
 
     def room(self) -> int:
         """Count how many more connections may be accepted now."""
@@ -113,8 +120,19 @@ class Acceptor:
         self._waits = _WAITS if is_alone and listener.has_threads_alone else 0
         self._batch = self._least_batch
         self._full_batches = 0
+        self._sharing: Sharing | None = None
+        self._loop = loop
         watch = loop.watch(listening.socket, self._accept_batch, self._accept_again)
         self.suspend, self.resume, self._close_watch = watch.suspend, watch.resume, watch.close
+
+    def share(self, sharing: Sharing) -> None:
+        """Leave connections to threads that accept by themselves, as long as they get on."""
+        self._sharing = sharing
+
+    def _end_sharing(self) -> None:
+        if self._sharing is not None:
+            sharing, self._sharing = self._sharing, None
+            sharing.end()
 
     def close(self, most: int, *, is_last: bool) -> None:
         """Close the socket; where nobody shares it, accept the connections in its backlog first.
@@ -124,6 +142,7 @@ class Acceptor:
             is_last: whether nobody else accepts on an inherited socket any more.
         """
         self._close_watch()
+        self._end_sharing()
         if self.listening.is_inherited and not is_last:
             self.listening.close()
             return
@@ -162,6 +181,7 @@ class Acceptor:
             The address of the socket.
         """
         self._close_watch()
+        self._end_sharing()
         self.listening.socket.detach()
         return self.listening.address
 
@@ -170,6 +190,10 @@ class Acceptor:
         listener = self._listener
         if listener.is_closed:
             return False  # the loop had seen a connection before the watch was closed
+        if self._sharing is not None and self._sharing.gets_on():
+            self.suspend()
+            self._loop.call_later(_LOOK_SECONDS, self._look_again)
+            return False
         taken, most = 0, min(self._batch, listener.room())
         while taken < most:
             asked = most - taken
@@ -197,6 +221,11 @@ class Acceptor:
             self._batch = min(_MAX_BATCH, self._batch * 2)
             self._full_batches = 0
         return True
+
+    def _look_again(self) -> None:
+        """Watch the socket again, on which threads accept."""
+        if self._sharing is not None and self._listener.lendable() is not None:
+            self.resume()
 
     def _end_batch(self, taken: int) -> bool:
         """End a batch that found no more connections; False, since none waits."""
@@ -230,6 +259,8 @@ class Acceptor:
             self._listener.take(Connection(accepted, is_unix=self._is_unix))
             taken = 1
         self._listener.note_accepted()
+        if self._sharing is not None:
+            self._sharing.go_on()
         return taken
 
 

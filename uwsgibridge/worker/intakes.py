@@ -12,7 +12,7 @@ from uwsgibridge.hosts.mounts import Mounts
 from uwsgibridge.link.flights import FlightRecorder
 from uwsgibridge.protocol.packet import PacketLimits
 from uwsgibridge.protocol.request import Request
-from uwsgibridge.telemetry.counters import Counters
+from uwsgibridge.telemetry.counters import Counters, RequestCount
 
 Take = Callable[[Connection, int | None], None]
 
@@ -36,7 +36,11 @@ class Intakes:
     counters: Counters
 
     def make(
-        self, listening: ListeningSocket, flights: FlightRecorder, take: Take
+        self,
+        listening: ListeningSocket,
+        flights: FlightRecorder,
+        take: Take,
+        counters: RequestCount | None = None,
     ) -> Intake | None:
         """Make an intake; None without the accelerator.
 
@@ -45,6 +49,7 @@ class Intakes:
             flights: of the thread that accepts.
             take: called in that thread with a connection that is not plain, and with the number of bytes that `flights`
                 has of it; None where nothing was received.
+            counters: where that thread counts its requests, where others accept at the same time.
         """
         if accelerator is None:
             return None
@@ -58,7 +63,7 @@ class Intakes:
             max_body_bytes=self.max_body_bytes,
             max_requests=self.max_requests,
             flights=flights,
-            counters=self.counters,
+            counters=counters or self.counters,
             host=self.mounts.only,
             select=self.mounts.select,
             take=take,

@@ -32,10 +32,12 @@ from uwsgibridge.protocol.answers import OwnAnswer
 from uwsgibridge.protocol.errors import ProtocolError
 from uwsgibridge.protocol.packet import MODIFIER_PING, PONG, PacketLimits
 from uwsgibridge.protocol.request import Request
+from uwsgibridge.system.interpreter import runs_without_gil
 from uwsgibridge.telemetry.reporting import Reporter
 from uwsgibridge.worker.acceptor import Acceptor
 from uwsgibridge.worker.intakes import Intakes
 from uwsgibridge.worker.lending import Lending
+from uwsgibridge.worker.sharing import Sharing, share
 
 # Without free descriptors or memory, accepting is tried again after this time, or when a request ends.
 _RETRY_SECONDS: Final = 0.1
@@ -104,7 +106,7 @@ class Listener:
         # Requests that arrived when their host was full. Which host a connection needs is known only when its
         # packet has come, and that may be long after it was accepted.
         self._held_back: deque[tuple[Host, Connection]] = deque()
-        self._lending: Lending | None = None
+        self._lending: Lending | Sharing | None = None
 
     def listen(self, listening: ListeningSocket) -> None:
         """Begin to accept on a socket."""
@@ -113,17 +115,21 @@ class Listener:
     def lend(self) -> None:
         """Have the threads of the only host accept by themselves from now on, where there is one host, and one socket."""
         host = self._mounts.only
-        if not isinstance(host, WsgiHost) or host.borrower is None or len(self._acceptors) != 1:
+        if not isinstance(host, WsgiHost) or len(self._acceptors) != 1:
             return
-        self._lending = Lending(
-            self,
-            host.borrower,
-            has_one_thread=host.capacity == 1,
-            listening=self._acceptors[0].listening,
-            intakes=self._intakes,
-            loop=self._loop,
-            flights=self._flights,
-        )
+        acceptor, intakes, loop = self._acceptors[0], self._intakes, self._loop
+        if runs_without_gil():
+            self._lending = share(self, host, acceptor, intakes, loop, self._flights)
+        elif host.borrower is not None:
+            self._lending = Lending(
+                self,
+                host.borrower,
+                has_one_thread=host.capacity == 1,
+                listening=acceptor.listening,
+                intakes=intakes,
+                loop=loop,
+                flights=self._flights,
+            )
 
     def lendable(self) -> Acceptor | None:
         """Give the acceptor whose socket a thread may accept on now; None where the loop has to decide."""

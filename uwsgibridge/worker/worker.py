@@ -171,7 +171,7 @@ class Worker:
         """Give the figures of this moment."""
         now = monotonic()
         return Figures(
-            requests=self.counters.requests,
+            requests=self.counters.all_requests,
             in_flight=sum(len(host.admission.in_flight) for host in self._hosts),
             capacity=sum(host.capacity for host in self._hosts),
             websockets=sum(host.websockets for host in self._hosts),

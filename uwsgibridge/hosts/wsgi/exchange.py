@@ -140,7 +140,7 @@ class WsgiExchange(WsgiAnswer):
             What the client sees, in words for the log.
         """
         context = self._context
-        with context.end_lock:
+        with self.end_lock:
             was_ended, self.given_up = self._ended, True
             connection: Connection | None = None
             if not was_ended:
@@ -170,7 +170,7 @@ class WsgiExchange(WsgiAnswer):
 
     def end_interrupted(self) -> None:
         """End the exchange after an exception from outside has ended `run` at an unknown point."""
-        with self._context.end_lock:
+        with self.end_lock:
             was_ended = self._ended
             if not was_ended:
                 self._life = follow(Step.END, self._life)
@@ -380,7 +380,7 @@ class WsgiExchange(WsgiAnswer):
     def _end(self, *, complete: bool) -> None:
         if self.interruption is not None:
             self.interruption.hold_off()  # at least until `close()` is called
-        with self._context.end_lock:
+        with self.end_lock:
             if self._life not in _STATE_AFTER_END:
                 return
             self._life = _STATE_AFTER_END[self._life]

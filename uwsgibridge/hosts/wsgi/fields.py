@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 from uwsgibridge.fast import accelerator
 
 if TYPE_CHECKING:
+    from uwsgibridge.hosts.wsgi.context import ExchangeContext
     from uwsgibridge.hosts.wsgi.interruption import Interruption
     from uwsgibridge.protocol.response import Response
 
@@ -17,7 +19,7 @@ class PythonFields:
     Attributes:
         started_at: when the application was called, of `time.monotonic()`.
         given_up: whether another thread has taken the connection away and ended it. That thread sets it, under
-            `ExchangeContext.end_lock`, at any moment of the thread that runs the exchange.
+            `end_lock`, at any moment of the thread that runs the exchange.
         interruption: interrupts the thread of the request; set before `given_up`.
     """
 
@@ -25,6 +27,15 @@ class PythonFields:
     given_up = False
     interruption: Interruption | None = None
     _response: Response
+    _context: ExchangeContext
+
+    @property
+    def end_lock(self) -> threading.Lock:
+        """The lock that decides whether the request's thread ends the connection, or who gives the request up.
+
+        With the accelerator in a free-threaded Python, each exchange has its own: what is done in C is under it, too.
+        """
+        return self._context.end_lock
 
 
 if TYPE_CHECKING:
