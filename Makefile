@@ -9,7 +9,7 @@ APPLICATIONS := $(VENV)-applications
 # rewrites all assertions in each of its processes.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-all test-pythons test-applications check changelog changelog-draft format fuzz fuzz-fast soak bench findings clean
+.PHONY: help demo test test-all test-pythons test-free-threaded test-applications check changelog changelog-draft format fuzz fuzz-fast soak bench findings clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -31,6 +31,15 @@ test-all: $(VENV)/.test ## all tests on every event loop and socket; takes four 
 PYENV_PYTHONS = $(wildcard $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions/3.1[1-5].*/bin/python3)
 test-pythons: $(VENV)/.pythons ## the unit tests on each Python from 3.11 to 3.15 that is installed
 	$(BIN)/tox run $(if $(PYENV_PYTHONS),--discover $(PYENV_PYTHONS)) $(ARGS)
+
+# Of the distributions, few have such a Python: `tests/free_threaded/build-python PREFIX` builds one.
+FREE_THREADED_PYTHON ?= $(firstword $(shell command -v python3.14t python3.13t) python3.13t)
+FREE_THREADED := $(VENV)-free-threaded
+test-free-threaded: $(FREE_THREADED)/.test ## the unit tests without the GIL; FREE_THREADED_PYTHON=... names a free-threaded Python
+	UWSGIBRIDGE_REQUIRE_ACCELERATOR=1 $(FREE_THREADED)/bin/python -m pytest $(IN_PARALLEL) tests/free_threaded $(WITHOUT_GIL)
+
+# What threads, the accelerator and processes do. What frameworks and the command line do is the same with the GIL.
+WITHOUT_GIL := $(addprefix tests/,connection fast fuzz hosts link loop protocol telemetry worker)
 
 test-applications: $(APPLICATIONS)/.test ## MCP, Gradio, Django Channels and others, each behind a real Nginx; many packages
 	UWSGIBRIDGE_REQUIRE_APPLICATIONS=1 $(APPLICATIONS)/bin/python -m pytest $(IN_PARALLEL) --all-combinations integration/applications
@@ -81,7 +90,7 @@ findings: ## run each script of findings/, and say whose behaviour has changed; 
 	exit $$changed
 
 clean: ## remove the virtual environment and caches
-	rm -rf $(VENV) $(VENV)-pythons $(APPLICATIONS) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-pythons $(APPLICATIONS) $(FREE_THREADED) .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 # What is installed is said first: it takes about a minute, in which pip is silent.
 INSTALLING = @echo "Installing into $(VENV), which is done once and takes about a minute:"
@@ -117,6 +126,14 @@ $(VENV)/.rewritten: | $(VENV)/.test
 
 $(VENV)/.pythons: $(BUILD) | $(VENV)/bin/python
 	@$(BIN)/python -m pip install --quiet --editable '.[pythons]'
+	@touch $@
+
+# Of some packages, only older releases have a wheel for it.
+$(FREE_THREADED)/.test: $(BUILD)
+	@$(FREE_THREADED_PYTHON) -c 'import sys; sys.exit(sys._is_gil_enabled())' || \
+	  { echo "name a free-threaded Python: make test-free-threaded FREE_THREADED_PYTHON=.../bin/python3" >&2; exit 1; }
+	@test -x $(FREE_THREADED)/bin/python || $(FREE_THREADED_PYTHON) -m venv $(FREE_THREADED)
+	@$(FREE_THREADED)/bin/python -m pip install --quiet --prefer-binary --editable '.[free-threaded]'
 	@touch $@
 
 $(APPLICATIONS)/.test: $(BUILD) | $(VENV)/bin/python
