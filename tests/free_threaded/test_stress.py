@@ -25,6 +25,8 @@ from tests.bridge_process import running_process
 from tests.log_events import EVENT_SECONDS, PATIENCE_SECONDS
 from tests.raw_client import ask, connect, packet, read_answer, reset
 from uwsgibridge.client import ping
+from uwsgibridge.fast import PURE_VARIABLE
+from uwsgibridge.hosts.wsgi import serving
 from uwsgibridge.system.interpreter import runs_without_gil
 
 THREADS: Final = 8
@@ -203,7 +205,7 @@ def test_a_warning_is_logged_once() -> None:
         assert len(bridge.events.find(level="warning")) == 1
 
 
-def test_the_recorder_of_flights_loses_no_slot(tmp_path: Path) -> None:
+def test_a_supervised_worker_counts_each_request(tmp_path: Path) -> None:
     (tmp_path / "served.py").write_text(
         "def application(environ, start_response):\n"
         "    start_response('200 OK', [])\n"
@@ -213,6 +215,7 @@ def test_the_recorder_of_flights_loses_no_slot(tmp_path: Path) -> None:
         *("serve", "served:application", "--bind", "127.0.0.1:0", "--workers", "1"),
         *("--threads", str(THREADS), "--control-socket", str(tmp_path / "c")),
         directory=tmp_path,
+        environment=environment(),
     ) as process:
         address = process.address
 
@@ -224,6 +227,11 @@ def test_the_recorder_of_flights_loses_no_slot(tmp_path: Path) -> None:
         assert answered == CLIENTS * ROUNDS * 5
         assert status(tmp_path)["requests"] == answered
         assert process.stop() == 0
+
+
+def environment() -> dict[str, str]:
+    """Have processes go the way that the test goes: with the accelerator, or without."""
+    return {PURE_VARIABLE: "1"} if vars(serving)["accelerator"] is None else {}
 
 
 def status(directory: Path) -> dict[str, Any]:
@@ -287,6 +295,7 @@ def test_reloads_lose_no_request_and_no_count(tmp_path: Path) -> None:
             *("--workers", "1", "--threads", str(THREADS), "--control-socket", str(tmp_path / "c")),
             *("--access-log", "--access-log-format", "json"),
             directory=tmp_path,
+            environment=environment(),
         ) as process,
         ThreadPoolExecutor(CLIENTS) as pool,
     ):
