@@ -448,3 +448,18 @@ def test_close_before_it_is_listened_to_is_no_error(make_peer: Callable[..., Pee
                 peer.known.close()
 
     trio.run(run, make_peer())
+
+
+async def question_to_one_that_has_ended(peer: Peer) -> None:
+    async with listening(peer) as worker:
+        peer.say(WorkerMessage(figures=FIGURES))
+        peer.link.close()
+        worker.ask()
+        worker.read_last_messages()
+        assert worker.figures == FIGURES
+
+
+def test_a_question_to_a_worker_that_has_ended_costs_no_figures(
+    make_peer: Callable[..., Peer],
+) -> None:
+    trio.run(question_to_one_that_has_ended, make_peer(is_ready=True))

@@ -323,7 +323,7 @@ class WorkerProcess:
         return self._link.fileno() < 0
 
     def read_last_messages(self) -> None:
-        """Read the messages that the worker sent before it ended."""
+        """Read the messages that the worker has sent so far; where it has ended, these are the last ones."""
         with contextlib.suppress(OSError):  # BlockingIOError: no message is left
             while True:
                 self._handle_message(WorkerMessage.decode(self._link.recv(MAX_BYTES)))
@@ -383,6 +383,9 @@ class WorkerProcess:
             await self._said_something.wait()
 
     def _send(self, question: bytes) -> bool:
+        # A message to a worker that has closed its end has Linux drop what that worker has sent before
+        # (`unix_dgram_disconnected`): its last figures, which are in no other message.
+        self.read_last_messages()
         with contextlib.suppress(OSError):  # it ends, or has not read the last ones
             self._link.send(question)
             return True
