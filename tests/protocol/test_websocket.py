@@ -27,15 +27,14 @@ from tests.websocket_frames import (
 )
 from uwsgibridge.protocol import websocket_frames
 from uwsgibridge.protocol.errors import InvalidResponse
+from uwsgibridge.protocol.handshake import HandshakeRefused, wants_websocket
 from uwsgibridge.protocol.packet import PacketLimits, encode_packet, parse_packet
 from uwsgibridge.protocol.request import Request
 from uwsgibridge.protocol.websocket import (
     Closed,
     Event,
-    HandshakeRefused,
     PongReceived,
     WebSocket,
-    wants_websocket,
 )
 from uwsgibridge.protocol.websocket import Message as MessageOfBytes
 from uwsgibridge.protocol.websocket_frames import SentFrames

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Protocol
+from typing import Any, Protocol
 
 import trio
 
@@ -17,9 +17,11 @@ class Host(Protocol):
 
     Attributes:
         admission: the table of its requests in flight, with its limit.
+        runs_on_loop: whether its requests are tasks of the worker's event loop; else they have threads.
     """
 
     admission: Admission[Connection]
+    runs_on_loop: bool
 
     @property
     def given_up(self) -> Collection[Connection]:
@@ -32,6 +34,10 @@ class Host(Protocol):
     @property
     def websockets(self) -> int:
         """How many WebSockets are open."""
+
+    @property
+    def borrower(self) -> Any:
+        """What the listening socket may be lent to; None where the loop has to accept: see `worker.lending`."""
 
     def queue_seconds(self, now: float) -> float:
         """Tell how long the oldest request that does not run yet has waited.

@@ -16,7 +16,8 @@ from hashlib import sha1
 from typing import Final
 
 from uwsgibridge.protocol.answers import switching_protocols
-from uwsgibridge.protocol.errors import InvalidResponse, ProtocolError
+from uwsgibridge.protocol.errors import InvalidResponse
+from uwsgibridge.protocol.handshake import HandshakeRefused
 from uwsgibridge.protocol.message_buffer import MessageBuffer
 from uwsgibridge.protocol.request import Request
 from uwsgibridge.protocol.response_headers import list_headers, not_pairs
@@ -63,12 +64,6 @@ _OWN_HEADERS: Final = frozenset(
 )
 
 
-class HandshakeRefused(ProtocolError):
-    """The request asks for a WebSocket in a way that RFC 6455, section 4.2.1, does not allow."""
-
-    reason = "websocket_handshake"
-
-
 class FrontendWithoutTunnels(HandshakeRefused):
     """The frontend passes a 101 on as an ordinary answer, so that no frame would ever come through."""
 
@@ -113,11 +108,6 @@ class Closed:
 
 
 Event = Message | PongReceived | Closed
-
-
-def wants_websocket(variables: Mapping[str, str]) -> bool:
-    """Whether a request asks for a WebSocket."""
-    return variables.get("HTTP_UPGRADE", "").lower() == "websocket"
 
 
 class _Stage(Enum):

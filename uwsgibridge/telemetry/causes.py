@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import re
+import sys
 from collections.abc import Iterator
 from typing import Final, TypeAlias
 
@@ -20,7 +20,7 @@ _MAX_CHAIN: Final = 100
 # Groups within groups to look at: deeper ones were made by mistake.
 _MAX_DEPTH: Final = 20
 
-_ENDS: Final = (PeerGone, asyncio.CancelledError, trio.Cancelled)
+_ENDS: Final = (PeerGone, trio.Cancelled)
 
 # How frameworks, and applications that raise Python's own exceptions, say that the client has left.
 _WORDS: Final = re.compile(
@@ -78,6 +78,10 @@ def _is_due(error: BaseException, depth: int) -> bool:
 
 def _is_end(error: BaseException) -> bool:
     if isinstance(error, _ENDS) or any(map(_is_called_so, type(error).__mro__)):
+        return True
+    # Without this module, nothing in this process can have raised asyncio's exception.
+    asyncio = sys.modules.get("asyncio.exceptions")
+    if asyncio is not None and isinstance(error, asyncio.CancelledError):
         return True
     return _WORDS.search(str(error)) is not None
 

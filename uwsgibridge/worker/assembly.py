@@ -11,13 +11,10 @@ from uwsgibridge.config.settings import Settings
 from uwsgibridge.connection.hangup import HangupWatcher
 from uwsgibridge.connection.lingering import LingeringClose
 from uwsgibridge.connection.sockets import ListeningSocket
-from uwsgibridge.hosts.asgi.host import AsgiHost
-from uwsgibridge.hosts.asgi.lifespan import Lifespan
 from uwsgibridge.hosts.context import HostContext
 from uwsgibridge.hosts.host import Host
 from uwsgibridge.hosts.mounts import Mounts
 from uwsgibridge.hosts.offload import Offload
-from uwsgibridge.hosts.wsgi.host import WsgiHost
 from uwsgibridge.link.flights import FlightRecorder
 from uwsgibridge.loop.interface import Loop
 from uwsgibridge.telemetry.access_log import make_access_log
@@ -132,8 +129,14 @@ def assemble(
 
 
 def _make_host(application: Application, context: HostContext, *, is_shared: bool) -> Host:
+    # Imported here, since few workers have applications of both kinds: see `worker.kinds`.
     if application.interface == "wsgi":
+        from uwsgibridge.hosts.wsgi.host import WsgiHost
+
         return WsgiHost(application.app, context, is_shared=is_shared)
+    from uwsgibridge.hosts.asgi.host import AsgiHost
+    from uwsgibridge.hosts.asgi.lifespan import Lifespan
+
     lifespan = Lifespan(
         application.app,
         loop=context.loop,

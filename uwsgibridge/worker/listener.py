@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from time import monotonic
-from typing import Final
+from typing import TYPE_CHECKING, Final, cast
 
 import trio
 
@@ -25,7 +25,6 @@ from uwsgibridge.connection.sockets import ListeningSocket
 from uwsgibridge.fast import Intake
 from uwsgibridge.hosts.host import Host
 from uwsgibridge.hosts.mounts import Mounts
-from uwsgibridge.hosts.wsgi.host import WsgiHost
 from uwsgibridge.link.flights import FlightRecorder
 from uwsgibridge.loop.interface import Loop, nothing
 from uwsgibridge.protocol.answers import OwnAnswer
@@ -38,6 +37,9 @@ from uwsgibridge.worker.acceptor import Acceptor
 from uwsgibridge.worker.intakes import Intakes
 from uwsgibridge.worker.lending import Lending
 from uwsgibridge.worker.sharing import Sharing, share
+
+if TYPE_CHECKING:
+    from uwsgibridge.hosts.wsgi.host import WsgiHost
 
 # Without free descriptors or memory, accepting is tried again after this time, or when a request ends.
 _RETRY_SECONDS: Final = 0.1
@@ -115,11 +117,13 @@ class Listener:
     def lend(self) -> None:
         """Have the threads of the only host accept by themselves from now on, where there is one host, and one socket."""
         host = self._mounts.only
-        if not isinstance(host, WsgiHost) or len(self._acceptors) != 1:
+        if host is None or host.runs_on_loop or len(self._acceptors) != 1:
             return
         acceptor, intakes, loop = self._acceptors[0], self._intakes, self._loop
         if runs_without_gil():
-            self._lending = share(self, host, acceptor, intakes, loop, self._flights)
+            self._lending = share(
+                self, cast("WsgiHost", host), acceptor, intakes, loop, self._flights
+            )
         elif host.borrower is not None:
             self._lending = Lending(
                 self,
@@ -304,7 +308,7 @@ class Listener:
     @property
     def has_threads_alone(self) -> bool:
         """Whether no application runs on the loop."""
-        return all(isinstance(host, WsgiHost) for host in self._mounts.hosts)
+        return not any(host.runs_on_loop for host in self._mounts.hosts)
 
     @property
     def is_closed(self) -> bool:

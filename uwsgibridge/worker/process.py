@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import gc
 import os
@@ -22,8 +21,6 @@ from uwsgibridge.connection.failed_start import removing_files_unless_started
 from uwsgibridge.connection.socket_files import socket_files
 from uwsgibridge.connection.sockets import ListeningSocket, open_sockets
 from uwsgibridge.errors import single_error
-from uwsgibridge.loop.asyncio_loop import AsyncioLoop
-from uwsgibridge.loop.choosing import choose_loop, without_sigint_handling
 from uwsgibridge.system.interpreter import gil_was_brought_back
 from uwsgibridge.system.privileges import resolve_user
 from uwsgibridge.telemetry.announcement import announce
@@ -211,7 +208,7 @@ def _serve_between_hooks(service: _Service) -> None:
                 exit_now=exit_now,
             )
             try:
-                trio.run(_run_until_signal, worker, service)
+                trio.run(_run_until_signal, worker, service, "trio")
             finally:
                 if worker.has_unended_requests:
                     exit_now()
@@ -219,7 +216,7 @@ def _serve_between_hooks(service: _Service) -> None:
         on_exit()
 
 
-async def _run_until_signal(worker: Worker, service: _Service) -> None:
+async def _run_until_signal(worker: Worker, service: _Service, loop_name: str) -> None:
     logger = service.logger
     handled = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
     if service.companion is None:
@@ -260,7 +257,7 @@ async def _run_until_signal(worker: Worker, service: _Service) -> None:
             "worker started",
             pid=os.getpid(),
             apps=[_name_application(it) for it in service.applications],
-            loop=_name_loop(service),
+            loop=loop_name,
         )
         service.ready()
 
@@ -280,12 +277,6 @@ def _name_application(application: Application) -> str:
     return f"{application.name} ({application.interface}){place}"
 
 
-def _name_loop(service: _Service) -> str:
-    if not _needs_asyncio(service.applications, service.settings):
-        return "trio"
-    return type(asyncio.get_running_loop()).__module__.partition(".")[0]
-
-
 async def _stop_without_starter(worker: Worker, service: _Service, scope: trio.CancelScope) -> None:
     assert service.lifeline is not None
     await trio.lowlevel.wait_readable(service.lifeline)
@@ -302,6 +293,11 @@ def _needs_asyncio(applications: Sequence[Application], settings: Settings) -> b
 
 def _run_as_guest(service: _Service, exit_now: Callable[[], None]) -> None:
     """Run asyncio or uvloop in this thread, with trio as its guest."""
+    # Imported here: a worker of WSGI applications alone does without them.
+    import asyncio
+
+    from uwsgibridge.loop.asyncio_loop import AsyncioLoop
+    from uwsgibridge.loop.choosing import choose_loop, without_sigint_handling
 
     def warn(reason: str) -> None:
         service.logger.warning(
@@ -312,7 +308,8 @@ def _run_as_guest(service: _Service, exit_now: Callable[[], None]) -> None:
 
     factory, has_wakeup_descriptor = choose_loop(service.settings.loop, warn)
     with _closing_without_thread(), asyncio.Runner(loop_factory=factory) as runner:
-        loop = AsyncioLoop(runner.get_loop())
+        host_loop = runner.get_loop()
+        loop = AsyncioLoop(host_loop)
         worker = Worker(
             service.applications,
             service.settings,
@@ -321,7 +318,11 @@ def _run_as_guest(service: _Service, exit_now: Callable[[], None]) -> None:
             companion=service.companion,
         )
         guest = loop.run_guest(
-            _run_until_signal, worker, service, has_wakeup_descriptor=has_wakeup_descriptor
+            _run_until_signal,
+            worker,
+            service,
+            type(host_loop).__module__.partition(".")[0],
+            has_wakeup_descriptor=has_wakeup_descriptor,
         )
         # Runner.run() would handle SIGINT itself; here trio does.
         try:

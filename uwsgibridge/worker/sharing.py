@@ -8,16 +8,18 @@ refusals are answered, and what is over a limit waits where it always does.
 from __future__ import annotations
 
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from uwsgibridge.connection.connection import Connection
 from uwsgibridge.connection.sockets import ListeningSocket
 from uwsgibridge.fast import Intake
-from uwsgibridge.hosts.wsgi.host import WsgiHost
 from uwsgibridge.link.flights import FlightRecorder
 from uwsgibridge.loop.interface import Loop
 from uwsgibridge.worker.intakes import Intakes
 from uwsgibridge.worker.lending import Lender
+
+if TYPE_CHECKING:
+    from uwsgibridge.hosts.wsgi.host import WsgiHost
 
 
 class SharingQueue(Protocol):

@@ -17,12 +17,10 @@ from uwsgibridge.connection.connection import Connection
 from uwsgibridge.connection.hangup import HangupWatcher
 from uwsgibridge.connection.sockets import ListeningSocket
 from uwsgibridge.errors import WorkerUnfit, single_error
-from uwsgibridge.hosts.asgi.host import AsgiHost
 from uwsgibridge.hosts.host import Host
 from uwsgibridge.hosts.streams import Ending
 from uwsgibridge.link.figures import Figures
 from uwsgibridge.link.flights import FlightRecorder
-from uwsgibridge.loop.asyncio_loop import AsyncioLoop
 from uwsgibridge.loop.interface import Loop, Task
 from uwsgibridge.loop.trio_loop import TrioLoop
 from uwsgibridge.telemetry.counters import Counters
@@ -116,7 +114,7 @@ class Worker:
         settings: Settings,
         logger: Logger,
         *,
-        host_loop: AsyncioLoop | None = None,
+        host_loop: Loop | None = None,
         companion: Companion | None = None,
         exit_now: Callable[[], None] | None = None,
     ) -> None:
@@ -295,7 +293,7 @@ class Worker:
 
     def _tasks_remain(self) -> bool:
         # The end of a loop waits for tasks that go on although they were cancelled.
-        return any(host.given_up for host in self._hosts if isinstance(host, AsgiHost))
+        return any(host.given_up for host in self._hosts if host.runs_on_loop)
 
     async def _wait_for_stop_kind(self) -> None:
         """Serve on until the supervisor has announced the kind of this stop, or a second has passed.

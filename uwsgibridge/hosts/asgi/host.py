@@ -14,7 +14,7 @@ from uwsgibridge.hosts.asgi.http_plan import Places, make_plan
 from uwsgibridge.hosts.asgi.websocket import WebSocketExchange
 from uwsgibridge.hosts.exchange import answer_instead
 from uwsgibridge.hosts.streams import Ending, OpenStreams
-from uwsgibridge.protocol.websocket import HandshakeRefused, wants_websocket
+from uwsgibridge.protocol.handshake import HandshakeRefused, wants_websocket
 
 if TYPE_CHECKING:
     from uwsgibridge.hosts.asgi.lifespan import Lifespan
@@ -33,6 +33,8 @@ class AsgiHost:
         given_up: requests that were ended, and whose tasks go on although they were cancelled. A stop does not
             wait for them.
     """
+
+    runs_on_loop = True
 
     def __init__(self, app: AsgiApplication, context: HostContext, lifespan: Lifespan) -> None:
         settings = context.settings
@@ -72,6 +74,10 @@ class AsgiHost:
     def websockets(self) -> int:
         """Tell how many WebSockets are open."""
         return len(self._websockets)
+
+    @property
+    def borrower(self) -> None:
+        """Give None: the loop accepts, which runs the application, too."""
 
     def queue_seconds(self, now: float) -> float:  # noqa: ARG002 - the interface has it
         """Give 0, because each accepted request runs at once."""

@@ -23,9 +23,9 @@ from uwsgibridge.hosts.wsgi.refusals import OPTION, NoWebSockets
 from uwsgibridge.protocol import answers
 from uwsgibridge.protocol.answers import AnswerMaker, OwnAnswer
 from uwsgibridge.protocol.errors import InvalidResponse
+from uwsgibridge.protocol.handshake import HandshakeRefused, wants_websocket
 from uwsgibridge.protocol.response_headers import remember_texts
 from uwsgibridge.protocol.status import parse_status
-from uwsgibridge.protocol.websocket import HandshakeRefused, wants_websocket
 from uwsgibridge.telemetry.causes import comes_from
 
 if TYPE_CHECKING:

@@ -26,15 +26,15 @@ from uwsgibridge.hosts.wsgi.error_stream import ErrorStream
 from uwsgibridge.hosts.wsgi.exchange import WsgiExchange
 from uwsgibridge.hosts.wsgi.interruption import Interruption, RequestInterrupted
 from uwsgibridge.hosts.wsgi.serving import make_queue, make_thread
-from uwsgibridge.hosts.wsgi.tunnels import WsgiTunnels
 from uwsgibridge.protocol import answers
-from uwsgibridge.protocol.websocket import wants_websocket
+from uwsgibridge.protocol.handshake import wants_websocket
 from uwsgibridge.telemetry.stacks import stack_of_thread
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
     from uwsgibridge.hosts.context import HostContext
+    from uwsgibridge.hosts.wsgi.tunnels import WsgiTunnels
 
 
 # How soon to look again at a deadline whose clock stands still.
@@ -52,6 +52,8 @@ class WsgiHost:
         context: what the host gets from its worker.
         is_shared: whether another host has the same application.
     """
+
+    runs_on_loop = False
 
     def __init__(
         self,
@@ -98,6 +100,9 @@ class WsgiHost:
         self.submit: Callable[[Connection], None] = self._queue.put
         self._tunnels: WsgiTunnels | None = None
         if settings.wsgi_websockets:
+            # Imported here: the protocol of WebSockets is for those alone who set the option.
+            from uwsgibridge.hosts.wsgi.tunnels import WsgiTunnels
+
             self._tunnels = WsgiTunnels(self._context, settings.wsgi_websockets, self.admission)
             self.submit = self._submit_with_tunnels
         self._threads = settings.threads

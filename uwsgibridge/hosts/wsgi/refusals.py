@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from uwsgibridge.protocol.errors import ProtocolError
-from uwsgibridge.protocol.websocket import HandshakeRefused
+from uwsgibridge.protocol.handshake import HandshakeRefused
 
 # The option that allows WebSockets, and bounds them.
 OPTION: Final = "--wsgi-websockets"

@@ -1,0 +1,45 @@
+"""Imports what applications of one kind need: a worker of WSGI applications does without asyncio and the ASGI half."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from uwsgibridge.application.application import Application
+from uwsgibridge.config.settings import Settings
+
+
+def import_before_fork(settings: Settings, applications: Sequence[Application] | None) -> None:
+    """Import in a template what its workers will need.
+
+    So workers share it, and all are of one version: a worker may be forked when another one is being installed.
+    Where nothing says yet which kind of application comes, this is what both kinds need.
+
+    Args:
+        settings: of the workers.
+        applications: those that the template has loaded; None where each worker loads them.
+    """
+    interfaces: Collection[str] = ("wsgi", "asgi")
+    if applications is not None:
+        interfaces = {it.interface for it in applications}
+    elif settings.interface != "auto":
+        interfaces = {settings.interface}
+    if "wsgi" in interfaces:
+        _import_wsgi(settings)
+    if "asgi" in interfaces:
+        _import_asgi(settings)
+
+
+def _import_wsgi(settings: Settings) -> None:
+    import uwsgibridge.hosts.wsgi.host
+
+    if settings.wsgi_websockets:
+        import uwsgibridge.hosts.wsgi.tunnels  # noqa: F401 - imported for the workers
+
+
+def _import_asgi(settings: Settings) -> None:
+    import uwsgibridge.hosts.asgi.host
+    import uwsgibridge.hosts.asgi.lifespan
+
+    if settings.loop != "trio":
+        import uwsgibridge.loop.asyncio_loop
+        import uwsgibridge.loop.choosing  # noqa: F401 - imported for the workers
