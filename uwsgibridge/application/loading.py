@@ -15,6 +15,7 @@ from uwsgibridge.application.application import Application, check_prefixes, des
 from uwsgibridge.config.mounts import parse_mount
 from uwsgibridge.config.settings import Settings
 from uwsgibridge.errors import ApplicationError, SettingsError
+from uwsgibridge.system.collector import rare_collections
 from uwsgibridge.telemetry.stacks import own_traceback
 
 # For each library that patches the standard library: the module and the function that say what is patched,
@@ -243,14 +244,15 @@ def load_applications(app_name: str | None, settings: Settings) -> list[Applicat
     if not app_name and not settings.mount:
         raise SettingsError("name an application to serve: uwsgibridge serve module:attribute")
     show_prints_at_once()
-    applications = [load_one("", app_name, settings)] if app_name else []
-    for prefix, name in map(parse_mount, settings.mount):
-        try:
-            applications.append(load_one(prefix, name, settings))
-        except ApplicationError as error:
-            raise ApplicationError(
-                f"{error} (mounted at {prefix or '/'})", traceback_text=error.traceback_text
-            ) from error
+    with rare_collections():
+        applications = [load_one("", app_name, settings)] if app_name else []
+        for prefix, name in map(parse_mount, settings.mount):
+            try:
+                applications.append(load_one(prefix, name, settings))
+            except ApplicationError as error:
+                raise ApplicationError(
+                    f"{error} (mounted at {prefix or '/'})", traceback_text=error.traceback_text
+                ) from error
     check_prefixes(applications)
     return applications
 

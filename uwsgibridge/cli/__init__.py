@@ -8,6 +8,7 @@ from typing import Final
 import click
 
 from uwsgibridge._version import __version__
+from uwsgibridge.system.collector import rare_collections
 
 # Help lists the commands in this order, in which a person first needs them.
 _COMMANDS: Final = {
@@ -30,7 +31,8 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in _COMMANDS:
             return None
-        command = importlib.import_module(f"uwsgibridge.cli.{cmd_name}").command
+        with rare_collections():
+            command = importlib.import_module(f"uwsgibridge.cli.{cmd_name}").command
         assert isinstance(command, click.Command)
         return command
 

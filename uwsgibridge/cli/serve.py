@@ -11,6 +11,7 @@ import click
 
 from uwsgibridge.cli.options import SectionedCommand, make_settings, settings_options
 from uwsgibridge.cli.slips import refuse_file
+from uwsgibridge.system.collector import rare_collections
 
 
 @click.command(cls=SectionedCommand, short_help="Serve an application to Nginx's uwsgi_pass.")
@@ -35,11 +36,12 @@ def command(app: str | None, **values: Any) -> None:
         refuse_file(app)
     settings = make_settings(values)
     # Imported here, so that --help does not wait for trio.
-    from uwsgibridge.cli.start import fork_spare_template, hold_pid_file, prepare_process
-    from uwsgibridge.supervisor.heritage import REHEARSAL_VARIABLE, check_takeover, is_upgrade
-    from uwsgibridge.telemetry.failure import show_failure
-    from uwsgibridge.telemetry.line_stream import own_standard_error
-    from uwsgibridge.telemetry.logs import make_logger
+    with rare_collections():
+        from uwsgibridge.cli.start import fork_spare_template, hold_pid_file, prepare_process
+        from uwsgibridge.supervisor.heritage import REHEARSAL_VARIABLE, check_takeover, is_upgrade
+        from uwsgibridge.telemetry.failure import show_failure
+        from uwsgibridge.telemetry.line_stream import own_standard_error
+        from uwsgibridge.telemetry.logs import make_logger
 
     with show_failure() as outcome, contextlib.ExitStack() as stack:
         if os.environ.get(REHEARSAL_VARIABLE):  # a supervisor has started this for an upgrade
@@ -60,11 +62,13 @@ def command(app: str | None, **values: Any) -> None:
                 settings.log_format, settings.log_level, buffer_bytes=settings.log_buffer_bytes
             )
             if settings.workers:
-                from uwsgibridge.supervisor.supervisor import run_supervisor
+                with rare_collections():
+                    from uwsgibridge.supervisor.supervisor import run_supervisor
 
                 run_supervisor(app, settings, logger, after_bind=after_bind, spare=spare)
             else:
-                from uwsgibridge.worker.process import run_process
+                with rare_collections():
+                    from uwsgibridge.worker.process import run_process
 
                 run_process(app, settings, logger, after_bind=after_bind)
     sys.exit(outcome.status)

@@ -12,6 +12,7 @@ from typing import Final
 from uwsgibridge.config.settings import Settings
 from uwsgibridge.errors import LogFileError, PidFileError, SettingsError
 from uwsgibridge.supervisor.spare_template import SpareTemplate
+from uwsgibridge.system.collector import rare_collections
 from uwsgibridge.system.pid_file import PidFile
 from uwsgibridge.system.privileges import drop_privileges, resolve_user
 from uwsgibridge.system.process_title import set_title
@@ -93,7 +94,8 @@ def fork_spare_template(settings: Settings) -> SpareTemplate | None:
     if not settings.workers or user not in {None, (os.geteuid(), os.getegid())}:
         return None
     # Only here: with `--workers 0` nothing of a template is needed.
-    from uwsgibridge.worker.spare_template import become_template
+    with rare_collections():
+        from uwsgibridge.worker.spare_template import become_template
 
     return SpareTemplate.fork(become_template)
 
