@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 import sys
-import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Final
 
 from uwsgibridge.supervisor import takeover_guard
+from uwsgibridge.supervisor.archive import write_archive
 from uwsgibridge.supervisor.takeover_guard import Guard
 from uwsgibridge.system.memory_file import make_memory_file
 from uwsgibridge.system.signals import SERVER_SIGNALS
@@ -84,11 +85,14 @@ def preserve_program() -> PreservedProgram | None:
     code = make_memory_file("uwsgibridge-program")
     text = make_memory_file("uwsgibridge-takeover")
     try:
-        with os.fdopen(os.dup(code), "wb") as file, zipfile.ZipFile(file, "w") as archive:
-            for path, name in _files():
-                archive.write(path, name)
+        with os.fdopen(os.dup(code), "wb") as file:
+            write_archive(file, _files())
         os.write(text, Path(takeover_guard.__file__).read_bytes())
-    except (OSError, ValueError):  # no memory, or the new version is being installed already
+    except (
+        OSError,
+        ValueError,
+        struct.error,
+    ):  # no memory, or the new version is being installed already
         os.close(code)
         os.close(text)
         return None
@@ -108,7 +112,8 @@ def confirm_takeover() -> None:
         guard.taken_over()
 
 
-def _files() -> Iterator[tuple[Path, str]]:
+def _files() -> Iterator[tuple[str, str]]:
+    """Give the path of each file to keep, and its name in the archive."""
     loaded = {it.partition(".")[0] for it in list(sys.modules)}
     for name in sorted(loaded - set(sys.stdlib_module_names) - {"__main__"}):
         module = sys.modules.get(name)
@@ -116,18 +121,23 @@ def _files() -> Iterator[tuple[Path, str]]:
             yield from _files_of(module)
 
 
-def _files_of(module: ModuleType) -> Iterator[tuple[Path, str]]:
+def _files_of(module: ModuleType) -> Sequence[tuple[str, str]]:
     file = getattr(module, "__file__", None)
     if not file or not file.endswith(".py"):
-        return
+        return ()
     path = Path(file)
     if path.name != "__init__.py":
-        yield path, path.name
-        return
+        return ((file, path.name),)
     package = path.parent
-    if package.name != _OWN_PACKAGE and any(package.rglob("*.so")):
-        return
-    for one in package.rglob("*.py"):
-        inside = one.relative_to(package.parent)
-        if not _TESTS & set(inside.parts):
-            yield one, str(inside)
+    above = f"{package.parent}/"
+    found = []
+    # Not `Path.rglob`, which takes eight times as long.
+    for directory, inside, names in os.walk(package):
+        inside[:] = set(inside) - _TESTS
+        for name in names:
+            one = f"{directory}/{name}"
+            if name.endswith(".py"):
+                found.append((one, one.removeprefix(above)))
+            elif name.endswith(".so") and package.name != _OWN_PACKAGE:
+                return ()
+    return found
