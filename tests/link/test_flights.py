@@ -65,6 +65,15 @@ def test_request_is_held_until_it_is_over(descriptor: int) -> None:
     assert read_flights(descriptor) == NOTHING
 
 
+def test_only_slots_that_were_used_take_memory(descriptor: int) -> None:
+    recorder = FlightRecorder(descriptor)
+    recorder.count_connections(0)
+    recorder.end(receive(recorder, packet()))
+    # One or two slots and the count; a page for each of the slots would be more.
+    assert os.fstat(descriptor).st_blocks * 512 < SLOTS * os.sysconf("SC_PAGE_SIZE") / 4
+    assert read_flights(descriptor) == NOTHING
+
+
 @pytest.mark.parametrize(
     ("data", "path"),
     [

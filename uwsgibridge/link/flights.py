@@ -37,6 +37,9 @@ _STARTS: Final = range(0, SLOTS * SLOT_BYTES, SLOT_BYTES)
 _FREE: Final = 255
 _AWAITED: Final = 254
 
+# What a slot that was never used begins with; as the head of a packet, it says that there are no vars.
+_UNUSED: Final = bytes(4)
+
 # No limit is needed: a packet that the worker has refused is in no slot.
 _ANY_NUMBER: Final = PacketLimits(max_vars=MAX_VARS_BYTES)
 
@@ -109,8 +112,7 @@ class FlightRecorder:
             # changed by two threads at a time.
             self.free_slots = [memoryview(memory)[it : it + SLOT_BYTES] for it in _STARTS]
             self._count = memoryview(memory)[-_COUNT_BYTES:]
-            for slot in self.free_slots:
-                slot[0] = _FREE
+            # No slot is marked as free here: that would cost a page of memory for each.
         self.scratch = (
             self.free_slots.pop() if self.free_slots else memoryview(bytearray(SLOT_BYTES))
         )
@@ -167,6 +169,7 @@ def read_flights(descriptor: int) -> Held:
             memory[start : start + SLOT_BYTES]
             for start in _STARTS
             if memory[start] not in {_FREE, _AWAITED, MODIFIER_PING}
+            and memory[start : start + len(_UNUSED)] != _UNUSED
         ]
     return Held([flight for slot in slots if (flight := _read(slot)) is not None], connections)
 
