@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -169,6 +168,8 @@ def _read_config(ctx: click.Context, _parameter: click.Parameter, path: Path | N
         path = Path("uwsgibridge.toml")
         if not path.exists():
             return
+    import tomllib  # imported here: few services have a file of options
+
     try:
         with path.open("rb") as file:
             content = file.read(_MAX_CONFIG_BYTES + 1)

@@ -12,7 +12,6 @@ because a process makes the choice once, as it imports its modules.
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import os
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
@@ -280,8 +279,10 @@ def _digest() -> str:
     Empty where the source is not there; what says its version is then `INTERFACE` alone.
     """
     try:
-        source = Path(__file__).with_name("_fast.c")
-        digest = hashlib.sha256(source.read_bytes())
+        text = (source := Path(__file__).with_name("_fast.c")).read_bytes()
+        import hashlib  # imported here: an installed package has no source, and OpenSSL comes with this module
+
+        digest = hashlib.sha256(text)
         for part in sorted(source.parent.glob("*.h")):
             digest.update(part.read_bytes())
         return digest.hexdigest()

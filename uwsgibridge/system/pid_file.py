@@ -10,7 +10,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -212,6 +211,8 @@ def _make(place: Place, *, replace: bool) -> int:
     Raises:
         FileExistsError: somebody else has just made the file; not raised with `replace`.
     """
+    import secrets  # imported here: few services have a pid file
+
     temporary = f".{place.name[:200]}.{secrets.token_hex(4)}"
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(temporary, flags, 0o600, dir_fd=place.directory)
