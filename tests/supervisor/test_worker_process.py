@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -64,6 +65,7 @@ class Peer:
             [sys.executable, "-c", PROCESS, str(self.dumped_to), str(int(DUMP_SIGNAL))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            bufsize=0,  # a line that was read already would not be waited for
             pass_fds=[self.dumped_to],
         )
         self.line()
@@ -81,6 +83,7 @@ class Peer:
     def line(self) -> str:
         """Wait for the next word of the process."""
         assert self.process.stdout is not None
+        assert select.select([self.process.stdout], [], [], PATIENCE_SECONDS)[0], "it says nothing"
         return self.process.stdout.readline().decode().strip()
 
     async def question(self) -> bytes:

@@ -15,6 +15,7 @@ import pytest
 
 from tests.bridge_process import BridgeProcess, running_process
 from uwsgibridge.client import request
+from uwsgibridge.system.forking import fork_process
 from uwsgibridge.system.process_group import group_of_its_own, members_of
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it looks into /proc")
@@ -261,9 +262,20 @@ def test_threads_that_a_preload_starts_are_named(tmp_path: Path, token: str, cou
     assert all("--on-fork" in it["event"] for it in told)
 
 
+def test_threads_that_a_preload_starts_end_no_template_where_warnings_are_errors(
+    tmp_path: Path, token: str
+) -> None:
+    """Python 3.15 raises the warning about threads in the template, which has forked by then."""
+    code = THREAD + "import warnings\nwarnings.simplefilter('error', DeprecationWarning)\n"
+    with service(tmp_path, token, "--preload", code=code) as process:
+        assert process.stop() == 0
+        said = process.events.text()
+    assert "DeprecationWarning" not in said
+
+
 def test_group_of_its_own_is_left_again() -> None:
     before = os.getpgrp()
-    child = os.fork()
+    child = fork_process()
     if child == 0:
         status = 1
         try:

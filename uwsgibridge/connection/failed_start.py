@@ -15,6 +15,7 @@ from typing import Final, NoReturn
 
 from uwsgibridge.config.address import UnixAddress
 from uwsgibridge.connection.sockets import ListeningSocket
+from uwsgibridge.system.forking import fork_process
 from uwsgibridge.system.safe_path import UnsafePathError, open_place
 
 _STARTED: Final = b"+"
@@ -53,7 +54,7 @@ def removing_files_unless_started(
     starter = os.getpid()
     of_starter = os.pidfd_open(starter)
     heard, told = os.pipe()
-    helper = os.fork()
+    helper = fork_process()
     if helper == 0:
         _stand_by(heard, of_starter, files)
     os.close(heard)

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from uwsgibridge.link.messages import MAX_DESCRIPTORS, Blueprint
+from uwsgibridge.system.forking import fork_process
 from uwsgibridge.system.signals import SERVER_SIGNALS
 
 
@@ -60,7 +61,7 @@ class SpareTemplate:
         # Signals wait until the template has its handlers.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, SERVER_SIGNALS)
         try:
-            pid = os.fork()
+            pid = fork_process()
         except OSError:  # the first template is then started as later ones are
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             os.close(lifeline)

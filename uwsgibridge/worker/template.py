@@ -34,6 +34,7 @@ from uwsgibridge.link.messages import (
     Report,
     ReportEvent,
 )
+from uwsgibridge.system.forking import fork_process
 from uwsgibridge.system.oom import raise_oom_score
 from uwsgibridge.system.process_group import group_of_its_own
 from uwsgibridge.system.process_title import set_title
@@ -226,7 +227,7 @@ def _fork(control: socket.socket, fork: Fork, workers: set[int]) -> _Place | Non
     # Signals wait until the worker has its own handlers.
     signal.pthread_sigmask(signal.SIG_BLOCK, SERVER_SIGNALS)
     try:
-        pid = os.fork()
+        pid = fork_process()
     except OSError as error:  # too many processes, or too little memory
         say(f"Error: no worker can be forked: {error.strerror}")
         _report_exit(control, 0, EXIT_FAILURE)
