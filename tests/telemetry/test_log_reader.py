@@ -74,6 +74,7 @@ class Unread:
         )
         os.close(writer)
         self._lines: list[str] = []
+        self._has_read = threading.Condition()
         self._thread: threading.Thread | None = None
 
     def wait_up(self) -> None:
@@ -107,10 +108,20 @@ class Unread:
     def read_log(self) -> None:
         def read() -> None:
             with os.fdopen(self._reader, encoding="utf-8") as log:
-                self._lines += log.readlines()
+                for line in log:
+                    with self._has_read:
+                        self._lines.append(line)
+                        self._has_read.notify_all()
 
         self._thread = threading.Thread(target=read)
         self._thread.start()
+
+    def wait_read(self, text: str) -> None:
+        """Wait for a line of the log that has this text."""
+        with self._has_read:
+            assert self._has_read.wait_for(
+                lambda: any(text in line for line in self._lines), PATIENCE_SECONDS
+            ), text
 
     def events(self) -> list[dict[str, Any]]:
         """Give all events; the bridge has to have ended."""
@@ -175,6 +186,8 @@ def test_what_was_dropped_is_said_once_when_the_reader_is_back(directory: Path, 
         bridge.read_log()
         # Whoever answers this one has its log read.
         assert bridge.ask().status == 200
+        # Else the gap may come after all other lines, of a reader that was not back by then.
+        bridge.wait_read("log lines were dropped")
         assert bridge.stop() < END_SECONDS
         events = bridge.events()
     gaps = [it for it in events if it["event"].startswith("log lines were dropped")]
