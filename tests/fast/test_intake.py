@@ -443,11 +443,12 @@ def test_nothing_is_accepted_of_a_socket_that_was_replaced_in_that_moment(
         dup2 = ctypes.PyDLL(None).dup2
         follower.before = lambda: dup2(other.fileno(), number)
         for count in range(1, 11):
-            os.dup2(same.fileno(), number)
             same.setblocking(False)
             if count == 1:
                 listening.send(REQUEST)
+            # The follower connects after it has replaced the socket: it is through with the last connection then.
             assert select.select([same], [], [], PATIENCE_SECONDS)[0]
+            os.dup2(same.fileno(), number)
             assert listening.accept(2, follower.intake, waits=1) == 1
             assert len(listening.host.submitted) + len(listening.taken) == count
         assert select.select([same], [], [], PATIENCE_SECONDS)[0]

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import os
 import pty
+import select
 import socket
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import threading
 import tty
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from time import monotonic
 
 import pytest
 
@@ -50,8 +52,12 @@ class Ends:
     def read_lines(self, until: Callable[[bytes], bool]) -> list[bytes]:
         """Read up to the line that is named; a terminal has line ends of its own."""
         received = b""
+        deadline = monotonic() + PATIENCE_SECONDS
         while not received.endswith(b"\n") or not until(received.splitlines()[-1]):
-            received += os.read(self.reader, 100_000)
+            assert monotonic() < deadline
+            # What is asked of the line may become true after the last one was read.
+            if select.select([self.reader], [], [], 0.01)[0]:
+                received += os.read(self.reader, 100_000)
         return received.splitlines()
 
 
