@@ -193,8 +193,22 @@ def test_a_client_that_does_not_read_is_given_up(family: str) -> None:
         assert "--write-timeout-seconds" in str(errors.get(timeout=PATIENCE_SECONDS))
 
 
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Give what is set when a WebSocket has been told of the stop."""
+    told = threading.Event()
+    restart = WsgiWebSocket.restart
+
+    def restart_and_tell(websocket: WsgiWebSocket) -> None:
+        restart(websocket)
+        told.set()
+
+    monkeypatch.setattr(WsgiWebSocket, "restart", restart_and_tell)
+    return told
+
+
 @on_each_socket
-def test_a_stop_waits_for_the_frame_that_is_being_sent(family: str) -> None:
+def test_a_stop_waits_for_the_frame_that_is_being_sent(family: str, told: threading.Event) -> None:
     """A close frame within another frame would be its payload."""
     half, rest = threading.Event(), threading.Event()
 
@@ -208,7 +222,7 @@ def test_a_stop_waits_for_the_frame_that_is_being_sent(family: str) -> None:
     with serve(by_socket(talk), family) as bridge, opened(bridge) as client:
         assert half.wait(PATIENCE_SECONDS)
         bridge.begin_stop()
-        bridge.settle()
+        assert told.wait(PATIENCE_SECONDS)
         rest.set()
         assert client.receive() == (TEXT, b"abcd")
         assert client.receive() == said(CLOSE, 1012, "the server is restarting")
@@ -218,7 +232,7 @@ def test_a_stop_waits_for_the_frame_that_is_being_sent(family: str) -> None:
 
 
 @on_each_socket
-def test_a_stop_amid_the_handshake_closes_the_websocket(family: str) -> None:
+def test_a_stop_amid_the_handshake_closes_the_websocket(family: str, told: threading.Event) -> None:
     begun, go = threading.Event(), threading.Event()
 
     def application(environ: Any, start_response: Any) -> Any:
@@ -230,7 +244,7 @@ def test_a_stop_amid_the_handshake_closes_the_websocket(family: str) -> None:
         connection.sendall(packet(**HANDSHAKE))
         assert begun.wait(PATIENCE_SECONDS)
         bridge.begin_stop()
-        bridge.settle()
+        assert told.wait(PATIENCE_SECONDS)
         go.set()
         received = b""
         while piece := connection.recv(1000):
