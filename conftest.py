@@ -49,6 +49,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "each(*parameters): runs on each value of these, which are no combinations there"
+    )
     if _rotation() % 2 and not getattr(config.option, "numprocesses", None):
         # The processes that tests start serve without the accelerator then. This one, of which xdist has
         # several, has chosen before, and its tests go both ways.
@@ -69,7 +72,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Keep one combination of event loop and socket for each case, the next one for the next case.
 
-    Who names a test by its whole identifier gets that one. Cases of a module or a class that share a stack
+    A test whose combinations go through code of their own names these parameters in ``mark.each``. Who names a test by its whole identifier gets that one. Cases of a module or a class that share a stack
     follow each other: else it would be started for each of them.
     """
     is_named = any("[" in argument for argument in config.args)
@@ -104,7 +107,7 @@ def _stack_of(item: pytest.Item) -> object:
 def _keep_one_combination(config: pytest.Config, items: list[pytest.Item]) -> None:
     cases: dict[str, list[pytest.Item]] = {}
     for item in items:
-        cases.setdefault(_case(item.nodeid), []).append(item)
+        cases.setdefault(_case(item), []).append(item)
     # Each function begins somewhere else, so that those with one case don't all take the first.
     rotation = _rotation()
     turn: Counter[str] = Counter()
@@ -131,7 +134,9 @@ def _rotation() -> int:
     return int(os.environ.get(ROTATION_VARIABLE, "0"))
 
 
-def _case(identifier: str) -> str:
-    function, bracket, parameters = identifier.partition("[")
+def _case(item: pytest.Item) -> str:
+    function, bracket, parameters = item.nodeid.partition("[")
+    given = item.callspec.params if isinstance(item, pytest.Function) and bracket else {}
+    own = {str(given[name]) for marker in item.iter_markers("each") for name in marker.args}
     parts = re.split(r"([-\]])", parameters)
-    return function + bracket + "".join("*" if part in _COMBINED else part for part in parts)
+    return function + bracket + "".join("*" if part in _COMBINED - own else part for part in parts)

@@ -136,6 +136,7 @@ def test_a_socket_that_the_application_has_shut_down_for_all_is_made_anew(
         assert stack.stop() == 0
 
 
+@pytest.mark.each("kind_of_socket")
 @EVERY_SOCKET
 def test_a_socket_that_was_handed_over_and_is_shut_down(tmp_path, kind_of_socket):
     """TCP listens again, for whoever has it; a unix socket is shut down for good."""

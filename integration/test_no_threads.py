@@ -33,6 +33,7 @@ async def asgi(scope, receive, send):
 """
 
 
+@pytest.mark.each("loop")  # trio closes no executor at its end
 @EVERY_INTERFACE
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop", "trio"])
 @pytest.mark.parametrize("count", ["0", "1"])

@@ -25,6 +25,12 @@ on_each_socket = pytest.mark.parametrize("family", ["tcp", "unix"])
 def test_cases(case, family, loop):
     pass
 
+@pytest.mark.each("loop")
+@on_each_loop
+@on_each_socket
+def test_ways(family, loop):
+    pass
+
 def test_alone():
     pass
 
@@ -86,13 +92,20 @@ def test_another_rotation_takes_others(checkout: Path) -> None:
     assert not one & other
 
 
+def test_each_value_of_a_parameter_that_a_test_names_runs(checkout: Path) -> None:
+    tests = [it.partition("[")[2].removesuffix("]") for it in collected(checkout) if "_ways" in it]
+    combinations = [it.split("-") for it in tests]
+    assert sorted(loop for _, loop in combinations) == ["asyncio", "trio", "uvloop"]
+    assert {family for family, _ in combinations} == {"tcp", "unix"}
+
+
 def test_what_has_no_combinations_is_all_there(checkout: Path) -> None:
-    others = [it for it in collected(checkout) if "test_cases" not in it]
+    others = [it for it in collected(checkout) if "test_alone" in it or "test_names" in it]
     assert len(others) == 3
 
 
 def test_all_combinations_run_when_asked(checkout: Path) -> None:
-    assert len(collected(checkout, "--all-combinations")) == 6 * 6 + 3
+    assert len(collected(checkout, "--all-combinations")) == 6 * 6 + 6 + 3
 
 
 def test_a_test_that_is_named_runs(checkout: Path) -> None:

@@ -19,6 +19,9 @@ from tests.bridge import on_each_loop, running
 from uwsgibridge.hosts.offload import Offload
 from uwsgibridge.protocol.errors import InvalidResponse
 
+# Only with the accelerator is there such a way.
+pytestmark = pytest.mark.each("either_way")
+
 Application = Callable[[Any, Any, Any], Awaitable[object]]
 
 

@@ -21,6 +21,9 @@ from uwsgibridge.hosts.exchange_states import Life
 from uwsgibridge.hosts.wsgi import serving
 from uwsgibridge.protocol import response_headers
 
+# Only with the accelerator is there such a way.
+pytestmark = pytest.mark.each("either_way")
+
 TEXT = [("Content-Type", "text/plain")]
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n"
 WHOLE = HEAD + b"Content-Length: 5\r\n\r\nwhole"

@@ -17,6 +17,9 @@ from tests.log_events import PATIENCE_SECONDS
 from tests.wsgi_conversation import Conversations
 from uwsgibridge.hosts.files import FileWrapper
 
+# Only with the accelerator is there such a way.
+pytestmark = pytest.mark.each("either_way")
+
 CONTENT = os.urandom(300_000)
 
 
