@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import queue
+import select
 import socket
 import threading
 import time
@@ -18,7 +19,7 @@ from tests.gil import deletes_at_once
 from tests.log_events import PATIENCE_SECONDS
 from tests.raw_client import connect, packet, read_answer
 from tests.websocket_client import HANDSHAKE, Client, opened, said
-from tests.websocket_frames import CLOSE, TEXT, close_payload
+from tests.websocket_frames import BINARY, CLOSE, TEXT, close_payload, frame
 from uwsgibridge.connection.connection import Connection
 from uwsgibridge.hosts.wsgi import websocket as wsgi_websocket
 from uwsgibridge.hosts.wsgi.websocket import TunnelSocket, WsgiWebSocket
@@ -229,6 +230,24 @@ def test_a_stop_waits_for_the_frame_that_is_being_sent(family: str, told: thread
         client.connection.shutdown(socket.SHUT_WR)
         assert client.ends()
         bridge.wait_stopped()
+
+
+@on_each_socket
+def test_a_stop_waits_for_a_frame_that_the_client_has_not_read(
+    family: str, told: threading.Event
+) -> None:
+    def talk(own: socket.socket) -> None:
+        own.send(frame(BINARY, bytes(16 * MIB), masked=False))
+        until_closed(own)
+
+    with serve(by_socket(talk), family) as bridge, opened(bridge) as client:
+        assert select.select([client.connection], [], [], PATIENCE_SECONDS)[0]
+        bridge.begin_stop()
+        assert told.wait(PATIENCE_SECONDS)
+        assert client.receive() == (BINARY, bytes(16 * MIB))
+        assert client.receive() == said(CLOSE, 1012, "the server is restarting")
+        client.connection.shutdown(socket.SHUT_WR)
+        assert client.ends()
 
 
 @on_each_socket
