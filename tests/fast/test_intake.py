@@ -456,6 +456,26 @@ def test_nothing_is_accepted_of_a_socket_that_was_replaced_in_that_moment(
     assert listening.accept(2) >= 1
 
 
+def test_nothing_is_accepted_of_a_socket_that_was_replaced_since(listening: Listening) -> None:
+    """What waits there is another server's. With nothing there, accept(2) would wait for ever, if that one blocks."""
+    number = listening.socket.fileno()
+    listening.send(REQUEST)
+    assert listening.accept(1) == 1
+    with (
+        socket.create_server(("127.0.0.1", 0)) as other,
+        socket.create_connection(other.getsockname()),
+        contextlib.closing(listening.socket.dup()) as same,
+    ):
+        os.dup2(other.fileno(), number)
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            listening.accept(1)
+        other.settimeout(PATIENCE_SECONDS)
+        other.accept()[0].close()
+        os.dup2(same.fileno(), number)
+    listening.send(REQUEST)
+    assert listening.accept(1) == 1
+
+
 def test_the_next_call_says_why_accept_has_failed(listening: Listening) -> None:
     number = listening.socket.fileno()
 

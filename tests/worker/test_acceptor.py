@@ -67,7 +67,8 @@ class Calls:
     resume = close = suspend
 
 
-def test_it_does_not_wait_at_a_blocking_socket_of_the_application() -> None:
+@pytest.mark.parametrize("is_again", [False, True])
+def test_it_does_not_wait_at_a_blocking_socket_of_the_application(is_again: bool) -> None:
     accepted, calls = Accepted(), Calls()
     with ExitStack() as stack:
         [listening] = stack.enter_context(open_sockets(("127.0.0.1:0",), mode="600", backlog=5))
@@ -85,7 +86,7 @@ def test_it_does_not_wait_at_a_blocking_socket_of_the_application() -> None:
         os.dup2(other.fileno(), number)
         stack.callback(os.close, number)
         assert other.getblocking()
-        assert calls.again() is False
+        assert (calls.again if is_again else calls.asked)() is False
     assert accepted.removed == [errno.EBADF]
 
 

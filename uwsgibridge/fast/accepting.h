@@ -29,6 +29,8 @@ typedef struct {
     int is_own;                     /* the thread that accepts runs the request, too: the host does not get it */
     long patience;                  /* how long to wait for a packet that is not there yet, in nanoseconds */
     int has_waited;                 /* set where that was done */
+    dev_t device;                   /* of the socket, and */
+    ino_t inode;                    /* 0 before the first call */
 } intake;
 
 /* What one call works with; `requests` counts those that `counters` does not have yet. */
@@ -384,6 +386,22 @@ accept_batch(intake *self, int listening, Py_ssize_t most, int waits)
     return is_well ? taken : -1;
 }
 
+/* Whether the descriptor is the socket that the first call had. The application may have put another server's in its
+   place, where accept(2) would take what is not ours, or, if that one blocks, wait for ever. */
+static int
+is_same_socket(intake *self, int listening)
+{
+    struct stat found;
+    if (fstat(listening, &found) < 0) {
+        return 1; /* accept(2) says what is wrong */
+    }
+    if (!self->inode) {
+        self->device = found.st_dev;
+        self->inode = found.st_ino;
+    }
+    return self->device == found.st_dev && self->inode == found.st_ino;
+}
+
 PyDoc_STRVAR(intake_accept_doc,
 "accept(listening, most, waits, /)\n--\n\n"
 "Accept up to so many connections of a descriptor, hand plain requests to their host, and have Python take all else.\n\n"
@@ -401,6 +419,9 @@ intake_accept(intake *self, PyObject *const *args, Py_ssize_t count)
         || !as_int(args[2], &waits))
     {
         return NULL;
+    }
+    if (!self->failed && !is_same_socket(self, listening)) {
+        self->failed = EBADF;
     }
     Py_ssize_t taken = self->failed ? 0 : accept_batch(self, listening, most, waits);
     if (taken < 0) {

@@ -254,6 +254,9 @@ class Acceptor:
         if self._intake is not None:
             taken = self._intake.accept(self._socket.fileno(), most, self._waits)
         else:
+            if self.is_replaced:
+                # Another server's: accept(2) would take what is not ours, or, where that one blocks, wait for ever.
+                raise OSError(errno.EBADF, os.strerror(errno.EBADF))
             self._await_packet()
             accepted = accept(self._socket, self._family, self._type)
             self._listener.take(Connection(accepted, is_unix=self._is_unix))
