@@ -52,6 +52,7 @@ class Accepted:
 class Calls:
     """What an acceptor needs of a loop; the test calls back."""
 
+    name = "trio"
     asked: Callable[[], object]
     again: Callable[[], object]
 

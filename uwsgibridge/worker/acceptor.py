@@ -91,7 +91,6 @@ class Acceptor:
 
     Attributes:
         suspend: stops watching the socket until `resume`.
-        resume: watches the socket again.
     """
 
     def __init__(
@@ -122,8 +121,20 @@ class Acceptor:
         self._full_batches = 0
         self._sharing: Sharing | None = None
         self._loop = loop
+        # Whether to look, before accept(2), whose socket it is. An epoll watches the file that it was given, but trio
+        # gives it the descriptor anew for each wait, and the other loops after each pause.
+        self._looks = self._looks_always = loop.name == "trio"
         watch = loop.watch(listening.socket, self._accept_batch, self._accept_again)
-        self.suspend, self.resume, self._close_watch = watch.suspend, watch.resume, watch.close
+        self.suspend, self._resume_watch, self._close_watch = (
+            watch.suspend,
+            watch.resume,
+            watch.close,
+        )
+
+    def resume(self) -> None:
+        """Watch the socket again."""
+        self._looks = True
+        self._resume_watch()
 
     def share(self, sharing: Sharing) -> None:
         """Leave connections to threads that accept by themselves, as long as they get on."""
@@ -173,6 +184,10 @@ class Acceptor:
     def is_replaced(self) -> bool:
         """Whether the socket's descriptor is closed, or is another file's by now."""
         return self._identity is None or self._identity != _identity_of(self._socket)
+
+    def _is_replaced_now(self) -> bool:
+        self._looks = self._looks_always
+        return self.is_replaced
 
     def forget_socket(self) -> Address:
         """Forget the socket without closing its descriptor, whose number may be another file's by now.
@@ -254,7 +269,7 @@ class Acceptor:
         if self._intake is not None:
             taken = self._intake.accept(self._socket.fileno(), most, self._waits)
         else:
-            if self.is_replaced:
+            if self._looks and self._is_replaced_now():
                 # Another server's: accept(2) would take what is not ours, or, where that one blocks, wait for ever.
                 raise OSError(errno.EBADF, os.strerror(errno.EBADF))
             self._await_packet()

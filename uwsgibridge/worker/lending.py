@@ -16,6 +16,7 @@ from typing import Final, Protocol
 from uwsgibridge.connection.connection import Connection
 from uwsgibridge.connection.sockets import ListeningSocket
 from uwsgibridge.fast import Intake
+from uwsgibridge.hosts.host import Host
 from uwsgibridge.link.flights import FlightRecorder
 from uwsgibridge.loop.interface import Loop
 from uwsgibridge.worker.intakes import Intakes
@@ -78,7 +79,9 @@ class Lendable(Protocol):
 
     listening: ListeningSocket
     suspend: Callable[[], None]
-    resume: Callable[[], None]
+
+    def resume(self) -> None:
+        """Have the loop watch the socket again."""
 
 
 class Lender(Protocol):
@@ -105,6 +108,29 @@ class Handed:
 
     connection: Connection
     data: bytes | None
+
+
+def lend(
+    lender: Lender,
+    host: Host,
+    listening: ListeningSocket,
+    intakes: Intakes,
+    loop: Loop,
+    flights: FlightRecorder,
+) -> Lending | None:
+    """Have the threads of a host accept, where that may be; the arguments are those of `Lending`."""
+    borrower = host.borrower
+    if borrower is None:
+        return None
+    return Lending(
+        lender,
+        borrower,
+        has_one_thread=host.capacity == 1,
+        listening=listening,
+        intakes=intakes,
+        loop=loop,
+        flights=flights,
+    )
 
 
 class Lending:

@@ -35,7 +35,7 @@ from uwsgibridge.system.interpreter import runs_without_gil
 from uwsgibridge.telemetry.reporting import Reporter
 from uwsgibridge.worker.acceptor import Acceptor
 from uwsgibridge.worker.intakes import Intakes
-from uwsgibridge.worker.lending import Lending
+from uwsgibridge.worker.lending import Lending, lend
 from uwsgibridge.worker.sharing import Sharing, share
 
 if TYPE_CHECKING:
@@ -121,19 +121,10 @@ class Listener:
             return
         acceptor, intakes, loop = self._acceptors[0], self._intakes, self._loop
         if runs_without_gil():
-            self._lending = share(
-                self, cast("WsgiHost", host), acceptor, intakes, loop, self._flights
-            )
-        elif host.borrower is not None:
-            self._lending = Lending(
-                self,
-                host.borrower,
-                has_one_thread=host.capacity == 1,
-                listening=acceptor.listening,
-                intakes=intakes,
-                loop=loop,
-                flights=self._flights,
-            )
+            wsgi = cast("WsgiHost", host)
+            self._lending = share(self, wsgi, acceptor, intakes, loop, self._flights)
+        else:
+            self._lending = lend(self, host, acceptor.listening, intakes, loop, self._flights)
 
     def lendable(self) -> Acceptor | None:
         """Give the acceptor whose socket a thread may accept on now; None where the loop has to decide."""
