@@ -14,7 +14,7 @@ from tests.log_events import PATIENCE_SECONDS
 from uwsgibridge.application.application import Application
 from uwsgibridge.client import request
 from uwsgibridge.config.settings import Settings
-from uwsgibridge.worker.kinds import import_before_fork
+from uwsgibridge.worker.kinds import import_in_advance
 
 # Each answers with the names of the modules that its process has.
 APPLICATION = """
@@ -139,7 +139,7 @@ def imported(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_a_template_that_has_loaded_nothing_goes_by_the_options(
     imported: list[str], settings: Settings, wanted: list[str]
 ) -> None:
-    import_before_fork(settings, None)
+    import_in_advance(settings, None)
     assert imported == wanted
 
 
@@ -147,5 +147,5 @@ def test_a_template_that_has_loaded_nothing_goes_by_the_options(
 def test_a_template_that_has_loaded_applications_goes_by_these(
     imported: list[str], interface: str
 ) -> None:
-    import_before_fork(Settings(workers=4), [Application(print, interface, "name")])
+    import_in_advance(Settings(workers=4), [Application(print, interface, "name")])
     assert imported == [interface]

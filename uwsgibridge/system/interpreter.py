@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import platform
 import sys
-import sysconfig
 
 
 def is_free_threaded() -> bool:
     """Whether this Python was built so that it can run without the GIL."""
-    return bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+    # PEP 703 gives such a build the flag "t". `sysconfig` reads a file for its answer, which a service that has given up
+    # root may not be allowed to.
+    return "t" in sys.abiflags
 
 
 def runs_without_gil() -> bool:

@@ -8,15 +8,15 @@ from uwsgibridge.application.application import Application
 from uwsgibridge.config.settings import Settings
 
 
-def import_before_fork(settings: Settings, applications: Sequence[Application] | None) -> None:
-    """Import in a template what its workers will need.
+def import_in_advance(settings: Settings, applications: Sequence[Application] | None) -> None:
+    """Import what workers will need, in their template, or in a process that is about to give its user up.
 
-    So workers share it, and all are of one version: a worker may be forked when another one is being installed.
-    Where nothing says yet which kind of application comes, this is what both kinds need.
+    So workers share it, and all are of one version: a worker may be forked when another one is being installed. And
+    nothing has to be read by a user who may not. Where nothing says yet which kind of application comes, this is what both kinds need.
 
     Args:
         settings: of the workers.
-        applications: those that the template has loaded; None where each worker loads them.
+        applications: those that are loaded already; None where they are loaded later.
     """
     interfaces: Collection[str] = ("wsgi", "asgi")
     if applications is not None:

@@ -27,6 +27,7 @@ from uwsgibridge.telemetry.announcement import announce
 from uwsgibridge.telemetry.failure import show_failure
 from uwsgibridge.telemetry.log_file import reopen_log_at_signal
 from uwsgibridge.telemetry.logs import Logger
+from uwsgibridge.worker.kinds import import_in_advance
 from uwsgibridge.worker.process_end import ProcessEnd, status_after
 from uwsgibridge.worker.switch_interval import shorten_switch_interval
 from uwsgibridge.worker.worker import Companion, Worker
@@ -68,6 +69,8 @@ def run_process(
             sockets, resolve_user(settings.user, settings.group)
         ) as started,
     ):
+        if settings.user or settings.group:
+            import_in_advance(settings, None)
         after_bind()
         reopen_log_at_signal(settings)
         applications = load_applications(app_name, settings)

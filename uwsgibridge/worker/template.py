@@ -45,7 +45,7 @@ from uwsgibridge.telemetry.line_buffer import keep_to_one_thread
 from uwsgibridge.telemetry.line_stream import log_descriptor, own_standard_error, say
 from uwsgibridge.telemetry.log_file import reopen_log_at_signal
 from uwsgibridge.telemetry.logs import make_logger
-from uwsgibridge.worker.kinds import import_before_fork
+from uwsgibridge.worker.kinds import import_in_advance
 from uwsgibridge.worker.process import WorkerDuty, end_seconds, run_worker
 from uwsgibridge.worker.process_end import ProcessEnd, flush_output
 from uwsgibridge.worker.started_at_import import (
@@ -103,7 +103,7 @@ def run(control: socket.socket, blueprint: Blueprint) -> int:
             with kept_from_copies(lambda: [control, blueprint.lifeline, *_listening(blueprint)]):
                 applications = load_applications(blueprint.app_name, settings)
             warn_of_threads(make_logger(settings.log_format, settings.log_level))
-        import_before_fork(settings, applications)
+        import_in_advance(settings, applications)
         if applications is not None:
             gc.collect()
         # The garbage collector does not write to frozen objects, so their memory stays shared with workers.
