@@ -37,6 +37,7 @@ BRIDGE = """
 import os, sys
 import uwsgibridge.cli.serve, uwsgibridge.worker.process, uwsgibridge.cli.start
 import uwsgibridge.supervisor.heritage, uwsgibridge.telemetry.logs
+import uwsgibridge.hosts.asgi.host, uwsgibridge.hosts.asgi.lifespan, uwsgibridge.loop.choosing
 from uwsgibridge.__main__ import main
 if len(sys.argv) > 1 and sys.argv[1].isdecimal():
     user, group = int(sys.argv.pop(1)), int(sys.argv.pop(1))
