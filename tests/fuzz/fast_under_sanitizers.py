@@ -299,6 +299,7 @@ class Feeder:
             host=self._chance.choice((host, None)),
             select=lambda _request: self._chance.choice((host, None)),
             take=lambda connection, _received: taken.append(connection),
+            listening=self._listening.fileno(),
         )
         with socket.socket(socket.AF_UNIX) as peer, socket.socket(socket.AF_UNIX) as silent:
             for it in (peer, silent):

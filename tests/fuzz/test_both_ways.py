@@ -160,6 +160,7 @@ def accepted(data: bytes, limits: PacketLimits, max_body_bytes: int) -> Outcome:
                 host=host,
                 select=lambda _request: None,
                 take=take,
+                listening=listening.fileno(),
             )
             assert intake.accept(listening.fileno(), 1, 0) == 1
         peer.settimeout(PATIENCE_SECONDS)

@@ -141,6 +141,7 @@ class Accelerator(Protocol):
         host: object,
         select: Callable[[Any], object],
         take: Callable[[Any, int | None], None],
+        listening: int,
     ) -> Intake:
         """Make an intake.
 
@@ -159,6 +160,10 @@ class Accelerator(Protocol):
             select: gives the host of a request, or None.
             take: called with a connection, and with the number of bytes that were received from it into the slot;
                 None where nothing was.
+            listening: the descriptor of the socket; of another one in its place, nothing is accepted.
+
+        Raises:
+            OSError: the descriptor is closed.
         """
 
     @property

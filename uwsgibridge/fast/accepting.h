@@ -30,7 +30,7 @@ typedef struct {
     long patience;                  /* how long to wait for a packet that is not there yet, in nanoseconds */
     int has_waited;                 /* set where that was done */
     dev_t device;                   /* of the socket, and */
-    ino_t inode;                    /* 0 before the first call */
+    ino_t inode;
 } intake;
 
 /* What one call works with; `requests` counts those that `counters` does not have yet. */
@@ -386,20 +386,14 @@ accept_batch(intake *self, int listening, Py_ssize_t most, int waits)
     return is_well ? taken : -1;
 }
 
-/* Whether the descriptor is the socket that the first call had. The application may have put another server's in its
+/* Whether the descriptor is the socket that the intake was made for. The application may have put another server's in its
    place, where accept(2) would take what is not ours, or, if that one blocks, wait for ever. */
 static int
-is_same_socket(intake *self, int listening)
+is_same_socket(const intake *self, int listening)
 {
     struct stat found;
-    if (fstat(listening, &found) < 0) {
-        return 1; /* accept(2) says what is wrong */
-    }
-    if (!self->inode) {
-        self->device = found.st_dev;
-        self->inode = found.st_ino;
-    }
-    return self->device == found.st_dev && self->inode == found.st_ino;
+    /* Where the descriptor is closed, accept(2) says so. */
+    return fstat(listening, &found) < 0 || (self->device == found.st_dev && self->inode == found.st_ino);
 }
 
 PyDoc_STRVAR(intake_accept_doc,

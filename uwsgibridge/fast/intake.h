@@ -5,18 +5,20 @@ intake_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {
         "connection_type", "request_type", "family", "keeps_input", "max_vars_bytes", "max_vars",
-        "max_body_bytes", "max_requests", "flights", "counters", "host", "select", "take", NULL,
+        "max_body_bytes", "max_requests", "flights", "counters", "host", "select", "take", "listening", NULL,
     };
     module_state *state = PyType_GetModuleState(type);
     intake *self = (intake *)type->tp_alloc(type, 0);
     PyTypeObject *connection_type, *request_type;
     PyObject *flights, *counters, *host, *select, *take;
+    struct stat found;
+    int listening;
     if (self == NULL
         || !PyArg_ParseTupleAndKeywords(
-            args, kwargs, "$O!O!ipnnLlOOOOO:Intake", names, &PyType_Type, &connection_type, &PyType_Type,
+            args, kwargs, "$O!O!ipnnLlOOOOOi:Intake", names, &PyType_Type, &connection_type, &PyType_Type,
             &request_type, &self->family, &self->keeps_input_in_kernel, &self->limits.max_vars_bytes,
             &self->limits.max_vars, &self->limits.max_body_bytes, &self->max_requests, &flights, &counters, &host,
-            &select, &take))
+            &select, &take, &listening))
     {
         Py_XDECREF(self);
         return NULL;
@@ -26,6 +28,12 @@ intake_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         PyErr_SetString(PyExc_TypeError, "a connection is made of a class that is derived from ConnectionFields");
         return NULL;
     }
+    if (fstat(listening, &found) < 0) {
+        Py_DECREF(self);
+        return raise_errno();
+    }
+    self->device = found.st_dev;
+    self->inode = found.st_ino;
     self->connection_type = (PyTypeObject *)Py_NewRef(connection_type);
     self->limits.request_type = (PyTypeObject *)Py_NewRef(request_type);
     self->limits.flags = self->keeps_input_in_kernel ? MSG_PEEK : 0;

@@ -67,4 +67,5 @@ class Intakes:
             host=self.mounts.only,
             select=self.mounts.select,
             take=take,
+            listening=listening.socket.fileno(),
         )
