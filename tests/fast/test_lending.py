@@ -21,6 +21,7 @@ from tests.raw_client import ask, connect, packet, read_answer
 from tests.ways import go
 from uwsgibridge.errors import WorkerUnfit
 from uwsgibridge.protocol.packet import PING, PONG
+from uwsgibridge.system.backlog import connections_waiting
 from uwsgibridge.worker.lending import Lending
 
 pytestmark = lends_the_socket
@@ -160,6 +161,28 @@ def test_the_loop_serves_what_is_not_plain(family: str) -> None:
         assert bridge.ask("/last").body == b"/last"
         wait_until_lent(bridge)
         assert bridge.counters.requests == 4
+
+
+@on_each_socket
+def test_what_is_not_plain_is_accepted_as_there_is_room(family: str) -> None:
+    gate = Gate()
+    not_plain = packet("/wait", SERVER_PORT="")
+    with (
+        lending(gate, family, accept_margin=1) as bridge,
+        ExitStack() as stack,
+    ):
+        connections = [stack.enter_context(connect(bridge.address)) for _ in range(8)]
+        for connection in connections:
+            connection.sendall(not_plain)
+        assert gate.entered.acquire(timeout=PATIENCE_SECONDS)
+        listener = bridge._worker._listener
+        [listening] = [it.listening.socket for it in listener._acceptors]
+        wait_until(lambda: not is_lent(bridge) and bridge.figures().in_flight == 2)
+        bridge.settle()
+        assert connections_waiting(listening) in {5, 6}
+        for _ in connections:
+            gate.release.release()
+        assert [read_answer(it).body for it in connections] == [b"/wait"] * 8
 
 
 def test_silent_connections_are_no_more_than_the_backlog() -> None:

@@ -31,9 +31,6 @@ _SOON_SECONDS: Final = 0.001
 # threads are free, the first request that takes long keeps a connection waiting for 5 ms, so that it is tried rarely.
 _LOOK_SECONDS: Final = {True: (0.05, 0.8), False: (1.0, 64.0)}
 
-# How many connections may be on their way back to the loop: more come faster than the loop can serve them.
-_MAX_HANDED: Final = 32
-
 
 class Borrower(Protocol):
     """The queue of the threads of a host: what `fast/lending.h` has for the loop."""
@@ -217,8 +214,9 @@ class Lending:
         before, self._accepted = self._accepted, borrower.accepted
         if self._lent is None:
             self._lend()
-        elif not borrower.is_lent:  # a thread has met an error
-            self.take_back()
+        elif not borrower.is_lent:
+            if not self._handed:  # a thread has met an error
+                self.take_back()
         elif borrower.is_watched:
             pass  # the thread sets the alarm when it wakes up
         elif borrower.accepted != before:
@@ -236,6 +234,13 @@ class Lending:
         self._lent = acceptor
         self._accepted = self._borrower.accepted
         self._lent_at = monotonic()
+        self._lend_on()
+
+    def _lend_on(self) -> None:
+        acceptor = self._lender.lendable()
+        if acceptor is None:
+            self.take_back()
+            return
         try:
             self._borrower.lend(self._intake, acceptor.listening.socket.fileno())
         except OSError:  # the application has closed the socket, or no descriptor is left
@@ -245,8 +250,8 @@ class Lending:
         """Have the loop serve a connection; from the thread."""
         data = None if received is None else bytes(self._own_flights.scratch[:received])
         self._handed.append(Handed(connection, data))
-        if len(self._handed) >= _MAX_HANDED:
-            self._borrower.take_back()  # the alarm has the loop accept again, which knows its limits
+        # The next one is accepted when it is known whether there is room for it.
+        self._borrower.take_back()
         self._own_flights.drop_packet()
         self._loop.run_threadsafe(self._take_handed)
 
@@ -258,4 +263,6 @@ class Lending:
             self._flights.scratch[:received] = handed.data
         self._lender.take_handed(handed.connection, received)
         self._handed.popleft()
+        if self._lent is not None:
+            self._lend_on()
         self._lender.tell_if_idle()
