@@ -312,3 +312,19 @@ def test_reloads_lose_no_request_and_no_count(tmp_path: Path) -> None:
         )
         assert process.stop() == 0
     assert events(log, "access") == answered
+
+
+def test_a_worker_serves_where_the_gil_was_brought_back(tmp_path: Path) -> None:
+    """As an extension module does that does not declare to do without; on other Pythons there is nothing to bring back."""
+    (tmp_path / "site_.py").write_text(
+        "def app(environ, start_response):\n"
+        "    start_response('200 OK', [])\n"
+        "    return [b'served']\n"
+    )
+    with running_process(
+        *("serve", "site_:app", "--bind", "127.0.0.1:0", "--log-format", "json"),
+        directory=tmp_path,
+        environment={"PYTHON_GIL": "1"},
+    ) as process:
+        assert ask(process.address).body == b"served"
+        assert process.stop() == 0

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from uwsgibridge.connection.connection import Connection
-from uwsgibridge.fast import accelerator
 from uwsgibridge.hosts.admission import Admission
 from uwsgibridge.hosts.exchange import answer_instead
 from uwsgibridge.hosts.files import FileWrapper
@@ -122,7 +121,7 @@ class WsgiHost:
     @property
     def borrower(self) -> Any:
         """Give what the listening socket may be lent to; None where the loop has to accept: see `worker.lending`."""
-        return self._queue if self._tunnels is None and accelerator is not None else None
+        return self._queue if self._tunnels is None and hasattr(self._queue, "lend") else None
 
     @property
     def sharing_queue(self) -> Any:
