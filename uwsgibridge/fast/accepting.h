@@ -331,21 +331,27 @@ make_connection(intake *self, const batch *now, int fd)
     return connection;
 }
 
+/* Whether the descriptor is still the socket that the intake was made for. The application may have put another server's
+   in its place, where accept(2) would take what is not ours, or, if that one blocks, wait for ever. */
+static int
+is_own_socket(const intake *self, int listening)
+{
+    struct stat found;
+    return fstat(listening, &found) == 0 && self->device == found.st_dev && self->inode == found.st_ino;
+}
+
 /* Wait for a further connection for a moment, in which threads of the host work. False where none has come, or where
    the application has put another file in the place of the socket meanwhile: what comes there is not for us. */
 static int
-wait_a_moment(int listening)
+wait_a_moment(const intake *self, int listening)
 {
     struct pollfd watched = {.fd = listening, .events = POLLIN};
     const struct timespec moment = {.tv_nsec = MOMENT_NANOSECONDS};
-    struct stat before, after;
-    int ready = fstat(listening, &before) == 0;
-    if (ready) {
-        Py_BEGIN_ALLOW_THREADS
-        ready = ppoll(&watched, 1, &moment, NULL) > 0;
-        Py_END_ALLOW_THREADS
-    }
-    return ready && fstat(listening, &after) == 0 && before.st_dev == after.st_dev && before.st_ino == after.st_ino;
+    int ready;
+    Py_BEGIN_ALLOW_THREADS
+    ready = ppoll(&watched, 1, &moment, NULL) > 0;
+    Py_END_ALLOW_THREADS
+    return ready && is_own_socket(self, listening);
 }
 
 /* Accept up to so many connections, and hand them over. Gives their number, or -1 with an error. Where accept(2) has
@@ -364,7 +370,7 @@ accept_batch(intake *self, int listening, Py_ssize_t most, int waits)
             if (errno == EAGAIN || errno == EWOULDBLOCK) {
                 *(unsigned char *)PyMemoryView_GET_BUFFER(now.scratch)->buf = SLOT_FREE;
                 is_well = !taken || give_count(self, &now);
-                if (is_well && taken && waits-- > 0 && wait_a_moment(listening)) {
+                if (is_well && taken && waits-- > 0 && wait_a_moment(self, listening)) {
                     is_well = read_batch(self, &now);
                     continue;
                 }
@@ -386,16 +392,6 @@ accept_batch(intake *self, int listening, Py_ssize_t most, int waits)
     return is_well ? taken : -1;
 }
 
-/* Whether the descriptor is the socket that the intake was made for. The application may have put another server's in its
-   place, where accept(2) would take what is not ours, or, if that one blocks, wait for ever. */
-static int
-is_same_socket(const intake *self, int listening)
-{
-    struct stat found;
-    /* Where the descriptor is closed, accept(2) says so. */
-    return fstat(listening, &found) < 0 || (self->device == found.st_dev && self->inode == found.st_ino);
-}
-
 PyDoc_STRVAR(intake_accept_doc,
 "accept(listening, most, waits, /)\n--\n\n"
 "Accept up to so many connections of a descriptor, hand plain requests to their host, and have Python take all else.\n\n"
@@ -414,7 +410,7 @@ intake_accept(intake *self, PyObject *const *args, Py_ssize_t count)
     {
         return NULL;
     }
-    if (!self->failed && !is_same_socket(self, listening)) {
+    if (!self->failed && !is_own_socket(self, listening)) {
         self->failed = EBADF;
     }
     Py_ssize_t taken = self->failed ? 0 : accept_batch(self, listening, most, waits);

@@ -1,9 +1,9 @@
 /* The queue between the listener and the threads of a WSGI host: what `queue.SimpleQueue` does for them, with as few
    threads woken as will do.
 
-   The interpreter's lock guards everything but the wait itself; without it, a guard does. One thread at the most is being woken at a time: a
-   thread that takes something while more is there wakes the next one. So for a batch of short requests, the thread
-   that was woken first does most of them, and for requests that wait, each thread gets one soon. */
+   The interpreter's lock guards everything but the wait itself; without it, a guard does. One thread at the most is being
+   woken at a time: a thread that takes something while more is there wakes the next one. So for a batch of short
+   requests, the thread that was woken first does most of them, and for requests that wait, each thread gets one soon. */
 
 /* A thread that waits; on the stack of that thread. */
 typedef struct waiter {
@@ -15,8 +15,6 @@ typedef struct waiter {
 /* The listening socket that threads accept on by themselves: `sharing.h`. */
 typedef struct {
     int listening;         /* -1 where they don't */
-    dev_t device;
-    ino_t inode;
     int bell;              /* an eventfd */
     int is_led;            /* a thread waits at the socket and at the bell */
     int is_ringing;        /* the bell was rung, and the thread has not heard it yet */
@@ -37,8 +35,6 @@ typedef struct {
     /* What `lending.h` needs. */
     intake *lent;         /* accepts for the threads, or NULL */
     int listening;        /* the socket that they accept on */
-    dev_t device;
-    ino_t inode;
     sig_atomic_t lender_forks;  /* as `forks`, when it was lent */
     int bell;             /* an eventfd, and */
     int alarm;            /* a timerfd; -1 where nothing was lent yet */

@@ -24,15 +24,6 @@
    and is about to send. To hand the connection to the loop costs more. */
 #define PATIENCE_NANOSECONDS 300000
 
-/* Whether the descriptor is the socket that was lent: the application may have closed it, and its number may be
-   another file's by now. */
-static int
-is_lent_socket(const handover *self)
-{
-    struct stat found;
-    return fstat(self->listening, &found) == 0 && found.st_dev == self->device && found.st_ino == self->inode;
-}
-
 /* Set the alarm; 0 nanoseconds stop it. */
 static void
 set_alarm(handover *self, double seconds)
@@ -99,7 +90,7 @@ static int
 accept_lent(handover *self)
 {
     struct pollfd watched[2] = {{.fd = self->listening, .events = POLLIN}, {.fd = self->bell, .events = POLLIN}};
-    if (!is_lent_socket(self)) {
+    if (!is_own_socket(self->lent, self->listening)) {
         give_back(self);
         return 0;
     }
@@ -119,7 +110,7 @@ accept_lent(handover *self)
     if (self->lent == NULL || !watched[0].revents) {
         return !has_waited;
     }
-    if (has_waited && !is_lent_socket(self)) {
+    if (has_waited && !is_own_socket(self->lent, self->listening)) {
         give_back(self);
         return 0;
     }
@@ -133,6 +124,7 @@ may_lead(const handover *self)
     return self->lent != NULL && !self->is_led && self->lender_forks == forks;
 }
 
+/* Wait at the socket that was lent, and accept; the result is that of `accept_lent`. */
 static int
 lead(handover *self)
 {
@@ -192,12 +184,11 @@ open_bells(handover *self)
 
 PyDoc_STRVAR(lend_doc,
 "lend(intake, listening, /)\n--\n\n"
-"Have the thread that waits at this queue accept on a descriptor by an intake, whose host puts into this queue.");
+"Have the threads that wait at this queue accept on a descriptor by an intake, whose host puts into this queue.");
 
 static PyObject *
 handover_lend(handover *self, PyObject *const *args, Py_ssize_t count)
 {
-    struct stat found;
     int listening;
     module_state *state = PyType_GetModuleState(Py_TYPE(self));
     if (!check_count("lend", count, 2) || !as_int(args[1], &listening)) {
@@ -207,13 +198,11 @@ handover_lend(handover *self, PyObject *const *args, Py_ssize_t count)
         PyErr_SetString(PyExc_TypeError, "connections are accepted by an Intake");
         return NULL;
     }
-    if (!open_bells(self) || fstat(listening, &found) < 0) {
+    if (!open_bells(self)) {
         return raise_errno();
     }
     ((intake *)args[0])->patience = PATIENCE_NANOSECONDS;
     self->listening = listening;
-    self->device = found.st_dev;
-    self->inode = found.st_ino;
     self->lender_forks = forks;
     self->suspicion = 0;
     Py_XSETREF(self->lent, (intake *)Py_NewRef(args[0]));

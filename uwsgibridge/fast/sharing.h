@@ -20,14 +20,6 @@ typedef struct seat_of_thread {
 #define TELL(place, value) __atomic_store_n(place, value, __ATOMIC_SEQ_CST)
 #define ASK(place) __atomic_load_n(place, __ATOMIC_SEQ_CST)
 
-/* Whether the descriptor is still the socket that was shared: the application may have put another file there. */
-static int
-is_shared_socket(const shared_socket *shared, int listening)
-{
-    struct stat found;
-    return fstat(listening, &found) == 0 && found.st_dev == shared->device && found.st_ino == shared->inode;
-}
-
 /* Give a thread a seat, if one is free; NULL else. */
 static seat *
 take_seat(handover *self)
@@ -106,7 +98,7 @@ accept_shared(handover *self, seat **own, PyObject **connection)
     TELL(&(*own)->is_accepting, 1);
     int listening = ASK(&shared->listening);
     int done = 0;
-    if (listening >= 0 && is_shared_socket(shared, listening)) {
+    if (listening >= 0 && is_own_socket((*own)->intake, listening)) {
         done = accept_own((*own)->intake, shared, listening, connection);
         TELL(&(*own)->accepted, (*own)->accepted + (done > 0));
     }
@@ -215,7 +207,6 @@ static PyObject *
 handover_share(handover *self, PyObject *const *args, Py_ssize_t count)
 {
     int listening;
-    struct stat found;
     PyTypeObject *intake_type = ((module_state *)PyType_GetModuleState(Py_TYPE(self)))->intake_type;
     if (!check_count("share", count, 2) || !as_int(args[0], &listening)) {
         return NULL;
@@ -228,11 +219,6 @@ handover_share(handover *self, PyObject *const *args, Py_ssize_t count)
         PyErr_SetString(PyExc_TypeError, "share takes a tuple of intakes, once");
         return NULL;
     }
-    if (fstat(listening, &found) < 0) {
-        return raise_errno();
-    }
-    self->shared.device = found.st_dev;
-    self->shared.inode = found.st_ino;
     self->shared.bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (self->shared.bell < 0) {
         return raise_errno();

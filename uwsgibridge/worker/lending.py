@@ -243,7 +243,7 @@ class Lending:
             return
         try:
             self._borrower.lend(self._intake, acceptor.listening.socket.fileno())
-        except OSError:  # the application has closed the socket, or no descriptor is left
+        except OSError:  # no descriptor is left
             self.take_back()
 
     def _hand_back(self, connection: Connection, received: int | None) -> None:
