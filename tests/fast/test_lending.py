@@ -186,10 +186,14 @@ def test_what_is_not_plain_is_accepted_as_there_is_room(family: str) -> None:
 
 
 def test_silent_connections_are_no_more_than_the_backlog() -> None:
-    with lending(hello, backlog=3) as bridge:
-        silent = [connect(bridge.address) for _ in range(3)]
-        wait_until_lent(bridge, wanted=False)
-        assert len(bridge._worker._listener.connections) == 3
+    with lending(hello, backlog=3) as bridge, ExitStack() as stack:
+        listener = bridge._worker._listener
+        silent = [stack.enter_context(connect(bridge.address)) for _ in range(3)]
+        # For a moment, the socket is not lent after each of them either.
+        wait_until(lambda: len(listener.connections) == 3 and not is_lent(bridge))
+        bridge.settle()
+        assert len(listener.connections) == 3
+        assert not is_lent(bridge)
         for connection in silent:
             connection.close()
         assert bridge.ask("/after").body == b"/after"
