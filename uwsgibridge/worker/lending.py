@@ -7,9 +7,8 @@ the accelerator, and with more than one host or socket, the loop does all.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from time import monotonic
 from typing import Final, Protocol
 
@@ -19,6 +18,7 @@ from uwsgibridge.fast import Intake
 from uwsgibridge.hosts.host import Host
 from uwsgibridge.link.flights import FlightRecorder
 from uwsgibridge.loop.interface import Loop
+from uwsgibridge.worker.handed import HandedConnections
 from uwsgibridge.worker.intakes import Intakes
 
 # How long requests may take before the loop looks whether another thread accepts: `ALARM_NANOSECONDS` in `fast/lending.h`.
@@ -94,19 +94,6 @@ class Lender(Protocol):
         """Look whether a thread, or a connection that it has handed back, was the last thing to wait for."""
 
 
-@dataclass(frozen=True, slots=True)
-class Handed:
-    """A connection that the thread has accepted, and that is the loop's to serve.
-
-    Attributes:
-        connection: the connection.
-        data: what was received from it; None where nothing was.
-    """
-
-    connection: Connection
-    data: bytes | None
-
-
 def lend(
     lender: Lender,
     host: Host,
@@ -157,7 +144,6 @@ class Lending:
         self._lender = lender
         self._borrower = borrower
         self._loop = loop
-        self._flights = flights
         self._own_flights = flights.for_another_thread()
         intake = intakes.make(listening, self._own_flights, self._hand_back)
         assert intake is not None, "there is a borrower without the accelerator"
@@ -167,7 +153,7 @@ class Lending:
         self._first_look, self._last_look = _LOOK_SECONDS[has_one_thread]
         self._look_seconds = self._first_look
         self._lent_at = 0.0
-        self._handed: deque[Handed] = deque()
+        self._handed = HandedConnections(flights)
         self._is_ended = False
         borrower.set_alarm(_SOON_SECONDS)
         self._watch = loop.watch(borrower, self._on_alarm)
@@ -175,7 +161,7 @@ class Lending:
     @property
     def connections(self) -> list[Connection]:
         """List the connections that are on their way back to the loop."""
-        return [it.connection for it in list(self._handed)]
+        return self._handed.connections
 
     @property
     def is_lent(self) -> bool:
@@ -185,7 +171,7 @@ class Lending:
     @property
     def is_idle(self) -> bool:
         """Whether the thread has no connection that is in no table."""
-        return not self._handed and not self._borrower.is_accepting
+        return not self._handed.connections and not self._borrower.is_accepting
 
     def take_back(self) -> None:
         """Have the loop accept again; later, the socket is lent anew where it may be."""
@@ -215,7 +201,7 @@ class Lending:
         if self._lent is None:
             self._lend()
         elif not borrower.is_lent:
-            if not self._handed:  # a thread has met an error
+            if not self._handed.connections:  # a thread has met an error
                 self.take_back()
         elif borrower.is_watched:
             pass  # the thread sets the alarm when it wakes up
@@ -248,21 +234,14 @@ class Lending:
 
     def _hand_back(self, connection: Connection, received: int | None) -> None:
         """Have the loop serve a connection; from the thread."""
-        data = None if received is None else bytes(self._own_flights.scratch[:received])
-        self._handed.append(Handed(connection, data))
+        self._handed.add(connection, received, self._own_flights)
         # The next one is accepted when it is known whether there is room for it.
         self._borrower.take_back()
-        self._own_flights.drop_packet()
-        self._loop.run_threadsafe(self._take_handed)
+        self._loop.run_threadsafe(partial(self._take_handed, connection))
 
-    def _take_handed(self) -> None:
-        handed = self._handed[0]
-        received = None
-        if handed.data is not None:
-            received = len(handed.data)
-            self._flights.scratch[:received] = handed.data
-        self._lender.take_handed(handed.connection, received)
-        self._handed.popleft()
+    def _take_handed(self, connection: Connection) -> None:
+        with self._handed.taken(connection) as received:
+            self._lender.take_handed(connection, received)
         if self._lent is not None:
             self._lend_on()
         self._lender.tell_if_idle()

@@ -15,6 +15,7 @@ from uwsgibridge.connection.sockets import ListeningSocket
 from uwsgibridge.fast import Intake
 from uwsgibridge.link.flights import FlightRecorder
 from uwsgibridge.loop.interface import Loop
+from uwsgibridge.worker.handed import HandedConnections
 from uwsgibridge.worker.intakes import Intakes
 from uwsgibridge.worker.lending import Lender
 
@@ -111,10 +112,8 @@ class Sharing:
         self._lender = lender
         self._queue: SharingQueue = host.sharing_queue
         self._loop = loop
-        self._flights = flights
         self._accepted = 0
-        # What threads have accepted for the loop, with what was received of it.
-        self._handed: dict[Connection, bytes | None] = {}
+        self._handed = HandedConnections(flights)
         made = []
         for _ in range(host.most_threads):
             own = flights.for_another_thread()
@@ -125,12 +124,12 @@ class Sharing:
     @property
     def connections(self) -> list[Connection]:
         """List the connections that are on their way to the loop."""
-        return list(self._handed)
+        return self._handed.connections
 
     @property
     def is_idle(self) -> bool:
         """Whether no connection is on its way to the loop."""
-        return not self._handed
+        return not self._handed.connections
 
     def take_back(self) -> None:
         """Do nothing: the loop accepts as well, and threads accept what they run at once."""
@@ -152,18 +151,10 @@ class Sharing:
 
     def _hand_over(self, own: FlightRecorder, connection: Connection, received: int | None) -> None:
         """Have the loop serve a connection; from the thread that has accepted it."""
-        self._handed[connection] = None if received is None else bytes(own.scratch[:received])
-        own.drop_packet()
+        self._handed.add(connection, received, own)
         self._loop.run_threadsafe(partial(self._take_handed, connection))
 
     def _take_handed(self, connection: Connection) -> None:
-        data = self._handed[connection]
-        received = None
-        if data is not None:
-            received = len(data)
-            self._flights.scratch[:received] = data
-        try:
+        with self._handed.taken(connection) as received:
             self._lender.take_handed(connection, received)
-        finally:
-            del self._handed[connection]
         self._lender.tell_if_idle()
