@@ -149,7 +149,7 @@ def test_the_loop_serves_what_is_not_plain(family: str) -> None:
             assert connection.recv(100) == PONG
         with connect(bridge.address) as connection:
             connection.sendall(whole[:10])
-            time.sleep(0.005)  # longer than the thread waits for the rest
+            wait_until(lambda: bool(bridge._worker._listener.connections))  # the thread waits no more
             connection.sendall(whole[10:])
             assert read_answer(connection).body == b"/bytewise"
         with connect(bridge.address) as connection:
