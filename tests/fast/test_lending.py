@@ -149,7 +149,8 @@ def test_the_loop_serves_what_is_not_plain(family: str) -> None:
             assert connection.recv(100) == PONG
         with connect(bridge.address) as connection:
             connection.sendall(whole[:10])
-            wait_until(lambda: bool(bridge._worker._listener.connections))  # the thread waits no more
+            # The thread waits no more: the loop has the connection.
+            wait_until(lambda: bool(bridge._worker._listener.connections))
             connection.sendall(whole[10:])
             assert read_answer(connection).body == b"/bytewise"
         with connect(bridge.address) as connection:
