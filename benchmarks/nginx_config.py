@@ -56,9 +56,10 @@ daemon off;
 pid nginx.pid;
 error_log stderr notice;
 events {{
-    # A connection from wrk and one to the server for each request, and some for Nginx itself. It closes lasting
-    # ones before the last sixteenth is used (ngx_drain_connections).
-    worker_connections {3 * connections + 64};
+    # A connection from wrk and one to the server for each request, and as many again that Nginx has not closed yet
+    # since the last turn, or keeps for an HTTP server. It closes lasting ones before the last sixteenth is used
+    # (ngx_drain_connections), and refuses a client where none is left.
+    worker_connections {8 * connections + 64};
 }}
 http {{
     access_log off;
