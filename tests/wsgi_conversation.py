@@ -37,6 +37,7 @@ class Conversations:
         logs_access: whether there is an access log.
         frontend_buffer_bytes: what a larger head is warned of for.
         offload: has Nginx send files.
+        write_timeout_seconds: how long the client may take for a piece of the answer.
 
     Attributes:
         accesses: what was recorded for the access log: status, size of the body, and whether it was complete.
@@ -52,6 +53,7 @@ class Conversations:
         logs_access: bool = False,
         frontend_buffer_bytes: int = 4096,
         offload: Offload | None = None,
+        write_timeout_seconds: float = PATIENCE_SECONDS,
     ) -> None:
         self.events = LogEvents()
         self.accesses: list[tuple[int, int, bool]] = []
@@ -75,7 +77,10 @@ class Conversations:
             offload=offload,
             streams=OpenStreams(),
             release=self._release,
-            settings=Settings(write_timeout_seconds=PATIENCE_SECONDS),
+            settings=Settings(
+                write_timeout_seconds=write_timeout_seconds,
+                frontend_buffer_bytes=frontend_buffer_bytes,
+            ),
             logs_access=reporter.logs_access,
         )
         errors.serve_thread()
@@ -87,7 +92,6 @@ class Conversations:
             self._conclude,
             admission=self.admission,
             flights=self.flights,
-            frontend_buffer_bytes=frontend_buffer_bytes,
         )
 
     @property

@@ -44,7 +44,7 @@
 #include <unistd.h>
 
 /* Of `uwsgibridge.fast`: another number there means that this was built from another state of the source. */
-#define INTERFACE 10
+#define INTERFACE 11
 
 /* Of the source that this was built from; given by who compiles. */
 #ifndef SOURCE_DIGEST
@@ -63,6 +63,7 @@
 #include "scope.h"
 #include "environ.h"
 #include "head.h"
+#include "waiting.h"
 #include "connection.h"
 #include "receiving.h"
 #include "fields.h"
@@ -86,6 +87,7 @@
 #include "end_lock.h"
 #include "wsgi_fields.h"
 #include "wsgi_thread.h"
+#include "wsgi_answer.h"
 #include "wsgi_file.h"
 #include "wsgi_serving.h"
 

@@ -32,6 +32,7 @@ typedef struct {
     double began_at;  /* when the last request began, until its end is noted; else 0 */
     pace pace;
     int logs_access;
+    Py_ssize_t write_milliseconds;  /* that a piece of an answer may take; 0 where Python waits */
 } wsgi_thread;
 
 typedef struct {

@@ -170,7 +170,7 @@ check_parts(const wsgi_thread *self)
 static PyObject *
 thread_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    if (PyTuple_GET_SIZE(args) || kwargs == NULL || PyDict_GET_SIZE(kwargs) != PARTS + 3) {
+    if (PyTuple_GET_SIZE(args) || kwargs == NULL || PyDict_GET_SIZE(kwargs) != PARTS + 4) {
         PyErr_SetString(PyExc_TypeError, "WsgiThread takes all of its arguments by their names");
         return NULL;
     }
@@ -190,11 +190,13 @@ thread_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     PyObject *most = PyDict_GetItemString(kwargs, "frontend_buffer_bytes");
     PyObject *offload = PyDict_GetItemString(kwargs, "has_offload");
     PyObject *logs = PyDict_GetItemString(kwargs, "logs_access");
-    if (most == NULL || offload == NULL || logs == NULL || !as_size(most, &self->frontend_buffer_bytes)
+    PyObject *wait = PyDict_GetItemString(kwargs, "write_milliseconds");
+    if (most == NULL || offload == NULL || logs == NULL || wait == NULL
+        || !as_size(most, &self->frontend_buffer_bytes) || !as_size(wait, &self->write_milliseconds)
         || !check_parts(self))
     {
         if (!PyErr_Occurred()) {
-            PyErr_SetString(PyExc_TypeError, "WsgiThread needs frontend_buffer_bytes, has_offload and logs_access");
+            PyErr_SetString(PyExc_TypeError, "WsgiThread needs frontend_buffer_bytes, has_offload, logs_access and write_milliseconds");
         }
         Py_DECREF(self);
         return NULL;

@@ -113,6 +113,21 @@ class WsgiAnswer(WsgiFields, Exchange[ExchangeContext]):
             self._record_unsent(left, data)
             raise
 
+    def _write_rest(self, piece: bytes, sent_bytes: int) -> None:
+        """Write the rest of a piece that the accelerator has begun; the numbers are those of `WsgiExchange._send_rest`."""
+        self._has_written = True
+        is_stalled = sent_bytes < 0
+        rest = memoryview(piece)[~sent_bytes if is_stalled else sent_bytes :]
+        try:
+            if is_stalled:
+                self._unsent_bytes = len(rest)
+                self._delivery = Delivery.STALLED
+                raise ReaderStalled
+            self._write_slowly(rest)
+        except (PeerGone, ReaderStalled):
+            self._record_unsent((rest,), rest)
+            raise
+
     def _write_pair(self, buffers: tuple[Buffer, ...]) -> tuple[Buffer, ...]:
         """Write what fits of two buffers; give what is left."""
         try:

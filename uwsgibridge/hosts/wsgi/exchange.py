@@ -325,10 +325,22 @@ class WsgiExchange(WsgiAnswer):
     def _send_rest(
         self, iterator: Iterator[Any] | None, pieces: tuple[Any, ...], sent_bytes: int
     ) -> None:
-        """Send what the accelerator has left of an answer."""
+        """Send what the accelerator has left of an answer.
+
+        Args:
+            iterator: goes on behind the pieces; None where there is no more.
+            pieces: what comes next, or was begun: one piece at the most.
+            sent_bytes: how many bytes of the piece were sent, or of the head with it, where the head was not sent
+                completely. ``~n`` instead of n where the client took no more of it for too long.
+        """
         response = self._response
         if iterator is None and isinstance(pieces[0], OpenFile):
             self._send_file_behind(pieces[0], sent_bytes)
+        elif sent_bytes and response.is_head_sent:
+            self._write_rest(pieces[0], sent_bytes)
+            pieces = ()
+            if iterator is None:
+                self._write(response.finish())
         elif sent_bytes:
             self._write_behind(response.send(pieces[0], last=iterator is None), sent_bytes)
             pieces = ()

@@ -218,7 +218,6 @@ class WsgiHost:
             self._conclude,
             admission=self.admission,
             flights=self._flights,
-            frontend_buffer_bytes=context.settings.frontend_buffer_bytes,
         )
         serve = thread.serve
         failure: BaseException | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import io
+import math
 import queue
 import threading
 from collections.abc import Callable
@@ -107,7 +108,6 @@ def make_thread(
     *,
     admission: Admission[Connection],
     flights: FlightRecorder,
-    frontend_buffer_bytes: int,
 ) -> ServingThread:
     """Make what the current thread serves by.
 
@@ -118,10 +118,10 @@ def make_thread(
         conclude: called with an exchange that has run in Python, or a part of it.
         admission: where a request leaves its place, as `ExchangeContext.release` does.
         flights: where it leaves its slot; likewise.
-        frontend_buffer_bytes: a head that is larger is told of.
     """
     if accelerator is None:
         return PythonThread(queue, context, running, conclude)
+    settings = context.settings
     made: ServingThread = accelerator.WsgiThread(
         queue=queue,
         app=context.app,
@@ -144,8 +144,12 @@ def make_thread(
         statuses=status.known_statuses,
         kinds=response_headers.known_text_kinds,
         stream_kinds=response_headers.known_text_stream_kinds,
-        frontend_buffer_bytes=frontend_buffer_bytes,
+        frontend_buffer_bytes=settings.frontend_buffer_bytes,
         has_offload=context.offload is not None,
         logs_access=context.logs_access,
+        # A thread whose request may be given up has to look at it, see `WsgiAnswer._wait`.
+        write_milliseconds=0
+        if settings.request_timeout_seconds
+        else math.ceil(settings.write_timeout_seconds * 1000),
     )
     return made
