@@ -6,7 +6,6 @@ import socket
 import threading
 from collections.abc import Callable
 from typing import Any
-from unittest.mock import Mock
 
 import pytest
 
