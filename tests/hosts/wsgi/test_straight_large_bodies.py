@@ -6,7 +6,7 @@ import socket
 import threading
 from collections.abc import Callable
 from typing import Any
-from unittest.mock import Mock
+from unittest.mock import create_autospec
 
 import pytest
 
@@ -77,8 +77,8 @@ def test_a_client_that_takes_no_more_is_broken_off_in_time(
     form: str, family: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     size = 30_000_000
-    waits = Mock(side_effect=WsgiAnswer._wait)
-    monkeypatch.setattr(WsgiAnswer, "_wait", lambda *arguments: waits(*arguments))
+    waits = create_autospec(WsgiAnswer._wait, side_effect=WsgiAnswer._wait)
+    monkeypatch.setattr(WsgiAnswer, "_wait", waits)
     host = Conversations(answering(form, size), logs_access=True, write_timeout_seconds=0.05)
     held: list[socket.socket] = []
     for count in range(1, 3):
