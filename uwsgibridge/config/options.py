@@ -49,7 +49,7 @@ class Kind(Enum):
         return self in {Kind.WHOLE, Kind.SECONDS}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Option:
     """A row of the table.
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from uwsgibridge.telemetry.reporting import Reporter
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class HostContext:
     """What a host gets from its worker; all but the reporter is the same for each host.
 

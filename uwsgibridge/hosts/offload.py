@@ -26,7 +26,7 @@ _NAMES: Final = {b"x-sendfile", b"x-lighttpd-send-file"}
 _STATUSES_OF_NGINX: Final = frozenset({200, 206, 304})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class NamedFile:
     """A file that an answer names.
 

@@ -39,7 +39,7 @@ _REPORT_SECONDS: Final = 1.0
 _EXPLAINED: Final = frozenset({EXIT_USAGE, EXIT_APPLICATION})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class GenerationContext:
     """The context that all generations of a supervisor share.
 

@@ -31,7 +31,7 @@ _MAX_STATUS_CHARACTERS: Final = 1000
 _WHOLE_NUMBER: Final = re.compile(r"[0-9]{1,19}")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Notifier:
     """Tells systemd the state of the service; without systemd, does nothing.
 

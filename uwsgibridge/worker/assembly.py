@@ -25,7 +25,7 @@ from uwsgibridge.worker.listener import Listener
 from uwsgibridge.worker.loop_watchdog import LoopWatchdog
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Calls:
     """Functions that the parts of a worker call when something has happened.
 
@@ -46,7 +46,7 @@ class Calls:
     enough: Callable[[], None]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Assembly:
     """The parts of one worker; none has started.
 

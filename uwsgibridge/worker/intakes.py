@@ -17,7 +17,7 @@ from uwsgibridge.telemetry.counters import Counters, RequestCount
 Take = Callable[[Connection, int | None], None]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Intakes:
     """What all intakes of a worker have in common.
 

@@ -95,7 +95,7 @@ def run_process(
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class WorkerDuty:
     """Tells a worker what it has to do for its supervisor.
 
@@ -148,7 +148,7 @@ def run_worker(settings: Settings, duty: WorkerDuty) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Service:
     """Everything that a worker process runs with."""
 

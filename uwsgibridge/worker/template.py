@@ -116,7 +116,7 @@ def run(control: socket.socket, blueprint: Blueprint) -> int:
     return outcome.status
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Place:
     """What a new worker has got from its supervisor.
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from uwsgibridge.config.settings import Settings
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class ExchangeContext:
     """What the requests of one host share.
 
