@@ -1,0 +1,91 @@
+"""What the commands share that run a configuration of another server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from uwsgibridge.cli import serve
+from uwsgibridge.cli.options import make_settings
+from uwsgibridge.cli.service import run_service
+from uwsgibridge.config.options import option_name
+from uwsgibridge.migration import report
+from uwsgibridge.migration.nginx_block import nginx_lines
+from uwsgibridge.migration.plan import Plan
+
+
+def moving_options(server: str) -> Callable[[Any], Any]:
+    """Decorate a command with ``--explain``, ``--ignore`` and the other server's arguments.
+
+    Args:
+        server: whose arguments they are.
+    """
+
+    def decorate(function: Any) -> Any:
+        function = click.argument("arguments", nargs=-1, type=click.UNPROCESSED)(function)
+        function = click.option(
+            "--ignore",
+            multiple=True,
+            metavar="NAME",
+            envvar="UWSGIBRIDGE_IGNORE",
+            help=f"Go on without this option of {server}. Repeatable.",
+        )(function)
+        return click.option(
+            "--explain",
+            is_flag=True,
+            help="Start nothing: print what each line becomes, the same as a command and as TOML, and what Nginx "
+            "needs.",
+        )(function)
+
+    return decorate
+
+
+def finish_plan(plan: Plan, *, explain: bool) -> int:
+    """Explain a plan, refuse it, or run it.
+
+    Args:
+        plan: what the configuration becomes.
+        explain: whether only to print it.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        click.UsageError: something is refused, or a value is wrong; the message names the lines.
+    """
+    refusals = report.describe_refusals(plan)
+    if explain:
+        click.echo(report.explain(plan), nl=False)
+        click.echo("\nIn Nginx:\n")
+        click.echo("\n".join(f"  {line}" for line in nginx_lines(plan)))
+        if refusals:
+            click.echo(f"\n{refusals}")
+        return 2 if refusals else 0
+    if refusals:
+        raise click.UsageError(refusals)
+    for warning in report.describe_warnings(plan):
+        click.echo(f"Warning: {warning}", err=True)
+    arguments = [one for group in report.command_arguments(plan)[1:] for one in group]
+    if plan.app:
+        arguments.append(plan.app)
+    try:
+        context = serve.command.make_context("serve", arguments)
+        with context:
+            values = dict(context.params)
+            app = values.pop("app")
+            settings = make_settings(values)
+    except click.UsageError as error:
+        raise click.UsageError(_with_origin(plan, error.format_message())) from None
+    return run_service(app, settings)
+
+
+def _with_origin(plan: Plan, message: str) -> str:
+    """Add the line that an option comes from to a message that names the option."""
+    for name, setting in plan.origins.items():
+        if option_name(name) in message.split(" ")[0:4]:
+            return f"{setting.place}: {setting}: {message}"
+    return message
+
+

@@ -1,0 +1,44 @@
+"""``uwsgibridge run-uwsgi``: a configuration of uWSGI, run as it is."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from uwsgibridge.cli.moving import finish_plan, moving_options
+from uwsgibridge.migration.errors import ConfigurationError
+
+_HELP = """Run an application by its configuration for uWSGI, which stays as it is.
+
+ARGUMENTS are uWSGI's own: a file (app.ini, .yaml, .xml), and options in uWSGI's form. Variables
+of the environment that uWSGI reads (UWSGI_PROCESSES) count as well. What can't run here is said
+in one message, with its line and with what to do instead; then nothing is started.
+
+\b
+uwsgibridge run-uwsgi --ini app.ini
+uwsgibridge run-uwsgi app.ini --explain
+uwsgibridge run-uwsgi --socket 127.0.0.1:3031 --module mysite.wsgi --processes 4
+
+Options of uwsgibridge that uWSGI has no name for stand in the environment: UWSGIBRIDGE_LOG_FORMAT=json.
+"""
+
+
+@click.command(
+    help=_HELP,
+    short_help="Run a configuration of uWSGI as it is.",
+    context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]},
+)
+@moving_options("uWSGI")
+def command(arguments: tuple[str, ...], *, explain: bool, ignore: tuple[str, ...]) -> None:
+    from uwsgibridge.migration.uwsgi.reading import read_configuration
+    from uwsgibridge.migration.uwsgi.table import make_plan
+
+    start = os.getcwd()  # noqa: PTH109 - its text goes on
+    try:
+        settings = read_configuration(arguments, os.environ, start)
+    except ConfigurationError as error:
+        raise click.UsageError(str(error)) from None
+    plan = make_plan(settings, start=start, is_root=os.geteuid() == 0, ignored=ignore)
+    sys.exit(finish_plan(plan, explain=explain))

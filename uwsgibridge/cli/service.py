@@ -1,0 +1,58 @@
+"""Runs a service in the foreground, whichever command has given its options."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+from uwsgibridge.config.settings import Settings
+from uwsgibridge.system.collector import rare_collections
+
+
+def run_service(app: str | None, settings: Settings) -> int:
+    """Serve until a signal ends it.
+
+    Args:
+        app: the application's name; None where applications are mounted only.
+        settings: of the service.
+
+    Returns:
+        The exit status.
+    """
+    # Imported here, so that --help does not wait for trio.
+    with rare_collections():
+        from uwsgibridge.cli.start import fork_spare_template, hold_pid_file, prepare_process
+        from uwsgibridge.supervisor.heritage import REHEARSAL_VARIABLE, check_takeover, is_upgrade
+        from uwsgibridge.telemetry.failure import show_failure
+        from uwsgibridge.telemetry.line_stream import own_standard_error
+        from uwsgibridge.telemetry.logs import make_logger
+
+    with show_failure() as outcome, contextlib.ExitStack() as stack:
+        if os.environ.get(REHEARSAL_VARIABLE):  # a supervisor has started this for an upgrade
+            check_takeover(settings)
+            from uwsgibridge.supervisor.rehearsed_start import rehearse_takeover
+
+            logger = make_logger(settings.log_format, settings.log_level)
+            rehearse_takeover(app, settings, logger)
+        else:
+            own_standard_error()
+            upgraded = is_upgrade()
+            after_bind = prepare_process(settings, upgraded=upgraded)
+            spare = None if upgraded else fork_spare_template(settings)
+            if spare is not None:
+                stack.callback(spare.end)
+            stack.enter_context(hold_pid_file(settings, upgraded=upgraded))
+            logger = make_logger(
+                settings.log_format, settings.log_level, buffer_bytes=settings.log_buffer_bytes
+            )
+            if settings.workers:
+                with rare_collections():
+                    from uwsgibridge.supervisor.supervisor import run_supervisor
+
+                run_supervisor(app, settings, logger, after_bind=after_bind, spare=spare)
+            else:
+                with rare_collections():
+                    from uwsgibridge.worker.process import run_process
+
+                run_process(app, settings, logger, after_bind=after_bind)
+    return outcome.status

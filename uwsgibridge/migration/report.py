@@ -1,0 +1,168 @@
+"""Writes a plan for people: what each line becomes, the same as a command, as TOML, and what Nginx needs."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import textwrap
+from collections.abc import Iterable
+from typing import Any, Final
+
+from uwsgibridge.config.options import Kind, option_name
+from uwsgibridge.config.settings import OPTIONS
+from uwsgibridge.migration.plan import Finding, Plan, Verdict
+
+_WIDTH: Final = 100
+_LONGEST_LINE: Final = 44
+
+_MARKS: Final = {
+    Verdict.MAPPED: "->",
+    Verdict.PASSED_OVER: "ok",
+    Verdict.WARNED: "!!",
+    Verdict.REFUSED: "NO",
+}
+
+
+def describe_refusals(plan: Plan) -> str:
+    """Name every line that is refused, each with its reason, in one message; empty where there is none."""
+    found = plan.of(Verdict.REFUSED)
+    if not found:
+        return ""
+    lines = [f"{one.setting.place}: {one.setting}: {one.text}" for one in found]
+    names = " ".join(dict.fromkeys(f"--ignore {one.group}" for one in found))
+    count = "one line stands" if len(found) == 1 else f"{len(found)} lines stand"
+    return "\n".join(
+        [
+            f"{count} in the way, and nothing was started:",
+            *(f"  {line}" for line in lines),
+            f"To start without: {names}",
+        ]
+    )
+
+
+def describe_warnings(plan: Plan) -> list[str]:
+    """Write a line for each warning."""
+    return [f"{one.setting.place}: {one.setting}: {one.text}" for one in plan.of(Verdict.WARNED)]
+
+
+def explain(plan: Plan) -> str:
+    """Say what each line becomes, and what the whole is as a command, as TOML, and in Nginx."""
+    parts = [
+        "What each line becomes (-> an option here, ok nothing is needed, !! a difference, NO refused):",
+        *_table(plan.findings),
+        "",
+        "The same as a command:",
+        "",
+        *_indented(command_lines(plan)),
+        "",
+        "The same as uwsgibridge.toml:",
+        "",
+        *_indented(toml_lines(plan)),
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def _table(findings: Iterable[Finding]) -> list[str]:
+    rows = [(str(it.setting.place), str(it.setting), it) for it in findings]
+    place_width = max((len(place) for place, _, _ in rows), default=0)
+    line_width = min(max((len(line) for _, line, _ in rows), default=0), _LONGEST_LINE)
+    table = []
+    for place, line, finding in rows:
+        start = f"  {place:{place_width}}  {line:{line_width}}  {_MARKS[finding.verdict]} "
+        if len(line) > line_width:
+            table.append(f"  {place:{place_width}}  {line}")
+            start = " " * (place_width + line_width + 6) + f"{_MARKS[finding.verdict]} "
+        room = max(_WIDTH - len(start), 40)
+        pieces = textwrap.wrap(finding.text, room, break_long_words=False, break_on_hyphens=False)
+        table += [
+            (start if index == 0 else " " * len(start)) + piece for index, piece in enumerate(pieces or [""])
+        ]
+    return table
+
+
+def command_arguments(plan: Plan) -> list[list[str]]:
+    """Give the arguments of ``uwsgibridge serve``, those that belong together in one list."""
+    groups = [["uwsgibridge", "serve", *([plan.app] if plan.app else [])]]
+    for name, value in _in_order(plan):
+        option = option_name(name)
+        if OPTIONS[name].kind is Kind.FLAG:
+            groups.append([option if value else f"--no-{option.removeprefix('--')}"])
+        else:
+            groups += [[option, one] for one in _texts(value)]
+    return groups
+
+
+def command_lines(plan: Plan) -> list[str]:
+    """Write the command, with a line for each option, ready to be pasted into a shell."""
+    lines = [shlex.join(group) for group in command_arguments(plan)]
+    return [f"{'' if index == 0 else '    '}{line}{'' if index == len(lines) - 1 else ' ' + chr(92)}"
+            for index, line in enumerate(lines)]  # fmt: skip
+
+
+def toml_lines(plan: Plan, *, with_comments: bool = False) -> list[str]:
+    """Write the options as TOML.
+
+    Args:
+        plan: what to write.
+        with_comments: whether each option says which line it comes from, and what is not carried over.
+    """
+    lines = []
+    if plan.app:
+        lines.append(_with_origin(plan, "app", f"app = {_quoted(plan.app)}", with_comments))
+    for name, value in _in_order(plan):
+        lines.append(_with_origin(plan, name, f"{name} = {_toml(name, value)}", with_comments))
+    if with_comments:
+        left = [*plan.of(Verdict.REFUSED), *plan.of(Verdict.WARNED)]
+        lines += [
+            piece
+            for one in left
+            for piece in textwrap.wrap(
+                f"{one.setting.place}: {one.setting}: {one.text}",
+                _WIDTH,
+                initial_indent="# ",
+                subsequent_indent="#   ",
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+        ]
+    return lines
+
+
+def _with_origin(plan: Plan, name: str, line: str, wanted: bool) -> str:  # noqa: FBT001
+    origin = plan.origins.get(name)
+    if not wanted or origin is None:
+        return line
+    return f"{line}  # {origin.place}: {' '.join(str(origin).split())}"
+
+
+def _in_order(plan: Plan) -> Iterable[tuple[str, Any]]:
+    return ((name, plan.values[name]) for name in OPTIONS if name in plan.values)
+
+
+def _texts(value: Any) -> list[str]:
+    if isinstance(value, tuple):
+        return [str(one) for one in value]
+    return [_number(value) if isinstance(value, float) else str(value)]
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if value.is_integer() else str(value)
+
+
+def _toml(name: str, value: Any) -> str:
+    if OPTIONS[name].kind is Kind.TEXTS:
+        return f"[{', '.join(_quoted(one) for one in value)}]"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return _number(value)
+    return str(value) if isinstance(value, int) else _quoted(value)
+
+
+def _quoted(text: str) -> str:
+    """Write a text in quotes; JSON's escapes are TOML's as well, but for DEL."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007F")
+
+
+def _indented(lines: Iterable[str]) -> list[str]:
+    return [f"  {line}" for line in lines]

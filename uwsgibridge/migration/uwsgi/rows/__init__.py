@@ -1,0 +1,1 @@
+"""The table of uWSGI's options, a file for each ground."""

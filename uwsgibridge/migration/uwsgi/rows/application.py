@@ -1,0 +1,227 @@
+"""Rows of the application: what is imported, from where, and in which environment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from uwsgibridge.migration.plan import Setting
+from uwsgibridge.migration.uwsgi import meaning
+from uwsgibridge.migration.uwsgi.translation import (
+    Row,
+    Translation,
+    mapped,
+    pass_over_earlier,
+    passed_over,
+    refused,
+    text_of,
+    texts,
+    warned,
+)
+
+_MODULE: Final = ("module", "wsgi", "w")
+_FILE: Final = ("wsgi-file", "file")
+_CALLABLE: Final = "application"
+
+
+def _chdir(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
+    *earlier, last = settings
+    pass_over_earlier(translation, row, earlier)
+    translation.map(last, row.group, chdir=meaning.path(text_of(last), translation.start))
+
+
+def _module(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
+    *earlier, last = settings
+    pass_over_earlier(translation, row, earlier)
+    name = text_of(last)
+    module, colon, attribute = name.partition(":")
+    if not attribute:
+        attribute = _callable(translation)
+    elif not colon:
+        attribute = _CALLABLE
+    _set_app(translation, last, row, f"{module}:{attribute}")
+
+
+def _file(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
+    *earlier, last = settings
+    pass_over_earlier(translation, row, earlier)
+    if translation.last(*_MODULE) is not None:
+        translation.warn(
+            last,
+            "There is a module line as well, which is tried first; the file would be served only if that failed.",
+            row.group,
+        )
+        return
+    attribute = _callable(translation)
+    if attribute.endswith(")"):
+        translation.refuse(
+            last,
+            f"uWSGI can't call {attribute} of a file, and answers each request with 500; name a module: "
+            "module = NAME.",
+            row.group,
+        )
+        return
+    path = meaning.path(text_of(last), translation.directory)
+    _set_app(translation, last, row, f"{path}:{attribute}")
+
+
+def _callable(translation: Translation) -> str:
+    setting = translation.last("callable")
+    return _CALLABLE if setting is None else text_of(setting)
+
+
+def _callable_row(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
+    for setting in settings:
+        translation.pass_over(setting, "It is a part of APP, see module and wsgi-file.", row.group)
+
+
+def _set_app(translation: Translation, setting: Setting, row: Row, app: str) -> None:
+    translation.plan.app = app
+    translation.plan.origins["app"] = setting
+    translation.find_mapped(setting, row.group, f"APP {app}")
+
+
+def _mount(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
+    is_routed = translation.is_on("manage-script-name")
+    for setting in settings:
+        prefix, equals, name = text_of(setting).partition("=")
+        if not equals or not prefix.startswith("/") or not name:
+            translation.refuse(
+                setting,
+                "It is not of the form /prefix=module:callable or /prefix=file.py; a host or a variable before the "
+                "prefix is not supported: give each host a service of its own.",
+                row.group,
+            )
+            continue
+        app = _mounted(translation, name)
+        if prefix == "/" or not is_routed:
+            # Without manage-script-name, uWSGI asks the first application for everything.
+            _mount_first(translation, row, setting, app, is_root_prefix=prefix == "/")
+            continue
+        if translation.plan.app is None and translation.last(*_MODULE, *_FILE) is None:
+            # What no prefix matches goes to the first application that uWSGI has loaded.
+            translation.plan.app = app
+        translation.map(setting, row.group, mount=(f"{prefix.rstrip('/')}={app}",))
+
+
+def _mount_first(
+    translation: Translation, row: Row, setting: Setting, app: str, *, is_root_prefix: bool
+) -> None:
+    if translation.plan.app is None and translation.last(*_MODULE, *_FILE) is None:
+        _set_app(translation, setting, row, app)
+        if not is_root_prefix:
+            translation.warn(
+                setting,
+                "Without manage-script-name, uWSGI asks this application for every path, and so does this server.",
+                row.group,
+            )
+    else:
+        translation.warn(
+            setting,
+            "uWSGI asks the first application for every path, and never this one; manage-script-name = true would "
+            "change that.",
+            row.group,
+        )
+
+
+def _mounted(translation: Translation, name: str) -> str:
+    """Give the APP of what is mounted: a file, or a module with a callable."""
+    if name.endswith((".py", ".wsgi")) or name.startswith("/"):
+        return f"{meaning.path(name, translation.directory)}:{_CALLABLE}"
+    return name if ":" in name else f"{name}:{_CALLABLE}"
+
+
+def _python_path(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
+    # uWSGI puts one after the other in front, so that the last one comes first.
+    for setting in settings:
+        translation.find_mapped(setting, row.group, f"--python-path {_place(translation, setting)}")
+        translation.plan.origins["python_path"] = setting
+    translation.plan.values["python_path"] = tuple(_place(translation, it) for it in reversed(settings))
+
+
+def _place(translation: Translation, setting: Setting) -> str:
+    return meaning.path(text_of(setting), translation.directory)
+
+
+def _virtualenv(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
+    *earlier, last = settings
+    pass_over_earlier(translation, row, earlier)
+    translation.map(last, row.group, virtualenv=_place(translation, last))
+
+
+def _environment(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
+    del row
+    for setting in settings:
+        value = text_of(setting)
+        name, equals, rest = value.partition("=")
+        if name != name.strip():
+            translation.warn(
+                setting,
+                f"uWSGI sets a variable whose name has a space at its end, {name!r}, and so does this server; leave "
+                "the spaces around the second = out.",
+                "env",
+            )
+        if meaning.has_comment(rest) and equals:
+            translation.warn(
+                setting, f"uWSGI has no comments behind values: the variable becomes {rest!r}.", "env"
+            )
+        translation.map(setting, "env", env=(value,))
+
+
+def _import(translation: Translation, value: str) -> tuple[str, ...]:
+    if value.endswith(".py") or "/" in value:
+        return (meaning.path(value, translation.directory),)
+    return (value,)
+
+
+def _plugins(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
+    for setting in settings:
+        names = [it.strip() for it in text_of(setting).split(",") if it.strip()]
+        others = [it for it in names if not it.startswith(_NEEDED_PLUGINS)]
+        if others:
+            translation.warn(
+                setting, f"What the plugin {', '.join(others)} does is not there.", row.group
+            )
+        else:
+            translation.pass_over(setting, "It is built in.", row.group)
+
+
+_NEEDED_PLUGINS: Final = (
+    "python", "http", "logfile", "logsocket", "logpipe", "corerouter", "router_", "syslog", "rsyslog", "cheaper_",
+    "0:python", "gevent", "stats_",
+)  # fmt: skip
+
+
+ROWS: Final = (
+    mapped("chdir", "`--chdir`", _chdir),
+    mapped("module wsgi w", "APP, `module:callable`", _module),
+    mapped("wsgi-file file", "APP, `/path/file.py:callable`", _file),
+    mapped("callable", "a part of APP", _callable_row),
+    mapped("mount", "`--mount`, with manage-script-name", _mount),
+    passed_over("manage-script-name", "--mount always moves the prefix to SCRIPT_NAME."),
+    mapped("pythonpath python-path pp", "`--python-path`; uWSGI puts the last one first", _python_path),
+    mapped("virtualenv home venv H pyhome", "`--virtualenv`", _virtualenv),
+    mapped("env", "`--env`", _environment),
+    texts("import shared-import pyimport shared-pyimport shared-py-import python-import shared-python-import", "import_module", _import),
+    mapped("plugin plugins need-plugin need-plugins", "nothing for what is built in; a warning for others", _plugins),
+    passed_over("plugin-dir plugins-dir plugins-list", "There are no plugins to look for."),
+    passed_over("py-call-osafterfork py-call-uwsgi-fork-hooks", "Python's fork hooks are always called."),
+    passed_over("py-sharedarea python-version", "It changes nothing of what is served."),
+    passed_over("optimize O", "Set PYTHONOPTIMIZE for optimized code."),
+    passed_over("wsgi-accept-buffer wsgi-accept-buffers", "Items of an answer's body are bytes here, see PEP 3333."),
+    passed_over("catch-exceptions", "An error of the application gives 500; its traceback is in the log."),
+    passed_over("wsgi-env-behaviour wsgi-env-behavior wsgi-disable-file-wrapper wsgi-strict start_response-nodelay",
+                "Each request has an environ of its own."),
+    warned("py-tracebacker", "uwsgibridge ctl stacks shows what each thread does."),
+    warned("reload-os-env", "A reload keeps the environment; --env and --env-file are read at the start."),
+    warned("python-worker-override", "It is not needed: the application runs in this server's workers."),
+    refused("paste ini-paste ini-paste-logged paste-logger",
+            "Write a module that calls paste.deploy.loadapp, and name it: module = NAME:application."),
+    refused("pyargv", "An application's sys.argv is this command line; read what it needs from the environment."),
+    refused("pymodule-alias", "Make a module of that name that imports the other one."),
+    refused("eval", "Put the code into a file, and name it: wsgi-file = FILE."),
+    refused("web3 pump wsgi-lite pecan", "Only WSGI 1.0 (PEP 3333) and ASGI applications run here."),
+    refused("vhost vhost-host", "Give each host a service of its own, and let Nginx choose by server_name."),
+    refused("no-default-app", "Name each prefix by mount; a path that none has gets 404 where there is no module line.",
+            is_flag=True),
+)  # fmt: skip

@@ -1,0 +1,177 @@
+"""Rows of what stands beside requests: static files, hooks, daemons, timers, routing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from uwsgibridge.migration.plan import Setting
+from uwsgibridge.migration.uwsgi import meaning
+from uwsgibridge.migration.uwsgi.translation import (
+    Row,
+    Translation,
+    mapped,
+    passed_over,
+    refused,
+    text_of,
+    warned,
+)
+
+# The master's way to end gently, which SIGTERM always is here.
+_GENTLE_STOP: Final = "unix_signal:15 gracefully_kill_them_all"
+
+
+def _static(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
+    for setting in settings:
+        url, equals, place = text_of(setting).partition("=")
+        if not equals or not url.startswith("/") or not place:
+            translation.refuse(setting, "It is not of the form /url=directory.", row.group)
+        else:
+            path = meaning.path(place, translation.directory)
+            translation.map(setting, row.group, static=(f"{url}={path}",))
+
+
+def _check_static(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
+    for setting in settings:
+        path = meaning.path(text_of(setting), translation.directory)
+        translation.map(setting, row.group, static=(f"/={path}",))
+
+
+def _daemon(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
+    for setting in settings:
+        translation.map(setting, row.group, sidecar=(text_of(setting),))
+
+
+def _smart_daemon(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
+    for setting in settings:
+        _, _, command = text_of(setting).partition(" ")
+        translation.warn(
+            setting,
+            "Its pid file is not watched: the command has to stay in the foreground, and ends with this server.",
+            row.group,
+        )
+        translation.map(setting, row.group, sidecar=(command.strip(),))
+
+
+def _daemon_of_keys(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
+    for setting in settings:
+        keys = dict(it.partition("=")[::2] for it in text_of(setting).split(","))
+        command = keys.pop("cmd", None) or keys.pop("command", None) or keys.pop("exec", None)
+        if not command:
+            translation.refuse(setting, "It names no command (cmd=...).", row.group)
+            continue
+        if keys:
+            translation.warn(setting, f"{', '.join(keys)} is not carried over.", row.group)
+        translation.map(setting, row.group, sidecar=(command,))
+
+
+def _exec(moment: str) -> Row:
+    names = {
+        "on_start": "exec-asap exec-pre-jail exec-post-jail exec-in-jail exec-as-root exec-as-user exec-pre-app",
+        "on_ready": "exec-post-app",
+    }[moment]
+
+    def translate(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
+        for setting in settings:
+            translation.map(setting, row.group, **{moment: (f"exec:{text_of(setting)}",)})
+
+    return mapped(names, f"`--{moment.replace('_', '-')} exec:COMMAND`", translate)
+
+
+def _hook(moment: str) -> Row:
+    names = {
+        "on_start": "hook-asap hook-pre-jail hook-post-jail hook-in-jail hook-as-root hook-as-user hook-pre-app",
+        "on_ready": "hook-post-app hook-accepting1 hook-accepting1-once hook-accepting-once hook-accepting",
+    }[moment]
+
+    def translate(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
+        for setting in settings:
+            kind, _, rest = text_of(setting).partition(":")
+            if kind in {"exec", "touch"} and rest:
+                translation.map(setting, row.group, **{moment: (text_of(setting),)})
+            elif kind == "chdir" and moment == "on_start":
+                translation.map(setting, row.group, chdir=meaning.path(rest, translation.directory))
+            elif kind in {"print", "echo"}:
+                translation.pass_over(setting, "The log says when the server is ready.", row.group)
+            else:
+                translation.refuse(
+                    setting,
+                    f"Of hooks there are exec:COMMAND and touch:FILE (--{moment.replace('_', '-')}).",
+                    row.group,
+                )
+
+    return mapped(names, f"`--{moment.replace('_', '-')}` for `exec:` and `touch:`, else refused", translate)
+
+
+def _master_hook(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
+    for setting in settings:
+        if text_of(setting).startswith(_GENTLE_STOP):
+            translation.pass_over(setting, "SIGTERM always lets running requests end.", row.group)
+        else:
+            translation.refuse(setting, "There are no hooks of the master here.", row.group)
+
+
+def _route(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
+    for setting in settings:
+        if text_of(setting).rstrip().endswith(("donotlog:", "donotlog")):
+            translation.warn(
+                setting, "These requests are logged as well; --access-log-status limits the log.", row.group
+            )
+        else:
+            translation.refuse(setting, row.text, row.group)
+
+
+ROWS: Final = (
+    mapped("static-map", "`--static URL=DIR`", _static),
+    mapped("check-static static-check", "`--static /=DIR`", _check_static),
+    refused("static-map2", "It adds the whole path to the directory: write static-map = /url=directory/url."),
+    warned("static-index static-safe static-skip-ext static-cache-paths static-cache-paths-name static-expires static-expires-mtime "
+           "static-expires-type static-expires-type-mtime static-expires-path-info static-expires-path-info-mtime "
+           "static-expires-uri static-expires-uri-mtime static-gzip static-gzip-all static-gzip-dir static-gzip-ext "
+           "static-gzip-prefix static-gzip-suffix mime-file mimefile check-cache fileserve-mode",
+           "Nginx does that better for files: expires, gzip_static and index in its location."),
+    passed_over("offload-threads offload-thread", "Files are sent by the kernel (sendfile), or by Nginx (--offload)."),
+    passed_over("file-serve-mode honour-range", "Ranges are always answered; --offload leaves files to Nginx."),
+    mapped("attach-daemon attach-control-daemon", "`--sidecar`", _daemon),
+    mapped("smart-attach-daemon", "`--sidecar`, with a warning", _smart_daemon),
+    mapped("attach-daemon2", "`--sidecar`", _daemon_of_keys),
+    _exec("on_start"),
+    _exec("on_ready"),
+    _hook("on_start"),
+    _hook("on_ready"),
+    mapped("hook-master-start", "nothing for a gentle SIGTERM, else refused", _master_hook),
+    refused("hook-post-fork",
+            "--on-fork MODULE:FUNCTION calls a function in each worker."),
+    refused(" hook-touch hook-as-vassal hook-as-emperor hook-as-mule hook-as-gateway "
+            "hook-as-user-atexit exec-as-user-atexit hook-emperor-start hook-emperor-stop "
+            "hook-emperor-reload hook-emperor-lost",
+            "--on-worker-exit MODULE:FUNCTION calls a function when a worker ends; ExecStopPost= of systemd runs a command."),
+    refused("cron cron2 unique-cron legion-cron cron-curl curl-cron timer unique-legion-cron",
+            "A timer of systemd, a cron job or a scheduler such as APScheduler does that; a --sidecar runs beside the workers."),
+    refused("cache cache2 cache-blocksize cache-store cache-store-sync cache-no-expire cache-expire-freq cache-report-freed-items "
+            "cache-udp-server cache-udp-node cache-sync cache-use-last-modified add-cache-item load-file-in-cache "
+            "load-file-in-cache-gzip queue queue-blocksize queue-store queue-store-sync sharedarea locks lock-engine ftok",
+            "There is no cache of uWSGI here; Redis, memcached or the application's own do that."),
+    *(
+        Row(names=(name,), verdict=refused("x", "x").verdict,
+            text="Write it in Nginx: location, rewrite, return, add_header.", translate=_route)
+        for name in ("route", "route-host", "route-uri", "route-qs", "route-remote-addr", "route-user-agent",
+                     "route-remote-user", "route-referer", "route-label", "route-if", "route-if-not", "route-run",
+                     "final-route", "final-route-status", "final-route-host", "final-route-uri", "final-route-qs",
+                     "final-route-remote-addr", "final-route-user-agent", "final-route-remote-user",
+                     "final-route-referer", "final-route-label", "final-route-if", "final-route-if-not",
+                     "final-route-run", "error-route", "error-route-status", "error-route-if", "error-route-if-not",
+                     "error-route-run", "response-route", "response-route-status", "response-route-if",
+                     "response-route-if-not", "response-route-run")
+    ),
+    refused("add-header rem-header del-header collect-header response-header-collect response-headers-limit pull-header",
+            "Write it in Nginx: add_header, uwsgi_hide_header."),
+    refused("error-page-403 error-page-404 error-page-500", "Write it in Nginx: error_page."),
+    refused("subscribe-to subscribe2 st subscribe subscriptions-sign-check fastrouter rawrouter sslrouter forkptyrouter "
+            "http-subscription-server fastrouter-subscription-server legion legion-mcast legion-node",
+            "Name each server in Nginx's upstream; with Docker, resolve follows a service's name."),
+    warned("websockets-ping-freq websockets-pong-tolerance websockets-max-size websocket-ping-freq websocket-pong-tolerance websocket-max-size",
+           "WebSockets are ASGI's here: --websocket-ping-seconds, --websocket-max-message-bytes."),
+    warned("cgroup cgroup-opt cgroup-dir-mode namespace ns unshare chroot jail jidfile cap prio",
+           "systemd or a container does that."),
+)  # fmt: skip

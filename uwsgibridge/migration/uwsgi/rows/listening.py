@@ -1,0 +1,141 @@
+"""Rows of what uWSGI listens on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from uwsgibridge.migration.plan import Setting, Verdict
+from uwsgibridge.migration.uwsgi import meaning
+from uwsgibridge.migration.uwsgi.translation import (
+    Row,
+    Translation,
+    count,
+    last_text,
+    mapped,
+    pass_over_earlier,
+    passed_over,
+    refused,
+    text_of,
+    warned,
+)
+
+# uWSGI wants exactly three digits, and ends its start for any other value.
+_MODE: Final = re.compile(r"[0-7]{3}")
+_LARGEST_BUFFER: Final = 65_535
+
+_NO_HTTP: Final = (
+    "Nothing here speaks HTTP but Nginx, which asks this server by uwsgi_pass; --explain prints the server block. "
+    "--ignore {group} goes on without it where there is a socket line as well."
+)
+
+
+def _bind(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
+    for setting in settings:
+        try:
+            bind = meaning.address(text_of(setting), translation.directory)
+        except meaning.MeaninglessError as error:
+            translation.refuse(setting, f"{error}.", row.group)
+            continue
+        if meaning.has_comment(setting.value):
+            translation.warn(
+                setting, f"uWSGI has no comments behind values; the address is {bind}.", row.group
+            )
+        translation.map(setting, row.group, bind=(bind,))
+
+
+def _http(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
+    for setting in settings:
+        translation.plan.http.append(text_of(setting))
+        translation.refuse(setting, _NO_HTTP.format(group=row.group), row.group)
+
+
+def _protocol(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
+    for setting in settings:
+        if text_of(setting) == "uwsgi":
+            translation.pass_over(setting, "It is the only protocol here.", row.group)
+            continue
+        if text_of(setting).startswith("http"):
+            translation.plan.http += [
+                text_of(it) for it in translation.settings if it.name in {"socket", "s"}
+            ]
+        translation.refuse(
+            setting,
+            "This server speaks the uwsgi protocol alone; let Nginx ask it by uwsgi_pass, and leave the line out.",
+            row.group,
+        )
+
+
+def _mode(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
+    *earlier, last = settings
+    pass_over_earlier(translation, row, earlier)
+    if last.value is None or not _MODE.fullmatch(last.value):
+        translation.refuse(
+            last,
+            "It takes three octal digits and nothing else, such as 660; uWSGI does not start with this.",
+            row.group,
+        )
+    else:
+        translation.map(last, row.group, socket_mode=last.value)
+
+
+def _buffer(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
+    for setting in settings:
+        size = translation.number_of(setting, row.group)
+        if size > _LARGEST_BUFFER:
+            translation.pass_over(
+                setting, "It is 65,535 bytes here, the most that the protocol holds, as in uWSGI.", row.group
+            )
+        else:
+            translation.pass_over(
+                setting,
+                "Memory is taken as it is needed; a request may have the 65,535 bytes that the protocol holds.",
+                row.group,
+            )
+
+
+def _owner(translation: Translation, value: str) -> str:
+    del translation
+    return value
+
+
+ROWS: Final = (
+    mapped("socket uwsgi-socket s", "`--bind`; a path is `unix:PATH`", _bind),
+    mapped("chmod-socket chmod C", "`--socket-mode`; without it 0660, not 0755", _mode),
+    last_text("chown-socket", "socket_owner", _owner),
+    count("listen l", "backlog"),
+    last_text("umask", "umask"),
+    count("limit-post", "max_body_bytes"),
+    count("socket-timeout z", "write_timeout_seconds", "body_timeout_seconds"),
+    mapped("buffer-size b", "nothing: 65,535 bytes, the most that the protocol holds", _buffer),
+    mapped("protocol socket-protocol", "nothing for `uwsgi`, else refused", _protocol),
+    *(
+        Row(names=tuple(names.split()), verdict=Verdict.REFUSED, text="Nginx speaks HTTP: `uwsgi_pass`", translate=_http)
+        for names in ("http httprouter h", "http-socket", "http-socket-modifier1", "http11-socket", "https",
+                      "https2", "https-socket", "http-to-https")
+    ),
+    refused(
+        "suwsgi-socket",
+        "TLS between Nginx and this server is not there yet; use a unix socket, or a network that nobody else is on.",
+    ),
+    refused(
+        "fastcgi-socket fastcgi-nph-socket scgi-socket scgi-nph-socket raw-socket puwsgi-socket",
+        "This server speaks the uwsgi protocol alone; let Nginx ask it by uwsgi_pass.",
+    ),
+    refused("zeromq zmq zeromq-socket zmq-socket", "There is no ZeroMQ here; let Nginx ask by uwsgi_pass."),
+    passed_over("reuse-port", "All workers share one listening socket."),
+    passed_over(
+        "so-keepalive so-send-timeout tcp-nodelay tcp-fast-open tcp-fast-open-client tcp-fastopen tcp-fastopen-client no-defer-accept freebind socket-sndbuf socket-rcvbuf socket-send-timeout socket-write-timeout so-write-timeout",
+        "The system's default is right for a socket that Nginx connects to.",
+    ),
+    passed_over(
+        "post-buffering post-buffering-bufsize body-read-warning",
+        "A body stays with the kernel until the application reads it; Nginx has buffered it before.",
+    ),
+    warned(
+        "abstract-socket",
+        "Sockets are files here, with an owner and permissions.",
+        is_flag=True,
+    ),
+)  # fmt: skip

@@ -1,0 +1,164 @@
+"""Rows of the log, the access log and figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from uwsgibridge.migration.plan import Setting
+from uwsgibridge.migration.uwsgi import meaning
+from uwsgibridge.migration.uwsgi.translation import (
+    Row,
+    Translation,
+    count,
+    mapped,
+    pass_over_earlier,
+    passed_over,
+    text_of,
+    warned,
+)
+
+# Files that are the standard streams of a container.
+_STREAMS: Final = frozenset(
+    {"/dev/stdout", "/dev/stderr", "/proc/self/fd/1", "/proc/self/fd/2", "/proc/1/fd/1", "/proc/1/fd/2"}
+)
+
+
+def _log_file(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
+    *earlier, last = settings
+    pass_over_earlier(translation, row, earlier)
+    _log_to(translation, row, last, text_of(last), translation.start)
+
+
+def _log_to(
+    translation: Translation, row: Row, setting: Setting, value: str, directory: str
+) -> None:
+    path = meaning.path(value, directory)
+    if path in _STREAMS:
+        translation.pass_over(setting, "The log goes to standard error anyway.", row.group)
+    else:
+        translation.map(setting, row.group, log_file=path)
+
+
+def _logger(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
+    for setting in settings:
+        name, space, where = text_of(setting).partition(" ")
+        if space and ":" not in name:
+            translation.warn(
+                setting,
+                f"A named logger gets what log-route sends to it, and there are no routes here: {where} stays as it "
+                "is.",
+                row.group,
+            )
+            continue
+        kind, _, path = text_of(setting).partition(":")
+        if kind == "file":
+            _log_to(translation, row, setting, path.partition(",")[0], translation.directory)
+        elif kind in {"stdio", "fd"}:
+            translation.pass_over(setting, "The log goes to standard error anyway.", row.group)
+        else:
+            translation.warn(
+                setting,
+                f"There is no {kind} here: the log goes to standard error, which journald, Docker or a log "
+                "shipper reads.",
+                row.group,
+            )
+
+
+def _request_logger(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
+    for setting in settings:
+        kind, _, path = text_of(setting).rpartition(" ")[2].partition(":")
+        if kind == "file":
+            where = meaning.path(path.partition(",")[0], translation.directory)
+            if where in _STREAMS:
+                translation.map(setting, row.group, access_log=True)
+            else:
+                translation.map(setting, row.group, access_log=True, access_log_file=where)
+        elif kind in {"stdio", "fd"}:
+            translation.map(setting, row.group, access_log=True)
+        else:
+            translation.warn(
+                setting, f"There is no {kind} here: the access log goes to standard error.", row.group
+            )
+
+
+def _format(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
+    *earlier, last = settings
+    pass_over_earlier(translation, row, earlier)
+    translation.map(last, row.group, access_log_format=text_of(last))
+
+
+def _disabled(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
+    for setting in settings:
+        if meaning.is_true(setting.value):
+            translation.pass_over(setting, "It is the default: there is no access log.", row.group)
+        else:
+            translation.pass_over(setting, "It is off: --access-log.", row.group)
+
+
+def _statuses(kind: str) -> Row:
+    def translate(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
+        for setting in settings:
+            if not meaning.is_true(setting.value):
+                translation.pass_over(setting, "It is off.", row.group)
+            elif not translation.is_on("disable-logging", "L"):
+                translation.pass_over(setting, "All requests are logged anyway.", row.group)
+            else:
+                translation.map(setting, row.group, access_log=True, access_log_status=(kind,))
+
+    return mapped(f"log-{kind}", f"`--access-log-status {kind}`, with disable-logging", translate)
+
+
+def _slow(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
+    *earlier, last = settings
+    pass_over_earlier(translation, row, earlier)
+    milliseconds = translation.number_of(last, row.group)
+    if not translation.is_on("disable-logging", "L"):
+        translation.pass_over(last, "All requests are logged anyway.", row.group)
+    elif milliseconds > 0:
+        translation.map(last, row.group, access_log=True, access_log_slow_seconds=milliseconds / 1000)
+    else:
+        translation.pass_over(last, "It sets no limit.", row.group)
+
+
+ROWS: Final = (
+    mapped("logto logto2", "`--log-file`; relative to the start directory", _log_file),
+    mapped("logger", "`--log-file` for `file:PATH`; a warning for what is no file", _logger),
+    mapped("req-logger logger-req", "`--access-log`, `--access-log-file`", _request_logger),
+    mapped("log-format logformat", "`--access-log-format`", _format),
+    mapped("disable-logging L", "the default; without it `--access-log`", _disabled),
+    _statuses("4xx"),
+    _statuses("5xx"),
+    mapped("log-slow", "`--access-log-slow-seconds`, with disable-logging", _slow),
+    count("log-master-bufsize", "log_buffer_bytes"),
+    passed_over("log-master log-master-stream log-master-req-stream threaded-logger log-reopen",
+                "All processes write to one log."),
+    passed_over("log-date logdate log-micros logformat-strftime log-format-strftime", "Each line of the log has the time."),
+    passed_over("memory-report m", "uwsgibridge ctl status shows each worker's memory."),
+    passed_over("show-config log-prefix", "--explain shows what each line becomes."),
+    passed_over("ignore-sigpipe ignore-write-errors write-errors-tolerance disable-write-exception write-errors-tolerance "
+                "write-errors-exception-only",
+                "A client that has left is no error: it is a line of the log at level info."),
+    passed_over("log-x-forwarded-for", "Nginx says who the client is: uwsgi_param REMOTE_ADDR."),
+    passed_over("log-drain", "It changes nothing of what is served."),
+    warned("log-maxsize log-backupname logfile-chown logfile-chmod log-truncate",
+           "logrotate does that: it moves the file and sends SIGUSR1, see docs/logs.md."),
+    warned("touch-logreopen touch-logrotate log-zero log-big log-sendfile log-ioerror",
+           "There is no such filter or trigger here; SIGUSR1 opens the log anew."),
+    warned("log-route log-req-route log-encoder log-req-encoder log-filter",
+           "There are no routes and encoders of the log here; --log-format json is for log shippers."),
+    warned("log-syslog log-socket log-zeromq rsyslog-packet-size rsyslog-split-messages",
+           "The log goes to standard error, which journald, Docker or a log shipper reads."),
+    warned("stats stats-server stats-http stats-minified stats-min stats-push stats-pusher-default-freq stats-pushers-default-freq "
+           "stats-no-cores stats-no-metrics",
+           "There are no figures in uWSGI's form; uwsgibridge ctl status --json has them."),
+    warned("metric enable-metrics metrics-dir metrics-dir-restore metric-dir metric-threshold carbon "
+           "carbon-id carbon-freq carbon-timeout carbon-no-workers carbon-max-retry rrdtool rrdtool-freq",
+           "There are no metrics of uWSGI; uwsgibridge ctl status --json has figures."),
+    warned("alarm alarm-cheap alarm-freq alarm-fd alarm-segfault segfault-alarm alarm-backlog backlog-alarm "
+           "lq-alarm alarm-lq listen-queue-alarm alarm-listen-queue log-alarm alarm-log not-alarm-log not-log-alarm "
+           "alarm-list alarms-list alarm-msg-size",
+           "There are no alarms here; the log has an event for each of these, with its level."),
+    warned("master-fifo", "uwsgibridge ctl steers a running server: reload, scale, stop."),
+    warned("logger-list loggers-list", "It lists what uWSGI has built in."),
+)  # fmt: skip

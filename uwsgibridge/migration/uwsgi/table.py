@@ -1,0 +1,178 @@
+"""The table of all options of uWSGI, and the plan that settings become by it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import Final
+
+from uwsgibridge.migration.plan import Plan, Setting, Verdict
+from uwsgibridge.migration.uwsgi import meaning
+from uwsgibridge.migration.uwsgi.option_names import OPTION_NAMES
+from uwsgibridge.migration.uwsgi.rows import application, beside, listening, logging, processes
+from uwsgibridge.migration.uwsgi.translation import Row, Translation, text_of
+
+ROWS: Final[tuple[Row, ...]] = (
+    *listening.ROWS,
+    *application.ROWS,
+    *processes.ROWS,
+    *logging.ROWS,
+    *beside.ROWS,
+)
+ROW_OF: Final[Mapping[str, Row]] = {name: row for row in ROWS for name in row.names}
+
+# Names that are no options of uWSGI, each with the option that their authors meant.
+_MEANT: Final[Mapping[str, str]] = {
+    "user": "uid",
+    "group": "gid",
+    "process": "processes",
+    "worker": "workers",
+    "thread": "threads",
+    "exec-pre": "exec-pre-app",
+    "exec-before": "exec-pre-app",
+    "log-buffering": "log-master-bufsize",
+    "script": "wsgi-file",
+    "timeout": "harakiri",
+}
+_CLOSE: Final = 0.8
+
+# Families of options without a row of their own: how their names begin, what becomes of them, and why.
+_FAMILIES: Final[tuple[tuple[tuple[str, ...], Verdict, str], ...]] = (
+    (("http-",), Verdict.PASSED_OVER, "It is about uWSGI's HTTP router; Nginx has that place."),
+    (
+        ("fastrouter", "rawrouter", "sslrouter", "forkpty", "subscri", "legion", "zerg", "emperor", "vassal",
+         "imperial", "tuntap", "snmp", "multicast"),
+        Verdict.REFUSED,
+        "Name each server in Nginx's upstream, and start one service for each application.",
+    ),
+    (
+        ("php", "psgi", "perl", "plshell", "rack", "rails", "ruby", "rb", "rvm", "lua", "mono", "jvm", "jwsgi", "ring-",
+         "clojure", "pypy", "cgi", "go-", "gccgo", "goroutines", "xslt", "webdav", "pty-", "symcall", "shared-r"),
+        Verdict.REFUSED,
+        "Only Python applications of the interpreter that starts this server run here.",
+    ),
+    (
+        ("spooler", "mule", "signal", "rpc", "sharedarea", "sqlite", "ldap", "geoip", "glusterfs", "rados", "pam"),
+        Verdict.REFUSED,
+        "There is nothing like it here; the application or a --sidecar can do it.",
+    ),
+    (
+        ("async", "greenlet", "ugreen", "coroae", "fiber", "stackless", "tornado", "asyncio"),
+        Verdict.REFUSED,
+        "There are no green threads here: write threads = N, or serve an ASGI application.",
+    ),
+    (
+        ("hook-", "exec-", "call-", "mount-", "umount-", "worker-exec", "touch-exec", "touch-signal"),
+        Verdict.REFUSED,
+        "Of hooks there are --on-start, --on-ready, --on-fork and --on-worker-exit.",
+    ),
+    (
+        ("final-route", "error-route", "response-route", "route"),
+        Verdict.REFUSED,
+        "Write it in Nginx: location, rewrite, return, add_header.",
+    ),
+    (
+        ("ssl-", "sni", "https"),
+        Verdict.REFUSED,
+        "Nginx speaks TLS to clients.",
+    ),
+)  # fmt: skip
+
+
+def make_plan(
+    settings: Sequence[Setting], *, start: str, is_root: bool, ignored: Sequence[str] = ()
+) -> Plan:
+    """Say what settings of uWSGI become.
+
+    Args:
+        settings: in the order in which uWSGI applies them.
+        start: the directory that the process was started in.
+        is_root: whether the process may change its user.
+        ignored: names of options that are left out (``--ignore``).
+
+    Returns:
+        The plan. Where it has findings of `Verdict.REFUSED`, it must not be started.
+    """
+    wanted = [it for it in settings if not _is_ignored(it.name, ignored)]
+    directory = _directory(wanted, start)
+    translation = Translation(wanted, start=start, directory=directory, is_root=is_root)
+    for setting in settings:
+        if _is_ignored(setting.name, ignored):
+            translation.pass_over(setting, "--ignore leaves it out.", setting.name)
+    by_row: dict[str, list[Setting]] = {}
+    for setting in wanted:
+        row = ROW_OF.get(setting.name)
+        if row is None:
+            _judge_unknown(translation, setting)
+        else:
+            by_row.setdefault(row.group, []).append(setting)
+    for row in ROWS:
+        if row.group in by_row:
+            row.translate(translation, row, by_row[row.group])
+    _fill_defaults(translation)
+    plan = translation.plan
+    order = {id(setting): index for index, setting in enumerate(settings)}
+    plan.findings.sort(key=lambda it: order.get(id(it.setting), len(order)))
+    return plan
+
+
+def _is_ignored(name: str, ignored: Sequence[str]) -> bool:
+    row = ROW_OF.get(name)
+    return name in ignored or (row is not None and any(it in ignored for it in row.names))
+
+
+def _directory(settings: Sequence[Setting], start: str) -> str:
+    last = next((it for it in reversed(settings) if it.name == "chdir"), None)
+    return start if last is None else meaning.path(text_of(last), start)
+
+
+def _judge_unknown(translation: Translation, setting: Setting) -> None:
+    name = setting.name
+    if name in OPTION_NAMES:
+        verdict, text = _family(name)
+        translation.find(verdict, setting, text, name)
+    elif translation.is_on("strict"):
+        translation.refuse(setting, "uWSGI has no such option, and strict is on.", name)
+    elif meant := _meant(name):
+        translation.warn(
+            setting, f"uWSGI has no such option and ignores it, and so does this server: did you mean {meant}?", name
+        )
+    else:
+        translation.pass_over(
+            setting, "uWSGI has no such option: the line is a placeholder, or a value for the application.", name
+        )
+
+
+def _family(name: str) -> tuple[Verdict, str]:
+    for beginnings, verdict, text in _FAMILIES:
+        if name.startswith(beginnings):
+            return verdict, text
+    return Verdict.WARNED, "There is nothing like it here, and it is left out."
+
+
+def _meant(name: str) -> str | None:
+    if name in _MEANT:
+        return _MEANT[name]
+    close = get_close_matches(name.lower().replace("_", "-"), list(ROW_OF), n=1, cutoff=_CLOSE)
+    return close[0] if close else None
+
+
+def _fill_defaults(translation: Translation) -> None:
+    """Set what uWSGI does where nothing is written, as far as it changes what is served."""
+    values = translation.plan.values
+    values.setdefault("workers", 1)
+    values.setdefault("threads", 1)
+    if not translation.is_on("lazy-apps", "lazy"):
+        values["preload"] = True
+    if not translation.is_on("disable-logging", "L"):
+        values["access_log"] = True
+
+
+def has_socket(plan: Plan) -> bool:
+    """Whether the plan names an address of its own."""
+    return "bind" in plan.values
+
+
+def is_startable(plan: Plan) -> bool:
+    """Whether nothing is refused."""
+    return not plan.of(Verdict.REFUSED)
