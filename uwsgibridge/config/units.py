@@ -1,0 +1,83 @@
+"""Reads sizes and times that a person has written: numbers of bytes and of seconds, with a unit or without."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from typing import Final
+
+_SIZES: Final = {
+    "": 1,
+    "b": 1,
+    **{
+        f"{letter}{ending}": 1024**power
+        for power, letter in enumerate("kmgt", 1)
+        for ending in ("", "i", "ib")
+    },
+}
+
+# 1000s for some programs and 1024s for others.
+_AMBIGUOUS: Final = {f"{letter}b": power for power, letter in enumerate("kmgt", 1)}
+
+_TIMES: Final = {
+    "ms": Decimal("0.001"),
+    **dict.fromkeys(("s", "sec"), Decimal(1)),
+    **dict.fromkeys(("m", "min"), Decimal(60)),
+    "h": Decimal(3600),
+    "d": Decimal(86_400),
+}
+
+_NUMBER_WITH_UNIT: Final = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?([A-Za-z]+)")
+
+
+def parse_bytes(text: str) -> int:
+    """Read a size: ``65536``, ``64k``, ``64KiB``, ``1.5G``. A k is 1024 bytes, as in Nginx; large and small letters are the same.
+
+    Returns:
+        The number of bytes.
+
+    Raises:
+        ValueError: it is no size, or one that programs read differently (``64kB``).
+    """
+    try:
+        return int(text)
+    except ValueError:
+        pass
+    match = _NUMBER_WITH_UNIT.fullmatch(text.strip())
+    unit = match[2].lower() if match else ""
+    if match is None or unit not in {*_SIZES, *_AMBIGUOUS}:
+        raise ValueError(
+            f"{text!r} is no size: write a number of bytes, or one with k, M, G or T, such as 64k or 256M"
+        )
+    if unit in _AMBIGUOUS:
+        power = _AMBIGUOUS[unit]
+        letter = match[2][0]
+        raise ValueError(
+            f"{text!r} may mean 1000s or 1024s: write {match[1]}{letter} for {match[1]} times {1024**power} bytes, or "
+            "the number of bytes"
+        )
+    size = Decimal(match[1]) * _SIZES[unit]
+    if size != int(size):
+        raise ValueError(f"{text!r} is no whole number of bytes")
+    return int(size)
+
+
+def parse_seconds(text: str) -> float:
+    """Read a time: ``30``, ``0.5``, ``500ms``, ``30s``, ``2m``, ``1h``, ``1d``.
+
+    Returns:
+        The number of seconds, which may also be infinite or not a number: its bounds are checked elsewhere.
+
+    Raises:
+        ValueError: it is no time.
+    """
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    match = _NUMBER_WITH_UNIT.fullmatch(text.strip())
+    if match is None or match[2] not in _TIMES:
+        raise ValueError(
+            f"{text!r} is no time: write a number of seconds, or one with ms, s, m, h or d, such as 500ms, 30s or 2m"
+        )
+    return float(Decimal(match[1]) * _TIMES[match[2]])
