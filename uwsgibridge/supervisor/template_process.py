@@ -28,6 +28,7 @@ from uwsgibridge.link.messages import (
     ReportEvent,
 )
 from uwsgibridge.supervisor.spare_template import SpareTemplate
+from uwsgibridge.system import starting_place
 from uwsgibridge.system.process_group import signal_group
 from uwsgibridge.system.signals import SERVER_SIGNALS
 from uwsgibridge.telemetry.logs import Logger
@@ -92,7 +93,8 @@ class TemplateProcess:
         inherited = tuple(f"fd://{descriptor}" for descriptor in descriptors)
         blueprint = Blueprint(
             app_name,
-            replace(settings, bind=inherited),
+            # The environment has the variables already, and a message has no room for many.
+            replace(settings, bind=inherited, env=(), env_file=()),
             lifeline,
             tuple(sys.argv),
             any(it.is_inherited for it in sockets),
@@ -114,6 +116,7 @@ class TemplateProcess:
                 process = subprocess.Popen(  # noqa: S603 - our own module
                     (*_python(), "-m", "uwsgibridge.worker.template", str(theirs.fileno())),
                     pass_fds=[*descriptors, theirs.fileno(), lifeline],
+                    cwd=_directory(),
                     # Ctrl-C reaches the supervisor alone, which then stops the workers.
                     start_new_session=True,
                 )
@@ -272,11 +275,24 @@ def _waiter(pid: int) -> Callable[[], int]:
     return wait
 
 
+def _has_current_directory() -> bool:
+    """Tell whether this process was started by ``python -m``, so that its import path has the directory of the start."""
+    return sys.modules["__main__"].__spec__ is not None
+
+
+def _directory() -> str | None:
+    """Tell where a template is started; None is the directory of this process.
+
+    ``-m`` puts that directory on the import path: it has to be the one where this package was found. The template changes to
+    ``--chdir`` by itself.
+    """
+    return starting_place.original_directory() if _has_current_directory() else None
+
+
 def _python() -> list[str]:
     """Tell how to start Python as this process was started."""
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001 - multiprocessing takes them from there, too
     # Without -P, `-m` would put the current directory first on the import path: modules of the application, such as
     # a random.py, would replace those of the standard library.
     # Where this process itself was started by `-m`, its path has the current directory already.
-    has_current_directory = sys.modules["__main__"].__spec__ is not None
-    return [sys.executable, *flags, *(() if has_current_directory else ("-P",))]
+    return [sys.executable, *flags, *(() if _has_current_directory() else ("-P",))]

@@ -69,7 +69,7 @@ def run_process(
             sockets, resolve_user(settings.user, settings.group)
         ) as started,
     ):
-        if settings.user or settings.group:
+        if settings.user or settings.group or settings.virtualenv:
             import_in_advance(settings, None)
         after_bind()
         reopen_log_at_signal(settings)
@@ -177,7 +177,7 @@ def _serve(service: _Service) -> None:
 def _serve_between_hooks(service: _Service) -> None:
     settings = service.settings
     on_fork, on_exit = (
-        load_hook(name, app_dir=settings.app_dir)
+        load_hook(name, app_dir=settings.app_dir, python_path=settings.python_path)
         for name in (settings.on_fork, settings.on_worker_exit)
     )
     on_fork()
