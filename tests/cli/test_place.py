@@ -22,9 +22,13 @@ from tests.raw_client import ask
 APPLICATION = """
 import json
 import os
+import sys
 
 def look():
     return {"directory": os.getcwd(), "variables": dict(os.environ)}
+
+if os.environ.get("EX_STALE") == "refused":
+    raise ValueError("EX_STALE")
 
 imported, forked = look(), None
 
@@ -36,6 +40,7 @@ def app(environ, start_response):
     start_response("200 OK", [])
     found = {"version": VERSION, "imported": imported, "forked": forked, "now": look(), "pid": os.getpid()}
     found["hash"] = hash("text")
+    found["path"] = sys.path
     return [json.dumps(found).encode()]
 """
 
@@ -95,6 +100,7 @@ def test_all_paths_are_relative_to_the_directory(directory: Path, workers: tuple
             reload(process, f"unix:{below}/s")
             again = ask_it(f"unix:{below}/s")
             assert again["now"]["directory"] == str(below)
+            assert again["path"] == found["path"]
             assert again["pid"] != found["pid"]
         assert process.stop() == 0
     assert not (below / "p").exists()
@@ -109,7 +115,7 @@ def test_the_file_of_options_is_that_of_the_start(directory: Path) -> None:
 
 
 def test_an_upgrade_begins_where_the_first_start_was(directory: Path) -> None:
-    (directory / "uwsgibridge.toml").write_text("chdir = 'below'\n")
+    (directory / "uwsgibridge.toml").write_text("chdir = 'below'\nenv = ['EX_A=1']\n")
     with running_process(
         *SERVE, "--workers", "1", "--bind", "unix:s", "--pid-file", "p", "--offload", "/x=.",
         directory=directory,
@@ -120,6 +126,7 @@ def test_an_upgrade_begins_where_the_first_start_was(directory: Path) -> None:
             process.events.wait_many(number, event="upgraded")
             found = ask_it(f"unix:{directory}/below/s")
             assert found["now"]["directory"] == f"{directory}/below"
+            assert chosen(found) == {"EX_A": "1"}
         assert process.stop() == 0
         assert not (directory / "below" / "p").exists()
 
@@ -194,6 +201,20 @@ def test_no_directory(directory: Path, place: str, said: str) -> None:
 # --env and --env-file
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="by /proc")
+def test_a_title_is_shown_all_the_same(directory: Path) -> None:
+    """Its place in memory is found by the environment of the start."""
+    (directory / "app.env").write_text(f"EX_A={'x' * 10_000}\n")
+    with running_process(
+        *SERVE, "--workers", "1", "--bind", "unix:s", "--app-dir", "below", "--title", "mine", "--env-file", "app.env",
+        "--env", "HOME", directory=directory,
+    ) as process:  # fmt: skip
+        process.events.wait(event="listening")
+        pids = {process.pid, process.events.wait(event="worker started")["pid"]}
+        titles = {Path(f"/proc/{pid}/cmdline").read_bytes().strip(b"\0") for pid in pids}
+        assert titles == {b"mine: supervisor", b"mine: worker"}
+
+
 def chosen(found: Mapping[str, Any]) -> dict[str, str]:
     return {
         name: value for name, value in found["now"]["variables"].items() if name.startswith("EX_")
@@ -223,18 +244,22 @@ def test_variables_are_there_before_the_application(
 
 def test_an_upgrade_reads_the_files_anew(directory: Path) -> None:
     file = directory / "app.env"
-    file.write_text("EX_A=1\nEX_B=1\nEX_C=1\n")
+    file.write_text("EX_A=1\nEX_B=1\nEX_STALE=1\n")
     with running_process(
         *SERVE, "--workers", "1", "--bind", "unix:s", "--app-dir", "below", "--env-file", "app.env",
         directory=directory, environment={"EX_B": "own"},
     ) as process:  # fmt: skip
         process.events.wait(event="listening")
-        assert chosen(ask_it(f"unix:{directory}/s")) == {"EX_A": "1", "EX_B": "1", "EX_C": "1"}
+        assert chosen(ask_it(f"unix:{directory}/s")) == {
+            "EX_A": "1", "EX_B": "1", "EX_STALE": "1",
+        }  # fmt: skip
         file.write_text("EX_A=2\n")
         reload(process, f"unix:{directory}/s")
         assert chosen(ask_it(f"unix:{directory}/s"))["EX_A"] == "1"
+        application = directory / "below" / "site_.py"
+        application.write_text(application.read_text().replace('== "refused"', '== "1"'))
         reload(process, f"unix:{directory}/s", signal.SIGUSR2)
-        # What the file no longer has is as it was at the first start.
+        # What the file no longer has is as it was at the first start, also where the new program is tried out.
         assert chosen(ask_it(f"unix:{directory}/s")) == {"EX_A": "2", "EX_B": "own"}
         file.write_text("EX_A='3'\n")
         process.signal(signal.SIGUSR2)

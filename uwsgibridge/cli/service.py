@@ -29,8 +29,8 @@ def run_service(app: str | None, settings: Settings) -> int:
         from uwsgibridge.telemetry.logs import make_logger
 
     with show_failure() as outcome, contextlib.ExitStack() as stack:
-        change_environment(settings)
         if os.environ.get(REHEARSAL_VARIABLE):  # a supervisor has started this for an upgrade
+            change_environment(settings)
             check_takeover(settings)
             from uwsgibridge.supervisor.rehearsed_start import rehearse_takeover
 
@@ -40,6 +40,7 @@ def run_service(app: str | None, settings: Settings) -> int:
             own_standard_error()
             upgraded = is_upgrade()
             after_bind = prepare_process(settings, upgraded=upgraded)
+            change_environment(settings)  # the title of the process is set before that, see `set_title`
             read_at_start = variables_read_at_start()
             spare = None if upgraded or read_at_start else fork_spare_template(settings)
             if spare is not None:

@@ -69,7 +69,7 @@ def run_process(
             sockets, resolve_user(settings.user, settings.group)
         ) as started,
     ):
-        if settings.user or settings.group or settings.virtualenv:
+        if settings.user or settings.group:
             import_in_advance(settings, None)
         after_bind()
         reopen_log_at_signal(settings)

@@ -112,14 +112,13 @@ def run(control: socket.socket, blueprint: Blueprint) -> int:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SERVER_SIGNALS)
         applications = None
         if settings.preload:
-            if settings.virtualenv:
-                # What the server itself needs is its own; the environment's may be of another version.
-                import_in_advance(settings, None)
+            # Before the application, which may have another structlog on its import path.
+            logger = make_logger(settings.log_format, settings.log_level)
             # Each worker has a group of its own. So the processes in this group were started by the import.
             end_group_at_exit(os.getpgrp())
             with kept_from_copies(lambda: [control, blueprint.lifeline, *_listening(blueprint)]):
                 applications = load_applications(blueprint.app_name, settings)
-            warn_of_threads(make_logger(settings.log_format, settings.log_level))
+            warn_of_threads(logger)
         import_in_advance(settings, applications)
         if applications is not None:
             gc.collect()
