@@ -16,6 +16,7 @@ import pytest
 
 from tests.bridge_process import BridgeProcess, running_process
 from tests.forked_command import run_command
+from tests.other_users import NOBODY, need_root, the_user_can_run_python
 from tests.raw_client import ask
 
 # Tells what it finds: as it was imported, in the hook of the worker, and in the request.
@@ -196,6 +197,36 @@ def test_no_directory(directory: Path, place: str, said: str) -> None:
     assert status == 2
     assert f"Error: --chdir {place}: {said}" in output
     assert "Traceback" not in output
+
+
+@need_root
+def test_a_start_by_root_in_a_directory_of_its_own(directory: Path) -> None:
+    """The user may neither enter the directory of the start nor read the file of variables."""
+    if not the_user_can_run_python():
+        pytest.skip("the user can't start this Python")
+    directory.chmod(0o755)
+    own = directory / "own"
+    own.mkdir(mode=0o700)
+    (own / "app.env").write_text("EX_A=1\n")
+    (own / "app.env").chmod(0o600)
+    below = directory / "below"
+    os.chown(below, NOBODY, NOBODY)
+    with running_process(
+        *SERVE, "--workers", "1", "--chdir", "../below", "--bind", "unix:s", "--user", str(NOBODY), "--group", str(NOBODY),
+        "--env-file", f"{own}/app.env", directory=own, environment={"PYTHONDONTWRITEBYTECODE": "1"},
+    ) as process:  # fmt: skip
+        process.events.wait(event="listening")
+        assert chosen(ask_it(f"unix:{below}/s")) == {"EX_A": "1"}
+        reload(process, f"unix:{below}/s")
+        found = ask_it(f"unix:{below}/s")
+        assert (chosen(found), found["now"]["directory"]) == ({"EX_A": "1"}, str(below))
+        # An upgrade begins in the directory of the start, and can't.
+        process.signal(signal.SIGUSR2)
+        failed = process.events.wait(
+            event="upgrade failed: the program that is installed now does not start"
+        )
+        assert f"Permission denied: '{own}'" in failed["output"]
+        assert process.stop() == 0
 
 
 # --env and --env-file

@@ -50,6 +50,16 @@ def test_a_link_is_not_resolved(place: Path) -> None:
     assert Path.cwd() == place / "one"
 
 
+def test_steps_up_are_left_out_where_they_can_be(place: Path) -> None:
+    """Another user may not enter the directory of the start."""
+    starting_place.change_directory("one")
+    assert starting_place.change_directory("../one/./two") == f"{place}/one/two"
+    assert starting_place.change_directory("..") == f"{place}/one"
+    (place / "link").symlink_to("one/two")
+    assert starting_place.change_directory("../link/..") == f"{place}/one/../link/.."
+    assert Path.cwd() == place / "one"
+
+
 def test_a_directory_that_is_gone(place: Path) -> None:
     starting_place.change_directory("/")
     place.rename(place.with_name("moved"))

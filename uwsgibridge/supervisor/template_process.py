@@ -284,9 +284,10 @@ def _directory() -> str | None:
     """Tell where a template is started; None is the directory of this process.
 
     ``-m`` puts that directory on the import path: it has to be the one where this package was found. The template changes to
-    ``--chdir`` by itself.
+    ``--chdir`` by itself. Where the user may not enter that directory, this package can't be there.
     """
-    return starting_place.original_directory() if _has_current_directory() else None
+    start = starting_place.original_directory() if _has_current_directory() else None
+    return start if start is None or os.access(start, os.X_OK, effective_ids=True) else None
 
 
 def _python() -> list[str]:

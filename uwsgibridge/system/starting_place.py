@@ -10,6 +10,7 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator, Mapping, MutableMapping
+from pathlib import Path
 
 # The directory that this process was started in; None as long as it is still there.
 _start: str | None = None
@@ -33,7 +34,13 @@ def change_directory(directory: str) -> str:
     os.chdir(directory)
     if _start is None:
         _start = before
-    return os.path.join(before, directory)  # noqa: PTH118 - keeps ".."
+    path = os.path.join(before, directory)  # noqa: PTH118 - keeps ".."
+    plain = os.path.normpath(path)
+    # What stands before ".." may be a link, and then the plain path may lead elsewhere.
+    with contextlib.suppress(OSError):
+        if Path(plain).samefile("."):
+            return plain
+    return path
 
 
 def change_environment(changes: Mapping[str, str | None]) -> None:
