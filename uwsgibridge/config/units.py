@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from decimal import Decimal
 from typing import Final
 
 _SIZES: Final = {
@@ -19,15 +18,18 @@ _SIZES: Final = {
 # 1000s for some programs and 1024s for others.
 _AMBIGUOUS: Final = {f"{letter}b": power for power, letter in enumerate("kmgt", 1)}
 
+# In milliseconds.
 _TIMES: Final = {
-    "ms": Decimal("0.001"),
-    **dict.fromkeys(("s", "sec"), Decimal(1)),
-    **dict.fromkeys(("m", "min"), Decimal(60)),
-    "h": Decimal(3600),
-    "d": Decimal(86_400),
+    "ms": 1,
+    **dict.fromkeys(("s", "sec"), 1000),
+    **dict.fromkeys(("m", "min"), 60_000),
+    "h": 3_600_000,
+    "d": 86_400_000,
 }
 
-_NUMBER_WITH_UNIT: Final = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?([A-Za-z]+)")
+_NUMBER_WITH_UNIT: Final = re.compile(
+    r"(?P<number>(?P<whole>[0-9]{1,15})(?:\.(?P<part>[0-9]{1,9}))?) ?(?P<unit>[A-Za-z]+)"
+)
 
 
 def parse_bytes(text: str) -> int:
@@ -44,22 +46,23 @@ def parse_bytes(text: str) -> int:
     except ValueError:
         pass
     match = _NUMBER_WITH_UNIT.fullmatch(text.strip())
-    unit = match[2].lower() if match else ""
+    unit = match["unit"].lower() if match else ""
     if match is None or unit not in {*_SIZES, *_AMBIGUOUS}:
         raise ValueError(
             f"{text!r} is no size: write a number of bytes, or one with k, M, G or T, such as 64k or 256M"
         )
     if unit in _AMBIGUOUS:
         power = _AMBIGUOUS[unit]
-        letter = match[2][0]
+        number, letter = match["number"], match["unit"][0]
         raise ValueError(
-            f"{text!r} may mean 1000s or 1024s: write {match[1]}{letter} for {match[1]} times {1024**power} bytes, or "
+            f"{text!r} may mean 1000s or 1024s: write {number}{letter} for {number} times {1024**power} bytes, or "
             "the number of bytes"
         )
-    size = Decimal(match[1]) * _SIZES[unit]
-    if size != int(size):
+    digits, scale = _digits(match)
+    size, rest = divmod(digits * _SIZES[unit], scale)
+    if rest:
         raise ValueError(f"{text!r} is no whole number of bytes")
-    return int(size)
+    return size
 
 
 def parse_seconds(text: str) -> float:
@@ -76,8 +79,16 @@ def parse_seconds(text: str) -> float:
     except ValueError:
         pass
     match = _NUMBER_WITH_UNIT.fullmatch(text.strip())
-    if match is None or match[2] not in _TIMES:
+    if match is None or match["unit"] not in _TIMES:
         raise ValueError(
             f"{text!r} is no time: write a number of seconds, or one with ms, s, m, h or d, such as 500ms, 30s or 2m"
         )
-    return float(Decimal(match[1]) * _TIMES[match[2]])
+    digits, scale = _digits(match)
+    return digits * _TIMES[match["unit"]] / (scale * 1000)
+
+
+def _digits(match: re.Match[str]) -> tuple[int, int]:
+    """Give a number as a whole number, and what that is to be divided by."""
+    part = match["part"] or ""
+    scale: int = 10 ** len(part)
+    return int(match["whole"] + part), scale
