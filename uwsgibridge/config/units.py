@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-_SIZES: Final = {
+_SIZES: Final[dict[str, int]] = {
     "": 1,
     "b": 1,
     **{
