@@ -37,6 +37,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(sys, "meta_path", sys.meta_path.copy())
     monkeypatch.setattr(sys, "dont_write_bytecode", False)
     monkeypatch.setenv("UWSGIBRIDGE_FILE_MODULES", "{}")
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
     modules = set(sys.modules)
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "app.py").write_text(SOURCE)

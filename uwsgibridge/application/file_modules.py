@@ -2,6 +2,9 @@
 
 The module has the name that uWSGI gives it, and is in `sys.modules` under that name, so that what it defines can be pickled. Its
 directory is not put on the import path; ``--app-dir`` is, as for modules.
+
+A process that `multiprocessing` spawns has to find such a module by its name alone. It imports the main module of its parent again, as
+``__mp_main__``. So this module becomes the main module of a process that has loaded a file, and finds the files in the spawned one.
 """
 
 from __future__ import annotations
@@ -58,7 +61,7 @@ def load_file(path: str) -> ModuleType:
         raise ApplicationError(f"{path}: {reason}") from None
     module = importlib.util.module_from_spec(_spec(name, str(file)))
     sys.modules[name] = module
-    _tell_children(name, str(file))
+    _tell_spawned_processes(name, str(file))
     try:
         assert module.__spec__ is not None
         assert module.__spec__.loader is not None
@@ -113,6 +116,11 @@ def _spec(name: str, path: str) -> ModuleSpec:
     return spec
 
 
-def _tell_children(name: str, path: str) -> None:
+def _tell_spawned_processes(name: str, path: str) -> None:
     paths = json.loads(os.environ.get(_VARIABLE, "{}"))
     os.environ[_VARIABLE] = json.dumps({**paths, name: path})
+    sys.modules["__main__"] = sys.modules[__name__]
+
+
+if __name__ == "__mp_main__":
+    find_modules_of_parent()

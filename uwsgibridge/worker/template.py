@@ -18,7 +18,6 @@ import sys
 from dataclasses import dataclass, replace
 
 from uwsgibridge.application.application import Application
-from uwsgibridge.application.file_modules import find_modules_of_parent
 from uwsgibridge.application.forked_child import kept_from_copies
 from uwsgibridge.application.loading import load_applications
 from uwsgibridge.config.address import DescriptorAddress, parse_address
@@ -364,9 +363,6 @@ def _work(
             _install_empty_handlers()
             reopen_log_at_signal(settings)
 
-
-if __name__ == "__mp_main__":  # in a process that multiprocessing has spawned
-    find_modules_of_parent()
 
 if __name__ == "__main__":
     sys.exit(main(int(sys.argv[1])))
