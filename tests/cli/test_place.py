@@ -354,6 +354,26 @@ def test_very_many_variables_fit(directory: Path) -> None:
         assert len(chosen(ask_it(f"unix:{directory}/s"))) == 200
 
 
+def test_a_very_long_command_line_is_no_obstacle(directory: Path) -> None:
+    given = [part for number in range(70) for part in ("--env", f"EX_{number}={'x' * 1000}")]
+    with running_process(
+        *SERVE,
+        "--workers",
+        "1",
+        "--bind",
+        "unix:s",
+        "--app-dir",
+        "below",
+        *given,
+        directory=directory,
+    ) as process:
+        process.events.wait(event="listening")
+        reload(process, f"unix:{directory}/s")
+        assert len(chosen(ask_it(f"unix:{directory}/s"))) == 70
+        reload(process, f"unix:{directory}/s", signal.SIGUSR2)
+        assert len(chosen(ask_it(f"unix:{directory}/s"))) == 70
+
+
 REFUSED = {
     "missing": ((), "--env-file app.env: No such file"),
     "EX_A='x'": ((), "--env-file app.env, line 1: systemd removes the quotes"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -38,6 +39,10 @@ _END_SECONDS: Final = 5.0
 
 # How long a template may take to close its sockets, which takes microseconds.
 _CLOSE_SECONDS: Final = 3.0
+
+# How long the command line may be, as JSON, that a template gets with the settings: both have to fit into one message. A
+# template that was forked has it already.
+_MAX_ARGUMENTS: Final = 32_768
 
 # Received descriptors are closed at an exec. Without this flag of Linux, a program that is started at once could
 # inherit them; on other systems, `Popen` closes them.
@@ -96,7 +101,7 @@ class TemplateProcess:
             # The environment has the variables already, and a message has no room for many.
             replace(settings, bind=inherited, env=(), env_file=()),
             lifeline,
-            tuple(sys.argv),
+            _arguments(),
             any(it.is_inherited for it in sockets),
             is_rehearsal,
         )
@@ -273,6 +278,10 @@ def _waiter(pid: int) -> Callable[[], int]:
             return 0
 
     return wait
+
+
+def _arguments() -> tuple[str, ...]:
+    return tuple(sys.argv) if len(json.dumps(sys.argv)) <= _MAX_ARGUMENTS else ()
 
 
 def _has_current_directory() -> bool:
