@@ -30,6 +30,14 @@ def as_nobody() -> Iterator[None]:
         os.seteuid(0)
 
 
+def the_user_can_run_python() -> bool:
+    """Whether another user may start the Python of the tests, which may lie in a directory of root's."""
+    finished = subprocess.run(
+        ["/bin/sh", "-c", f"test -x {sys.executable}"], check=False, user=NOBODY
+    )
+    return finished.returncode == 0
+
+
 def run_script(script: str, *arguments: str) -> str:
     """Run code in a process of its own, which must end well and say nothing on standard error."""
     finished = subprocess.run(

@@ -15,6 +15,7 @@ from time import monotonic, sleep
 import pytest
 
 from tests.bridge_process import run_to_its_end, running_process
+from tests.other_users import the_user_can_run_python
 from uwsgibridge.client import PingError, ping
 from uwsgibridge.config.address import UnixAddress
 from uwsgibridge.connection.socket_files import SocketFiles
@@ -380,13 +381,6 @@ BROKEN = {
     "fails-in-its-startup": (FAILS_IN_ITS_STARTUP, 3),
     "gives-a-word-of-its-own": (GIVES_A_WORD_OF_ITS_OWN, 3),
 }
-
-
-def the_user_can_run_python() -> bool:
-    finished = subprocess.run(
-        ["/bin/sh", "-c", f"test -x {sys.executable}"], check=False, user=NOBODY
-    )
-    return finished.returncode == 0
 
 
 @pytest.mark.parametrize("workers", ["0", "1"], ids=["unsupervised", "forked"])

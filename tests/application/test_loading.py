@@ -114,6 +114,53 @@ class TestFinding:
         name = f"bridged_app:site.make{call}"
         assert load_application(name, app_dir=str(tmp_path), factory=factory)() == "made"
 
+    @pytest.mark.parametrize(
+        ("call", "arguments"),
+        [
+            ('("prod", debug=False)', (("prod",), {"debug": False})),
+            ("(1, -2.5, None, True)", ((1, -2.5, None, True), {})),
+            ("([1, (2,)], {'a': {3}})", (([1, (2,)], {"a": {3}}), {})),
+            ("('a:b', '/x.py:c', '()')", (("a:b", "/x.py:c", "()"), {})),
+            ("(a = b'x',)", ((), {"a": b"x"})),
+        ],
+    )
+    @pytest.mark.parametrize("factory", [False, True])
+    def test_a_factory_gets_literals(
+        self,
+        write_module: WriteModule,
+        tmp_path: Path,
+        call: str,
+        arguments: object,
+        factory: bool,
+    ) -> None:
+        write_module("def make(*args, **kwargs):\n    return lambda: (args, kwargs)\n")
+        app = load_application(f"bridged_app:make{call}", app_dir=str(tmp_path), factory=factory)
+        assert app() == arguments
+
+    @pytest.mark.parametrize(
+        ("call", "said"),
+        [
+            ("(1)", "missing a required argument: 'debug'"),
+            ("(1, 2, 3)", "too many positional arguments"),
+            ("(1, 2, other=3)", "got an unexpected keyword argument 'other'"),
+        ],
+    )
+    def test_arguments_that_do_not_fit_are_told(
+        self, write_module: WriteModule, tmp_path: Path, call: str, said: str
+    ) -> None:
+        write_module("def make(kind, debug):\n    pass\n")
+        error = refusal(f"bridged_app:make{call}", tmp_path)
+        assert str(error) == f"bridged_app:make can't be called with these arguments: {said}"
+        assert error.traceback_text.startswith("TypeError: make() ")
+
+    def test_what_a_factory_makes_of_its_arguments_is_its_own_failure(
+        self, write_module: WriteModule, tmp_path: Path
+    ) -> None:
+        write_module("def make(kind):\n    return kind + 1\n")
+        error = refusal("bridged_app:make('prod')", tmp_path)
+        assert str(error) == "the factory bridged_app:make failed"
+        assert "return kind + 1" in error.traceback_text
+
 
 class TestTheCallersMistakes:
     @pytest.mark.parametrize(
@@ -121,10 +168,8 @@ class TestTheCallersMistakes:
         [
             ("", "module:app"),
             (":app", "module:app"),
-            ("app.py", "app:app"),
-            ("app.py:app", "app:app"),
-            ("./site/wsgi.py", "site.wsgi:app"),
             ("site/wsgi:application", "site.wsgi:app"),
+            ("./site/wsgi", "site.wsgi:app"),
         ],
     )
     def test_another_form_is_refused(self, tmp_path: Path, name: str, example: str) -> None:
@@ -201,17 +246,22 @@ class TestTheCallersMistakes:
 
     @pytest.mark.parametrize(
         "call",
-        ["make('production')", "make(debug=True)", "make(site.app)()", "make(", "make().app"],
-    )
-    def test_a_factory_with_arguments_is_refused(
+        [
+            "make(production)", "make(debug=site.debug)", "make(site.app)()", "make(", "make().app", "make(*[1])",
+            "make(**{'a': 1})", "make(open('x'))", "make(1 + 1)", "make(f'{1}')", "make(a=1, a=2)", "make(1)(2)",
+            "make(1) or 2", "make(1), 2", "make(" + "(" * 3000, "make(" + "-" * 100_000 + "1)",
+        ],
+        ids=lambda it: repr(it)[:20],
+    )  # fmt: skip
+    def test_what_is_no_call_with_literals_is_refused(
         self, write_module: WriteModule, tmp_path: Path, call: str
     ) -> None:
         write_module("def make(*_, **__):\n    return print\n")
         error = refusal(f"bridged_app:{call}", tmp_path)
         name = f"bridged_app:{call}"
         assert str(error) == (
-            f"{name!r} is more than the call of a factory without arguments; write a function "
-            "without arguments that makes this call, and name it with --factory"
+            f"{name!r} is more than the call of a factory with literals, such as 'prod', 5, None or [1, 2]; write a "
+            "function without arguments that makes this call, and name it with --factory"
         )
         assert not error.traceback_text
 

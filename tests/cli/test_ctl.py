@@ -311,9 +311,9 @@ def test_a_socket_that_nobody_listens_on(directory):
         (["scale"], "Missing argument 'WORKERS'"),
         (["scale", "0"], "0 is not in the range x>=1"),
         (["scale", "many"], "'many' is not a valid integer"),
-        (["reload", "--timeout-seconds", "0"], "0.0 is not in the range"),
-        (["stop", "--timeout-seconds", "nan"], "'nan' is no number of seconds"),
-        (["top", "--interval-seconds", "nan"], "'nan' is no number of seconds"),
+        (["reload", "--timeout-seconds", "0"], "0 must be at least 0.001 seconds"),
+        (["stop", "--timeout-seconds", "nan"], "nan must be at least 0."),
+        (["top", "--interval-seconds", "nan"], "nan must be at least 0."),
         (["top", "--count", "0"], "0 is not in the range x>=1"),
     ],
 )

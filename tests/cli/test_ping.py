@@ -108,7 +108,7 @@ def test_the_timeout_is_an_option() -> None:
         (["fd://3"], "a descriptor of the server's"),
         (["127.0.0.1:9", "--timeout-seconds", "0"], "(--timeout-seconds) must be over 0"),
         (["127.0.0.1:9", "--timeout-seconds", "nan"], "(--timeout-seconds) must be over 0"),
-        (["127.0.0.1:9", "--timeout-seconds", "soon"], "'soon' is not a valid float"),
+        (["127.0.0.1:9", "--timeout-seconds", "soon"], "'soon' is no time"),
     ],
 )
 def test_wrong_usage_is_2(arguments: list[str], says: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import socket
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,12 @@ SAMPLES: dict[str, Any] = {
     "socket_mode": "0600",
     "socket_owner": "root:root",
     "app_dir": "src",
+    "chdir": "/",
+    "env": ("ONE=1", "TWO"),
+    "env_file": ("/dev/null", "/dev/./null"),
+    "python_path": ("src", "lib"),
+    "virtualenv": sys.prefix,
+    "import_module": ("one", "two.py"),
     "on_fork": "site:fork",
     "on_worker_exit": "site:exit",
     "control_socket": "control.sock",
@@ -74,6 +81,9 @@ class Serve:
         monkeypatch.setattr("uwsgibridge.supervisor.supervisor.run_supervisor", run)
         monkeypatch.setattr("uwsgibridge.cli.start.prepare_process", lambda *_, **__: None)
         monkeypatch.setattr("uwsgibridge.cli.start.fork_spare_template", lambda _: None)
+        # Of this process, in which other tests run.
+        monkeypatch.setattr("uwsgibridge.cli.environment.change_environment", lambda _: None)
+        monkeypatch.setattr("uwsgibridge.system.starting_place._start", None)
 
     def invoke(self, *arguments: str, **environment: str) -> Result:
         return CliRunner().invoke(main, ["serve", *arguments], env=environment)
@@ -96,6 +106,7 @@ def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Serve:
     monkeypatch.chdir(tmp_path)
     for name in OPTIONS:
         monkeypatch.delenv(f"UWSGIBRIDGE_{name.upper()}", raising=False)
+    monkeypatch.delenv("WEB_CONCURRENCY", raising=False)
     return Serve(monkeypatch)
 
 
@@ -296,12 +307,12 @@ FACTORY = GOOD_APP + "def create(*arguments):\n    return app\n"
         (GOOD_APP, "site_app:nothing_like_it", "site_app has no attribute 'nothing_like_it'"),
         ("app = 5\n", "site_app:app", "site_app:app is of type int, which can't be called"),
         ("x = 5\n", "site_app", "site_app has no attribute 'application' or 'app'"),
-        (GOOD_APP, "site_app.py", "write for example site_app:app"),
+        (GOOD_APP, "site_other.py", "there is no file site_other.py in "),
         ("def app():\n    pass\n", "site_app:app", "site_app:app takes no arguments, so"),
         ("class app:\n    pass\n", "site_app:app", "serve it with --factory"),
         ("def app(scope):\n    pass\n", "site_app:app", "asgiref's guarantee_single_callable"),
         ("def app(a, b, c, d):\n    pass\n", "site_app:app", "site_app:app fits neither interface"),
-        (FACTORY, "site_app:create('production')", "and name it with --factory"),
+        (FACTORY, "site_app:create(open)", "and name it with --factory"),
     ],
     ids=[
         "no-module",
@@ -374,13 +385,13 @@ def test_application_that_fails_shows_its_own_traceback_and_none_of_ours(
 
 def test_mounted_factory_with_arguments_is_refused(tmp_path: Path):
     (tmp_path / "site_app.py").write_text(FACTORY)
-    status, output = ends(tmp_path, "--mount", "/a=site_app:create(debug=True)")
+    status, output = ends(tmp_path, "--mount", "/a=site_app:create(debug=DEBUG)")
 
     assert status == 3
     assert output == (
-        "Error: 'site_app:create(debug=True)' is more than the call of a factory without "
-        "arguments; write a function without arguments that makes this call, and name it with "
-        "--factory (mounted at /a)"
+        "Error: 'site_app:create(debug=DEBUG)' is more than the call of a factory with literals, such as 'prod', 5, "
+        "None or [1, 2]; write a function without arguments that makes this call, and name it with --factory (mounted "
+        "at /a)"
     )
 
 

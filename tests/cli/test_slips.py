@@ -38,10 +38,12 @@ FILES = {
     "ends.py": "import os\nos._exit(5)\n",
     "crashes.py": "import os, resource, signal\nresource.setrlimit(resource.RLIMIT_CORE, (0, 0))\n"
     "os.kill(os.getpid(), signal.SIGSEGV)\n",
-    "unit.toml": 'max_rss_bytes = "1 KiB"\n',
+    "unit.toml": 'max_rss_bytes = "1 KB"\n',
+    "table.toml": '[env]\nPASSWORD = "secret"\n',
+    "float.toml": "max_rss_bytes = 1.5\n",
     "typo.toml": "theads = 2\n",
     "section.toml": "[serve]\nthreads = 2\n",
-    "pyproject.toml": "[tool.uwsgibridge.env]\nthreads = 2\n",
+    "pyproject.toml": "[tool.uwsgibridge.serve]\nthreads = 2\n",
     "twice.toml": "threads = 2\nthreads = 3\n",
     "latin.toml": 'title = "\xe9"\n',
     "text.toml": 'bind = "127.0.0.1:0"\n',
@@ -101,6 +103,11 @@ SLIPS: list[tuple[tuple[str, ...], Mapping[str, str], int, str]] = [
         "the environment has UWSGIBRIDGE_WROKERS, which is no option: did you mean UWSGIBRIDGE_WORKERS?",
     ),
     (
+        SERVE, {"UWSGIBRIDGE_NONSENSE": "3"}, 2,
+        "the environment has UWSGIBRIDGE_NONSENSE, which is no option; remove it, or name it otherwise",
+    ),
+    (("dev", "site_:app"), {"UWSGIBRIDGE_NONSENSE": "3"}, 2, "the environment has UWSGIBRIDGE_NONSENSE"),
+    (
         SERVE, {"UWSGIBRIDGE_WORKERS": "abc"}, 2,
         "UWSGIBRIDGE_WORKERS in the environment: 'abc' is not a valid integer",
     ),
@@ -116,18 +123,29 @@ SLIPS: list[tuple[tuple[str, ...], Mapping[str, str], int, str]] = [
         SERVE, {"UWSGIBRIDGE_BIND": "bogus"}, 2,
         "(in the environment: UWSGIBRIDGE_BIND)",
     ),
-    # A unit behind a number.
+    # A unit behind a number, and one that is none.
     (
-        (*SERVE, "--request-timeout-seconds", "30s"), {}, 2,
-        "--request-timeout-seconds': it is a number of seconds, without a unit: write 30 for '30s'",
+        (*SERVE, "--request-timeout-seconds", "30S"), {}, 2,
+        "--request-timeout-seconds': '30S' is no time: write a number of seconds, or one with ms, s, m, h or d",
     ),
-    ((*SERVE, "--graceful-timeout-seconds", "500 ms"), {}, 2, "write 0.5 for '500 ms'"),
-    ((*SERVE, "--max-rss-bytes", "512M"), {}, 2, "number of bytes, without a unit: write 536870912 for"),
+    ((*SERVE, "--graceful-timeout-seconds", "-1s"), {}, 2, "'-1s' is no time"),
+    ((*SERVE, "--body-timeout-seconds", "0ms"), {}, 2, "--body-timeout-seconds 0.0 must be at least 0.001"),
+    ((*SERVE, "--max-rss-bytes", "512MB"), {}, 2, "'512MB' may mean 1000s or 1024s: write 512M for 512 times 1048576"),
+    ((*SERVE, "--max-rss-bytes", "2.5"), {}, 2, "'2.5' is no size"),
+    ((*SERVE, "--max-vars-bytes", "64k"), {}, 2, "--max-vars-bytes 65536: the format holds 65535"),
     (
-        SERVE, {"UWSGIBRIDGE_REQUEST_TIMEOUT_SECONDS": "2min"}, 2,
-        "SECONDS in the environment: it is a number of seconds, without a unit: write 120 for '2min'",
+        SERVE, {"UWSGIBRIDGE_REQUEST_TIMEOUT_SECONDS": "2y"}, 2,
+        "UWSGIBRIDGE_REQUEST_TIMEOUT_SECONDS in the environment: '2y' is no time",
     ),
-    ((*SERVE, "--config", "unit.toml"), {}, 2, "--max-rss-bytes: it is a number of bytes, without a unit: write 1024"),
+    ((*SERVE, "--config", "unit.toml"), {}, 2, "--config unit.toml: --max-rss-bytes: '1 KB' may mean 1000s or 1024s"),
+    ((*SERVE, "--config", "table.toml"), {}, 2, "--config table.toml: --env takes a list of texts in quotes"),
+    ((*SERVE, "--config", "float.toml"), {}, 2, '--max-rss-bytes takes a whole number, or a text such as "256M", not 1.5'),
+    (("ping", "127.0.0.1:1", "--timeout-seconds", "1x"), {}, 2, "'1x' is no time"),
+    (("request", "127.0.0.1:1", "--timeout-seconds", "1x"), {}, 2, "'1x' is no time"),
+    (("ctl", "top", "--interval-seconds", "10ms"), {}, 2, "10ms must be at least 0.1 seconds"),
+    (("ctl", "reload", "--timeout-seconds", "2000h"), {}, 2, "2000h must be at most 1e+06 seconds"),
+    (("nginx", "--client-max-body-bytes", "1MB"), {}, 2, "'1MB' may mean 1000s or 1024s"),
+    (("nginx", "--read-timeout-seconds", "1500ms"), {}, 2, "1500ms is no whole number of seconds"),
     ((*SERVE, "--workers", "4x"), {}, 2, "'4x' is not a valid integer"),
     # Addresses.
     ((*SERVE, "--bind", "127.0.0.1"), {}, 2, "; the port is missing: 127.0.0.1:3031"),
@@ -142,7 +160,7 @@ SLIPS: list[tuple[tuple[str, ...], Mapping[str, str], int, str]] = [
     # Files of options.
     ((*SERVE, "--config", "typo.toml"), {}, 2, "there is no option 'theads': did you mean 'threads'?"),
     ((*SERVE, "--config", "section.toml"), {}, 2, "there is no section [serve]: options stand at its top"),
-    ((*SERVE, "--config", "pyproject.toml"), {}, 2, "there is no section [env]: options stand under [tool.uwsgibridge]"),
+    ((*SERVE, "--config", "pyproject.toml"), {}, 2, "there is no section [serve]: options stand under [tool.uwsgibridge]"),
     ((*SERVE, "--config", "twice.toml"), {}, 2, "--config twice.toml: Cannot overwrite a value (at line 2"),
     ((*SERVE, "--config", "latin.toml"), {}, 2, "--config latin.toml: it is not UTF-8 (from its byte 9 on)"),
     ((*SERVE, "--config", "text.toml"), {}, 2, "--bind takes a list of texts in quotes, not"),
@@ -199,6 +217,7 @@ def test_each_slip_gets_one_sentence(
     found, said = run_command(*arguments, directory=directory, environment=environment)
     assert sentence in said
     assert "Traceback" not in said
+    assert "secret" not in said
     assert found == status
     assert len([line for line in said.splitlines() if line.startswith("Error: ")]) == 1
 
@@ -215,6 +234,17 @@ def test_variables_of_others_are_left_alone() -> None:
         "UWSGIBRIDGE_HERITAGE_FD": "5",
         "OTHER_WROKERS": "3",
     }
+    environ |= dict.fromkeys(
+        (
+            "UWSGIBRIDGE_SERVICE_PORT_UWSGI",
+            "UWSGIBRIDGE_PORT_3031_TCP",
+            "UWSGIBRIDGE_PORT_3031_UDP_PROTO",
+            "UWSGIBRIDGE_ADMIN_SERVICE_HOST",
+            "UWSGIBRIDGE_ADMIN_PORT_3031_TCP_PORT",
+            "UWSGIBRIDGE_PURE",
+        ),
+        "",
+    )
     environ |= {f"UWSGIBRIDGE_{it.name.upper()}": "" for it in dataclasses.fields(Settings)}
     refuse_variables("UWSGIBRIDGE_", (it.name for it in dataclasses.fields(Settings)), environ)
 

@@ -20,6 +20,7 @@ NUMBERS = [name for name, option in OPTIONS.items() if option.kind.is_number]
 # The annotation of a field, which mypy holds, and the kind of its row, which decides.
 TYPES = {
     Kind.WHOLE: "int",
+    Kind.BYTES: "int",
     Kind.SECONDS: "float",
     Kind.FLAG: "bool",
     Kind.TEXT: "str",
@@ -81,6 +82,8 @@ def test_each_row_can_be_shown_to_a_person(name: str, option: Option) -> None:
     # What it takes where it stands for itself, and what 0 means where it is no number of anything.
     if option.kind is Kind.SECONDS:
         assert "econds" in option.help
+    if option.kind is Kind.BYTES:
+        assert "ytes" in option.help
     if option.kind.is_number and option.least == 0:
         assert re.search(r"\b0 ", option.help), name
 
@@ -122,6 +125,7 @@ def test_what_needs_a_supervisor(name: str) -> None:
 def test_names_have_their_units() -> None:
     for name, option in OPTIONS.items():
         assert (option.kind is Kind.SECONDS) == name.endswith("_seconds")
+        assert (option.kind is Kind.BYTES) == name.endswith("_bytes")
 
 
 def test_option_names() -> None:

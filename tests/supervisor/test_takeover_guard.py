@@ -66,7 +66,8 @@ OLD = """
 import json, os, sys
 guard = sys.modules["_uwsgibridge_takeover"].guard
 handed_on = int(os.environ["HANDED_ON"])
-print(json.dumps([guard.reason, sys.argv[1:], os.pread(handed_on, 99, 0).decode(), sys.orig_argv]))
+found = [sys.argv[1:], os.pread(handed_on, 99, 0).decode(), sys.orig_argv, os.getcwd()]
+print(json.dumps([guard.reason, *found]))
 guard.taken_over()
 sys.exit(7)
 """
@@ -81,6 +82,7 @@ sys.exit(7)
         ("pass", "it ended"),
         ("import threading; threading.Event().wait()", "it has not taken over within 1 s"),
         ("(", "SyntaxError: '(' was never closed"),
+        ("import os; os.chdir('/'); raise ValueError('elsewhere')", "ValueError: elsewhere"),
     ],
 )  # fmt: skip
 def test_a_program_that_fails_becomes_the_old_one(tmp_path: Path, new: str, reason: str) -> None:
@@ -92,7 +94,7 @@ def test_a_program_that_fails_becomes_the_old_one(tmp_path: Path, new: str, reas
     done = run_in(name, tmp_path)
     assert done.returncode == 7, done.stderr
     told = json.loads(done.stdout)
-    assert told == [told[0], ["x"], "handed on", ["python", "-m", "one", "x"]]
+    assert told == [told[0], ["x"], "handed on", ["python", "-m", "one", "x"], str(name.resolve())]
     assert reason in told[0]
 
 

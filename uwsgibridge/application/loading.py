@@ -6,12 +6,15 @@ import contextlib
 import importlib
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
 
 from uwsgibridge.application.application import Application, check_prefixes, describe
+from uwsgibridge.application.file_modules import lies_beside, load_file
+from uwsgibridge.application.import_path import join_virtualenv, put_first
+from uwsgibridge.application.naming import Call, parse_target, split_call
 from uwsgibridge.config.mounts import parse_mount
 from uwsgibridge.config.settings import Settings
 from uwsgibridge.errors import ApplicationError, SettingsError
@@ -38,14 +41,17 @@ _PATCHES: Final = (
 )
 
 
-def load_application(name: str, *, app_dir: str = ".", factory: bool = False) -> Callable[..., Any]:
-    """Import ``module:attribute``.
+def load_application(
+    name: str, *, app_dir: str = ".", python_path: Sequence[str] = (), factory: bool = False
+) -> Callable[..., Any]:
+    """Import ``module:attribute``, or ``path/file.py:attribute``.
 
     Args:
-        name: module and attribute; both may have dots. Without an attribute, ``application`` and
-            ``app`` are tried, which Django and Flask use. With ``()`` at its end, the name is that of a
-            factory, as for gunicorn.
+        name: module or file, and attribute; module and attribute may have dots. Without an attribute, ``application`` and
+            ``app`` are tried, which Django and Flask use. With a call at its end, such as ``()`` or ``("prod", debug=False)``, the
+            name is that of a factory; the arguments are literals.
         app_dir: put first on the import path.
+        python_path: put before that, in their order.
         factory: whether the attribute is a function without arguments that returns the application.
 
     Returns:
@@ -55,20 +61,24 @@ def load_application(name: str, *, app_dir: str = ".", factory: bool = False) ->
         ApplicationError: the message is one sentence; the error has the application's traceback where
             the application is at fault.
     """
-    name, is_call = _split_call(name)
-    app = _load(name, app_dir)
-    if factory or is_call:
-        app = _call_factory(app, name)
+    directory = put_first(app_dir, python_path)
+    name, call = split_call(name)
+    app = _load(name, directory)
+    if factory or call is not None:
+        app = _call_factory(app, name, call or Call())
         _refuse_patches(name)
     return _checked(app, name)
 
 
-def load_hook(name: str, *, app_dir: str = ".") -> Callable[[], object]:
+def load_hook(
+    name: str, *, app_dir: str = ".", python_path: Sequence[str] = ()
+) -> Callable[[], object]:
     """Import a function that the bridge calls at a certain moment.
 
     Args:
         name: ``module:function``; an empty name stands for a function that does nothing.
         app_dir: as for `load_application`.
+        python_path: as for `load_application`.
 
     Returns:
         A function that calls the imported one, and raises `ApplicationError` with the application's
@@ -79,7 +89,7 @@ def load_hook(name: str, *, app_dir: str = ".") -> Callable[[], object]:
     """
     if not name:
         return lambda: None
-    hook = _checked(_load(name, app_dir), name)
+    hook = _checked(_load(name, put_first(app_dir, python_path)), name)
 
     def call() -> object:
         try:
@@ -92,47 +102,30 @@ def load_hook(name: str, *, app_dir: str = ".") -> Callable[[], object]:
     return call
 
 
-def _split_call(name: str) -> tuple[str, bool]:
-    """Remove ``()`` from the end of a name; the second value is whether it was there."""
-    callee, parenthesis, rest = name.partition("(")
-    if not parenthesis:
-        return name, False
-    if rest.strip() != ")":
-        raise ApplicationError(
-            f"{name!r} is more than the call of a factory without arguments; write a function "
-            "without arguments that makes this call, and name it with --factory"
-        )
-    return callee.rstrip(), True
-
-
-def _load(name: str, app_dir: str) -> Any:
-    module_name, _, attribute = name.partition(":")
-    if not module_name or module_name.endswith(".py") or "/" in module_name:
-        dotted = module_name.removesuffix(".py").replace("/", ".").strip(".") or "module"
-        raise ApplicationError(
-            f"{name!r} is not of the form module:attribute; write for example {dotted}:app"
-        )
-    directory = str(Path(app_dir).resolve())
-    if not Path(directory).exists():  # exists, not is_dir: Python imports from zip archives, too
-        raise ApplicationError(f"--app-dir {app_dir}: there is no directory {directory}")
-    if sys.path[:1] != [directory]:
-        sys.path.insert(0, directory)
-    module = _import_module(module_name, directory, is_bare=module_name == name)
+def _load(name: str, directory: str) -> Any:
+    target = parse_target(name)
+    if target.is_file:
+        module = _load_file(target.place)
+    else:
+        module = _import_module(target.place, directory, is_bare=target.place == name)
     _refuse_patches(name)
-    return _find_attribute(module, module_name, attribute)
+    return _find_attribute(module, target.place, target.attribute)
 
 
-def _call_factory(factory: Any, name: str) -> Any:
+def _call_factory(factory: Any, name: str, call: Call) -> Any:
     if not callable(factory):
         raise ApplicationError(f"{name} is not callable, so it can't be a factory (--factory)")
     try:
-        app = factory()
+        app = factory(*call.positional, **call.named)
     except (Exception, SystemExit) as error:
         sentence = f"the factory {name} failed"
-        if isinstance(error, TypeError) and not _accepts_no_arguments(factory):
+        misfit = _misfit(factory, call) if isinstance(error, TypeError) else ""
+        if misfit and (call.positional or call.named):
+            sentence = f"{name} can't be called with these arguments: {misfit}"
+        elif misfit:
             sentence = (
                 f"{name} needs arguments, so it is no factory: if it is the application itself, leave out () "
-                "and --factory"
+                'and --factory; if it is a factory, write them, as in "module:create_app(5)"'
             )
         raise ApplicationError(sentence, traceback_text=own_traceback(error)) from error
     if inspect.iscoroutine(app):
@@ -141,20 +134,47 @@ def _call_factory(factory: Any, name: str) -> Any:
     return app
 
 
-def _accepts_no_arguments(factory: Callable[..., Any]) -> bool:
+def _misfit(factory: Callable[..., Any], call: Call) -> str:
+    """Say why a factory does not take these arguments; empty where it does, or does not tell."""
     try:
-        inspect.signature(factory).bind()
-    except TypeError:
-        return False
+        inspect.signature(factory).bind(*call.positional, **call.named)
+    except TypeError as error:
+        return str(error)
     except ValueError:  # some callables written in C have no signature
-        return True
-    return True
+        pass
+    return ""
 
 
 def _checked(found: Any, name: str) -> Callable[..., Any]:
     if not callable(found):
         raise ApplicationError(f"{name} is of type {type(found).__name__}, which can't be called")
     return found  # type: ignore[no-any-return] # callable() was the check
+
+
+def _load_file(path: str) -> Any:
+    try:
+        return load_file(path)
+    except ApplicationError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise _failed(path, error, _hint_beside(path, error)) from error
+
+
+def _hint_beside(path: str, error: BaseException) -> str:
+    name = error.name if isinstance(error, ModuleNotFoundError) else None
+    if not lies_beside(path, name):
+        return ""
+    return (
+        f": {name} lies beside it, and that directory is not on the import path; write --app-dir "
+        f"{Path(path).parent}"
+    )
+
+
+def _failed(name: str, error: BaseException, hint: str = "") -> ApplicationError:
+    """Make the error of an import that the application is at fault for."""
+    if isinstance(error, SystemExit) and not isinstance(error.code, str):  # a text is the reason
+        hint = ': it calls sys.exit(); what a script does belongs under if __name__ == "__main__":'
+    return ApplicationError(f"importing {name} failed{hint}", traceback_text=own_traceback(error))
 
 
 def _import_module(module_name: str, directory: str, *, is_bare: bool) -> Any:
@@ -175,20 +195,9 @@ def _import_module(module_name: str, directory: str, *, is_bare: bool) -> Any:
                 f"there is no module {error.name!r} in {directory} or on the import path; "
                 "--app-dir names the directory to import from"
             ) from error
-        raise ApplicationError(
-            f"importing {module_name} failed", traceback_text=own_traceback(error)
-        ) from error
+        raise _failed(module_name, error) from error
     except (Exception, SystemExit) as error:
-        hint = ""
-        if isinstance(error, SystemExit) and not isinstance(
-            error.code, str
-        ):  # a text is the reason
-            hint = (
-                ': it calls sys.exit(); what a script does belongs under if __name__ == "__main__":'
-            )
-        raise ApplicationError(
-            f"importing {module_name} failed{hint}", traceback_text=own_traceback(error)
-        ) from error
+        raise _failed(module_name, error) from error
 
 
 def _refuse_patches(name: str) -> None:
@@ -235,16 +244,19 @@ def _find_attribute(module: Any, module_name: str, attribute: str) -> Any:
 
 
 def load_applications(app_name: str | None, settings: Settings) -> list[Application]:
-    """Import the main application and the mounted ones.
+    """Import the main application and the mounted ones, and then what ``--import-module`` names.
 
     Raises:
-        SettingsError: no application is named, or two have the same prefix.
-        ApplicationError: an application can't be imported.
+        SettingsError: no application is named, or two have the same prefix, or the environment that ``--virtualenv`` names can't
+            be used.
+        ApplicationError: an application or a module can't be imported.
     """
     if not app_name and not settings.mount:
         raise SettingsError("name an application to serve: uwsgibridge serve module:attribute")
     show_prints_at_once()
     with rare_collections():
+        if settings.virtualenv:
+            join_virtualenv(settings.virtualenv)
         applications = [load_one("", app_name, settings)] if app_name else []
         for prefix, name in map(parse_mount, settings.mount):
             try:
@@ -253,13 +265,37 @@ def load_applications(app_name: str | None, settings: Settings) -> list[Applicat
                 raise ApplicationError(
                     f"{error} (mounted at {prefix or '/'})", traceback_text=error.traceback_text
                 ) from error
+        for name in settings.import_module:
+            _import_beside(name, settings)
     check_prefixes(applications)
     return applications
 
 
 def load_one(prefix: str, name: str, settings: Settings) -> Application:
-    app = load_application(name, app_dir=settings.app_dir, factory=settings.factory)
+    app = load_application(
+        name,
+        app_dir=settings.app_dir,
+        python_path=settings.python_path,
+        factory=settings.factory,
+    )
     return describe(app, settings.interface, name=name, prefix=prefix)
+
+
+def _import_beside(name: str, settings: Settings) -> None:
+    try:
+        target = parse_target(name)
+        if target.attribute:
+            raise ApplicationError(f"{name!r} is no module: leave out what stands behind the colon")
+        directory = put_first(settings.app_dir, settings.python_path)
+        if target.is_file:
+            _load_file(target.place)
+        else:
+            _import_module(target.place, directory, is_bare=False)
+        _refuse_patches(name)
+    except ApplicationError as error:
+        raise ApplicationError(
+            f"{error} (--import-module)", traceback_text=error.traceback_text
+        ) from error
 
 
 def show_prints_at_once() -> None:

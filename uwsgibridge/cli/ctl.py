@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import itertools
 import json
-import math
 import time
 import tomllib
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from typing import Any, Final
 import click
 
 from uwsgibridge.cli.status_table import format_rates, format_status
+from uwsgibridge.cli.units import seconds
 from uwsgibridge.control.client import (
     CommandRefusedError,
     ControlConnection,
@@ -61,12 +61,6 @@ _SWITCHED_OFF: Final = "none"
 _DEFAULT_WAIT_SECONDS: Final = 120.0
 
 
-def _check_seconds(_ctx: click.Context, _parameter: click.Parameter, value: float) -> float:
-    if math.isnan(value):  # NaN passes each range check
-        raise click.BadParameter("'nan' is no number of seconds.")
-    return value
-
-
 def _socket_option(envvar: str | None) -> Callable[[Any], Any]:
     return click.option(
         "--control-socket",
@@ -81,8 +75,7 @@ _json_option: Final = click.option(
 )
 _wait_option: Final = click.option(
     "--timeout-seconds",
-    type=click.FloatRange(min=0, max=1_000_000, min_open=True),
-    callback=_check_seconds,
+    type=seconds(least=0.001, most=1_000_000),
     default=_DEFAULT_WAIT_SECONDS,
     show_default=True,
     help="How many seconds to wait for the outcome.",
@@ -213,8 +206,7 @@ def _stacks(asked: _Asked) -> None:
 @click.option("--count", type=click.IntRange(min=1), help="End after so many rounds.")
 @click.option(
     "--interval-seconds",
-    type=click.FloatRange(min=0.1, max=3600),
-    callback=_check_seconds,
+    type=seconds(least=0.1, most=3600),
     default=1.0,
     show_default=True,
     help="Seconds from one round to the next.",

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from uwsgibridge.cli.units import seconds, size
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -82,14 +84,14 @@ and include uwsgi_params are enough.
 )
 @click.option(
     "--client-max-body-bytes",
-    type=click.IntRange(min=0),
+    type=size(least=0),
     default=16 * 1024 * 1024,
     show_default="16 MiB",
     help="Bytes of the largest request body; over it, 413. 0 is no limit.",
 )
 @click.option(
     "--read-timeout-seconds",
-    type=click.IntRange(min=1),
+    type=seconds(is_whole=True, least=1),
     default=65,
     show_default=True,
     help="How many seconds the application may be silent, also on a WebSocket or an event stream.",

@@ -11,15 +11,17 @@ from typing import Any, Final
 import click
 from click.core import ParameterSource
 
+from uwsgibridge.cli.environment import check_environment, enter_directory
 from uwsgibridge.cli.slips import (
     closest,
     explain,
     refuse_missing_directory,
     refuse_variables,
-    without_unit,
 )
+from uwsgibridge.cli.units import BYTES, SECONDS
 from uwsgibridge.config.options import Kind, Option, option_name
 from uwsgibridge.config.settings import OPTIONS, Settings
+from uwsgibridge.config.units import parse_bytes, parse_seconds
 from uwsgibridge.errors import SettingsError
 from uwsgibridge.system.safe_path import UnsafePathError, exposure_of, open_place
 
@@ -86,17 +88,26 @@ def settings_options(*, leave_out: frozenset[str] = frozenset()) -> Callable[[An
 
 
 def make_settings(values: dict[str, Any]) -> Settings:
-    """Make settings of the options' values.
+    """Change to the directory that the options name, and make settings of the options' values.
 
     Raises:
         click.UsageError: a value is wrong; the message names the option, and the exit status is 2.
     """
     refuse_missing_directory()
     refuse_variables(f"{ENVIRONMENT_PREFIX}_", OPTIONS, os.environ)
+    directory = enter_directory(values.get("chdir", ""))
     try:
-        return Settings(**values)
+        settings = Settings(**{**values, "chdir": directory})
+        check_environment(settings)
+        if settings.virtualenv:
+            from uwsgibridge.system.virtualenv import find_virtualenv
+
+            find_virtualenv(settings.virtualenv)
     except SettingsError as error:
         raise click.UsageError(f"{error}{_where_from(str(error))}") from None
+    for path in settings.env_file:
+        _warn_if_exposed("--env-file", Path(path))
+    return settings
 
 
 def _where_from(message: str) -> str:
@@ -116,7 +127,7 @@ class _SourcedOption(click.Option):
         try:
             return super().process_value(ctx, value)
         except click.BadParameter as error:
-            reason = without_unit(self.name or "", value) or error.message
+            reason = error.message
             if ctx.get_parameter_source(self.name or "") == ParameterSource.ENVIRONMENT:
                 raise click.UsageError(f"{self.envvar} in the environment: {reason}") from None
             raise click.BadParameter(reason, ctx, self) from None
@@ -151,7 +162,7 @@ def _option(name: str, option: Option) -> Callable[[Any], Any]:
         name,
         cls=_SourcedOption,
         type=click.Choice(option.choices) if option.kind is Kind.CHOICE else kind,
-        default=list(default) if option.kind is Kind.TEXTS else option.default,
+        default=list(default) if option.kind is Kind.TEXTS else _default(name, option),
         multiple=option.kind is Kind.TEXTS,
         envvar=f"{ENVIRONMENT_PREFIX}_{name.upper()}",
         show_default=option.shown_default or bool(default) or default == 0,
@@ -160,7 +171,38 @@ def _option(name: str, option: Option) -> Callable[[Any], Any]:
     )
 
 
-_TYPES: Final = {Kind.WHOLE: int, Kind.SECONDS: float, Kind.TEXT: str, Kind.TEXTS: str}
+def _default(name: str, option: Option) -> Any:
+    """Give the default of an option, or the function that finds it when the command runs."""
+    variable = option.default_variable
+    if variable is None:
+        return option.default
+
+    def default() -> Any:
+        text = os.environ.get(variable, "")
+        if not text:
+            return option.default_value()
+        where = f"{variable} in the environment, the default of {option_name(name)},"
+        try:
+            number = int(text)
+        except ValueError:
+            raise click.UsageError(f"{where} is no whole number: {text!r}") from None
+        # 0 has a meaning of its own here, which other servers do not know.
+        if not 1 <= number <= option.most:
+            raise click.UsageError(
+                f"{where} must be at least 1 and at most {option.most}: {text!r}"
+            )
+        return number
+
+    return default
+
+
+_TYPES: Final = {
+    Kind.WHOLE: int,
+    Kind.BYTES: BYTES,
+    Kind.SECONDS: SECONDS,
+    Kind.TEXT: str,
+    Kind.TEXTS: str,
+}
 
 
 def _read_config(ctx: click.Context, _parameter: click.Parameter, path: Path | None) -> None:
@@ -177,7 +219,7 @@ def _read_config(ctx: click.Context, _parameter: click.Parameter, path: Path | N
             raise click.UsageError(
                 f"--config {path}: it has over {_MAX_CONFIG_BYTES} bytes, and can't be a file of options"
             )
-        _warn_if_exposed(path)
+        _warn_if_exposed("--config", path)
         document = tomllib.loads(content.decode())
     except OSError as error:
         raise click.UsageError(f"--config {path}: {error.strerror}") from None
@@ -197,10 +239,17 @@ def _read_config(ctx: click.Context, _parameter: click.Parameter, path: Path | N
             kind = OPTIONS[key].kind
         else:
             raise click.UsageError(f"--config {path}: {_no_such_option(key, value, path, OPTIONS)}")
-        if not _fits(kind, value):
-            unit = without_unit(key, value)
-            wrong = f": {unit}" if unit else f" takes {_WANTED[kind]}, not {value!r}"
-            raise click.UsageError(f"--config {path}: {option_name(key)}{wrong}")
+        if kind in _PARSERS and isinstance(value, str):
+            try:
+                values[key] = _PARSERS[kind](value)
+            except ValueError as error:
+                raise click.UsageError(f"--config {path}: {option_name(key)}: {error}") from None
+        elif not _fits(kind, value):
+            is_shown = key == "app" or not OPTIONS[key].is_secret
+            wrong = f", not {value!r}" if is_shown else ""
+            raise click.UsageError(
+                f"--config {path}: {option_name(key)} takes {_WANTED[kind]}{wrong}"
+            )
     ctx.default_map = {**(ctx.default_map or {}), **values}
 
 
@@ -212,8 +261,8 @@ def _no_such_option(key: str, value: object, path: Path, options: Iterable[str])
     return f"there is no option {key!r}" + (f": did you mean {meant!r}?" if meant else "")
 
 
-def _warn_if_exposed(path: Path) -> None:
-    """Warn root of a file that another user can write, and so remove ``user`` from."""
+def _warn_if_exposed(option: str, path: Path) -> None:
+    """Warn root of a file that another user can write, and so change what root does."""
     if os.geteuid() != 0:
         return
     try:
@@ -224,7 +273,7 @@ def _warn_if_exposed(path: Path) -> None:
         who = str(error)
     if who is not None:
         click.echo(
-            f"Warning: --config {path}: {who}, and so what root does here; a file that only root can write is "
+            f"Warning: {option} {path}: {who}, and so what root does here; a file that only root can write is "
             "safe",
             err=True,
         )
@@ -235,7 +284,7 @@ def _fits(kind: Kind, value: object) -> bool:
     match kind:
         case Kind.FLAG:
             return isinstance(value, bool)
-        case Kind.WHOLE:
+        case Kind.WHOLE | Kind.BYTES:
             return isinstance(value, int) and not isinstance(value, bool)
         case Kind.SECONDS:
             return isinstance(value, int | float) and not isinstance(value, bool)
@@ -245,10 +294,16 @@ def _fits(kind: Kind, value: object) -> bool:
             return isinstance(value, str)
 
 
+_PARSERS: Final[Mapping[Kind, Callable[[str], float]]] = {
+    Kind.BYTES: parse_bytes,
+    Kind.SECONDS: parse_seconds,
+}
+
 _WANTED: Final = {
     Kind.FLAG: "true or false",
     Kind.WHOLE: "a whole number",
-    Kind.SECONDS: "a number",
+    Kind.BYTES: 'a whole number, or a text such as "256M"',
+    Kind.SECONDS: 'a number, or a text such as "30s"',
     Kind.TEXT: "a text in quotes",
     Kind.TEXTS: "a list of texts in quotes",
     Kind.CHOICE: "a text in quotes",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from uwsgibridge.cli.units import SECONDS
 from uwsgibridge.client import DEFAULT_PING_TIMEOUT_SECONDS, PingError, ping
 
 _HELP = """Ask whether a bridge answers at ADDRESS; for health checks.
@@ -29,7 +30,7 @@ Examples:
 @click.argument("address")
 @click.option(
     "--timeout-seconds",
-    type=float,
+    type=SECONDS,
     default=DEFAULT_PING_TIMEOUT_SECONDS,
     show_default=True,
     help="How many seconds connecting and the answer may take together.",

@@ -11,6 +11,7 @@ from typing import IO
 
 import click
 
+from uwsgibridge.cli.units import SECONDS
 from uwsgibridge.client import DEFAULT_REQUEST_TIMEOUT_SECONDS, RequestError, stream
 
 _HELP = """Send one request to the uwsgi port at ADDRESS and print the answer: curl for uwsgi.
@@ -70,7 +71,7 @@ _FORM_TYPE = "application/x-www-form-urlencoded"
 @click.option("--fail", "-f", is_flag=True, help="Exit with 1, and no body, on a status of 400 up.")
 @click.option(
     "--timeout-seconds",
-    type=float,
+    type=SECONDS,
     default=DEFAULT_REQUEST_TIMEOUT_SECONDS,
     show_default=True,
     help="How many seconds connecting and the whole answer, up to its last byte, may take.",

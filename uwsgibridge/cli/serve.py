@@ -18,14 +18,16 @@ from uwsgibridge.cli.slips import refuse_file
 def command(app: str | None, **values: Any) -> None:
     """Serve APP to Nginx's uwsgi_pass, in the foreground.
 
-    APP is module:attribute, a WSGI or an ASGI application; module alone takes its "application" or
-    "app", and "module:create_app()", in quotes, is the same as module:create_app with --factory. It
+    APP is module:attribute or path/file.py:attribute, a WSGI or an ASGI application; without an
+    attribute it is "application" or "app". In quotes, it may be the call of a function that returns it,
+    with literals: "module:create_app()", "module:create_app('prod', debug=False)". It
     may be left out where --mount names what to serve.
 
     \b
     uwsgibridge serve mysite.wsgi:application --bind unix:/run/mysite.sock
     uwsgibridge serve api:create_app --factory --bind 127.0.0.1:3031 --loop uvloop
     uwsgibridge serve mysite.wsgi --mount /api=api:app
+    uwsgibridge serve /srv/mysite/app.py --chdir /srv/mysite --env-file /etc/mysite.env
 
     SIGTERM and SIGINT let running requests end and exit with 0; a second one breaks them off. Every
     option can also stand in uwsgibridge.toml, or in the environment as UWSGIBRIDGE_<NAME>.

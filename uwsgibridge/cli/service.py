@@ -21,6 +21,7 @@ def run_service(app: str | None, settings: Settings) -> int:
     """
     # Imported here, so that --help does not wait for trio.
     with rare_collections():
+        from uwsgibridge.cli.environment import change_environment, variables_read_at_start
         from uwsgibridge.cli.start import fork_spare_template, hold_pid_file, prepare_process
         from uwsgibridge.supervisor.heritage import REHEARSAL_VARIABLE, check_takeover, is_upgrade
         from uwsgibridge.telemetry.failure import show_failure
@@ -29,6 +30,7 @@ def run_service(app: str | None, settings: Settings) -> int:
 
     with show_failure() as outcome, contextlib.ExitStack() as stack:
         if os.environ.get(REHEARSAL_VARIABLE):  # a supervisor has started this for an upgrade
+            change_environment(settings)
             check_takeover(settings)
             from uwsgibridge.supervisor.rehearsed_start import rehearse_takeover
 
@@ -38,7 +40,9 @@ def run_service(app: str | None, settings: Settings) -> int:
             own_standard_error()
             upgraded = is_upgrade()
             after_bind = prepare_process(settings, upgraded=upgraded)
-            spare = None if upgraded else fork_spare_template(settings)
+            change_environment(settings)  # the title of the process is set before that, see `set_title`
+            read_at_start = variables_read_at_start()
+            spare = None if upgraded or read_at_start else fork_spare_template(settings)
             if spare is not None:
                 stack.callback(spare.end)
             stack.enter_context(hold_pid_file(settings, upgraded=upgraded))
@@ -51,6 +55,12 @@ def run_service(app: str | None, settings: Settings) -> int:
 
                 run_supervisor(app, settings, logger, after_bind=after_bind, spare=spare)
             else:
+                if read_at_start:
+                    logger.warning(
+                        "variables come too late for this process, which has read them at its start",
+                        variables=read_at_start,
+                        hint="set them where uwsgibridge is started; processes of --workers 1 or more read them, too",
+                    )
                 with rare_collections():
                     from uwsgibridge.worker.process import run_process
 

@@ -15,12 +15,20 @@ import click
 # common would be enough.
 _CLOSE: Final = 0.8
 
-# Variables with the prefix that are no options: the application of `serve`, the Nginx of `dev`, and those by which
-# processes of the bridge tell each other something.
+# Variables with the prefix that are no options: the application of `serve`, the Nginx of `dev`, what `run-uwsgi` leaves out, the
+# arguments in compose.yaml, and those by which processes of the bridge tell each other something.
 _OTHER_VARIABLES: Final = (
-    "APP", "NGINX", "CONFIG", "LIFELINE_FD", "HERITAGE_FD", "REHEARSAL", "REHEARSAL_PART", "TAKEOVER",
-    "PID_FILE_FD", "PURE",
+    "APP", "NGINX", "CONFIG", "IGNORE", "LIFELINE_FD", "HERITAGE_FD", "REHEARSAL", "REHEARSAL_PART", "TAKEOVER",
+    "PID_FILE_FD", "PURE", "FILE_MODULES", "ARGS",
+    # Of this project's own tests, which start bridges.
+    "TEST_ROTATION", "REQUIRE_ACCELERATOR", "REQUIRE_APPLICATIONS", "REQUIRE_DOCKER", "ENGINE_DIR", "SOAK_SECONDS",
 )  # fmt: skip
+
+# Kubernetes gives each container such variables for each service: for one that is called uwsgibridge, or uwsgibridge-admin.
+_OF_AN_ORCHESTRATOR: Final = re.compile(
+    r"UWSGIBRIDGE_([A-Z0-9_]+_)?"
+    r"(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
+)
 
 _UWSGI_FILES: Final = (".ini", ".xml", ".yaml", ".yml", ".json")
 
@@ -38,7 +46,8 @@ _ELSEWHERE: Final[Mapping[str, str]] = {
     "--http-socket": "nothing here speaks HTTP but Nginx; write --bind, and uwsgi_pass in Nginx",
     "--module": "name the application as an argument: serve module:attribute",
     "--wsgi": "name the application as an argument: serve module:attribute",
-    "--wsgi-file": "name the application as an argument: serve module:attribute",
+    "--wsgi-file": "name the file as an argument: serve path/file.py",
+    "--file": "name the file as an argument: serve path/file.py",
     "--callable": "name the application as an argument: serve module:attribute",
     "--processes": "write --workers",
     "--master": "there always is a supervisor, unless --workers 0",
@@ -51,10 +60,11 @@ _ELSEWHERE: Final[Mapping[str, str]] = {
     "--gid": "write --group",
     "--pidfile": "write --pid-file",
     "--pid": "write --pid-file",
-    "--chdir": "write --app-dir",
-    "--pythonpath": "write --app-dir",
-    "--virtualenv": "start the uwsgibridge that is installed in that environment",
-    "--home": "start the uwsgibridge that is installed in that environment",
+    "--pythonpath": "write --python-path",
+    "--pp": "write --python-path",
+    "--home": "write --virtualenv",
+    "--venv": "write --virtualenv",
+    "--import": "write --import-module",
     "--lazy-apps": "it is the default; --preload is its opposite",
     "--py-autoreload": "write --reload",
     "--max-worker-lifetime": "write --worker-lifetime-seconds",
@@ -92,42 +102,10 @@ _COMMANDS_ELSEWHERE: Final[Mapping[str, str]] = {
     "restart": "ctl reload",
 }
 
-_UNITS: Final[Mapping[str, Mapping[str, float]]] = {
-    "seconds": {"ms": 0.001, "s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400},
-    "bytes": {
-        "b": 1,
-        **{f"k{end}": 1024 for end in ("", "b", "ib")},
-        **{f"m{end}": 1024**2 for end in ("", "b", "ib")},
-        **{f"g{end}": 1024**3 for end in ("", "b", "ib")},
-    },
-}
-
-_NUMBER_WITH_UNIT: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)")
-
 
 def command_instead(name: str) -> str | None:
     """Tell which command does here what a command of that name does in other programs."""
     return _COMMANDS_ELSEWHERE.get(name)
-
-
-def without_unit(option: str, text: object) -> str | None:
-    """Say how to write a value without a unit, since its option has the unit in its name.
-
-    Args:
-        option: its name, as a field of the settings or as on the command line.
-        text: the value.
-
-    Returns:
-        A sentence; None where the value has no unit.
-    """
-    unit = option.replace("-", "_").rpartition("_")[2]
-    match = _NUMBER_WITH_UNIT.fullmatch(text.strip()) if isinstance(text, str) else None
-    factor = _UNITS.get(unit, {}).get(match[2].lower()) if match else None
-    if match is None or factor is None:
-        return None
-    number = float(match[1]) * factor
-    plain = f"{number:.0f}" if number.is_integer() else f"{number:g}"
-    return f"it is a number of {unit}, without a unit: write {plain} for {text!r}"
 
 
 def closest(name: str, names: Iterable[str]) -> str | None:
@@ -170,11 +148,13 @@ def refuse_file(app: str) -> None:
         )
 
 
-def refuse_variables(prefix: str, options: Iterable[str], environ: Mapping[str, str]) -> None:
-    """Refuse a variable of the environment whose name is almost that of an option.
+def is_of_an_orchestrator(variable: str) -> bool:
+    """Whether a variable is one that Kubernetes sets for a service of that name, and no slip."""
+    return _OF_AN_ORCHESTRATOR.fullmatch(variable) is not None
 
-    Other variables with the prefix are allowed: Kubernetes sets UWSGIBRIDGE_PORT and more for a service of that
-    name.
+
+def refuse_variables(prefix: str, options: Iterable[str], environ: Mapping[str, str]) -> None:
+    """Refuse a variable of the environment that looks like an option and is none, as a file of options is refused for such a key.
 
     Args:
         prefix: of the variables, with its underscore.
@@ -187,13 +167,11 @@ def refuse_variables(prefix: str, options: Iterable[str], environ: Mapping[str, 
     known = [*(it.upper() for it in options), *_OTHER_VARIABLES]
     for variable in environ:
         name = variable.removeprefix(prefix)
-        if not variable.startswith(prefix) or name in known:
+        if not variable.startswith(prefix) or name in known or is_of_an_orchestrator(variable):
             continue
         meant = closest(name, known)
-        if meant is not None:
-            raise click.UsageError(
-                f"the environment has {variable}, which is no option: did you mean {prefix}{meant}?"
-            )
+        hint = f": did you mean {prefix}{meant}?" if meant else "; remove it, or name it otherwise"
+        raise click.UsageError(f"the environment has {variable}, which is no option{hint}")
 
 
 def refuse_missing_directory() -> None:

@@ -88,10 +88,15 @@ def fork_spare_template(settings: Settings) -> SpareTemplate | None:
     Returns:
         The spare template; None where there is to be no template, or where it has to be started anew: after a
         change of the user, only an exec gives a process its core dumps and its files in ``/proc`` back
-        (prctl(2), PR_SET_DUMPABLE).
+        (prctl(2), PR_SET_DUMPABLE), and with ``--virtualenv`` the application may have packages of its own that this process has
+        imported for its command line.
     """
     user = resolve_user(settings.user, settings.group)
-    if not settings.workers or user not in {None, (os.geteuid(), os.getegid())}:
+    if (
+        not settings.workers
+        or settings.virtualenv
+        or user not in {None, (os.geteuid(), os.getegid())}
+    ):
         return None
     # Only here: with `--workers 0` nothing of a template is needed.
     with rare_collections():

@@ -37,6 +37,7 @@ class Kind(Enum):
     """The kind of an option's value."""
 
     WHOLE = auto()  # int
+    BYTES = auto()  # int
     SECONDS = auto()  # float
     FLAG = auto()  # bool
     TEXT = auto()  # str
@@ -46,7 +47,7 @@ class Kind(Enum):
     @property
     def is_number(self) -> bool:
         """Whether the value has a least and a most."""
-        return self in {Kind.WHOLE, Kind.SECONDS}
+        return self in {Kind.WHOLE, Kind.BYTES, Kind.SECONDS}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -66,6 +67,8 @@ class Option:
         only: the interface that the option has a meaning for; None for both.
         needs_supervisor: whether the option can't be used with ``--workers 0``.
         rule: a further check of the value; of several texts, each one is checked.
+        default_variable: a variable of the environment that other servers know, and whose value is the default.
+        is_secret: whether a value may hold a secret behind ``=``, so that the log has the name before it alone.
     """
 
     kind: Kind
@@ -81,6 +84,8 @@ class Option:
     only: Literal["wsgi", "asgi"] | None = None
     needs_supervisor: bool = False
     rule: Rule | None = None
+    default_variable: str | None = None
+    is_secret: bool = False
 
     def default_value(self) -> Any:
         """Give the value where none is given."""
@@ -90,6 +95,12 @@ class Option:
     def description(self) -> str:
         """What the option does, and for which interface."""
         return f"{self.help} {self.only.upper()} only." if self.only else self.help
+
+    def shown(self, value: Any) -> Any:
+        """Give a value as the log may show it: without what stands behind ``=``, where that may be a secret."""
+        if not self.is_secret:
+            return value
+        return tuple(one.partition("=")[0] for one in value)
 
     def check(self, name: str, value: Any) -> None:
         """Refuse a value that breaks a rule.
@@ -124,6 +135,8 @@ class _Rest(TypedDict, total=False):
     only: Literal["wsgi", "asgi"]
     needs_supervisor: bool
     rule: Rule
+    default_variable: str
+    is_secret: bool
 
 
 # Functions that make a row of each kind. Each returns a field of a dataclass, whose annotation has the type.
@@ -132,6 +145,11 @@ class _Rest(TypedDict, total=False):
 def whole(default: int | Callable[[], int], *, least: int = 1, **row: Unpack[_Rest]) -> Any:
     """Make the row of a whole number."""
     return _row(Option(kind=Kind.WHOLE, default=default, least=least, **row))
+
+
+def size(default: int, *, least: int = 1, **row: Unpack[_Rest]) -> Any:
+    """Make the row of a number of bytes."""
+    return _row(Option(kind=Kind.BYTES, default=default, least=least, **row))
 
 
 def seconds(default: float, *, may_be_zero: bool = False, **row: Unpack[_Rest]) -> Any:

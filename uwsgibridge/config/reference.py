@@ -21,7 +21,8 @@ def render_reference() -> str:
         "`[tool.uwsgibridge]` in `pyproject.toml`, named with `--config`) and a variable",
         "`UWSGIBRIDGE_<NAME>` of the environment. The command line goes before the environment, the",
         "environment before the file, the file before the default. `UWSGIBRIDGE_CONFIG` names the file as",
-        "`--config` does. A variable whose name is almost that of an option is refused.",
+        "`--config` does. A variable with that prefix whose name is none of an option is refused, unless it is one of",
+        "those that Kubernetes sets for a service of that name (`UWSGIBRIDGE_PORT`, `UWSGIBRIDGE_SERVICE_HOST`).",
         "",
         "In the file, dashes are underscores, what is repeatable is a list, and what takes nothing is true or",
         "false (`--no-...` on the command line):",
@@ -36,8 +37,11 @@ def render_reference() -> str:
         "In the environment, that is `UWSGIBRIDGE_APP`, `UWSGIBRIDGE_BIND` (several with spaces between them),",
         "`UWSGIBRIDGE_GRACEFUL_TIMEOUT_SECONDS` and `UWSGIBRIDGE_ACCESS_LOG=true`.",
         "",
-        "Numbers have no unit: 30, not `30s`; 536870912, not `512M`. They have bounds. Times are at most",
-        "1,000,000,000 s; what is over a bound is refused with a sentence that says it.",
+        "A number of bytes may have a unit: `64k`, `256M`, `1.5G`, `1GiB`; a k is 1024, an M 1024 times that, and large",
+        "and small letters are the same. `64kB` and the like are refused, since a kB is 1000 bytes for some programs and",
+        "1024 for others. So may a number of seconds: `500ms`, `30s`, `2m`, `1h`, `1d`. In the file, what has a unit",
+        'stands in quotes: `max_rss_bytes = "256M"`. Numbers have bounds. Times are at most 1,000,000,000 s; what is over',
+        "a bound is refused with a sentence that says it.",
     ]
     for section, rows in groupby(OPTIONS.items(), key=lambda row: row[1].section):
         lines += [
@@ -53,6 +57,7 @@ def render_reference() -> str:
 
 _TAKES: Final = {
     Kind.WHOLE: "a whole number",
+    Kind.BYTES: "bytes",
     Kind.SECONDS: "seconds",
     Kind.FLAG: "nothing",
     Kind.TEXT: "text",

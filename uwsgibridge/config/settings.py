@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from uwsgibridge.config.address import parse_address
+from uwsgibridge.config.env_file import check_variable
 from uwsgibridge.config.mounts import parse_mount, parse_offload
 from uwsgibridge.config.options import (
     Option,
@@ -20,6 +21,7 @@ from uwsgibridge.config.options import (
     flag,
     option_name,
     seconds,
+    size,
     text,
     texts,
     whole,
@@ -135,6 +137,44 @@ class Settings:
         section="Application",
         metavar="DIR",
     )
+    chdir: str = text(
+        help="Change to this directory before anything else: all paths of other options but --config are relative to "
+        "it, and it is where the application runs.",
+        section="Application",
+        metavar="DIR",
+        shown_default="the directory that it is started in",
+    )
+    env: tuple[str, ...] = texts(
+        help="Set a variable of the environment before the application is loaded; NAME alone removes it. --env goes before "
+        "--env-file, and both go before what is inherited. Repeatable.",
+        section="Application",
+        metavar="NAME=VALUE",
+        rule=check_variable,
+        is_secret=True,
+    )
+    env_file: tuple[str, ...] = texts(
+        help="Set the variables in FILE, one NAME=VALUE a line, in the form that Docker and systemd read alike. A later "
+        "file goes before an earlier one. Repeatable.",
+        section="Application",
+        metavar="FILE",
+    )
+    python_path: tuple[str, ...] = texts(
+        help="Import from this directory before --app-dir; the first one given comes first. Repeatable.",
+        section="Application",
+        metavar="DIR",
+    )
+    virtualenv: str = text(
+        help="Import from this virtual environment before the one that uwsgibridge is installed in; it has to be one of the "
+        "same Python version (3.11, 3.12 ...).",
+        section="Application",
+        metavar="DIR",
+        shown_default="off",
+    )
+    import_module: tuple[str, ...] = texts(
+        help="Import this module, or a Python file, in each process that loads the application, after it. Repeatable.",
+        section="Application",
+        metavar="MODULE",
+    )
     lifespan: LifespanMode = choice(
         LifespanMode,
         "auto",
@@ -208,7 +248,8 @@ class Settings:
         "serves by itself.",
         section="Processes",
         short="-w",
-        shown_default="the usable CPUs",
+        shown_default="WEB_CONCURRENCY in the environment, else the usable CPUs",
+        default_variable="WEB_CONCURRENCY",
     )
     workers_min: int = whole(
         0,
@@ -343,7 +384,7 @@ class Settings:
         "workers are not replaced together; 0 adds none.",
         section="Recycling",
     )
-    max_rss_bytes: int = whole(
+    max_rss_bytes: int = size(
         0,
         least=0,
         help="Bytes of memory above which a worker is replaced, as for --max-requests: its resident set, what it "
@@ -351,7 +392,7 @@ class Settings:
         section="Recycling",
         needs_supervisor=True,
     )
-    max_rss_hard_bytes: int = whole(
+    max_rss_hard_bytes: int = size(
         0,
         least=0,
         help="Bytes of memory, counted as for --max-rss-bytes, above which a worker is killed at once, with the "
@@ -429,7 +470,7 @@ class Settings:
         section="Limits",
         only="asgi",
     )
-    max_vars_bytes: int = whole(
+    max_vars_bytes: int = size(
         MAX_VARS_BYTES,
         help="Bytes of vars (headers and more) that a request may have; over it, 431.",
         section="Limits",
@@ -442,7 +483,7 @@ class Settings:
         help="Number of vars (headers and more) that a request may have; over it, 431.",
         section="Limits",
     )
-    max_body_bytes: int = whole(
+    max_body_bytes: int = size(
         0,
         least=0,
         help="Bytes of body that a request may have; over it, 413. 0 leaves it to Nginx.",
@@ -475,7 +516,7 @@ class Settings:
         "0 closes at once.",
         section="Limits",
     )
-    websocket_max_message_bytes: int = whole(
+    websocket_max_message_bytes: int = size(
         16_777_216,
         help="Bytes that a WebSocket message from a client may have; over it, close 1009.",
         section="Limits",
@@ -503,7 +544,7 @@ class Settings:
         section="Limits",
         only="asgi",
     )
-    frontend_buffer_bytes: int = whole(
+    frontend_buffer_bytes: int = size(
         4096,
         help="Bytes of Nginx's uwsgi_buffer_size; an answer whose head is over it is logged, since Nginx answers 502.",
         section="Limits",
@@ -537,7 +578,7 @@ class Settings:
         help="Form of the log's lines: auto is text on a terminal and JSON elsewhere.",
         section="Logging",
     )
-    log_buffer_bytes: int = whole(
+    log_buffer_bytes: int = size(
         1024 * 1024,
         help="So many bytes of the log are kept, in each process, for a reader that does not keep up; "
         "lines over it are dropped and counted.",

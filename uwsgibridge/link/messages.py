@@ -88,6 +88,11 @@ class Blueprint:
         ).encode()
 
     @staticmethod
+    def directory_of(data: bytes) -> str:
+        """Give the directory of ``--chdir`` from the bytes that `encode` has made; empty where there is none."""
+        return str(json.loads(data)["settings"].get("chdir", ""))
+
+    @staticmethod
     def decode(data: bytes) -> Blueprint:
         """Read the bytes that `encode` has made."""
         raw = json.loads(data)

@@ -20,7 +20,7 @@ from uwsgibridge.connection.sockets import ListeningSocket, adopt_socket
 from uwsgibridge.errors import SettingsError
 from uwsgibridge.supervisor.preserved import PreservedProgram
 from uwsgibridge.supervisor.watched_files import require_watchable
-from uwsgibridge.system import pid_file
+from uwsgibridge.system import pid_file, starting_place
 from uwsgibridge.system.memory_file import make_memory_file
 from uwsgibridge.system.privileges import resolve_user
 from uwsgibridge.system.signals import SERVER_SIGNALS
@@ -58,7 +58,7 @@ class Heritage:
     descriptors: Sequence[int] = field(default=(), compare=False)
 
     def exec(self, program: PreservedProgram | None = None) -> NoReturn:
-        """Become the program that is installed now, with the arguments of this one.
+        """Become the program that is installed now, with the arguments, directory and environment that this one began with.
 
         Args:
             program: the old program, put back if the new one dies in its start; None: the process ends
@@ -97,11 +97,17 @@ class Heritage:
         # The new program begins with the defaults, which end the process, until it listens to them.
         signal.pthread_sigmask(signal.SIG_BLOCK, SERVER_SIGNALS)
         try:
-            os.execve(  # noqa: S606 - our own command line
-                sys.executable,
-                command,
-                {**os.environ, _DESCRIPTOR_VARIABLE: str(memory), **pid_file.hand_on(), **told},
-            )
+            with starting_place.in_original_directory():
+                os.execve(  # noqa: S606 - our own command line
+                    sys.executable,
+                    command,
+                    {
+                        **starting_place.original_environment(),
+                        _DESCRIPTOR_VARIABLE: str(memory),
+                        **pid_file.hand_on(),
+                        **told,
+                    },
+                )
         except OSError:
             pid_file.keep()
             _set_inheritable(inherited, False)

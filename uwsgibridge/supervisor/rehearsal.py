@@ -20,6 +20,7 @@ import trio
 from uwsgibridge.config.address import parse_address
 from uwsgibridge.connection.sockets import ListeningSocket, adopt_socket
 from uwsgibridge.supervisor.heritage import FORM, REHEARSAL_VARIABLE
+from uwsgibridge.system import starting_place
 from uwsgibridge.system.memory_file import make_memory_file
 from uwsgibridge.system.signals import SERVER_SIGNALS
 
@@ -38,7 +39,9 @@ _DONE: Final = b"done"
 
 
 class Rehearsal:
-    """Runs this process's command line as another process, which brings one worker up and exits.
+    """Runs the command line of this process as another process, which brings one worker up and exits.
+
+    It begins in the directory and with the environment that this process began with.
 
     Args:
         sockets: the listening sockets of each address.
@@ -64,7 +67,12 @@ class Rehearsal:
         try:
             self._process = subprocess.Popen(  # noqa: S603 - our own command line
                 [sys.executable, *sys.orig_argv[1:]],
-                env={**os.environ, REHEARSAL_VARIABLE: FORM, _PART_VARIABLE: part},
+                cwd=starting_place.original_directory(),
+                env={
+                    **starting_place.original_environment(),
+                    REHEARSAL_VARIABLE: FORM,
+                    _PART_VARIABLE: part,
+                },
                 pass_fds=[
                     self._word,
                     *(it.socket.fileno() for all_ in sockets.values() for it in all_),

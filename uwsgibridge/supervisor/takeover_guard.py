@@ -51,6 +51,8 @@ class Guard:
         self.arguments: list[str] = told["arguments"]
         self._told = told
         self._environ = dict(environ)
+        # The new program may change to another directory before it fails.
+        self._directory = str(Path.cwd())
         self._lock = threading.Lock()
         self._is_over = False
         self._over = threading.Event()
@@ -84,6 +86,8 @@ class Guard:
             self._lock.release()
             return
         signal.pthread_sigmask(signal.SIG_BLOCK, set(self._told["signals"]))
+        with contextlib.suppress(OSError):  # the directory is gone, and the old program says so
+            os.chdir(self._directory)
         for descriptor, copy in self._kept.items():
             os.dup2(copy, descriptor)
         for descriptor in (self.code, self.guard):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -28,6 +29,7 @@ from uwsgibridge.link.messages import (
     ReportEvent,
 )
 from uwsgibridge.supervisor.spare_template import SpareTemplate
+from uwsgibridge.system import starting_place
 from uwsgibridge.system.process_group import signal_group
 from uwsgibridge.system.signals import SERVER_SIGNALS
 from uwsgibridge.telemetry.logs import Logger
@@ -37,6 +39,10 @@ _END_SECONDS: Final = 5.0
 
 # How long a template may take to close its sockets, which takes microseconds.
 _CLOSE_SECONDS: Final = 3.0
+
+# How long the command line may be, as JSON, that a template gets with the settings: both have to fit into one message. A
+# template that was forked has it already.
+_MAX_ARGUMENTS: Final = 32_768
 
 # Received descriptors are closed at an exec. Without this flag of Linux, a program that is started at once could
 # inherit them; on other systems, `Popen` closes them.
@@ -92,9 +98,10 @@ class TemplateProcess:
         inherited = tuple(f"fd://{descriptor}" for descriptor in descriptors)
         blueprint = Blueprint(
             app_name,
-            replace(settings, bind=inherited),
+            # The environment has the variables already, and a message has no room for many.
+            replace(settings, bind=inherited, env=(), env_file=()),
             lifeline,
-            tuple(sys.argv),
+            _arguments(),
             any(it.is_inherited for it in sockets),
             is_rehearsal,
         )
@@ -114,6 +121,7 @@ class TemplateProcess:
                 process = subprocess.Popen(  # noqa: S603 - our own module
                     (*_python(), "-m", "uwsgibridge.worker.template", str(theirs.fileno())),
                     pass_fds=[*descriptors, theirs.fileno(), lifeline],
+                    cwd=_directory(),
                     # Ctrl-C reaches the supervisor alone, which then stops the workers.
                     start_new_session=True,
                 )
@@ -272,11 +280,29 @@ def _waiter(pid: int) -> Callable[[], int]:
     return wait
 
 
+def _arguments() -> tuple[str, ...]:
+    return tuple(sys.argv) if len(json.dumps(sys.argv)) <= _MAX_ARGUMENTS else ()
+
+
+def _has_current_directory() -> bool:
+    """Tell whether this process was started by ``python -m``, so that its import path has the directory of the start."""
+    return sys.modules["__main__"].__spec__ is not None
+
+
+def _directory() -> str | None:
+    """Tell where a template is started; None is the directory of this process.
+
+    ``-m`` puts that directory on the import path: it has to be the one where this package was found. The template changes to
+    ``--chdir`` by itself. Where the user may not enter that directory, this package can't be there.
+    """
+    start = starting_place.original_directory() if _has_current_directory() else None
+    return start if start is None or os.access(start, os.X_OK, effective_ids=True) else None
+
+
 def _python() -> list[str]:
     """Tell how to start Python as this process was started."""
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001 - multiprocessing takes them from there, too
     # Without -P, `-m` would put the current directory first on the import path: modules of the application, such as
     # a random.py, would replace those of the standard library.
     # Where this process itself was started by `-m`, its path has the current directory already.
-    has_current_directory = sys.modules["__main__"].__spec__ is not None
-    return [sys.executable, *flags, *(() if has_current_directory else ("-P",))]
+    return [sys.executable, *flags, *(() if _has_current_directory() else ("-P",))]

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from uwsgibridge import fast
 from uwsgibridge._version import __version__
 from uwsgibridge.config.options import option_name
-from uwsgibridge.config.settings import Settings
+from uwsgibridge.config.settings import OPTIONS, Settings
 from uwsgibridge.connection.sockets import ListeningSocket
 from uwsgibridge.system.interpreter import describe_python
 from uwsgibridge.telemetry.logs import Logger
@@ -46,7 +46,7 @@ def announce(
     logger.debug(
         "options that are not the default",
         **{
-            option_name(one.name): getattr(settings, one.name)
+            option_name(one.name): OPTIONS[one.name].shown(getattr(settings, one.name))
             for one in dataclasses.fields(settings)
             if getattr(settings, one.name) != getattr(defaults, one.name)
         },

@@ -177,7 +177,7 @@ def _serve(service: _Service) -> None:
 def _serve_between_hooks(service: _Service) -> None:
     settings = service.settings
     on_fork, on_exit = (
-        load_hook(name, app_dir=settings.app_dir)
+        load_hook(name, app_dir=settings.app_dir, python_path=settings.python_path)
         for name in (settings.on_fork, settings.on_worker_exit)
     )
     on_fork()

@@ -21,7 +21,7 @@ from uwsgibridge.application.application import Application
 from uwsgibridge.application.forked_child import kept_from_copies
 from uwsgibridge.application.loading import load_applications
 from uwsgibridge.config.address import DescriptorAddress, parse_address
-from uwsgibridge.errors import EXIT_FAILURE
+from uwsgibridge.errors import EXIT_FAILURE, SettingsError
 from uwsgibridge.link.flights import FlightRecorder, make_flight_file
 from uwsgibridge.link.messages import (
     CLOSE,
@@ -65,8 +65,21 @@ def main(control_descriptor: int) -> int:
     Returns:
         The exit status of the template, or of the worker that this process has become.
     """
-    with socket.socket(fileno=control_descriptor) as control:
-        return run(control, Blueprint.decode(control.recv(MAX_BYTES)))
+    with socket.socket(fileno=control_descriptor) as control, show_failure() as outcome:
+        message = control.recv(MAX_BYTES)
+        # The settings may have relative paths, and check them. Each template changes to the directory by itself, since a
+        # link in its path may lead elsewhere than at the supervisor's start.
+        _change_directory(Blueprint.directory_of(message))
+        outcome.status = run(control, Blueprint.decode(message))
+    return outcome.status
+
+
+def _change_directory(directory: str) -> None:
+    if directory:
+        try:
+            os.chdir(directory)
+        except OSError as error:
+            raise SettingsError(f"--chdir {directory}: {error.strerror}") from None
 
 
 def run(control: socket.socket, blueprint: Blueprint) -> int:
@@ -98,11 +111,13 @@ def run(control: socket.socket, blueprint: Blueprint) -> int:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SERVER_SIGNALS)
         applications = None
         if settings.preload:
+            # Before the application, which may have another structlog on its import path.
+            logger = make_logger(settings.log_format, settings.log_level)
             # Each worker has a group of its own. So the processes in this group were started by the import.
             end_group_at_exit(os.getpgrp())
             with kept_from_copies(lambda: [control, blueprint.lifeline, *_listening(blueprint)]):
                 applications = load_applications(blueprint.app_name, settings)
-            warn_of_threads(make_logger(settings.log_format, settings.log_level))
+            warn_of_threads(logger)
         import_in_advance(settings, applications)
         if applications is not None:
             gc.collect()
