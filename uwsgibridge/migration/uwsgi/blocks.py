@@ -5,16 +5,15 @@ uWSGI looks at the condition anew at each line, and repeats each line by itself 
 
 from __future__ import annotations
 
-import glob
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from itertools import islice
-from typing import Final, Protocol
+from typing import Final
 
 from uwsgibridge.migration.errors import ConfigurationError
 from uwsgibridge.migration.plan import Place
 from uwsgibridge.migration.uwsgi.files import Files
+from uwsgibridge.migration.uwsgi.item import Item
 from uwsgibridge.migration.uwsgi.limits import MOST_SETTINGS
 from uwsgibridge.migration.uwsgi.meaning import number
 
@@ -36,36 +35,48 @@ _PLUGINS: Final = frozenset(
 _READLINE_CHARACTERS: Final = 1023
 
 
-class World(Protocol):
-    """What a condition can ask for."""
+class World:
+    """What a condition can ask for.
 
-    environ: Mapping[str, str]
-    files: Files
+    Args:
+        environ: of the process.
+        files: reads and finds files.
+        first: of each name that was read until now, the first setting. It grows meanwhile.
+    """
+
+    def __init__(self, environ: Mapping[str, str], files: Files, first: Mapping[str, Item]) -> None:
+        self.environ = environ
+        self.files = files
+        self._first = first
 
     def exported(self, name: str) -> str | None:
         """Give the first value of an option, as far as it was read."""
+        item = self._first.get(name)
+        return None if item is None else item.value
 
 
-@dataclass(slots=True)
 class Block:
     """A block that has begun.
 
-    Attributes:
+    Args:
         kind: the name of the option that begins it.
         argument: its value.
         place: where it stands.
+
+    Attributes:
         left_out: lines that were not taken.
-        is_over: whether its end was found.
         nested: where blocks began within it, which uWSGI does not know.
+        is_over: whether its end was found.
     """
 
-    kind: str
-    argument: str
-    place: Place
-    left_out: list[Place] = field(default_factory=list)
-    nested: list[Place] = field(default_factory=list)
-    is_over: bool = False
-    _members: list[str] | None = None
+    def __init__(self, kind: str, argument: str, place: Place) -> None:
+        self.kind = kind
+        self.argument = argument
+        self.place = place
+        self.left_out: list[Place] = []
+        self.nested: list[Place] = []
+        self.is_over = False
+        self._members: list[str] | None = None
 
     @property
     def is_loop(self) -> bool:
@@ -106,6 +117,8 @@ def _count(block: Block, _world: World) -> list[str]:
 
 
 def _glob(block: Block, world: World) -> list[str]:
+    import glob
+
     root = world.files.start
     found = block.checked(glob.iglob(block.argument, root_dir=root))  # noqa: PTH207 - names stay relative
     # glob(3) marks directories (GLOB_MARK), and gives the pattern back where nothing matches (GLOB_NOCHECK).

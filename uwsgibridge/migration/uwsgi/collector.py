@@ -10,7 +10,7 @@ from typing import Final
 
 from uwsgibridge.migration.errors import ConfigurationError
 from uwsgibridge.migration.plan import Place, Verdict
-from uwsgibridge.migration.uwsgi.blocks import BLOCK_BEGINNINGS, BLOCK_ENDS, Block
+from uwsgibridge.migration.uwsgi.blocks import BLOCK_BEGINNINGS, BLOCK_ENDS, Block, World
 from uwsgibridge.migration.uwsgi.expansion import Budget, expand
 from uwsgibridge.migration.uwsgi.files import Files
 from uwsgibridge.migration.uwsgi.formats.entry import Entry, FormatError, Note
@@ -66,8 +66,8 @@ class Collector:
     """
 
     def __init__(self, environ: Mapping[str, str], start: str) -> None:
-        self.environ = environ
-        self.files = Files(start)
+        self._environ = environ
+        self._files = Files(start)
         # Names that declare-option has made, and whether they take a value.
         self.custom: dict[str, bool] = {}
         self._templates: dict[str, str] = {}
@@ -75,6 +75,7 @@ class Collector:
         self._budget = Budget()
         self._items: list[Item] = []
         self._first: dict[str, Item] = {}
+        self._world = World(environ, self._files, self._first)
         self._count = 0
         # What own options have become that were applied as they were read, and so before all others.
         self._applied: list[Item] = []
@@ -96,11 +97,6 @@ class Collector:
             "set-ph": self._set_placeholder,
             "declare-option": self._declare,
         }
-
-    def exported(self, name: str) -> str | None:
-        """Give the first value of an option, as far as it was read."""
-        item = self._first.get(name)
-        return None if item is None else item.value
 
     def add(
         self,
@@ -126,7 +122,7 @@ class Collector:
         if block is None:
             self._take(name, value, place, is_bare=is_bare, notes=notes)
             return
-        members = list(block.members(self))
+        members = list(block.members(self._world))
         if not members:
             block.left_out.append(place)
             if name in BLOCK_BEGINNINGS:
@@ -142,7 +138,7 @@ class Collector:
     def _take(
         self, name: str, value: str | None, place: Place, *, is_bare: bool, notes: Sequence[Note]
     ) -> None:
-        item = Item(name, value, place, is_bare=is_bare, notes=list(notes))
+        item = Item(name, value, place, is_bare=is_bare, notes=notes)
         self._keep(item)
         action = self._actions.get(name)
         if action is not None:
@@ -173,7 +169,7 @@ class Collector:
         Raises:
             ConfigurationError: something can't be read, or a value grows without end.
         """
-        expand(self._items, self.environ, self.files, self._budget)
+        expand(self._items, self._environ, self._files, self._budget)
         finished = self._applied
         # What inherit names is read now, and comes last; nothing replaces its placeholders.
         for item in self._items:
@@ -219,7 +215,7 @@ class Collector:
         self._magic.has_first = has_first
 
     def _load(self, kind: str, name: str, place: Place) -> None:
-        self.files.check(name, place)
+        self._files.check(name, place)
         self._magic.fill(name, place)
         file, colon, section = name.rpartition(":")
         if not colon:
@@ -229,14 +225,14 @@ class Collector:
             file = self._last_ini if colon and not file else file
             if file:
                 self._last_ini = file
-        reading = (kind, self.files.path(file), section or _SECTION)
+        reading = (kind, self._files.path(file), section or _SECTION)
         if reading in self._open:
             raise ConfigurationError(f"{place}: {name!r} is read within itself; take this line out")
         if len(self._open) >= MOST_DEPTH:
             raise ConfigurationError(
                 f"{place}: {name!r} is included {MOST_DEPTH} levels deep; no more are read"
             )
-        text = self._magic.replace(self.files.read(file, place), place)
+        text = self._magic.replace(self._files.read(file, place), place)
         try:
             entries = _read(kind, text, section)
         except FormatError as error:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from uwsgibridge.migration.errors import ConfigurationError
 from uwsgibridge.migration.plan import Place
@@ -20,8 +19,7 @@ COMMAND_LINE: Final = Place("the command line")
 _MOST_SHOWN: Final = 6
 
 
-@dataclass(frozen=True, slots=True)
-class Argument:
+class Argument(NamedTuple):
     """One option of the command line, or a file.
 
     Attributes:

@@ -10,8 +10,8 @@ import os
 import re
 import stat
 import time
-from dataclasses import dataclass, field
-from typing import Final
+from collections.abc import Mapping
+from typing import Final, NamedTuple
 
 from uwsgibridge.migration.errors import ConfigurationError
 from uwsgibridge.migration.plan import Place
@@ -25,8 +25,7 @@ _OF_A_FILE: Final = "opsdcenxij"
 _ESCAPED_BYTE: Final = re.compile(rb"%[0-9][0-9A-Fa-f]")
 
 
-@dataclass(slots=True)
-class Text:
+class Text(NamedTuple):
     """The lines of a file after magic.
 
     Attributes:
@@ -37,7 +36,7 @@ class Text:
 
     lines: list[str]
     numbers: list[int]
-    lost: dict[int, list[str]] = field(default_factory=dict)
+    lost: Mapping[int, list[str]]
 
     def joined(self) -> str:
         """Give the whole as one text."""
@@ -127,7 +126,7 @@ class Magic:
         """
         if b"%" not in data:
             lines = data.decode("utf-8", "surrogateescape").split("\n")
-            return Text(lines, list(range(1, len(lines) + 1)))
+            return Text(lines, list(range(1, len(lines) + 1)), {})
         values: dict[bytes, bytes] = {}
         lost: dict[int, list[str]] = {}
         eaten: set[int] = set()

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from uwsgibridge.migration.errors import ConfigurationError
 from uwsgibridge.migration.plan import Finding, Place, Setting, Verdict
@@ -36,8 +35,7 @@ _WITH_PLACEHOLDERS: Final = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(NamedTuple):
     """What was read.
 
     Attributes:

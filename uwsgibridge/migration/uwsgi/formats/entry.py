@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from uwsgibridge.migration.plan import Verdict
 
@@ -11,8 +10,7 @@ from uwsgibridge.migration.plan import Verdict
 Note: TypeAlias = tuple[Verdict, str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One name of a file with its value.
 
     Attributes:
