@@ -87,5 +87,3 @@ def _with_origin(plan: Plan, message: str) -> str:
         if option_name(name) in message.split(" ")[0:4]:
             return f"{setting.place}: {setting}: {message}"
     return message
-
-

@@ -37,8 +37,14 @@ def command(arguments: tuple[str, ...], *, explain: bool, ignore: tuple[str, ...
 
     start = os.getcwd()  # noqa: PTH109 - its text goes on
     try:
-        settings = read_configuration(arguments, os.environ, start)
+        reading = read_configuration(arguments, os.environ, start)
     except ConfigurationError as error:
         raise click.UsageError(str(error)) from None
-    plan = make_plan(settings, start=start, is_root=os.geteuid() == 0, ignored=ignore)
+    plan = make_plan(
+        reading.settings,
+        start=start,
+        is_root=os.geteuid() == 0,
+        ignored=ignore,
+        findings=reading.findings,
+    )
     sys.exit(finish_plan(plan, explain=explain))

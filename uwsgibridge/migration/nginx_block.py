@@ -16,7 +16,12 @@ SUGGESTED_BIND: Final = "127.0.0.1:3031"
 def nginx_lines(plan: Plan) -> list[str]:
     """Write the location that asks this server; within a server block where Nginx has to take over HTTP ports."""
     binds = plan.values.get("bind", ())
-    location = ["location / {", "    include uwsgi_params;", f"    uwsgi_pass {_upstream(binds)};", "}"]
+    location = [
+        "location / {",
+        "    include uwsgi_params;",
+        f"    uwsgi_pass {_upstream(binds)};",
+        "}",
+    ]
     if not plan.http:
         return location
     return [

@@ -75,7 +75,8 @@ def _table(findings: Iterable[Finding]) -> list[str]:
         room = max(_WIDTH - len(start), 40)
         pieces = textwrap.wrap(finding.text, room, break_long_words=False, break_on_hyphens=False)
         table += [
-            (start if index == 0 else " " * len(start)) + piece for index, piece in enumerate(pieces or [""])
+            (start if index == 0 else " " * len(start)) + piece
+            for index, piece in enumerate(pieces or [""])
         ]
     return table
 
@@ -128,7 +129,7 @@ def toml_lines(plan: Plan, *, with_comments: bool = False) -> list[str]:
     return lines
 
 
-def _with_origin(plan: Plan, name: str, line: str, wanted: bool) -> str:  # noqa: FBT001
+def _with_origin(plan: Plan, name: str, line: str, wanted: bool) -> str:
     origin = plan.origins.get(name)
     if not wanted or origin is None:
         return line

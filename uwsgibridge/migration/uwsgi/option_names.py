@@ -40,7 +40,7 @@ strict subscription-dotsplit subscriptions-use-credentials symcall-use-next tcp-
 tcp-fastopen-client tcp-nodelay threaded-logger thunder-lock ugreen unsubscribe-on-graceful-reload usage
 use-abort vacuum version vhost vhost-host write-errors-exception-only wsgi-accept-buffer wsgi-accept-buffers
 wsgi-disable-file-wrapper wsgi-strict zerg-fallback
-""".split()
+""".split()  # noqa: SIM905 - a list would have a line for each name
 )
 # required_argument.
 TAKING_A_VALUE: Final = frozenset(
@@ -185,7 +185,7 @@ websockets-max-size websockets-ping-freq websockets-pong-tolerance weight whitel
 worker-mount worker-reload-mercy workers write-errors-tolerance wsgi wsgi-env-behavior wsgi-env-behaviour
 wsgi-file wsgi-lite xml xmlconfig xslt-content-type xslt-docroot xslt-ext xslt-stylesheet xslt-var yaml yml zerg
 zerg-pool zerg-server zergpool zeromq zeromq-socket zmq zmq-socket
-""".split()
+""".split()  # noqa: SIM905 - a list would have a line for each name
 )
 # optional_argument: only --name=value has one.
 MAY_TAKE_A_VALUE: Final = frozenset(
@@ -195,7 +195,7 @@ http-enable-proxy-protocol http-keepalive http-manage-expect http-use-cache http
 log-prefix log-syslog logdate mule mule-msg-size need-app plshell pyshell pyshell-oneshot rawrouter-use-cache
 rawrouter-use-socket rbshell snmp ssl-session-use-cache ssl-sessions-use-cache ssl-verify-depth
 sslrouter-use-cache sslrouter-use-socket tuntap-use-credentials zabbix-template
-""".split()
+""".split()  # noqa: SIM905 - a list would have a line for each name
 )
 OPTION_NAMES: Final = FLAGS | TAKING_A_VALUE | MAY_TAKE_A_VALUE
 

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from typing import Final
 
-from uwsgibridge.migration.plan import Plan, Setting, Verdict
+from uwsgibridge.migration.plan import Finding, Plan, Setting, Verdict
 from uwsgibridge.migration.uwsgi import meaning
 from uwsgibridge.migration.uwsgi.option_names import OPTION_NAMES
-from uwsgibridge.migration.uwsgi.rows import application, beside, listening, logging, processes
+from uwsgibridge.migration.uwsgi.rows import (
+    application,
+    beside,
+    listening,
+    logging,
+    processes,
+    reading,
+)
 from uwsgibridge.migration.uwsgi.translation import Row, Translation, text_of
 
 ROWS: Final[tuple[Row, ...]] = (
@@ -18,6 +26,7 @@ ROWS: Final[tuple[Row, ...]] = (
     *processes.ROWS,
     *logging.ROWS,
     *beside.ROWS,
+    *reading.ROWS,
 )
 ROW_OF: Final[Mapping[str, Row]] = {name: row for row in ROWS for name in row.names}
 
@@ -80,7 +89,12 @@ _FAMILIES: Final[tuple[tuple[tuple[str, ...], Verdict, str], ...]] = (
 
 
 def make_plan(
-    settings: Sequence[Setting], *, start: str, is_root: bool, ignored: Sequence[str] = ()
+    settings: Sequence[Setting],
+    *,
+    start: str,
+    is_root: bool,
+    ignored: Sequence[str] = (),
+    findings: Sequence[Finding] = (),
 ) -> Plan:
     """Say what settings of uWSGI become.
 
@@ -89,6 +103,7 @@ def make_plan(
         start: the directory that the process was started in.
         is_root: whether the process may change its user.
         ignored: names of options that are left out (``--ignore``).
+        findings: what the reading of the settings has found.
 
     Returns:
         The plan. Where it has findings of `Verdict.REFUSED`, it must not be started.
@@ -111,6 +126,11 @@ def make_plan(
             row.translate(translation, row, by_row[row.group])
     _fill_defaults(translation)
     plan = translation.plan
+    plan.findings += [
+        replace(it, verdict=Verdict.WARNED) if it.group in ignored else it
+        for it in findings
+        if not _is_ignored(it.setting.name, ignored)
+    ]
     order = {id(setting): index for index, setting in enumerate(settings)}
     plan.findings.sort(key=lambda it: order.get(id(it.setting), len(order)))
     return plan
@@ -135,11 +155,15 @@ def _judge_unknown(translation: Translation, setting: Setting) -> None:
         translation.refuse(setting, "uWSGI has no such option, and strict is on.", name)
     elif meant := _meant(name):
         translation.warn(
-            setting, f"uWSGI has no such option and ignores it, and so does this server: did you mean {meant}?", name
+            setting,
+            f"uWSGI has no such option and ignores it, and so does this server: did you mean {meant}?",
+            name,
         )
     else:
         translation.pass_over(
-            setting, "uWSGI has no such option: the line is a placeholder, or a value for the application.", name
+            setting,
+            "uWSGI has no such option: the line is a placeholder, or a value for the application.",
+            name,
         )
 
 

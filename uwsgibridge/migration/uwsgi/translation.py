@@ -76,9 +76,13 @@ class Translation:
         """Read a number as uWSGI does, and warn where that is not what a reader takes it for."""
         found = number(setting.value)
         if not is_plain_number(setting.value):
-            why = "it has no comments behind values" if has_comment(setting.value) else "see atoi(3)"
+            why = (
+                "it has no comments behind values" if has_comment(setting.value) else "see atoi(3)"
+            )
             self.warn(
-                setting, f"uWSGI reads {setting.value!r} as {found}, and so it is read here: {why}.", group
+                setting,
+                f"uWSGI reads {setting.value!r} as {found}, and so it is read here: {why}.",
+                group,
             )
         return found
 
@@ -156,7 +160,9 @@ def _row_of_verdict(names: str, verdict: Verdict, text: str, *, is_flag: bool) -
             else:
                 translation.find(row.verdict, setting, row.text, row.group)
 
-    return Row(names=_names(names), verdict=verdict, text=text, is_flag=is_flag, translate=translate)
+    return Row(
+        names=_names(names), verdict=verdict, text=text, is_flag=is_flag, translate=translate
+    )
 
 
 def flag(names: str, field: str) -> Row:
@@ -188,7 +194,9 @@ def count(names: str, *fields: str, factor: int = 1) -> Row:
         value = translation.number_of(last, row.group) * factor
         if value > 0:
             kinds = {field: OPTIONS[field].kind for field in fields}
-            values = {it: float(value) if kind is Kind.SECONDS else value for it, kind in kinds.items()}
+            values = {
+                it: float(value) if kind is Kind.SECONDS else value for it, kind in kinds.items()
+            }
             translation.map(last, row.group, **values)
         else:
             translation.pass_over(last, "It sets no limit.", row.group)
@@ -231,7 +239,9 @@ def texts(names: str, field: str, read: Callable[[Translation, str], str] | None
     def translate(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
         for setting in settings:
             value = text_of(setting)
-            translation.map(setting, row.group, **{field: (read(translation, value) if read else value,)})
+            translation.map(
+                setting, row.group, **{field: (read(translation, value) if read else value,)}
+            )
 
     return mapped(names, f"`{option_name(field)}`", translate)
 

@@ -136,7 +136,9 @@ def _python_path(translation: Translation, row: Row, settings: Sequence[Setting]
     for setting in settings:
         translation.find_mapped(setting, row.group, f"--python-path {_place(translation, setting)}")
         translation.plan.origins["python_path"] = setting
-    translation.plan.values["python_path"] = tuple(_place(translation, it) for it in reversed(settings))
+    translation.plan.values["python_path"] = tuple(
+        _place(translation, it) for it in reversed(settings)
+    )
 
 
 def _place(translation: Translation, setting: Setting) -> str:
@@ -163,15 +165,17 @@ def _environment(translation: Translation, row: Row, settings: Sequence[Setting]
             )
         if meaning.has_comment(rest) and equals:
             translation.warn(
-                setting, f"uWSGI has no comments behind values: the variable becomes {rest!r}.", "env"
+                setting,
+                f"uWSGI has no comments behind values: the variable becomes {rest!r}.",
+                "env",
             )
         translation.map(setting, "env", env=(value,))
 
 
-def _import(translation: Translation, value: str) -> tuple[str, ...]:
+def _import(translation: Translation, value: str) -> str:
     if value.endswith(".py") or "/" in value:
-        return (meaning.path(value, translation.directory),)
-    return (value,)
+        return meaning.path(value, translation.directory)
+    return value
 
 
 def _plugins(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:

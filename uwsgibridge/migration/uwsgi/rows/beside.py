@@ -100,7 +100,9 @@ def _hook(moment: str) -> Row:
                     row.group,
                 )
 
-    return mapped(names, f"`--{moment.replace('_', '-')}` for `exec:` and `touch:`, else refused", translate)
+    return mapped(
+        names, f"`--{moment.replace('_', '-')}` for `exec:` and `touch:`, else refused", translate
+    )
 
 
 def _master_hook(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
@@ -115,7 +117,9 @@ def _route(translation: Translation, row: Row, settings: Sequence[Setting]) -> N
     for setting in settings:
         if text_of(setting).rstrip().endswith(("donotlog:", "donotlog")):
             translation.warn(
-                setting, "These requests are logged as well; --access-log-status limits the log.", row.group
+                setting,
+                "These requests are logged as well; --access-log-status limits the log.",
+                row.group,
             )
         else:
             translation.refuse(setting, row.text, row.group)

@@ -85,7 +85,9 @@ def _buffer(translation: Translation, row: Row, settings: Sequence[Setting]) -> 
         size = translation.number_of(setting, row.group)
         if size > _LARGEST_BUFFER:
             translation.pass_over(
-                setting, "It is 65,535 bytes here, the most that the protocol holds, as in uWSGI.", row.group
+                setting,
+                "It is 65,535 bytes here, the most that the protocol holds, as in uWSGI.",
+                row.group,
             )
         else:
             translation.pass_over(

@@ -20,7 +20,14 @@ from uwsgibridge.migration.uwsgi.translation import (
 
 # Files that are the standard streams of a container.
 _STREAMS: Final = frozenset(
-    {"/dev/stdout", "/dev/stderr", "/proc/self/fd/1", "/proc/self/fd/2", "/proc/1/fd/1", "/proc/1/fd/2"}
+    {
+        "/dev/stdout",
+        "/dev/stderr",
+        "/proc/self/fd/1",
+        "/proc/self/fd/2",
+        "/proc/1/fd/1",
+        "/proc/1/fd/2",
+    }
 )
 
 
@@ -78,7 +85,9 @@ def _request_logger(translation: Translation, row: Row, settings: Sequence[Setti
             translation.map(setting, row.group, access_log=True)
         else:
             translation.warn(
-                setting, f"There is no {kind} here: the access log goes to standard error.", row.group
+                setting,
+                f"There is no {kind} here: the access log goes to standard error.",
+                row.group,
             )
 
 
@@ -116,7 +125,9 @@ def _slow(translation: Translation, row: Row, settings: Sequence[Setting]) -> No
     if not translation.is_on("disable-logging", "L"):
         translation.pass_over(last, "All requests are logged anyway.", row.group)
     elif milliseconds > 0:
-        translation.map(last, row.group, access_log=True, access_log_slow_seconds=milliseconds / 1000)
+        translation.map(
+            last, row.group, access_log=True, access_log_slow_seconds=milliseconds / 1000
+        )
     else:
         translation.pass_over(last, "It sets no limit.", row.group)
 
@@ -136,7 +147,7 @@ ROWS: Final = (
     passed_over("log-date logdate log-micros logformat-strftime log-format-strftime", "Each line of the log has the time."),
     passed_over("memory-report m", "uwsgibridge ctl status shows each worker's memory."),
     passed_over("show-config log-prefix", "--explain shows what each line becomes."),
-    passed_over("ignore-sigpipe ignore-write-errors write-errors-tolerance disable-write-exception write-errors-tolerance "
+    passed_over("ignore-sigpipe ignore-write-errors disable-write-exception write-errors-tolerance "
                 "write-errors-exception-only",
                 "A client that has left is no error: it is a line of the log at level info."),
     passed_over("log-x-forwarded-for", "Nginx says who the client is: uwsgi_param REMOTE_ADDR."),

@@ -50,7 +50,9 @@ def _green(translation: Translation, row: Row, settings: Sequence[Setting]) -> N
     *earlier, last = settings
     pass_over_earlier(translation, row, earlier)
     if translation.last("threads") is not None:
-        translation.warn(last, "There are no green threads here: the threads line counts.", row.group)
+        translation.warn(
+            last, "There are no green threads here: the threads line counts.", row.group
+        )
         return
     threads = min(max(translation.number_of(last, row.group), 1), _MOST_THREADS)
     translation.warn(
@@ -75,7 +77,9 @@ def _user(field: str) -> Row:
         pass_over_earlier(translation, row, earlier)
         if not translation.is_root:
             translation.pass_over(
-                last, "Only root can change it, and this process is not root's; uWSGI goes on, too.", row.group
+                last,
+                "Only root can change it, and this process is not root's; uWSGI goes on, too.",
+                row.group,
             )
         else:
             translation.map(last, row.group, **{field: text_of(last)})
@@ -91,7 +95,9 @@ def _cheaper(translation: Translation, row: Row, settings: Sequence[Setting]) ->
     most = meaning.number(processes.value) if processes else 1
     if not 0 < least < most:
         translation.refuse(
-            last, f"It must be below processes, which is {most}; uWSGI does not start with this.", row.group
+            last,
+            f"It must be below processes, which is {most}; uWSGI does not start with this.",
+            row.group,
         )
         return
     initial = translation.last("cheaper-initial")
@@ -108,14 +114,16 @@ def _rss(translation: Translation, row: Row, settings: Sequence[Setting]) -> Non
         translation.pass_over(last, "It sets no limit.", row.group)
     elif hard is not None and 0 < meaning.number(hard.value) <= size:
         translation.warn(
-            last, "evil-reload-on-rss kills a worker before it gets that large, so that this never comes.", row.group
+            last,
+            "evil-reload-on-rss kills a worker before it gets that large, so that this never comes.",
+            row.group,
         )
     else:
         translation.map(last, row.group, max_rss_bytes=size * MIB)
 
 
-def _absolute(translation: Translation, value: str) -> tuple[str, ...]:
-    return (meaning.path(value, translation.directory),)
+def _absolute(translation: Translation, value: str) -> str:
+    return meaning.path(value, translation.directory)
 
 
 def _chain(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
@@ -127,7 +135,7 @@ def _chain(translation: Translation, row: Row, settings: Sequence[Setting]) -> N
 def _autoreload(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
     *earlier, last = settings
     pass_over_earlier(translation, row, earlier)
-    if last.value is not None and meaning.number(last.value) <= 0 and not last.value.lower() == "true":
+    if last.value is not None and meaning.number(last.value) <= 0 and last.value.lower() != "true":
         translation.pass_over(last, "It is off.", row.group)
     else:
         translation.map(last, row.group, reload=True)
