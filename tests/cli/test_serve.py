@@ -27,6 +27,7 @@ SAMPLES: dict[str, Any] = {
     "socket_mode": "0600",
     "socket_owner": "root:root",
     "app_dir": "src",
+    "on_load": "site:load",
     "on_fork": "site:fork",
     "on_worker_exit": "site:exit",
     "control_socket": "control.sock",

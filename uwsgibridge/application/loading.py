@@ -239,12 +239,13 @@ def load_applications(app_name: str | None, settings: Settings) -> list[Applicat
 
     Raises:
         SettingsError: no application is named, or two have the same prefix.
-        ApplicationError: an application can't be imported.
+        ApplicationError: an application can't be imported, or the hook --on-load fails.
     """
     if not app_name and not settings.mount:
         raise SettingsError("name an application to serve: uwsgibridge serve module:attribute")
     show_prints_at_once()
     with rare_collections():
+        load_hook(settings.on_load, app_dir=settings.app_dir)()
         applications = [load_one("", app_name, settings)] if app_name else []
         for prefix, name in map(parse_mount, settings.mount):
             try:

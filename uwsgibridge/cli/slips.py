@@ -19,7 +19,7 @@ _CLOSE: Final = 0.8
 # processes of the bridge tell each other something.
 _OTHER_VARIABLES: Final = (
     "APP", "NGINX", "CONFIG", "LIFELINE_FD", "HERITAGE_FD", "REHEARSAL", "REHEARSAL_PART", "TAKEOVER",
-    "PID_FILE_FD", "PURE",
+    "PID_FILE_FD", "PURE", "IGNORE", "GUNICORN",
 )  # fmt: skip
 
 _UWSGI_FILES: Final = (".ini", ".xml", ".yaml", ".yml", ".json")
@@ -83,6 +83,7 @@ _ELSEWHERE: Final[Mapping[str, str]] = {
 # Commands of other programs, each with the nearest command here.
 _COMMANDS_ELSEWHERE: Final[Mapping[str, str]] = {
     "run": "serve",
+    "gunicorn": "run-gunicorn",
     "start": "serve",
     "help": "--help",
     "version": "--version",

@@ -1,0 +1,67 @@
+"""``uwsgibridge run-gunicorn``: a configuration of gunicorn, run as it is."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from uwsgibridge.cli.moving import finish_plan, moving_options
+from uwsgibridge.cli.slips import refuse_missing_directory
+from uwsgibridge.migration.errors import ConfigurationError
+
+_HELP = """Run an application by its configuration for gunicorn, which stays as it is.
+
+ARGUMENTS are gunicorn's own: the application, and options in gunicorn's form. The file that -c names
+counts, or gunicorn.conf.py in this directory, and so do the variables GUNICORN_CMD_ARGS,
+WEB_CONCURRENCY and PORT. What can't run here is said in one message, with its line and with what to
+do instead; then nothing is started.
+
+\b
+uwsgibridge run-gunicorn -c gunicorn.conf.py mysite.wsgi
+uwsgibridge run-gunicorn mysite.wsgi --workers 4 --bind unix:/run/mysite.sock
+uwsgibridge run-gunicorn -c gunicorn.conf.py mysite.wsgi --explain
+
+gunicorn speaks HTTP, and this server the uwsgi protocol: Nginx gets uwsgi_pass in place of
+proxy_pass, see --explain. Options of uwsgibridge that gunicorn has no name for stand in the
+environment: UWSGIBRIDGE_LOG_FORMAT=json.
+"""
+
+
+@click.command(
+    help=_HELP,
+    short_help="Run a configuration of gunicorn as it is.",
+    context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]},
+)
+@moving_options("gunicorn")
+def command(arguments: tuple[str, ...], *, explain: bool, ignore: tuple[str, ...]) -> None:
+    from uwsgibridge.cli.reading_apart import read_apart
+    from uwsgibridge.migration.gunicorn.config_file import FileError
+    from uwsgibridge.migration.gunicorn.hooks import VARIABLE, write_variable
+    from uwsgibridge.migration.gunicorn.table import make_plan, names_left_out, needs_configuration
+
+    refuse_missing_directory()
+    start = os.getcwd()  # noqa: PTH109 - its text goes on
+    try:
+        reading = read_apart(arguments, start)
+        plan = make_plan(reading, ignored=ignore, inherited_sockets=_inherited_sockets())
+    except FileError as error:
+        click.echo(error.traceback_text, nl=False, err=True)
+        raise click.UsageError(str(error)) from None
+    except ConfigurationError as error:
+        raise click.UsageError(str(error)) from None
+    if needs_configuration(reading):
+        pid = None if explain else os.getpid()
+        plan.environment[VARIABLE] = write_variable(
+            arguments, start, ignored=names_left_out(ignore), server_pid=pid
+        )
+    sys.exit(finish_plan(plan, explain=explain))
+
+
+def _inherited_sockets() -> int:
+    """Count the listening sockets that systemd has opened for this process (sd_listen_fds(3))."""
+    if os.environ.get("LISTEN_PID") != str(os.getpid()):
+        return 0
+    count = os.environ.get("LISTEN_FDS", "0")
+    return int(count) if count.isdecimal() else 0
