@@ -57,11 +57,12 @@ BELOW: Final[dict[str, set[str]]] = {
     "client": {*_WIRE, "config"},
     "frontend": {"config"},
     "demo": {"_version"},
+    "migration": {*_GROUND},
     "testing": {"config", "client", "frontend"},
     # Above all: what a person starts.
     "cli": {
         *_GROUND, "connection", "telemetry", "worker", "supervisor", "control", "client", "frontend",
-        "demo", "_version",
+        "demo", "_version", "migration",
     },
     "__main__": {"cli", "system"},
 }  # fmt: skip
@@ -179,8 +180,8 @@ def test_no_two_modules_need_each_other() -> None:
 
 def test_the_statements_are_found() -> None:
     """Those in functions and those for type checking as well, or the tests above prove nothing."""
-    assert "uwsgibridge.worker.process.run_process" in set(imported_names("cli.serve"))
-    assert "worker.process" in imported_modules("cli.serve")
+    assert "uwsgibridge.worker.process.run_process" in set(imported_names("cli.service"))
+    assert "worker.process" in imported_modules("cli.service")
     assert "config.settings" in imported_modules("hosts.context")
     assert "_version" in imported_modules("demo.page")
 

@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, NoReturn
+from typing import Any
 
 from uwsgibridge.migration.gunicorn.loggers import ACCESS_LOGGER, ERROR_LOGGER
 
@@ -16,7 +16,7 @@ class _StandIn:
 
     _IS = "an object"
 
-    def __getattr__(self, name: str) -> NoReturn:
+    def __getattr__(self, name: str) -> Any:
         known = ", ".join(sorted(it for it in vars(self) if not it.startswith("_")))
         raise AttributeError(
             f"uwsgibridge gives hooks {self._IS} with {known}, and without {name!r}",

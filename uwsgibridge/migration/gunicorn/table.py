@@ -79,7 +79,7 @@ def make_plan(reading: Reading, *, ignored: Sequence[str] = (), inherited_socket
     _judge_patches(translation)
     for given in reading.given:
         if given.name in left_out:
-            _leave_out(translation, given, own_kind)
+            _pass_over_ignored(translation, given, own_kind)
     application.translate_app(translation)
     winners = {it.name: it for it in kept.given}  # the last one of each name
     for given in kept.given:
@@ -110,7 +110,7 @@ def needs_configuration(reading: Reading) -> bool:
     return any(reading.find(name) is not None for name in _NEEDED_LATER)
 
 
-def _leave_out(translation: Translation, given: Given, kind: WorkerKind) -> None:
+def _pass_over_ignored(translation: Translation, given: Given, kind: WorkerKind) -> None:
     if given.name == "worker_class":
         processes.translate_ignored_class(translation, given, kind)
     else:
