@@ -90,6 +90,6 @@ def finish_plan(plan: Plan, *, explain: bool) -> int:
 def _with_origin(plan: Plan, message: str) -> str:
     """Add the line that an option comes from to a message that names the option."""
     for name, setting in plan.origins.items():
-        if option_name(name) in message.split(" ")[0:4]:
+        if option_name(name) in [it.strip(":'") for it in message.split(" ")[:4]]:
             return f"{setting.place}: {setting}: {message}"
     return message

@@ -45,7 +45,7 @@ def command(arguments: tuple[str, ...], *, explain: bool, ignore: tuple[str, ...
     start = os.getcwd()  # noqa: PTH109 - its text goes on
     try:
         reading = read_apart(arguments, start)
-        plan = make_plan(reading, ignored=ignore, inherited_sockets=_inherited_sockets())
+        plan = make_plan(reading, ignored=ignore, has_inherited_sockets=_has_inherited_sockets())
     except FileError as error:
         click.echo(error.traceback_text, nl=False, err=True)
         raise click.UsageError(str(error)) from None
@@ -59,9 +59,7 @@ def command(arguments: tuple[str, ...], *, explain: bool, ignore: tuple[str, ...
     sys.exit(finish_plan(plan, explain=explain))
 
 
-def _inherited_sockets() -> int:
-    """Count the listening sockets that systemd has opened for this process (sd_listen_fds(3))."""
-    if os.environ.get("LISTEN_PID") != str(os.getpid()):
-        return 0
-    count = os.environ.get("LISTEN_FDS", "0")
-    return int(count) if count.isdecimal() else 0
+def _has_inherited_sockets() -> bool:
+    """Whether systemd has opened listening sockets for this process (sd_listen_fds(3))."""
+    is_meant = os.environ.get("LISTEN_PID") == str(os.getpid())
+    return is_meant and os.environ.get("LISTEN_FDS", "0") != "0"

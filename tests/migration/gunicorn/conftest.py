@@ -42,10 +42,10 @@ def plan(read: Read) -> MakePlan:
         text: str | None = None,
         environ: Mapping[str, str] | None = None,
         ignored: tuple[str, ...] = (),
-        inherited_sockets: int = 0,
+        has_inherited_sockets: bool = False,
     ) -> Plan:
         reading = read(*(arguments or ("site:app",)), text=text, environ=environ)
-        return make_plan(reading, ignored=ignored, inherited_sockets=inherited_sockets)
+        return make_plan(reading, ignored=ignored, has_inherited_sockets=has_inherited_sockets)
 
     return run
 

@@ -54,13 +54,15 @@ _NEEDED_LATER: Final = (
 )  # fmt: skip
 
 
-def make_plan(reading: Reading, *, ignored: Sequence[str] = (), inherited_sockets: int = 0) -> Plan:
+def make_plan(
+    reading: Reading, *, ignored: Sequence[str] = (), has_inherited_sockets: bool = False
+) -> Plan:
     """Say what settings of gunicorn become.
 
     Args:
         reading: of the configuration, in its portable form.
         ignored: names of settings that are left out (``--ignore``).
-        inherited_sockets: how many listening sockets systemd has opened for this process.
+        has_inherited_sockets: whether systemd has opened listening sockets for this process.
 
     Returns:
         The plan. Where it has findings of `Verdict.REFUSED`, it must not be started.
@@ -75,7 +77,7 @@ def make_plan(reading: Reading, *, ignored: Sequence[str] = (), inherited_socket
     kind = kind_of(kept.value("worker_class"), threads)
     if "worker_class" in left_out and own_kind is WorkerKind.GREEN:
         kind = WorkerKind.THREADS
-    translation = Translation(kept, kind=kind, inherited_sockets=inherited_sockets)
+    translation = Translation(kept, kind=kind, has_inherited_sockets=has_inherited_sockets)
     _judge_patches(translation)
     for given in reading.given:
         if given.name in left_out:

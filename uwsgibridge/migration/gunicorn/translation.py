@@ -21,13 +21,15 @@ class Translation:
     Args:
         reading: of gunicorn's configuration, in its portable form.
         kind: of the worker that gunicorn would take, without what is left out.
-        inherited_sockets: how many listening sockets systemd has opened.
+        has_inherited_sockets: whether systemd has opened listening sockets.
     """
 
-    def __init__(self, reading: Reading, *, kind: WorkerKind, inherited_sockets: int = 0) -> None:
+    def __init__(
+        self, reading: Reading, *, kind: WorkerKind, has_inherited_sockets: bool = False
+    ) -> None:
         self.reading = reading
         self.kind = kind
-        self.inherited_sockets = inherited_sockets
+        self.has_inherited_sockets = has_inherited_sockets
         self.plan = Plan()
 
     def value(self, name: str) -> Any:

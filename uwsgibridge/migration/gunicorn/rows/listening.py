@@ -21,8 +21,10 @@ _DEFAULT_PORT: Final = "8000"
 _UNIX: Final = re.compile(r"unix:(//)?(?P<path>.*)", re.DOTALL)
 # gunicorn gives a unix socket all permissions but those of its umask.
 _ALL_PERMISSIONS: Final = 0o777
-# sd_listen_fds(3): the number of the first descriptor.
-_FIRST_INHERITED: Final = 3
+_NGINX: Final = (
+    "gunicorn speaks HTTP there, and this server the uwsgi protocol. In Nginx, write include uwsgi_params; uwsgi_pass "
+    "{}; in place of proxy_pass and its proxy_set_header lines."
+)
 _PROXY: Final = "Nginx takes the PROXY protocol: listen 80 proxy_protocol, set_real_ip_from, real_ip_header proxy_protocol."
 
 
@@ -33,12 +35,12 @@ def _bind(translation: Translation, row: Row, given: Given) -> None:
             given, "gunicorn would listen nowhere: name an address, such as 127.0.0.1:8000."
         )
         return
+    if translation.has_inherited_sockets:
+        translation.pass_over(given, "systemd has opened the sockets, and gunicorn takes those.")
+        if translation.value("protocol") != "uwsgi":
+            translation.warn(given, _NGINX.format("the socket of systemd's unit"))
+        return
     addresses = tuple(_address(it, translation.reading.directory) for it in given.value)
-    if translation.inherited_sockets:
-        # gunicorn takes systemd's sockets in place of its own.
-        addresses = tuple(
-            f"fd://{_FIRST_INHERITED + it}" for it in range(translation.inherited_sockets)
-        )
     has_file = any(it.startswith("unix:") for it in addresses)
     if has_file and not translation.is_given("umask"):
         translation.map(given, bind=addresses, socket_mode=f"{_ALL_PERMISSIONS:04o}")
@@ -46,11 +48,7 @@ def _bind(translation: Translation, row: Row, given: Given) -> None:
         translation.map(given, bind=addresses)
     if translation.value("protocol") == "uwsgi":
         return
-    translation.warn(
-        given,
-        f"gunicorn speaks HTTP there, and this server the uwsgi protocol. In Nginx, write include uwsgi_params; "
-        f"uwsgi_pass {_upstream(addresses[0])}; in place of proxy_pass and its proxy_set_header lines.",
-    )
+    translation.warn(given, _NGINX.format(_upstream(addresses[0])))
 
 
 def _address(text: str, directory: str) -> str:
