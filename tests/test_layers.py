@@ -57,12 +57,13 @@ BELOW: Final[dict[str, set[str]]] = {
     "client": {*_WIRE, "config"},
     "frontend": {"config"},
     "demo": {"_version"},
-    "migration": {*_GROUND},
     "testing": {"config", "client", "frontend"},
+    # Reads what other servers are configured by.
+    "migration": {"errors", "config"},
     # Above all: what a person starts.
     "cli": {
         *_GROUND, "connection", "telemetry", "worker", "supervisor", "control", "client", "frontend",
-        "demo", "_version", "migration",
+        "demo", "migration", "_version",
     },
     "__main__": {"cli", "system"},
 }  # fmt: skip
