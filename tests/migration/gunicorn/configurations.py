@@ -17,7 +17,8 @@ class Configuration:
         environment: further variables.
         paths: what is asked.
         logged: what the log has to have, each as a part of a line; in real gunicorn's as well.
-        options: a part of the options that it becomes.
+        awaited: an event of the log that has to come before the end.
+        options: parts of the options that it becomes.
     """
 
     text: str
@@ -26,6 +27,7 @@ class Configuration:
     environment: Mapping[str, str] = field(default_factory=dict)
     paths: tuple[str, ...] = ("/",)
     logged: tuple[str, ...] = ()
+    awaited: Mapping[str, str] = field(default_factory=dict)
     options: tuple[str, ...] = ()
 
 
@@ -315,6 +317,7 @@ def when_ready(server):
     (HERE / "ready").touch()
 """,
         logged=("cleaning up", "ready to serve"),
+        awaited={"event": "command has ended", "option": "--on-ready"},
         options=("--on-start ", "--on-ready "),
     ),
     "for ASGI": Configuration(

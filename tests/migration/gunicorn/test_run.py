@@ -121,6 +121,8 @@ def test_configuration_runs_as_it_is(name: str, site: Path) -> None:
         pytest.skip(f"there is no {', '.join(sorted(absent))} yet")
     with running(it, site) as (process, server):
         answers = [ask(server, path) for path in it.paths]
+        if it.awaited:
+            process.events.wait(**it.awaited)
     text = process.events.text()
     assert [status for status, _, _ in answers] == [200] * len(it.paths)
     for part in it.logged:
