@@ -7,12 +7,14 @@ and nothing of that may be in the supervisor.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import pickle
 import select
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from typing import Final, NoReturn
 
 from uwsgibridge.migration.errors import ConfigurationError
@@ -25,49 +27,60 @@ _LENGTH_BYTES: Final = 8
 _PIECE_BYTES: Final = 65_536
 
 
-def read_apart(arguments: tuple[str, ...], start: str) -> Reading:
-    """Read what configures gunicorn, in a child that ends then.
+class ReadingApart:
+    """A reading that goes on in a child while this process does something else.
+
+    Owns the child and its pipe until `wait` returns.
 
     Args:
         arguments: of gunicorn.
         start: the directory of this process; an absolute path.
-
-    Returns:
-        What was read, in its portable form.
-
-    Raises:
-        ConfigurationError: gunicorn would not start, or the file takes more than `READING_SECONDS`.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
-    receiving, sending = os.pipe()
-    child = fork_process()
-    if child == 0:
-        os.close(receiving)
-        _read_and_exit(arguments, start, sending)
-    os.close(sending)
-    try:
-        content = _receive(receiving)
-    finally:
-        os.close(receiving)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(child, signal.SIGKILL)  # it has nothing to do any more
-        os.waitpid(child, 0)
-    if content is None:
-        raise ConfigurationError(
-            f"the configuration file of gunicorn has ended its process, or took more than {READING_SECONDS:.0f} seconds"
-        )
-    found = pickle.loads(content)  # noqa: S301 - it comes from this program
-    if isinstance(found, ConfigurationError):
-        raise found
-    assert isinstance(found, Reading)
-    return found
+
+    def __init__(self, arguments: Sequence[str], start: str) -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self._deadline = time.monotonic() + READING_SECONDS
+        self._receiving, sending = os.pipe()
+        self._child = fork_process()
+        if self._child == 0:
+            os.close(self._receiving)
+            _read_and_exit(arguments, start, sending)
+        os.close(sending)
+
+    def wait(self) -> Reading:
+        """Wait for what the child has read, and end the child.
+
+        Returns:
+            What was read, in its portable form.
+
+        Raises:
+            ConfigurationError: gunicorn would not start, or the file takes more than `READING_SECONDS`.
+        """
+        try:
+            content = _receive(self._receiving, self._deadline)
+        finally:
+            os.close(self._receiving)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._child, signal.SIGKILL)  # it has nothing to do any more
+            os.waitpid(self._child, 0)
+        if content is None:
+            raise ConfigurationError(
+                "the configuration file of gunicorn has ended its process, or took more than "
+                f"{READING_SECONDS:.0f} seconds"
+            )
+        found = pickle.loads(content)  # noqa: S301 - it comes from this program
+        if isinstance(found, ConfigurationError):
+            raise found
+        assert isinstance(found, Reading)
+        return found
 
 
-def _read_and_exit(arguments: tuple[str, ...], start: str, sending: int) -> NoReturn:
+def _read_and_exit(arguments: Sequence[str], start: str, sending: int) -> NoReturn:
     status = 1
     try:
         found: Reading | ConfigurationError
+        gc.disable()  # this process ends at once
         try:
             found = read_configuration(arguments, os.environ, start).portable()
         except ConfigurationError as error:
@@ -82,12 +95,11 @@ def _read_and_exit(arguments: tuple[str, ...], start: str, sending: int) -> NoRe
         os._exit(status)
 
 
-def _receive(receiving: int) -> bytes | None:
+def _receive(receiving: int, deadline: float) -> bytes | None:
     """Receive the child's message; None where it ends, or is late.
 
     The end of the message is known by its length: a process that the file has started may hold the pipe open.
     """
-    deadline = time.monotonic() + READING_SECONDS
     content = b""
     while True:
         whole = _LENGTH_BYTES + int.from_bytes(content[:_LENGTH_BYTES])

@@ -8,8 +8,10 @@ import sys
 import click
 
 from uwsgibridge.cli.moving import finish_plan, moving_options
+from uwsgibridge.cli.service import import_for_service
 from uwsgibridge.cli.slips import refuse_missing_directory
 from uwsgibridge.migration.errors import ConfigurationError
+from uwsgibridge.system.collector import rare_collections
 
 _HELP = """Run an application by its configuration for gunicorn, which stays as it is.
 
@@ -36,15 +38,24 @@ environment: UWSGIBRIDGE_LOG_FORMAT=json.
 )
 @moving_options("gunicorn")
 def command(arguments: tuple[str, ...], *, explain: bool, ignore: tuple[str, ...]) -> None:
-    from uwsgibridge.cli.reading_apart import read_apart
-    from uwsgibridge.migration.gunicorn.config_file import FileError
-    from uwsgibridge.migration.gunicorn.hooks import VARIABLE, write_variable
-    from uwsgibridge.migration.gunicorn.table import make_plan, names_left_out, needs_configuration
-
     refuse_missing_directory()
     start = os.getcwd()  # noqa: PTH109 - its text goes on
+    with rare_collections():
+        from uwsgibridge.cli.reading_apart import ReadingApart
+
+        pending = ReadingApart(arguments, start)
+        from uwsgibridge.migration.gunicorn.config_file import FileError
+        from uwsgibridge.migration.gunicorn.passed_on import VARIABLE, write_variable
+        from uwsgibridge.migration.gunicorn.table import (
+            make_plan,
+            names_left_out,
+            needs_configuration,
+        )
+
+        if not explain:
+            import_for_service()
     try:
-        reading = read_apart(arguments, start)
+        reading = pending.wait()
         plan = make_plan(reading, ignored=ignore, has_inherited_sockets=_has_inherited_sockets())
     except FileError as error:
         click.echo(error.traceback_text, nl=False, err=True)

@@ -16,7 +16,7 @@ from tests.log_events import EVENT_SECONDS
 from tests.migration.gunicorn.configurations import APPLICATION
 from tests.migration.gunicorn.test_run import listening_at
 from uwsgibridge.cli import reading_apart
-from uwsgibridge.cli.reading_apart import read_apart
+from uwsgibridge.cli.reading_apart import ReadingApart
 from uwsgibridge.client import request
 from uwsgibridge.migration.errors import ConfigurationError
 
@@ -82,7 +82,7 @@ def test_file_that_takes_too_long_is_told(site: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(reading_apart, "READING_SECONDS", 0.2)
     started = time.monotonic()
     with pytest.raises(ConfigurationError, match="took more than"):
-        read_apart(("site_app:app",), str(site))
+        ReadingApart(("site_app:app",), str(site)).wait()
     assert time.monotonic() - started < EVENT_SECONDS
 
 
@@ -95,7 +95,7 @@ def test_file_that_leaves_a_process_behind_is_read(
     )
     monkeypatch.chdir(site)
     try:
-        assert read_apart(("site_app:app",), str(site)).value("workers") == 3
+        assert ReadingApart(("site_app:app",), str(site)).wait().value("workers") == 3
     finally:
         (site / "end").touch()
 
@@ -105,7 +105,7 @@ def test_nothing_of_the_file_is_in_this_process(site: Path) -> None:
         "import os, sys, threading\nos.environ['SITE_LEFT'] = '1'\nsys.path.insert(0, '/left')\n"
         "sys.modules['site_left'] = os\n"
     )
-    reading = read_apart((), str(site))
+    reading = ReadingApart((), str(site)).wait()
     assert reading.environment == {"SITE_LEFT": "1"}
     assert "SITE_LEFT" not in os.environ
     assert "/left" not in sys.path

@@ -17,7 +17,8 @@ import pytest
 from tests.log_events import PATIENCE_SECONDS
 from uwsgibridge.migration.gunicorn import hooks
 from uwsgibridge.migration.gunicorn.known_settings import SETTINGS
-from uwsgibridge.migration.gunicorn.loggers import make_loggers
+from uwsgibridge.migration.gunicorn.loggers import make_loggers, on_load
+from uwsgibridge.migration.gunicorn.passed_on import VARIABLE, write_variable
 from uwsgibridge.migration.gunicorn.stand_ins import Configuration, Log, Server, Worker
 
 DEFAULTS = {name: known.default for name, known in SETTINGS.items()}
@@ -76,8 +77,8 @@ def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     (tmp_path / "gunicorn.conf.py").write_text(ALL_HOOKS)
 
     def told(*arguments: str, ignored: tuple[str, ...] = ()) -> list[str]:
-        value = hooks.write_variable(arguments, str(tmp_path), ignored=ignored, server_pid=42)
-        monkeypatch.setenv(hooks.VARIABLE, value)
+        value = write_variable(arguments, str(tmp_path), ignored=ignored, server_pid=42)
+        monkeypatch.setenv(VARIABLE, value)
         hooks.on_load()
         told = tmp_path / "told"
         with told.open("a") as file:
@@ -112,19 +113,18 @@ def test_hook_that_is_left_out_is_not_called(told: Any) -> None:
     assert lines == ["pre_fork", "the", "post_worker_init", "worker_exit"]
 
 
-def test_without_the_variable_there_are_loggers_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(hooks.VARIABLE, raising=False)
-    hooks.on_load()
+def test_without_a_configuration_loggers_are_gunicorns() -> None:
+    on_load()
     logger = logging.getLogger("gunicorn.error")
     assert (logger.level, logger.propagate, len(logger.handlers) > 0) == (logging.INFO, False, True)
 
 
 def test_server_hook_is_called_in_a_process_of_its_own(tmp_path: Path) -> None:
     (tmp_path / "gunicorn.conf.py").write_text(ALL_HOOKS)
-    value = hooks.write_variable(("site:app",), str(tmp_path), server_pid=42)
+    value = write_variable(("site:app",), str(tmp_path), server_pid=42)
     subprocess.run(
         [sys.executable, "-m", "uwsgibridge.migration.gunicorn.hooks", "when_ready"],
-        env={**os.environ, hooks.VARIABLE: value},
+        env={**os.environ, VARIABLE: value},
         timeout=PATIENCE_SECONDS,
         check=True,
     )
@@ -132,7 +132,7 @@ def test_server_hook_is_called_in_a_process_of_its_own(tmp_path: Path) -> None:
 
 
 def test_variable_is_json_that_people_can_read() -> None:
-    value = hooks.write_variable(("-c", "é.py"), "/srv/site")
+    value = write_variable(("-c", "é.py"), "/srv/site")
     assert value == '{"arguments": ["-c", "é.py"], "start": "/srv/site"}'
     assert json.loads(value)
 

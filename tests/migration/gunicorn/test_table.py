@@ -49,7 +49,7 @@ def test_defaults_are_gunicorns(plan: MakePlan) -> None:
         "workers": 1,
         "threads": 1,
         "request_timeout_seconds": 30.0,
-        "on_load": "uwsgibridge.migration.gunicorn.hooks:on_load",
+        "on_load": "uwsgibridge.migration.gunicorn.loggers:on_load",
     }
     assert made.environment == {}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import re
 from collections.abc import Sequence
 from typing import Any, Final, NoReturn
@@ -23,15 +24,15 @@ _ACTIONS: Final[dict[Flag, dict[str, Any]]] = {
 }
 
 
+class _WrongArgumentsError(Exception):
+    """The parser does not take the arguments; the message says why."""
+
+
 class _Parser(argparse.ArgumentParser):
     """A parser that raises what is wrong, and prints nothing."""
 
-    def __init__(self, source: str) -> None:
-        super().__init__(prog="gunicorn", add_help=False)
-        self._source = source
-
     def error(self, message: str) -> NoReturn:
-        raise ConfigurationError(f"{self._source}: {message}")
+        raise _WrongArgumentsError(message)
 
 
 def parse_arguments(arguments: Sequence[str], source: str) -> tuple[list[str], dict[str, Any]]:
@@ -47,7 +48,24 @@ def parse_arguments(arguments: Sequence[str], source: str) -> tuple[list[str], d
     Raises:
         ConfigurationError: gunicorn does not start with these arguments.
     """
-    parser = _Parser(source)
+    if not arguments:
+        return [], {}
+    try:
+        found = vars(_parser().parse_args(list(arguments)))
+    except _WrongArgumentsError as error:
+        raise ConfigurationError(f"{source}: {error}") from None
+    if found.pop("help", False) or found.pop("version", False):
+        raise ConfigurationError(
+            f"{source}: help is what uwsgibridge run-gunicorn --help prints, and uwsgibridge --version tells the "
+            "version"
+        )
+    names = found.pop(_NAMES)
+    return names, {name: value for name, value in found.items() if value is not None}
+
+
+@functools.cache
+def _parser() -> _Parser:
+    parser = _Parser(prog="gunicorn", add_help=False)
     # They are no settings. They stand here since abbreviations have to be as unclear here as they are there.
     parser.add_argument("-h", "--help", action="store_true", dest="help", default=argparse.SUPPRESS)
     parser.add_argument(
@@ -57,14 +75,7 @@ def parse_arguments(arguments: Sequence[str], source: str) -> tuple[list[str], d
     for known in SETTINGS.values():
         if known.flags:
             _add(parser, known)
-    found = vars(parser.parse_args(list(arguments)))
-    if found.pop("help", False) or found.pop("version", False):
-        raise ConfigurationError(
-            f"{source}: help is what uwsgibridge run-gunicorn --help prints, and uwsgibridge --version tells the "
-            "version"
-        )
-    names = found.pop(_NAMES)
-    return names, {name: value for name, value in found.items() if value is not None}
+    return parser
 
 
 def _add(parser: argparse.ArgumentParser, known: KnownSetting) -> None:

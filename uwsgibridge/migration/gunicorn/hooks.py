@@ -10,17 +10,16 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from uwsgibridge.migration.gunicorn.known_settings import SETTINGS
 from uwsgibridge.migration.gunicorn.loggers import make_loggers
-from uwsgibridge.migration.gunicorn.reading import Reading, read_configuration
+from uwsgibridge.migration.gunicorn.passed_on import VARIABLE
+from uwsgibridge.migration.gunicorn.reading import read_configuration
 from uwsgibridge.migration.gunicorn.stand_ins import Configuration, Log, Server, Worker
 
-# A variable of the environment that has gunicorn's arguments, and the directory that they were given in, as JSON.
-VARIABLE: Final = "UWSGIBRIDGE_GUNICORN"
 _COMMANDS: Final = ("on_starting", "when_ready")
 
 
@@ -42,29 +41,6 @@ class _State:
 
 
 _states: list[_State] = []
-
-
-def write_variable(
-    arguments: Sequence[str],
-    start: str,
-    *,
-    ignored: Iterable[str] = (),
-    server_pid: int | None = None,
-) -> str:
-    """Give the value of `VARIABLE`.
-
-    Args:
-        arguments: of gunicorn.
-        start: the directory that they were given in.
-        ignored: names of settings that are left out.
-        server_pid: of the supervisor, for hooks that ask for it.
-    """
-    content: dict[str, Any] = {"arguments": list(arguments), "start": start}
-    if ignored:
-        content["ignored"] = sorted(ignored)
-    if server_pid is not None:
-        content["pid"] = server_pid
-    return json.dumps(content, ensure_ascii=False)
 
 
 def on_load() -> None:
@@ -131,14 +107,10 @@ def _state() -> _State:
 
 
 def _read() -> _State:
-    content = json.loads(os.environ.get(VARIABLE, "{}"))
-    start = content.get("start", ".")
-    if content:
-        with _in_directory(start):
-            reading = read_configuration(content["arguments"], os.environ, start)
-    else:
-        # Without the variable, there is no file: only loggers are wanted.
-        reading = Reading(None, ())
+    content = json.loads(os.environ[VARIABLE])
+    start = content["start"]
+    with _in_directory(start):
+        reading = read_configuration(content["arguments"], os.environ, start)
     ignored = content.get("ignored", ())
     values = {
         name: known.default if name in ignored else reading.value(name)

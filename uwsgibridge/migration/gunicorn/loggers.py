@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import logging.config
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Final
-
-from uwsgibridge.migration.gunicorn.paths import absolute
 
 ERROR_LOGGER: Final = "gunicorn.error"
 ACCESS_LOGGER: Final = "gunicorn.access"
@@ -27,6 +22,11 @@ _FORM: Final = "%(asctime)s [%(process)d] [%(levelname)s] %(message)s"
 _TIME: Final = "[%Y-%m-%d %H:%M:%S %z]"
 
 
+def on_load() -> None:
+    """Make gunicorn's loggers as they are where no configuration says anything of them."""
+    _make_own("info")
+
+
 def make_loggers(configuration: Mapping[str, Any], directory: str) -> None:
     """Make gunicorn's loggers, and configure all loggers as the configuration says.
 
@@ -37,9 +37,32 @@ def make_loggers(configuration: Mapping[str, Any], directory: str) -> None:
     Raises:
         ValueError, OSError: the configuration of the loggers is wrong, or can't be read.
     """
+    _make_own(str(configuration["loglevel"]).lower())
+    if not any(configuration[it] for it in ("logconfig", "logconfig_dict", "logconfig_json")):
+        return
+    # Imported here: most configurations have no loggers of their own.
+    import json
+    from logging.config import dictConfig, fileConfig
+    from pathlib import Path
+
+    dictionary, name = configuration["logconfig_dict"], configuration["logconfig_json"]
+    if not dictionary and name:
+        dictionary = json.loads(Path(directory, name).read_text("utf-8"))
+    if dictionary:
+        dictConfig(_base() | dictionary)
+    elif configuration["logconfig"]:
+        path = Path(directory, configuration["logconfig"])
+        fileConfig(
+            path,
+            defaults={"__file__": str(path), "here": str(path.parent)},
+            disable_existing_loggers=False,
+        )
+
+
+def _make_own(level: str) -> None:
     logger = logging.getLogger(ERROR_LOGGER)
     logger.propagate = False
-    logger.setLevel(_LEVELS.get(str(configuration["loglevel"]).lower(), logging.INFO))
+    logger.setLevel(_LEVELS.get(level, logging.INFO))
     if not logger.handlers:
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(logging.Formatter(_FORM, _TIME))
@@ -47,19 +70,6 @@ def make_loggers(configuration: Mapping[str, Any], directory: str) -> None:
     access = logging.getLogger(ACCESS_LOGGER)
     access.propagate = False
     access.setLevel(logging.INFO)
-    dictionary, name = configuration["logconfig_dict"], configuration["logconfig_json"]
-    if not dictionary and name:
-        with Path(absolute(name, directory)).open(encoding="utf-8") as file:
-            dictionary = json.load(file)
-    if dictionary:
-        logging.config.dictConfig(_base() | dictionary)
-    elif configuration["logconfig"]:
-        path = absolute(configuration["logconfig"], directory)
-        logging.config.fileConfig(
-            path,
-            defaults={"__file__": path, "here": str(Path(path).parent)},
-            disable_existing_loggers=False,
-        )
 
 
 def _base() -> dict[str, Any]:

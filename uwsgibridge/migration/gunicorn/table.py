@@ -109,7 +109,8 @@ def names_left_out(ignored: Sequence[str]) -> frozenset[str]:
 
 def needs_configuration(reading: Reading) -> bool:
     """Whether workers have to read the configuration: for hooks and loggers."""
-    return any(reading.find(name) is not None for name in _NEEDED_LATER)
+    values = ((name, reading.value(name)) for name in _NEEDED_LATER)
+    return any(value and value != SETTINGS[name].default for name, value in values)
 
 
 def _pass_over_ignored(translation: Translation, given: Given, kind: WorkerKind) -> None:
@@ -152,7 +153,7 @@ def _add_environment(translation: Translation, left_out: frozenset[str]) -> None
         plan.values["python_path"] = (*plan.values.get("python_path", ()), *reading.python_path)
     if "logger_class" in left_out:
         return
-    plan.values["on_load"] = hooks.ON_LOAD
+    plan.values["on_load"] = hooks.ON_LOAD if needs_configuration(reading) else hooks.MAKE_LOGGERS
     plan.findings.append(
         Finding(
             Verdict.MAPPED,

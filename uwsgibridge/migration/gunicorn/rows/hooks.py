@@ -11,6 +11,7 @@ from uwsgibridge.migration.gunicorn.translation import Row, Translation, mapped,
 
 HOOKS: Final = "uwsgibridge.migration.gunicorn.hooks"
 ON_LOAD: Final = f"{HOOKS}:on_load"
+MAKE_LOGGERS: Final = "uwsgibridge.migration.gunicorn.loggers:on_load"
 _ON_FORK: Final = f"{HOOKS}:on_fork"
 _ON_WORKER_EXIT: Final = f"{HOOKS}:on_worker_exit"
 
