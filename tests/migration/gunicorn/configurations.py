@@ -17,6 +17,7 @@ class Configuration:
         environment: further variables.
         paths: what is asked.
         logged: what the log has to have, each as a part of a line; in real gunicorn's as well.
+        is_uwsgi: whether gunicorn's worker speaks the uwsgi protocol, so that its answers can be compared.
         awaited: an event of the log that has to come before the end.
         options: parts of the options that it becomes.
     """
@@ -27,6 +28,7 @@ class Configuration:
     environment: Mapping[str, str] = field(default_factory=dict)
     paths: tuple[str, ...] = ("/",)
     logged: tuple[str, ...] = ()
+    is_uwsgi: bool = True
     awaited: Mapping[str, str] = field(default_factory=dict)
     options: tuple[str, ...] = ()
 
@@ -319,6 +321,28 @@ def when_ready(server):
         logged=("cleaning up", "ready to serve"),
         awaited={"event": "command has ended", "option": "--on-ready"},
         options=("--on-start ", "--on-ready "),
+    ),
+    "for uvicorn": Configuration(
+        text="""
+import os
+
+bind = os.getenv("BIND", "0.0.0.0:80")
+workers = int(os.getenv("WEB_CONCURRENCY", "2"))
+worker_class = "uvicorn.workers.UvicornWorker"
+keepalive = 120
+timeout = 120
+forwarded_allow_ips = "*"
+accesslog = "-"
+
+
+def post_fork(server, worker):
+    server.log.info("the worker is %s", worker)
+""",
+        app="site_app:asgi",
+        paths=("/", "/a/b"),
+        is_uwsgi=False,
+        logged=("the worker is <Worker ",),
+        options=("--interface asgi", "--heartbeat-timeout-seconds 120"),
     ),
     "for ASGI": Configuration(
         text="""

@@ -91,6 +91,7 @@ def test_what_the_file_changes_beside_its_names_is_known(
         ("workers = 3\nbind = hots\n", "gunicorn.conf.py:2: its code fails: NameError: name 'hots' is not defined"),
         ("\nworkers = = 3\n", "gunicorn.conf.py:2: its code fails: SyntaxError: invalid syntax"),
         ("import absent_module\n", "gunicorn.conf.py:1: its code fails: ModuleNotFoundError: No module named"),
+        ("import gunicorn.absent\n", "gunicorn.conf.py:1: its code fails: ModuleNotFoundError: No module named 'gunicorn"),
         ("import sys\nsys.exit(3)\n", "gunicorn.conf.py:2: it ends the process (sys.exit)"),
         ("import json\n\njson.loads('[')\n", "gunicorn.conf.py:3: its code fails: JSONDecodeError"),
         ("\0", "gunicorn.conf.py"),

@@ -25,6 +25,7 @@ DEFAULTS = {name: known.default for name, known in SETTINGS.items()}
 
 ALL_HOOKS = """
 import os
+print("printed")
 import pathlib
 
 TOLD = pathlib.Path(__file__).with_name("told")
@@ -100,6 +101,13 @@ def test_hooks_of_a_fork_come_before_the_application(told: Any, tmp_path: Path) 
         "worker_exit 3 site",
         "child_exit",
     ]
+
+
+def test_what_the_file_prints_is_not_printed_again(
+    told: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    told("site:app")
+    assert "printed" not in capfd.readouterr().out
 
 
 def test_with_preload_hooks_of_a_fork_come_after_it(told: Any) -> None:

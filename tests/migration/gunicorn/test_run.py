@@ -17,7 +17,7 @@ from tests.bridge_process import BridgeProcess, environment_of, running_process
 from tests.log_events import EVENT_SECONDS
 from tests.migration.gunicorn.configurations import APPLICATION, CONFIGURATIONS, Configuration
 from tests.migration.gunicorn.conftest import Read
-from uwsgibridge.client import request
+from uwsgibridge.client import ClientError, request
 from uwsgibridge.config.options import option_name
 from uwsgibridge.config.settings import OPTIONS
 from uwsgibridge.migration import report
@@ -101,6 +101,8 @@ def ask_gunicorn(it: Configuration, directory: Path) -> tuple[list[Answer], str]
         )
         try:
             answers = [ask(path, one) for one in it.paths]
+        except ClientError as error:
+            raise AssertionError(log.read_text()) from error
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(EVENT_SECONDS)
@@ -127,7 +129,7 @@ def test_configuration_runs_as_it_is(name: str, site: Path) -> None:
     assert [status for status, _, _ in answers] == [200] * len(it.paths)
     for part in it.logged:
         assert part in text
-    if not HAS_GUNICORN:
+    if not HAS_GUNICORN or not it.is_uwsgi:
         return
     real, log = ask_gunicorn(it, site)
     assert answers == real, log

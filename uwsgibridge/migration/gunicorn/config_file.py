@@ -20,6 +20,7 @@ from uwsgibridge.migration.gunicorn.paths import absolute
 
 # The name of the module while gunicorn executes it. Objects that the file makes may be pickled by that name.
 _MODULE: Final = "__config__"
+_PACKAGE: Final = "gunicorn"
 _COMPILED: Final = ".pyc"
 _MOST_BYTES: Final = 1_048_576
 
@@ -152,6 +153,8 @@ def _failure(error: BaseException, path: str, source: str) -> FileError:
         reason = "it ends the process (sys.exit)"
     else:
         reason = f"its code fails: {type(error).__name__}: {error}".rstrip(": ")
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] == _PACKAGE:
+        reason += "; the package gunicorn may be installed beside this server, and then the file can use it"
     return FileError(f"{place}: {reason}", "".join(shown))
 
 

@@ -7,6 +7,7 @@ needs the hooks executes the file anew: what workers run has to see the file as 
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import sys
@@ -109,7 +110,8 @@ def _state() -> _State:
 def _read() -> _State:
     content = json.loads(os.environ[VARIABLE])
     start = content["start"]
-    with _in_directory(start):
+    # What the file prints was printed when the server was started.
+    with _in_directory(start), contextlib.redirect_stdout(io.StringIO()):
         reading = read_configuration(content["arguments"], os.environ, start)
     ignored = content.get("ignored", ())
     values = {

@@ -91,3 +91,6 @@ class Worker(_StandIn):
         # gunicorn counts its workers. Nothing here does: the number of a process grows with each worker as well.
         self.age = self.pid
         self.timeout: int = configuration.settings["timeout"]
+
+    def __str__(self) -> str:
+        return f"<Worker {self.pid}>"
