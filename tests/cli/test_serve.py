@@ -201,6 +201,12 @@ def test_config_names_the_file(serve: Serve, tmp_path: Path):
     assert (settings.threads, settings.backlog) == (Settings().threads, 3)
 
 
+def test_configuration_of_gunicorn_is_no_file_of_options(serve: Serve, tmp_path: Path):
+    (tmp_path / "gunicorn.conf.py").write_text("workers = 2\n")
+    refusal = serve.refusal("site:app", "--config", "gunicorn.conf.py")
+    assert "run-gunicorn -c gunicorn.conf.py runs a configuration of gunicorn" in refusal
+
+
 def test_options_can_stand_in_pyproject(serve: Serve, tmp_path: Path):
     (tmp_path / "pyproject.toml").write_text(
         "[project]\nname = 'site'\n[tool.uwsgibridge]\nthreads = 3\n"

@@ -14,6 +14,7 @@ import select
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Sequence
 from typing import Final, NoReturn
 
@@ -92,6 +93,8 @@ def _read_and_exit(arguments: Sequence[str], start: str, sending: int) -> NoRetu
             file.write(len(content).to_bytes(_LENGTH_BYTES) + content)
         status = 0
     finally:
+        if status:
+            traceback.print_exc()  # else nobody would know why
         os._exit(status)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -118,12 +119,18 @@ def test_traceback_of_a_failure_begins_in_the_file(tmp_path: Path) -> None:
     assert text.rstrip().endswith("ValueError: invalid literal for int() with base 10: 'x'")
 
 
+def test_device_without_content_is_a_file_without_settings(tmp_path: Path) -> None:
+    assert execute_file("/dev/null", str(tmp_path)).lines == {}
+
+
 def test_file_that_can_not_be_read_is_refused(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
     (tmp_path / "large.py").write_bytes(b"#" * 1_048_577)
     for location, told in (
         ("absent.py", "absent.py: there is no such file; -c names it"),
-        ("folder", "folder: Is a directory"),
+        ("folder", "folder: it is no file"),
+        ("pipe", "pipe: it is no file"),
         ("large.py", "large.py: it has over 1048576 bytes"),
         ("a\0b", "'a\\x00b' is no path"),
     ):

@@ -67,6 +67,7 @@ def test_defaults_are_gunicorns(plan: MakePlan) -> None:
         ("bind = 'unix:///run/a.sock'", {"bind": ("unix:/run/a.sock",), "socket_mode": "0777"}),
         ("bind = 'unix:/run/a.sock'\numask = 0o007", {"socket_mode": "0770"}),
         ("backlog = 64", {"backlog": 64}),
+        ("backlog = 0", {"backlog": 1}),
         ("workers = 3", {"workers": 3}),
         ("threads = 4", {"threads": 4, "heartbeat_timeout_seconds": 30.0}),
         ("worker_class = 'gthread'\nthreads = 4\ntimeout = 9", {"threads": 4, "heartbeat_timeout_seconds": 9.0}),

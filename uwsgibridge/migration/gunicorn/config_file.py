@@ -6,6 +6,7 @@ import ast
 import importlib
 import importlib.util
 import os
+import stat
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
@@ -106,15 +107,19 @@ def execute_file(location: str, start: str) -> ExecutedFile:
 
 def _check(path: str, source: str) -> None:
     try:
-        with Path(path).open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
+        found = Path(path).stat()
+        if stat.S_ISREG(found.st_mode):
+            Path(path).open("rb").close()
     except FileNotFoundError:
         raise ConfigurationError(f"{source}: there is no such file; -c names it") from None
     except OSError as error:
         raise ConfigurationError(f"{source}: {error.strerror}") from None
     except ValueError:  # a NUL byte
         raise ConfigurationError(f"{source!r} is no path that a file can have") from None
-    if size > _MOST_BYTES:
+    # A pipe would be waited for. A device such as /dev/null can be read.
+    if stat.S_ISDIR(found.st_mode) or stat.S_ISFIFO(found.st_mode) or stat.S_ISSOCK(found.st_mode):
+        raise ConfigurationError(f"{source}: it is no file, and so no configuration of gunicorn")
+    if found.st_size > _MOST_BYTES:
         raise ConfigurationError(
             f"{source}: it has over {_MOST_BYTES} bytes, and can't be a configuration of gunicorn"
         )

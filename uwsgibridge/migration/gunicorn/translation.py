@@ -145,13 +145,14 @@ def flag(name: str, field: str) -> tuple[Row, ...]:
     return mapped(name, f"`{option_name(field)}`", translate)
 
 
-def number(name: str, field: str) -> tuple[Row, ...]:
-    """Make the row of a number that is the same here."""
+def number(name: str, field: str, *, least: int = 0) -> tuple[Row, ...]:
+    """Make the row of a number that is the same here, but for what is below the least value."""
 
     def translate(translation: Translation, row: Row, given: Given) -> None:
         del row
         is_time = OPTIONS[field].kind is Kind.SECONDS
-        translation.map(given, **{field: float(given.value) if is_time else given.value})
+        value = max(given.value, least)
+        translation.map(given, **{field: float(value) if is_time else value})
 
     return mapped(name, f"`{option_name(field)}`", translate)
 

@@ -106,7 +106,7 @@ ROWS: Final = (
     *mapped("bind", "`--bind`, with a warning what to change in Nginx, unless protocol is uwsgi; a unix socket "
             "gets `--socket-mode` 0777, which is what gunicorn gives it", _bind),
     *mapped("umask", "`--socket-mode`: gunicorn takes it for unix sockets alone", _umask),
-    *number("backlog", "backlog"),
+    *number("backlog", "backlog", least=1),
     *passed_over("reuse_port", "Workers share one socket, and the kernel spreads connections over them."),
     *mapped("protocol", "nothing for uwsgi and http, see bind; others are refused", _protocol),
     *passed_over("uwsgi_allow_ips",

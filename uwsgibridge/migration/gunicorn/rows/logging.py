@@ -33,7 +33,7 @@ _LEVELS: Final = {
 
 def _access_log(translation: Translation, row: Row, given: Given) -> None:
     del row
-    if given.value is None:
+    if not given.value:
         translation.pass_over(given, "It is off.")
         return
     values: dict[str, object] = {"access_log": True}
@@ -54,7 +54,7 @@ def _access_log_format(translation: Translation, row: Row, given: Given) -> None
 
 def _error_log(translation: Translation, row: Row, given: Given) -> None:
     del row
-    if given.value is None or given.value in _STREAMS:
+    if not given.value or given.value in _STREAMS:
         translation.pass_over(given, "The log goes to standard error anyway.")
     else:
         translation.map(given, log_file=absolute(given.value, translation.reading.directory))
