@@ -34,6 +34,7 @@ SAMPLES: dict[str, Any] = {
     "python_path": ("src", "lib"),
     "virtualenv": sys.prefix,
     "import_module": ("one", "two.py"),
+    "on_load": "site:load",
     "on_fork": "site:fork",
     "on_worker_exit": "site:exit",
     "control_socket": "control.sock",
@@ -209,6 +210,12 @@ def test_config_names_the_file(serve: Serve, tmp_path: Path):
     (tmp_path / "other.toml").write_text("backlog = 3\n")
     settings = serve.settings("site:app", "--config", "other.toml")
     assert (settings.threads, settings.backlog) == (Settings().threads, 3)
+
+
+def test_configuration_of_gunicorn_is_no_file_of_options(serve: Serve, tmp_path: Path):
+    (tmp_path / "gunicorn.conf.py").write_text("workers = 2\n")
+    refusal = serve.refusal("site:app", "--config", "gunicorn.conf.py")
+    assert "run-gunicorn -c gunicorn.conf.py runs a configuration of gunicorn" in refusal
 
 
 def test_options_can_stand_in_pyproject(serve: Serve, tmp_path: Path):

@@ -249,7 +249,7 @@ def load_applications(app_name: str | None, settings: Settings) -> list[Applicat
     Raises:
         SettingsError: no application is named, or two have the same prefix, or the environment that ``--virtualenv`` names can't
             be used.
-        ApplicationError: an application or a module can't be imported.
+        ApplicationError: an application or a module can't be imported, or the hook --on-load fails.
     """
     if not app_name and not settings.mount:
         raise SettingsError("name an application to serve: uwsgibridge serve module:attribute")
@@ -257,6 +257,7 @@ def load_applications(app_name: str | None, settings: Settings) -> list[Applicat
     with rare_collections():
         if settings.virtualenv:
             join_virtualenv(settings.virtualenv)
+        load_hook(settings.on_load, app_dir=settings.app_dir)()
         applications = [load_one("", app_name, settings)] if app_name else []
         for prefix, name in map(parse_mount, settings.mount):
             try:

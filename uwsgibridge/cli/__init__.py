@@ -19,6 +19,7 @@ _COMMANDS: Final = {
     "request": "Send one request without an Nginx: curl for uwsgi.",
     "ctl": "Look at a running supervisor and steer it.",
     "nginx": "Print an Nginx configuration that fits.",
+    "run-gunicorn": "Run a configuration of gunicorn as it is.",
 }
 
 
@@ -32,7 +33,9 @@ class _LazyGroup(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         with rare_collections():
-            command = importlib.import_module(f"uwsgibridge.cli.{cmd_name}").command
+            command = importlib.import_module(
+                f"uwsgibridge.cli.{cmd_name.replace('-', '_')}"
+            ).command
         assert isinstance(command, click.Command)
         return command
 

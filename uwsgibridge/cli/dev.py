@@ -40,7 +40,7 @@ OWN_OPTIONS: Final = frozenset(
             if option.section in {"Processes", "Reloading", "Recycling", "System"}
         ),
     }
-) - {"reload_dir", "reload_include", "reload_exclude", "on_fork", "on_worker_exit"}
+) - {"reload_dir", "reload_include", "reload_exclude", "on_load", "on_fork", "on_worker_exit"}
 
 port_option = click.option(
     "--port",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -67,6 +68,11 @@ def finish_plan(plan: Plan, *, explain: bool) -> int:
         raise click.UsageError(refusals)
     for warning in report.describe_warnings(plan):
         click.echo(f"Warning: {warning}", err=True)
+    for name, value in plan.environment.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
     arguments = [one for group in report.command_arguments(plan)[1:] for one in group]
     if plan.app:
         arguments.append(plan.app)
@@ -84,6 +90,6 @@ def finish_plan(plan: Plan, *, explain: bool) -> int:
 def _with_origin(plan: Plan, message: str) -> str:
     """Add the line that an option comes from to a message that names the option."""
     for name, setting in plan.origins.items():
-        if option_name(name) in message.split(" ")[0:4]:
+        if option_name(name) in [it.strip(":'") for it in message.split(" ")[:4]]:
             return f"{setting.place}: {setting}: {message}"
     return message

@@ -210,6 +210,10 @@ def _read_config(ctx: click.Context, _parameter: click.Parameter, path: Path | N
         path = Path("uwsgibridge.toml")
         if not path.exists():
             return
+    if path.suffix == ".py":
+        raise click.UsageError(
+            f"--config {path}: options stand in a TOML file; run-gunicorn -c {path} runs a configuration of gunicorn"
+        )
     import tomllib  # imported here: few services have a file of options
 
     try:

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 
 from uwsgibridge.config.settings import Settings
 from uwsgibridge.system.collector import rare_collections
+
+
+def import_for_service() -> None:
+    """Import what `run_service` needs for a supervisor, while this process waits for something else."""
+    with rare_collections():
+        importlib.import_module("uwsgibridge.cli.start")
+        importlib.import_module("uwsgibridge.supervisor.supervisor")
+        importlib.import_module("uwsgibridge.worker.spare_template")
 
 
 def run_service(app: str | None, settings: Settings) -> int:

@@ -19,7 +19,7 @@ _CLOSE: Final = 0.8
 # arguments in compose.yaml, and those by which processes of the bridge tell each other something.
 _OTHER_VARIABLES: Final = (
     "APP", "NGINX", "CONFIG", "IGNORE", "LIFELINE_FD", "HERITAGE_FD", "REHEARSAL", "REHEARSAL_PART", "TAKEOVER",
-    "PID_FILE_FD", "PURE", "FILE_MODULES", "ARGS",
+    "PID_FILE_FD", "PURE", "FILE_MODULES", "ARGS", "GUNICORN",
     # Of this project's own tests, which start bridges.
     "TEST_ROTATION", "REQUIRE_ACCELERATOR", "REQUIRE_APPLICATIONS", "REQUIRE_DOCKER", "ENGINE_DIR", "SOAK_SECONDS",
 )  # fmt: skip
@@ -93,6 +93,7 @@ _ELSEWHERE: Final[Mapping[str, str]] = {
 # Commands of other programs, each with the nearest command here.
 _COMMANDS_ELSEWHERE: Final[Mapping[str, str]] = {
     "run": "serve",
+    "gunicorn": "run-gunicorn",
     "start": "serve",
     "help": "--help",
     "version": "--version",

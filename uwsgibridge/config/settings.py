@@ -291,6 +291,14 @@ class Settings:
         section="Processes",
         needs_supervisor=True,
     )
+    on_load: str = text(
+        help="A function without arguments that is called before the application is imported, in each process that "
+        "imports it, such as one that configures loggers or starts tracing.",
+        section="Processes",
+        metavar="MODULE:FUNCTION",
+        rule=_check_function,
+        shown_default="off",
+    )
     on_fork: str = text(
         help="A function without arguments that each worker calls before it serves, such as one that opens "
         "its own database connections.",

@@ -77,6 +77,7 @@ class Plan:
         origins: for each of these fields, the last line that has set it.
         findings: in the order of the configuration.
         http: what the other server listened on for HTTP, which Nginx has to do here.
+        environment: variables of the environment that the process needs; None for one that is to be removed.
     """
 
     app: str | None = None
@@ -84,6 +85,7 @@ class Plan:
     origins: dict[str, Setting] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
     http: list[str] = field(default_factory=list)
+    environment: dict[str, str | None] = field(default_factory=dict)
 
     def of(self, verdict: Verdict) -> list[Finding]:
         """Give the findings of one kind, in their order."""

@@ -95,9 +95,18 @@ def command_arguments(plan: Plan) -> list[list[str]]:
 
 def command_lines(plan: Plan) -> list[str]:
     """Write the command, with a line for each option, ready to be pasted into a shell."""
-    lines = [shlex.join(group) for group in command_arguments(plan)]
+    lines = [shlex.join(group) for group in [*_environment(plan), *command_arguments(plan)]]
     return [f"{'' if index == 0 else '    '}{line}{'' if index == len(lines) - 1 else ' ' + chr(92)}"
             for index, line in enumerate(lines)]  # fmt: skip
+
+
+def _environment(plan: Plan) -> list[list[str]]:
+    """Give what sets and removes variables of the environment for a command, a list for each."""
+    if not plan.environment:
+        return []
+    groups = [["-u", name] for name, value in plan.environment.items() if value is None]
+    groups += [[f"{name}={value}"] for name, value in plan.environment.items() if value is not None]
+    return [["env", *groups[0]], *groups[1:]]
 
 
 def toml_lines(plan: Plan, *, with_comments: bool = False) -> list[str]:
@@ -112,6 +121,12 @@ def toml_lines(plan: Plan, *, with_comments: bool = False) -> list[str]:
         lines.append(_with_origin(plan, "app", f"app = {_quoted(plan.app)}", with_comments))
     for name, value in _in_order(plan):
         lines.append(_with_origin(plan, name, f"{name} = {_toml(name, value)}", with_comments))
+    for variable, text in plan.environment.items():
+        lines.append(
+            f"# without the variable {variable}"
+            if text is None
+            else f"# with the variable {variable}={shlex.quote(text)}"
+        )
     if with_comments:
         left = [*plan.of(Verdict.REFUSED), *plan.of(Verdict.WARNED)]
         lines += [

@@ -8,6 +8,7 @@ from typing import Any, Final, TypeAlias
 
 from uwsgibridge.config.options import Kind, option_name
 from uwsgibridge.config.settings import OPTIONS
+from uwsgibridge.migration.argument import as_argument
 from uwsgibridge.migration.plan import Finding, Plan, Setting, Verdict
 from uwsgibridge.migration.uwsgi.meaning import has_comment, is_plain_number, is_true, number
 
@@ -117,17 +118,6 @@ class Row:
 def plain(name: str) -> str:
     """Give an option's name as uWSGI compares it; underscores of the environment's variables are dashes by then."""
     return name
-
-
-def as_argument(name: str, value: Any) -> str:
-    """Write one value of an option of ours as an argument."""
-    option = option_name(name)
-    if OPTIONS[name].kind is Kind.FLAG:
-        return option if value else f"--no-{option.removeprefix('--')}"
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    text = str(value)
-    return f"{option} '{text}'" if any(it.isspace() for it in text) else f"{option} {text}"
 
 
 def _names(names: str) -> tuple[str, ...]:

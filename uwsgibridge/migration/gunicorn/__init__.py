@@ -1,0 +1,1 @@
+"""Reads configurations of gunicorn, and says what they are here."""

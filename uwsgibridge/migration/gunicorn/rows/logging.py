@@ -1,0 +1,109 @@
+"""Rows of the log, the access log and figures."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from uwsgibridge.migration.gunicorn.known_settings import ACCESS_LOG_FORMAT
+from uwsgibridge.migration.gunicorn.paths import absolute
+from uwsgibridge.migration.gunicorn.reading import Given
+from uwsgibridge.migration.gunicorn.translation import Row, Translation, mapped, passed_over, warned
+
+# Files that are the standard streams of a container.
+_STREAMS: Final = frozenset(
+    {
+        "-",
+        "/dev/stdout",
+        "/dev/stderr",
+        "/proc/self/fd/1",
+        "/proc/self/fd/2",
+        "/proc/1/fd/1",
+        "/proc/1/fd/2",
+    }
+)
+# gunicorn takes any other word for info.
+_LEVELS: Final = {
+    "debug": "debug",
+    "info": "info",
+    "warning": "warning",
+    "error": "error",
+    "critical": "error",
+}
+
+
+def _access_log(translation: Translation, row: Row, given: Given) -> None:
+    del row
+    if not given.value:
+        translation.pass_over(given, "It is off.")
+        return
+    values: dict[str, object] = {"access_log": True}
+    if given.value not in _STREAMS:
+        values["access_log_file"] = absolute(given.value, translation.reading.directory)
+    if not translation.is_given("access_log_format"):
+        values["access_log_format"] = "combined"
+    translation.map(given, **values)
+
+
+def _access_log_format(translation: Translation, row: Row, given: Given) -> None:
+    del row
+    if given.value in {None, "", ACCESS_LOG_FORMAT}:
+        translation.map(given, access_log_format="combined")
+    else:
+        translation.map(given, access_log_format=given.value)
+
+
+def _error_log(translation: Translation, row: Row, given: Given) -> None:
+    del row
+    if not given.value or given.value in _STREAMS:
+        translation.pass_over(given, "The log goes to standard error anyway.")
+    else:
+        translation.map(given, log_file=absolute(given.value, translation.reading.directory))
+
+
+def _level(translation: Translation, row: Row, given: Given) -> None:
+    del row
+    level = _LEVELS.get(str(given.value).lower())
+    if level is None:
+        translation.warn(
+            given,
+            f"gunicorn has no such level, and takes info; its levels are {', '.join(_LEVELS)}.",
+        )
+    else:
+        translation.map(given, log_level=level)
+
+
+def _configuration(translation: Translation, row: Row, given: Given) -> None:
+    del row
+    if not given.value:
+        translation.pass_over(given, "It is empty.")
+        return
+    translation.set(
+        given,
+        "--access-log; before the application is imported, its loggers are configured by this (--on-load)",
+        access_log=True,
+    )
+    translation.warn(
+        given,
+        "Loggers of the application are configured by this. Lines of this server and its access log keep their own "
+        "form: --log-format, --access-log-format.",
+    )
+
+
+ROWS: Final = (
+    *mapped("accesslog", "`--access-log`, `--access-log-file`; `-` is standard error here", _access_log),
+    *mapped("access_log_format", "`--access-log-format`", _access_log_format),
+    *mapped("errorlog", "`--log-file`", _error_log),
+    *mapped("loglevel", "`--log-level`; critical becomes error", _level),
+    *mapped("logconfig", "`--on-load`, with `--access-log`: the application's loggers are configured by it", _configuration),
+    *mapped("logconfig_dict", "`--on-load`, with `--access-log`: the application's loggers are configured by it", _configuration),
+    *mapped("logconfig_json", "`--on-load`, with `--access-log`: the application's loggers are configured by it", _configuration),
+    *passed_over("capture_output", "With --log-file, all that goes to standard error is in that file."),
+    *passed_over("enable_stdio_inheritance", "Processes keep standard output and standard error."),
+    *warned("logger_class",
+            "No class of gunicorn writes the log: --log-format and --access-log-format say what its lines are."),
+    *warned("syslog", "The log goes to standard error, which journald, Docker or a log shipper reads."),
+    *passed_over("syslog_addr syslog_prefix syslog_facility disable_redirect_access_to_syslog", "It is about syslog."),
+    *warned("statsd_host",
+            "Nothing sends figures to statsd; uwsgibridge ctl status --json has them."),
+    *passed_over("statsd_prefix dogstatsd_tags enable_backlog_metric", "It is about statsd_host."),
+)  # fmt: skip
