@@ -57,7 +57,7 @@ BELOW: Final[dict[str, set[str]]] = {
     "client": {*_WIRE, "config"},
     "frontend": {"config"},
     "demo": {"_version"},
-    "testing": {"config", "client", "frontend"},
+    "testing": {"system", "config", "client", "frontend"},
     # Above all: what a person starts.
     "cli": {
         *_GROUND, "connection", "telemetry", "worker", "supervisor", "control", "client", "frontend",
