@@ -66,6 +66,7 @@ class Option:
         only: the interface that the option has a meaning for; None for both.
         needs_supervisor: whether the option can't be used with ``--workers 0``.
         rule: a further check of the value; of several texts, each one is checked.
+        one_a_line: whether texts may have spaces, so that each has a line of its own in the environment.
     """
 
     kind: Kind
@@ -81,6 +82,7 @@ class Option:
     only: Literal["wsgi", "asgi"] | None = None
     needs_supervisor: bool = False
     rule: Rule | None = None
+    one_a_line: bool = False
 
     def default_value(self) -> Any:
         """Give the value where none is given."""
@@ -124,6 +126,7 @@ class _Rest(TypedDict, total=False):
     only: Literal["wsgi", "asgi"]
     needs_supervisor: bool
     rule: Rule
+    one_a_line: bool
 
 
 # Functions that make a row of each kind. Each returns a field of a dataclass, whose annotation has the type.

@@ -34,7 +34,8 @@ def render_reference() -> str:
         "```",
         "",
         "In the environment, that is `UWSGIBRIDGE_APP`, `UWSGIBRIDGE_BIND` (several with spaces between them),",
-        "`UWSGIBRIDGE_GRACEFUL_TIMEOUT_SECONDS` and `UWSGIBRIDGE_ACCESS_LOG=true`.",
+        "`UWSGIBRIDGE_GRACEFUL_TIMEOUT_SECONDS` and `UWSGIBRIDGE_ACCESS_LOG=true`. What may have spaces itself",
+        f"({_names_of_lines()}) stands there one to a line.",
         "",
         "Numbers have no unit: 30, not `30s`; 536870912, not `512M`. They have bounds. Times are at most",
         "1,000,000,000 s; what is over a bound is refused with a sentence that says it.",
@@ -49,6 +50,10 @@ def render_reference() -> str:
         ]
         lines += [_row(name, option) for name, option in rows]
     return "\n".join(lines) + "\n"
+
+
+def _names_of_lines() -> str:
+    return ", ".join(f"`{option_name(name)}`" for name, it in OPTIONS.items() if it.one_a_line)
 
 
 _TAKES: Final = {

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from uwsgibridge.config.address import parse_address
+from uwsgibridge.config.commands import parse_action
 from uwsgibridge.config.mounts import parse_mount, parse_offload
 from uwsgibridge.config.options import (
     Option,
@@ -264,6 +265,32 @@ class Settings:
         metavar="MODULE:FUNCTION",
         rule=_check_function,
         shown_default="off",
+    )
+    on_start: tuple[str, ...] = texts(
+        help="What is done before the application is loaded, at a start, and at no reload or upgrade: exec:COMMAND "
+        "or touch:FILE. No shell runs the command. Where it fails, there is no start. Repeatable.",
+        section="Processes",
+        metavar="ACTION",
+        rule=parse_action,
+        one_a_line=True,
+    )
+    on_start_seconds: float = seconds(
+        300.0,
+        help="How many seconds each command of --on-start may take; then it is ended, and there is no start.",
+        section="Processes",
+    )
+    on_ready: tuple[str, ...] = texts(
+        help="What is done once the first workers accept requests, at a start, and at no reload or upgrade: "
+        "exec:COMMAND or touch:FILE. No shell runs the command. Where it fails, that is logged. Repeatable.",
+        section="Processes",
+        metavar="ACTION",
+        rule=parse_action,
+        one_a_line=True,
+    )
+    on_ready_seconds: float = seconds(
+        300.0,
+        help="How many seconds each command of --on-ready may take; then it is ended, and that is logged.",
+        section="Processes",
     )
     heartbeat_timeout_seconds: float = seconds(
         60.0,

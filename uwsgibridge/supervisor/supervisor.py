@@ -11,6 +11,8 @@ from dataclasses import asdict
 import trio
 
 from uwsgibridge._version import __version__
+from uwsgibridge.commands.actions import run_at_start, run_when_ready
+from uwsgibridge.commands.finding import require_programs
 from uwsgibridge.config.settings import Settings
 from uwsgibridge.connection.failed_start import removing_files_unless_started
 from uwsgibridge.connection.sockets import ListeningSocket
@@ -67,6 +69,7 @@ def run_supervisor(
     Raises:
         SettingsError: systemd's sockets can't be used, or the code can't be watched.
         BindError: an address can't be listened at.
+        StartCommandFailed: a command of ``--on-start`` has failed.
         StartFailed: the first workers did not come up.
     """
     heritage = Heritage.from_environment()
@@ -88,6 +91,8 @@ def run_supervisor(
         single_error(),
     ):
         after_bind()
+        if heritage is None:  # the rehearsal of an upgrade has looked
+            require_programs(settings)
         program: PreservedProgram | None = None
         unwanted: Sequence[ListeningSocket] = handed_over
         while True:
@@ -206,6 +211,8 @@ class _Supervisor:
                 for listening in fleet.sockets:
                     self._log.info("listening", address=str(listening.address))
                 fleet.notifier.ready(fleet.summary)
+                if self._heritage is None and fleet.settings.on_ready:
+                    nursery.start_soon(run_when_ready, fleet.settings, self._log, self._ending)
                 await rollout.keep_up()
             upgrades = fleet.phase is Phase.UPGRADING
             if not upgrades:
@@ -241,12 +248,19 @@ class _Supervisor:
             fleet.ask_for_reload("upgrade")
 
     async def _start_first(self, rollout: Rollout) -> None:
-        """Bring up the first workers.
+        """Run the commands of ``--on-start``, and bring up the first workers.
 
         Raises:
+            StartCommandFailed: a command has failed.
             StartFailed: the workers do not come up.
         """
         fleet = self._fleet
+        if fleet.settings.on_start:
+            # An upgrade that is asked for meanwhile waits, as it does while workers come up.
+            with fleet.bringing_up():
+                await run_at_start(fleet.settings, self._log, self._ending)
+            if fleet.is_ending():
+                return
         try:
             fleet.current = rollout.start()
         except OSError as error:
@@ -262,6 +276,10 @@ class _Supervisor:
             await rollout.drain([fleet.current])
             if not was_stopped:
                 raise StartFailed(EXIT_APPLICATION if status is None else status)
+
+    async def _ending(self) -> None:
+        """Wait until a stop or an upgrade begins."""
+        await self._fleet.wait_for(self._fleet.is_ending)
 
     def _bequeath(self) -> Heritage:
         left = [one for one in self._fleet.generations if one is not self._fleet.current]
