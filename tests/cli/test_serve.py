@@ -31,6 +31,7 @@ SAMPLES: dict[str, Any] = {
     "on_worker_exit": "site:exit",
     "on_start": ("exec:true now", "touch:started at"),
     "on_ready": ("exec:true then", "touch:ready at"),
+    "sidecar": ("sleep 1 2", "env A=1 true"),
     "control_socket": "control.sock",
     "reload_dir": ("src", "lib"),
     "reload_include": ("*.html", "*.txt"),

@@ -31,6 +31,8 @@ def test_programs_that_run(place: Path, program: str) -> None:
     command = program.replace("{place}", str(place))
     require_programs(
         Settings(
+            workers=1,
+            sidecar=(f"{command} once",),
             on_start=(f"exec:{command}", "touch:/no/such/place"),
             on_ready=(f"exec:{command}",),
         )
@@ -51,13 +53,14 @@ def test_programs_that_run(place: Path, program: str) -> None:
         ("./", "./ is a directory"),
     ],
 )
-@pytest.mark.parametrize("option", ["on_start", "on_ready"])
+@pytest.mark.parametrize("option", ["sidecar", "on_start", "on_ready"])
 def test_programs_that_do_not_are_told_by_their_option(
     place: Path, option: str, program: str, reason: str
 ) -> None:
-    values: dict[str, Any] = {option: (f"exec:{program} all day",)}
+    begin = "" if option == "sidecar" else "exec:"
+    values: dict[str, Any] = {option: (f"{begin}{program} all day",)}
     with pytest.raises(SettingsError) as raised:
-        require_programs(Settings(**values))
+        require_programs(Settings(workers=1, **values))
     name = f"--{option.replace('_', '-')}"
     assert str(raised.value) == f"{name} '{program} all day': {reason}"
 
@@ -70,7 +73,7 @@ def test_a_program_that_this_user_can_not_reach_is_told(place: Path) -> None:
         as_nobody(),
         pytest.raises(SettingsError, match="this user may not enter the directories of"),
     ):
-        require_programs(Settings(on_start=(f"exec:{place}/own/runs",)))
+        require_programs(Settings(workers=1, sidecar=(f"{place}/own/runs",)))
 
 
 def test_what_is_installed_beside_the_bridge_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,13 +8,13 @@ import stat
 import sys
 from pathlib import Path
 
-from uwsgibridge.config.commands import Command, parse_action
+from uwsgibridge.config.commands import Command, parse_action, parse_command
 from uwsgibridge.config.settings import Settings
 from uwsgibridge.errors import SettingsError
 
 
 def require_programs(settings: Settings) -> None:
-    """Check that each command of ``--on-start`` and ``--on-ready`` can be run by this user.
+    """Check that each command of ``--on-start``, ``--on-ready`` and ``--sidecar`` can be run by this user.
 
     Raises:
         SettingsError: there is no such program, or this user may not run it.
@@ -22,6 +22,7 @@ def require_programs(settings: Settings) -> None:
     actions = [
         *(parse_action("--on-start", it) for it in settings.on_start),
         *(parse_action("--on-ready", it) for it in settings.on_ready),
+        *(parse_command("--sidecar", it) for it in settings.sidecar),
     ]
     for action in actions:
         if isinstance(action, Command):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from uwsgibridge.config.address import parse_address
-from uwsgibridge.config.commands import parse_action
+from uwsgibridge.config.commands import parse_action, parse_command
 from uwsgibridge.config.mounts import parse_mount, parse_offload
 from uwsgibridge.config.options import (
     Option,
@@ -291,6 +291,16 @@ class Settings:
         300.0,
         help="How many seconds each command of --on-ready may take; then it is ended, and that is logged.",
         section="Processes",
+    )
+    sidecar: tuple[str, ...] = texts(
+        help="A command that runs beside the workers, such as a queue's worker or a scheduler: it is started when "
+        "the first workers are ready, started again when it ends, restarted by a reload, and stopped with the "
+        "rest. No shell runs it. Repeatable.",
+        section="Processes",
+        metavar="COMMAND",
+        rule=parse_command,
+        one_a_line=True,
+        needs_supervisor=True,
     )
     heartbeat_timeout_seconds: float = seconds(
         60.0,

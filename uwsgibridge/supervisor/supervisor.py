@@ -34,6 +34,7 @@ from uwsgibridge.supervisor.phase import Phase
 from uwsgibridge.supervisor.preserved import PreservedProgram, confirm_takeover, current_guard
 from uwsgibridge.supervisor.recycling import recycling_policy
 from uwsgibridge.supervisor.rollout import Rollout
+from uwsgibridge.supervisor.sidecars import Sidecars
 from uwsgibridge.supervisor.signal_commands import SignalCommands
 from uwsgibridge.supervisor.spare_template import SpareTemplate
 from uwsgibridge.supervisor.tally import Tally
@@ -154,8 +155,11 @@ class _Supervisor:
             self._fleet.tally = Tally.of_heritage(heritage.tally)
             self._fleet.started_at = heritage.started_at
         self._upgrade = Upgrade(self._fleet, sockets, program)
+        self._sidecars = Sidecars(self._fleet, heritage.sidecars if heritage is not None else ())
         name = app_name or ", ".join(settings.mount)
-        self._commands = ControlCommands(name, self._fleet, self._stop_or_hurry)
+        self._commands = ControlCommands(
+            name, self._fleet, self._stop_or_hurry, self._sidecars.describe
+        )
         self._control = ControlSocket(settings, self._commands, logger)
 
     @property
@@ -213,12 +217,15 @@ class _Supervisor:
                 fleet.notifier.ready(fleet.summary)
                 if self._heritage is None and fleet.settings.on_ready:
                     nursery.start_soon(run_when_ready, fleet.settings, self._log, self._ending)
+                nursery.start_soon(self._sidecars.run)
                 await rollout.keep_up()
             upgrades = fleet.phase is Phase.UPGRADING
             if not upgrades:
                 confirm_takeover()  # where a stop has come first, this program carries it out
                 fleet.notifier.stopping()
-                await rollout.drain(fleet.generations)
+                async with trio.open_nursery() as stopping:
+                    stopping.start_soon(self._sidecars.wait_stopped)
+                    await rollout.drain(fleet.generations)
             nursery.cancel_scope.cancel()
         if upgrades:
             if fleet.is_stopping:
@@ -284,6 +291,7 @@ class _Supervisor:
     def _bequeath(self) -> Heritage:
         left = [one for one in self._fleet.generations if one is not self._fleet.current]
         described = [one.bequeath() for one in (*left, self._fleet.current)]
+        sidecars, streams = self._sidecars.bequeath()
         return Heritage(
             self._fleet.settings.bind,
             self._sockets_by_address,
@@ -291,7 +299,8 @@ class _Supervisor:
             [description for description, _ in described],
             asdict(self._fleet.tally),
             self._fleet.started_at,
-            [it for _, descriptors in described for it in descriptors],
+            [*(it for _, descriptors in described for it in descriptors), *streams],
+            sidecars,
         )
 
     def _stop_or_hurry(self, reason: str) -> None:

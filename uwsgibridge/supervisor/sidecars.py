@@ -1,0 +1,121 @@
+"""All sidecars of a supervisor: their names, their common start and end, and who takes over which at an upgrade."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import chain, count
+from typing import Any
+
+import trio
+
+from uwsgibridge.config.commands import Command, parse_command
+from uwsgibridge.supervisor.fleet import Fleet
+from uwsgibridge.supervisor.sidecar import Sidecar, SidecarState
+
+
+class Sidecars:
+    """The sidecars that the options name, and those of an older program that they do not name any more.
+
+    Args:
+        fleet: the workers beside them.
+        heritage: what `bequeath` has described, after an upgrade.
+    """
+
+    def __init__(self, fleet: Fleet, heritage: Sequence[dict[str, Any]] = ()) -> None:
+        self._fleet = fleet
+        self._heritage = heritage
+        self._commands = name_commands(
+            parse_command("--sidecar", it) for it in fleet.settings.sidecar
+        )
+        self._all: list[Sidecar] = []
+
+    async def run(self) -> None:
+        """Run all sidecars until the supervisor stops; where this is cancelled, their processes go on.
+
+        Call it when the workers are ready.
+        """
+        async with trio.open_nursery() as nursery:
+            self._make(nursery)
+            for sidecar in list(self._all):
+                nursery.start_soon(sidecar.run)
+
+    async def wait_stopped(self) -> None:
+        """Wait until all sidecars have stopped, which each of them does in its time."""
+        await self._fleet.wait_for(
+            lambda: all(it.state is SidecarState.STOPPED for it in self._all)
+        )
+
+    def describe(self) -> list[dict[str, Any]]:
+        """Give the state of each sidecar, for `status`."""
+        return [it.describe() for it in self._all]
+
+    def bequeath(self) -> tuple[list[dict[str, Any]], list[int]]:
+        """Describe the running sidecars for another program, and forget them; call it when `run` was cancelled.
+
+        Returns:
+            The descriptions, as JSON values, and the descriptors that have to be inherited.
+        """
+        if not self._all:  # an upgrade goes before they were taken over
+            return list(self._heritage), descriptors_of(self._heritage)
+        told = [it for it in (one.bequeath() for one in self._all) if it is not None]
+        return [one for one, _ in told], [it for _, descriptors in told for it in descriptors]
+
+    def _make(self, nursery: trio.Nursery) -> None:
+        successors = match_heritage(self._commands, self._heritage)
+        for name, command in self._commands.items():
+            sidecar = Sidecar(name, command, self._fleet, nursery)
+            if name in successors:
+                sidecar.adopt(successors[name])
+            self._all.append(sidecar)
+        taken = [it["program"]["pid"] for it in successors.values()]
+        for one in self._heritage:
+            if one["program"]["pid"] not in taken:
+                command = Command("--sidecar", one["command"], (one["command"],))
+                sidecar = Sidecar(one["name"], command, self._fleet, nursery, is_kept=False)
+                sidecar.adopt(one)
+                self._all.append(sidecar)
+
+
+def name_commands(commands: Iterable[Command]) -> dict[str, Command]:
+    """Give each command a name of its own: that of its program, with a number where another one has it."""
+    named: dict[str, Command] = {}
+    for command in commands:
+        names = chain([command.name], (f"{command.name}-{number}" for number in count(2)))
+        named[next(it for it in names if it not in named)] = command
+    return named
+
+
+def match_heritage(
+    commands: dict[str, Command], heritage: Sequence[dict[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Find the process that each sidecar takes over.
+
+    The same command comes first: then the order of the options does not matter. Otherwise it is the same name,
+    so that a changed command waits for the end of the old one: two of its kind never run at once.
+
+    Args:
+        commands: the commands of now, by name.
+        heritage: the processes of the older program.
+
+    Returns:
+        A process for each name that has one.
+    """
+    left = list(heritage)
+    found: dict[str, dict[str, Any]] = {}
+    for key in ("command", "name"):
+        for name, command in commands.items():
+            wanted = command.text if key == "command" else name
+            match = next((it for it in left if it[key] == wanted), None)
+            if name not in found and match is not None:
+                left.remove(match)
+                found[name] = match
+    return found
+
+
+def descriptors_of(heritage: Iterable[dict[str, Any]]) -> list[int]:
+    """List the descriptors that belong to sidecars that `Sidecars.bequeath` has described."""
+    return [
+        it
+        for one in heritage
+        for it in (one["program"]["lifeline"], *one["program"]["streams"].values())
+    ]
