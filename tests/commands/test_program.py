@@ -15,7 +15,8 @@ import pytest
 import trio
 
 from tests.log_events import PATIENCE_SECONDS
-from uwsgibridge.commands.program import Program, pids_of_programs
+from uwsgibridge.commands.pids import PIDS_OF_PROGRAMS
+from uwsgibridge.commands.program import Program
 from uwsgibridge.config.commands import Command
 from uwsgibridge.system.process_group import members_of
 
@@ -57,7 +58,7 @@ def test_its_lines_and_its_status_are_told() -> None:
     told: list[tuple[str, str]] = []
 
     async def scene(program: Program, lines: list[tuple[str, str]]) -> None:
-        assert program.pid in pids_of_programs()
+        assert program.pid in PIDS_OF_PROGRAMS
         await program.ended.wait()
         told.extend(lines)
 
@@ -66,7 +67,7 @@ def test_its_lines_and_its_status_are_told() -> None:
     assert program.status == 7
     assert sorted(told) == [("stderr", "two"), ("stdout", "one"), ("stdout", "three")]
     assert "three" in str(program.last_lines)
-    assert program.pid not in pids_of_programs()
+    assert program.pid not in PIDS_OF_PROGRAMS
 
 
 def test_it_gets_the_environment_and_nothing_of_what_is_open(
@@ -100,7 +101,7 @@ def test_a_program_that_is_not_there_leaves_nothing_open() -> None:
     with pytest.raises(FileNotFoundError):
         Program.start(Command("--sidecar", "nowhere", ("/nowhere",)), tell=print, grace_seconds=1)
     assert count_files() == before
-    assert not pids_of_programs()
+    assert not PIDS_OF_PROGRAMS
 
 
 def test_all_that_it_has_opened_is_closed_at_its_end() -> None:
@@ -219,7 +220,7 @@ def test_another_program_of_this_process_takes_it_over() -> None:
                 await trio.lowlevel.checkpoint()
             nursery.cancel_scope.cancel()
         heritage = json.loads(json.dumps(program.bequeath()))
-        assert not pids_of_programs()
+        assert not PIDS_OF_PROGRAMS
         again = Program.adopt(heritage, tell=tell, grace_seconds=1)
         os.kill(again.pid, signal.SIGUSR1)
         with trio.fail_after(PATIENCE_SECONDS):

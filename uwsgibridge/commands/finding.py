@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import stat
 import sys
 from pathlib import Path
@@ -53,8 +54,6 @@ def why_not_started(error: OSError) -> str:
 
 
 def _require_program(command: Command) -> None:
-    import shutil  # imported here, since few services have commands
-
     program = command.arguments[0]
     begin = f"{command.option} {command.text!r}"
     path = environment().get("PATH", os.defpath)

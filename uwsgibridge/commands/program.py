@@ -19,6 +19,7 @@ import trio
 
 from uwsgibridge.commands.finding import environment
 from uwsgibridge.commands.output import LastLines, LineSplitter
+from uwsgibridge.commands.pids import PIDS_OF_PROGRAMS
 from uwsgibridge.config.commands import Command
 from uwsgibridge.system.lifeline import Lifeline
 from uwsgibridge.system.process_group import members_of, signal_group
@@ -35,13 +36,6 @@ _STREAMS: Final = ("stdout", "stderr")
 
 # A line of output: the name of its stream, and its text.
 Tell = Callable[[str, str], None]
-
-_pids: Final[set[int]] = set()
-
-
-def pids_of_programs() -> frozenset[int]:
-    """Give the pids of the programs that this process waits for."""
-    return frozenset(_pids)
 
 
 class Program:
@@ -76,7 +70,7 @@ class Program:
         }
         self._tell = tell
         self._grace_seconds = grace_seconds
-        _pids.add(pid)
+        PIDS_OF_PROGRAMS.add(pid)
         for descriptor in streams.values():
             os.set_blocking(descriptor, False)
 
@@ -132,7 +126,7 @@ class Program:
 
     def bequeath(self) -> dict[str, Any]:
         """Describe the program for `adopt`, as JSON values, and forget it; its descriptors have to be inherited."""
-        _pids.discard(self.pid)
+        PIDS_OF_PROGRAMS.discard(self.pid)
         return {
             "pid": self.pid,
             "lifeline": self._lifeline,
@@ -177,7 +171,7 @@ class Program:
     def _signal(self, number: signal.Signals) -> None:
         # PermissionError: the program has become another user.
         with contextlib.suppress(OSError):
-            if self.pid in _pids:
+            if self.pid in PIDS_OF_PROGRAMS:
                 os.kill(self.pid, number)
 
     async def _read_all(self, done: trio.Event) -> None:
@@ -243,7 +237,7 @@ class Program:
             await _wait_and_close(process)
 
     def _reap(self) -> None:
-        _pids.discard(self.pid)
+        PIDS_OF_PROGRAMS.discard(self.pid)
         with contextlib.suppress(ChildProcessError):  # somebody else has reaped it
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:

@@ -7,6 +7,7 @@ because a program would get it as an argument.
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Final, TypeAlias
@@ -98,8 +99,6 @@ def parse_command(option: str, text: str) -> Command:
     Raises:
         SettingsError: nothing is named, or a shell would be needed.
     """
-    import shlex  # imported here, since few services have a command
-
     text = text.strip()
     try:
         arguments = tuple(shlex.split(text))

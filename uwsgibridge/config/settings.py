@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from uwsgibridge.config.address import parse_address
-from uwsgibridge.config.commands import parse_action, parse_command
 from uwsgibridge.config.mounts import parse_mount, parse_offload
 from uwsgibridge.config.options import (
     Option,
@@ -70,6 +69,18 @@ def _check_umask(name: str, value: str) -> None:
 def _check_function(name: str, value: str) -> None:
     if value and not all(value.partition(":")):
         raise SettingsError(f"{name} {value!r} is not module:function")
+
+
+def _check_action(name: str, value: str) -> None:
+    from uwsgibridge.config.commands import parse_action  # imported here: few services have one
+
+    parse_action(name, value)
+
+
+def _check_command(name: str, value: str) -> None:
+    from uwsgibridge.config.commands import parse_command  # imported here: few services have one
+
+    parse_command(name, value)
 
 
 def _check_vars_bytes(name: str, value: int) -> None:
@@ -271,7 +282,7 @@ class Settings:
         "or touch:FILE. No shell runs the command. Where it fails, there is no start. Repeatable.",
         section="Processes",
         metavar="ACTION",
-        rule=parse_action,
+        rule=_check_action,
         one_a_line=True,
     )
     on_start_seconds: float = seconds(
@@ -284,7 +295,7 @@ class Settings:
         "exec:COMMAND or touch:FILE. No shell runs the command. Where it fails, that is logged. Repeatable.",
         section="Processes",
         metavar="ACTION",
-        rule=parse_action,
+        rule=_check_action,
         one_a_line=True,
     )
     on_ready_seconds: float = seconds(
@@ -298,7 +309,7 @@ class Settings:
         "rest. No shell runs it. Repeatable.",
         section="Processes",
         metavar="COMMAND",
-        rule=parse_command,
+        rule=_check_command,
         one_a_line=True,
         needs_supervisor=True,
     )

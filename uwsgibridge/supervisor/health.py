@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import trio
 
-from uwsgibridge.commands.program import pids_of_programs
+from uwsgibridge.commands.pids import PIDS_OF_PROGRAMS
 from uwsgibridge.supervisor.fleet import END_MARGIN_SECONDS, Fleet
 from uwsgibridge.supervisor.generation import Generation
 from uwsgibridge.supervisor.orphans import reap_orphans
@@ -66,7 +66,7 @@ class HealthChecks:
             self._scaler.consider()
             if os.getpid() == 1 and self._may_reap():
                 templates = {it.template_pid for it in self._fleet.generations}
-                reap_orphans(templates | pids_of_programs())
+                reap_orphans(templates | PIDS_OF_PROGRAMS)
             with trio.move_on_after(_BEAT_SECONDS):
                 await self._fleet.wait_for(self._recycler.somebody_has_enough)
 

@@ -14,7 +14,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn
 
-from uwsgibridge.commands.finding import require_programs
 from uwsgibridge.config.address import parse_address
 from uwsgibridge.config.settings import Settings
 from uwsgibridge.connection.sockets import ListeningSocket, adopt_socket
@@ -167,7 +166,10 @@ def check_takeover(settings: Settings) -> None:
         raise SettingsError("this version can't take over from the one that runs: restart instead")
     resolve_user(settings.user, settings.group)
     require_watchable(settings)
-    require_programs(settings)
+    if settings.on_start or settings.on_ready or settings.sidecar:
+        from uwsgibridge.commands.finding import require_programs  # imported here: few have any
+
+        require_programs(settings)
 
 
 def defer_signals() -> None:

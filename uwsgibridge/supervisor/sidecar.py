@@ -167,6 +167,11 @@ class Sidecar:
         }
 
     @property
+    def has_stopped(self) -> bool:
+        """Whether there is no process, and none is to be started."""
+        return self.state is SidecarState.STOPPED
+
+    @property
     def _grace_seconds(self) -> float:
         return self._fleet.settings.graceful_timeout_seconds
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import chain, count
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import trio
 
-from uwsgibridge.config.commands import Command, parse_command
 from uwsgibridge.supervisor.fleet import Fleet
-from uwsgibridge.supervisor.sidecar import Sidecar, SidecarState
+
+if TYPE_CHECKING:
+    from uwsgibridge.config.commands import Command
+    from uwsgibridge.supervisor.sidecar import Sidecar
 
 
 class Sidecars:
@@ -24,9 +26,6 @@ class Sidecars:
     def __init__(self, fleet: Fleet, heritage: Sequence[dict[str, Any]] = ()) -> None:
         self._fleet = fleet
         self._heritage = heritage
-        self._commands = name_commands(
-            parse_command("--sidecar", it) for it in fleet.settings.sidecar
-        )
         self._all: list[Sidecar] = []
 
     async def run(self) -> None:
@@ -34,16 +33,15 @@ class Sidecars:
 
         Call it when the workers are ready.
         """
-        async with trio.open_nursery() as nursery:
-            self._make(nursery)
-            for sidecar in list(self._all):
-                nursery.start_soon(sidecar.run)
+        if self._fleet.settings.sidecar or self._heritage:
+            async with trio.open_nursery() as nursery:
+                self._make(nursery)
+                for sidecar in self._all:
+                    nursery.start_soon(sidecar.run)
 
     async def wait_stopped(self) -> None:
         """Wait until all sidecars have stopped, which each of them does in its time."""
-        await self._fleet.wait_for(
-            lambda: all(it.state is SidecarState.STOPPED for it in self._all)
-        )
+        await self._fleet.wait_for(lambda: all(it.has_stopped for it in self._all))
 
     def describe(self) -> list[dict[str, Any]]:
         """Give the state of each sidecar, for `status`."""
@@ -61,8 +59,14 @@ class Sidecars:
         return [one for one, _ in told], [it for _, descriptors in told for it in descriptors]
 
     def _make(self, nursery: trio.Nursery) -> None:
-        successors = match_heritage(self._commands, self._heritage)
-        for name, command in self._commands.items():
+        # Imported here, since few services have sidecars.
+        from uwsgibridge.config.commands import Command, parse_command
+        from uwsgibridge.supervisor.sidecar import Sidecar
+
+        texts = self._fleet.settings.sidecar
+        commands = name_commands(parse_command("--sidecar", it) for it in texts)
+        successors = match_heritage(commands, self._heritage)
+        for name, command in commands.items():
             sidecar = Sidecar(name, command, self._fleet, nursery)
             if name in successors:
                 sidecar.adopt(successors[name])

@@ -11,8 +11,6 @@ from dataclasses import asdict
 import trio
 
 from uwsgibridge._version import __version__
-from uwsgibridge.commands.actions import run_at_start, run_when_ready
-from uwsgibridge.commands.finding import require_programs
 from uwsgibridge.config.settings import Settings
 from uwsgibridge.connection.failed_start import removing_files_unless_started
 from uwsgibridge.connection.sockets import ListeningSocket
@@ -92,7 +90,10 @@ def run_supervisor(
         single_error(),
     ):
         after_bind()
-        if heritage is None:  # the rehearsal of an upgrade has looked
+        has_commands = settings.on_start or settings.on_ready or settings.sidecar
+        if has_commands and heritage is None:  # the rehearsal of an upgrade has looked
+            from uwsgibridge.commands.finding import require_programs  # imported here: few have any
+
             require_programs(settings)
         program: PreservedProgram | None = None
         unwanted: Sequence[ListeningSocket] = handed_over
@@ -216,6 +217,8 @@ class _Supervisor:
                     self._log.info("listening", address=str(listening.address))
                 fleet.notifier.ready(fleet.summary)
                 if self._heritage is None and fleet.settings.on_ready:
+                    from uwsgibridge.commands.actions import run_when_ready  # few have any
+
                     nursery.start_soon(run_when_ready, fleet.settings, self._log, self._ending)
                 nursery.start_soon(self._sidecars.run)
                 await rollout.keep_up()
@@ -263,6 +266,8 @@ class _Supervisor:
         """
         fleet = self._fleet
         if fleet.settings.on_start:
+            from uwsgibridge.commands.actions import run_at_start  # imported here: few have any
+
             # An upgrade that is asked for meanwhile waits, as it does while workers come up.
             with fleet.bringing_up():
                 await run_at_start(fleet.settings, self._log, self._ending)
