@@ -65,7 +65,7 @@ SIDECARS: list[dict[str, Any]] = [
     },
     {
         "name": "celery-2",
-        "command": "celery -A shop\n beat",
+        "command": "/srv/venv/bin/celery -A shop\n beat",
         "pid": None,
         "state": "waiting",
         "since_seconds_ago": 0.25,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from uwsgibridge.config.commands import Command, Touch, parse_action, parse_command
+from uwsgibridge.config.commands import Command, Touch, in_a_shell, parse_action, parse_command
 from uwsgibridge.errors import SettingsError
 
 
@@ -132,3 +132,38 @@ def test_quoted_words_come_back(words: list[str]) -> None:
 )
 def test_a_command_has_the_name_of_its_program(text: str, name: str) -> None:
     assert parse_command("--sidecar", text).name == name
+
+
+@pytest.mark.parametrize(
+    "text", ["celery -A shop worker --concurrency=2", "/srv/a_b/c.sh -l info,debug user@host 5%"]
+)
+def test_a_plain_command_needs_no_shell(text: str) -> None:
+    assert in_a_shell(text) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "cd /srv && celery worker",
+        "DEBUG=1 celery beat",
+        "celery worker > /tmp/log 2>&1",
+        "rm *.pyc",
+        "echo ~",
+        "echo $HOME",
+        "echo 'a' \"b\"",
+        "exec celery beat",
+        "echo one\necho two",
+        "true #",
+        "echo a\\b",
+        "(true)",
+        "echo ü",
+    ],
+)
+def test_what_a_shell_would_read_otherwise_is_given_to_one(text: str) -> None:
+    assert parse_command("--sidecar", in_a_shell(text)).arguments == ("sh", "-c", text)
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1))
+def test_whatever_a_shell_is_given_is_a_command_here(text: str) -> None:
+    if text.strip():
+        parse_command("--sidecar", in_a_shell(text))

@@ -333,6 +333,41 @@ def test_the_table_of_ctl_shows_it(start: Start, place: Path) -> None:
         assert bridge.stop() == 0
 
 
+# `unshare` makes a process the first one of a world of its own, as in a container.
+AS_PROCESS_ONE = """
+import os, sys
+os.execvp("unshare", ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", sys.executable, "-m", "uwsgibridge",
+    *sys.argv[1:]])
+"""
+
+
+def can_unshare() -> bool:
+    command = ("unshare", "--pid", "--fork", "--mount-proc", "true")
+    try:
+        return subprocess.run(command, capture_output=True, check=False, timeout=60).returncode == 0
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not can_unshare(), reason="needs root and util-linux")
+def test_its_status_is_known_where_the_supervisor_reaps_orphans(place: Path) -> None:
+    # Its orphan ends later, and the supervisor has to reap that.
+    (place / "fails.py").write_text(
+        "import subprocess, sys; subprocess.Popen(['sleep', '0.1'], start_new_session=True); sys.exit(7)"
+    )
+    with running_process(
+        *arguments("--sidecar", python("fails.py"), "--control-socket", str(place / "control")),
+        directory=place,
+        program=("-c", AS_PROCESS_ONE),
+    ) as bridge:
+        bridge.events.wait_many(6, event="sidecar ended")
+        assert ask(place / "control", "status")["pid"] == 1
+        ask(place / "control", "stop")
+        assert bridge.wait() == 0
+    ended = bridge.events.find(event="sidecar ended")
+    assert [it["exit_status"] for it in ended] == [7] * len(ended)
+
+
 @need_root
 def test_it_runs_as_those_who_serve(place: Path) -> None:
     who = "sh -c 'echo $(id -u) $(id -g) $(umask) $(pwd); exec sleep 1000'"

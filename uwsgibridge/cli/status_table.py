@@ -154,10 +154,16 @@ def _sidecars(status: Status) -> list[str]:
     columns = (
         *_SIDECAR_COLUMNS,
         _Column("NAME", -max(map(len, ["NAME", *names])), lambda it: _text(it.get("name"))),
-        _Column("COMMAND", -len("COMMAND"), lambda it: " ".join(_text(it.get("command")).split())),
+        _Column("COMMAND", -len("COMMAND"), _short_command),
     )
     lines = _lines(columns, sidecars)
     return ["", *(it if len(it) <= _WIDTH else f"{it[: _WIDTH - 3]}..." for it in lines)]
+
+
+def _short_command(sidecar: Status) -> str:
+    """Give a command in one line, without the directory of its program."""
+    program, *rest = _text(sidecar.get("command")).split() or [_UNKNOWN]
+    return " ".join([program.rpartition("/")[2] or program, *rest])
 
 
 def _last_exit(sidecar: Status) -> str:

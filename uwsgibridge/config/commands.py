@@ -28,6 +28,18 @@ _EXPANSION: Final = re.compile(r"\$[A-Za-z_{(]\w*|`")
 
 _ASSIGNMENT: Final = re.compile(r"[A-Za-z_]\w*=.*", re.DOTALL)
 
+# A shell gives such a command line to a program as it stands.
+_PLAIN: Final = re.compile(r"[\w@%+=:,./ \t-]+", re.ASCII)
+
+# Commands of a shell that are no programs, or do something to the shell itself (POSIX, 2.14 and "cd").
+_BUILTINS: Final = frozenset(
+    {
+        *(".", ":", "break", "cd", "command", "continue", "eval", "exec", "exit", "export", "readonly"),
+        *("return", "set", "shift", "source", "times", "trap", "ulimit", "umask", "unset", "wait"),
+        *("if", "for", "while", "until", "case"),
+    }
+)  # fmt: skip
+
 _EXEC: Final = "exec:"
 _TOUCH: Final = "touch:"
 
@@ -119,6 +131,20 @@ def parse_command(option: str, text: str) -> Command:
             "quote that by ' where it is an argument"
         )
     return Command(option, text, arguments)
+
+
+def in_a_shell(text: str) -> str:
+    """Give the command line that does what a shell does with another one; that is the same where it is plain.
+
+    Servers that have a shell run their commands are read so.
+
+    Args:
+        text: a command line for a shell.
+    """
+    words = text.split()
+    if _PLAIN.fullmatch(text) and words and words[0] not in _BUILTINS and "=" not in words[0]:
+        return text
+    return shlex.join(["sh", "-c", text])
 
 
 def _find_shell_syntax(text: str) -> str | None:
