@@ -236,10 +236,10 @@ def test_sidecars_go_on_where_the_new_program_dies_in_its_start(tmp_path):
         pid = stack.wait_for_event(event_with(event="sidecar started"))["pid"]
         opened = None
         for kind in (
-            "an end without a word", "a raise when it has what it was handed", "no module of sidecars",
+            "an end without a word", "a raise when it has what it was handed", "a broken module of sidecars",
         ):  # fmt: skip
             file, text, said = AT_THE_REAL_START.get(
-                kind, ("uwsgibridge/supervisor/sidecars.py", "\nnonsense\n", "nonsense")
+                kind, ("uwsgibridge/supervisor/sidecar.py", "\nnonsense\n", "nonsense")
             )
             since = len(stack.log_events())
             with broken(site / file, (site / file).read_text() + text):
