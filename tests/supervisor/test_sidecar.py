@@ -239,13 +239,16 @@ def test_a_reload_ends_the_wait_for_the_next_start(play: Any) -> None:
         await fleet.wait_for(lambda: len(FakeProgram.programs) > 9)
         await until(fleet, sidecar, SidecarState.WAITING)
         await trio.sleep(1)
-        FakeProgram.lives_seconds = None
         before = trio.current_time()
         put_in_service(fleet, 2)
         await until(fleet, sidecar, SidecarState.RUNNING)
         assert trio.current_time() - before < 0.1
+        await until(fleet, sidecar, SidecarState.WAITING)
+        await until(fleet, sidecar, SidecarState.RUNNING)
 
-    play(scene)
+    log = play(scene)
+    pauses = [it["in_seconds"] for it in log if it["event"] == "sidecar starts again later"]
+    assert pauses[-1] == 0.1  # the new code has patience of its own
 
 
 @pytest.mark.parametrize(("graceful", "is_hurried"), [(30.0, False), (0.0, False), (30.0, True)])
@@ -363,6 +366,23 @@ def test_one_that_was_stopping_is_not_asked_again_and_has_what_is_left_of_its_ti
         assert FakeProgram.programs[0].steps == ["kill"]
 
     play(scene, heritage)
+
+
+def test_one_that_has_stopped_while_it_was_handed_on_has_not_failed(play: Any) -> None:
+    async def begin_stop(sidecar: Sidecar, fleet: Fleet) -> None:
+        put_in_service(fleet, 2)
+        await until(fleet, sidecar, SidecarState.STOPPING)
+
+    heritage, _ = heritage_of(play, begin_stop)
+    FakeProgram.programs.clear()
+    FakeProgram.lives_seconds = 0.000_1
+
+    async def scene(sidecar: Sidecar, fleet: Fleet) -> None:
+        await fleet.wait_for(lambda: len(FakeProgram.programs) == 2)
+        assert sidecar.describe()["restarts"] == 0
+
+    log = play(scene, heritage)
+    assert names(log)[:2] == ["sidecar stopped", "sidecar started"]
 
 
 def test_one_that_is_not_kept_is_stopped_and_not_started_again(play: Any) -> None:

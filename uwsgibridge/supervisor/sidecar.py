@@ -200,7 +200,6 @@ class Sidecar:
             self._log.error(
                 "sidecar can't be started", sidecar=self.name, reason=why_not_started(error)
             )
-            self._backoff.record_failed_start()
             await self._back_off("it can't be started")
             return
         self._restarts += self._has_ended_itself
