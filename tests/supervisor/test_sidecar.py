@@ -18,6 +18,7 @@ from uwsgibridge.supervisor import sidecar as sidecar_module
 from uwsgibridge.supervisor.fleet import END_MARGIN_SECONDS, Fleet
 from uwsgibridge.supervisor.phase import Phase
 from uwsgibridge.supervisor.sidecar import Sidecar, SidecarState
+from uwsgibridge.supervisor.sidecars import descriptors_of
 from uwsgibridge.system.systemd import Notifier
 
 END_SECONDS = 2.0
@@ -331,8 +332,8 @@ def heritage_of(
 
 
 def test_another_supervisor_takes_it_over_and_restarts_it_at_a_reload(play: Any) -> None:
-    heritage, descriptors = heritage_of(play)
-    assert descriptors == [3, 4, 5]
+    heritage = heritage_of(play)
+    assert descriptors_of([heritage]) == [3, 4, 5]
     FakeProgram.programs.clear()
 
     async def scene(sidecar: Sidecar, fleet: Fleet) -> None:
@@ -356,7 +357,7 @@ def test_one_that_was_stopping_is_not_asked_again_and_has_what_is_left_of_its_ti
         await until(fleet, sidecar, SidecarState.STOPPING)
         await trio.sleep(20)
 
-    heritage, _ = heritage_of(play, begin_stop)
+    heritage = heritage_of(play, begin_stop)
     FakeProgram.programs.clear()
 
     async def scene(sidecar: Sidecar, fleet: Fleet) -> None:
@@ -373,7 +374,7 @@ def test_one_that_has_stopped_while_it_was_handed_on_has_not_failed(play: Any) -
         put_in_service(fleet, 2)
         await until(fleet, sidecar, SidecarState.STOPPING)
 
-    heritage, _ = heritage_of(play, begin_stop)
+    heritage = heritage_of(play, begin_stop)
     FakeProgram.programs.clear()
     FakeProgram.lives_seconds = 0.000_1
 
@@ -386,7 +387,7 @@ def test_one_that_has_stopped_while_it_was_handed_on_has_not_failed(play: Any) -
 
 
 def test_one_that_is_not_kept_is_stopped_and_not_started_again(play: Any) -> None:
-    heritage, _ = heritage_of(play)
+    heritage = heritage_of(play)
     FakeProgram.programs.clear()
 
     async def scene(sidecar: Sidecar, fleet: Fleet) -> None:
@@ -396,9 +397,24 @@ def test_one_that_is_not_kept_is_stopped_and_not_started_again(play: Any) -> Non
     play(scene, heritage, is_kept=False)
 
 
-def test_one_without_a_process_leaves_nothing_to_another_supervisor(play: Any) -> None:
-    FakeProgram.error = OSError("no memory")
-    assert heritage_of(play) is None
+def test_one_that_waits_leaves_its_past_to_another_supervisor(play: Any) -> None:
+    FakeProgram.lives_seconds = 1.0
+
+    async def wait(sidecar: Sidecar, fleet: Fleet) -> None:
+        await until(fleet, sidecar, SidecarState.WAITING)
+        assert sidecar.describe()["restarts"] == len(FakeProgram.programs) - 1
+
+    heritage = heritage_of(play, wait)
+    count = len(FakeProgram.programs)
+    assert heritage["program"] is None
+    assert descriptors_of([heritage]) == []
+
+    async def scene(sidecar: Sidecar, fleet: Fleet) -> None:
+        await fleet.wait_for(lambda: len(FakeProgram.programs) > count)
+        told = sidecar.describe()
+        assert (told["restarts"], told["last_exit"]["exit_status"]) == (count, 1)
+
+    play(scene, heritage)
 
 
 def test_a_state_that_can_not_follow_does_not() -> None:

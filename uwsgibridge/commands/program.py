@@ -160,19 +160,17 @@ class Program:
 
     def terminate(self) -> None:
         """Ask the program to end; its other processes are asked after it."""
-        self._signal(signal.SIGTERM)
+        # PermissionError: it has become another user.
+        with contextlib.suppress(OSError):
+            if self.pid in PIDS_OF_PROGRAMS:
+                os.kill(self.pid, signal.SIGTERM)
 
     def kill(self) -> None:
         """Kill the program and all processes of its group, unless they have ended."""
-        if not self.has_ended:
-            self._signal(signal.SIGKILL)
-            signal_group(self.pid, signal.SIGKILL)
-
-    def _signal(self, number: signal.Signals) -> None:
-        # PermissionError: the program has become another user.
+        # PermissionError: they have become another user.
         with contextlib.suppress(OSError):
             if self.pid in PIDS_OF_PROGRAMS:
-                os.kill(self.pid, number)
+                os.killpg(self.pid, signal.SIGKILL)
 
     async def _read_all(self, done: trio.Event) -> None:
         async with trio.open_nursery() as nursery:
@@ -221,7 +219,7 @@ class Program:
             return
         with trio.move_on_after(self._grace_seconds):
             await self._wait_for_group()
-        signal_group(self.pid, signal.SIGKILL)
+        self.kill()
         with trio.move_on_after(_LAST_SECONDS):
             await self._wait_for_group()
 
@@ -231,7 +229,7 @@ class Program:
                 process = os.pidfd_open(members[0])
             except ProcessLookupError:
                 continue
-            except OSError:  # too many open files, or a sandbox
+            except (OSError, AttributeError):  # too many open files, a sandbox, or no Linux
                 await trio.sleep(_LOOK_SECONDS)
                 continue
             await _wait_and_close(process)

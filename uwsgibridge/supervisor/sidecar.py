@@ -114,9 +114,15 @@ class Sidecar:
         self._enter(SidecarState.STOPPED)
 
     def adopt(self, heritage: Mapping[str, Any]) -> None:
-        """Take over the process that `bequeath` has described, after an exec."""
+        """Take over what `bequeath` has described, after an exec."""
         now = trio.current_time()
         self._restarts = heritage["restarts"]
+        self._has_ended_itself = heritage["has_ended_itself"]
+        if heritage["last_end"] is not None:
+            status, seconds_ago = heritage["last_end"]
+            self._last_end = status, now - seconds_ago
+        if heritage["program"] is None:
+            return
         self._run_program(
             Program.adopt(heritage["program"], tell=self._tell, grace_seconds=self._grace_seconds)
         )
@@ -125,26 +131,28 @@ class Sidecar:
             self._kill_at = now + heritage["stopping_seconds_left"]
             self._enter(SidecarState.STOPPING)
 
-    def bequeath(self) -> tuple[dict[str, Any], list[int]] | None:
+    def bequeath(self) -> dict[str, Any]:
         """Describe the sidecar for `adopt`, and forget its process; call it when `run` was cancelled.
 
         Returns:
-            The description, as JSON values, and the descriptors that have to be inherited; None where there is
-            no process.
+            The description, as JSON values; `descriptors_of` in `sidecars.py` lists what has to be inherited.
         """
-        if self._program is None:
-            return None
         now = trio.current_time()
         is_stopping = self.state is SidecarState.STOPPING
-        program = self._program.bequeath()
+        last_end = None
+        if self._last_end is not None:
+            status, ended_at = self._last_end
+            last_end = status, now - ended_at
         return {
             "name": self.name,
             "command": self.command.text,
             "restarts": self._restarts,
+            "has_ended_itself": self._has_ended_itself,
+            "last_end": last_end,
             "age_seconds": now - self._started_at,
             "stopping_seconds_left": self._kill_at - now if is_stopping else None,
-            "program": program,
-        }, [program["lifeline"], *program["streams"].values()]
+            "program": self._program.bequeath() if self._program is not None else None,
+        }
 
     def describe(self) -> dict[str, Any]:
         """Give its state and figures, for `status`."""

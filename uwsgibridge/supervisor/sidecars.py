@@ -47,16 +47,15 @@ class Sidecars:
         """Give the state of each sidecar, for `status`."""
         return [it.describe() for it in self._all]
 
-    def bequeath(self) -> tuple[list[dict[str, Any]], list[int]]:
-        """Describe the running sidecars for another program, and forget them; call it when `run` was cancelled.
+    def bequeath(self) -> list[dict[str, Any]]:
+        """Describe the sidecars for another program, and forget them; call it when `run` was cancelled.
 
         Returns:
-            The descriptions, as JSON values, and the descriptors that have to be inherited.
+            The descriptions, as JSON values; `descriptors_of` lists what has to be inherited.
         """
-        if not self._all:  # an upgrade goes before they were taken over
-            return list(self._heritage), descriptors_of(self._heritage)
-        told = [it for it in (one.bequeath() for one in self._all) if it is not None]
-        return [one for one, _ in told], [it for _, descriptors in told for it in descriptors]
+        if not self._all:  # another upgrade came before they were taken over
+            return list(self._heritage)
+        return [it.bequeath() for it in self._all if not it.has_stopped]
 
     def _make(self, nursery: trio.Nursery) -> None:
         # Imported here, since few services have sidecars.
@@ -71,9 +70,8 @@ class Sidecars:
             if name in successors:
                 sidecar.adopt(successors[name])
             self._all.append(sidecar)
-        taken = [it["program"]["pid"] for it in successors.values()]
         for one in self._heritage:
-            if one["program"]["pid"] not in taken:
+            if one not in successors.values():
                 command = Command("--sidecar", one["command"], (one["command"],))
                 sidecar = Sidecar(one["name"], command, self._fleet, nursery, is_kept=False)
                 sidecar.adopt(one)
@@ -92,17 +90,17 @@ def name_commands(commands: Iterable[Command]) -> dict[str, Command]:
 def match_heritage(
     commands: dict[str, Command], heritage: Sequence[dict[str, Any]]
 ) -> dict[str, dict[str, Any]]:
-    """Find the process that each sidecar takes over.
+    """Find what each sidecar takes over.
 
     The same command comes first: then the order of the options does not matter. Otherwise it is the same name,
     so that a changed command waits for the end of the old one: two of its kind never run at once.
 
     Args:
         commands: the commands of now, by name.
-        heritage: the processes of the older program.
+        heritage: the sidecars of the older program.
 
     Returns:
-        A process for each name that has one.
+        One of them for each name that has one.
     """
     left = list(heritage)
     found: dict[str, dict[str, Any]] = {}
@@ -118,8 +116,5 @@ def match_heritage(
 
 def descriptors_of(heritage: Iterable[dict[str, Any]]) -> list[int]:
     """List the descriptors that belong to sidecars that `Sidecars.bequeath` has described."""
-    return [
-        it
-        for one in heritage
-        for it in (one["program"]["lifeline"], *one["program"]["streams"].values())
-    ]
+    programs = [it["program"] for it in heritage if it["program"] is not None]
+    return [it for one in programs for it in (one["lifeline"], *one["streams"].values())]

@@ -32,7 +32,7 @@ from uwsgibridge.supervisor.phase import Phase
 from uwsgibridge.supervisor.preserved import PreservedProgram, confirm_takeover, current_guard
 from uwsgibridge.supervisor.recycling import recycling_policy
 from uwsgibridge.supervisor.rollout import Rollout
-from uwsgibridge.supervisor.sidecars import Sidecars
+from uwsgibridge.supervisor.sidecars import Sidecars, descriptors_of
 from uwsgibridge.supervisor.signal_commands import SignalCommands
 from uwsgibridge.supervisor.spare_template import SpareTemplate
 from uwsgibridge.supervisor.tally import Tally
@@ -296,7 +296,7 @@ class _Supervisor:
     def _bequeath(self) -> Heritage:
         left = [one for one in self._fleet.generations if one is not self._fleet.current]
         described = [one.bequeath() for one in (*left, self._fleet.current)]
-        sidecars, streams = self._sidecars.bequeath()
+        sidecars = self._sidecars.bequeath()
         return Heritage(
             self._fleet.settings.bind,
             self._sockets_by_address,
@@ -304,7 +304,7 @@ class _Supervisor:
             [description for description, _ in described],
             asdict(self._fleet.tally),
             self._fleet.started_at,
-            [*(it for _, descriptors in described for it in descriptors), *streams],
+            [*(it for _, one in described for it in one), *descriptors_of(sidecars)],
             sidecars,
         )
 
