@@ -7,13 +7,14 @@ import contextlib
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import uwsgibridge
-from integration.process_tree import everybody, settle
+from integration.process_tree import everybody, open_files, settle
 from integration.workers import (
     EVERY_SOCKET,
     PATIENCE_SECONDS,
@@ -23,6 +24,7 @@ from integration.workers import (
     workers,
     write,
 )
+from uwsgibridge.control.client import ask
 from uwsgibridge.testing import LocalStack, event_with
 
 FAILED = event_with(event="upgrade failed: the program that is installed now does not start")
@@ -210,6 +212,55 @@ def test_a_new_program_that_dies_in_its_start_becomes_the_old_one(tmp_path, kind
         assert fetch(stack.url)[0] == "two"
         assert stack.stop() == 0
     assert not pid_file.exists()
+
+
+# Answers to a signal, so that its output is known to be read.
+SIDECAR = """
+import signal
+signal.signal(signal.SIGUSR1, lambda *_: print("still here", flush=True))
+print("begins", flush=True)
+while True: signal.pause()
+"""
+
+
+def test_sidecars_go_on_where_the_new_program_dies_in_its_start(tmp_path):
+    site, control = installation(tmp_path), tmp_path / "control"
+    (tmp_path / "beside.py").write_text(SIDECAR)
+    sidecar = f"{sys.executable} {tmp_path}/beside.py"
+    with workers(
+        tmp_path,
+        *("tcp", "wsgi", "--control-socket", str(control), "--sidecar", sidecar),
+        environment={"PYTHONPATH": str(site), "PYTHONSAFEPATH": "1"},
+    ) as stack:
+        stack.wait_for_event(event_with(event="sidecar wrote"))
+        pid = stack.wait_for_event(event_with(event="sidecar started"))["pid"]
+        pipes = 0
+        for kind in (
+            "an end without a word", "a raise when it has what it was handed", "a broken module of sidecars",
+        ):  # fmt: skip
+            file, text, said = AT_THE_REAL_START.get(
+                kind, ("uwsgibridge/supervisor/sidecar.py", "\nnonsense\n", "nonsense")
+            )
+            since = len(stack.log_events())
+            with broken(site / file, (site / file).read_text() + text):
+                stack.bridge.signal(signal.SIGUSR2)
+                event = stack.wait_for_event(
+                    lambda it: str(it["event"]).startswith("upgrade failed"),
+                    since=since,
+                    timeout_seconds=PATIENCE_SECONDS,
+                )
+            assert said in str(event), kind
+            if kind in AT_THE_REAL_START:
+                stack.wait_for_event(event_with(event="listening"), since=since)
+            [told] = ask(control, "status")["sidecars"]
+            assert (told["pid"], told["state"], told["restarts"]) == (pid, "running", 0), kind
+            os.kill(pid, signal.SIGUSR1)
+            stack.wait_for_event(event_with(event="sidecar wrote", text="still here"), since=since)
+            # A connection of `ask` may still be open, and is no pipe.
+            pipes = pipes or open_files(stack.pid)["pipe"]
+            assert open_files(stack.pid)["pipe"] == pipes, kind
+        assert stack.stop() == 0
+        assert wait_gone(pid, PATIENCE_SECONDS)
 
 
 def upgrade(stack: LocalStack):

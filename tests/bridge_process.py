@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.log_events import EVENT_SECONDS, LogEvents
 from uwsgibridge.fast import PURE_VARIABLE
-from uwsgibridge.testing.lifeline import Lifeline
+from uwsgibridge.system.lifeline import Lifeline
 
 
 class BridgeProcess:

@@ -45,19 +45,24 @@ BELOW: Final[dict[str, set[str]]] = {
     "connection": {*_GROUND, "loop", "fast"},
     "telemetry": {*_GROUND, "connection", "fast", "_version"},
     "link": {*_GROUND},
+    "commands": {*_GROUND, "telemetry"},
     "application": {*_GROUND, "loop", "telemetry"},
     "hosts": {*_HOSTING, "fast"},
     "hosts.wsgi": {*_HOSTING, "application", "hosts", "fast", "_version"},
     "hosts.asgi": {*_HOSTING, "application", "hosts", "fast"},
     # The child and the parent: neither imports the other.
-    "worker": {*_HOSTING, "application", "hosts", "hosts.wsgi", "hosts.asgi", "fast"},
-    "supervisor": {*_GROUND, "connection", "telemetry", "link", "control", "fast", "_version"},
+    "worker": {
+        *_HOSTING, "commands", "application", "hosts", "hosts.wsgi", "hosts.asgi", "fast",
+    },
+    "supervisor": {
+        *_GROUND, "connection", "telemetry", "link", "commands", "control", "fast", "_version",
+    },
     # These stand beside the bridge: they speak to it from outside, or configure Nginx.
     "control": {*_GROUND, "connection", "telemetry"},
     "client": {*_WIRE, "config"},
     "frontend": {"config"},
     "demo": {"_version"},
-    "testing": {"config", "client", "frontend"},
+    "testing": {"system", "config", "client", "frontend"},
     # Reads what other servers are configured by.
     "migration": {"errors", "config"},
     # Above all: what a person starts.

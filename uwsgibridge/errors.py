@@ -9,6 +9,7 @@
     +-- PidFileError        1
     +-- LogFileError        1
     +-- WorkerUnfit         1
+    +-- StartCommandFailed  4
     +-- StartFailed         the status of the process that did not come up
 """
 
@@ -21,6 +22,7 @@ from typing import Final
 EXIT_FAILURE: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_APPLICATION: Final = 3
+EXIT_COMMAND: Final = 4
 
 
 class BridgeError(Exception):
@@ -67,6 +69,12 @@ class LogFileError(BridgeError):
 
 class WorkerUnfit(BridgeError):
     """The worker has lost a thread or a socket and has drained; its process has to be started again."""
+
+
+class StartCommandFailed(BridgeError):
+    """A command of ``--on-start`` has failed; the message has the last lines that it wrote."""
+
+    exit_status = EXIT_COMMAND
 
 
 class StartFailed(BridgeError):

@@ -37,6 +37,9 @@ SAMPLES: dict[str, Any] = {
     "on_load": "site:load",
     "on_fork": "site:fork",
     "on_worker_exit": "site:exit",
+    "on_start": ("exec:true now", "touch:started at"),
+    "on_ready": ("exec:true then", "touch:ready at"),
+    "sidecar": ("sleep 1 2", "env A=1 true"),
     "control_socket": "control.sock",
     "reload_dir": ("src", "lib"),
     "reload_include": ("*.html", "*.txt"),
@@ -134,7 +137,8 @@ def on_the_command_line(name: str, value: Any) -> list[str]:
 
 
 def in_the_environment(name: str, value: Any) -> dict[str, str]:
-    text = " ".join(value) if isinstance(value, tuple) else str(value)
+    between = "\n" if OPTIONS[name].one_a_line else " "
+    text = between.join(value) if isinstance(value, tuple) else str(value)
     return {f"UWSGIBRIDGE_{name.upper()}": text}
 
 

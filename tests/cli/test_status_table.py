@@ -53,6 +53,48 @@ def test_the_table_shows_supervisor_and_workers() -> None:
     )
 
 
+SIDECARS: list[dict[str, Any]] = [
+    {
+        "name": "celery",
+        "command": "celery -A shop worker --concurrency 2 --loglevel info --queues=a,b,c",
+        "pid": 40,
+        "state": "running",
+        "since_seconds_ago": 12_000.0,
+        "restarts": 0,
+        "last_exit": None,
+    },
+    {
+        "name": "celery-2",
+        "command": "/srv/venv/bin/celery -A shop\n beat",
+        "pid": None,
+        "state": "waiting",
+        "since_seconds_ago": 0.25,
+        "restarts": 3,
+        "last_exit": {"exit_status": 1, "seconds_ago": 0.25},
+    },
+    {
+        **dict.fromkeys(("pid", "state", "command")),
+        "name": "rq",
+        "last_exit": {"signal": "SIGKILL"},
+    },
+]
+
+
+def test_sidecars_have_a_table_of_their_own() -> None:
+    status = {**STATUS, "sidecars": SIDECARS}
+    without = format_status(STATUS)
+    table = format_status(status).removeprefix(without)
+    assert table == (
+        "\n\n"
+        "    PID STATE      SINCE RESTARTS LAST EXIT NAME     COMMAND\n"
+        "     40 running    3.3 h        0         - celery   celery -A shop worker --...\n"
+        "      - waiting    0.2 s        3         1 celery-2 celery -A shop beat\n"
+        "      - -              -        -      KILL rq       -"
+    )
+    assert format_rates(status, None).endswith(table)
+    assert format_status({**STATUS, "sidecars": []}) == without
+
+
 def test_the_largest_values_fit() -> None:
     worker = with_worker(
         pid=4_194_304,

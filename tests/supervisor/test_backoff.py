@@ -98,3 +98,12 @@ def test_all_are_ready_does_not_end_a_row_of_short_lives() -> None:
     assert pool.fail_to_start() == 0.1
     pool.backoff.reset_if_stable()
     assert [pool.end(0.2), pool.end(0.2)] == [0.1, 0.2]
+
+
+def test_other_times_and_other_patience_can_be_given() -> None:
+    backoff = Backoff(short_life_seconds=10.0, short_lives_forgiven=0)
+    pauses = []
+    for now, lived_seconds in ((1000, 9), (1010, 9), (1100, 60), (1110, 9)):
+        backoff.record_crash(lived_seconds, (), now)
+        pauses.append(backoff.start_pause() if backoff.reason else 0)
+    assert pauses == [0.1, 0.2, 0, 0.1]

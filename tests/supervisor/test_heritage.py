@@ -55,11 +55,14 @@ if heritage is None:
     flights = os.memfd_create("flights")
     worker = {"pid": 7, "descriptors": [link.fileno(), flights, dumps]}
     generation = {"number": 3, "template": 6, "control": control.fileno(), "workers": [worker]}
-    kept = [control.fileno(), *worker["descriptors"]]
+    lines, _ = os.pipe()
+    held, _ = os.pipe()
+    sidecar = {"program": {"lifeline": held, "streams": {"stdout": lines}}}
+    kept = [control.fileno(), *worker["descriptors"], lines, held]
     with open_sockets([f"unix:{sys.argv[1]}"], mode="0600", backlog=5) as sockets:
         first = Heritage(
             ["unix:app.sock"], {"unix:app.sock": sockets}, lifeline, [generation],
-            {"crashed": 4}, 12.5, kept,
+            {"crashed": 4}, 12.5, kept, [sidecar],
         )
         os.kill(os.getpid(), signal.SIGHUP)
         print(os.getpid(), flush=True)
@@ -69,6 +72,8 @@ if heritage is None:
 [generation] = heritage.generations
 descriptors = [*heritage.lifeline, listening.socket.fileno(), generation["control"]]
 descriptors += generation["workers"][0]["descriptors"]
+[sidecar] = heritage.sidecars
+descriptors += [sidecar["program"]["lifeline"], *sidecar["program"]["streams"].values()]
 print(json.dumps({
     "pid": os.getpid(),
     "upgraded": [upgraded, is_upgrade()],

@@ -156,7 +156,7 @@ def _option(name: str, option: Option) -> Callable[[Any], Any]:
     if option.kind is Kind.FLAG:
         declaration += f"/--no-{declaration.removeprefix('--')}"
     names = [option.short, declaration] if option.short else [declaration]
-    kind = _TYPES.get(option.kind)
+    kind = _LINES if option.one_a_line else _TYPES.get(option.kind)
     return click.option(
         *names,
         name,
@@ -195,6 +195,15 @@ def _default(name: str, option: Option) -> Any:
 
     return default
 
+
+class _Lines(click.types.StringParamType):
+    """A text that may have spaces: in the environment, each stands in a line of its own."""
+
+    def split_envvar_value(self, rv: str) -> list[str]:
+        return [it for it in rv.splitlines() if it.strip()]
+
+
+_LINES: Final = _Lines()
 
 _TYPES: Final = {
     Kind.WHOLE: int,

@@ -25,7 +25,7 @@ def format_status(status: Status) -> str:
         *_MIDDLE_COLUMNS,
         _Column("CPU", 7, lambda worker: _duration(worker.get("cpu_seconds"))),
     )
-    return "\n".join([*_heading(status), "", *_table(columns, status)])
+    return "\n".join([*_heading(status), "", *_table(columns, status), *_sidecars(status)])
 
 
 def format_rates(status: Status, earlier: Status | None) -> str:
@@ -43,7 +43,7 @@ def format_rates(status: Status, earlier: Status | None) -> str:
         _Column("CPU %", 7, lambda worker: _percent(rates.of_worker(worker, "cpu_seconds"))),
     )
     total = f"requests a second: {_decimal(rates.of_all('requests'))}"
-    return "\n".join([*_heading(status), total, "", *_table(columns, status)])
+    return "\n".join([*_heading(status), total, "", *_table(columns, status), *_sidecars(status)])
 
 
 class _Rates:
@@ -136,12 +136,41 @@ def _listening(listening: Status) -> str:
 
 
 def _table(columns: Sequence[_Column], status: Status) -> list[str]:
+    return _lines(columns, status.get("workers", ()))
+
+
+def _lines(columns: Sequence[_Column], rows: Sequence[Status]) -> list[str]:
     lines = [" ".join(column.align(column.title) for column in columns)]
-    lines += [
-        " ".join(column.align(column.cell(worker)) for column in columns)
-        for worker in status.get("workers", ())
-    ]
+    lines += [" ".join(column.align(column.cell(row)) for column in columns) for row in rows]
     return [line.rstrip() for line in lines]
+
+
+def _sidecars(status: Status) -> list[str]:
+    """Write a line for each sidecar, whose name and command take what is left of the width."""
+    sidecars = status.get("sidecars", ())
+    if not sidecars:
+        return []
+    names = [_text(it.get("name")) for it in sidecars]
+    columns = (
+        *_SIDECAR_COLUMNS,
+        _Column("NAME", -max(map(len, ["NAME", *names])), lambda it: _text(it.get("name"))),
+        _Column("COMMAND", -len("COMMAND"), _short_command),
+    )
+    lines = _lines(columns, sidecars)
+    return ["", *(it if len(it) <= _WIDTH else f"{it[: _WIDTH - 3]}..." for it in lines)]
+
+
+def _short_command(sidecar: Status) -> str:
+    """Give a command in one line, without the directory of its program."""
+    program, *rest = _text(sidecar.get("command")).split() or [_UNKNOWN]
+    return " ".join([program.rpartition("/")[2] or program, *rest])
+
+
+def _last_exit(sidecar: Status) -> str:
+    last = sidecar.get("last_exit")
+    if last is None:
+        return _UNKNOWN
+    return _text(last.get("signal", last.get("exit_status"))).removeprefix("SIG")
 
 
 def _in_flight(worker: Status) -> str:
@@ -195,4 +224,11 @@ _MIDDLE_COLUMNS: Final = (
     _Column("IN FLIGHT", 9, _in_flight),
     _Column("QUEUE", 9, lambda worker: _short_duration(worker.get("queue_seconds"))),
     _Column("MEMORY", 9, lambda worker: _size(worker.get("rss_bytes"))),
+)
+_SIDECAR_COLUMNS: Final = (
+    _Column("PID", 7, lambda sidecar: _text(sidecar.get("pid"))),
+    _Column("STATE", -8, lambda sidecar: _text(sidecar.get("state"))),
+    _Column("SINCE", 7, lambda sidecar: _duration(sidecar.get("since_seconds_ago"))),
+    _Column("RESTARTS", 8, lambda sidecar: _text(sidecar.get("restarts"))),
+    _Column("LAST EXIT", 9, _last_exit),
 )

@@ -69,6 +69,7 @@ class Option:
         rule: a further check of the value; of several texts, each one is checked.
         default_variable: a variable of the environment that other servers know, and whose value is the default.
         is_secret: whether a value may hold a secret behind ``=``, so that the log has the name before it alone.
+        one_a_line: whether texts may have spaces, so that each has a line of its own in the environment.
     """
 
     kind: Kind
@@ -86,6 +87,7 @@ class Option:
     rule: Rule | None = None
     default_variable: str | None = None
     is_secret: bool = False
+    one_a_line: bool = False
 
     def default_value(self) -> Any:
         """Give the value where none is given."""
@@ -137,6 +139,7 @@ class _Rest(TypedDict, total=False):
     rule: Rule
     default_variable: str
     is_secret: bool
+    one_a_line: bool
 
 
 # Functions that make a row of each kind. Each returns a field of a dataclass, whose annotation has the type.

@@ -35,7 +35,8 @@ def render_reference() -> str:
         "```",
         "",
         "In the environment, that is `UWSGIBRIDGE_APP`, `UWSGIBRIDGE_BIND` (several with spaces between them),",
-        "`UWSGIBRIDGE_GRACEFUL_TIMEOUT_SECONDS` and `UWSGIBRIDGE_ACCESS_LOG=true`.",
+        "`UWSGIBRIDGE_GRACEFUL_TIMEOUT_SECONDS` and `UWSGIBRIDGE_ACCESS_LOG=true`. What may have spaces itself",
+        f"({_names_of_lines()}) stands there one to a line.",
         "",
         "A number of bytes may have a unit: `64k`, `256M`, `1.5G`, `1GiB`; a k is 1024, an M 1024 times that, and large",
         "and small letters are the same. `64kB` and the like are refused, since a kB is 1000 bytes for some programs and",
@@ -53,6 +54,10 @@ def render_reference() -> str:
         ]
         lines += [_row(name, option) for name, option in rows]
     return "\n".join(lines) + "\n"
+
+
+def _names_of_lines() -> str:
+    return ", ".join(f"`{option_name(name)}`" for name, it in OPTIONS.items() if it.one_a_line)
 
 
 _TAKES: Final = {

@@ -73,6 +73,18 @@ def _check_function(name: str, value: str) -> None:
         raise SettingsError(f"{name} {value!r} is not module:function")
 
 
+def _check_action(name: str, value: str) -> None:
+    from uwsgibridge.config.commands import parse_action  # imported here: few services have one
+
+    parse_action(name, value)
+
+
+def _check_command(name: str, value: str) -> None:
+    from uwsgibridge.config.commands import parse_command  # imported here: few services have one
+
+    parse_command(name, value)
+
+
 def _check_vars_bytes(name: str, value: int) -> None:
     if value > MAX_VARS_BYTES:
         raise SettingsError(f"{name} {value}: the format holds {MAX_VARS_BYTES}")
@@ -313,6 +325,42 @@ class Settings:
         metavar="MODULE:FUNCTION",
         rule=_check_function,
         shown_default="off",
+    )
+    on_start: tuple[str, ...] = texts(
+        help="What is done before the application is loaded, at a start, and at no reload or upgrade: exec:COMMAND "
+        "or touch:FILE. No shell runs the command. Where it fails, there is no start. Repeatable.",
+        section="Processes",
+        metavar="ACTION",
+        rule=_check_action,
+        one_a_line=True,
+    )
+    on_start_seconds: float = seconds(
+        300.0,
+        help="How many seconds each command of --on-start may take; then it is ended, and there is no start.",
+        section="Processes",
+    )
+    on_ready: tuple[str, ...] = texts(
+        help="What is done once the first workers accept requests, at a start, and at no reload or upgrade: "
+        "exec:COMMAND or touch:FILE. No shell runs the command. Where it fails, that is logged. Repeatable.",
+        section="Processes",
+        metavar="ACTION",
+        rule=_check_action,
+        one_a_line=True,
+    )
+    on_ready_seconds: float = seconds(
+        300.0,
+        help="How many seconds each command of --on-ready may take; then it is ended, and that is logged.",
+        section="Processes",
+    )
+    sidecar: tuple[str, ...] = texts(
+        help="A command that runs beside the workers, such as a queue's worker or a scheduler: it is started when "
+        "the first workers are ready, started again when it ends, restarted by a reload, and stopped with the "
+        "rest. No shell runs it. Repeatable.",
+        section="Processes",
+        metavar="COMMAND",
+        rule=_check_command,
+        one_a_line=True,
+        needs_supervisor=True,
     )
     heartbeat_timeout_seconds: float = seconds(
         60.0,

@@ -1,4 +1,4 @@
-"""Decides how soon to replace a worker that has ended: at once, unless workers end right away."""
+"""Decides how soon to replace a worker or a sidecar that has ended: at once, unless they end right away."""
 
 from __future__ import annotations
 
@@ -23,12 +23,25 @@ class Backoff:
     - Pauses of the first kind end when all workers are ready. Those of the second kind end when a worker that
       became ready after the last short life has lived longer.
 
+    Sidecars have no start that could fail by itself: a sidecar is ready when it was started.
+
+    Args:
+        short_life_seconds: who ends sooner than this after it was ready has had a short life.
+        short_lives_forgiven: how many short lives in a row cause no pause.
+
     Attributes:
         reason: why the next worker has to wait, a phrase for the log; empty where it need not wait.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        *,
+        short_life_seconds: float = _SHORT_LIFE_SECONDS,
+        short_lives_forgiven: int = _SHORT_LIVES_FORGIVEN,
+    ) -> None:
         self.reason = ""
+        self._short_life_seconds = short_life_seconds
+        self._short_lives_forgiven = short_lives_forgiven
         self._pause_seconds = 0.0
         self._short_lives = 0
         self._last_at = 0.0
@@ -47,20 +60,20 @@ class Backoff:
         """
         since = now - self._last_at
         lives = [lived_seconds, *(it for it in others if it < since)]
-        if max(lives) >= _SHORT_LIFE_SECONDS:
+        if max(lives) >= self._short_life_seconds:
             self._begin_anew()
-        if lived_seconds < _SHORT_LIFE_SECONDS:
+        if lived_seconds < self._short_life_seconds:
             self._short_lives += 1
             self._last_at = now
-        if self._short_lives > _SHORT_LIVES_FORGIVEN:
+        if self._short_lives > self._short_lives_forgiven:
             self.reason = (
-                f"{self._short_lives} workers in a row ended within {_SHORT_LIFE_SECONDS:g} s "
+                f"{self._short_lives} workers in a row ended within {self._short_life_seconds:g} s "
                 "of being ready"
             )
 
     def reset_if_stable(self) -> None:
         """Begin again with short pauses, because no worker is missing."""
-        if self._short_lives <= _SHORT_LIVES_FORGIVEN:
+        if self._short_lives <= self._short_lives_forgiven:
             self._pause_seconds = 0.0
 
     def start_pause(self) -> float:

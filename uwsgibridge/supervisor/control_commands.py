@@ -27,10 +27,18 @@ class ControlCommands:
         name: of the service, for people.
         fleet: the workers.
         stop: begins the stop; called with the reason.
+        describe_sidecars: gives the state of each sidecar.
     """
 
-    def __init__(self, name: str, fleet: Fleet, stop: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        name: str,
+        fleet: Fleet,
+        stop: Callable[[str], None],
+        describe_sidecars: Callable[[], list[dict[str, Any]]] = list,
+    ) -> None:
         self._name = name
+        self._describe_sidecars = describe_sidecars
         self._fleet = fleet
         self._stop = stop
 
@@ -73,6 +81,7 @@ class ControlCommands:
             ],
             **dataclasses.asdict(totals),
             "workers": workers,
+            "sidecars": self._describe_sidecars(),
         }
 
     async def reload(self) -> dict[str, Any]:

@@ -136,7 +136,9 @@ class Fleet:
     @property
     def summary(self) -> str:
         """The status line that systemd shows."""
-        return f"{self.wanted} workers, generation {self.current.number}"
+        # While the commands of `--on-start` run, there is no generation yet.
+        number = f", generation {self.current.number}" if self.generations else ""
+        return f"{self.wanted} workers{number}"
 
     def wake_waiters(self) -> None:
         """Wake all who wait for a change."""

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import trio
 
+from uwsgibridge.commands.pids import PIDS_OF_PROGRAMS
 from uwsgibridge.supervisor.fleet import END_MARGIN_SECONDS, Fleet
 from uwsgibridge.supervisor.generation import Generation
 from uwsgibridge.supervisor.orphans import reap_orphans
@@ -64,7 +65,8 @@ class HealthChecks:
             self._recycler.consider()
             self._scaler.consider()
             if os.getpid() == 1 and self._may_reap():
-                reap_orphans({it.template_pid for it in self._fleet.generations})
+                templates = {it.template_pid for it in self._fleet.generations}
+                reap_orphans(templates | PIDS_OF_PROGRAMS)
             with trio.move_on_after(_BEAT_SECONDS):
                 await self._fleet.wait_for(self._recycler.somebody_has_enough)
 

@@ -19,6 +19,7 @@ from uwsgibridge.config.settings import Settings
 from uwsgibridge.connection.sockets import ListeningSocket, adopt_socket
 from uwsgibridge.errors import SettingsError
 from uwsgibridge.supervisor.preserved import PreservedProgram
+from uwsgibridge.supervisor.sidecars import descriptors_of
 from uwsgibridge.supervisor.watched_files import require_watchable
 from uwsgibridge.system import pid_file, starting_place
 from uwsgibridge.system.memory_file import make_memory_file
@@ -47,6 +48,8 @@ class Heritage:
         generations: as `Generation.bequeath` describes them; the last one is current.
         tally: the supervisor's counts.
         started_at: when the first supervisor in this process started, by `time.monotonic`.
+        descriptors: what else the new program inherits.
+        sidecars: as `Sidecars.bequeath` describes them.
     """
 
     bind: Sequence[str]
@@ -56,6 +59,7 @@ class Heritage:
     tally: Mapping[str, Any]
     started_at: float
     descriptors: Sequence[int] = field(default=(), compare=False)
+    sidecars: Sequence[dict[str, Any]] = ()
 
     def exec(self, program: PreservedProgram | None = None) -> NoReturn:
         """Become the program that is installed now, with the arguments, directory and environment that this one began with.
@@ -81,6 +85,7 @@ class Heritage:
             "generations": list(self.generations),
             "tally": dict(self.tally),
             "started_at": self.started_at,
+            "sidecars": list(self.sidecars),
         }
         memory = make_memory_file("uwsgibridge-heritage")
         os.write(memory, json.dumps(everything).encode())
@@ -140,8 +145,11 @@ class Heritage:
             raw["generations"],
             raw["tally"],
             raw["started_at"],
+            # Programs that know no sidecars have none.
+            sidecars=raw.get("sidecars", ()),
         )
         kept = [it for one in raw["generations"] for it in _descriptors_of(one)]
+        kept += descriptors_of(heritage.sidecars)
         listening = [one.socket.fileno() for all_ in sockets.values() for one in all_]
         _set_inheritable([reader, writer, *listening, *kept], False)
         return heritage
@@ -164,6 +172,10 @@ def check_takeover(settings: Settings) -> None:
         raise SettingsError("this version can't take over from the one that runs: restart instead")
     resolve_user(settings.user, settings.group)
     require_watchable(settings)
+    if settings.on_start or settings.on_ready or settings.sidecar:
+        from uwsgibridge.commands.finding import require_programs  # imported here: few have any
+
+        require_programs(settings)
 
 
 def defer_signals() -> None:

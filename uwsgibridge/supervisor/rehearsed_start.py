@@ -9,6 +9,7 @@ from dataclasses import replace
 import trio
 
 # Imported so that a missing module of the real start ends the rehearsal, and not the start.
+import uwsgibridge.supervisor.sidecar
 import uwsgibridge.supervisor.supervisor  # noqa: F401
 from uwsgibridge.config.settings import Settings
 from uwsgibridge.errors import EXIT_FAILURE, StartFailed, single_error

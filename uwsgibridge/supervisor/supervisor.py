@@ -32,6 +32,7 @@ from uwsgibridge.supervisor.phase import Phase
 from uwsgibridge.supervisor.preserved import PreservedProgram, confirm_takeover, current_guard
 from uwsgibridge.supervisor.recycling import recycling_policy
 from uwsgibridge.supervisor.rollout import Rollout
+from uwsgibridge.supervisor.sidecars import Sidecars, descriptors_of
 from uwsgibridge.supervisor.signal_commands import SignalCommands
 from uwsgibridge.supervisor.spare_template import SpareTemplate
 from uwsgibridge.supervisor.tally import Tally
@@ -67,6 +68,7 @@ def run_supervisor(
     Raises:
         SettingsError: systemd's sockets can't be used, or the code can't be watched.
         BindError: an address can't be listened at.
+        StartCommandFailed: a command of ``--on-start`` has failed.
         StartFailed: the first workers did not come up.
     """
     heritage = Heritage.from_environment()
@@ -88,6 +90,11 @@ def run_supervisor(
         single_error(),
     ):
         after_bind()
+        has_commands = settings.on_start or settings.on_ready or settings.sidecar
+        if has_commands and heritage is None:  # the rehearsal of an upgrade has looked
+            from uwsgibridge.commands.finding import require_programs  # imported here: few have any
+
+            require_programs(settings)
         program: PreservedProgram | None = None
         unwanted: Sequence[ListeningSocket] = handed_over
         while True:
@@ -149,8 +156,11 @@ class _Supervisor:
             self._fleet.tally = Tally.of_heritage(heritage.tally)
             self._fleet.started_at = heritage.started_at
         self._upgrade = Upgrade(self._fleet, sockets, program)
+        self._sidecars = Sidecars(self._fleet, heritage.sidecars if heritage is not None else ())
         name = app_name or ", ".join(settings.mount)
-        self._commands = ControlCommands(name, self._fleet, self._stop_or_hurry)
+        self._commands = ControlCommands(
+            name, self._fleet, self._stop_or_hurry, self._sidecars.describe
+        )
         self._control = ControlSocket(settings, self._commands, logger)
 
     @property
@@ -206,12 +216,19 @@ class _Supervisor:
                 for listening in fleet.sockets:
                     self._log.info("listening", address=str(listening.address))
                 fleet.notifier.ready(fleet.summary)
+                if self._heritage is None and fleet.settings.on_ready:
+                    from uwsgibridge.commands.actions import run_when_ready  # few have any
+
+                    nursery.start_soon(run_when_ready, fleet.settings, self._log, self._ending)
+                nursery.start_soon(self._sidecars.run)
                 await rollout.keep_up()
             upgrades = fleet.phase is Phase.UPGRADING
             if not upgrades:
                 confirm_takeover()  # where a stop has come first, this program carries it out
                 fleet.notifier.stopping()
-                await rollout.drain(fleet.generations)
+                async with trio.open_nursery() as stopping:
+                    stopping.start_soon(self._sidecars.wait_stopped)
+                    await rollout.drain(fleet.generations)
             nursery.cancel_scope.cancel()
         if upgrades:
             if fleet.is_stopping:
@@ -241,12 +258,21 @@ class _Supervisor:
             fleet.ask_for_reload("upgrade")
 
     async def _start_first(self, rollout: Rollout) -> None:
-        """Bring up the first workers.
+        """Run the commands of ``--on-start``, and bring up the first workers.
 
         Raises:
+            StartCommandFailed: a command has failed.
             StartFailed: the workers do not come up.
         """
         fleet = self._fleet
+        if fleet.settings.on_start:
+            from uwsgibridge.commands.actions import run_at_start  # imported here: few have any
+
+            # An upgrade that is asked for meanwhile waits, as it does while workers come up.
+            with fleet.bringing_up():
+                await run_at_start(fleet.settings, self._log, self._ending)
+            if fleet.is_ending():
+                return
         try:
             fleet.current = rollout.start()
         except OSError as error:
@@ -263,9 +289,14 @@ class _Supervisor:
             if not was_stopped:
                 raise StartFailed(EXIT_APPLICATION if status is None else status)
 
+    async def _ending(self) -> None:
+        """Wait until a stop or an upgrade begins."""
+        await self._fleet.wait_for(self._fleet.is_ending)
+
     def _bequeath(self) -> Heritage:
         left = [one for one in self._fleet.generations if one is not self._fleet.current]
         described = [one.bequeath() for one in (*left, self._fleet.current)]
+        sidecars = self._sidecars.bequeath()
         return Heritage(
             self._fleet.settings.bind,
             self._sockets_by_address,
@@ -273,7 +304,8 @@ class _Supervisor:
             [description for description, _ in described],
             asdict(self._fleet.tally),
             self._fleet.started_at,
-            [it for _, descriptors in described for it in descriptors],
+            [*(it for _, one in described for it in one), *descriptors_of(sidecars)],
+            sidecars,
         )
 
     def _stop_or_hurry(self, reason: str) -> None:

@@ -9,8 +9,8 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final, Self
 
+from uwsgibridge.system.lifeline import Lifeline
 from uwsgibridge.testing.errors import StackError
-from uwsgibridge.testing.lifeline import Lifeline
 from uwsgibridge.testing.log_stream import LogEvent, LogStream, event_with
 
 if TYPE_CHECKING:

@@ -58,6 +58,7 @@ def run_process(
         SettingsError: no application is named, or the loop is not installed.
         BindError: an address can't be listened at.
         ApplicationError: an application can't be imported, or its startup failed.
+        StartCommandFailed: a command of ``--on-start`` has failed.
         WorkerUnfit: a thread or a listening socket was lost; the process is to be started again.
     """
     with (
@@ -73,6 +74,15 @@ def run_process(
             import_in_advance(settings, None)
         after_bind()
         reopen_log_at_signal(settings)
+        if settings.on_start or settings.on_ready:
+            # Imported here, since few services have such commands.
+            from uwsgibridge.commands.actions import run_at_start_alone
+            from uwsgibridge.commands.finding import require_programs
+
+            require_programs(settings)
+            if not run_at_start_alone(settings, logger):
+                logger.info("stopped")
+                return
         applications = load_applications(app_name, settings)
         lifeline = os.environ.get(LIFELINE_VARIABLE, "")
 
@@ -226,6 +236,7 @@ async def _run_until_signal(worker: Worker, service: _Service, loop_name: str) -
         # With a supervisor, that takes SIGQUIT, and asks its workers for their stacks.
         handled.append(signal.SIGQUIT)
     serving = trio.CancelScope()
+    stopping = trio.Event()
 
     drain_seconds = end_seconds(service.applications, service.settings)
 
@@ -242,9 +253,11 @@ async def _run_until_signal(worker: Worker, service: _Service, loop_name: str) -
                 name = signal.Signals(number).name
                 if number == signal.SIGQUIT:
                     logger.info("stacks", stack=worker.stacks())
-                elif number == signal.SIGHUP and service.companion is not None:
-                    pass  # a terminal sends SIGHUP to all processes: the supervisor reloads
-                elif is_in_a_hurry(number):
+                    continue
+                if number == signal.SIGHUP and service.companion is not None:
+                    continue  # a terminal sends SIGHUP to all processes: the supervisor reloads
+                stopping.set()
+                if is_in_a_hurry(number):
                     logger.warning("stopping at once", signal=name)
                     service.end.begin(drain_seconds)
                     service.end.hurry()
@@ -263,6 +276,11 @@ async def _run_until_signal(worker: Worker, service: _Service, loop_name: str) -
             loop=loop_name,
         )
         service.ready()
+        if service.settings.on_ready and service.companion is None:  # else the supervisor does it
+            # Imported here, since few services have such commands.
+            from uwsgibridge.commands.actions import run_when_ready
+
+            nursery.start_soon(run_when_ready, service.settings, logger, stopping.wait)
 
     with single_error():
         async with trio.open_nursery() as nursery:

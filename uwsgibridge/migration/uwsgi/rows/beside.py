@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from uwsgibridge.config.commands import in_a_shell
 from uwsgibridge.migration.plan import Setting
 from uwsgibridge.migration.uwsgi import meaning
 from uwsgibridge.migration.uwsgi.translation import (
@@ -39,7 +40,7 @@ def _check_static(translation: Translation, row: Row, settings: Sequence[Setting
 
 def _daemon(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
     for setting in settings:
-        translation.map(setting, row.group, sidecar=(text_of(setting),))
+        translation.map(setting, row.group, sidecar=(in_a_shell(text_of(setting)),))
 
 
 def _smart_daemon(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
@@ -50,7 +51,7 @@ def _smart_daemon(translation: Translation, row: Row, settings: Sequence[Setting
             "Its pid file is not watched: the command has to stay in the foreground, and ends with this server.",
             row.group,
         )
-        translation.map(setting, row.group, sidecar=(command.strip(),))
+        translation.map(setting, row.group, sidecar=(in_a_shell(command.strip()),))
 
 
 def _daemon_of_keys(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
@@ -62,7 +63,7 @@ def _daemon_of_keys(translation: Translation, row: Row, settings: Sequence[Setti
             continue
         if keys:
             translation.warn(setting, f"{', '.join(keys)} is not carried over.", row.group)
-        translation.map(setting, row.group, sidecar=(command,))
+        translation.map(setting, row.group, sidecar=(in_a_shell(command),))
 
 
 def _exec(moment: str) -> Row:
@@ -73,7 +74,7 @@ def _exec(moment: str) -> Row:
 
     def translate(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
         for setting in settings:
-            translation.map(setting, row.group, **{moment: (f"exec:{text_of(setting)}",)})
+            translation.map(setting, row.group, **{moment: (f"exec:{in_a_shell(text_of(setting))}",)})
 
     return mapped(names, f"`--{moment.replace('_', '-')} exec:COMMAND`", translate)
 
@@ -87,7 +88,9 @@ def _hook(moment: str) -> Row:
     def translate(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
         for setting in settings:
             kind, _, rest = text_of(setting).partition(":")
-            if kind in {"exec", "touch"} and rest:
+            if kind == "exec" and rest:
+                translation.map(setting, row.group, **{moment: (f"exec:{in_a_shell(rest)}",)})
+            elif kind == "touch" and rest:
                 translation.map(setting, row.group, **{moment: (text_of(setting),)})
             elif kind == "chdir" and moment == "on_start":
                 translation.map(setting, row.group, chdir=meaning.path(rest, translation.directory))

@@ -12,6 +12,7 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
+import sys
 
 
 class Lifeline:
@@ -29,15 +30,17 @@ class Lifeline:
     def hold(self, pid: int) -> None:
         """Have SIGTERM sent to a process that has inherited the descriptor, when this process ends.
 
-        The kernel remembers the process itself: its number may later be that of another process.
+        The kernel remembers the process itself: its number may later be that of another process. On other systems
+        than Linux, nothing is sent.
 
         Args:
             pid: of the process.
         """
         reader = self.inherited
-        fcntl.fcntl(reader, fcntl.F_SETOWN, pid)
-        fcntl.fcntl(reader, fcntl.F_SETSIG, signal.SIGTERM)
-        fcntl.fcntl(reader, fcntl.F_SETFL, fcntl.fcntl(reader, fcntl.F_GETFL) | os.O_ASYNC)
+        if sys.platform == "linux":
+            fcntl.fcntl(reader, fcntl.F_SETOWN, pid)
+            fcntl.fcntl(reader, fcntl.F_SETSIG, signal.SIGTERM)
+            fcntl.fcntl(reader, fcntl.F_SETFL, fcntl.fcntl(reader, fcntl.F_GETFL) | os.O_ASYNC)
         # The other process now has the only descriptor of the reading end, which has the settings of the signal.
         os.close(reader)
 
@@ -49,6 +52,15 @@ class Lifeline:
         held, self._held = self._held, -1
         if held >= 0:
             os.close(held)
+
+    def detach(self) -> int:
+        """Hand the writing end over to the caller, who cuts the lifeline by closing it.
+
+        Returns:
+            Its descriptor.
+        """
+        held, self._held = self._held, -1
+        return held
 
     def close(self) -> None:
         """Close both ends, where no process was started."""
