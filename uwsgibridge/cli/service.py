@@ -49,7 +49,9 @@ def run_service(app: str | None, settings: Settings) -> int:
             own_standard_error()
             upgraded = is_upgrade()
             after_bind = prepare_process(settings, upgraded=upgraded)
-            change_environment(settings)  # the title of the process is set before that, see `set_title`
+            change_environment(
+                settings
+            )  # the title of the process is set before that, see `set_title`
             read_at_start = variables_read_at_start()
             spare = None if upgraded or read_at_start else fork_spare_template(settings)
             if spare is not None:

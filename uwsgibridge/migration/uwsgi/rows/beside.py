@@ -74,7 +74,9 @@ def _exec(moment: str) -> Row:
 
     def translate(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
         for setting in settings:
-            translation.map(setting, row.group, **{moment: (f"exec:{in_a_shell(text_of(setting))}",)})
+            translation.map(
+                setting, row.group, **{moment: (f"exec:{in_a_shell(text_of(setting))}",)}
+            )
 
     return mapped(names, f"`--{moment.replace('_', '-')} exec:COMMAND`", translate)
 
