@@ -19,7 +19,9 @@ _COMMANDS: Final = {
     "request": "Send one request without an Nginx: curl for uwsgi.",
     "ctl": "Look at a running supervisor and steer it.",
     "nginx": "Print an Nginx configuration that fits.",
+    "run-uwsgi": "Run a configuration of uWSGI as it is.",
     "run-gunicorn": "Run a configuration of gunicorn as it is.",
+    "convert": "Write a configuration of uWSGI or gunicorn as TOML.",
 }
 
 

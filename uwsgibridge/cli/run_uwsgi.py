@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
 from uwsgibridge.cli.moving import finish_plan, moving_options
+from uwsgibridge.cli.slips import refuse_missing_directory
 from uwsgibridge.migration.errors import ConfigurationError
+from uwsgibridge.system.collector import rare_collections
+
+if TYPE_CHECKING:
+    from uwsgibridge.migration.plan import Plan
 
 _HELP = """Run an application by its configuration for uWSGI, which stays as it is.
 
@@ -32,19 +39,36 @@ Options of uwsgibridge that uWSGI has no name for stand in the environment: UWSG
 )
 @moving_options("uWSGI")
 def command(arguments: tuple[str, ...], *, explain: bool, ignore: tuple[str, ...]) -> None:
-    from uwsgibridge.migration.uwsgi.reading import read_configuration
-    from uwsgibridge.migration.uwsgi.table import make_plan
-
-    start = os.getcwd()  # noqa: PTH109 - its text goes on
+    refuse_missing_directory()
+    if not arguments and not any(it.startswith("UWSGI_") for it in os.environ):
+        raise click.UsageError("name a configuration: uwsgibridge run-uwsgi app.ini")
     try:
-        reading = read_configuration(arguments, os.environ, start)
+        plan = read_plan(arguments, ignored=ignore)
     except ConfigurationError as error:
         raise click.UsageError(str(error)) from None
-    plan = make_plan(
-        reading.settings,
-        start=start,
-        is_root=os.geteuid() == 0,
-        ignored=ignore,
-        findings=reading.findings,
-    )
     sys.exit(finish_plan(plan, explain=explain))
+
+
+def read_plan(arguments: Sequence[str], *, ignored: Sequence[str] = ()) -> Plan:
+    """Read what the arguments and the environment say, and make a plan of it.
+
+    Args:
+        arguments: uWSGI's own.
+        ignored: names of options that are left out.
+
+    Raises:
+        ConfigurationError: the configuration can't be read.
+    """
+    with rare_collections():
+        from uwsgibridge.migration.uwsgi.reading import read_configuration
+        from uwsgibridge.migration.uwsgi.table import make_plan
+
+        start = os.getcwd()  # noqa: PTH109 - its text goes on
+        reading = read_configuration(arguments, os.environ, start)
+        return make_plan(
+            reading.settings,
+            start=start,
+            is_root=os.geteuid() == 0,
+            ignored=ignored,
+            findings=reading.findings,
+        )

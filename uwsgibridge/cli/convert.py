@@ -1,0 +1,69 @@
+"""``uwsgibridge convert``: a configuration of uWSGI or gunicorn, written as uwsgibridge.toml."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from uwsgibridge.migration.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from uwsgibridge.migration.plan import Plan
+
+_HELP = """Write a configuration of uWSGI or gunicorn as uwsgibridge.toml, to standard output.
+
+ARGUMENTS are those of the other server, as for run-uwsgi and run-gunicorn. Each option says in a comment
+which line it comes from; what is not carried over stands at the end, with what to do instead.
+
+\b
+uwsgibridge convert app.ini > uwsgibridge.toml
+uwsgibridge convert -c gunicorn.conf.py mysite.wsgi > uwsgibridge.toml
+
+A Python file among the arguments means gunicorn, everything else uWSGI; --from says it where that is wrong.
+"""
+
+_PYTHON: Final = ".py"
+
+
+@click.command(
+    help=_HELP,
+    short_help="Write a configuration of uWSGI or gunicorn as TOML.",
+    context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]},
+)
+@click.option(
+    "--from",
+    "server",
+    type=click.Choice(("uwsgi", "gunicorn")),
+    help="The server that the configuration is for; by default a Python file means gunicorn.",
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def command(arguments: tuple[str, ...], *, server: str | None) -> None:
+    from uwsgibridge.migration import report
+
+    if not arguments:
+        raise click.UsageError("name a configuration: uwsgibridge convert app.ini")
+    is_gunicorn = server == "gunicorn" or (
+        server is None and any(it.endswith(_PYTHON) for it in arguments)
+    )
+    try:
+        plan = _plan_of_gunicorn(arguments) if is_gunicorn else _plan_of_uwsgi(arguments)
+    except ConfigurationError as error:
+        raise click.UsageError(str(error)) from None
+    click.echo("\n".join(report.toml_lines(plan, with_comments=True)))
+    if refusals := report.describe_refusals(plan):
+        click.echo(refusals, err=True)
+        sys.exit(2)
+
+
+def _plan_of_uwsgi(arguments: tuple[str, ...]) -> Plan:
+    from uwsgibridge.cli.run_uwsgi import read_plan
+
+    return read_plan(arguments)
+
+
+def _plan_of_gunicorn(arguments: tuple[str, ...]) -> Plan:
+    from uwsgibridge.cli.run_gunicorn import read_plan
+
+    return read_plan(arguments)
