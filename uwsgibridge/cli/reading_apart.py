@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from typing import Final, NoReturn
 
 from uwsgibridge.migration.errors import ConfigurationError
-from uwsgibridge.migration.gunicorn.reading import Reading, read_configuration
+from uwsgibridge.migration.gunicorn.given import Reading
 from uwsgibridge.system.forking import fork_process
 
 # How many seconds a configuration file may take. A file that waits for a service has to come to an end as well.
@@ -80,8 +80,11 @@ class ReadingApart:
 def _read_and_exit(arguments: Sequence[str], start: str, sending: int) -> NoReturn:
     status = 1
     try:
-        found: Reading | ConfigurationError
         gc.disable()  # this process ends at once
+        # Imported here: only this process needs it.
+        from uwsgibridge.migration.gunicorn.reading import read_configuration
+
+        found: Reading | ConfigurationError
         try:
             found = read_configuration(arguments, os.environ, start).portable()
         except ConfigurationError as error:

@@ -44,7 +44,7 @@ def command(arguments: tuple[str, ...], *, explain: bool, ignore: tuple[str, ...
         from uwsgibridge.cli.reading_apart import ReadingApart
 
         pending = ReadingApart(arguments, start)
-        from uwsgibridge.migration.gunicorn.config_file import FileError
+        from uwsgibridge.migration.gunicorn.file_error import FileError
         from uwsgibridge.migration.gunicorn.passed_on import VARIABLE, write_variable
         from uwsgibridge.migration.gunicorn.table import (
             make_plan,

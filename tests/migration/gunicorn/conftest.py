@@ -9,7 +9,8 @@ import pytest
 
 from uwsgibridge.config.options import Kind, Option
 from uwsgibridge.config.settings import OPTIONS
-from uwsgibridge.migration.gunicorn.reading import Reading, read_configuration
+from uwsgibridge.migration.gunicorn.given import Reading
+from uwsgibridge.migration.gunicorn.reading import read_configuration
 from uwsgibridge.migration.gunicorn.table import make_plan
 from uwsgibridge.migration.plan import Plan
 

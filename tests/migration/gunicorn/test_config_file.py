@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from uwsgibridge.migration.errors import ConfigurationError
-from uwsgibridge.migration.gunicorn.config_file import FileError, execute_file
+from uwsgibridge.migration.gunicorn.config_file import execute_file
+from uwsgibridge.migration.gunicorn.file_error import FileError
 
 
 @pytest.fixture(autouse=True)

@@ -17,6 +17,7 @@ from types import CodeType, ModuleType, TracebackType
 from typing import Any, Final
 
 from uwsgibridge.migration.errors import ConfigurationError
+from uwsgibridge.migration.gunicorn.file_error import FileError
 from uwsgibridge.migration.gunicorn.paths import absolute
 
 # The name of the module while gunicorn executes it. Objects that the file makes may be pickled by that name.
@@ -24,21 +25,6 @@ _MODULE: Final = "__config__"
 _PACKAGE: Final = "gunicorn"
 _COMPILED: Final = ".pyc"
 _MOST_BYTES: Final = 1_048_576
-
-
-class FileError(ConfigurationError):
-    """The code of a configuration file has failed.
-
-    Attributes:
-        traceback_text: of the failure, without lines of this server.
-    """
-
-    def __init__(self, message: str, traceback_text: str) -> None:
-        super().__init__(message)
-        self.traceback_text = traceback_text
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (str(self), self.traceback_text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,98 +5,26 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 from uwsgibridge.migration.errors import ConfigurationError
 from uwsgibridge.migration.gunicorn.command_line import parse_arguments
 from uwsgibridge.migration.gunicorn.config_file import ExecutedFile, execute_file
+from uwsgibridge.migration.gunicorn.given import Given, Reading
 from uwsgibridge.migration.gunicorn.known_settings import SETTINGS, KnownSetting
-from uwsgibridge.migration.gunicorn.paths import absolute
-from uwsgibridge.migration.gunicorn.portable import portable
-from uwsgibridge.migration.gunicorn.values import Kind, UnfitValueError, convert
-from uwsgibridge.migration.plan import Place, Setting
+from uwsgibridge.migration.gunicorn.values import UnfitValueError, convert
+from uwsgibridge.migration.plan import Place
 
 DEFAULT_FILE: Final = "gunicorn.conf.py"
 COMMAND_LINE: Final = "the command line"
 _ARGUMENTS_VARIABLE: Final = "GUNICORN_CMD_ARGS"
-_DEFAULT: Final = "gunicorn's default"
 
 # Libraries that put green threads in the place of the standard library's, each with what tells that they have done so.
 _PATCHERS: Final = {
     "gevent": ("gevent.monkey", "saved"),
     "eventlet": ("eventlet.patcher", "already_patched"),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Given:
-    """A setting that somebody has given, or its default.
-
-    Attributes:
-        name: as in a configuration file.
-        value: what gunicorn makes of it.
-        place: where it stands.
-        is_default: whether nobody has given it.
-    """
-
-    name: str
-    value: Any
-    place: Place
-    is_default: bool = False
-
-    @property
-    def setting(self) -> Setting:
-        """The setting as people read it."""
-        return Setting(self.name, _shown(self.name, self.value), self.place)
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """All that configures gunicorn.
-
-    Attributes:
-        app: the application's name, as the command line has it; None where it has none.
-        given: all settings, in gunicorn's order: of several with one name, the last counts.
-        unknown: names of the file that gunicorn passes over, and that nothing in the file reads.
-        environment: variables that the file has changed; None for one that it has removed.
-        python_path: directories that the file has put on ``sys.path``.
-        patched_by: the library by which the file has patched the standard library; None for none.
-        script_name: the variable SCRIPT_NAME of the environment, which gunicorn takes off the path; empty for none.
-        start: the directory that the process was started in.
-    """
-
-    app: Given | None
-    given: tuple[Given, ...]
-    unknown: tuple[Given, ...] = ()
-    environment: Mapping[str, str | None] = field(default_factory=dict)
-    python_path: tuple[str, ...] = ()
-    patched_by: str | None = None
-    script_name: str = ""
-    start: str = "."
-
-    def find(self, name: str) -> Given | None:
-        """Find what counts for a setting; None where nobody has given it."""
-        return next((one for one in reversed(self.given) if one.name == name), None)
-
-    def value(self, name: str) -> Any:
-        """Give the value that counts for a setting: what is given, else the default."""
-        found = self.find(name)
-        return SETTINGS[name].default if found is None else found.value
-
-    @property
-    def directory(self) -> str:
-        """The directory that gunicorn changes to; absolute."""
-        return absolute(self.value("chdir") or ".", self.start)
-
-    def portable(self) -> Reading:
-        """Give the same, without functions, classes and other objects that another process can't get."""
-        return replace(
-            self,
-            given=tuple(replace(one, value=portable(one.value)) for one in self.given),
-            unknown=tuple(replace(one, value=portable(one.value)) for one in self.unknown),
-        )
 
 
 def read_configuration(arguments: Sequence[str], environ: Mapping[str, str], start: str) -> Reading:
@@ -169,11 +97,6 @@ def _defaults_of(environ: Mapping[str, str]) -> Iterator[Given]:
         yield _given(SETTINGS["bind"], [f"0.0.0.0:{port}"], Place("PORT"))
 
 
-def default_of(name: str) -> Given:
-    """Give the default of a setting."""
-    return Given(name, SETTINGS[name].default, Place(_DEFAULT), is_default=True)
-
-
 def _of_file(executed: ExecutedFile) -> Iterator[Given]:
     # In the order of the lines; what the file imports with * has no line.
     found = [name for name in executed.names if name in SETTINGS]
@@ -208,15 +131,3 @@ def _patchers() -> Iterator[str]:
     for library, (module, attribute) in _PATCHERS.items():
         if getattr(sys.modules.get(module), attribute, None):
             yield library
-
-
-def _shown(name: str, value: Any) -> str | None:
-    """Write a value for people; None for a function, whose name says enough."""
-    known = SETTINGS.get(name)
-    if callable(value) or (known is not None and known.kind is Kind.HOOK):
-        return None
-    if isinstance(value, list) and all(isinstance(one, str) for one in value):
-        return ", ".join(value) if value else "[]"
-    if isinstance(value, dict):
-        return "{...}" if value else "{}"
-    return str(value)

@@ -8,8 +8,8 @@ from difflib import get_close_matches
 from typing import Final
 
 from uwsgibridge.migration.errors import ConfigurationError
+from uwsgibridge.migration.gunicorn.given import Given, Reading, default_of
 from uwsgibridge.migration.gunicorn.known_settings import SETTINGS
-from uwsgibridge.migration.gunicorn.reading import Given, Reading, default_of
 from uwsgibridge.migration.gunicorn.rows import application, hooks, listening, logging, processes
 from uwsgibridge.migration.gunicorn.translation import Row, Translation
 from uwsgibridge.migration.gunicorn.worker_class import WorkerKind, kind_of

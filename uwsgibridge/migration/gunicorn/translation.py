@@ -9,8 +9,8 @@ from typing import Any, TypeAlias
 from uwsgibridge.config.options import Kind, option_name
 from uwsgibridge.config.settings import OPTIONS
 from uwsgibridge.migration.argument import as_argument
+from uwsgibridge.migration.gunicorn.given import Given, Reading
 from uwsgibridge.migration.gunicorn.known_settings import SETTINGS
-from uwsgibridge.migration.gunicorn.reading import Given, Reading
 from uwsgibridge.migration.gunicorn.worker_class import WorkerKind
 from uwsgibridge.migration.plan import Finding, Plan, Verdict
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from uwsgibridge.migration.gunicorn.given import Given
 from uwsgibridge.migration.gunicorn.paths import absolute
-from uwsgibridge.migration.gunicorn.reading import Given
 from uwsgibridge.migration.gunicorn.translation import (
     Row,
     Translation,

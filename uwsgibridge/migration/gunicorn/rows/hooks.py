@@ -6,7 +6,7 @@ import shlex
 import sys
 from typing import Final
 
-from uwsgibridge.migration.gunicorn.reading import Given
+from uwsgibridge.migration.gunicorn.given import Given
 from uwsgibridge.migration.gunicorn.translation import Row, Translation, mapped, refused, warned
 
 HOOKS: Final = "uwsgibridge.migration.gunicorn.hooks"

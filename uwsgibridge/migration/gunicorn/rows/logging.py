@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from uwsgibridge.migration.gunicorn.given import Given
 from uwsgibridge.migration.gunicorn.known_settings import ACCESS_LOG_FORMAT
 from uwsgibridge.migration.gunicorn.paths import absolute
-from uwsgibridge.migration.gunicorn.reading import Given
 from uwsgibridge.migration.gunicorn.translation import Row, Translation, mapped, passed_over, warned
 
 # Files that are the standard streams of a container.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import glob
 from typing import Final
 
+from uwsgibridge.migration.gunicorn.given import Given
 from uwsgibridge.migration.gunicorn.paths import absolute
-from uwsgibridge.migration.gunicorn.reading import Given
 from uwsgibridge.migration.gunicorn.translation import (
     Row,
     Translation,
