@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,6 +13,9 @@ from uwsgibridge.cli.service import import_for_service
 from uwsgibridge.cli.slips import refuse_missing_directory
 from uwsgibridge.migration.errors import ConfigurationError
 from uwsgibridge.system.collector import rare_collections
+
+if TYPE_CHECKING:
+    from uwsgibridge.migration.plan import Plan
 
 _HELP = """Run an application by its configuration for gunicorn, which stays as it is.
 
@@ -39,6 +43,27 @@ environment: UWSGIBRIDGE_LOG_FORMAT=json.
 @moving_options("gunicorn")
 def command(arguments: tuple[str, ...], *, explain: bool, ignore: tuple[str, ...]) -> None:
     refuse_missing_directory()
+    try:
+        plan = read_plan(arguments, ignored=ignore, is_started=not explain)
+    except ConfigurationError as error:
+        raise click.UsageError(str(error)) from None
+    sys.exit(finish_plan(plan, explain=explain))
+
+
+def read_plan(
+    arguments: tuple[str, ...], *, ignored: tuple[str, ...] = (), is_started: bool = False
+) -> Plan:
+    """Run the configuration file, read the arguments and the environment, and make a plan of it.
+
+    Args:
+        arguments: gunicorn's own.
+        ignored: names of settings that are left out.
+        is_started: whether the plan will be run by this process.
+
+    Raises:
+        ConfigurationError: the configuration can't be read.
+        click.UsageError: the file has raised something; its traceback is on standard error.
+    """
     start = os.getcwd()  # noqa: PTH109 - its text goes on
     with rare_collections():
         from uwsgibridge.cli.reading_apart import ReadingApart
@@ -52,22 +77,22 @@ def command(arguments: tuple[str, ...], *, explain: bool, ignore: tuple[str, ...
             needs_configuration,
         )
 
-        if not explain:
+        if is_started:
             import_for_service()
     try:
         reading = pending.wait()
-        plan = make_plan(reading, ignored=ignore, has_inherited_sockets=_has_inherited_sockets())
     except FileError as error:
         click.echo(error.traceback_text, nl=False, err=True)
         raise click.UsageError(str(error)) from None
-    except ConfigurationError as error:
-        raise click.UsageError(str(error)) from None
+    plan = make_plan(reading, ignored=ignored, has_inherited_sockets=_has_inherited_sockets())
     if needs_configuration(reading):
-        pid = None if explain else os.getpid()
         plan.environment[VARIABLE] = write_variable(
-            arguments, start, ignored=names_left_out(ignore), server_pid=pid
+            arguments,
+            start,
+            ignored=names_left_out(ignored),
+            server_pid=os.getpid() if is_started else None,
         )
-    sys.exit(finish_plan(plan, explain=explain))
+    return plan
 
 
 def _has_inherited_sockets() -> bool:
