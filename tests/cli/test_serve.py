@@ -40,6 +40,9 @@ SAMPLES: dict[str, Any] = {
     "pid_file": "app.pid",
     "title": "mysite",
     "log_file": "app.log",
+    "access_log_format": "%(status) %(uri)",
+    "access_log_file": "access.log",
+    "access_log_status": ("404", "5xx"),
     # At most, and by default, what the format holds.
     "max_vars_bytes": 1000,
 }

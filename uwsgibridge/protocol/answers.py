@@ -35,6 +35,10 @@ class OwnAnswer:
     data: bytes
     body_bytes: int
 
+    def sent_head(self) -> bytes:
+        """Give the head, without its end."""
+        return self.data.partition(b"\r\n\r\n")[0]
+
 
 # A function that makes an answer; it takes the method of the request.
 AnswerMaker: TypeAlias = Callable[[str], OwnAnswer]

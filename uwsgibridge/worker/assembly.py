@@ -17,7 +17,7 @@ from uwsgibridge.hosts.mounts import Mounts
 from uwsgibridge.hosts.offload import Offload
 from uwsgibridge.link.flights import FlightRecorder
 from uwsgibridge.loop.interface import Loop
-from uwsgibridge.telemetry.access_log import make_access_log
+from uwsgibridge.telemetry.access_sinks import make_access_log
 from uwsgibridge.telemetry.counters import Counters
 from uwsgibridge.telemetry.logs import Logger
 from uwsgibridge.telemetry.reporting import Reporter
