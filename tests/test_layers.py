@@ -49,8 +49,9 @@ BELOW: Final[dict[str, set[str]]] = {
     "hosts": {*_HOSTING, "fast"},
     "hosts.wsgi": {*_HOSTING, "application", "hosts", "fast", "_version"},
     "hosts.asgi": {*_HOSTING, "application", "hosts", "fast"},
+    "hosts.static": {*_HOSTING, "hosts"},
     # The child and the parent: neither imports the other.
-    "worker": {*_HOSTING, "application", "hosts", "hosts.wsgi", "hosts.asgi", "fast"},
+    "worker": {*_HOSTING, "application", "hosts", "hosts.wsgi", "hosts.asgi", "hosts.static", "fast"},
     "supervisor": {*_GROUND, "connection", "telemetry", "link", "control", "fast", "_version"},
     # These stand beside the bridge: they speak to it from outside, or configure Nginx.
     "control": {*_GROUND, "connection", "telemetry"},

@@ -43,6 +43,7 @@ SAMPLES: dict[str, Any] = {
     "access_log_format": "%(status) %(uri)",
     "access_log_file": "access.log",
     "access_log_status": ("404", "5xx"),
+    "static": ("/static=.", "/favicon.ico=favicon.ico"),
     # At most, and by default, what the format holds.
     "max_vars_bytes": 1000,
 }

@@ -80,6 +80,8 @@ _ELSEWHERE: Final[Mapping[str, str]] = {
     "--log-4xx": "write --access-log-status 4xx",
     "--log-5xx": "write --access-log-status 5xx",
     "--log-slow": "write --access-log-slow-seconds",
+    "--static-map": "write --static",
+    "--check-static": "write --static /=DIR",
     "--host": "write --bind ADDRESS:PORT",
     "--port": "write --bind ADDRESS:PORT",
     "--uds": "write --bind unix:PATH",

@@ -14,7 +14,7 @@ from typing import Final, Literal, TypeAlias
 
 from uwsgibridge.config.access_format import parse_format
 from uwsgibridge.config.address import parse_address
-from uwsgibridge.config.mounts import parse_mount, parse_offload
+from uwsgibridge.config.mounts import parse_mount, parse_offload, parse_static
 from uwsgibridge.config.options import (
     Option,
     choice,
@@ -157,12 +157,26 @@ class Settings:
         rule=lambda _name, value: parse_offload(value),
         shown_default="off",
     )
+    static: tuple[str, ...] = texts(
+        help="Answer GET and HEAD below URL with the file of that name in DIR, where there is one; all else goes to the "
+        "application. DIR may also be a file. Nginx does it at less cost. Repeatable; the longest URL wins.",
+        section="Application",
+        metavar="URL=DIR",
+        rule=lambda _name, value: parse_static(value),
+        shown_default="off",
+    )
     threads: int = whole(
         8,
         most=_MAX_THREADS,
         help="Threads in each worker that run the application.",
         section="Running",
         only="wsgi",
+    )
+    static_threads: int = whole(
+        2,
+        most=_MAX_THREADS,
+        help="Threads in each worker that look for files of --static and read them; a slow client holds none of them.",
+        section="Running",
     )
     switch_interval_seconds: float = seconds(
         0.001,
@@ -431,9 +445,9 @@ class Settings:
     max_concurrency: int = whole(
         4096,
         most=_MAX_CONNECTIONS,
-        help="Requests that run at once in a worker; all others wait in the kernel.",
+        help="Requests that run at once in a worker, for an ASGI application or for files of --static; all others wait in the "
+        "kernel.",
         section="Limits",
-        only="asgi",
     )
     max_vars_bytes: int = whole(
         MAX_VARS_BYTES,

@@ -71,6 +71,11 @@ def application_failed(method: str) -> OwnAnswer:
     return _plain(500, "The application failed. The server's log says why.", method)
 
 
+def file_failed(method: str) -> OwnAnswer:
+    """Answer in the place of a file that can't be read."""
+    return _plain(500, "The file can't be read. The server's log says why.", method)
+
+
 def overdue(method: str) -> OwnAnswer:
     """Answer a request that took too long."""
     return _plain(504, "The application did not answer in time.", method)
