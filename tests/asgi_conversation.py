@@ -22,7 +22,7 @@ from uwsgibridge.hosts.asgi.http_plan import Places, make_plan
 from uwsgibridge.hosts.offload import Offload
 from uwsgibridge.hosts.streams import OpenStreams
 from uwsgibridge.protocol.packet import PacketLimits, encode_packet
-from uwsgibridge.telemetry.access_log import Access
+from uwsgibridge.telemetry.access import Access
 from uwsgibridge.telemetry.counters import Counters
 from uwsgibridge.telemetry.logs import make_logger
 from uwsgibridge.telemetry.reporting import Reporter

@@ -50,9 +50,11 @@ BELOW: Final[dict[str, set[str]]] = {
     "hosts": {*_HOSTING, "fast"},
     "hosts.wsgi": {*_HOSTING, "application", "hosts", "fast", "_version"},
     "hosts.asgi": {*_HOSTING, "application", "hosts", "fast"},
+    "hosts.static": {*_HOSTING, "hosts"},
     # The child and the parent: neither imports the other.
     "worker": {
-        *_HOSTING, "commands", "application", "hosts", "hosts.wsgi", "hosts.asgi", "fast",
+        *_HOSTING, "commands", "application", "hosts", "hosts.wsgi", "hosts.asgi", "hosts.static",
+        "fast",
     },
     "supervisor": {
         *_GROUND, "connection", "telemetry", "link", "commands", "control", "fast", "_version",

@@ -23,7 +23,7 @@ from uwsgibridge.hosts.wsgi.exchange import WsgiExchange
 from uwsgibridge.hosts.wsgi.serving import Running, make_queue, make_thread
 from uwsgibridge.link.flights import FlightRecorder
 from uwsgibridge.protocol.packet import PacketLimits, encode_packet
-from uwsgibridge.telemetry.access_log import Access
+from uwsgibridge.telemetry.access import Access
 from uwsgibridge.telemetry.counters import Counters
 from uwsgibridge.telemetry.logs import make_logger
 from uwsgibridge.telemetry.reporting import Reporter

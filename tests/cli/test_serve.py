@@ -51,6 +51,10 @@ SAMPLES: dict[str, Any] = {
     "pid_file": "app.pid",
     "title": "mysite",
     "log_file": "app.log",
+    "access_log_format": "%(status) %(uri)",
+    "access_log_file": "access.log",
+    "access_log_status": ("404", "5xx"),
+    "static": ("/static=.", "/favicon.ico=favicon.ico"),
     # At most, and by default, what the format holds.
     "max_vars_bytes": 1000,
 }

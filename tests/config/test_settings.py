@@ -50,6 +50,7 @@ MAY_BE_ZERO = {
     "max_rss_bytes",
     "max_rss_hard_bytes",
     "worker_oom_score",
+    "access_log_slow_seconds",  # no such condition
 }
 
 

@@ -23,7 +23,7 @@ from uwsgibridge.fast import Accelerator, Intake
 from uwsgibridge.hosts.admission import Admission
 from uwsgibridge.link.flights import Flight, FlightRecorder, make_flight_file, read_flights
 from uwsgibridge.protocol.packet import PING, PacketLimits, encode_packet
-from uwsgibridge.protocol.request import Request
+from uwsgibridge.protocol.request import Request, is_below
 from uwsgibridge.telemetry.counters import Counters
 
 VARS = {
@@ -89,6 +89,7 @@ class Listening:
             "select": lambda _request: None,
             "take": lambda connection, received: self.taken.append((connection, received)),
             "listening": self.socket.fileno(),
+            "file_prefixes": (),
             **changed,
         }
         return self._accelerator.Intake(**arguments)
@@ -339,6 +340,35 @@ def test_the_path_chooses_among_hosts(listening: Listening) -> None:
     assert listening.accept(2, intake) == 2
     assert len(listening.host.submitted) == len(listening.taken) == 1
     assert listening.counters.requests == 1
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "get", "GETS"])
+@pytest.mark.parametrize(
+    "path", ["/s", "/s/", "/s/x", "/sx", "/", "/S/x", "", "s/x", "/caf\xc3\xa9/x", "/caf\xc3/x"]
+)
+@pytest.mark.parametrize(
+    "prefixes", [("/s",), ("/t", "/s"), ("/caf\xc3\xa9",), ("",), ("/longer/than/that",)]
+)
+def test_what_may_be_a_file_is_left_to_python(
+    listening: Listening, method: str, path: str, prefixes: tuple[str, ...]
+) -> None:
+    listening.send(encode_packet({**VARS, "REQUEST_METHOD": method, "PATH_INFO": path}) + b"body")
+    assert listening.accept(1, listening.make(file_prefixes=prefixes)) == 1
+    may_be = method in {"GET", "HEAD"} and any(is_below(path, prefix) for prefix in prefixes)
+    assert (len(listening.taken), len(listening.host.submitted)) == (may_be, not may_be)
+    if may_be:
+        [(connection, received)] = listening.taken
+        connection.receive_packet(
+            listening.flights.scratch, PacketLimits(), max_body_bytes=0, received=received
+        )
+        assert connection.request.vars["PATH_INFO"] == path
+        assert connection.pop_whole_body() == b"body"
+
+
+@pytest.mark.parametrize("wrong", [["/s"], ("/\u20ac",), (1,), None])
+def test_prefixes_are_texts_as_paths_have_them(listening: Listening, wrong: Any) -> None:
+    with pytest.raises(TypeError):
+        listening.make(file_prefixes=wrong)
 
 
 def test_requests_beyond_the_slots_are_served_unrecorded(listening: Listening) -> None:

@@ -161,6 +161,7 @@ def accepted(data: bytes, limits: PacketLimits, max_body_bytes: int) -> Outcome:
                 select=lambda _request: None,
                 take=take,
                 listening=listening.fileno(),
+                file_prefixes=(),
             )
             assert intake.accept(listening.fileno(), 1, 0) == 1
         peer.settimeout(PATIENCE_SECONDS)

@@ -15,7 +15,7 @@ from uwsgibridge.connection.connection import SCRATCH_BYTES, Connection
 from uwsgibridge.connection.lingering import LingeringClose
 from uwsgibridge.hosts.exchange import answer_instead
 from uwsgibridge.protocol.packet import PacketLimits
-from uwsgibridge.telemetry.access_log import Access
+from uwsgibridge.telemetry.access import Access
 from uwsgibridge.telemetry.counters import Counters
 from uwsgibridge.telemetry.logs import make_logger
 from uwsgibridge.telemetry.reporting import Reporter

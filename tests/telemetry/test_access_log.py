@@ -14,7 +14,8 @@ import pytest
 
 from uwsgibridge.protocol.packet import PacketLimits, encode_packet, parse_packet
 from uwsgibridge.protocol.request import Request
-from uwsgibridge.telemetry.access_log import Access, AccessLog
+from uwsgibridge.telemetry.access import Access
+from uwsgibridge.telemetry.access_log import AccessLog
 
 # Apache's LogFormat "combined", then what this bridge adds.
 COMBINED = re.compile(

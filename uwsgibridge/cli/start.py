@@ -16,6 +16,7 @@ from uwsgibridge.system.collector import rare_collections
 from uwsgibridge.system.pid_file import PidFile
 from uwsgibridge.system.privileges import drop_privileges, resolve_user
 from uwsgibridge.system.process_title import set_title
+from uwsgibridge.telemetry.appending import open_to_append
 from uwsgibridge.telemetry.line_stream import say
 from uwsgibridge.telemetry.log_file import open_log_file
 
@@ -40,14 +41,17 @@ def prepare_process(settings: Settings, *, upgraded: bool = False) -> Callable[[
     user = resolve_user(settings.user, settings.group)
     if settings.umask:
         os.umask(int(settings.umask, 8))
-    if settings.log_file:
-        path = Path(settings.log_file).absolute()
-        try:
-            open_log_file(path, user)
-        except LogFileError as error:
-            if not upgraded:
-                raise
-            say(f"Error: {error}")  # to the old file, which stays
+    try:
+        if settings.log_file:
+            open_log_file(Path(settings.log_file).absolute(), user)
+        if settings.access_log_file:
+            # Workers write to it, and open it by themselves: here it is made for their user.
+            path = Path(settings.access_log_file).absolute()
+            os.close(open_to_append("--access-log-file", path, user))
+    except LogFileError as error:
+        if not upgraded:
+            raise
+        say(f"Error: {error}")  # to the old file, which stays
     set_title(settings.title, "supervisor" if settings.workers else "worker")
 
     def after_bind() -> None:

@@ -1,4 +1,4 @@
-"""Parses the values of ``--mount`` and ``--offload``."""
+"""Parses the values of ``--mount``, ``--offload`` and ``--static``."""
 
 from __future__ import annotations
 
@@ -28,21 +28,25 @@ def parse_mount(text: str) -> tuple[str, str]:
     return parse_prefix(prefix), app
 
 
-def parse_prefix(text: str) -> str:
+def parse_prefix(text: str, option: str = "--mount") -> str:
     """Remove the slash at the end of a prefix, so that ``/`` becomes the empty text.
+
+    Args:
+        text: the prefix.
+        option: for the message of an error.
 
     Raises:
         SettingsError: the prefix does not begin with a slash, or no path from Nginx begins with it. Nginx
             passes paths on decoded, without a query, and without ``//``, ``.`` and ``..``.
     """
     if not text.startswith("/"):
-        raise SettingsError(f"the prefix {text!r} does not begin with a slash (--mount)")
+        raise SettingsError(f"the prefix {text!r} does not begin with a slash ({option})")
     prefix = text.rstrip("/")
     decoded = unquote(_QUERY_OR_FRAGMENT.split(prefix)[0])
     meant = "/" + posixpath.normpath(decoded).lstrip("/") if prefix else ""
     if prefix != meant:
         raise SettingsError(
-            f"no path that Nginx passes on begins with {text!r}: write the prefix as {meant!r} (--mount)"
+            f"no path that Nginx passes on begins with {text!r}: write the prefix as {meant!r} ({option})"
         )
     return prefix
 
@@ -62,3 +66,20 @@ def parse_offload(text: str) -> tuple[str, str]:
     if not Path(directory).is_dir():
         raise SettingsError(f"--offload {text!r}: there is no directory {directory!r}")
     return url, directory
+
+
+def parse_static(text: str) -> tuple[str, str]:
+    """Split ``/static=/srv/static``.
+
+    Whether there is such a directory or file is looked up for each request, since it may be made later.
+
+    Returns:
+        The prefix, as `parse_prefix` gives it, and the path of a directory or a file.
+
+    Raises:
+        SettingsError: the text does not have that form.
+    """
+    url, equals, path = text.partition("=")
+    if not equals or not url.startswith("/") or not path or "\0" in path:
+        raise SettingsError(f"--static {text!r} is not of the form /url=/directory or /url=/file")
+    return parse_prefix(url, "--static"), path

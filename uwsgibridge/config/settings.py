@@ -12,9 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
+from uwsgibridge.config.access_format import parse_format
 from uwsgibridge.config.address import parse_address
 from uwsgibridge.config.env_file import check_variable
-from uwsgibridge.config.mounts import parse_mount, parse_offload
+from uwsgibridge.config.mounts import parse_mount, parse_offload, parse_static
 from uwsgibridge.config.options import (
     Option,
     choice,
@@ -33,7 +34,6 @@ from uwsgibridge.system.cpus import usable_cpus
 Interface: TypeAlias = Literal["auto", "wsgi", "asgi"]
 Loop: TypeAlias = Literal["auto", "asyncio", "uvloop", "trio"]
 LifespanMode: TypeAlias = Literal["auto", "on", "off"]
-AccessLogFormat: TypeAlias = Literal["auto", "combined", "json", "short"]
 LogFormat: TypeAlias = Literal["auto", "text", "json"]
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 ReloadMode: TypeAlias = Literal["all", "chain"]
@@ -49,6 +49,7 @@ _MAX_CONNECTIONS: Final = 1_000_000
 _MAX_OOM_SCORE: Final = 1000
 
 _MODE: Final = re.compile(r"0?[0-7]{3}")
+_STATUS: Final = re.compile(r"[1-5](xx|[0-9]{2})")
 
 
 def _check_address(name: str, value: str) -> None:
@@ -83,6 +84,11 @@ def _check_command(name: str, value: str) -> None:
     from uwsgibridge.config.commands import parse_command  # imported here: few services have one
 
     parse_command(name, value)
+
+
+def _check_status(name: str, value: str) -> None:
+    if not _STATUS.fullmatch(value):
+        raise SettingsError(f"{name} {value!r} is no status such as 404, and no class such as 5xx")
 
 
 def _check_vars_bytes(name: str, value: int) -> None:
@@ -203,12 +209,26 @@ class Settings:
         rule=lambda _name, value: parse_offload(value),
         shown_default="off",
     )
+    static: tuple[str, ...] = texts(
+        help="Answer GET and HEAD below URL with the file of that name in DIR, where there is one; all else goes to the "
+        "application. DIR may also be a file. Nginx does it at less cost. Repeatable; the longest URL wins.",
+        section="Application",
+        metavar="URL=DIR",
+        rule=lambda _name, value: parse_static(value),
+        shown_default="off",
+    )
     threads: int = whole(
         8,
         most=_MAX_THREADS,
         help="Threads in each worker that run the application.",
         section="Running",
         only="wsgi",
+    )
+    static_threads: int = whole(
+        2,
+        most=_MAX_THREADS,
+        help="Threads in each worker that look for files of --static and read them; a slow client holds none of them.",
+        section="Running",
     )
     switch_interval_seconds: float = seconds(
         0.001,
@@ -522,9 +542,9 @@ class Settings:
     max_concurrency: int = whole(
         4096,
         most=_MAX_CONNECTIONS,
-        help="Requests that run at once in a worker; all others wait in the kernel.",
+        help="Requests that run at once in a worker, for an ASGI application or for files of --static; all others wait in the "
+        "kernel.",
         section="Limits",
-        only="asgi",
     )
     max_vars_bytes: int = size(
         MAX_VARS_BYTES,
@@ -615,11 +635,34 @@ class Settings:
     access_log: bool = flag(
         help="Log a line for each request; Nginx writes such a log already.", section="Logging"
     )
-    access_log_format: AccessLogFormat = choice(
-        AccessLogFormat,
+    access_log_format: str = text(
         "auto",
-        help="Form of the access log's lines: auto is JSON where the log is JSON, and Apache's combined form "
-        "elsewhere; both with the time in the queue and in the application. short is for a person at a terminal.",
+        help="Form of the access log's lines: auto, combined, json, short, or a text with variables of uWSGI, such as "
+        "%(status), or of gunicorn, such as %(s)s. auto is json where the log is JSON, and combined elsewhere: Apache's "
+        "form. Both have the time in the queue and in the application. short is for a person at a terminal.",
+        section="Logging",
+        metavar="FORMAT",
+        rule=parse_format,
+    )
+    access_log_file: str = text(
+        help="Write an access log, and append it to this file; SIGUSR1 opens it anew.",
+        section="Logging",
+        metavar="FILE",
+        shown_default="where the log goes",
+    )
+    access_log_status: tuple[str, ...] = texts(
+        help="Write an access log of requests with such a status alone, 404 or 5xx, and of those over "
+        "--access-log-slow-seconds. Repeatable.",
+        section="Logging",
+        metavar="STATUS",
+        rule=_check_status,
+        shown_default="all",
+    )
+    access_log_slow_seconds: float = seconds(
+        0.0,
+        may_be_zero=True,
+        help="Write an access log of requests alone that take so many seconds or more, with their time in the queue, and of "
+        "those of --access-log-status; 0 sets no such condition.",
         section="Logging",
     )
     log_file: str = text(

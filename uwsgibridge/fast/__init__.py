@@ -22,7 +22,7 @@ from typing import Any, Final, Protocol, TypeVar, cast
 PURE_VARIABLE: Final = "UWSGIBRIDGE_PURE"
 
 # The version of the functions below. A module that was built from another state of the source may have others.
-INTERFACE: Final = 11
+INTERFACE: Final = 12
 
 _FALSE_WORDS: Final = frozenset({"", "0", "false", "no", "off"})
 
@@ -142,6 +142,7 @@ class Accelerator(Protocol):
         select: Callable[[Any], object],
         take: Callable[[Any, int | None], None],
         listening: int,
+        file_prefixes: tuple[str, ...],
     ) -> Intake:
         """Make an intake.
 
@@ -161,6 +162,7 @@ class Accelerator(Protocol):
             take: called with a connection, and with the number of bytes that were received from it into the slot;
                 None where nothing was.
             listening: the descriptor of the socket; of another one in its place, nothing is accepted.
+            file_prefixes: `take` is called for GET and HEAD of a path at or below one of them.
 
         Raises:
             OSError: the descriptor is closed.

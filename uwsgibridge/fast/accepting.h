@@ -21,6 +21,7 @@ typedef struct {
     PyObject *host;                 /* that gets each request, or None: ask `select` */
     PyObject *select;
     PyObject *take;                 /* what does all that is not plain */
+    PyObject *file_prefixes;        /* a tuple of texts; NULL where no files are served */
     request_limits limits;
     long max_requests;              /* 0: never */
     int family;
@@ -234,6 +235,9 @@ read_request(intake *self, batch *now, connection_fields *connection, Py_ssize_t
     }
     long long length = settle(now->state, vars, self->limits.max_body_bytes);
     int is_plain = length < -1 ? -1 : length >= 0;
+    if (is_plain > 0 && self->file_prefixes != NULL && may_be_file(now->state, vars, self->file_prefixes)) {
+        is_plain = 0;
+    }
     if (is_plain > 0) {
         *whole = end + length;
         connection->request = make_request(now->state, self->limits.request_type, vars, length);

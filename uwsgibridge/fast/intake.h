@@ -1,24 +1,37 @@
 /* The type of `intake`: how it is made, and what Python calls. */
 
+/* Whether a tuple has narrow texts alone. */
+static int
+are_narrow(PyObject *texts)
+{
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(texts); i++) {
+        if (!is_narrow(PyTuple_GET_ITEM(texts, i))) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
 static PyObject *
 intake_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {
         "connection_type", "request_type", "family", "keeps_input", "max_vars_bytes", "max_vars",
-        "max_body_bytes", "max_requests", "flights", "counters", "host", "select", "take", "listening", NULL,
+        "max_body_bytes", "max_requests", "flights", "counters", "host", "select", "take", "listening",
+        "file_prefixes", NULL,
     };
     module_state *state = PyType_GetModuleState(type);
     intake *self = (intake *)type->tp_alloc(type, 0);
     PyTypeObject *connection_type, *request_type;
-    PyObject *flights, *counters, *host, *select, *take;
+    PyObject *flights, *counters, *host, *select, *take, *prefixes;
     struct stat found;
     int listening;
     if (self == NULL
         || !PyArg_ParseTupleAndKeywords(
-            args, kwargs, "$O!O!ipnnLlOOOOOi:Intake", names, &PyType_Type, &connection_type, &PyType_Type,
+            args, kwargs, "$O!O!ipnnLlOOOOOiO!:Intake", names, &PyType_Type, &connection_type, &PyType_Type,
             &request_type, &self->family, &self->keeps_input_in_kernel, &self->limits.max_vars_bytes,
             &self->limits.max_vars, &self->limits.max_body_bytes, &self->max_requests, &flights, &counters, &host,
-            &select, &take, &listening))
+            &select, &take, &listening, &PyTuple_Type, &prefixes))
     {
         Py_XDECREF(self);
         return NULL;
@@ -26,6 +39,11 @@ intake_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     if (!PyType_IsSubtype(connection_type, state->fields_type)) {
         Py_DECREF(self);
         PyErr_SetString(PyExc_TypeError, "a connection is made of a class that is derived from ConnectionFields");
+        return NULL;
+    }
+    if (!are_narrow(prefixes)) {
+        Py_DECREF(self);
+        PyErr_SetString(PyExc_TypeError, "prefixes of files are texts of latin-1, as PATH_INFO has them");
         return NULL;
     }
     if (fstat(listening, &found) < 0) {
@@ -42,6 +60,9 @@ intake_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     self->host = Py_NewRef(host);
     self->select = Py_NewRef(select);
     self->take = Py_NewRef(take);
+    if (PyTuple_GET_SIZE(prefixes)) {
+        self->file_prefixes = Py_NewRef(prefixes);
+    }
     return (PyObject *)self;
 }
 
@@ -56,6 +77,7 @@ intake_traverse(intake *self, visitproc visit, void *arg)
     Py_VISIT(self->host);
     Py_VISIT(self->select);
     Py_VISIT(self->take);
+    Py_VISIT(self->file_prefixes);
     return 0;
 }
 
@@ -69,6 +91,7 @@ intake_clear(intake *self)
     Py_CLEAR(self->host);
     Py_CLEAR(self->select);
     Py_CLEAR(self->take);
+    Py_CLEAR(self->file_prefixes);
     return 0;
 }
 

@@ -126,6 +126,30 @@ settle(module_state *state, PyObject *vars, long long max_body_bytes)
     return length;
 }
 
+/* Whether plain vars may be those of a request for a file of `--static`, as `hosts.static.host` has it. */
+static int
+may_be_file(const module_state *state, PyObject *vars, PyObject *prefixes)
+{
+    /* Both are there, and narrow: the vars are plain. */
+    PyObject *method = var_of(state, vars, VAR_REQUEST_METHOD);
+    PyObject *path = var_of(state, vars, VAR_PATH_INFO);
+    if (!is_word(method, "GET", 3) && !is_word(method, "HEAD", 4)) {
+        return 0;
+    }
+    const Py_UCS1 *data = PyUnicode_1BYTE_DATA(path);
+    Py_ssize_t size = PyUnicode_GET_LENGTH(path);
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(prefixes); i++) {
+        PyObject *prefix = PyTuple_GET_ITEM(prefixes, i);
+        Py_ssize_t length = PyUnicode_GET_LENGTH(prefix);
+        if (length <= size && !memcmp(data, PyUnicode_1BYTE_DATA(prefix), length)
+            && (length == size || data[length] == '/'))
+        {
+            return 1;
+        }
+    }
+    return 0;
+}
+
 PyDoc_STRVAR(settle_vars_doc,
 "settle_vars(vars, max_body_bytes, /)\n--\n\n"
 "Make the vars of a packet with modifier1 0 those of a `uwsgibridge.protocol.request.Request`, in place.\n\n"

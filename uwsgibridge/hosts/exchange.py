@@ -79,6 +79,9 @@ class Exchange(Generic[_Context]):
     _unsent_bytes = 0  # bytes of the answer that could not be written
     _failure_status = 0  # of the answer that was sent in the application's place
     _failure_bytes = 0  # bytes of that answer's body
+    _failure_head = b""
+
+    _response: Response  # of an exchange with an application, or of one with a file
 
     def __init__(self, context: _Context, connection: Connection) -> None:
         # On the instance, since each exchange changes the state and reads it often.
@@ -136,6 +139,12 @@ class Exchange(Generic[_Context]):
         """Record the answer that was sent in the application's place."""
         self._failure_status = answer.status
         self._failure_bytes = answer.body_bytes
+        self._failure_head = answer.sent_head()
+
+    def sent_head(self) -> bytes:
+        """Give the head of the answer, without its end; empty where none was sent."""
+        response = self._response
+        return self._failure_head or (response.head if self._has_written else b"")
 
     def _log_access(self, response: Response, started_at: float) -> None:
         """Log what was sent, which may be less than the application gave."""
@@ -148,4 +157,5 @@ class Exchange(Generic[_Context]):
             or (response.is_complete and self._delivery is Delivery.OPEN),
             accepted_at=self.connection.accepted_at,
             started_at=started_at,
+            answered=self,
         )

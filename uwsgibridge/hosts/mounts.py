@@ -17,7 +17,10 @@ class Mounts:
     Attributes:
         only: the host that gets all requests; None where the path chooses.
         hosts: all of them.
+        file_prefixes: prefixes of paths at which files may be served; the accelerator leaves GET and HEAD of these to Python.
     """
+
+    file_prefixes: tuple[str, ...] = ()
 
     def __init__(self, hosts: Mapping[str, Host]) -> None:
         self.only = hosts.get("") if len(hosts) == 1 else None
@@ -26,7 +29,7 @@ class Mounts:
         self._by_length = sorted(on_the_wire, key=lambda item: len(item[0]), reverse=True)
         self.hosts = list(hosts.values())
 
-    def select(self, request: Request) -> Host | None:
+    def select_application(self, request: Request) -> Host | None:
         """Find the host, and move its prefix from PATH_INFO to SCRIPT_NAME (PEP 3333).
 
         Returns:
@@ -43,3 +46,6 @@ class Mounts:
                 request.vars["PATH_INFO"] = path[len(prefix) :]
                 return host
         return None
+
+    # What gets a request that nobody has looked at; `hosts.static.mounts` looks for files first.
+    select = select_application

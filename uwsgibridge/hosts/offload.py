@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Final
 from urllib.parse import quote
 
+from uwsgibridge.hosts.opening import open_beneath
 from uwsgibridge.protocol.errors import InvalidResponse
 
 _NAMES: Final = {b"x-sendfile", b"x-lighttpd-send-file"}
@@ -52,7 +53,7 @@ class NamedFile:
         """
         path = self._directory / self._path
         try:
-            descriptor = _open_beneath(self._directory, self._path)
+            descriptor = open_beneath(str(self._directory), self._path.parts)
         except OSError as error:
             raise InvalidResponse(
                 f"X-Sendfile names {str(path)!r}, which can't be read: {error.strerror}"
@@ -100,6 +101,21 @@ class Offload:
             kept.append((b"X-Accel-Redirect", location.encode("ascii")))
         return NamedFile(kept, is_sent_by_nginx, directory, path)
 
+    def url_of(self, real_path: str) -> bytes | None:
+        """Give the URL by which Nginx sends a file.
+
+        Args:
+            real_path: of the file, without links.
+
+        Returns:
+            The value of an X-Accel-Redirect; None where the file is below no mapped directory.
+        """
+        real = Path(real_path)
+        for url, directory in self._directories:
+            if real.is_relative_to(directory):
+                return (url + quote(os.fsencode(real.relative_to(directory)))).encode("ascii")
+        return None
+
     def _locate(self, name: bytes) -> tuple[str, Path, Path]:
         # realpath resolves ".." and links, none of which may lead out of the directory.
         refusal = InvalidResponse(
@@ -113,18 +129,3 @@ class Offload:
             if real.is_relative_to(directory):
                 return url, directory, real.relative_to(directory)
         raise refusal
-
-
-def _open_beneath(directory: Path, path: Path) -> int:
-    """Open a file, no part of whose path may be a link: the path was resolved before."""
-    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
-    descriptor = os.open(directory, flags | os.O_DIRECTORY)
-    for left, part in zip(reversed(range(len(path.parts))), path.parts, strict=True):
-        try:
-            # O_NONBLOCK, because opening a FIFO may wait for a writer.
-            more = os.O_DIRECTORY if left else os.O_NONBLOCK
-            below = os.open(part, flags | more, dir_fd=descriptor)
-        finally:
-            os.close(descriptor)
-        descriptor = below
-    return descriptor

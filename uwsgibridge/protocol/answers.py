@@ -35,6 +35,10 @@ class OwnAnswer:
     data: bytes
     body_bytes: int
 
+    def sent_head(self) -> bytes:
+        """Give the head, without its end."""
+        return self.data.partition(b"\r\n\r\n")[0]
+
 
 # A function that makes an answer; it takes the method of the request.
 AnswerMaker: TypeAlias = Callable[[str], OwnAnswer]
@@ -65,6 +69,11 @@ def body_stalled(method: str) -> OwnAnswer:
 def application_failed(method: str) -> OwnAnswer:
     """Answer in the place of an application that raised something, or broke a rule."""
     return _plain(500, "The application failed. The server's log says why.", method)
+
+
+def file_failed(method: str) -> OwnAnswer:
+    """Answer in the place of a file that can't be read."""
+    return _plain(500, "The file can't be read. The server's log says why.", method)
 
 
 def overdue(method: str) -> OwnAnswer:

@@ -293,6 +293,11 @@ class Response:
         return self._sent
 
     @property
+    def head(self) -> bytes:
+        """The head without its end, and without the Content-Length that a body of one piece gets; empty for none."""
+        return self._head
+
+    @property
     def head_bytes(self) -> int:
         """How many bytes the head has; 0 where there is none yet."""
         return len(self._head)

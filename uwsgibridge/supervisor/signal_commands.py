@@ -68,11 +68,13 @@ class SignalCommands:
                 )
 
     def _reopen_log(self) -> None:
-        if not self._fleet.settings.log_file:
+        settings = self._fleet.settings
+        if not (settings.log_file or settings.access_log_file):
             self._log.info("nothing to open anew: there is no log file", option="--log-file")
             return
         try:
-            open_log_file(Path(self._fleet.settings.log_file).absolute())
+            if settings.log_file:
+                open_log_file(Path(settings.log_file).absolute())
         except LogFileError as error:
             self._log.error(
                 "log file can't be opened anew: the old one stays open", reason=str(error)

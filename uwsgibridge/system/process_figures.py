@@ -24,6 +24,19 @@ def rss_bytes(pid: int) -> int | None:
     return int(figures[1]) * os.sysconf("SC_PAGE_SIZE") if figures else None
 
 
+def size_bytes(pid: int) -> int | None:
+    """Give the size of a process: all memory that it has mapped.
+
+    Args:
+        pid: of the process.
+
+    Returns:
+        As `rss_bytes`.
+    """
+    figures = _read(pid, "statm").split()
+    return int(figures[0]) * os.sysconf("SC_PAGE_SIZE") if figures else None
+
+
 def cpu_seconds(pid: int) -> float | None:
     """Give the CPU time of a process and all its threads, in user and kernel mode.
 

@@ -9,24 +9,14 @@ from __future__ import annotations
 import json
 import os
 import time
-from bisect import bisect_right
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Final, Protocol, TextIO, TypeAlias
+from typing import Final, TextIO, TypeAlias
 
-from uwsgibridge.config.settings import Settings
 from uwsgibridge.protocol.request import Request
+from uwsgibridge.telemetry.access import CLIENT_LEFT, Access
+from uwsgibridge.telemetry.access_text import MAX_LINE_BYTES, TimeOfLines, clf_time, cut, escape
 from uwsgibridge.telemetry.line_stream import LineStream, standard_error
-from uwsgibridge.telemetry.logs import Logger, is_json
-
-# The months' names in the Common Log Format; strftime's %b would follow the process's locale.
-_MONTHS: Final = (
-    *("Jan", "Feb", "Mar", "Apr", "May", "Jun"),
-    *("Jul", "Aug", "Sep", "Oct", "Nov", "Dec"),
-)
-
-# A pipe takes a write of up to this size as one piece, whoever else writes to it (PIPE_BUF of Linux).
-_MAX_LINE_BYTES: Final = 4096
+from uwsgibridge.telemetry.logs import Logger
 
 # How many bytes each text may have in a line that would be too long. The client's own texts are the long ones.
 _MOST_BYTES: Final = {
@@ -38,10 +28,6 @@ _MOST_BYTES: Final = {
     "referer": 1000,
     "user_agent": 1000,
 }
-_CUT_MARK: Final = "..."
-
-# Nginx's status for a request whose client has left before there was an answer.
-_CLIENT_LEFT: Final = 499
 
 # Colours of a short line, by the first digit of the status (ECMA-48, "select graphic rendition").
 _COLORS: Final = {2: "\x1b[32m", 3: "\x1b[36m", 4: "\x1b[33m", 5: "\x1b[31m"}
@@ -49,49 +35,6 @@ _NO_COLOR: Final = "\x1b[0m"
 
 # The texts of a line by the names above, not escaped yet; None stands for an unknown one.
 _Texts: TypeAlias = Mapping[str, str | None]
-
-
-@dataclass(frozen=True, slots=True)
-class Access:
-    """One request that is over.
-
-    Attributes:
-        request: what was asked.
-        status: of the answer; 0 where none was sent.
-        body_bytes: of the answer's body.
-        complete: whether the whole answer was sent.
-        queue_seconds: from accepting the connection to calling the application.
-        application_seconds: from calling the application to the end of its answer.
-    """
-
-    request: Request
-    status: int
-    body_bytes: int
-    complete: bool
-    queue_seconds: float
-    application_seconds: float
-
-
-class AccessSink(Protocol):
-    """What records accesses."""
-
-    def write(self, access: Access) -> None:
-        """Record an access; from any thread."""
-
-
-def make_access_log(settings: Settings, logger: Logger) -> AccessSink | None:
-    """Make the access log that the settings ask for.
-
-    Returns:
-        An access log that goes where the log events go. Without ``--access-log``: at level debug, one
-        that makes log events; else None.
-    """
-    if settings.access_log:
-        form = settings.access_log_format
-        if form == "auto":
-            form = "json" if is_json(settings.log_format) else "combined"
-        return AccessLog(form)
-    return AccessEvents(logger) if settings.log_level == "debug" else None
 
 
 class AccessEvents:
@@ -110,7 +53,7 @@ class AccessEvents:
             "request",
             method=access.request.vars["REQUEST_METHOD"],
             path=access.request.path,
-            status=access.status or _CLIENT_LEFT,
+            status=access.status or CLIENT_LEFT,
             bytes=access.body_bytes,
             complete=access.complete,
             queue_seconds=round(access.queue_seconds, 6),
@@ -127,12 +70,12 @@ class AccessLog:
             replaces `sys.stderr` later.
     """
 
-    def __init__(self, form: str, stream: TextIO | None = None) -> None:
+    def __init__(self, form: str, stream: TextIO | LineStream | None = None) -> None:
         self._line: Callable[[Access, _Texts, str], str]
         write_time: Callable[[float], str]
         self._path: Callable[[Request], str]
         self._escape: Callable[[str], str]
-        self._stream = LineStream(stream) if stream is not None else standard_error()
+        self._stream = as_line_stream(stream)
         if form == "json":
             self._line, write_time = _as_json, _json_time
             self._path, self._escape = _decoded_path, json.dumps
@@ -140,11 +83,11 @@ class AccessLog:
             has_colors = self._stream.is_terminal and not os.environ.get("NO_COLOR")
             self._line = _as_short_with_colors if has_colors else _as_short
             write_time = _short_time
-            self._path, self._escape = _target, _clean
+            self._path, self._escape = _target, escape
         else:
-            self._line, write_time = _as_combined, _clf_time
-            self._path, self._escape = _target, _clean
-        self._time = _TimeOfLines(write_time)
+            self._line, write_time = _as_combined, clf_time
+            self._path, self._escape = _target, escape
+        self._time = TimeOfLines(write_time)
 
     def write(self, access: Access) -> None:
         """Write one line; from any thread."""
@@ -163,37 +106,22 @@ class AccessLog:
         }
         now = self._time.now()
         line = self._line(access, texts, now)
-        if len(line) >= _MAX_LINE_BYTES:
+        if len(line) >= MAX_LINE_BYTES:
             line = self._line(access, self._cut(texts), now)
         self._stream.write(line + "\n")
 
     def _cut(self, texts: _Texts) -> _Texts:
         return {
-            name: text and _cut(text, _MOST_BYTES[name], self._escape)
+            name: text and cut(text, _MOST_BYTES[name], self._escape)
             for name, text in texts.items()
         }
 
 
-class _TimeOfLines:
-    """Gives the time as text, which is made once a second: making it takes longer than writing a line.
-
-    Args:
-        write: makes the text of a time in seconds.
-    """
-
-    def __init__(self, write: Callable[[float], str]) -> None:
-        self._write = write
-        # Second and text in one tuple, so that another thread never sees one without the other.
-        self._last = (-1, "")
-
-    def now(self) -> str:
-        """Give the time; from any thread."""
-        now = int(time.time())
-        second, text = self._last
-        if second != now:
-            text = self._write(now)
-            self._last = (now, text)
-        return text
+def as_line_stream(stream: TextIO | LineStream | None) -> LineStream:
+    """Give what writes whole lines to a stream; None stands for the standard error of this process."""
+    if stream is None:
+        return standard_error()
+    return stream if isinstance(stream, LineStream) else LineStream(stream)
 
 
 def _as_combined(access: Access, texts: _Texts, now: str) -> str:
@@ -201,8 +129,8 @@ def _as_combined(access: Access, texts: _Texts, now: str) -> str:
     line = (
         f"{_word(texts['client'])} - {_word(texts['user'])} "
         f"[{now}] "
-        f'"{_clean(request_line)}" {access.status or _CLIENT_LEFT} {access.body_bytes or "-"} '
-        f'"{_clean(texts["referer"] or "-")}" "{_clean(texts["user_agent"] or "-")}"'
+        f'"{escape(request_line)}" {access.status or CLIENT_LEFT} {access.body_bytes or "-"} '
+        f'"{escape(texts["referer"] or "-")}" "{escape(texts["user_agent"] or "-")}"'
     )
     total = access.queue_seconds + access.application_seconds
     return (
@@ -215,14 +143,14 @@ def _as_short(access: Access, texts: _Texts, now: str, color: str = "", end: str
     seconds = access.queue_seconds + access.application_seconds
     took = f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1000:.0f} ms"
     return (
-        f"{now} {color}{access.status or _CLIENT_LEFT}{end} "
-        f"{_clean(texts['method'] or '-'):<6} {_clean(texts['path'] or '-')} "
+        f"{now} {color}{access.status or CLIENT_LEFT}{end} "
+        f"{escape(texts['method'] or '-'):<6} {escape(texts['path'] or '-')} "
         f"{took} {_size(access.body_bytes)}" + ("" if access.complete else " broken")
     )
 
 
 def _as_short_with_colors(access: Access, texts: _Texts, now: str) -> str:
-    color = _COLORS.get((access.status or _CLIENT_LEFT) // 100, "")
+    color = _COLORS.get((access.status or CLIENT_LEFT) // 100, "")
     return _as_short(access, texts, now, color, _NO_COLOR if color else "")
 
 
@@ -243,7 +171,7 @@ def _as_json(access: Access, texts: _Texts, now: str) -> str:
             "method": texts["method"],
             "path": texts["path"],
             "protocol": texts["protocol"],
-            "status": access.status or _CLIENT_LEFT,
+            "status": access.status or CLIENT_LEFT,
             "bytes": access.body_bytes,
             "complete": access.complete,
             "referer": texts["referer"],
@@ -267,18 +195,6 @@ def _decoded_path(request: Request) -> str:
     return request.path
 
 
-def _cut(text: str, most_bytes: int, escape: Callable[[str], str]) -> str:
-    """Shorten a text so that it has no more than so many bytes when it is escaped; mark the cut."""
-    start = text[:most_bytes]
-    if len(start) == len(text) and len(escape(text)) <= most_bytes:
-        return text
-    room = most_bytes - len(_CUT_MARK)
-    ends = range(len(start) + 1)
-    return (
-        start[: bisect_right(ends, room, key=lambda end: len(escape(start[:end]))) - 1] + _CUT_MARK
-    )
-
-
 def _short_time(seconds: float) -> str:
     return time.strftime("%H:%M:%S", time.localtime(seconds))
 
@@ -287,25 +203,6 @@ def _json_time(seconds: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
-def _clf_time(seconds: float) -> str:
-    now = time.localtime(seconds)
-    offset = now.tm_gmtoff // 60
-    sign = "-" if offset < 0 else "+"
-    return (
-        f"{now.tm_mday:02}/{_MONTHS[now.tm_mon - 1]}/{now.tm_year}:"
-        f"{now.tm_hour:02}:{now.tm_min:02}:{now.tm_sec:02} "
-        f"{sign}{abs(offset) // 60:02}{abs(offset) % 60:02}"
-    )
-
-
 def _word(text: str | None) -> str:
     """Escape a value of a field that has no quotes around it."""
-    return _clean(text).replace(" ", "\\x20") if text else "-"
-
-
-def _clean(text: str) -> str:
-    """Escape a client's bytes that would end the field or the line (as Apache's mod_log_config does)."""
-    # Most texts need no escape, and this look takes half the time of escaping.
-    if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
-        return text
-    return text.encode("unicode_escape").decode("ascii").replace('"', '\\"')
+    return escape(text).replace(" ", "\\x20") if text else "-"

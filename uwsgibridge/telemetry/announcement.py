@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from uwsgibridge import fast
 from uwsgibridge._version import __version__
+from uwsgibridge.config.mounts import parse_static
 from uwsgibridge.config.options import option_name
 from uwsgibridge.config.settings import OPTIONS, Settings
 from uwsgibridge.connection.sockets import ListeningSocket
@@ -42,6 +43,14 @@ def announce(
         app=", ".join([*([app_name] if app_name else []), *settings.mount]),
         addresses=[str(it.address) for it in sockets],
     )
+    for url, path in map(parse_static, settings.static):
+        if not os.path.exists(path):  # noqa: PTH110 - where even this may not look, it is missing, too
+            logger.warning(
+                "files are not there yet: the application answers",
+                url=url or "/",
+                path=path,
+                option="--static",
+            )
     defaults = Settings()
     logger.debug(
         "options that are not the default",

@@ -11,7 +11,7 @@ from uwsgibridge.protocol.answers import OwnAnswer
 from uwsgibridge.protocol.errors import InvalidResponse, ProtocolError
 from uwsgibridge.protocol.request import Request
 from uwsgibridge.protocol.response import Response
-from uwsgibridge.telemetry.access_log import Access, AccessSink
+from uwsgibridge.telemetry.access import Access, AccessSink, Answered
 from uwsgibridge.telemetry.causes import is_due_to_disconnect
 from uwsgibridge.telemetry.counters import Counters
 from uwsgibridge.telemetry.logs import Logger
@@ -131,6 +131,7 @@ class Reporter:
                     complete=is_sent,
                     queue_seconds=monotonic() - accepted_at,
                     application_seconds=0.0,
+                    answered=answer if is_sent else None,
                 )
             )
 
@@ -294,6 +295,7 @@ class Reporter:
         complete: bool,
         accepted_at: float,
         started_at: float,
+        answered: Answered | None = None,
     ) -> None:
         """Write a request that is over to the access log, if there is one.
 
@@ -304,6 +306,7 @@ class Reporter:
             complete: whether the whole answer was sent.
             accepted_at: when the connection was accepted, of `time.monotonic()`.
             started_at: when the application was called.
+            answered: has the head of the answer.
         """
         if self._access_log is not None:
             self._access_log.write(
@@ -314,6 +317,7 @@ class Reporter:
                     complete=complete,
                     queue_seconds=started_at - accepted_at,
                     application_seconds=monotonic() - started_at,
+                    answered=answered,
                 )
             )
 

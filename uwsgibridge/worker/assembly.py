@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from uwsgibridge.application.application import Application
-from uwsgibridge.config.mounts import parse_offload
+from uwsgibridge.config.mounts import parse_offload, parse_static
 from uwsgibridge.config.settings import Settings
+from uwsgibridge.connection.connection import Connection
 from uwsgibridge.connection.hangup import HangupWatcher
 from uwsgibridge.connection.lingering import LingeringClose
 from uwsgibridge.connection.sockets import ListeningSocket
@@ -17,7 +18,7 @@ from uwsgibridge.hosts.mounts import Mounts
 from uwsgibridge.hosts.offload import Offload
 from uwsgibridge.link.flights import FlightRecorder
 from uwsgibridge.loop.interface import Loop
-from uwsgibridge.telemetry.access_log import make_access_log
+from uwsgibridge.telemetry.access_sinks import make_access_log
 from uwsgibridge.telemetry.counters import Counters
 from uwsgibridge.telemetry.logs import Logger
 from uwsgibridge.telemetry.reporting import Reporter
@@ -51,7 +52,7 @@ class Assembly:
     """The parts of one worker; none has started.
 
     Attributes:
-        hosts: one for each application.
+        hosts: one for each application, and before them the one for files, if any.
         listener: accepts for them.
         lingering: ends connections.
         watchdog: logs where an application blocks the loop; None where the loop is not watched.
@@ -110,9 +111,12 @@ def assemble(
         own = Reporter(it.name, logger, counters, buffer_bytes, access_log)
         is_shared = sum(other.app is it.app for other in applications) > 1
         by_prefix[it.prefix] = _make_host(it, replace(context, reporter=own), is_shared=is_shared)
+    mounts = Mounts(by_prefix)
+    if settings.static:
+        mounts = _beside_files(by_prefix, context, lambda it: listener.pass_on(it))  # noqa: PLW0108 - made below
     listener = Listener(
         loop=loop,
-        mounts=Mounts(by_prefix),
+        mounts=mounts,
         settings=settings,
         lingering=lingering,
         reporter=reporter,
@@ -125,7 +129,19 @@ def assemble(
     seconds = settings.loop_block_warning_seconds
     is_watched = seconds > 0 and any(it.interface == "asgi" for it in applications)
     watchdog = LoopWatchdog(loop, seconds, logger) if is_watched else None
-    return Assembly(list(by_prefix.values()), listener, lingering, watchdog)
+    return Assembly(mounts.hosts, listener, lingering, watchdog)
+
+
+def _beside_files(
+    hosts: Mapping[str, Host], context: HostContext, pass_on: Callable[[Connection], None]
+) -> Mounts:
+    # Imported here, since most workers serve no files.
+    from uwsgibridge.hosts.static.finding import StaticFiles
+    from uwsgibridge.hosts.static.host import StaticHost
+    from uwsgibridge.hosts.static.mounts import MountsBesideFiles
+
+    files = StaticFiles(map(parse_static, context.settings.static))
+    return MountsBesideFiles(hosts, StaticHost(files, context, pass_on))
 
 
 def _make_host(application: Application, context: HostContext, *, is_shared: bool) -> Host:

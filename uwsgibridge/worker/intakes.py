@@ -66,6 +66,7 @@ class Intakes:
             counters=counters or self.counters,
             host=self.mounts.only,
             select=self.mounts.select,
+            file_prefixes=self.mounts.file_prefixes,
             take=take,
             listening=listening.socket.fileno(),
         )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from time import monotonic
@@ -34,6 +33,7 @@ from uwsgibridge.protocol.request import Request
 from uwsgibridge.system.interpreter import runs_without_gil
 from uwsgibridge.telemetry.reporting import Reporter
 from uwsgibridge.worker.acceptor import Acceptor
+from uwsgibridge.worker.held_back import HeldBack
 from uwsgibridge.worker.intakes import Intakes
 from uwsgibridge.worker.lending import Lending, lend
 from uwsgibridge.worker.sharing import Sharing, share
@@ -105,9 +105,7 @@ class Listener:
         self._leaving: set[int] = set()  # descriptors
         # Connections that have sent no whole packet yet, or that were refused and are being closed.
         self._waiting: set[Connection] = set()
-        # Requests that arrived when their host was full. Which host a connection needs is known only when its
-        # packet has come, and that may be long after it was accepted.
-        self._held_back: deque[tuple[Host, Connection]] = deque()
+        self._held_back = HeldBack()
         self._lending: Lending | Sharing | None = None
 
     def listen(self, listening: ListeningSocket) -> None:
@@ -217,7 +215,7 @@ class Listener:
     def connections(self) -> list[Connection]:
         """List the accepted connections that no host holds."""
         handed = self._lending.connections if self._lending else []
-        return [*self._waiting, *(connection for _, connection in self._held_back), *handed]
+        return [*self._waiting, *self._held_back.connections, *handed]
 
     @property
     def is_idle(self) -> bool:
@@ -227,13 +225,7 @@ class Listener:
 
     def resume(self) -> None:
         """Accept again after a pause, where there is room again; from the loop's thread."""
-        while self._held_back:
-            host, connection = self._held_back[0]
-            if len(host.admission.in_flight) >= host.admission.limit:
-                break
-            self._held_back.popleft()
-            host.admission.in_flight.add(connection)
-            host.submit(connection)
+        self._held_back.resume()
         if self._paused and not self._ask_to_be_woken():
             self._paused = False
             if not self._closed:
@@ -355,21 +347,21 @@ class Listener:
         if self._max_requests and counters.requests >= self._max_requests:
             self._enough()
             self._enough = nothing  # once
-        host = self._mounts.select(connection.request)
+        self._hand_over(self._mounts.select(connection.request), connection)
+        return True
+
+    def pass_on(self, connection: Connection) -> None:
+        """Hand a request to its application, which another host had and has not answered."""
+        self._hand_over(self._mounts.select_application(connection.request), connection)
+
+    def _hand_over(self, host: Host | None, connection: Connection) -> None:
         if host is None:
             answer = self._reporter.not_mounted(connection.request)
             self._answer(connection, answer, connection.request)
-            flights.end(connection)
-            return True
-        admission = host.admission
-        if len(admission.in_flight) < admission.limit:
-            admission.in_flight.add(connection)
-            host.submit(connection)
-        else:
-            self._held_back.append((host, connection))
+            self._flights.end(connection)
+        elif not self._held_back.submit(host, connection):
             self._pause()
             self.resume()
-        return True
 
     async def _wait_for_packet(self, connection: Connection) -> None:
         deadline = monotonic() + self._packet_timeout_seconds

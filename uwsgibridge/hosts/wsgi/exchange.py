@@ -128,6 +128,7 @@ class WsgiExchange(WsgiAnswer):
             complete=True,
             accepted_at=self.connection.accepted_at,
             started_at=self.started_at,
+            answered=self,
         )
 
     def give_up(self, make_answer: AnswerMaker) -> str:

@@ -1,0 +1,58 @@
+"""What is recorded of a request that is over, for whichever log."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from uwsgibridge.protocol.request import Request
+
+# Nginx's status for a request whose client has left before there was an answer.
+CLIENT_LEFT: Final = 499
+
+
+class Answered(Protocol):
+    """What has sent an answer."""
+
+    def sent_head(self) -> bytes:
+        """Give the head of the answer as the application has given it, without its end; empty where none was sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """One request that is over.
+
+    Attributes:
+        request: what was asked.
+        status: of the answer; 0 where none was sent.
+        body_bytes: of the answer's body.
+        complete: whether the whole answer was sent.
+        queue_seconds: from accepting the connection to calling the application.
+        application_seconds: from calling the application to the end of its answer.
+        answered: has the head of the answer; None where no application was asked.
+    """
+
+    request: Request
+    status: int
+    body_bytes: int
+    complete: bool
+    queue_seconds: float
+    application_seconds: float
+    answered: Answered | None = None
+
+    @property
+    def total_seconds(self) -> float:
+        """From accepting the connection to the end of the answer."""
+        return self.queue_seconds + self.application_seconds
+
+    @property
+    def shown_status(self) -> int:
+        """The status, and 499 where a client left before there was one."""
+        return self.status or CLIENT_LEFT
+
+
+class AccessSink(Protocol):
+    """What records accesses."""
+
+    def write(self, access: Access) -> None:
+        """Record an access; from any thread."""
