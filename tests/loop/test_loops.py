@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import os
+import select
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterator
@@ -17,7 +18,7 @@ import trio
 from tests.bridge import on_each_loop
 from tests.log_events import PATIENCE_SECONDS
 from uwsgibridge.loop.asyncio_loop import AsyncioLoop
-from uwsgibridge.loop.interface import Loop
+from uwsgibridge.loop.interface import Loop, nothing
 from uwsgibridge.loop.trio_loop import TrioLoop
 
 # For a deadline that is meant to pass.
@@ -342,6 +343,18 @@ def test_closed_watch_is_silent(loop: str, suspended: bool):
             assert calls == []
             # The descriptor is free for others.
             assert await loop.wait_readable(ours, PATIENCE_SECONDS)
+
+    run(loop, main)
+
+
+@pytest.mark.skipif(not hasattr(select, "epoll"), reason="Linux alone has epoll")
+@on_each_loop
+def test_a_watch_that_is_closed_at_once_does_not_look_at_what_it_watched(loop: str):
+    async def main(loop: Loop) -> None:
+        # A closed epoll has no number any more, where a closed socket gives -1.
+        with select.epoll() as source:
+            loop.watch(source, nothing).close()
+        await rounds(loop)
 
     run(loop, main)
 

@@ -97,6 +97,10 @@ class _TrioWatch:
             while True:
                 if not self._running.is_set():  # else the wait would be a needless checkpoint
                     await self._running.wait()
+                if (
+                    self._scope.cancel_called
+                ):  # closed before the task has run, and so may the source be
+                    return
                 descriptor = self._source.fileno()
                 if descriptor < 0:
                     return
