@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -251,6 +254,39 @@ def test_many_files_that_include_two_each(tmp_path: Path) -> None:
 def test_a_file_of_magic_that_becomes_huge(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="% makes more than"):
         read(tmp_path, "# " + "%p" * 300_000)
+
+
+def test_an_error_is_one_line_that_a_terminal_bears(tmp_path: Path) -> None:
+    name = "\x1b]0;title\x07" + "a" * 5000
+    write(tmp_path, {"a.json": json.dumps({"uwsgi": {f"{name}\n": {}}})})
+    with pytest.raises(ConfigurationError) as refusal:
+        read_configuration(["a.json"], {}, str(tmp_path))
+    message = str(refusal.value)
+    assert message.startswith(r"a.json: \x1b]0;title\x07aaa")
+    assert message.endswith(
+        r"a\n is an object, which uWSGI leaves out; write a text, or take it out"
+    )
+    assert len(message) < 1000
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "for = " + "x " * 400_000 + "\na = 1\n",
+        "for = " + "x" * 100_000 + "\n" + ("a = " + "%(_)" * 20 + "\n") * 9000,
+        "declare-option = m=" + ";".join(["a=$9"] * 9000) + "\nm = " + "x " * 60_000 + "\n",
+        "b = %(c)%(c)\nc = x%(d)%(d)\nd = x%(e)%(e)\ne = x%(b)%(b)\n",
+        "a = " + "$(B)" * 32_000 + "\n",
+        ("a = " + "$(" + "(" * 60_000 + ")" * 60_001 + "\n") * 8,
+    ],
+    ids=["members", "substitutions", "arguments", "growth", "placeholders", "brackets"],
+)
+def test_hostile_work_has_a_bound(text: str, tmp_path: Path) -> None:
+    before = time.process_time()
+    with suppress(ConfigurationError):
+        read(tmp_path, text)
+    # It takes two seconds at the most, and without the bounds hours, or all memory.
+    assert time.process_time() - before < PATIENCE_SECONDS
 
 
 def test_a_latin_comment_is_no_fault(tmp_path: Path) -> None:
