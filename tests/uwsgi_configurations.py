@@ -102,6 +102,7 @@ INI: Final = (
          ("x", "%(nothing)/a"), ("log-format", "%(method) %(nothing)/a")),
     _ini("what is put in is looked through from its second character on", "a = %(z)\nb = x%(z)\nz = %(y)\ny = 1\n",
          ("a", "%(y)"), ("b", "x1"), ("z", "1"), ("y", "1")),
+    _ini("a value that counts on itself", "a = 9\nb = %(a + 1)#%(b / a)\n", ("a", "9"), ("b", "10#1")),
     _ini("brackets within placeholders", "x = $(A(B))\ny = $()\nw = -$(C$(D))\nz = $$(D)\n",
          ("x", "1"), ("y", "$()"), ("w", "-2"), ("z", "$d"), environ={"A(B)": "1", "D": "d", "Cd": "2"}),
     # 13
@@ -268,3 +269,54 @@ JSON: Final = (
 )  # fmt: skip
 
 CONFIGURATIONS: Final = (*INI, *COMMAND_LINES, *FLAT_YAML, *XML, *JSON)
+
+
+@dataclass(frozen=True)
+class TwoReadings:
+    """A text that builds of uWSGI read in two ways.
+
+    Attributes:
+        text: of the file.
+        first: what libyaml or libxml2 makes of it; None where uWSGI does not start then.
+        second: what uWSGI's own reader of YAML, or expat, makes of it.
+    """
+
+    text: str
+    first: tuple[tuple[str, str], ...] | None
+    second: tuple[tuple[str, str], ...]
+
+
+def _yaml_line(line: str, first: str, second: str) -> TwoReadings:
+    """Make a text with one such line between two others."""
+    a, b = ("a", "1"), ("b", "1")
+    return TwoReadings(
+        f"uwsgi:\n  a: 1\n  {line}\n  b: 1\n", (a, ("x", first), b), (a, ("x", second), b)
+    )
+
+
+_A1: Final = ("a", "1")
+_B1: Final = ("b", "1")
+YAML_OF_TWO_READINGS: Final = (
+    _yaml_line('x: "3"', "3", '"3"'),
+    _yaml_line("x: 'it''s' # c", "it's", "'it''s'"),
+    _yaml_line(r'x: "a\"b"', 'a"b', r'"a\"b"'),
+    _yaml_line("x: a#b", "a#b", "a"),
+    _yaml_line("x: [1]", "1", "[1]"),
+    _yaml_line("x: 3\r", "3", "3\r"),
+    TwoReadings("uwsgi:\n  a: 1\n  x:\n    - p\n    - q\n  b: 1\n", (_A1, ("x", "p"), ("x", "q"), _B1), (_A1,)),
+    TwoReadings("uwsgi:\n  a: 1\n  x:\n  - p\n  b: 1\n", (_A1, ("x", "p"), _B1), (_A1,)),
+    TwoReadings("uwsgi:\n  a: 1\n  x:\n  b: 1\n", (_A1, _B1), (_A1,)),
+    TwoReadings("uwsgi:\n  a: 1\n  x: [p, q]\n", (_A1, ("x", "p"), ("x", "q")), (_A1, ("x", "[p, q]"))),
+)  # fmt: skip
+# Where libyaml ends the start, the other reading is the only one.
+YAML_OF_ONE_READING: Final = (
+    TwoReadings("uwsgi:\n  a: 1\n  x: %(a)\n", None, (_A1, ("x", "1"))),
+    TwoReadings("uwsgi:\n  a: 1\n  x: @(a.yaml\n", None, (_A1, ("x", "@(a.yaml"))),
+    TwoReadings("uwsgi:\n  a: 1\n  x: p: q\n", None, (_A1, ("x", "p: q"))),
+    TwoReadings("uwsgi:\n\ta: 1\n", None, (_A1,)),
+    TwoReadings("uwsgi:\n  a: 1\n  %(a): 2\n", None, (_A1, ("%(a)", "2"))),
+)
+XML_OF_TWO_READINGS: Final = (
+    TwoReadings("<uwsgi><x>a&amp;b</x></uwsgi>", (("x", "a&b"),), (("x", "a"),)),
+    TwoReadings("<uwsgi><x>a&#65;</x></uwsgi>", (("x", "aA"),), (("x", "a"),)),
+)

@@ -55,6 +55,7 @@ _NOT_READ: Final[Mapping[str, str]] = {
     "pypy-ini-paste": "name the application by module, and the rest by ini",
 }
 _READ_HERE: Final = "It is read here."
+_MOST_SHOWN: Final = 10
 
 
 class Collector:
@@ -298,6 +299,7 @@ class Collector:
         for piece in self._templates[name].split(";"):
             if not piece:
                 continue
+            self._budget.spend(len(piece) + len(arguments), item)
             option, equals, text = piece.partition("=")
             if not equals:
                 break
@@ -360,16 +362,21 @@ def _lost(entry: Entry, text: Text) -> Note:
 def _describe_block(block: Block, item: Item) -> None:
     """Say what has become of a block's lines."""
     if block.left_out:
-        lines = ", ".join(dict.fromkeys(str(it) for it in block.left_out))
+        lines = _listed(block.left_out)
         text = f"It does not hold, and so these lines are left out: {lines}."
         item.notes.append((Verdict.PASSED_OVER, text, item.name))
     else:
         text = "Its lines are repeated." if block.is_loop else "It holds, and its lines are taken."
         item.notes.append((Verdict.PASSED_OVER, text, item.name))
     if block.nested:
-        lines = ", ".join(str(it) for it in block.nested)
+        lines = _listed(block.nested)
         text = f"A block begins within it ({lines}); uWSGI has none of that, and the first end ends this one."
         item.notes.append((Verdict.WARNED, text, item.name))
     if not block.is_over:
         text = f"It has no end ({'endfor' if block.is_loop else 'endif'}), and so it is for all that is read after it."
         item.notes.append((Verdict.WARNED, text, item.name))
+
+
+def _listed(places: Sequence[Place]) -> str:
+    texts = list(dict.fromkeys(str(it) for it in places))
+    return ", ".join(texts[:_MOST_SHOWN]) + (", ..." if len(texts) > _MOST_SHOWN else "")

@@ -85,17 +85,17 @@ def expand(items: Sequence[Item], environ: Mapping[str, str], files: Files, budg
         marks = re.compile(rf"[(){re.escape(symbol)}]")
         for item in items:
             if item.value is not None and not item.is_done and opening in item.value:
-                item.value = _replace(item, symbol, marks, hook, budget)
+                _replace(item, item.value, symbol, marks, hook, budget)
 
 
 def _replace(
     item: Item,
+    value: str,
     symbol: str,
     marks: re.Pattern[str],
     hook: Callable[[str, Item], str | None],
     budget: Budget,
-) -> str:
-    value = item.value or ""
+) -> None:
     begin = value.find(f"{symbol}(")
     while begin >= 0:
         budget.spend(len(value), item)
@@ -107,9 +107,9 @@ def _replace(
             begin = value.find(f"{symbol}(", end + 1)
             continue
         budget.spend(len(value) - (end + 1 - begin) + len(found), item)
-        value = f"{value[:begin]}{found}{value[end + 1 :]}"
+        # A placeholder may name the setting that it stands in.
+        item.value = value = f"{value[:begin]}{found}{value[end + 1 :]}"
         begin = value.find(f"{symbol}(", 1)
-    return value
 
 
 def _find(value: str, begin: int, marks: re.Pattern[str]) -> tuple[int, int]:

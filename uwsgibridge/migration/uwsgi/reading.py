@@ -33,6 +33,8 @@ _WITH_PLACEHOLDERS: Final = (
     "log", "req-logger", "route", "final-route", "error-route", "response-route", "set", "declare-option", "for", "if",
     "cron", "attach-daemon", "smart-attach-daemon",
 )  # fmt: skip
+# Characters at the beginning and at the end of an error.
+_MOST_SHOWN: Final = 400
 
 
 class Reading(NamedTuple):
@@ -58,6 +60,22 @@ def read_configuration(arguments: Sequence[str], environ: Mapping[str, str], sta
     Raises:
         ConfigurationError: it can't be read, or uWSGI would not start with it; the message has the place.
     """
+    try:
+        return _read(arguments, environ, start)
+    except ConfigurationError as error:
+        raise ConfigurationError(_one_line(str(error))) from None
+
+
+def _one_line(message: str) -> str:
+    """Make a message fit for a terminal, whatever a file has given it; its remedy is at its end."""
+    if len(message) > 2 * _MOST_SHOWN:
+        message = f"{message[:_MOST_SHOWN]} ... {message[-_MOST_SHOWN:]}"
+    if message.isprintable():
+        return message
+    return "".join(it if it.isprintable() else ascii(it)[1:-1] for it in message)
+
+
+def _read(arguments: Sequence[str], environ: Mapping[str, str], start: str) -> Reading:
     collector = Collector(environ, start)
     for name, value in environ.items():
         if name.startswith(_PREFIX) and name not in _NO_OPTIONS:
