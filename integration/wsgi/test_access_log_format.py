@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +19,7 @@ import pytest
 
 from integration.wsgi.conftest import APPS, REPOSITORY
 from integration.wsgi.fetching import PATIENCE_SECONDS, fetch
+from integration.wsgi.real_uwsgi import needs_uwsgi, real_uwsgi, wait_until
 from uwsgibridge.frontend.private import PrivateNginx
 from uwsgibridge.testing import Site
 
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from uwsgibridge.testing import LocalStack
 
 MARK = "LINE|"
-# As in the environment in which the tests run.
-UWSGI = shutil.which("uwsgi", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}")
 
 WAYS = pytest.mark.parametrize("pure", ["0", "1"], ids=["with-c", "python-alone"])
 
@@ -62,46 +60,6 @@ UWSGIS = (
 )
 
 
-@contextlib.contextmanager
-def real_uwsgi(directory: Path) -> Iterator[tuple[str, Callable[[], str]]]:
-    """Serve by uWSGI behind an Nginx; its URL, and what reads its log."""
-    assert UWSGI is not None
-    address, log = f"{directory}/uwsgi.sock", directory / "uwsgi.log"
-    with (
-        log.open("wb") as out,
-        subprocess.Popen(
-            (
-                *(UWSGI, "--socket", address, "--chmod-socket=666", "--master", "--die-on-term"),
-                *(
-                    "--module",
-                    f"{APPS}.behind_files:wsgi",
-                    "--need-app",
-                    "--pythonpath",
-                    str(REPOSITORY),
-                ),
-                *("--log-format", UWSGIS),
-            ),
-            stdout=out,
-            stderr=out,
-            cwd=REPOSITORY,
-        ) as process,
-    ):
-        try:
-            with PrivateNginx(Site(upstreams=(f"unix:{address}",))) as nginx:
-                _wait_until(lambda: "spawned uWSGI worker 1" in log.read_text())
-                yield nginx.url, log.read_text
-        finally:
-            process.terminate()
-            process.wait(PATIENCE_SECONDS)
-
-
-def _wait_until(condition: Callable[[], bool]) -> None:
-    deadline = monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert monotonic() < deadline
-        sleep(0.01)
-
-
 def ask_all(url: str) -> None:
     own = [("Host", "example.org"), ("User-Agent", "agent/1.0"), ("X-Id", "7")]
     referer = ("Referer", "https://example.org/?from=here")
@@ -111,7 +69,7 @@ def ask_all(url: str) -> None:
     fetch(f"{url}/4", method="DELETE", headers=[("Host", "example.org")])
 
 
-@pytest.mark.skipif(UWSGI is None, reason="uWSGI is not installed")
+@needs_uwsgi
 @WAYS
 def test_variables_say_what_they_say_in_uwsgi(
     serve: Callable[..., LocalStack], directory: Path, pure: str
@@ -123,7 +81,7 @@ def test_variables_say_what_they_say_in_uwsgi(
     )
     ask_all(stack.url)
     ours = wait_for_lines(lambda: stack.bridge_log, 4)
-    with real_uwsgi(directory) as (url, log):
+    with real_uwsgi(directory, "behind_files:wsgi", "--log-format", UWSGIS) as (url, log):
         ask_all(url)
         theirs = wait_for_lines(log, 4)
     for our, their in zip(ours, theirs, strict=True):
@@ -218,7 +176,7 @@ def several_workers(directory: Path, *arguments: str) -> Iterator[tuple[str, int
     ):
         try:
             with PrivateNginx(Site(upstreams=(address,))) as nginx:
-                _wait_until(lambda: '"event": "listening"' in log.read_text())
+                wait_until(lambda: '"event": "listening"' in log.read_text())
                 yield nginx.url, process.pid, log
         finally:
             process.terminate()
@@ -237,7 +195,7 @@ def test_file_of_its_own_is_opened_anew(directory: Path):
                 statuses[(number + 1) * count // (rotations + 2)].result(PATIENCE_SECONDS)
                 path.rename(f"{path}.{number}")
                 os.kill(pid, signal.SIGUSR1)
-                _wait_until(path.exists)
+                wait_until(path.exists)
             assert all(it.result() == 200 for it in statuses)
     files = [Path(f"{path}.{number}") for number in range(rotations)] + [path]
     each = [lines_in(it.read_text()) for it in files]

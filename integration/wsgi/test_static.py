@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ import pytest
 from integration.wsgi.conftest import PATTERN
 from integration.wsgi.fetching import fetch
 from integration.wsgi.raw_http import RawHttp
+from integration.wsgi.real_uwsgi import needs_uwsgi, real_uwsgi
 from uwsgibridge.frontend.options import StaticDirectory
 from uwsgibridge.testing import Site, event_with
 
@@ -201,6 +203,52 @@ def test_files_are_in_the_access_log_and_counted(served: LocalStack):
     assert fetch(f"{served.url}/static/main.css?log=1").status == 200
     line = served.wait_for_event(event_with(event="access", path="/static/main.css"), since=before)
     assert (line["status"], line["bytes"], line["complete"]) == (200, 7, True)
+
+
+@needs_uwsgi
+def test_what_is_served_and_what_is_the_applications_is_as_with_uwsgi(
+    served: LocalStack, site: Path
+):
+    """But for half words, of which `findings/uwsgi-static-map-takes-half-a-word.sh` tells."""
+    asked: list[tuple[str, str, list[tuple[str, str]]]] = [
+        (method, target, [])
+        for target in (
+            *("/static/main.css", "/static/pattern.bin", "/static/none", "/static", "/static/"),
+            *("/static/deeper", "/static/deeper/than/this.txt", "/static/out", "/static/up/secret"),
+            *("/static/..%2fsecret", "/favicon.ico", "/other", "/static/with%20space.txt"),
+        )
+        for method in ("GET", "HEAD", "POST")
+    ]
+    whole = fetch(f"{served.url}/static/main.css")
+    asked.append(
+        ("GET", "/static/main.css", [("If-Modified-Since", whole.headers["Last-Modified"])])
+    )
+    asked.append(
+        ("GET", "/static/main.css", [("If-Modified-Since", "Thu, 01 Jan 1970 00:00:00 GMT")])
+    )
+
+    def answers(url: str) -> list[tuple[object, ...]]:
+        found: list[tuple[object, ...]] = []
+        for method, target, headers in asked:
+            answer = fetch(url + target, method=method, headers=headers)
+            # uWSGI gives the application's own answers no length.
+            names = ("Content-Length", "Last-Modified") if answer.status == 200 else ()
+            kept = [answer.headers[name] for name in names]
+            found.append((method, target, answer.seen, kept, answer.body))
+        return found
+
+    with tempfile.TemporaryDirectory() as directory:
+        maps = (
+            "--static-map",
+            f"/static={site}",
+            "--static-map",
+            f"/favicon.ico={site.parent}/favicon.ico",
+        )
+        with real_uwsgi(Path(directory), "behind_files:wsgi", *maps) as (url, _log):
+            theirs = answers(url)
+    ours = answers(served.url)
+    for our, their in zip(ours, theirs, strict=True):
+        assert our == their
 
 
 def test_offload_leaves_the_file_to_nginx(serve: Callable[..., LocalStack], site: Path):

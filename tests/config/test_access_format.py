@@ -95,6 +95,12 @@ def test_any_text_is_split_or_refused(text: str) -> None:
     assert any(isinstance(piece, Variable) for piece in pieces)
 
 
+def test_dash_is_no_file() -> None:
+    """It is gunicorn's word for standard output."""
+    with pytest.raises(SettingsError, match="write --access-log to have it"):
+        Settings(access_log_file="-")
+
+
 @pytest.mark.parametrize("status", ["404", "4xx", "5xx", "100", "599"])
 def test_status_is_one_or_a_class(status: str) -> None:
     assert Settings(access_log_status=(status,)).access_log_status == (status,)

@@ -41,6 +41,7 @@ def line(text: str, it: Access | None = None) -> str:
 
 def full(**more: Any) -> Access:
     request = request_with(
+        HTTP_X_EMPTY="",
         REMOTE_USER="ada",
         HTTP_HOST="example.org",
         CONTENT_LENGTH="5",
@@ -86,6 +87,8 @@ def test_every_variable_says_something() -> None:
         ("%({content-length}i)s", "5"),
         ("%({Server}o)s %({x-a}o)s %({none}o)s", "app/1 1, 2 -"),
         ("%({remote_addr}e)s", "203.0.113.7"),
+        # What is empty is empty to gunicorn, and a dash to uWSGI.
+        ("[%({x-empty}i)s] [%({HTTP_X_EMPTY}e)s] [%(var.HTTP_X_EMPTY)]", "[] [] [-]"),
     ],
 )
 def test_variables(text: str, said: str) -> None:

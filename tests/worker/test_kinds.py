@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -106,6 +108,48 @@ def test_websockets_of_wsgi_are_imported_where_the_option_is_set(tmp_path: Path)
     with serving(tmp_path, "wsgi", *options) as bridge:
         assert set(OF_WEBSOCKETS) <= modules_of(bridge)
         assert bridge.stop() == 0
+
+
+# What few workers need, and the options that have them need it.
+OF_OPTIONS = {
+    "uwsgibridge.hosts.static": ("--static", "/static=."),
+    "uwsgibridge.telemetry.access_format": ("--access-log-format", "%(status)"),
+}
+
+
+@pytest.mark.parametrize("package", OF_OPTIONS)
+@pytest.mark.parametrize("is_given", [True, False])
+def test_what_an_option_needs_is_imported_where_it_is_given(
+    tmp_path: Path, package: str, is_given: bool
+) -> None:
+    """By the template, so that all workers are of one version."""
+    options = OF_OPTIONS[package] if is_given else ()
+    with serving(tmp_path, "wsgi", "--workers", "1", "--interface", "wsgi", *options) as bridge:
+        assert bool(within(modules_of(bridge), (package,))) is is_given
+        assert bridge.stop() == 0
+
+
+@pytest.mark.parametrize("package", OF_OPTIONS)
+def test_what_an_option_needs_is_imported_before_a_worker_is_forked(package: str) -> None:
+    given = {
+        "uwsgibridge.hosts.static": {"static": ("/static=.",)},
+        "uwsgibridge.telemetry.access_format": {"access_log_format": "%(status)"},
+    }[package]
+    code = (
+        "import sys\n"
+        "from uwsgibridge import Settings\n"
+        "from uwsgibridge.worker.kinds import import_in_advance\n"
+        f"import_in_advance(Settings(**{given!r}), ())\n"
+        f"print(any(it.startswith({package!r}) for it in sys.modules))"
+    )
+    finished = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=True,
+    )
+    assert finished.stdout == "True\n"
 
 
 def test_both_kinds_are_served_side_by_side(tmp_path: Path) -> None:

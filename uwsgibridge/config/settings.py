@@ -86,6 +86,13 @@ def _check_command(name: str, value: str) -> None:
     parse_command(name, value)
 
 
+def _check_access_log_file(name: str, value: str) -> None:
+    if value == "-":
+        raise SettingsError(
+            f"{name} - would be a file of that name: write --access-log to have it where the log goes"
+        )
+
+
 def _check_status(name: str, value: str) -> None:
     if not _STATUS.fullmatch(value):
         raise SettingsError(f"{name} {value!r} is no status such as 404, and no class such as 5xx")
@@ -648,6 +655,7 @@ class Settings:
         help="Write an access log, and append it to this file; SIGUSR1 opens it anew.",
         section="Logging",
         metavar="FILE",
+        rule=_check_access_log_file,
         shown_default="where the log goes",
     )
     access_log_status: tuple[str, ...] = texts(

@@ -20,7 +20,8 @@ from uwsgibridge.telemetry.access import Access
 from uwsgibridge.telemetry.access_text import MAX_LINE_BYTES, TimeOfLines, clf_time, cut, escape
 from uwsgibridge.telemetry.line_stream import LineStream
 
-_Say: TypeAlias = Callable[[Access], str]
+# Gives what a variable says of an access; None for what is not known.
+_Say: TypeAlias = Callable[[Access], str | None]
 
 _UNKNOWN: Final = "-"
 _MEBIBYTE: Final = 1_048_576
@@ -50,7 +51,7 @@ class FormattedAccessLog:
     def write(self, access: Access) -> None:
         """Write one line; from any thread."""
         texts = [
-            piece if isinstance(piece, str) else escape(piece(access) or _UNKNOWN)
+            piece if isinstance(piece, str) else escape(_told(piece(access)))
             for piece in self._pieces
         ]
         line = "".join(texts)
@@ -58,21 +59,26 @@ class FormattedAccessLog:
             line = "".join(
                 piece
                 if isinstance(piece, str)
-                else escape(cut(piece(access) or _UNKNOWN, self._most_bytes, escape))
+                else escape(cut(_told(piece(access)), self._most_bytes, escape))
                 for piece in self._pieces
             )
         self._stream.write(line + "\n")
 
 
+def _told(text: str | None) -> str:
+    return _UNKNOWN if text is None else text
+
+
 def say_of(variable: Variable) -> _Say:
-    """Give the function that says what a variable is for an access; an empty text is what is not known."""
+    """Give the function that says what a variable is for an access."""
     key = variable.key
     match variable.name:
-        case "var" | "e":
-            return lambda access: access.request.vars.get(key, "")
+        case "var":
+            return _var(key)
+        case "e":
+            return _present(key)
         case "i":
-            name = _var_of_header(key)
-            return lambda access: access.request.vars.get(name, "")
+            return _present(_var_of_header(key))
         case "o":
             return lambda access: _header_of_answer(access, key)
     return VARIABLES[variable.name]
@@ -88,14 +94,14 @@ def _lines_of_head(access: Access) -> list[bytes]:
     return head.split(b"\r\n")[1:]
 
 
-def _header_of_answer(access: Access, name: str) -> str:
+def _header_of_answer(access: Access, name: str) -> str | None:
     wanted = name.encode("latin-1", "replace")
     values = [
         value.strip()
         for line_name, _, value in (line.partition(b":") for line in _lines_of_head(access))
         if line_name.lower() == wanted
     ]
-    return b", ".join(values).decode("latin-1")
+    return b", ".join(values).decode("latin-1") if values else None
 
 
 def _head_bytes(access: Access) -> int:
@@ -104,7 +110,13 @@ def _head_bytes(access: Access) -> int:
 
 
 def _var(name: str) -> _Say:
-    return lambda access: access.request.vars.get(name, "")
+    """Say a var as uWSGI does, to which an empty one is not known."""
+    return lambda access: access.request.vars.get(name) or None
+
+
+def _present(name: str) -> _Say:
+    """Say a var as gunicorn does, to which an empty one is empty."""
+    return lambda access: access.request.vars.get(name)
 
 
 def _target(request: Request) -> str:
@@ -118,22 +130,19 @@ def _target(request: Request) -> str:
     return f"{path}?{query}" if query else path
 
 
-def _user(access: Access) -> str:
+def _user(access: Access) -> str | None:
     """Give the name that the frontend has checked; else the one that the client gives, as gunicorn does."""
     variables = access.request.vars
     if user := variables.get("REMOTE_USER"):
         return user
     scheme, _, encoded = variables.get("HTTP_AUTHORIZATION", "").partition(" ")
     if scheme.lower() != "basic":
-        return ""
+        return None
     try:
-        return (
-            base64.b64decode(encoded.strip().encode("latin-1"), validate=True)
-            .partition(b":")[0]
-            .decode()
-        )
+        decoded = base64.b64decode(encoded.strip().encode("latin-1"), validate=True)
+        return decoded.partition(b":")[0].decode() or None
     except (binascii.Error, ValueError):
-        return ""
+        return None
 
 
 def _packet_bytes(variables: Mapping[str, str]) -> int:
@@ -204,22 +213,22 @@ VARIABLES: Final[Mapping[str, _Say]] = {
     "rerr": lambda _access: "0",
     "ioerr": lambda access: str(int(not access.complete)),
     # gunicorn's
-    "h": _var("REMOTE_ADDR"),
+    "h": _present("REMOTE_ADDR"),
     "l": lambda _access: _UNKNOWN,
     "u": _user,
     "t": lambda _access: f"[{_clf.now()}]",
     "r": lambda access: (
         f"{access.request.method} {_target(access.request)} {access.request.vars['SERVER_PROTOCOL']}"
     ),
-    "m": _var("REQUEST_METHOD"),
-    "U": _var("PATH_INFO"),
-    "q": _var("QUERY_STRING"),
-    "H": _var("SERVER_PROTOCOL"),
+    "m": _present("REQUEST_METHOD"),
+    "U": _present("PATH_INFO"),
+    "q": _present("QUERY_STRING"),
+    "H": _present("SERVER_PROTOCOL"),
     "s": lambda access: str(access.shown_status),
     "b": lambda access: str(access.body_bytes),
     "B": lambda access: str(access.body_bytes),
-    "f": _var("HTTP_REFERER"),
-    "a": _var("HTTP_USER_AGENT"),
+    "f": _present("HTTP_REFERER"),
+    "a": _present("HTTP_USER_AGENT"),
     "T": lambda access: _whole(access.total_seconds, 1),
     "D": lambda access: _whole(access.total_seconds, 1e6),
     "M": lambda access: _whole(access.total_seconds, 1e3),

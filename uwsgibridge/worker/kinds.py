@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from uwsgibridge.application.application import Application
+from uwsgibridge.config.access_format import FORMS
 from uwsgibridge.config.settings import Settings
 
 
@@ -27,6 +28,10 @@ def import_in_advance(settings: Settings, applications: Sequence[Application] | 
         _import_wsgi(settings)
     if "asgi" in interfaces:
         _import_asgi(settings)
+    if settings.static:
+        import uwsgibridge.hosts.static.mounts
+    if settings.access_log_format not in FORMS:
+        import uwsgibridge.telemetry.access_format  # noqa: F401 - imported for the workers
 
 
 def _import_wsgi(settings: Settings) -> None:

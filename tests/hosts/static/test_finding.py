@@ -98,6 +98,19 @@ def test_all_else_is_none(served: Callable[[str], str | None], path: str) -> Non
     assert served(path) is None
 
 
+def test_path_of_many_parts_is_not_looked_at_part_by_part(
+    served: Callable[[str], str | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file in its midst has the rest of it resolved, in which links may lead anywhere."""
+    assert served("/s/a.txt" + "/x" * 1000) is None
+
+    def fail(*_: object, **__: object) -> None:
+        raise AssertionError("the path is too long for a file")
+
+    monkeypatch.setattr(os.path, "realpath", fail)
+    assert served("/s/a.txt" + "/x" * 30_000) is None
+
+
 def test_absolute_name_is_no_way_out(served: Callable[[str], str | None], place: Path) -> None:
     assert served(f"/s/{place}/secret") is None
     assert served(f"/s{place}/secret") is None

@@ -20,6 +20,9 @@ _NO_FILE: Final = frozenset(
 # Errors of a path that has a link, or something else than a directory before its last part.
 _MAY_BE_LINK: Final = frozenset({errno.ELOOP, errno.ENOTDIR})
 
+# No file has a longer path (PATH_MAX of Linux). The parts of a path that is no file may have to be looked at one by one.
+_MAX_PATH_BYTES: Final = 4096
+
 # Nanoseconds in a second.
 _SECOND: Final = 1_000_000_000
 
@@ -83,6 +86,8 @@ class StaticFiles:
 
     def _find_below(self, prefix: str, path: str) -> FoundFile | None:
         rest = path[len(prefix) :]
+        if len(rest) > _MAX_PATH_BYTES:
+            return None
         parts = [part.encode("latin-1") for part in rest.split("/")[1:]]
         if any(part in {b"", b".", b".."} or b"\0" in part for part in parts):
             return None
