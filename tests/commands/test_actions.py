@@ -13,6 +13,7 @@ import structlog
 import trio
 
 from tests.log_events import PATIENCE_SECONDS
+from tests.other_users import NOBODY, need_root
 from uwsgibridge.commands import actions
 from uwsgibridge.commands.actions import run_at_start, run_when_ready
 from uwsgibridge.config.settings import Settings
@@ -158,3 +159,14 @@ def test_touch_says_why_it_can_not(tmp_path: Path) -> None:
     assert failure(on_start=(f"touch:{tmp_path}/no/file",)) == (
         f"--on-start 'touch:{tmp_path}/no/file' failed: there is no directory {tmp_path}/no; create it first"
     )
+
+
+@need_root
+def test_root_follows_no_link_of_another_user(directory: Path) -> None:
+    (directory / "theirs").mkdir()
+    os.chown(directory / "theirs", NOBODY, NOBODY)
+    (directory / "theirs/ready").symlink_to(directory / "made")
+    os.chown(directory / "theirs/ready", NOBODY, NOBODY, follow_symlinks=False)
+    words = failure(on_start=(f"touch:{directory}/theirs/ready",))
+    assert "does not follow the link" in words
+    assert not (directory / "made").exists()
