@@ -119,6 +119,8 @@ def test_it_runs_beside_the_workers_and_ends_with_them(start: Start, place: Path
         assert (told["name"], told["command"]) == (name, python("beat.py"))
         assert (told["state"], told["restarts"], told["last_exit"]) == ("running", 0, None)
         assert told["rss_bytes"] > 0
+        score = Path(f"/proc/{told['pid']}/oom_score_adj").read_text()
+        assert int(score) == min(int(Path("/proc/self/oom_score_adj").read_text()) + 100, 1000)
         assert bridge.stop() == 0
     assert beats(bridge, 2) == ["begins", "ends"]
     steps = [it["event"] for it in bridge.events.find()]

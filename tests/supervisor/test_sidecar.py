@@ -87,7 +87,8 @@ class FakeProgram:
         self.end(-9)
 
 
-PIDS = itertools.count(100)
+# No process of the system has such a number.
+PIDS = itertools.count(10_000_000)
 
 Scene = Callable[[Sidecar, Fleet], Awaitable[None]]
 
