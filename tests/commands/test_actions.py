@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -16,6 +17,8 @@ from tests.log_events import PATIENCE_SECONDS
 from tests.other_users import NOBODY, need_root
 from uwsgibridge.commands import actions
 from uwsgibridge.commands.actions import run_at_start, run_when_ready
+from uwsgibridge.commands.pids import PIDS_OF_PROGRAMS
+from uwsgibridge.commands.program import Program
 from uwsgibridge.config.settings import Settings
 from uwsgibridge.errors import EXIT_COMMAND, StartCommandFailed
 
@@ -109,6 +112,19 @@ def test_one_that_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch, scrip
     monkeypatch.setattr(actions, "_END_SECONDS", 0.2)
     words = failure(on_start=(python(script),), on_start_seconds=0.5)
     assert "failed: it took longer than 0.5 s (--on-start-seconds)" in words
+
+
+def test_one_that_can_not_be_killed_holds_nothing_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(actions, "_END_SECONDS", 0.1)
+    monkeypatch.setattr(Program, "kill", lambda _: None)
+    try:
+        words = failure(on_start=(python(STUBBORN),), on_start_seconds=0.5)
+        assert "it took longer than 0.5 s" in words
+    finally:
+        [pid] = PIDS_OF_PROGRAMS
+        PIDS_OF_PROGRAMS.clear()
+        os.killpg(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
 
 
 def test_a_failure_of_one_that_is_run_when_all_is_ready_is_told_and_the_next_one_is_run(

@@ -234,14 +234,16 @@ class Sidecar:
         now = trio.current_time()
         lived_seconds = now - self._started_at
         self._has_ended_itself = True
-        self._log.error(
-            "sidecar ended",
-            sidecar=self.name,
-            pid=program.pid,
-            seconds=round(lived_seconds, 3),
+        facts = {
+            "sidecar": self.name,
+            "pid": program.pid,
+            "seconds": round(lived_seconds, 3),
             **describe_end(program.status),
-            output=str(program.last_lines),
-        )
+        }
+        if program.status == 0:
+            self._log.info("sidecar ended", **facts)
+        else:
+            self._log.error("sidecar ended", **facts, output=str(program.last_lines))
         self._backoff.record_crash(lived_seconds, (), now)
         if self._backoff.reason:
             await self._back_off(f"it ended within {_SHORT_LIFE_SECONDS:g} s of its start")
