@@ -204,8 +204,9 @@ def test_a_second_signal_kills_it_at_once(start: Start) -> None:
             wait_gone(pid_of(begins, number))
 
 
-def test_it_ends_when_the_supervisor_is_killed(start: Start) -> None:
-    with start("--sidecar", python("beat.py")) as bridge:
+@pytest.mark.parametrize("form", ["{}", "sh -c '{}; true'"], ids=["direct", "in-a-shell"])
+def test_it_ends_when_the_supervisor_is_killed(start: Start, form: str) -> None:
+    with start("--sidecar", form.replace("{}", python("beat.py"))) as bridge:
         begins = bridge.events.wait(event="sidecar wrote")
         bridge.signal(signal.SIGKILL)
         wait_gone(pid_of(begins))
