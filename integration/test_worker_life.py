@@ -646,7 +646,7 @@ def test_all_processes_open_the_log_file_anew(tmp_path):
         subprocess.Popen(
             (
                 *(sys.executable, "-m", "uwsgibridge", "serve", "worker_life:wsgi"),
-                *("--app-dir", str(APPS), "--bind", "fd://0", "--workers", "2"),
+                *("--app-dir", str(APPS), "--bind", "fd://0", "--workers", "1"),
                 *("--log-format", "json", "--log-file", str(log)),
                 *("--on-fork", "worker_life:on_fork"),
             ),
@@ -662,6 +662,12 @@ def test_all_processes_open_the_log_file_anew(tmp_path):
             serving.send_signal(signal.SIGUSR1)
             # The supervisor; a worker that was there; and one that comes later.
             new.wait_for_event(event_with(event="log file opened anew"))
+            # The worker hears of it from the supervisor, and may answer before.
+            reopened = event_with(event="app: holds", path="/hold/meanwhile")
+            deadline = monotonic() + PATIENCE_SECONDS
+            while not any(map(reopened, new.events())):
+                assert monotonic() < deadline
+                assert request(address, "/hold/meanwhile").status == 200
             assert request(address, "/hold/after").status == 200
             event = new.wait_for_event(event_with(event="app: holds", path="/hold/after"))
             os.kill(pid_in(event), signal.SIGKILL)

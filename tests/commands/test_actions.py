@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -13,8 +14,11 @@ import structlog
 import trio
 
 from tests.log_events import PATIENCE_SECONDS
+from tests.other_users import NOBODY, need_root
 from uwsgibridge.commands import actions
 from uwsgibridge.commands.actions import run_at_start, run_when_ready
+from uwsgibridge.commands.pids import PIDS_OF_PROGRAMS
+from uwsgibridge.commands.program import Program
 from uwsgibridge.config.settings import Settings
 from uwsgibridge.errors import EXIT_COMMAND, StartCommandFailed
 
@@ -110,6 +114,19 @@ def test_one_that_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch, scrip
     assert "failed: it took longer than 0.5 s (--on-start-seconds)" in words
 
 
+def test_one_that_can_not_be_killed_holds_nothing_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(actions, "_END_SECONDS", 0.1)
+    monkeypatch.setattr(Program, "kill", lambda _: None)
+    try:
+        words = failure(on_start=(python(STUBBORN),), on_start_seconds=0.5)
+        assert "it took longer than 0.5 s" in words
+    finally:
+        [pid] = PIDS_OF_PROGRAMS
+        PIDS_OF_PROGRAMS.clear()
+        os.killpg(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
 def test_a_failure_of_one_that_is_run_when_all_is_ready_is_told_and_the_next_one_is_run(
     tmp_path: Path,
 ) -> None:
@@ -158,3 +175,14 @@ def test_touch_says_why_it_can_not(tmp_path: Path) -> None:
     assert failure(on_start=(f"touch:{tmp_path}/no/file",)) == (
         f"--on-start 'touch:{tmp_path}/no/file' failed: there is no directory {tmp_path}/no; create it first"
     )
+
+
+@need_root
+def test_root_follows_no_link_of_another_user(directory: Path) -> None:
+    (directory / "theirs").mkdir()
+    os.chown(directory / "theirs", NOBODY, NOBODY)
+    (directory / "theirs/ready").symlink_to(directory / "made")
+    os.chown(directory / "theirs/ready", NOBODY, NOBODY, follow_symlinks=False)
+    words = failure(on_start=(f"touch:{directory}/theirs/ready",))
+    assert "does not follow the link" in words
+    assert not (directory / "made").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.bridge_process import BridgeProcess, run_to_its_end, running_process
+from tests.log_events import PATIENCE_SECONDS
 from tests.other_users import NOBODY, need_root
 from uwsgibridge.client import request
 
@@ -101,6 +103,22 @@ def test_they_run_once_and_not_at_a_reload_or_an_upgrade(start: Start) -> None:
         assert bridge.stop() == 0
     for line in ("first", "second"):
         assert len(bridge.events.find(event="command wrote", text=line)) == 1
+
+
+def test_systemd_is_told_how_long_the_start_may_take(directory: Path) -> None:
+    (directory / "site_app.py").write_text(APPLICATION)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(directory / "notify"))
+        systemd.settimeout(PATIENCE_SECONDS)
+        with running_process(
+            *arguments("1", "--on-start", "exec:true", "--on-start", "exec:true"),
+            *("--on-start-seconds", "1000", "--lifespan-timeout-seconds", "200"),
+            directory=directory,
+            environment={"NOTIFY_SOCKET": str(directory / "notify")},
+        ) as bridge:
+            assert systemd.recv(1000) == b"EXTEND_TIMEOUT_USEC=2205000000"
+            assert systemd.recv(1000).startswith(b"READY=1\n")
+            assert bridge.stop() == 0
 
 
 @BOTH

@@ -119,6 +119,8 @@ def test_it_runs_beside_the_workers_and_ends_with_them(start: Start, place: Path
         assert (told["name"], told["command"]) == (name, python("beat.py"))
         assert (told["state"], told["restarts"], told["last_exit"]) == ("running", 0, None)
         assert told["rss_bytes"] > 0
+        score = Path(f"/proc/{told['pid']}/oom_score_adj").read_text()
+        assert int(score) == min(int(Path("/proc/self/oom_score_adj").read_text()) + 100, 1000)
         assert bridge.stop() == 0
     assert beats(bridge, 2) == ["begins", "ends"]
     steps = [it["event"] for it in bridge.events.find()]
@@ -202,11 +204,13 @@ def test_a_second_signal_kills_it_at_once(start: Start) -> None:
             wait_gone(pid_of(begins, number))
 
 
-def test_it_ends_when_the_supervisor_is_killed(start: Start) -> None:
-    with start("--sidecar", python("beat.py")) as bridge:
+@pytest.mark.parametrize("form", ["{}", "sh -c '{}; true'"], ids=["direct", "in-a-shell"])
+def test_it_is_killed_with_its_supervisor(start: Start, form: str) -> None:
+    with start("--sidecar", form.replace("{}", python("stubborn.py"))) as bridge:
         begins = bridge.events.wait(event="sidecar wrote")
         bridge.signal(signal.SIGKILL)
-        wait_gone(pid_of(begins))
+        for number in (1, 2):
+            wait_gone(pid_of(begins, number))
 
 
 def test_an_upgrade_hands_it_on_and_then_restarts_it(start: Start, place: Path) -> None:

@@ -87,7 +87,8 @@ class FakeProgram:
         self.end(-9)
 
 
-PIDS = itertools.count(100)
+# No process of the system has such a number.
+PIDS = itertools.count(10_000_000)
 
 Scene = Callable[[Sidecar, Fleet], Awaitable[None]]
 
@@ -188,6 +189,16 @@ def test_one_that_has_lived_is_started_again_at_once(play: Any) -> None:
     assert names(log) == ["sidecar started", *["sidecar ended", "sidecar started"] * 3]
     assert log[1]["signal"] == "SIGSEGV"
     assert log[1]["seconds"] == pytest.approx(60, abs=0.1)
+
+
+@pytest.mark.parametrize(("status", "level"), [(0, "info"), (1, "error"), (-15, "error")])
+def test_an_end_is_an_error_unless_its_status_is_0(play: Any, status: int, level: str) -> None:
+    async def scene(sidecar: Sidecar, fleet: Fleet) -> None:
+        FakeProgram.programs[0].end(status)
+        await fleet.wait_for(lambda: len(FakeProgram.programs) == 2)
+
+    [ended] = [it for it in play(scene) if it["event"] == "sidecar ended"]
+    assert ended["log_level"] == level
 
 
 def test_one_that_ends_soon_is_started_after_longer_and_longer(play: Any) -> None:

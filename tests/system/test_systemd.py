@@ -65,10 +65,12 @@ def notifier(name: str, **variables: str) -> Notifier:
 
 def test_each_notification_is_one_datagram(systemd: Systemd) -> None:
     notify = notifier(systemd.name)
+    notify.starting(365.5)
     notify.ready("2 workers")
     notify.status("3 workers")
     notify.watchdog()
     notify.stopping()
+    assert systemd.receive() == ["EXTEND_TIMEOUT_USEC=365500000"]
     assert systemd.receive() == ["READY=1", "STATUS=2 workers"]
     assert systemd.receive() == ["STATUS=3 workers"]
     assert systemd.receive() == ["WATCHDOG=1"]

@@ -171,6 +171,10 @@ async def _run_command(
                 with trio.move_on_after(_END_SECONDS):
                     await program.ended.wait()
                 program.kill()
+                # The system can't kill each process at once, such as one that waits for a disk.
+                with trio.move_on_after(_END_SECONDS):
+                    await program.ended.wait()
+            nursery.cancel_scope.cancel()
     finally:
         program.kill()
     reason = reason or _describe_failure(program.status)

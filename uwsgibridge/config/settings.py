@@ -516,8 +516,8 @@ class Settings:
         100,
         least=0,
         most=_MAX_OOM_SCORE,
-        help="Added to a worker's score for Linux's out-of-memory killer (oom_score_adj), so that it takes a "
-        "worker and not the supervisor; 0 adds nothing.",
+        help="Added to the score that workers and sidecars have with Linux's out-of-memory killer (oom_score_adj), "
+        "so that it takes one of them and not the supervisor; 0 adds nothing.",
         section="System",
     )
     request_timeout_seconds: float = seconds(

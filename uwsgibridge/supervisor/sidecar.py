@@ -15,6 +15,7 @@ from uwsgibridge.supervisor.backoff import Backoff
 from uwsgibridge.supervisor.crash_report import describe_end
 from uwsgibridge.supervisor.fleet import END_MARGIN_SECONDS, Fleet
 from uwsgibridge.supervisor.phase import Phase
+from uwsgibridge.system.oom import raise_oom_score
 from uwsgibridge.system.process_figures import cpu_seconds, rss_bytes
 
 # A sidecar that ends sooner than this after its start has had a short life. Many need some seconds to fail: they
@@ -210,6 +211,7 @@ class Sidecar:
             )
             await self._back_off("it can't be started")
             return
+        raise_oom_score(self._fleet.settings.worker_oom_score, program.pid)
         self._restarts += self._has_ended_itself
         self._has_ended_itself = False
         self._run_program(program)
@@ -232,14 +234,16 @@ class Sidecar:
         now = trio.current_time()
         lived_seconds = now - self._started_at
         self._has_ended_itself = True
-        self._log.error(
-            "sidecar ended",
-            sidecar=self.name,
-            pid=program.pid,
-            seconds=round(lived_seconds, 3),
+        facts = {
+            "sidecar": self.name,
+            "pid": program.pid,
+            "seconds": round(lived_seconds, 3),
             **describe_end(program.status),
-            output=str(program.last_lines),
-        )
+        }
+        if program.status == 0:
+            self._log.info("sidecar ended", **facts)
+        else:
+            self._log.error("sidecar ended", **facts, output=str(program.last_lines))
         self._backoff.record_crash(lived_seconds, (), now)
         if self._backoff.reason:
             await self._back_off(f"it ended within {_SHORT_LIFE_SECONDS:g} s of its start")

@@ -24,7 +24,7 @@ from uwsgibridge.errors import (
 from uwsgibridge.supervisor.addresses import open_or_take_over, with_inherited_addresses
 from uwsgibridge.supervisor.control_commands import ControlCommands
 from uwsgibridge.supervisor.control_socket import ControlSocket
-from uwsgibridge.supervisor.fleet import Fleet
+from uwsgibridge.supervisor.fleet import END_MARGIN_SECONDS, Fleet
 from uwsgibridge.supervisor.generation import Generation, GenerationContext
 from uwsgibridge.supervisor.health import HealthChecks
 from uwsgibridge.supervisor.heritage import Heritage, defer_signals
@@ -268,6 +268,9 @@ class _Supervisor:
         if fleet.settings.on_start:
             from uwsgibridge.commands.actions import run_at_start  # imported here: few have any
 
+            commands_seconds = len(fleet.settings.on_start) * fleet.settings.on_start_seconds
+            start_seconds = fleet.settings.lifespan_timeout_seconds + END_MARGIN_SECONDS
+            fleet.notifier.starting(commands_seconds + start_seconds)
             # An upgrade that is asked for meanwhile waits, as it does while workers come up.
             with fleet.bringing_up():
                 await run_at_start(fleet.settings, self._log, self._ending)

@@ -72,6 +72,10 @@ class Notifier:
         """Tell systemd that requests are served: after the start, and after a reload that succeeded or failed."""
         self._send("READY=1", _assign_status(status))
 
+    def starting(self, seconds: float) -> None:
+        """Ask systemd to wait for `ready` so long from now on, where ``TimeoutStartSec=`` is shorter (sd_notify(3))."""
+        self._send(f"EXTEND_TIMEOUT_USEC={round(seconds * 1_000_000)}")
+
     def reloading(self) -> None:
         """Tell systemd that a reload has begun; systemd then waits for `ready`."""
         # By this time, Type=notify-reload tells this reload from an earlier one (systemd.service(5)).
