@@ -27,7 +27,6 @@ SAMPLES: dict[str, Any] = {
     "socket_mode": "0600",
     "socket_owner": "root:root",
     "app_dir": "src",
-    "on_load": "site:load",
     "on_fork": "site:fork",
     "on_worker_exit": "site:exit",
     "control_socket": "control.sock",
@@ -41,6 +40,7 @@ SAMPLES: dict[str, Any] = {
     "pid_file": "app.pid",
     "title": "mysite",
     "log_file": "app.log",
+    "on_load": "site:load",
     # At most, and by default, what the format holds.
     "max_vars_bytes": 1000,
 }
