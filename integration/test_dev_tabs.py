@@ -163,7 +163,10 @@ def test_stream_that_dies_with_its_process_is_an_error(tmp_path: Path) -> None:
     with dev(tmp_path, "asyncio") as (_process, lines):
         found = lines.wait_for(r"http://127\.0\.0\.1:(\d+)/ is up", PATIENCE_SECONDS)
         with tab(int(found[1]), get("/dies"), until=b"open"):
-            lines.wait_for(r"\[error\] .* while (reading upstream|sending to client), .*GET /dies", PATIENCE_SECONDS)
+            lines.wait_for(
+                r"\[error\] .* while (reading upstream|sending to client), .*GET /dies",
+                PATIENCE_SECONDS,
+            )
 
 
 def test_tab_that_left_before_the_application_failed_ends_nothing(

@@ -34,7 +34,6 @@ SAMPLES: dict[str, Any] = {
     "python_path": ("src", "lib"),
     "virtualenv": sys.prefix,
     "import_module": ("one", "two.py"),
-    "on_load": "site:load",
     "on_fork": "site:fork",
     "on_worker_exit": "site:exit",
     "on_start": ("exec:true now", "touch:started at"),
@@ -55,6 +54,7 @@ SAMPLES: dict[str, Any] = {
     "access_log_file": "access.log",
     "access_log_status": ("404", "5xx"),
     "static": ("/static=.", "/favicon.ico=favicon.ico"),
+    "on_load": "site:load",
     # At most, and by default, what the format holds.
     "max_vars_bytes": 1000,
 }

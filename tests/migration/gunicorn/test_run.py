@@ -92,6 +92,8 @@ def ask_gunicorn(it: Configuration, directory: Path) -> tuple[list[Answer], str]
             [
                 *(sys.executable, "-m", "gunicorn", "--no-control-socket"),
                 *arguments_of(it, listening),
+                # A SIGTERM is lost on a worker that has just begun, which is killed after this time.
+                *("--graceful-timeout", "3"),
             ],
             cwd=directory,
             env={**environment_of({}), **it.environment},
@@ -105,7 +107,10 @@ def ask_gunicorn(it: Configuration, directory: Path) -> tuple[list[Answer], str]
             raise AssertionError(log.read_text()) from error
         finally:
             process.send_signal(signal.SIGTERM)
-            process.wait(EVENT_SECONDS)
+            try:
+                process.wait(EVENT_SECONDS)
+            finally:
+                process.kill()
     return answers, log.read_text()
 
 

@@ -239,6 +239,22 @@ def test_setting_is_left_out_by_any_form_of_its_name(name: str, plan: MakePlan) 
     assert len(made.of(Verdict.REFUSED)) == 1
 
 
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("worker-clas", "--ignore worker_clas: gunicorn has no such setting: did you mean worker-class?"),
+        ("access-logfile", "--ignore access_logfile: gunicorn has no such setting: did you mean accesslog?"),
+        ("harakiri", "--ignore harakiri: gunicorn has no such setting"),
+    ],
+)  # fmt: skip
+def test_setting_that_is_not_there_can_not_be_left_out(
+    name: str, told: str, plan: MakePlan
+) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        plan(ignored=(name,))
+    assert str(raised.value) == told
+
+
 def test_file_that_patches_the_standard_library_is_refused(
     plan: MakePlan, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -103,8 +103,17 @@ def make_plan(
 
 
 def names_left_out(ignored: Sequence[str]) -> frozenset[str]:
-    """Give the names of settings, as in a file, of those that ``--ignore`` names."""
-    return frozenset(it.lstrip("-").replace("-", "_") for it in ignored)
+    """Give the names of settings, as in a file, of those that ``--ignore`` names.
+
+    Raises:
+        ConfigurationError: gunicorn has no setting of such a name.
+    """
+    names = frozenset(it.lstrip("-").replace("-", "_") for it in ignored)
+    for name in sorted(names - set(SETTINGS)):
+        meant = _meant(name)
+        hint = f": did you mean {SETTINGS[meant].group}?" if meant else ""
+        raise ConfigurationError(f"--ignore {name}: gunicorn has no such setting{hint}")
+    return names
 
 
 def needs_configuration(reading: Reading) -> bool:
@@ -136,13 +145,17 @@ def _judge_patches(translation: Translation) -> None:
 
 
 def _judge_unknown(translation: Translation, given: Given) -> None:
-    name = given.name.lower()
-    meant = _MEANT.get(name) or next(iter(get_close_matches(name, list(SETTINGS), 1, _CLOSE)), None)
+    meant = _meant(given.name.lower())
     if meant is not None:
         translation.warn(
             given,
             f"gunicorn has no setting of this name and passes over it, and so does this server: did you mean {meant}?",
         )
+
+
+def _meant(name: str) -> str | None:
+    close = get_close_matches(name, list(SETTINGS), n=1, cutoff=_CLOSE)
+    return _MEANT.get(name) or (close[0] if close else None)
 
 
 def _add_environment(translation: Translation, left_out: frozenset[str]) -> None:

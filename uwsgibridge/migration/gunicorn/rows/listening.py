@@ -23,7 +23,7 @@ _UNIX: Final = re.compile(r"unix:(//)?(?P<path>.*)", re.DOTALL)
 _ALL_PERMISSIONS: Final = 0o777
 _NGINX: Final = (
     "gunicorn speaks HTTP there, and this server the uwsgi protocol. In Nginx, write include uwsgi_params; uwsgi_pass "
-    "{}; in place of proxy_pass and its proxy_set_header lines."
+    "{}; in place of proxy_pass and its proxy_set_header lines; protocol = 'uwsgi' says that it is done."
 )
 _PROXY: Final = "Nginx takes the PROXY protocol: listen 80 proxy_protocol, set_real_ip_from, real_ip_header proxy_protocol."
 
