@@ -230,16 +230,17 @@ def test_another_program_of_this_process_takes_it_over() -> None:
     trio.run(main)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the kernel sends the signal")
-def test_it_gets_sigterm_when_its_starter_is_killed() -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel does it")
+def test_it_is_killed_with_its_starter() -> None:
     starter = """
 import sys, trio
 from uwsgibridge.commands.program import Program
 from uwsgibridge.config.commands import Command
-words = (sys.executable, "-c", "import signal; signal.pause()")
+words = (sys.executable, "-c", "import signal; signal.signal(15, signal.SIG_IGN); print(1, flush=True); signal.pause()")
 async def main():
-    program = Program.start(Command("--sidecar", "", words), tell=print, grace_seconds=1)
-    print(program.pid, flush=True)
+    def tell(*_):
+        print(program.pid, flush=True)
+    program = Program.start(Command("--sidecar", "", words), tell=tell, grace_seconds=1)
     await program.watch()
 trio.run(main)
 """

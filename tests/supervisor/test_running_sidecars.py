@@ -205,11 +205,12 @@ def test_a_second_signal_kills_it_at_once(start: Start) -> None:
 
 
 @pytest.mark.parametrize("form", ["{}", "sh -c '{}; true'"], ids=["direct", "in-a-shell"])
-def test_it_ends_when_the_supervisor_is_killed(start: Start, form: str) -> None:
-    with start("--sidecar", form.replace("{}", python("beat.py"))) as bridge:
+def test_it_is_killed_with_its_supervisor(start: Start, form: str) -> None:
+    with start("--sidecar", form.replace("{}", python("stubborn.py"))) as bridge:
         begins = bridge.events.wait(event="sidecar wrote")
         bridge.signal(signal.SIGKILL)
-        wait_gone(pid_of(begins))
+        for number in (1, 2):
+            wait_gone(pid_of(begins, number))
 
 
 def test_an_upgrade_hands_it_on_and_then_restarts_it(start: Start, place: Path) -> None:

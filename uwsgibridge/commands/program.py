@@ -2,8 +2,9 @@
 
 A program has a session of its own. So Ctrl-C reaches this process alone, and what the program starts is in a process
 group that has its number. That number can't become another's as long as the program has not been reaped, so the
-whole group is ended before that. Where this process ends, however that happens, the kernel sends SIGTERM to the group
-(`uwsgibridge.system.lifeline`): nobody is left then who could end what the program leaves.
+whole group is ended before that. Where this process ends, however that happens, the kernel kills the group
+(`uwsgibridge.system.lifeline`): nobody is left then who reads the output, so that programs fail in their orderly end when
+they write, and nobody who could end what they leave.
 """
 
 from __future__ import annotations
@@ -104,7 +105,7 @@ class Program:
                 pass_fds=[lifeline.inherited],
                 start_new_session=True,
             )
-            lifeline.hold(process.pid, whole_group=True)
+            lifeline.hold(process.pid, number=signal.SIGKILL, whole_group=True)
             on_failure.pop_all()
         # It is waited for by its number, as one is that was taken over from another program.
         process.returncode = 0

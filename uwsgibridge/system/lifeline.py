@@ -27,20 +27,23 @@ class Lifeline:
     def __init__(self) -> None:
         self.inherited, self._held = os.pipe()
 
-    def hold(self, pid: int, *, whole_group: bool = False) -> None:
-        """Have SIGTERM sent to a process that has inherited the descriptor, when this process ends.
+    def hold(
+        self, pid: int, *, number: signal.Signals = signal.SIGTERM, whole_group: bool = False
+    ) -> None:
+        """Have a signal sent to a process that has inherited the descriptor, when this process ends.
 
         The kernel remembers the process itself: its number may later be that of another process. On other systems
         than Linux, nothing is sent.
 
         Args:
             pid: of the process.
+            number: the signal.
             whole_group: whether all processes of the group that it leads get the signal, which are there then.
         """
         reader = self.inherited
         if sys.platform == "linux":
             fcntl.fcntl(reader, fcntl.F_SETOWN, -pid if whole_group else pid)
-            fcntl.fcntl(reader, fcntl.F_SETSIG, signal.SIGTERM)
+            fcntl.fcntl(reader, fcntl.F_SETSIG, number)
             fcntl.fcntl(reader, fcntl.F_SETFL, fcntl.fcntl(reader, fcntl.F_GETFL) | os.O_ASYNC)
         # The other process now has the only descriptor of the reading end, which has the settings of the signal.
         os.close(reader)
