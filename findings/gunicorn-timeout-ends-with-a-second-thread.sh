@@ -7,8 +7,8 @@
 # adds threads to a service loses the limit of its requests, and is not told.
 #
 # Output seen:
-#   timeout 1, one thread, a request of 4 s: HTTP/1.1 500 Internal Server Error
-#   timeout 1, --threads 2, a request of 4 s: HTTP/1.1 200 OK
+#   timeout 3, one thread, a request of 8 s: HTTP/1.1 500 Internal Server Error
+#   timeout 3, --threads 2, a request of 8 s: HTTP/1.1 200 OK
 set -euo pipefail
 work=$(mktemp -d)
 started=()
@@ -21,7 +21,7 @@ cat > app.py <<'PYTHON'
 import time
 
 def app(environ, start_response):
-    time.sleep(4)
+    time.sleep(8)
     start_response("200 OK", [])
     return [b"served"]
 PYTHON
@@ -33,7 +33,7 @@ import time
 deadline = time.monotonic() + 30
 while True:
     with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(30)
+        client.settimeout(60)
         try:
             client.connect("socket")
         except OSError:
@@ -51,7 +51,7 @@ while True:
 PYTHON
 
 answer() {
-    venv/bin/gunicorn app:app --bind unix:socket --no-control-socket --timeout 1 "$@" > log 2>&1 &
+    venv/bin/gunicorn app:app --bind unix:socket --no-control-socket --timeout 3 "$@" > log 2>&1 &
     pid=$!
     started+=("$pid")
     python3 ask.py
@@ -61,13 +61,13 @@ answer() {
 }
 
 {
-    echo "timeout 1, one thread, a request of 4 s: $(answer)"
-    echo "timeout 1, --threads 2, a request of 4 s: $(answer --threads 2)"
+    echo "timeout 3, one thread, a request of 8 s: $(answer)"
+    echo "timeout 3, --threads 2, a request of 8 s: $(answer --threads 2)"
 } > seen
 
 cat > expected <<'TEXT'
-timeout 1, one thread, a request of 4 s: HTTP/1.1 500 Internal Server Error
-timeout 1, --threads 2, a request of 4 s: HTTP/1.1 200 OK
+timeout 3, one thread, a request of 8 s: HTTP/1.1 500 Internal Server Error
+timeout 3, --threads 2, a request of 8 s: HTTP/1.1 200 OK
 TEXT
 cat seen
 diff expected seen
