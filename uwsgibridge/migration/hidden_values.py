@@ -6,7 +6,9 @@ import re
 from typing import Final
 
 HIDDEN: Final = "..."
-_NAMES: Final = re.compile(r"SECRET|PASSW|TOKEN|CREDENTIAL|DSN|(^|_)(KEY|PWD|AUTH)(_|$)", re.IGNORECASE)
+_NAMES: Final = re.compile(
+    r"SECRET|PASSW|TOKEN|CREDENTIAL|DSN|(^|_)(KEY|PWD|AUTH)(_|$)", re.IGNORECASE
+)
 # The user and the password of a URL.
 _LOGIN: Final = re.compile(r"://[^/\s@]*:[^/\s@]*@")
 
