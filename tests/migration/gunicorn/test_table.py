@@ -355,6 +355,10 @@ def test_values_that_may_be_secret_are_not_printed(
     assert (value in printed) == is_shown
 
 
+def test_permissions_are_shown_in_octal(plan: MakePlan) -> None:
+    assert "umask = 0o027" in report.explain(plan(text="umask = 0o27\n"))
+
+
 def test_variables_that_the_file_sets_are_a_part_of_the_command(plan: MakePlan) -> None:
     made = plan(text="import os\nos.environ['SITE_MODE'] = 'of the file'\n")
     assert made.environment == {"SITE_MODE": "of the file"}
