@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from uwsgibridge.config.options import Kind, option_name
 from uwsgibridge.config.settings import OPTIONS
+from uwsgibridge.migration.hidden_values import shown_value
 from uwsgibridge.migration.plan import Finding, Plan, Verdict
 
 _WIDTH: Final = 100
@@ -105,7 +106,11 @@ def _environment(plan: Plan) -> list[list[str]]:
     if not plan.environment:
         return []
     groups = [["-u", name] for name, value in plan.environment.items() if value is None]
-    groups += [[f"{name}={value}"] for name, value in plan.environment.items() if value is not None]
+    groups += [
+        [f"{name}={shown_value(name, value)}"]
+        for name, value in plan.environment.items()
+        if value is not None
+    ]
     return [["env", *groups[0]], *groups[1:]]
 
 
@@ -125,7 +130,7 @@ def toml_lines(plan: Plan, *, with_comments: bool = False) -> list[str]:
         lines.append(
             f"# without the variable {variable}"
             if text is None
-            else f"# with the variable {variable}={shlex.quote(text)}"
+            else f"# with the variable {variable}={shlex.quote(shown_value(variable, text))}"
         )
     if with_comments:
         left = [*plan.of(Verdict.REFUSED), *plan.of(Verdict.WARNED)]

@@ -333,6 +333,32 @@ def test_of_a_setting_that_is_given_twice_only_the_last_is_mapped(plan: MakePlan
     ]
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "is_shown"),
+    [
+        ("DJANGO_SECRET_KEY", "abc", False),
+        ("DB_PASSWORD", "abc", False),
+        ("API_TOKEN", "abc", False),
+        ("DATABASE_URL", "postgres://site:abc@db/site", False),
+        ("DATABASE_URL", "postgres://db/site", True),
+        ("KEYBOARD", "de", True),
+        ("DJANGO_SETTINGS_MODULE", "site.settings", True),
+    ],
+)
+def test_values_that_may_be_secret_are_not_printed(
+    name: str, value: str, is_shown: bool, plan: MakePlan
+) -> None:
+    made = plan(text=f"import os\nos.environ[{name!r}] = {value!r}\n")
+    assert made.environment[name] == value
+    printed = report.explain(made)
+    assert f"{name}=" in printed
+    assert (value in printed) == is_shown
+
+
+def test_permissions_are_shown_in_octal(plan: MakePlan) -> None:
+    assert "umask = 0o027" in report.explain(plan(text="umask = 0o27\n"))
+
+
 def test_variables_that_the_file_sets_are_a_part_of_the_command(plan: MakePlan) -> None:
     made = plan(text="import os\nos.environ['SITE_MODE'] = 'of the file'\n")
     assert made.environment == {"SITE_MODE": "of the file"}

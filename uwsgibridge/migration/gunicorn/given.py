@@ -94,6 +94,8 @@ def _shown(name: str, value: Any) -> str | None:
     known = SETTINGS.get(name)
     if callable(value) or (known is not None and known.kind is Kind.HOOK):
         return None
+    if known is not None and known.kind is Kind.OCTAL:
+        return f"0o{value:03o}"
     if isinstance(value, list) and all(isinstance(one, str) for one in value):
         return ", ".join(value) if value else "[]"
     if isinstance(value, dict):
