@@ -13,6 +13,8 @@ from typing import Any, Final
 
 # The first requests fill memos and pools.
 WARM_UP_REQUESTS: Final = 2000
+# One of so many answers is larger than what a connection takes at once.
+LARGE_ANSWERS: Final = 100
 
 
 def main() -> None:
@@ -40,6 +42,9 @@ def main() -> None:
 
 def ask(chance: random.Random) -> None:
     """Have an application answer twice."""
+    if not chance.randrange(LARGE_ANSWERS):
+        ask_for_much(chance)
+        return
     from tests import wsgi_applications as apps
     from tests.wsgi_conversation import Conversations
 
@@ -70,6 +75,31 @@ def ask(chance: random.Random) -> None:
             family=chance.choice(("unix", "tcp")),
             leaves=not chance.randrange(10),
         )
+
+
+def ask_for_much(chance: random.Random) -> None:
+    """Have an application answer twice with more than fits: to a client that reads it, reads a part, or reads nothing."""
+    from tests.hosts.wsgi.test_straight_bodies import ask_while_reading
+    from tests.wsgi_conversation import Conversations
+
+    size = chance.choice((250_000, 300_000, 1_000_000))
+    body = bytes(size)
+    as_iterable = chance.choice((lambda: [body], lambda: (body,), lambda: iter([body])))
+
+    def app(_environ: Any, start_response: Any) -> Any:
+        start_response("200 OK", [("Content-Length", str(size))])
+        return as_iterable()
+
+    host = Conversations(
+        app, logs_access=bool(chance.randrange(2)), write_timeout_seconds=chance.choice((0.001, 10))
+    )
+    reads = host.context.settings.write_timeout_seconds >= 1
+    for _ in range(2):
+        if reads:
+            received, _ = ask_while_reading(host, send_buffer_bytes=4096)
+            assert received.endswith(body)
+        else:
+            host.ask(reads=lambda _: None, send_buffer_bytes=4096)
 
 
 if __name__ == "__main__":
