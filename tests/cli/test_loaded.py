@@ -189,6 +189,22 @@ def test_packages_of_another_environment(
             assert ask_it(directory) == expected
 
 
+def test_commands_find_the_programs_of_another_environment(
+    directory: Path, environment: Path
+) -> None:
+    (directory / "looking.py").write_text(LOOKING)
+    tool = environment / "bin" / "tool-of-the-environment"
+    tool.parent.mkdir(exist_ok=True)
+    tool.write_text('#!/bin/sh\nprintf %s "$VIRTUAL_ENV" > found\n')
+    tool.chmod(0o755)
+    with running_process(
+        "serve", "looking:app", *SERVE, "--workers", "1", "--virtualenv", str(environment),
+        "--on-start", f"exec:{tool.name}", directory=directory,
+    ) as process:  # fmt: skip
+        process.events.wait(event="listening")
+        assert (directory / "found").read_text() == str(environment)
+
+
 def test_an_asgi_application_of_another_environment(directory: Path, environment: Path) -> None:
     (directory / "looking.py").write_text(
         "import in_environment\n"

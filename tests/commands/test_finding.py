@@ -87,3 +87,16 @@ def test_what_is_installed_beside_the_bridge_is_found(monkeypatch: pytest.Monkey
     monkeypatch.setattr(sys, "prefix", sys.base_prefix)
     monkeypatch.setenv("PATH", "/usr/bin")
     assert environment()["PATH"] == "/usr/bin"
+
+
+def test_an_activated_environment_goes_before_that_of_the_bridge(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PATH", "/srv/site/bin:/usr/bin")
+    monkeypatch.setenv("VIRTUAL_ENV", "/srv/site")
+    monkeypatch.setattr(sys, "prefix", "/srv/venv")
+    monkeypatch.setattr(sys, "executable", "/srv/venv/bin/python")
+    assert environment()["PATH"] == "/srv/site/bin:/srv/venv/bin:/usr/bin"
+    # A variable that was inherited says nothing of what comes first.
+    monkeypatch.setenv("PATH", "/usr/bin:/srv/site/bin")
+    assert environment()["PATH"] == "/srv/venv/bin:/usr/bin:/srv/site/bin"

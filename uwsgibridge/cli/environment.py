@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Final
 
 import click
@@ -41,13 +42,19 @@ def enter_directory(directory: str) -> str:
 
 
 def change_environment(settings: Settings) -> None:
-    """Set what ``--env-file`` and ``--env`` say, for this process and all that it starts.
+    """Set what ``--env-file`` and ``--env`` say, and activate ``--virtualenv``, for this process and all that it starts.
 
     Raises:
         SettingsError: a file can't be read.
     """
     changes = environment_changes(settings.env_file, settings.env)
-    starting_place.change_environment({name: value for name, (_, value) in changes.items()})
+    variables = {name: value for name, (_, value) in changes.items()}
+    if settings.virtualenv:
+        directory = Path(settings.virtualenv).absolute()
+        path = variables.get("PATH") or os.environ.get("PATH", os.defpath)
+        variables["VIRTUAL_ENV"] = str(directory)
+        variables["PATH"] = f"{directory / 'bin'}{os.pathsep}{path}"
+    starting_place.change_environment(variables)
 
 
 def variables_read_at_start() -> list[str]:

@@ -33,14 +33,19 @@ def require_programs(settings: Settings) -> None:
 def environment() -> dict[str, str]:
     """Give the environment of a command: that of this process, in which the programs of its Python come first.
 
-    So a command finds what is installed in the virtual environment of the bridge, as after its activation.
+    So a command finds what is installed in the virtual environment of the bridge, as after its activation. Another
+    environment that is activated (``--virtualenv``) goes before that.
     """
     variables = dict(os.environ)
     if sys.prefix != sys.base_prefix:
         own = str(Path(sys.executable).parent)
         path = variables.get("PATH", os.defpath)
-        if own not in path.split(os.pathsep):
-            variables["PATH"] = f"{own}{os.pathsep}{path}"
+        places = path.split(os.pathsep)
+        if own not in places:
+            activated = os.environ.get("VIRTUAL_ENV")
+            behind = activated is not None and places[0] == str(Path(activated) / "bin")
+            places.insert(1 if behind else 0, own)
+            variables["PATH"] = os.pathsep.join(places)
     return variables
 
 
