@@ -7,7 +7,8 @@ from dataclasses import replace
 from difflib import get_close_matches
 from typing import Final
 
-from uwsgibridge.migration.plan import Finding, Plan, Setting, Verdict
+from uwsgibridge.migration.nginx_block import SUGGESTED_BIND
+from uwsgibridge.migration.plan import Finding, Place, Plan, Setting, Verdict
 from uwsgibridge.migration.uwsgi import meaning
 from uwsgibridge.migration.uwsgi.option_names import OPTION_NAMES
 from uwsgibridge.migration.uwsgi.rows import (
@@ -44,6 +45,7 @@ _MEANT: Final[Mapping[str, str]] = {
     "timeout": "harakiri",
 }
 _CLOSE: Final = 0.8
+_SOCKETS: Final = ROW_OF["socket"].names
 
 # Families of options without a row of their own: how their names begin, what becomes of them, and why.
 _FAMILIES: Final[tuple[tuple[tuple[str, ...], Verdict, str], ...]] = (
@@ -125,6 +127,7 @@ def make_plan(
         if row.group in by_row:
             row.translate(translation, row, by_row[row.group])
     _fill_defaults(translation)
+    _judge_absence(translation)
     plan = translation.plan
     plan.findings += [
         replace(it, verdict=Verdict.WARNED) if it.group in ignored else it
@@ -181,6 +184,18 @@ def _meant(name: str) -> str | None:
     return close[0] if close else None
 
 
+def _judge_absence(translation: Translation) -> None:
+    """Say where a configuration names no socket; a place that passes one by systemd needs none."""
+    plan = translation.plan
+    if translation.last(*_SOCKETS) is None and not plan.http:
+        translation.warn(
+            Setting("socket", None, Place("no line")),
+            "uWSGI would not start without a socket. This server listens on the sockets that systemd passes, else on "
+            f"{SUGGESTED_BIND}.",
+            "socket",
+        )
+
+
 def _fill_defaults(translation: Translation) -> None:
     """Set what uWSGI does where nothing is written, as far as it changes what is served."""
     values = translation.plan.values
@@ -190,13 +205,3 @@ def _fill_defaults(translation: Translation) -> None:
         values["preload"] = True
     if not translation.is_on("disable-logging", "L"):
         values["access_log"] = True
-
-
-def has_socket(plan: Plan) -> bool:
-    """Whether the plan names an address of its own."""
-    return "bind" in plan.values
-
-
-def is_startable(plan: Plan) -> bool:
-    """Whether nothing is refused."""
-    return not plan.of(Verdict.REFUSED)

@@ -43,7 +43,7 @@ class Translation:
         setting = self.last(*names)
         return setting is not None and is_true(setting.value)
 
-    def map(self, setting: Setting, group: str, **values: Any) -> None:
+    def map(self, setting: Setting, group: str, /, **values: Any) -> None:
         """Set options, each in place of what was there; a list takes its items in addition."""
         shown = []
         for name, value in values.items():

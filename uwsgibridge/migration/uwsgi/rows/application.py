@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from uwsgibridge.migration.plan import Setting
+from uwsgibridge.migration.plan import Setting, Verdict
 from uwsgibridge.migration.uwsgi import meaning
 from uwsgibridge.migration.uwsgi.translation import (
     Row,
@@ -22,6 +22,9 @@ from uwsgibridge.migration.uwsgi.translation import (
 _MODULE: Final = ("module", "wsgi", "w")
 _FILE: Final = ("wsgi-file", "file")
 _CALLABLE: Final = "application"
+_NO_FILE: Final = (
+    "The name of a file has to end in .py or .wsgi here: rename it, or make a link to it."
+)
 
 
 def _chdir(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
@@ -61,8 +64,21 @@ def _file(translation: Translation, row: Row, settings: Sequence[Setting]) -> No
             row.group,
         )
         return
-    path = meaning.path(text_of(last), translation.directory)
-    _set_app(translation, last, row, f"{path}:{attribute}")
+    path = _file_name(translation, text_of(last))
+    if path is None:
+        translation.refuse(last, _NO_FILE, row.group)
+    else:
+        _set_app(translation, last, row, f"{path}:{attribute}")
+
+
+def _file_name(translation: Translation, value: str) -> str | None:
+    """Give the name of a file as APP has it; None where APP would take it for a module.
+
+    It stays relative: the name of the module that uWSGI makes of it has the path as it was written.
+    """
+    if value.endswith(".py"):
+        return value
+    return meaning.path(value, translation.directory) if value.endswith(".wsgi") else None
 
 
 def _callable(translation: Translation) -> str:
@@ -93,12 +109,18 @@ def _mount(translation: Translation, row: Row, settings: Sequence[Setting]) -> N
                 row.group,
             )
             continue
-        app = _mounted(translation, name)
+        app = _mounted(translation, row, setting, name)
+        if app is None:
+            continue
         if prefix == "/" or not is_routed:
             # Without manage-script-name, uWSGI asks the first application for everything.
             _mount_first(translation, row, setting, app, is_root_prefix=prefix == "/")
             continue
-        if translation.plan.app is None and translation.last(*_MODULE, *_FILE) is None:
+        if (
+            translation.plan.app is None
+            and translation.last(*_MODULE, *_FILE) is None
+            and not translation.is_on("no-default-app")
+        ):
             # What no prefix matches goes to the first application that uWSGI has loaded.
             translation.plan.app = app
         translation.map(setting, row.group, mount=(f"{prefix.rstrip('/')}={app}",))
@@ -124,11 +146,34 @@ def _mount_first(
         )
 
 
-def _mounted(translation: Translation, name: str) -> str:
+def _mounted(translation: Translation, row: Row, setting: Setting, name: str) -> str | None:
     """Give the APP of what is mounted: a file, or a module with a callable."""
-    if name.endswith((".py", ".wsgi")) or name.startswith("/"):
-        return f"{meaning.path(name, translation.directory)}:{_CALLABLE}"
-    return name if ":" in name else f"{name}:{_CALLABLE}"
+    file = _file_name(translation, name)
+    if file is not None:
+        return f"{file}:{_callable(translation)}"
+    module, _, attribute = name.partition(":")
+    if module and attribute:
+        return name
+    # uwsgi_mount_loader looks for a colon, and takes no callable from elsewhere.
+    translation.refuse(
+        setting,
+        f"uWSGI loads nothing for it, and answers with 500: name the callable, such as {module or 'module'}:"
+        f"{_callable(translation)}, or a file that ends in .py.",
+        row.group,
+    )
+    return None
+
+
+def _no_default(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
+    for setting in settings:
+        if not meaning.is_true(setting.value):
+            translation.pass_over(setting, "It is off.", row.group)
+        elif translation.last(*_MODULE, *_FILE) is None and translation.is_on("manage-script-name"):
+            translation.pass_over(
+                setting, "A path that no mount has gets 404 here, and 500 under uWSGI.", row.group
+            )
+        else:
+            translation.refuse(setting, row.text, row.group)
 
 
 def _python_path(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
@@ -226,6 +271,6 @@ ROWS: Final = (
     refused("eval", "Put the code into a file, and name it: wsgi-file = FILE."),
     refused("web3 pump wsgi-lite pecan", "Only WSGI 1.0 (PEP 3333) and ASGI applications run here."),
     refused("vhost vhost-host", "Give each host a service of its own, and let Nginx choose by server_name."),
-    refused("no-default-app", "Name each prefix by mount; a path that none has gets 404 where there is no module line.",
-            is_flag=True),
+    Row(names=("no-default-app",), verdict=Verdict.REFUSED, is_flag=True, translate=_no_default,
+        text="Name each prefix by mount, with manage-script-name: a path that none has gets 404 where there is no module line."),
 )  # fmt: skip

@@ -66,6 +66,17 @@ def _daemon_of_keys(translation: Translation, row: Row, settings: Sequence[Setti
         translation.map(setting, row.group, sidecar=(in_a_shell(command),))
 
 
+def _warn_of_order(translation: Translation, row: Row, setting: Setting) -> None:
+    """Say of what uWSGI runs before it opens its sockets that it comes later here."""
+    if setting.name in {"exec-asap", "hook-asap"}:
+        translation.warn(
+            setting,
+            "It runs when the sockets are open here, and before that under uWSGI: a directory that it makes for a socket "
+            "has to be there before (RuntimeDirectory= of systemd, mkdir in a Dockerfile).",
+            row.group,
+        )
+
+
 def _exec(moment: str) -> Row:
     names = {
         "on_start": "exec-asap exec-pre-jail exec-post-jail exec-in-jail exec-as-root exec-as-user exec-pre-app",
@@ -74,6 +85,7 @@ def _exec(moment: str) -> Row:
 
     def translate(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
         for setting in settings:
+            _warn_of_order(translation, row, setting)
             translation.map(
                 setting, row.group, **{moment: (f"exec:{in_a_shell(text_of(setting))}",)}
             )
@@ -90,6 +102,8 @@ def _hook(moment: str) -> Row:
     def translate(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
         for setting in settings:
             kind, _, rest = text_of(setting).partition(":")
+            if kind in {"exec", "touch"}:
+                _warn_of_order(translation, row, setting)
             if kind == "exec" and rest:
                 translation.map(setting, row.group, **{moment: (f"exec:{in_a_shell(rest)}",)})
             elif kind == "touch" and rest:

@@ -42,7 +42,10 @@ def _bind(translation: Translation, row: Row, settings: Sequence[Setting]) -> No
             translation.warn(
                 setting, f"uWSGI has no comments behind values; the address is {bind}.", row.group
             )
-        translation.map(setting, row.group, bind=(bind,))
+        if bind in translation.plan.values.get("bind", ()) and not bind.endswith(":0"):
+            translation.pass_over(setting, "An earlier line has the same address.", row.group)
+        else:
+            translation.map(setting, row.group, bind=(bind,))
 
 
 def _http(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
@@ -113,7 +116,7 @@ ROWS: Final = (
     mapped("buffer-size b", "nothing: 65,535 bytes, the most that the protocol holds", _buffer),
     mapped("protocol socket-protocol", "nothing for `uwsgi`, else refused", _protocol),
     *(
-        Row(names=tuple(names.split()), verdict=Verdict.REFUSED, text="Nginx speaks HTTP: `uwsgi_pass`", translate=_http)
+        Row(names=tuple(names.split()), verdict=Verdict.REFUSED, text="Nginx speaks HTTP, and asks this server by `uwsgi_pass`; --explain prints the server block.", translate=_http)
         for names in ("http httprouter h", "http-socket", "http-socket-modifier1", "http11-socket", "https",
                       "https2", "https-socket", "http-to-https")
     ),

@@ -202,6 +202,7 @@ ROWS: Final = (
     passed_over("enable-threads T single-interpreter i", "It is always so."),
     passed_over("vacuum", "Sockets and the pid file are removed at the end."),
     passed_over("die-on-term no-orphans exit-on-reload", "It is always so."),
+    passed_over("vassal-sos-backlog vassal-sos", "It asks an emperor for help; there is none."),
     passed_over("need-app", "It is always so: without an application there is no start."),
     passed_over("thunder-lock", "The kernel spreads connections over the workers."),
     passed_over("harakiri-verbose", "The stack of a request that takes too long is always logged."),
@@ -229,7 +230,7 @@ ROWS: Final = (
     refused("mule mules farm", 'A process beside the workers is --sidecar "COMMAND" here; it has no messages of uWSGI.'),
     refused("spooler spooler-external spooler-processes spooler-ordered spooler-python-import spooler-import spooler-py-import spooler-pyimport spooler-chdir spooler-freq spooler-frequency spooler-harakiri spooler-max-tasks spooler-quiet Q",
             "There is no spooler here; a queue such as Celery or RQ does that, as a --sidecar."),
-    refused("emperor zerg zerg-server zerg-pool vassal-sos-backlog vassal-sos",
+    refused("emperor zerg zerg-server zerg-pool",
             "One service for each application does that here: systemd's template units, or a container each."),
     refused("re-fork refork re-fork-as-root refork-as-root re-fork-post-jail refork-post-jail map-socket shared-socket undeferred-shared-socket", "Workers are forked from a template, and all of them have all sockets."),
 )  # fmt: skip

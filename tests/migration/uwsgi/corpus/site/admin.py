@@ -1,0 +1,3 @@
+from telling import teller
+
+other = application = teller(__name__, part="admin")

@@ -1,0 +1,3 @@
+from telling import teller
+
+app = application = teller(__name__)

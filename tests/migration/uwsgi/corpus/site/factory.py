@@ -1,0 +1,5 @@
+from telling import teller
+
+
+def create_app(name="default"):
+    return teller(__name__, made=name)

@@ -1,0 +1,4 @@
+import extra
+from telling import teller
+
+app = teller(__name__, extra=extra.WHERE)

@@ -1,0 +1,3 @@
+from telling import teller
+
+application = app = teller(__name__, other=True)

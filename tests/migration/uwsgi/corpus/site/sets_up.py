@@ -1,0 +1,3 @@
+import os
+
+os.environ["SITE_SET_UP"] = "yes"

@@ -1,0 +1,3 @@
+from telling import teller
+
+app = teller(__name__)

@@ -1,0 +1,3 @@
+from telling import teller
+
+application = teller(__name__)

@@ -1,0 +1,20 @@
+"""Finds the real uWSGI: ``uwsgi`` on PATH, or what UWSGIBRIDGE_REAL_UWSGI names.
+
+It has to be built from its source. The wheel pyuwsgi is another build, which runs within a started Python.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+
+def find_real_uwsgi() -> str | None:
+    """Give its path; None where there is none."""
+    named = os.environ.get("UWSGIBRIDGE_REAL_UWSGI")
+    if named:
+        return named
+    found = shutil.which("uwsgi")
+    # The wheel installs a script of Python in its place.
+    return found if found and Path(found).read_bytes()[:2] != b"#!" else None
