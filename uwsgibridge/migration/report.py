@@ -78,7 +78,7 @@ def _summary(plan: Plan) -> str:
     else:
         start = "It runs as it is."
     if warned:
-        start += f" {warned} {'line means' if warned == 1 else 'lines mean'} something else here."
+        start += f" {warned} {'line has' if warned == 1 else 'lines have'} a warning."
     return start
 
 

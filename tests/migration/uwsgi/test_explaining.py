@@ -33,23 +33,23 @@ def words(text: str) -> str:
 def test_what_no_line_says_is_explained_too(plan: MakePlan) -> None:
     text = words(explain(plan("socket = :3031", "module = m")))
     assert text.startswith("It runs as it is. What each line becomes")
-    assert "no line no processes -> --workers 1" in text
-    assert "no line no threads -> --threads 1" in text
-    assert "no line no lazy-apps -> --preload" in text
-    assert "no line no disable-logging -> --access-log" in text
+    assert "by default no processes line -> --workers 1" in text
+    assert "by default no threads line -> --threads 1" in text
+    assert "by default no lazy-apps line -> --preload" in text
+    assert "by default no disable-logging line -> --access-log" in text
 
 
 def test_lines_that_are_there_have_no_default(plan: MakePlan) -> None:
     text = explain(
         plan("socket = :3031", "processes = 2", "threads = 3", "lazy-apps", "disable-logging")
     )
-    assert "no line" not in text
+    assert "by default" not in text
 
 
 def test_differences_and_refusals_are_counted_first(plan: MakePlan) -> None:
     lines = ("socket = :3031", "processes = 2 # two", "http = :80", "cron = 1 1 1 1 1 true")
     assert explain(plan(*lines)).startswith(
-        "It does not start: 2 lines are refused. 1 line means something else here.\n"
+        "It does not start: 2 lines are refused. 1 line has a warning.\n"
     )
 
 

@@ -211,4 +211,4 @@ def _fill_defaults(translation: Translation) -> None:
 
 def _absent(name: str) -> Setting:
     """Give what stands for a line that is not there, and whose absence means something."""
-    return Setting(f"no {name}", None, Place("no line"))
+    return Setting(f"no {name} line", None, Place("by default"))
