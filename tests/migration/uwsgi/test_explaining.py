@@ -10,7 +10,7 @@ import pytest
 from uwsgibridge.cli.run_uwsgi import read_plan
 from uwsgibridge.migration.nginx_block import nginx_lines
 from uwsgibridge.migration.plan import Plan
-from uwsgibridge.migration.report import command_lines, explain
+from uwsgibridge.migration.report import command_lines, describe_warnings, explain
 
 MakePlan = Callable[..., Plan]
 
@@ -109,3 +109,29 @@ def test_no_default_app(plan: MakePlan, lines: tuple[str, ...], is_started: bool
 @pytest.mark.parametrize("file", ["app", "app.txt", "dir/app"])
 def test_a_file_that_has_no_ending_of_python_is_refused(plan: MakePlan, file: str) -> None:
     assert "has to end in .py" in explain(plan("socket = a.sock", f"wsgi-file = {file}"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environ", "is_warned", "workers"),
+    [
+        (["a.ini", "-p", "8"], {}, True, 1),
+        (["-p", "8", "--ini", "a.ini"], {}, True, 1),
+        (["--ini", "a.ini", "-p", "8"], {}, False, 8),
+        (["--ini", "a.ini"], {"UWSGI_WORKERS": "8"}, True, 1),
+        (["--ini", "a.ini"], {"UWSGI_WORKERS": "1"}, False, 1),
+    ],
+)
+def test_a_file_that_wins_over_the_command_line_is_warned_of(
+    plan: MakePlan,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    environ: dict[str, str],
+    is_warned: bool,
+    workers: int,
+) -> None:
+    plan("socket = a.sock", "processes = 1")
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    made = read_plan(arguments)
+    assert made.values["workers"] == workers
+    assert ("so that a.ini:3 wins" in " ".join(describe_warnings(made))) is is_warned

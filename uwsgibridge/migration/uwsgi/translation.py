@@ -238,7 +238,19 @@ def texts(names: str, field: str, read: Callable[[Translation, str], str] | None
 
 def _pass_over_earlier(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
     for setting in settings:
-        translation.pass_over(setting, "A later line sets it anew.", row.group)
+        winner = translation.last(*row.names)
+        if winner is None or setting.place.line or not winner.place.line:
+            translation.pass_over(setting, "A later line sets it anew.", row.group)
+        elif setting.value != winner.value:
+            # Who writes it there wants it to win, as it does with most programs.
+            translation.warn(
+                setting,
+                f"uWSGI reads the file after it, so that {winner.place} wins, and so it does here; behind --ini FILE on "
+                "the command line, it would win.",
+                row.group,
+            )
+        else:
+            translation.pass_over(setting, f"{winner.place} says the same.", row.group)
 
 
 pass_over_earlier = _pass_over_earlier
