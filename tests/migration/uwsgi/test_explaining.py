@@ -135,3 +135,18 @@ def test_a_file_that_wins_over_the_command_line_is_warned_of(
     made = read_plan(arguments)
     assert made.values["workers"] == workers
     assert ("so that a.ini:3 wins" in " ".join(describe_warnings(made))) is is_warned
+
+
+def test_a_directory_that_is_not_there_is_left_out(plan: MakePlan, tmp_path: Path) -> None:
+    (tmp_path / "libs/b").mkdir(parents=True)
+    (tmp_path / "libs/a").mkdir()
+    made = plan("socket = a.sock", "pythonpath = nothing", "pythonpath = libs/*")
+    assert made.values["python_path"] == tuple(str(tmp_path / "libs" / it) for it in ("b", "a"))
+    [warning] = describe_warnings(made)
+    assert "a.ini:3: pythonpath = nothing: There is no" in warning
+
+
+def test_a_slash_at_the_end_of_a_prefix_is_warned_of(plan: MakePlan) -> None:
+    made = plan("socket = a.sock", "mount = /a/=m:app", "manage-script-name = 1")
+    assert made.values["mount"] == ("/a=m:app",)
+    assert "the slash belongs to SCRIPT_NAME" in " ".join(describe_warnings(made))

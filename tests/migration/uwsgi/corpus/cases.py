@@ -81,6 +81,8 @@ _SPECIAL: Final = (
     Case("django-static.ini", paths=("/static/site.css", "/static/", "/static/nothing.css", "/media/photo.txt",
                                      "/favicon.ico", "/static/../wsgi.py", "/static/img/logo.svg?v=1")),
     Case("django-check-static.ini", paths=("/site.css", "/", "/a")),
+    Case("static-slashes.ini", paths=("/static/site.css", "/media/photo.txt", "/static/", "/static", "/a")),
+    Case("static-root.ini", paths=("/site.css", "/img/logo.svg", "/", "/a")),
     Case("django-static-expires.ini", paths=("/static/site.css", "/a")),
     *(Case(f"{it}.ini", paths=_MOUNTS) for it in (
         "flask-mount-default", "flask-mount-root", "flask-mount-unrouted", "flask-mount-unrouted-two", "flask-real",
@@ -89,11 +91,14 @@ _SPECIAL: Final = (
     *(Case(f"{it}.ini", paths=_MOUNTS, differs=("multithread",)) for it in ("flask-mount", "flask-mount-one")),
     # What no mount has gets 404 here, and 500 under uWSGI.
     Case("mount-no-default.ini", paths=("/api/a", "/admin/b", "/apix", "/"), is_compared=False, statuses=(200, 200, 404, 404)),
+    # Under uWSGI, PATH_INFO is without its slash.
+    Case("mount-slash.ini", paths=("/api/x", "/"), is_compared=False, statuses=(200, 200)),
     # The build from PyPI has neither.
     Case("json-basic.json", is_compared=False),
     Case("flask-gevent.ini", is_compared=False),
     Case("docker-env-port.ini", environ={"PORT": "3031", "APP_MODULE": "wsgi:app", "UWSGI_WORKERS_COUNT": "2"}),
     Case("docker-conditions.ini", environ={"SITE_THREADS": "3"}),
+    Case("venv-relative.ini", environ={"VIRTUAL_ENV": "/srv/venv", "PWD": "/srv/site"}),
     Case("docker-tiangolo-base.ini", ("--ini", "docker-tiangolo-base.ini", "--ini", "docker-tiangolo.ini")),
     Case("docker-tcp.ini", ("docker-tcp.ini", "--die-on-term")),
     Case("docker-touch.ini", ("docker-touch.ini", "-p", "2", "--enable-threads")),
@@ -108,6 +113,7 @@ _SPECIAL: Final = (
     Case("cron.ini", refusals=("cron.ini:4: cron =", "cron.ini:5: unique-cron =", "--ignore cron")),
     Case("spooler.ini", refusals=("spooler.ini:4: spooler =", "spooler.ini:5: mule =", "spooler.ini:6: cache2 =",
                                   "--ignore spooler --ignore mule --ignore cache")),
+    Case("static-index.ini", refusals=("static-index.ini:5: static-index", "index in Nginx's location")),
     Case("hooks-exec-asap.ini", refusals=("Warning: hooks-exec-asap.ini:2:", "there is no directory /srv/site/run/made")),
     Case("comments-path.ini", refusals=("comments-path.ini:2:", "no comments behind values")),
     Case("magic-unset.ini", refusals=("magic-unset.ini:2:", "on a port by chance")),

@@ -196,7 +196,8 @@ def _uwsgi_addresses(log: str, pid: int) -> list[str]:
             continue
         path = Path(address)
         if not path.is_absolute():
-            path = directory.readlink() / path
+            with contextlib.suppress(OSError):  # the process has gone to the background
+                path = directory.readlink() / path
         found.append(f"unix:{os.path.normpath(path)}")
     return found
 

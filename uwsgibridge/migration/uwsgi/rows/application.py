@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from glob import glob
+from pathlib import Path
 from typing import Final
 
+from uwsgibridge.migration.argument import as_argument
 from uwsgibridge.migration.plan import Setting, Verdict
 from uwsgibridge.migration.uwsgi import meaning
 from uwsgibridge.migration.uwsgi.translation import (
@@ -126,6 +129,12 @@ def _mount(translation: Translation, row: Row, settings: Sequence[Setting]) -> N
             translation.plan.origins["app"] = setting
             text = f"APP {app}, for what no mount has: it is the first application"
             translation.find_mapped(setting, row.group, text)
+        if prefix.endswith("/"):
+            translation.warn(
+                setting,
+                f"Under uWSGI the slash belongs to SCRIPT_NAME, and PATH_INFO has none; here it is {prefix.rstrip('/')}.",
+                row.group,
+            )
         translation.map(setting, row.group, mount=(f"{prefix.rstrip('/')}={app}",))
 
 
@@ -181,12 +190,21 @@ def _no_default(translation: Translation, row: Row, settings: Sequence[Setting])
 
 def _python_path(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
     # uWSGI puts one after the other in front, so that the last one comes first.
+    found: list[str] = []
     for setting in settings:
-        translation.find_mapped(setting, row.group, f"--python-path {_place(translation, setting)}")
+        place = _place(translation, setting)
+        # uWSGI takes it for a pattern of file names (uwsgi_opt_pythonpath).
+        found_here = sorted(glob(place))  # noqa: PTH207 - the pattern is absolute
+        places = [it for it in found_here or [place] if Path(it).exists()]
+        if not places:
+            translation.warn(setting, f"There is no {place}, and it is left out.", row.group)
+            continue
+        found += places
+        shown = " ".join(as_argument("python_path", it) for it in reversed(places))
+        translation.find_mapped(setting, row.group, shown)
         translation.plan.origins["python_path"] = setting
-    translation.plan.values["python_path"] = tuple(
-        _place(translation, it) for it in reversed(settings)
-    )
+    if found:
+        translation.plan.values["python_path"] = tuple(reversed(found))
 
 
 def _place(translation: Translation, setting: Setting) -> str:

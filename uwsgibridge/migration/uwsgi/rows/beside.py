@@ -148,11 +148,13 @@ ROWS: Final = (
     mapped("static-map", "`--static URL=DIR`", _static),
     mapped("check-static static-check", "`--static /=DIR`", _check_static),
     refused("static-map2", "It adds the whole path to the directory: write static-map = /url=directory/url."),
-    warned("static-index static-safe static-skip-ext static-cache-paths static-cache-paths-name static-expires static-expires-mtime "
+    refused("static-index", "Write index in Nginx's location: --static has files, and no index of a directory."),
+    refused("static-skip-ext", "Put those files elsewhere: --static answers with each file that is below DIR."),
+    warned("static-safe static-cache-paths static-cache-paths-name static-expires static-expires-mtime "
            "static-expires-type static-expires-type-mtime static-expires-path-info static-expires-path-info-mtime "
            "static-expires-uri static-expires-uri-mtime static-gzip static-gzip-all static-gzip-dir static-gzip-ext "
            "static-gzip-prefix static-gzip-suffix mime-file mimefile check-cache fileserve-mode",
-           "Nginx does that better for files: expires, gzip_static and index in its location."),
+           "Nginx does that better for files: expires and gzip_static in its location."),
     passed_over("offload-threads offload-thread", "Files are sent by the kernel (sendfile), or by Nginx (--offload)."),
     passed_over("file-serve-mode honour-range", "Ranges are always answered; --offload leaves files to Nginx."),
     mapped("attach-daemon attach-control-daemon", "`--sidecar`", _daemon),

@@ -95,7 +95,10 @@ def _cheaper(translation: Translation, row: Row, settings: Sequence[Setting]) ->
     least = translation.number_of(last, row.group)
     processes = translation.last("processes", "workers", "p")
     most = meaning.number(processes.value) if processes else 1
-    if not 0 < least < most:
+    if least <= 0:
+        translation.pass_over(last, "It is off.", row.group)
+        return
+    if least >= most:
         translation.refuse(
             last,
             f"It must be below processes, which is {most}; uWSGI does not start with this.",
