@@ -150,3 +150,20 @@ def test_a_slash_at_the_end_of_a_prefix_is_warned_of(plan: MakePlan) -> None:
     made = plan("socket = a.sock", "mount = /a/=m:app", "manage-script-name = 1")
     assert made.values["mount"] == ("/a=m:app",)
     assert "the slash belongs to SCRIPT_NAME" in " ".join(describe_warnings(made))
+
+
+def test_hooks_before_chdir_have_the_start_directory(plan: MakePlan, tmp_path: Path) -> None:
+    made = plan(
+        "socket = a.sock",
+        "chdir = inner",
+        "exec-asap = touch a; true",
+        "hook-as-user = touch:b",
+        "exec-pre-app = touch c",
+        "hook-pre-app = touch:d",
+    )
+    assert made.values["on_start"] == (
+        f"exec:sh -c 'cd {tmp_path} && {{ touch a; true; }}'",
+        "exec:touch c",
+        f"touch:{tmp_path}/b",
+        "touch:d",
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from typing import Final
 
@@ -17,6 +18,9 @@ from uwsgibridge.migration.uwsgi.translation import (
     text_of,
     warned,
 )
+
+# Moments of uWSGI's start that come before chdir.
+_BEFORE_CHDIR: Final = ("-asap", "-pre-jail", "-post-jail", "-in-jail", "-as-root", "-as-user")
 
 # The master's way to end gently, which SIGTERM always is here.
 _GENTLE_STOP: Final = "unix_signal:15 gracefully_kill_them_all"
@@ -77,6 +81,17 @@ def _warn_of_order(translation: Translation, row: Row, setting: Setting) -> None
         )
 
 
+def _is_before_chdir(translation: Translation, setting: Setting) -> bool:
+    """Whether uWSGI does it before it changes to another directory, which all commands here begin in."""
+    return setting.name.endswith(_BEFORE_CHDIR) and translation.start != translation.directory
+
+
+def _in_its_directory(translation: Translation, setting: Setting, command: str) -> str:
+    if _is_before_chdir(translation, setting):
+        return f"cd {shlex.quote(translation.start)} && {{ {command}; }}"
+    return command
+
+
 def _exec(moment: str) -> Row:
     names = {
         "on_start": "exec-asap exec-pre-jail exec-post-jail exec-in-jail exec-as-root exec-as-user exec-pre-app",
@@ -86,9 +101,8 @@ def _exec(moment: str) -> Row:
     def translate(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
         for setting in settings:
             _warn_of_order(translation, row, setting)
-            translation.map(
-                setting, row.group, **{moment: (f"exec:{in_a_shell(text_of(setting))}",)}
-            )
+            command = _in_its_directory(translation, setting, text_of(setting))
+            translation.map(setting, row.group, **{moment: (f"exec:{in_a_shell(command)}",)})
 
     return mapped(names, f"`--{moment.replace('_', '-')} exec:COMMAND`", translate)
 
@@ -105,9 +119,13 @@ def _hook(moment: str) -> Row:
             if kind in {"exec", "touch"}:
                 _warn_of_order(translation, row, setting)
             if kind == "exec" and rest:
-                translation.map(setting, row.group, **{moment: (f"exec:{in_a_shell(rest)}",)})
+                command = _in_its_directory(translation, setting, rest)
+                translation.map(setting, row.group, **{moment: (f"exec:{in_a_shell(command)}",)})
             elif kind == "touch" and rest:
-                translation.map(setting, row.group, **{moment: (text_of(setting),)})
+                path = rest
+                if _is_before_chdir(translation, setting):
+                    path = meaning.path(rest, translation.start)
+                translation.map(setting, row.group, **{moment: (f"touch:{path}",)})
             elif kind == "chdir" and moment == "on_start":
                 translation.map(setting, row.group, chdir=meaning.path(rest, translation.directory))
             elif kind in {"print", "echo"}:
