@@ -61,9 +61,7 @@ def directory() -> Iterator[Path]:
         yield Path(path)
 
 
-FILES_OF_UWSGI = (
-    "files of uWSGI are not read: options stand in uwsgibridge.toml or on the command line"
-)
+RUN_INSTEAD = "a configuration of uWSGI runs as it is by uwsgibridge run-uwsgi"
 SERVE = ("serve", "site_:app")
 
 SLIPS: list[tuple[tuple[str, ...], Mapping[str, str], int, str]] = [
@@ -90,11 +88,11 @@ SLIPS: list[tuple[tuple[str, ...], Mapping[str, str], int, str]] = [
     (("sevre", "site_:app"), {}, 2, "there is no command 'sevre': did you mean serve?"),
     (("bogus",), {}, 2, "there is no command 'bogus': see --help"),
     (("site_:app",), {}, 2, "there is no command 'site_:app': uwsgibridge serve site_:app serves"),
-    (("--ini", "x.ini"), {}, 2, f"No such option: --ini: {FILES_OF_UWSGI}"),
-    (("serve", "--ini", "x.ini"), {}, 2, f"No such option: --ini: {FILES_OF_UWSGI}"),
-    (("serve", "x.ini"), {}, 2, f"'x.ini' is no application (module:attribute); {FILES_OF_UWSGI}"),
+    (("--ini", "x.ini"), {}, 2, f"No such option: --ini: {RUN_INSTEAD} --ini FILE"),
+    (("serve", "--ini", "x.ini"), {}, 2, f"No such option: --ini: {RUN_INSTEAD} --ini FILE"),
+    (("serve", "x.ini"), {}, 2, f"'x.ini' is no application (module:attribute); {RUN_INSTEAD} x.ini"),
     (("serve", "x.toml"), {}, 2, "write --config x.toml"),
-    (("dev", "x.ini"), {}, 2, FILES_OF_UWSGI),
+    (("dev", "x.ini"), {}, 2, f"{RUN_INSTEAD} x.ini"),
     (("serve", "--socket", "s", "site_:app"), {}, 2, "No such option: --socket: write --bind"),
     (("serve", "--harakiri", "3"), {}, 2, "--harakiri: write --request-timeout-seconds"),
     ((*SERVE, "--thraeds", "3"), {}, 2, "--threads"),

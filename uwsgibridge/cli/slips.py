@@ -32,14 +32,12 @@ _OF_AN_ORCHESTRATOR: Final = re.compile(
 
 _UWSGI_FILES: Final = (".ini", ".xml", ".yaml", ".yml", ".json")
 
-_FILE_INSTEAD: Final = (
-    "files of uWSGI are not read: options stand in uwsgibridge.toml or on the command line, and "
-    'docs/processes.md says under "From uWSGI" what each one becomes'
-)
+_RUN_INSTEAD: Final = "a configuration of uWSGI runs as it is by uwsgibridge run-uwsgi"
 
 # Options of uWSGI, some of which gunicorn has as well, each with the option to use here.
 _ELSEWHERE: Final[Mapping[str, str]] = {
-    **dict.fromkeys(("--ini", "--xml", "--yaml", "--json", "--emperor"), _FILE_INSTEAD),
+    **{it: f"{_RUN_INSTEAD} {it} FILE" for it in ("--ini", "--xml", "--yaml", "--json")},
+    "--emperor": f"start a service for each file: {_RUN_INSTEAD} FILE",
     "--socket": "write --bind",
     "--uwsgi-socket": "write --bind",
     "--http": "nothing here speaks HTTP but Nginx; write --bind, and uwsgi_pass in Nginx",
@@ -162,7 +160,9 @@ def refuse_file(app: str) -> None:
     """
     lower = app.lower()
     if lower.endswith(_UWSGI_FILES):
-        raise click.UsageError(f"{app!r} is no application (module:attribute); {_FILE_INSTEAD}")
+        raise click.UsageError(
+            f"{app!r} is no application (module:attribute); {_RUN_INSTEAD} {app}"
+        )
     if lower.endswith(".toml"):
         raise click.UsageError(
             f"{app!r} is no application (module:attribute); write --config {app}"

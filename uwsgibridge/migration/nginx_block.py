@@ -8,6 +8,7 @@ from typing import Final
 
 from uwsgibridge.migration.plan import Plan
 
+_FILES_OF_A_CERTIFICATE: Final = 2
 _PORT: Final = re.compile(r"(?P<host>.*):(?P<port>\d+)")
 # Where a server listens whose configuration names HTTP ports alone.
 SUGGESTED_BIND: Final = "127.0.0.1:3031"
@@ -26,7 +27,7 @@ def nginx_lines(plan: Plan) -> list[str]:
         return location
     return [
         "server {",
-        *(f"    listen {_listen(it)};" for it in dict.fromkeys(plan.http)),
+        *(f"    {line}" for it in dict.fromkeys(plan.http) for line in _listening(it)),
         *(f"    {line}" for line in location),
         "}",
     ]
@@ -43,9 +44,20 @@ def _upstream(binds: Sequence[str]) -> str:
     return first
 
 
-def _listen(text: str) -> str:
-    """Give Nginx's form of an address that uWSGI listened on for HTTP; a certificate may stand behind it."""
-    address = text.partition(",")[0].strip()
+def _listening(text: str) -> list[str]:
+    """Give the lines for what uWSGI listened on for HTTP; the files of a certificate may stand behind the address."""
+    address, *files = [it.strip() for it in text.split(",")]
+    if len(files) < _FILES_OF_A_CERTIFICATE:
+        return [f"listen {_listen(address)};"]
+    return [
+        f"listen {_listen(address)} ssl;",
+        f"ssl_certificate {files[0]};",
+        f"ssl_certificate_key {files[1]};",
+    ]
+
+
+def _listen(address: str) -> str:
+    """Give Nginx's form of an address."""
     if address.isdecimal():
         return address
     match = _PORT.fullmatch(address)

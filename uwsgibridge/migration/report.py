@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from uwsgibridge.config.options import Kind, option_name
 from uwsgibridge.config.settings import OPTIONS
+from uwsgibridge.migration.argument import written_number
 from uwsgibridge.migration.hidden_values import shown_value
 from uwsgibridge.migration.plan import Finding, Plan, Verdict
 
@@ -49,6 +50,7 @@ def describe_warnings(plan: Plan) -> list[str]:
 def explain(plan: Plan) -> str:
     """Say what each line becomes, and what the whole is as a command, as TOML, and in Nginx."""
     parts = [
+        _summary(plan),
         "What each line becomes (-> an option here, ok nothing is needed, !! a difference, NO refused):",
         *_table(plan.findings),
         "",
@@ -61,6 +63,23 @@ def explain(plan: Plan) -> str:
         *_indented(toml_lines(plan)),
     ]
     return "\n".join(parts) + "\n"
+
+
+def _summary(plan: Plan) -> str:
+    """Say in one line what a reader of the table looks for."""
+    refused, warned = (
+        len({id(it.setting) for it in plan.of(verdict)})
+        for verdict in (Verdict.REFUSED, Verdict.WARNED)
+    )
+    if refused:
+        start = (
+            f"It does not start: {refused} {'line is' if refused == 1 else 'lines are'} refused."
+        )
+    else:
+        start = "It runs as it is."
+    if warned:
+        start += f" {warned} {'line has' if warned == 1 else 'lines have'} a warning."
+    return start
 
 
 def _table(findings: Iterable[Finding]) -> list[str]:
@@ -90,7 +109,7 @@ def command_arguments(plan: Plan) -> list[list[str]]:
         if OPTIONS[name].kind is Kind.FLAG:
             groups.append([option if value else f"--no-{option.removeprefix('--')}"])
         else:
-            groups += [[option, one] for one in _texts(value)]
+            groups += [[option, one] for one in _texts(name, value)]
     return groups
 
 
@@ -160,10 +179,10 @@ def _in_order(plan: Plan) -> Iterable[tuple[str, Any]]:
     return ((name, plan.values[name]) for name in OPTIONS if name in plan.values)
 
 
-def _texts(value: Any) -> list[str]:
+def _texts(name: str, value: Any) -> list[str]:
     if isinstance(value, tuple):
         return [str(one) for one in value]
-    return [_number(value) if isinstance(value, float) else str(value)]
+    return [str(value) if isinstance(value, str) else written_number(name, value)]
 
 
 def _number(value: float) -> str:

@@ -30,7 +30,8 @@ def findings(directory: Path, text: str, *, ignored: Sequence[str] = ()) -> list
 
 
 def test_they_stand_in_the_order_of_the_lines(tmp_path: Path) -> None:
-    found = [(it.setting.place.line, it.verdict) for it in findings(tmp_path, INI)]
+    written = [it for it in findings(tmp_path, INI) if it.setting.place.line]
+    found = [(it.setting.place.line, it.verdict) for it in written]
     assert found == [
         (2, Verdict.MAPPED),
         (3, Verdict.MAPPED),

@@ -189,7 +189,7 @@ def _judge_absence(translation: Translation) -> None:
     plan = translation.plan
     if translation.last(*_SOCKETS) is None and not plan.http:
         translation.warn(
-            Setting("socket", None, Place("no line")),
+            _absent("socket"),
             "uWSGI would not start without a socket. This server listens on the sockets that systemd passes, else on "
             f"{SUGGESTED_BIND}.",
             "socket",
@@ -199,9 +199,16 @@ def _judge_absence(translation: Translation) -> None:
 def _fill_defaults(translation: Translation) -> None:
     """Set what uWSGI does where nothing is written, as far as it changes what is served."""
     values = translation.plan.values
-    values.setdefault("workers", 1)
-    values.setdefault("threads", 1)
+    if "workers" not in values:
+        translation.map(_absent("processes"), "processes", workers=1)
+    if "threads" not in values:
+        translation.map(_absent("threads"), "threads", threads=1)
     if not translation.is_on("lazy-apps", "lazy"):
-        values["preload"] = True
-    if not translation.is_on("disable-logging", "L"):
-        values["access_log"] = True
+        translation.map(_absent("lazy-apps"), "lazy-apps", preload=True)
+    if not translation.is_on("disable-logging", "L") and not values.get("access_log"):
+        translation.map(_absent("disable-logging"), "disable-logging", access_log=True)
+
+
+def _absent(name: str) -> Setting:
+    """Give what stands for a line that is not there, and whose absence means something."""
+    return Setting(f"no {name} line", None, Place("by default"))

@@ -123,6 +123,9 @@ def _mount(translation: Translation, row: Row, settings: Sequence[Setting]) -> N
         ):
             # What no prefix matches goes to the first application that uWSGI has loaded.
             translation.plan.app = app
+            translation.plan.origins["app"] = setting
+            text = f"APP {app}, for what no mount has: it is the first application"
+            translation.find_mapped(setting, row.group, text)
         translation.map(setting, row.group, mount=(f"{prefix.rstrip('/')}={app}",))
 
 
@@ -244,7 +247,7 @@ _NEEDED_PLUGINS: Final = (
 ROWS: Final = (
     mapped("chdir", "`--chdir`", _chdir),
     mapped("module wsgi w", "APP, `module:callable`", _module),
-    mapped("wsgi-file file", "APP, `/path/file.py:callable`", _file),
+    mapped("wsgi-file file", "APP, `path/file.py:callable`", _file),
     mapped("callable", "a part of APP", _callable_row),
     mapped("mount", "`--mount`, with manage-script-name", _mount),
     passed_over("manage-script-name", "--mount always moves the prefix to SCRIPT_NAME."),
@@ -256,7 +259,7 @@ ROWS: Final = (
     passed_over("plugin-dir plugins-dir plugins-list", "There are no plugins to look for."),
     passed_over("py-call-osafterfork py-call-uwsgi-fork-hooks", "Python's fork hooks are always called."),
     passed_over("py-sharedarea python-version", "It changes nothing of what is served."),
-    passed_over("optimize O", "Set PYTHONOPTIMIZE for optimized code."),
+    warned("optimize O", "PYTHONOPTIMIZE=1 in the environment of the start leaves assert out."),
     passed_over("wsgi-accept-buffer wsgi-accept-buffers", "Items of an answer's body are bytes here, see PEP 3333."),
     passed_over("catch-exceptions", "An error of the application gives 500; its traceback is in the log."),
     passed_over("wsgi-env-behaviour wsgi-env-behavior wsgi-disable-file-wrapper wsgi-strict start_response-nodelay",

@@ -195,6 +195,7 @@ ROWS: Final = (
             "Name each server in Nginx's upstream; with Docker, resolve follows a service's name."),
     warned("websockets-ping-freq websockets-pong-tolerance websockets-max-size websocket-ping-freq websocket-pong-tolerance websocket-max-size",
            "WebSockets are ASGI's here: --websocket-ping-seconds, --websocket-max-message-bytes."),
-    warned("cgroup cgroup-opt cgroup-dir-mode namespace ns unshare chroot jail jidfile cap prio",
-           "systemd or a container does that."),
+    refused("chroot jail jidfile namespace ns unshare cap",
+            "systemd (RootDirectory=, PrivateTmp=, CapabilityBoundingSet=) or a container does that, before this server starts."),
+    warned("cgroup cgroup-opt cgroup-dir-mode prio", "systemd (MemoryMax=, CPUWeight=, Nice=) or a container does that."),
 )  # fmt: skip

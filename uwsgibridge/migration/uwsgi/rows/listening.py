@@ -25,10 +25,7 @@ from uwsgibridge.migration.uwsgi.translation import (
 _MODE: Final = re.compile(r"[0-7]{3}")
 _LARGEST_BUFFER: Final = 65_535
 
-_NO_HTTP: Final = (
-    "Nothing here speaks HTTP but Nginx, which asks this server by uwsgi_pass; --explain prints the server block. "
-    "--ignore {group} goes on without it where there is a socket line as well."
-)
+_NO_HTTP: Final = "Only Nginx speaks HTTP here, and asks this server by uwsgi_pass; --explain prints the server block for it."
 
 
 def _bind(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
@@ -51,7 +48,7 @@ def _bind(translation: Translation, row: Row, settings: Sequence[Setting]) -> No
 def _http(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
     for setting in settings:
         translation.plan.http.append(text_of(setting))
-        translation.refuse(setting, _NO_HTTP.format(group=row.group), row.group)
+        translation.refuse(setting, _NO_HTTP, row.group)
 
 
 def _protocol(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:

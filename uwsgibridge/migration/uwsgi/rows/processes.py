@@ -29,7 +29,9 @@ def _workers(translation: Translation, row: Row, settings: Sequence[Setting]) ->
     *earlier, last = settings
     pass_over_earlier(translation, row, earlier)
     found = translation.number_of(last, row.group)
-    if found < 1:
+    if found > 0 and "workers_max" in translation.plan.values:
+        translation.find_mapped(last, row.group, f"--workers-max {found}, see cheaper")
+    elif found < 1:
         translation.refuse(
             last,
             f"uWSGI reads {last.value!r} as {found} workers and serves nothing; write a number, or %k for one for "
@@ -173,10 +175,11 @@ def _daemonize(translation: Translation, row: Row, settings: Sequence[Setting]) 
 
 
 ROWS: Final = (
+    # Before processes, which is a bound of it then.
+    mapped("cheaper", "`--workers-min`, with `--workers-max` of processes", _cheaper),
     mapped("processes workers p", "`--workers`; without it 1", _workers),
     mapped("threads", "`--threads`; without it 1", _threads),
     mapped("gevent loop gevent-early-monkey-patch", "`--threads`, with a warning", _green),
-    mapped("cheaper", "`--workers-min`, with `--workers-max` of processes", _cheaper),
     passed_over("cheaper-initial", "It says how many workers there are at first (--workers), see cheaper."),
     mapped("lazy-apps lazy", "the default; without it `--preload`", _lazy),
     count("max-requests R", "max_requests"),

@@ -28,5 +28,5 @@ ROWS: Final = (
     passed_over("endif end-if endfor end-for", "It ends a block."),
     passed_over("set S set-placeholder set-ph", "It is a setting or a placeholder like others."),
     passed_over("declare-option declare-option2", "What it stands for is applied."),
-    passed_over("strict", "An option that uWSGI does not know is refused then."),
+    passed_over("strict", "A misspelt option is refused then, here as well."),
 )  # fmt: skip
