@@ -18,6 +18,7 @@ from integration.wsgi.fetching import PATIENCE_SECONDS, fetch
 from integration.wsgi.raw_http import RawHttp
 from uwsgibridge.client import ping
 from uwsgibridge.testing import LocalStack, Site, event_with
+from uwsgibridge.testing.log_stream import LogEvent
 
 Serve = Callable[..., LocalStack]
 
@@ -156,11 +157,16 @@ def test_thread_outlives_what_would_end_a_program(single: LocalStack, path: str,
     for _ in range(3):
         assert fetch(single.url + path).status == 500
     assert fetch(f"{single.url}/thread").json()["ident"] == ident
-    single.wait_for_event(
-        event_with(event="application failed", path=path, outcome="answered 500"), since=before
-    )
-    told = [str(event["exception"]) for event in single.log_events(since=before)]
-    assert [text.splitlines()[-1] for text in told] == [says] * 3
+    failed = event_with(event="application failed", path=path, outcome="answered 500")
+    told: list[str] = []
+
+    def is_third(event: LogEvent) -> bool:
+        if failed(event):
+            told.append(str(event["exception"]).splitlines()[-1])
+        return len(told) == 3
+
+    single.wait_for_event(is_third, since=before)
+    assert told == [says] * 3
 
 
 def test_default_timeout_of_the_application_is_not_the_bridges(serve: Serve):
