@@ -167,3 +167,21 @@ def test_hooks_before_chdir_have_the_start_directory(plan: MakePlan, tmp_path: P
         f"touch:{tmp_path}/b",
         "touch:d",
     )
+
+
+def test_a_variable_of_the_log_that_is_not_there_is_a_dash(plan: MakePlan) -> None:
+    made = plan("socket = a.sock", "log-format = %(method) %(nothing) %(var.HTTP_HOST) %(rssM)")
+    assert made.values["access_log_format"] == "%(method) - %(var.HTTP_HOST) %(rssM)"
+    [warning] = describe_warnings(made)
+    assert "There is no %(nothing) here" in warning
+
+
+def test_a_format_without_variables_is_left_out(plan: MakePlan) -> None:
+    made = plan("socket = a.sock", "log-format = %(nothing)")
+    assert "access_log_format" not in made.values
+    assert "the usual lines are written" in " ".join(describe_warnings(made))
+
+
+def test_green_threads_are_threads(plan: MakePlan) -> None:
+    made = plan("socket = a.sock", "gevent = 50", "gevent-early-monkey-patch = true")
+    assert made.values["threads"] == 50

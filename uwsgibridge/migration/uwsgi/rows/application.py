@@ -287,6 +287,7 @@ ROWS: Final = (
     warned("python-worker-override", "It is not needed: the application runs in this server's workers."),
     refused("paste ini-paste ini-paste-logged paste-logger",
             "Write a module that calls paste.deploy.loadapp, and name it: module = NAME:application."),
+    refused("chdir2", "Write chdir, or change the directory in the application: it is the directory of workers alone."),
     refused("pyargv", "An application's sys.argv is this command line; read what it needs from the environment."),
     refused("pymodule-alias", "Make a module of that name that imports the other one."),
     refused("eval", "Put the code into a file, and name it: wsgi-file = FILE."),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Final
 
+from uwsgibridge.config.access_format import parse_format
+from uwsgibridge.errors import SettingsError
 from uwsgibridge.migration.plan import Setting
 from uwsgibridge.migration.uwsgi import meaning
 from uwsgibridge.migration.uwsgi.translation import (
@@ -17,6 +20,8 @@ from uwsgibridge.migration.uwsgi.translation import (
     text_of,
     warned,
 )
+
+_VARIABLE: Final = re.compile(r"%\([^()]*\)")
 
 # Files that are the standard streams of a container.
 _STREAMS: Final = frozenset(
@@ -94,7 +99,31 @@ def _request_logger(translation: Translation, row: Row, settings: Sequence[Setti
 def _format(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
     *earlier, last = settings
     pass_over_earlier(translation, row, earlier)
-    translation.map(last, row.group, access_log_format=text_of(last))
+    text = _VARIABLE.sub(lambda found: found[0] if _is_format(found[0]) else "-", text_of(last))
+    if text != text_of(last):
+        unknown = [it for it in _VARIABLE.findall(text_of(last)) if not _is_format(it)]
+        translation.warn(
+            last,
+            f"There is no {', '.join(dict.fromkeys(unknown))} here, and a dash stands in its place; docs/logs.md lists "
+            "what there is.",
+            row.group,
+        )
+    if _is_format(text):
+        translation.map(last, row.group, access_log_format=text)
+    else:
+        translation.warn(
+            last,
+            "It has no variable that is known here, and the usual lines are written.",
+            row.group,
+        )
+
+
+def _is_format(text: str) -> bool:
+    try:
+        parse_format("log-format", text)
+    except SettingsError:
+        return False
+    return True
 
 
 def _disabled(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
