@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Final
 
+from uwsgibridge.config.access_format import LOG_VARIABLE, UWSGI_VARIABLES
 from uwsgibridge.migration.plan import Setting
 from uwsgibridge.migration.uwsgi import meaning
 from uwsgibridge.migration.uwsgi.translation import (
@@ -17,6 +19,10 @@ from uwsgibridge.migration.uwsgi.translation import (
     text_of,
     warned,
 )
+
+# A variable of a format, and how the names begin of those that are none of the application's.
+_VARIABLE: Final = re.compile(r"%\(([^()]+)\)")
+_OTHER_VARIABLES: Final = ("var.", "metric.", "ftime:")
 
 # Files that are the standard streams of a container.
 _STREAMS: Final = frozenset(
@@ -94,7 +100,19 @@ def _request_logger(translation: Translation, row: Row, settings: Sequence[Setti
 def _format(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
     *earlier, last = settings
     pass_over_earlier(translation, row, earlier)
-    translation.map(last, row.group, access_log_format=text_of(last))
+    translation.map(last, row.group, access_log_format=_with_log_variables(text_of(last)))
+
+
+def _with_log_variables(text: str) -> str:
+    """Give a format in which variables that uWSGI does not have are those of the application (`uwsgi.set_logvar`)."""
+
+    def replace(found: re.Match[str]) -> str:
+        name = found[1]
+        if name in UWSGI_VARIABLES or name.startswith(_OTHER_VARIABLES):
+            return found[0]
+        return f"%({LOG_VARIABLE}{name})"
+
+    return _VARIABLE.sub(replace, text)
 
 
 def _disabled(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
