@@ -46,7 +46,7 @@ BELOW: Final[dict[str, set[str]]] = {
     "telemetry": {*_GROUND, "connection", "fast", "_version"},
     "link": {*_GROUND},
     "commands": {*_GROUND, "telemetry"},
-    "uwsgi_module": {"errors", "system", "config"},
+    "uwsgi_module": {"errors", "system", "config", "control"},
     "application": {*_GROUND, "loop", "telemetry", "uwsgi_module"},
     "hosts": {*_HOSTING, "fast"},
     "hosts.wsgi": {*_HOSTING, "application", "hosts", "fast", "_version"},

@@ -172,6 +172,10 @@ class Generation:
         """Whether the template has ended."""
         return self._template.has_ended
 
+    def number_of(self, worker: WorkerProcess) -> int:
+        """Give the number of a worker, from 1 on; 0 of one that an older supervisor has started."""
+        return self._numbers.of(worker.pid)
+
     @property
     def running(self) -> list[WorkerProcess]:
         """The workers that were not asked to end; also those whose end is not reported yet."""

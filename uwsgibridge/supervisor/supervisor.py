@@ -99,7 +99,7 @@ def run_supervisor(
             if settings.uwsgi_module:
                 from uwsgibridge.supervisor.timers_sidecar import sharing_file  # few need it
 
-                stack.enter_context(sharing_file(is_upgrade=heritage is not None))
+                stack.enter_context(sharing_file(settings, is_upgrade=heritage is not None))
             program: PreservedProgram | None = None
             unwanted: Sequence[ListeningSocket] = handed_over
             while True:

@@ -46,10 +46,11 @@ def make_command(app_name: str | None, settings: Settings) -> Command:
 
 
 @contextlib.contextmanager
-def sharing_file(*, is_upgrade: bool) -> Iterator[None]:
+def sharing_file(settings: Settings, *, is_upgrade: bool) -> Iterator[None]:
     """Have all processes that are started in a block share a file, which the first one that needs it makes.
 
     Args:
+        settings: name the control socket.
         is_upgrade: whether the file of the program before is theirs.
     """
     # In the directory of the control socket, which nobody else can write to.
@@ -57,12 +58,21 @@ def sharing_file(*, is_upgrade: bool) -> Iterator[None]:
     path = control.with_suffix(".shared") if control is not None else None
     if not is_upgrade:
         _remove(path)  # that of an ended process with the same number
-    os.environ[SHARED_VARIABLE] = write_shared(os.getpid(), str(path) if path is not None else "")
+    os.environ[SHARED_VARIABLE] = write_shared(
+        os.getpid(), _control_socket(settings, control), str(path or "")
+    )
     try:
         yield
     finally:
         _remove(path)
         remove_control_directory()
+
+
+def _control_socket(settings: Settings, default: Path | None) -> str:
+    named = settings.control_socket
+    if named == "none":
+        return ""
+    return str(Path(named).absolute() if named else default or "")
 
 
 def _remove(path: Path | None) -> None:

@@ -53,6 +53,10 @@ class WorkerNumbers:
         """Note that a worker has ended."""
         self._of.pop(pid, None)
 
+    def of(self, pid: int) -> int:
+        """Give the number of a worker; 0 where it is not known."""
+        return self._of.get(pid, 0)
+
     def bequeath(self) -> dict[str, Any]:
         """Describe the numbers for `adopt`, as JSON values."""
         return {

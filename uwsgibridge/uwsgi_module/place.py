@@ -38,6 +38,7 @@ class Place:
         settings: of the server.
         options: of uWSGI's configuration.
         supervisor_pid: the process id of the supervisor; 0 where there is none.
+        control_socket: of the supervisor; empty where there is none.
         shared_file: the path of the file that holds locks and the time of crons; empty where there is no place for one.
         role: what this process does.
         number: of the worker, from 1 on; else 0.
@@ -46,6 +47,7 @@ class Place:
     settings: Settings
     options: Mapping[str, Value]
     supervisor_pid: int = 0
+    control_socket: str = ""
     shared_file: str = ""
     role: Role = field(default=Role.LOADING)
     number: int = 0
@@ -67,7 +69,13 @@ def read_place(settings: Settings, environment: Mapping[str, str] = os.environ) 
     options, is_all = read_options(environment.get(OPTIONS_VARIABLE, "{}"))
     if not is_all:
         options = options_of(settings) | options
-    return Place(settings, options, shared.get("pid", 0), shared.get("file", ""))
+    return Place(
+        settings,
+        options,
+        shared.get("pid", 0),
+        shared.get("control", ""),
+        shared.get("file", ""),
+    )
 
 
 def write_options(options: Mapping[str, Value], *, is_all: bool) -> str:
@@ -119,11 +127,12 @@ def options_of(settings: Settings) -> dict[str, Value]:
     return found
 
 
-def write_shared(pid: int, path: str) -> str:
+def write_shared(pid: int, control_socket: str, path: str) -> str:
     """Give the value of `SHARED_VARIABLE`.
 
     Args:
         pid: of the supervisor.
+        control_socket: its path; empty where there is none.
         path: of the shared file, which the first process that needs it makes; empty where there is no place for it.
     """
-    return json.dumps({"pid": pid, "file": path})
+    return json.dumps({"pid": pid, "control": control_socket, "file": path})

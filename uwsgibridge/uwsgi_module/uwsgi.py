@@ -83,9 +83,14 @@ def _process_functions(place: Place) -> dict[str, Callable[..., Any]]:
         return place.supervisor_pid
 
     def workers(*_arguments: object) -> tuple[dict[str, Any], ...]:
-        raise NotImplementedError(
-            "uwsgi.workers is not served by uwsgibridge: uwsgibridge ctl status --json tells of all workers"
-        )
+        from uwsgibridge.uwsgi_module.figures import describe_workers  # few ask for it
+
+        return describe_workers(place.control_socket)
+
+    def total_requests(*_arguments: object) -> int:
+        from uwsgibridge.uwsgi_module.figures import count_requests  # few ask for it
+
+        return count_requests(place.control_socket)
 
     def reload(*_arguments: object) -> bool | None:
         return _signal_supervisor(place, signals.SIGHUP)
@@ -125,6 +130,7 @@ def _process_functions(place: Place) -> dict[str, Callable[..., Any]]:
         "mule_id": mule_id,
         "masterpid": masterpid,
         "workers": workers,
+        "total_requests": total_requests,
         "reload": reload,
         "stop": stop,
         "log": log,

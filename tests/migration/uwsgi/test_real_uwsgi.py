@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Final
 
 import pytest
 
+from tests.real_uwsgi import find_real_uwsgi
 from tests.uwsgi_configurations import CONFIGURATIONS, START, Configuration
 
 PATIENCE_SECONDS: Final = 60.0
@@ -25,21 +25,9 @@ _SHOWN: Final = re.compile(
 _OWN: Final = {"UWSGI_SHOW_CONFIG": "true", "UWSGI_NO_SERVER": "true"}
 
 
-def _real_uwsgi() -> str | None:
-    named = os.environ.get("UWSGIBRIDGE_REAL_UWSGI")
-    if named:
-        return named
-    found = shutil.which("uwsgi")
-    # The wheel installs a script of Python in its place.
-    return found if found and Path(found).read_bytes()[:2] != b"#!" else None
-
-
 @pytest.fixture(scope="module")
 def real_uwsgi() -> str:
-    found = _real_uwsgi()
-    if found is None:
-        pytest.skip("no uwsgi that was built from its source")
-    return found
+    return find_real_uwsgi()
 
 
 @pytest.mark.parametrize("case", CONFIGURATIONS, ids=lambda it: it.name)
