@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 from typing import Any, Final
@@ -116,6 +117,7 @@ def _ask_real(program: str, directory: Path) -> dict[str, Any]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        start_new_session=True,
     ) as process:
         assert process.stdout is not None
         try:
@@ -129,7 +131,8 @@ def _ask_real(program: str, directory: Path) -> dict[str, Any]:
             found: dict[str, Any] = json.loads(answer.body)
             return found
         finally:
-            process.terminate()
+            # The master and its workers: a signal that comes before the master listens for it is lost.
+            os.killpg(process.pid, signal.SIGKILL)
             process.wait(PATIENCE_SECONDS)
 
 
@@ -155,8 +158,9 @@ def test_each_name_is_there_or_says_what_is_instead(
     real, ours = told
     assert set(real["names"]) - set(ours["names"]) <= set(ATTRIBUTES)
     # What this one has in addition is what other builds of uWSGI have.
-    assert set(ours["names"]) - set(real["names"]) <= {"i_am_the_lord", "add_ms_timer"}
-    assert set(FUNCTIONS) <= set(real["names"])
+    others = {"i_am_the_lord", "add_ms_timer", "route"}
+    assert set(ours["names"]) - set(real["names"]) <= others
+    assert set(FUNCTIONS) - others <= set(real["names"])
 
 
 def test_each_decorator_is_there(told: tuple[dict[str, Any], dict[str, Any]]) -> None:

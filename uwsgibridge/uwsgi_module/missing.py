@@ -67,7 +67,6 @@ FUNCTIONS: Final[Mapping[str, str]] = {
     "extract": "open(path) reads a file",
     "parsefile": "packets in files are uWSGI's own",
     "route": "write it in Nginx: location, rewrite, return",
-    "send_to_spooler": _QUEUE,
     "set_warning_message": "write to the log: logging.warning(...)",
     "setprocname": "--title names the processes",
 }  # fmt: skip
@@ -75,7 +74,7 @@ FUNCTIONS: Final[Mapping[str, str]] = {
 # Attributes that uWSGI has only where its configuration asks for the thing: packages look whether they are there.
 ATTRIBUTES: Final[Mapping[str, str]] = {
     **dict.fromkeys(
-        ("spool", "spooler", "spoolers", "spooler_jobs", "spooler_pid", "spooler_pids", "spooler_get_task",
+        ("spool", "send_to_spooler", "spooler", "spoolers", "spooler_jobs", "spooler_pid", "spooler_pids", "spooler_get_task",
          "set_spooler_frequency"),
         _QUEUE,
     ),
