@@ -178,7 +178,9 @@ def test_two_workers_exclude_each_other(start: Start, directory: Path) -> None:
 def test_a_request_has_variables_in_the_access_log(start: Start, directory: Path) -> None:
     text = "%(uri) user=%(logvar.user) none=%(logvar.none)"
     expression = "uwsgi.set_logvar('user', 'ann'), uwsgi.get_logvar('user')"
-    with start("--access-log-file", "access.log", "--access-log-format", text) as bridge:
+    with start(
+        "--workers", "1", "--access-log-file", "access.log", "--access-log-format", text
+    ) as bridge:
         bridge.wait_listening(1)
         assert evaluate(bridge, expression) == "(None, b'ann')"
         assert evaluate(bridge, "uwsgi.get_logvar('user')") == "None"
@@ -190,7 +192,9 @@ def test_a_request_has_variables_in_the_access_log(start: Start, directory: Path
 
 def test_json_has_the_variables_in_a_field(start: Start, directory: Path) -> None:
     long = "uwsgi.set_logvar('long', 'x' * 9000), uwsgi.set_logvar('user', 'ann')"
-    with start("--access-log-file", "access.log", "--access-log-format", "json") as bridge:
+    with start(
+        "--workers", "1", "--access-log-file", "access.log", "--access-log-format", "json"
+    ) as bridge:
         bridge.wait_listening(1)
         evaluate(bridge, "uwsgi.set_logvar('user', b'\\xff\"')")
         evaluate(bridge, "1")
@@ -310,6 +314,40 @@ def slow(number):
         told_by_timers(bridge, "app: ends", 1)
         bridge.events.wait_many(2, event="sidecar started")
         assert bridge.stop() == 0
+
+
+def test_an_upgrade_leaves_one_process_of_timers_and_the_locks(
+    start: Start, directory: Path
+) -> None:
+    (directory / "site_app.py").write_text(APPLICATION + TIMER)
+    with start("--workers", "1") as bridge:
+        first = bridge.events.wait(event="sidecar started")["pid"]
+        told_by_timers(bridge, "app: ticks", 1)
+        bridge.signal(signal.SIGUSR2)
+        bridge.events.wait(event="reloaded")
+        second = bridge.events.wait_many(2, event="sidecar started")[1]["pid"]
+        assert bridge.events.wait(event="sidecar stopped")["pid"] == first
+        [sidecar] = ask(directory / "control", "status")["sidecars"]
+        assert (sidecar["name"], sidecar["pid"]) == ("uwsgi-timers", second)
+        assert evaluate(bridge, "uwsgi.lock(), uwsgi.unlock()") == "(None, None)"
+        assert [it["number"] for it in ask(directory / "control", "status")["workers"]][-1] == 1
+        assert bridge.stop() == 0
+    assert not bridge.events.find(level="error")
+
+
+def test_a_request_that_waits_for_a_lock_can_be_over_its_time(
+    start: Start, directory: Path
+) -> None:
+    with start("--workers", "1", "--threads", "2") as bridge:
+        bridge.wait_listening(1)
+        assert evaluate(bridge, "uwsgi.lock()") == "None"
+        overdue = request(
+            bridge.address, "/?uwsgi.set_user_harakiri(1),uwsgi.lock()", timeout_seconds=30
+        )
+        assert overdue.status == 504
+        bridge.events.wait(event="thread is free again")
+        # The one that was interrupted has nothing of the lock.
+        assert evaluate(bridge, "uwsgi.unlock(), uwsgi.is_locked()") == "(None, False)"
 
 
 def test_a_hook_that_fails_is_logged_and_the_worker_serves(start: Start, directory: Path) -> None:

@@ -6,7 +6,7 @@ The hosts of a worker register themselves. A request pays nothing for that: it i
 from __future__ import annotations
 
 import threading
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from typing import Final, Protocol
 
 
@@ -25,6 +25,9 @@ class WsgiRequests(Protocol):
 
     def find_running(self, thread: threading.Thread) -> RunningRequest | None:
         """Find the request that a thread runs."""
+
+    def make_check(self, thread: threading.Thread) -> Callable[[], None] | None:
+        """Make a function that raises in a thread where its present request is given up; None where it has none."""
 
     def limit_running(self, thread: threading.Thread, seconds: float) -> None:
         """Limit the time of the request that a thread runs, from now on; 0 is no limit."""
@@ -61,6 +64,13 @@ def limit_seconds(seconds: float) -> None:
     for host in _hosts:
         if host.find_running(thread) is not None:
             host.limit_running(thread, seconds)
+
+
+def make_check() -> Callable[[], None]:
+    """Make a function that raises where this request is given up because of its time; for what waits in its thread."""
+    thread = threading.current_thread()
+    found = (host.make_check(thread) for host in _hosts)
+    return next((it for it in found if it is not None), lambda: None)
 
 
 def _find() -> RunningRequest | None:

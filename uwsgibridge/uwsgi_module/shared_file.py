@@ -15,15 +15,16 @@ import struct
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Final
 
 # The first bytes are the content, and locks come behind it.
 _MINUTE: Final = struct.Struct("<q")
 _FIRST_LOCK: Final = 64
 
-# How soon to try again to get a lock that another process has: first, and at the most.
+# How soon to try again to get a lock that another thread or process has: first, and at the most.
 _FIRST_WAIT_SECONDS: Final = 0.001
-_MOST_WAIT_SECONDS: Final = 0.02
+_MOST_WAIT_SECONDS: Final = 0.005
 
 
 class SharedFile:
@@ -47,28 +48,39 @@ class SharedFile:
         self._threads = defaultdict(threading.Lock)
         self._held = set()
 
-    def lock(self, number: int) -> None:
-        """Lock, and wait until that is possible; an exception may come in from outside meanwhile.
+    def lock(self, number: int, look: Callable[[], object] = lambda: None) -> None:
+        """Lock, and wait until that is possible.
 
         A thread that has the lock, and locks again, waits for ever, as with uWSGI.
+
+        Args:
+            number: of the lock.
+            look: called again and again during the wait; what it raises ends that.
 
         Raises:
             RuntimeError: there is no file.
         """
+        wait_seconds = _FIRST_WAIT_SECONDS
+        while not self.try_lock(number):
+            look()
+            time.sleep(wait_seconds)
+            wait_seconds = min(2 * wait_seconds, _MOST_WAIT_SECONDS)
+
+    def try_lock(self, number: int) -> bool:
+        """Lock, where that is possible at once; False where it is not. Raises as `lock`."""
         descriptor = self._open()
         mine = self._threads[number]
-        wait_seconds = _FIRST_WAIT_SECONDS
-        # In pieces: `RequestInterrupted` does not end a wait within the system.
-        while not mine.acquire(timeout=_MOST_WAIT_SECONDS):
-            pass
+        if not mine.acquire(blocking=False):
+            return False
+        is_locked = False
         try:
-            while not _lock_at(descriptor, number):
-                time.sleep(wait_seconds)
-                wait_seconds = min(2 * wait_seconds, _MOST_WAIT_SECONDS)
+            is_locked = _lock_at(descriptor, number)
+        finally:
+            if not is_locked:
+                mine.release()
+        if is_locked:
             self._held.add(number)
-        except BaseException:
-            mine.release()
-            raise
+        return is_locked
 
     def unlock(self, number: int) -> None:
         """Unlock, from any thread of the process; nothing happens where this process has no lock."""
@@ -80,17 +92,10 @@ class SharedFile:
 
     def is_locked(self, number: int) -> bool:
         """Whether any process has the lock."""
-        descriptor = self._open()
-        mine = self._threads[number]
-        if not mine.acquire(blocking=False):
+        if not self.try_lock(number):
             return True
-        try:
-            if not _lock_at(descriptor, number):
-                return True
-            _unlock_at(descriptor, number)
-            return False
-        finally:
-            mine.release()
+        self.unlock(number)
+        return False
 
     def read_minute(self) -> int | None:
         """Give the last minute whose crons have run; None where none have."""

@@ -202,7 +202,8 @@ def _lock_functions(place: Place, shared: SharedFile) -> dict[str, Callable[...,
         return number
 
     def lock(number: int = 0) -> None:
-        shared.lock(check(number))
+        if not shared.try_lock(check(number)):
+            shared.lock(number, current_request.make_check())
 
     def unlock(number: int = 0) -> None:
         shared.unlock(check(number))

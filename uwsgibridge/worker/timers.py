@@ -13,7 +13,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Self
 
 from uwsgibridge.application.loading import load_applications
 from uwsgibridge.link.messages import Blueprint
@@ -38,9 +38,8 @@ def main() -> int:
     Returns:
         The exit status.
     """
-    stop = Stop()
     blueprint = Blueprint.decode(os.environ.pop(_BLUEPRINT_VARIABLE).encode())
-    with show_failure() as outcome:
+    with Stop() as stop, show_failure() as outcome:
         sys.argv[:] = blueprint.arguments
         set_title(blueprint.settings.title, "timers")
         load_applications(blueprint.app_name, blueprint.settings)
@@ -52,14 +51,26 @@ def main() -> int:
 
 
 class Stop:
-    """Becomes true at SIGTERM, which ends a wait, and no function that runs."""
+    """Becomes true at SIGTERM, which ends a wait, and no function that runs. A context manager that ends that.
+
+    Attributes:
+        is_asked_for: whether SIGTERM has come.
+    """
 
     def __init__(self) -> None:
         self.is_asked_for = False
         self._wakeup, self._written = socket.socketpair()
         self._wakeup.setblocking(False)
         self._written.setblocking(False)
-        signal.signal(signal.SIGTERM, self._ask_for)
+        self._before = signal.signal(signal.SIGTERM, self._ask_for)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGTERM, self._before)
+        self._wakeup.close()
+        self._written.close()
 
     def wait(self, seconds: float) -> None:
         """Wait for so many seconds, or until SIGTERM."""

@@ -10,6 +10,7 @@ from time import monotonic
 import trio
 
 from uwsgibridge.hosts.wsgi.exchange import WsgiExchange
+from uwsgibridge.hosts.wsgi.interruption import RequestInterrupted
 from uwsgibridge.loop.interface import Loop
 
 
@@ -39,6 +40,24 @@ class OwnLimits:
             if its_thread is thread:
                 return exchange
         return None
+
+    def make_check(self, thread: threading.Thread) -> Callable[[], None] | None:
+        """Make a function that raises `RequestInterrupted` where the request of a thread was given up.
+
+        It is for a thread that waits in the bridge's own code, where `Interruption` raises nothing.
+
+        Returns:
+            The function; None where the thread runs no request.
+        """
+        exchange = self.find_running(thread)
+        if exchange is None:
+            return None
+
+        def check() -> None:
+            if exchange.given_up:
+                raise RequestInterrupted
+
+        return check
 
     def limit_running(self, thread: threading.Thread, seconds: float) -> None:
         """Limit the time of the request that a thread runs, from now on.
