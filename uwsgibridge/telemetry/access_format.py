@@ -78,7 +78,7 @@ def say_of(variable: Variable) -> _Say:
         case "e":
             return _present(key)
         case "logvar":
-            return lambda access: log_variables(access).get(key, "")
+            return lambda access: log_variables(access).get(key)
         case "i":
             return _present(_var_of_header(key))
         case "o":

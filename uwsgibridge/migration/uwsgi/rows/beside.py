@@ -195,7 +195,7 @@ ROWS: Final = (
             "cache-udp-server cache-udp-node cache-sync cache-use-last-modified add-cache-item load-file-in-cache "
             "load-file-in-cache-gzip queue queue-blocksize queue-store queue-store-sync sharedarea",
             "There is no cache of uWSGI here; Redis, memcached or the application's own do that."),
-    passed_over("locks lock-engine ftok", "uwsgi.lock(number) has as many."),
+    passed_over("locks lock-engine ftok", "A lock is made for each number that uwsgi.lock is called with."),
     *(
         Row(names=(name,), verdict=refused("x", "x").verdict,
             text="Write it in Nginx: location, rewrite, return, add_header.", translate=_route)
