@@ -76,13 +76,16 @@ def test_blueprint_is_checked_where_it_arrives() -> None:
 
 @pytest.mark.parametrize("max_requests", [0, 1000])
 def test_fork_comes_back(max_requests: int) -> None:
-    assert Fork.decode(Fork(max_requests).encode()) == Fork(max_requests)
+    assert Fork.decode(Fork(max_requests, 3).encode()) == Fork(max_requests, 3)
+    # Of an older supervisor.
+    assert Fork.decode(b'{"fork": {"max_requests": 5}}') == Fork(5)
 
 
 @pytest.mark.parametrize(
     "report",
     [
-        Report(ReportEvent.FORKED, 17),
+        Report(ReportEvent.FORKED, 17, number=2),
+        Report(ReportEvent.READY, 17, has_schedule=True),
         Report(ReportEvent.READY, 17, end_seconds=12.5),
         Report(ReportEvent.EXITED, 17, -9),
     ],
