@@ -46,7 +46,8 @@ BELOW: Final[dict[str, set[str]]] = {
     "telemetry": {*_GROUND, "connection", "fast", "_version"},
     "link": {*_GROUND},
     "commands": {*_GROUND, "telemetry"},
-    "application": {*_GROUND, "loop", "telemetry"},
+    "uwsgi_module": {"errors", "system", "config", "control"},
+    "application": {*_GROUND, "loop", "telemetry", "uwsgi_module"},
     "hosts": {*_HOSTING, "fast"},
     "hosts.wsgi": {*_HOSTING, "application", "hosts", "fast", "_version"},
     "hosts.asgi": {*_HOSTING, "application", "hosts", "fast"},
@@ -54,10 +55,10 @@ BELOW: Final[dict[str, set[str]]] = {
     # The child and the parent: neither imports the other.
     "worker": {
         *_HOSTING, "commands", "application", "hosts", "hosts.wsgi", "hosts.asgi", "hosts.static",
-        "fast",
+        "fast", "uwsgi_module",
     },
     "supervisor": {
-        *_GROUND, "connection", "telemetry", "link", "commands", "control", "fast", "_version",
+        *_GROUND, "connection", "telemetry", "link", "commands", "control", "fast", "uwsgi_module", "_version",
     },
     # These stand beside the bridge: they speak to it from outside, or configure Nginx.
     "control": {*_GROUND, "connection", "telemetry"},
@@ -66,7 +67,7 @@ BELOW: Final[dict[str, set[str]]] = {
     "demo": {"_version"},
     "testing": {"system", "config", "client", "frontend"},
     # Reads what other servers are configured by.
-    "migration": {"errors", "config"},
+    "migration": {"errors", "config", "uwsgi_module"},
     # Above all: what a person starts.
     "cli": {
         *_GROUND, "connection", "telemetry", "worker", "supervisor", "control", "client", "frontend",

@@ -74,7 +74,8 @@ class FakeGeneration:
     def has_failed(self) -> bool:
         return self.failed_status is not None
 
-    def fork(self) -> bool:
+    def fork(self, instead_of: object = None) -> bool:
+        del instead_of
         self.coming += 1
         self._nursery.start_soon(self._bring_up)
         return True

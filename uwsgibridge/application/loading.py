@@ -257,6 +257,11 @@ def load_applications(app_name: str | None, settings: Settings) -> list[Applicat
     with rare_collections():
         if settings.virtualenv:
             join_virtualenv(settings.virtualenv)
+        if settings.uwsgi_module:
+            # Imported here, since packages do something else where there is a module of that name.
+            from uwsgibridge.uwsgi_module.installing import install
+
+            install(settings)
         load_hook(settings.on_load, app_dir=settings.app_dir, python_path=settings.python_path)()
         applications = [load_one("", app_name, settings)] if app_name else []
         for prefix, name in map(parse_mount, settings.mount):

@@ -43,32 +43,38 @@ def command(arguments: tuple[str, ...], *, explain: bool, ignore: tuple[str, ...
     if not arguments and not any(it.startswith("UWSGI_") for it in os.environ):
         raise click.UsageError("name a configuration: uwsgibridge run-uwsgi app.ini")
     try:
-        plan = read_plan(arguments, ignored=ignore)
+        plan = read_plan(arguments, ignored=ignore, is_started=not explain)
     except ConfigurationError as error:
         raise click.UsageError(str(error)) from None
     sys.exit(finish_plan(plan, explain=explain))
 
 
-def read_plan(arguments: Sequence[str], *, ignored: Sequence[str] = ()) -> Plan:
+def read_plan(
+    arguments: Sequence[str], *, ignored: Sequence[str] = (), is_started: bool = False
+) -> Plan:
     """Read what the arguments and the environment say, and make a plan of it.
 
     Args:
         arguments: uWSGI's own.
         ignored: names of options that are left out.
+        is_started: whether the plan will be run by this process.
 
     Raises:
         ConfigurationError: the configuration can't be read.
     """
     with rare_collections():
+        from uwsgibridge.migration.uwsgi.passed_on import pass_on
         from uwsgibridge.migration.uwsgi.reading import read_configuration
         from uwsgibridge.migration.uwsgi.table import make_plan
 
         start = os.getcwd()  # noqa: PTH109 - its text goes on
         reading = read_configuration(arguments, os.environ, start)
-        return make_plan(
+        plan = make_plan(
             reading.settings,
             start=start,
             is_root=os.geteuid() == 0,
             ignored=ignored,
             findings=reading.findings,
         )
+        pass_on(plan, reading.settings, is_started=is_started)
+        return plan

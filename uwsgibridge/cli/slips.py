@@ -19,9 +19,10 @@ _CLOSE: Final = 0.8
 # arguments in compose.yaml, and those by which processes of the bridge tell each other something.
 _OTHER_VARIABLES: Final = (
     "APP", "NGINX", "CONFIG", "IGNORE", "LIFELINE_FD", "HERITAGE_FD", "REHEARSAL", "REHEARSAL_PART", "TAKEOVER",
-    "PID_FILE_FD", "PURE", "FILE_MODULES", "ARGS", "GUNICORN",
+    "PID_FILE_FD", "PURE", "FILE_MODULES", "ARGS", "GUNICORN", "UWSGI", "UWSGI_SHARED", "TIMERS",
     # Of this project's own tests, which start bridges.
     "TEST_ROTATION", "REQUIRE_ACCELERATOR", "REQUIRE_APPLICATIONS", "REQUIRE_DOCKER", "ENGINE_DIR", "SOAK_SECONDS",
+    "REAL_UWSGI",
 )  # fmt: skip
 
 # Kubernetes gives each container such variables for each service: for one that is called uwsgibridge, or uwsgibridge-admin.
@@ -78,6 +79,7 @@ _ELSEWHERE: Final[Mapping[str, str]] = {
     "--smart-attach-daemon": "write --sidecar; its command has to stay in the foreground",
     "--mule": "write --sidecar, with the command that runs it",
     "--spooler": "a task queue does that; write --sidecar for its worker",
+    "--locks": "the module uwsgi has lock 0; write --uwsgi-module",
     "--cron": "a timer of systemd does that, or a scheduler as a --sidecar",
     "--exec-asap": "write --on-start exec:COMMAND",
     "--exec-pre-app": "write --on-start exec:COMMAND",

@@ -98,7 +98,7 @@ class Program:
                 theirs.callback(os.close, writing[name])
             process = subprocess.Popen(  # noqa: S603 - the operator's own command
                 command.arguments,
-                env=environment(),
+                env={**environment(), **command.variables},
                 stdin=subprocess.DEVNULL,
                 stdout=writing["stdout"],
                 stderr=writing["stderr"],

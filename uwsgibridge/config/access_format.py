@@ -62,8 +62,10 @@ GUNICORN_VARIABLES: Final = frozenset("hlutrmUqHsbBfaTDMLp")
 # What the letter behind a name in braces says: a header of the request or of the answer, or a var.
 GUNICORN_KINDS: Final = {"i": "header of the request", "o": "header of the answer", "e": "var"}
 
-# A variable of uWSGI with a name of its own: any var.
+# A variable of uWSGI with a name of its own: any var; and what an application has set by `uwsgi.set_logvar`, which has no
+# such beginning with uWSGI.
 _VAR: Final = "var."
+LOG_VARIABLE: Final = "logvar."
 
 # In one line, so much may stand between the variables: the rest is for these.
 _MAX_LITERAL_BYTES: Final = 1000
@@ -77,8 +79,9 @@ class Variable(NamedTuple):
     """A variable of a format.
 
     Attributes:
-        name: of uWSGI's or gunicorn's variable; ``var`` for any var of uWSGI's; ``i``, ``o`` or ``e`` with a `key`.
-        key: the name of a header, in lower case, or of a var.
+        name: of uWSGI's or gunicorn's variable; ``var`` for any var of uWSGI's; ``logvar`` for one of the application's; ``i``,
+            ``o`` or ``e`` with a `key`.
+        key: the name of a header, in lower case, of a var, or of the application's variable.
     """
 
     name: str
@@ -138,7 +141,7 @@ def _split(option: str, text: str) -> tuple[list[str], list[Variable], bool]:
         literals.append(text[end : found.start()])
         variables.append(variable)
         end = found.end()
-        if variable.name in UWSGI_VARIABLES or variable.name == "var":
+        if variable.name in UWSGI_VARIABLES or variable.name in {"var", "logvar"}:
             end -= len(found[2])  # a letter behind it is no part of it
         else:
             is_gunicorns = True
@@ -155,6 +158,8 @@ def _variable(option: str, name: str) -> Variable:
         return Variable(name)
     if name.startswith(_VAR) and len(name) > len(_VAR):
         return Variable("var", name.removeprefix(_VAR))
+    if name.startswith(LOG_VARIABLE) and len(name) > len(LOG_VARIABLE):
+        return Variable("logvar", name.removeprefix(LOG_VARIABLE))
     if (named := _NAMED.fullmatch(name)) is not None:
         # gunicorn takes no notice of the case of these names.
         key = named[1].upper() if named[2] == "e" else named[1].lower()

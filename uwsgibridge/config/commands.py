@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 import shlex
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Final, TypeAlias
 
@@ -52,11 +53,13 @@ class Command:
         option: the option that names it, as on the command line.
         text: the command line, as it was given.
         arguments: the program and its arguments.
+        variables: of its environment, beside those of this process.
     """
 
     option: str
     text: str
     arguments: tuple[str, ...]
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:

@@ -200,6 +200,12 @@ class Settings:
         section="Application",
         metavar="MODULE",
     )
+    uwsgi_module: bool = flag(
+        help="Have the application find the modules uwsgi and uwsgidecorators, with the postfork, lock, timer, cron and others of "
+        "uWSGI. Packages that look for uWSGI then take this server for it.",
+        section="Application",
+        needs_supervisor=True,
+    )
     lifespan: LifespanMode = choice(
         LifespanMode,
         "auto",

@@ -121,9 +121,11 @@ class Fork:
 
     Attributes:
         max_requests: after how many requests the worker asks to be replaced; 0 is never.
+        number: of the worker among those of its generation, from 1 on; 0 where an older supervisor asks.
     """
 
     max_requests: int = 0
+    number: int = 0
 
     def encode(self) -> bytes:
         """Make the bytes that `decode` reads."""
@@ -133,7 +135,8 @@ class Fork:
     def decode(data: bytes) -> Fork | None:
         """Read the bytes that `encode` has made; None for any other bytes."""
         try:
-            return Fork(json.loads(data)["fork"]["max_requests"])
+            raw = json.loads(data)["fork"]
+            return Fork(raw["max_requests"], raw.get("number", 0))
         except (ValueError, KeyError, TypeError):
             return None
 
@@ -194,12 +197,16 @@ class Report:
         pid: of the worker; 0 where the fork failed, and with `ReportEvent.CLOSED` and `ReportEvent.LEFT`.
         status: for `ReportEvent.EXITED`, as from `os.waitstatus_to_exitcode`: a negative one is a signal.
         end_seconds: for `ReportEvent.READY`, how long the worker's end may take at the most.
+        number: for `ReportEvent.FORKED`, that of the request; 0 where an older template tells it.
+        has_schedule: for `ReportEvent.READY`, whether the application has registered timers or crons of uWSGI.
     """
 
     event: ReportEvent
     pid: int
     status: int = 0
     end_seconds: float = 0.0
+    number: int = 0
+    has_schedule: bool = False
 
     def encode(self) -> bytes:
         """Make the bytes that `decode` reads."""
@@ -215,6 +222,8 @@ class Report:
                 raw["pid"],
                 raw.get("status", 0),
                 raw.get("end_seconds", 0.0),
+                raw.get("number", 0),
+                bool(raw.get("has_schedule")),
             )
         except (ValueError, KeyError, TypeError):
             return None

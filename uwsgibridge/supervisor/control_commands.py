@@ -59,6 +59,7 @@ class ControlCommands:
             {
                 **worker.describe(),
                 "generation": generation.number,
+                "number": generation.number_of(worker),
                 "rss_bytes": rss_bytes(worker.pid),
                 "cpu_seconds": cpu_seconds(worker.pid),
                 "heartbeat_seconds_ago": worker.heard_seconds_ago,

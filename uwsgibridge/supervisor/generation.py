@@ -28,6 +28,7 @@ from uwsgibridge.supervisor.recycling import RecyclingPolicy, WorkerLimits
 from uwsgibridge.supervisor.spare_template import SpareTemplate
 from uwsgibridge.supervisor.tally import Tally
 from uwsgibridge.supervisor.template_process import TemplateProcess
+from uwsgibridge.supervisor.worker_numbers import WorkerNumbers
 from uwsgibridge.supervisor.worker_process import WorkerProcess
 from uwsgibridge.system.process_group import signal_group
 from uwsgibridge.telemetry.logs import Logger
@@ -71,6 +72,7 @@ class Generation:
         failed_status: the exit status of the first worker that ended before it was ready, or of the template;
             `EXIT_FAILURE` where that is not known, or 0. None where nothing has failed.
         backoff: decides how soon ended workers are replaced.
+        has_schedule: whether the application has registered timers or crons of uWSGI.
     """
 
     def __init__(self, number: int, template: TemplateProcess, context: GenerationContext) -> None:
@@ -78,6 +80,7 @@ class Generation:
         self.workers: dict[int, WorkerProcess] = {}
         self.failed_status: int | None = None
         self.backoff = Backoff()
+        self.has_schedule = False
         self._template = template
         self._is_stopping = False
         self._has_been_ready = False  # whether any worker of this generation has been
@@ -86,6 +89,7 @@ class Generation:
         # process groups of workers that ended without a report, killed in `end`
         self._unreported_groups: set[int] = set()
         self._asked_for: deque[WorkerLimits] = deque()
+        self._numbers = WorkerNumbers()
         # When the oldest open request for a worker was sent, or the last answer came.
         self._asked_at = monotonic()
         self._left_descriptors: tuple[int, ...] = ()  # of listening sockets that are being left
@@ -134,6 +138,8 @@ class Generation:
         generation._unreported_groups.update(heritage.get("left_groups", ()))
         for one in heritage["workers"]:
             generation._add(WorkerProcess.adopt(one, changed=context.changed))
+        generation._numbers.adopt(heritage.get("numbers", {}))
+        generation.has_schedule = bool(heritage.get("has_schedule"))
         return generation
 
     def bequeath(self) -> tuple[dict[str, Any], list[int]]:
@@ -143,6 +149,7 @@ class Generation:
             The description, as JSON values, and the descriptors that have to be inherited.
         """
         workers = [worker.bequeath() for worker in self.workers.values()]
+        numbers = self._numbers.bequeath()
         template = self._template.bequeath()
         return {
             "number": self.number,
@@ -151,6 +158,8 @@ class Generation:
             # The key keeps this name: older programs read it, and write it.
             "left_groups": sorted(self._unreported_groups),
             "workers": workers,
+            "numbers": numbers,
+            "has_schedule": self.has_schedule,
         }, [template["control"], *(it for one in workers for it in one["descriptors"])]
 
     @property
@@ -162,6 +171,10 @@ class Generation:
     def template_has_ended(self) -> bool:
         """Whether the template has ended."""
         return self._template.has_ended
+
+    def number_of(self, worker: WorkerProcess) -> int:
+        """Give the number of a worker, from 1 on; 0 of one that an older supervisor has started."""
+        return self._numbers.of(worker.pid)
 
     @property
     def running(self) -> list[WorkerProcess]:
@@ -199,13 +212,19 @@ class Generation:
         """Whether the template has ended, or a worker before it was ready."""
         return self.template_has_ended or self.failed_status is not None
 
-    def fork(self) -> bool:
-        """Ask for one more worker; False where the template has too many open requests."""
+    def fork(self, instead_of: WorkerProcess | None = None) -> bool:
+        """Ask for one more worker; False where the template has too many open requests.
+
+        Args:
+            instead_of: a worker that the new one is to replace, whose number the new one gets.
+        """
         if self._is_stopping:
             return False
         limits = self._context.policy.limits_for_new_worker()
-        if not self._template.fork(limits.requests):
+        number = self._numbers.choose(instead_of.pid if instead_of is not None else None)
+        if not self._template.fork(limits.requests, number):
             return False
+        self._numbers.ask_for(number)
         if not self._asked_for:
             self._asked_at = monotonic()
         self._asked_for.append(limits)
@@ -300,14 +319,15 @@ class Generation:
 
     def _handle_report(self, report: Report, descriptors: list[int]) -> None:
         if report.event is ReportEvent.FORKED:
-            self._add_forked(report.pid, descriptors)
+            self._add_forked(report.pid, descriptors, report.number)
         elif report.event is ReportEvent.EXITED:
             self._handle_exit_report(report)
         elif report.event is ReportEvent.READY and report.pid in self.workers:
             self.workers[report.pid].mark_ready(report.end_seconds)
+            self.has_schedule |= report.has_schedule
             self._has_been_ready = True
 
-    def _add_forked(self, pid: int, descriptors: list[int]) -> None:
+    def _add_forked(self, pid: int, descriptors: list[int], number: int) -> None:
         if len(descriptors) < FORK_DESCRIPTORS:
             self._log.error(
                 "killing worker: there are too many open files to accompany it",
@@ -319,6 +339,7 @@ class Generation:
                 # The template will report this end, which counts as that of a failed fork.
                 os.kill(pid, signal.SIGKILL)
             return
+        self._numbers.give(number, pid)
         self._add(
             WorkerProcess(pid, self._pop_fork_request(), descriptors, changed=self._context.changed)
         )
@@ -337,6 +358,7 @@ class Generation:
             self._finish_exit(worker, report.status)
         else:  # the worker ended before it could report itself
             self._pop_fork_request()
+            self._numbers.forget_oldest()
             self._note_failure(report.status)
             self.backoff.record_failed_start()
             self._log.error("worker ended right after its fork", **describe_end(report.status))
@@ -408,6 +430,7 @@ class Generation:
             self.failed_status = status or EXIT_FAILURE
 
     def _close_ended(self, worker: WorkerProcess) -> None:
+        self._numbers.free(worker.pid)
         worker.read_last_messages()
         if worker.figures is not None:
             self._context.tally.add(worker.figures)

@@ -90,7 +90,7 @@ class Rollout:
                     await self._back_off(current)
                     continue
                 for _ in range(missing):
-                    if not current.fork():
+                    if not current.fork(instead_of=self._fleet.recycled):
                         break
             elif len(current.ready) == current.expected:
                 current.backoff.reset_if_stable()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import trio
@@ -65,6 +65,7 @@ class Sidecar:
         fleet: says when the supervisor reloads or stops, and is told of the sidecar's ends.
         nursery: runs what watches the process.
         is_kept: whether another process is started where one has ended.
+        is_needed: says whether there is to be a process, for the generation that serves now.
 
     Attributes:
         name, command: as given.
@@ -79,6 +80,7 @@ class Sidecar:
         nursery: trio.Nursery,
         *,
         is_kept: bool = True,
+        is_needed: Callable[[], bool] = lambda: True,
     ) -> None:
         self.name = name
         self.command = command
@@ -87,6 +89,7 @@ class Sidecar:
         self._log = fleet.log
         self._nursery = nursery
         self._is_kept = is_kept
+        self._is_needed = is_needed
         self._program: Program | None = None
         self._generation: object = None  # that was current when the program was started
         self._backoff = _new_backoff()
@@ -103,8 +106,10 @@ class Sidecar:
         while self._is_kept and not self._fleet.is_stopping:
             # While another program takes the process over, nothing is started.
             await self._fleet.wait_for(lambda: self._fleet.phase is not Phase.UPGRADING)
-            if self._program is None:
+            if self._program is None and self._is_needed():
                 await self._start()
+            elif self._program is None:
+                await self._fleet.wait_for(lambda: self._fleet.is_ending() or self._is_needed())
             else:
                 await self._fleet.wait_for(self._has_news)
                 if self._program.has_ended and self.state is SidecarState.RUNNING:
@@ -174,6 +179,11 @@ class Sidecar:
             "rss_bytes": rss_bytes(pid) if pid is not None else None,
             "cpu_seconds": cpu_seconds(pid) if pid is not None else None,
         }
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is no process, and there need not be one."""
+        return self._program is None and not self._is_needed()
 
     @property
     def has_stopped(self) -> bool:

@@ -19,11 +19,15 @@ class Sidecars:
     """The sidecars that the options name, and those of an older program that they do not name any more.
 
     Args:
+        app_name: the application, for the one that runs its timers.
         fleet: the workers beside them.
         heritage: what `bequeath` has described, after an upgrade.
     """
 
-    def __init__(self, fleet: Fleet, heritage: Sequence[dict[str, Any]] = ()) -> None:
+    def __init__(
+        self, app_name: str | None, fleet: Fleet, heritage: Sequence[dict[str, Any]] = ()
+    ) -> None:
+        self._app_name = app_name
         self._fleet = fleet
         self._heritage = heritage
         self._all: list[Sidecar] = []
@@ -33,7 +37,8 @@ class Sidecars:
 
         Call it when the workers are ready.
         """
-        if self._fleet.settings.sidecar or self._heritage:
+        settings = self._fleet.settings
+        if settings.sidecar or settings.uwsgi_module or self._heritage:
             async with trio.open_nursery() as nursery:
                 self._make(nursery)
                 for sidecar in self._all:
@@ -45,7 +50,7 @@ class Sidecars:
 
     def describe(self) -> list[dict[str, Any]]:
         """Give the state of each sidecar, for `status`."""
-        return [it.describe() for it in self._all]
+        return [it.describe() for it in self._all if not it.is_idle]
 
     def bequeath(self) -> list[dict[str, Any]]:
         """Describe the sidecars for another program, and forget them; call it when `run` was cancelled.
@@ -64,9 +69,12 @@ class Sidecars:
 
         texts = self._fleet.settings.sidecar
         commands = name_commands(parse_command("--sidecar", it) for it in texts)
+        timers = self._add_timers(commands)
         successors = match_heritage(commands, self._heritage)
         for name, command in commands.items():
             sidecar = Sidecar(name, command, self._fleet, nursery)
+            if name == timers:
+                sidecar = Sidecar(name, command, self._fleet, nursery, is_needed=self._has_schedule)
             if name in successors:
                 sidecar.adopt(successors[name])
             self._all.append(sidecar)
@@ -76,6 +84,20 @@ class Sidecars:
                 sidecar = Sidecar(one["name"], command, self._fleet, nursery, is_kept=False)
                 sidecar.adopt(one)
                 self._all.append(sidecar)
+
+    def _add_timers(self, commands: dict[str, Command]) -> str | None:
+        """Add the process that runs the timers of the application, and give its name; None where there is none."""
+        if not self._fleet.settings.uwsgi_module:
+            return None
+        from uwsgibridge.supervisor.timers_sidecar import NAME, make_command
+
+        names = chain([NAME], (f"{NAME}-{number}" for number in count(2)))
+        name = next(it for it in names if it not in commands)
+        commands[name] = make_command(self._app_name, self._fleet.settings)
+        return name
+
+    def _has_schedule(self) -> bool:
+        return self._fleet.current.has_schedule
 
 
 def name_commands(commands: Iterable[Command]) -> dict[str, Command]:

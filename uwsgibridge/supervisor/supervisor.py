@@ -95,32 +95,37 @@ def run_supervisor(
             from uwsgibridge.commands.finding import require_programs  # imported here: few have any
 
             require_programs(settings)
-        program: PreservedProgram | None = None
-        unwanted: Sequence[ListeningSocket] = handed_over
-        while True:
-            supervisor = _Supervisor(
-                app_name,
-                settings,
-                logger,
-                sockets=sockets,
-                notifier=notifier,
-                heritage=heritage,
-                program=program,
-                unwanted=unwanted,
-                started=started,
-                spare=spare,
-            )
-            heritage = trio.run(supervisor.run)
-            unwanted = ()
-            program = supervisor.program
-            if heritage is None:
-                break
-            notifier.restore(os.environ)
-            try:
-                heritage.exec(supervisor.program)
-            except OSError as error:
-                logger.error("upgrade failed: nothing can be started", reason=str(error))  # noqa: TRY400 - the reason says it
-                notifier = Notifier.from_environment(os.environ)
+        with contextlib.ExitStack() as stack:
+            if settings.uwsgi_module:
+                from uwsgibridge.supervisor.timers_sidecar import sharing_file  # few need it
+
+                stack.enter_context(sharing_file(settings, is_upgrade=heritage is not None))
+            program: PreservedProgram | None = None
+            unwanted: Sequence[ListeningSocket] = handed_over
+            while True:
+                supervisor = _Supervisor(
+                    app_name,
+                    settings,
+                    logger,
+                    sockets=sockets,
+                    notifier=notifier,
+                    heritage=heritage,
+                    program=program,
+                    unwanted=unwanted,
+                    started=started,
+                    spare=spare,
+                )
+                heritage = trio.run(supervisor.run)
+                unwanted = ()
+                program = supervisor.program
+                if heritage is None:
+                    break
+                notifier.restore(os.environ)
+                try:
+                    heritage.exec(supervisor.program)
+                except OSError as error:
+                    logger.error("upgrade failed: nothing can be started", reason=str(error))  # noqa: TRY400 - the reason says it
+                    notifier = Notifier.from_environment(os.environ)
 
 
 class _Supervisor:
@@ -156,7 +161,9 @@ class _Supervisor:
             self._fleet.tally = Tally.of_heritage(heritage.tally)
             self._fleet.started_at = heritage.started_at
         self._upgrade = Upgrade(self._fleet, sockets, program)
-        self._sidecars = Sidecars(self._fleet, heritage.sidecars if heritage is not None else ())
+        self._sidecars = Sidecars(
+            app_name, self._fleet, heritage.sidecars if heritage is not None else ()
+        )
         name = app_name or ", ".join(settings.mount)
         self._commands = ControlCommands(
             name, self._fleet, self._stop_or_hurry, self._sidecars.describe

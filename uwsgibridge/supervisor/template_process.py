@@ -119,7 +119,7 @@ class TemplateProcess:
             before = signal.pthread_sigmask(signal.SIG_BLOCK, SERVER_SIGNALS)
             try:
                 process = subprocess.Popen(  # noqa: S603 - our own module
-                    (*_python(), "-m", "uwsgibridge.worker.template", str(theirs.fileno())),
+                    (*python_command(), "-m", "uwsgibridge.worker.template", str(theirs.fileno())),
                     pass_fds=[*descriptors, theirs.fileno(), lifeline],
                     cwd=_directory(),
                     # Ctrl-C reaches the supervisor alone, which then stops the workers.
@@ -145,14 +145,15 @@ class TemplateProcess:
             "preloads": self.preloads,
         }
 
-    def fork(self, max_requests: int) -> bool:
+    def fork(self, max_requests: int, number: int) -> bool:
         """Ask for one more worker; False where the template has too many open requests, or has ended.
 
         Args:
             max_requests: after how many requests the worker asks to be replaced; 0 is never.
+            number: of the worker.
         """
         try:
-            self._control.send(Fork(max_requests).encode())
+            self._control.send(Fork(max_requests, number).encode())
         except OSError:  # the end of a template is noticed elsewhere
             return False
         return True
@@ -299,7 +300,7 @@ def _directory() -> str | None:
     return start if start is None or os.access(start, os.X_OK, effective_ids=True) else None
 
 
-def _python() -> list[str]:
+def python_command() -> list[str]:
     """Tell how to start Python as this process was started."""
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001 - multiprocessing takes them from there, too
     # Without -P, `-m` would put the current directory first on the import path: modules of the application, such as

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -16,6 +17,14 @@ class Answered(Protocol):
 
     def sent_head(self) -> bytes:
         """Give the head of the answer as the application has given it, without its end; empty where none was sent."""
+
+
+def log_variables(access: Access) -> Mapping[str, str]:
+    """Give what the application has set for this line, by the module ``uwsgi``."""
+    found: Mapping[str, bytes] | None = getattr(access.answered, "log_variables", None)
+    if not found:
+        return {}
+    return {name: value.decode("utf-8", "replace") for name, value in dict(found).items()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from typing import Final, TypeAlias
 from uwsgibridge.config.access_format import Piece, Variable
 from uwsgibridge.protocol.request import Request
 from uwsgibridge.system.process_figures import rss_bytes, size_bytes
-from uwsgibridge.telemetry.access import Access
+from uwsgibridge.telemetry.access import Access, log_variables
 from uwsgibridge.telemetry.access_text import MAX_LINE_BYTES, TimeOfLines, clf_time, cut, escape
 from uwsgibridge.telemetry.line_stream import LineStream
 
@@ -77,6 +77,8 @@ def say_of(variable: Variable) -> _Say:
             return _var(key)
         case "e":
             return _present(key)
+        case "logvar":
+            return lambda access: log_variables(access).get(key, "")
         case "i":
             return _present(_var_of_header(key))
         case "o":

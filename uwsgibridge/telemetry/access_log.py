@@ -68,9 +68,16 @@ class AccessLog:
         form: ``combined``, ``json`` or ``short``.
         stream: where the lines go; by default the standard error of this process, also where the application
             replaces `sys.stderr` later.
+        has_variables: whether an application may set variables, which JSON has as a field of its own.
     """
 
-    def __init__(self, form: str, stream: TextIO | LineStream | None = None) -> None:
+    def __init__(
+        self,
+        form: str,
+        stream: TextIO | LineStream | None = None,
+        *,
+        has_variables: bool = False,
+    ) -> None:
         self._line: Callable[[Access, _Texts, str], str]
         write_time: Callable[[float], str]
         self._path: Callable[[Request], str]
@@ -78,6 +85,10 @@ class AccessLog:
         self._stream = as_line_stream(stream)
         if form == "json":
             self._line, write_time = _as_json, _json_time
+            if has_variables:
+                from uwsgibridge.telemetry.access_variables import with_variables  # few have any
+
+                self._line = with_variables(_as_json)
             self._path, self._escape = _decoded_path, json.dumps
         elif form == "short":
             has_colors = self._stream.is_terminal and not os.environ.get("NO_COLOR")

@@ -45,7 +45,7 @@ def _make_lines(settings: Settings) -> AccessSink:
         return FormattedAccessLog(pieces, stream)
     if form == "auto":
         form = "json" if is_json(settings.log_format) else "combined"
-    return AccessLog(form, stream)
+    return AccessLog(form, stream, has_variables=settings.uwsgi_module)
 
 
 class FilteredAccessLog:

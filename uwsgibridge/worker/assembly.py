@@ -149,7 +149,12 @@ def _make_host(application: Application, context: HostContext, *, is_shared: boo
     if application.interface == "wsgi":
         from uwsgibridge.hosts.wsgi.host import WsgiHost
 
-        return WsgiHost(application.app, context, is_shared=is_shared)
+        host = WsgiHost(application.app, context, is_shared=is_shared)
+        if host.own_limits is not None:
+            from uwsgibridge.uwsgi_module.current_request import add_host
+
+            add_host(host.own_limits)
+        return host
     from uwsgibridge.hosts.asgi.host import AsgiHost
     from uwsgibridge.hosts.asgi.lifespan import Lifespan
 

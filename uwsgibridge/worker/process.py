@@ -30,6 +30,7 @@ from uwsgibridge.telemetry.logs import Logger
 from uwsgibridge.worker.kinds import import_in_advance
 from uwsgibridge.worker.process_end import ProcessEnd, status_after
 from uwsgibridge.worker.switch_interval import shorten_switch_interval
+from uwsgibridge.worker.uwsgi_hooks import call_atexit, call_post_fork_hook
 from uwsgibridge.worker.worker import Companion, Worker
 
 # A variable of the environment that has the number of a descriptor. At its end of file the process stops as at
@@ -186,11 +187,17 @@ def _serve(service: _Service) -> None:
 
 def _serve_between_hooks(service: _Service) -> None:
     settings = service.settings
-    on_fork, on_exit = (
+    on_fork, on_worker_exit = (
         load_hook(name, app_dir=settings.app_dir, python_path=settings.python_path)
         for name in (settings.on_fork, settings.on_worker_exit)
     )
+
+    def on_exit() -> None:
+        call_atexit(settings, service.logger)
+        on_worker_exit()
+
     on_fork()
+    call_post_fork_hook(settings, service.logger)
     exit_if_copy()
     if gil_was_brought_back():
         service.logger.warning(

@@ -57,6 +57,7 @@ from uwsgibridge.worker.started_at_import import (
     warn_of_threads,
 )
 from uwsgibridge.worker.supervisor_link import WorkerLink
+from uwsgibridge.worker.uwsgi_hooks import become_worker, has_schedule
 
 
 def main(control_descriptor: int) -> int:
@@ -140,6 +141,7 @@ class _Place:
         flights: records of requests, which the supervisor reads when the worker has crashed.
         dumped_to: the stack pipe; its end of file tells the supervisor that the worker has ended.
         max_requests: after how many requests the worker asks to be replaced.
+        number: of the worker among those of its generation, from 1 on.
         listening: the descriptors that the worker accepts on.
     """
 
@@ -147,6 +149,7 @@ class _Place:
     flights: FlightRecorder
     dumped_to: int
     max_requests: int
+    number: int
     listening: tuple[int, ...] = ()
 
 
@@ -262,7 +265,7 @@ def _introduce(control: socket.socket, fork: Fork) -> _Place:
     flights = make_flight_file()
     dumps, dumped_to = os.pipe()
     with theirs, contextlib.suppress(ConnectionError):  # the supervisor is gone: see `_work`
-        report = Report(ReportEvent.FORKED, os.getpid()).encode()
+        report = Report(ReportEvent.FORKED, os.getpid(), number=fork.number).encode()
         socket.send_fds(control, [report], [theirs.fileno(), flights, dumps])
     recorder = FlightRecorder(flights)
     os.close(flights)
@@ -280,7 +283,7 @@ def _introduce(control: socket.socket, fork: Fork) -> _Place:
     faulthandler.register(DUMP_SIGNAL, file=dumped_to, all_threads=True)
     enlarge_signal_stack()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SERVER_SIGNALS)
-    return _Place(ours, recorder, dumped_to, fork.max_requests)
+    return _Place(ours, recorder, dumped_to, fork.max_requests, fork.number)
 
 
 def _reap(control: socket.socket, workers: set[int], *, loads_by_itself: bool) -> None:
@@ -324,6 +327,7 @@ def _work(
         ProcessEnd(settings, logger) as end,
         kept_from_copies(lambda: (control, place.channel, place.dumped_to)),
     ):
+        become_worker(settings, place.number)
         if applications is None:
             with (
                 group_of_its_own(),
@@ -338,8 +342,14 @@ def _work(
         seconds = end_seconds(applications, settings)
 
         def ready() -> None:
+            report = Report(
+                ReportEvent.READY,
+                os.getpid(),
+                end_seconds=seconds,
+                has_schedule=has_schedule(settings),
+            )
             try:
-                control.send(Report(ReportEvent.READY, os.getpid(), end_seconds=seconds).encode())
+                control.send(report.encode())
             except OSError:
                 # The supervisor is gone, or has closed this generation before it knew of this worker.
                 signal.raise_signal(signal.SIGTERM)

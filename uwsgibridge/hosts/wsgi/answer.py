@@ -42,6 +42,8 @@ class WsgiAnswer(WsgiFields, Exchange[ExchangeContext]):
     # When the thread's present wait for the client's body began.
     body_wait_began: float | None = None
     _body_wait_seconds = 0.0  # of earlier waits
+    # The end of the time that the application has set for this request; see `OwnLimits`.
+    own_deadline: float | None = None
 
     def __init__(self, context: ExchangeContext, connection: Connection) -> None:
         super().__init__(context, connection)
@@ -245,6 +247,8 @@ class WsgiAnswer(WsgiFields, Exchange[ExchangeContext]):
                 # Nothing wakes a thread whose connection was taken away, so that it has to look by itself.
                 given_up_seconds = max(0.0, limit - self.used_seconds(now)) + _GIVE_UP_SECONDS
                 seconds = min(seconds, given_up_seconds)
+            if self.own_deadline is not None:
+                seconds = min(seconds, max(0.0, self.own_deadline - now) + _GIVE_UP_SECONDS)
             if poll.poll(seconds * 1000):
                 return True
             if monotonic() >= deadline:

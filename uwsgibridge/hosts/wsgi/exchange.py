@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from itertools import chain
 from time import monotonic
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
@@ -55,6 +55,8 @@ class WsgiExchange(WsgiAnswer):
     """Runs one request: makes the environ, calls the application, writes its answer."""
 
     _file_instead: NamedFile | None = None  # sent in place of the application's body
+    # What the application has set for its line of the access log, by `uwsgibridge.uwsgi_module`.
+    log_variables: MutableMapping[str, bytes] | None = None
 
     def run(self) -> None:
         """Call the application and write its answer; raise none of the application's exceptions."""

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
     from uwsgibridge.hosts.context import HostContext
+    from uwsgibridge.hosts.wsgi.own_limits import OwnLimits
     from uwsgibridge.hosts.wsgi.tunnels import WsgiTunnels
 
 
@@ -106,6 +107,12 @@ class WsgiHost:
             self.submit = self._submit_with_tunnels
         self._threads = settings.threads
         self._interrupt_seconds = settings.request_interrupt_seconds
+        self._own_limits: OwnLimits | None = None
+        if settings.uwsgi_module:
+            # Imported here: only then, an application can set limits of its own.
+            from uwsgibridge.hosts.wsgi.own_limits import OwnLimits
+
+            self._own_limits = OwnLimits(self._running, context.loop, self._give_up)
         self._lost_threads = 0
 
     @property
@@ -117,6 +124,11 @@ class WsgiHost:
     def websockets(self) -> int:
         """Tell how many WebSockets are open."""
         return len(self._tunnels.connections) if self._tunnels is not None else 0
+
+    @property
+    def own_limits(self) -> OwnLimits | None:
+        """Give what knows requests by their threads; None where no application asks for that."""
+        return self._own_limits
 
     @property
     def borrower(self) -> Any:
@@ -156,6 +168,8 @@ class WsgiHost:
             self._start_thread(f"wsgi-{number}")
         if self._context.settings.request_timeout_seconds:
             nursery.start_soon(self._watch_deadlines, nursery)
+        if self._own_limits is not None:
+            nursery.start_soon(self._own_limits.watch, nursery)
 
     def drain(self) -> None:
         """Close WebSockets with 1012; requests end by themselves."""

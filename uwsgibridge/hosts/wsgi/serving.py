@@ -149,7 +149,7 @@ def make_thread(
         logs_access=context.logs_access,
         # A thread whose request may be given up has to look at it, see `WsgiAnswer._wait`.
         write_milliseconds=0
-        if settings.request_timeout_seconds
+        if settings.request_timeout_seconds or settings.uwsgi_module
         else math.ceil(settings.write_timeout_seconds * 1000),
     )
     return made

@@ -193,8 +193,9 @@ ROWS: Final = (
             "A timer of systemd, a cron job or a scheduler such as APScheduler does that; a --sidecar runs beside the workers."),
     refused("cache cache2 cache-blocksize cache-store cache-store-sync cache-no-expire cache-expire-freq cache-report-freed-items "
             "cache-udp-server cache-udp-node cache-sync cache-use-last-modified add-cache-item load-file-in-cache "
-            "load-file-in-cache-gzip queue queue-blocksize queue-store queue-store-sync sharedarea locks lock-engine ftok",
+            "load-file-in-cache-gzip queue queue-blocksize queue-store queue-store-sync sharedarea",
             "There is no cache of uWSGI here; Redis, memcached or the application's own do that."),
+    passed_over("locks lock-engine ftok", "uwsgi.lock(number) has as many."),
     *(
         Row(names=(name,), verdict=refused("x", "x").verdict,
             text="Write it in Nginx: location, rewrite, return, add_header.", translate=_route)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from uwsgibridge.config.access_format import parse_format
+from uwsgibridge.config.access_format import LOG_VARIABLE, parse_format
 from uwsgibridge.errors import SettingsError
 from uwsgibridge.migration.plan import Setting
 from uwsgibridge.migration.uwsgi import meaning
@@ -21,7 +21,9 @@ from uwsgibridge.migration.uwsgi.translation import (
     warned,
 )
 
-_VARIABLE: Final = re.compile(r"%\([^()]*\)")
+# A variable of a format, and how the names begin of those that are none of the application's.
+_VARIABLE: Final = re.compile(r"%\(([^()]+)\)")
+_OTHER_VARIABLES: Final = ("var.", "metric.", "ftime:")
 
 # Files that are the standard streams of a container.
 _STREAMS: Final = frozenset(
@@ -99,9 +101,19 @@ def _request_logger(translation: Translation, row: Row, settings: Sequence[Setti
 def _format(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
     *earlier, last = settings
     pass_over_earlier(translation, row, earlier)
-    text = _VARIABLE.sub(lambda found: found[0] if _is_format(found[0]) else "-", text_of(last))
-    if text != text_of(last):
-        unknown = [it for it in _VARIABLE.findall(text_of(last)) if not _is_format(it)]
+    unknown: list[str] = []
+
+    def replace(found: re.Match[str]) -> str:
+        """Give what stands for a variable here: those that uWSGI does not have are the application's (`uwsgi.set_logvar`)."""
+        if _is_format(found[0]):
+            return found[0]
+        if not found[1].startswith(_OTHER_VARIABLES):
+            return f"%({LOG_VARIABLE}{found[1]})"
+        unknown.append(found[0])
+        return "-"
+
+    text = _VARIABLE.sub(replace, text_of(last))
+    if unknown:
         translation.warn(
             last,
             f"There is no {', '.join(dict.fromkeys(unknown))} here, and a dash stands in its place; docs/logs.md lists "

@@ -1,0 +1,81 @@
+"""The sidecar that runs timers and crons of the module ``uwsgi``, and what it shares with the workers."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from uwsgibridge.config.commands import Command
+from uwsgibridge.config.settings import Settings
+from uwsgibridge.control.path import default_control_path, remove_control_directory
+from uwsgibridge.link.messages import Blueprint
+from uwsgibridge.supervisor.template_process import python_command
+from uwsgibridge.uwsgi_module.place import SHARED_VARIABLE, write_shared
+
+NAME: Final = "uwsgi-timers"
+
+# The variable of its environment that has its blueprint.
+BLUEPRINT_VARIABLE: Final = "UWSGIBRIDGE_TIMERS"
+
+_MODULE: Final = "uwsgibridge.worker.timers"
+
+
+def make_command(app_name: str | None, settings: Settings) -> Command:
+    """Make the command of the sidecar.
+
+    Args:
+        app_name: the application, if any beside the mounts.
+        settings: of the workers.
+    """
+    # The environment has the variables already, and it opens no socket.
+    settings = replace(settings, env=(), env_file=())
+    blueprint = Blueprint(app_name, settings, -1, tuple(sys.argv))
+    arguments = (*python_command(), "-m", _MODULE)
+    return Command(
+        "--uwsgi-module",
+        shlex.join(arguments),
+        arguments,
+        {BLUEPRINT_VARIABLE: blueprint.encode().decode()},
+    )
+
+
+@contextlib.contextmanager
+def sharing_file(settings: Settings, *, is_upgrade: bool) -> Iterator[None]:
+    """Have all processes that are started in a block share a file, which the first one that needs it makes.
+
+    Args:
+        settings: name the control socket.
+        is_upgrade: whether the file of the program before is theirs.
+    """
+    # In the directory of the control socket, which nobody else can write to.
+    control = default_control_path(os.getpid())
+    path = control.with_suffix(".shared") if control is not None else None
+    if not is_upgrade:
+        _remove(path)  # that of an ended process with the same number
+    os.environ[SHARED_VARIABLE] = write_shared(
+        os.getpid(), _control_socket(settings, control), str(path or "")
+    )
+    try:
+        yield
+    finally:
+        _remove(path)
+        remove_control_directory()
+
+
+def _control_socket(settings: Settings, default: Path | None) -> str:
+    named = settings.control_socket
+    if named == "none":
+        return ""
+    return str(Path(named).absolute() if named else default or "")
+
+
+def _remove(path: Path | None) -> None:
+    if path is not None:
+        with contextlib.suppress(OSError):
+            path.unlink()

@@ -1,0 +1,1 @@
+"""The modules ``uwsgi`` and ``uwsgidecorators`` that an application imports, where ``--uwsgi-module`` asks for them."""
