@@ -170,14 +170,14 @@ def test_hooks_before_chdir_have_the_start_directory(plan: MakePlan, tmp_path: P
 
 
 def test_a_variable_of_the_log_that_is_not_there_is_a_dash(plan: MakePlan) -> None:
-    made = plan("socket = a.sock", "log-format = %(method) %(nothing) %(var.HTTP_HOST) %(rssM)")
+    made = plan("socket = a.sock", "log-format = %(method) %(metric.x) %(var.HTTP_HOST) %(rssM)")
     assert made.values["access_log_format"] == "%(method) - %(var.HTTP_HOST) %(rssM)"
     [warning] = describe_warnings(made)
-    assert "There is no %(nothing) here" in warning
+    assert "There is no %(metric.x) here" in warning
 
 
 def test_a_format_without_variables_is_left_out(plan: MakePlan) -> None:
-    made = plan("socket = a.sock", "log-format = %(nothing)")
+    made = plan("socket = a.sock", "log-format = %(metric.x)")
     assert "access_log_format" not in made.values
     assert "the usual lines are written" in " ".join(describe_warnings(made))
 
