@@ -13,7 +13,6 @@ from uwsgibridge.cli.options import make_settings
 from uwsgibridge.cli.service import run_service
 from uwsgibridge.config.options import option_name
 from uwsgibridge.migration import report
-from uwsgibridge.migration.nginx_block import nginx_lines
 from uwsgibridge.migration.plan import Plan
 
 
@@ -58,6 +57,8 @@ def finish_plan(plan: Plan, *, explain: bool) -> int:
     """
     refusals = report.describe_refusals(plan)
     if explain:
+        from uwsgibridge.migration.nginx_block import nginx_lines
+
         click.echo(report.explain(plan), nl=False)
         click.echo("\nIn Nginx:\n")
         click.echo("\n".join(f"  {line}" for line in nginx_lines(plan)))

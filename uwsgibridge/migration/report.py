@@ -1,10 +1,10 @@
-"""Writes a plan for people: what each line becomes, the same as a command, as TOML, and what Nginx needs."""
+"""Writes a plan for people: what each line becomes, the same as a command, as TOML, and what Nginx needs.
+
+A start needs little of it, and imports nothing that only `explain` and ``convert`` need.
+"""
 
 from __future__ import annotations
 
-import json
-import shlex
-import textwrap
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -83,6 +83,8 @@ def _summary(plan: Plan) -> str:
 
 
 def _table(findings: Iterable[Finding]) -> list[str]:
+    import textwrap
+
     rows = [(str(it.setting.place), str(it.setting), it) for it in findings]
     place_width = max((len(place) for place, _, _ in rows), default=0)
     line_width = min(max((len(line) for _, line, _ in rows), default=0), _LONGEST_LINE)
@@ -115,6 +117,8 @@ def command_arguments(plan: Plan) -> list[list[str]]:
 
 def command_lines(plan: Plan) -> list[str]:
     """Write the command, with a line for each option, ready to be pasted into a shell."""
+    import shlex
+
     lines = [shlex.join(group) for group in [*_environment(plan), *command_arguments(plan)]]
     return [f"{'' if index == 0 else '    '}{line}{'' if index == len(lines) - 1 else ' ' + chr(92)}"
             for index, line in enumerate(lines)]  # fmt: skip
@@ -140,6 +144,9 @@ def toml_lines(plan: Plan, *, with_comments: bool = False) -> list[str]:
         plan: what to write.
         with_comments: whether each option says which line it comes from, and what is not carried over.
     """
+    import shlex
+    import textwrap
+
     lines = []
     if plan.app:
         lines.append(_with_origin(plan, "app", f"app = {_quoted(plan.app)}", with_comments))
@@ -201,6 +208,8 @@ def _toml(name: str, value: Any) -> str:
 
 def _quoted(text: str) -> str:
     """Write a text in quotes; JSON's escapes are TOML's as well, but for DEL."""
+    import json
+
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007F")
 
 

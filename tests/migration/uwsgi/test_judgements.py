@@ -61,7 +61,7 @@ SINCE: Final = {
 
 
 # Names that stay small at the beginning of a sentence.
-_SMALL: Final = ("--", "uwsgibridge ", "systemd ", "logrotate ")
+_SMALL: Final = ("--", "uwsgibridge ", "systemd ", "logrotate ", "uwsgi.")
 
 
 def is_sentence(text: str) -> bool:
