@@ -16,7 +16,7 @@ import anyio.lowlevel
 import pytest
 
 from tests.asgi_messages import answer
-from tests.bridge import on_each_loop, running
+from tests.bridge import LOOPS, on_each_loop, running
 from tests.log_events import PATIENCE_SECONDS
 from tests.raw_client import connect, packet, read_answer
 from uwsgibridge import ApplicationError
@@ -174,7 +174,7 @@ def test_startup_that_raises_after_the_event_is_an_error(loop: str, is_late: boo
     assert all("/uwsgibridge/" not in line for line in files)
 
 
-@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("loop", LOOPS[1:])
 @pytest.mark.parametrize("mode", ["auto", "on"])
 def test_startup_that_awaits_something_cancelled_is_an_error(loop: str, mode: str):
     async def lifespan(scope, receive, send):
