@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.log_events import PATIENCE_SECONDS
-from uwsgibridge.uwsgi_module.shared_file import SharedFile
+from uwsgibridge.uwsgi_module.shared_file import SharedFile, remove_unused
 
 HOLDER = """
 import sys
@@ -125,3 +125,27 @@ def test_without_a_place_locks_say_what_is_missing(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(RuntimeError, match="can't be opened"):
         SharedFile(str(tmp_path / "link")).lock(0)
+
+
+def test_files_of_ended_processes_are_removed_and_no_others(tmp_path: Path) -> None:
+    for name in ("1.shared", "2.shared", "3.shared", "other"):
+        (tmp_path / name).touch()
+    mine = SharedFile(str(tmp_path / "2.shared"))
+    assert not mine.is_locked(0)
+    with another_process(str(tmp_path / "1.shared"), 0) as process:
+        assert process.poll() is None
+        child = os.fork()
+        if child == 0:
+            try:
+                mine.forget_locks()
+                remove_unused(tmp_path)
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+        assert {it.name for it in tmp_path.iterdir()} == {"1.shared", "2.shared", "other"}
+    with another_process(str(tmp_path / "4.shared"), 0):
+        pass
+    SharedFile(str(tmp_path / "5.shared")).write_minute(1)
+    remove_unused(tmp_path)
+    assert not (tmp_path / "1.shared").exists()
+    assert not (tmp_path / "4.shared").exists()

@@ -34,6 +34,7 @@ OWN_OPTIONS: Final = frozenset(
         "frontend_buffer_bytes",
         "log_format",
         "log_file",
+        "uwsgi_module",
         *(
             name
             for name, option in OPTIONS.items()

@@ -17,6 +17,7 @@ from uwsgibridge.control.path import default_control_path, remove_control_direct
 from uwsgibridge.link.messages import Blueprint
 from uwsgibridge.supervisor.template_process import python_command
 from uwsgibridge.uwsgi_module.place import SHARED_VARIABLE, write_shared
+from uwsgibridge.uwsgi_module.shared_file import SUFFIX, remove_unused
 
 NAME: Final = "uwsgi-timers"
 
@@ -55,9 +56,9 @@ def sharing_file(settings: Settings, *, is_upgrade: bool) -> Iterator[None]:
     """
     # In the directory of the control socket, which nobody else can write to.
     control = default_control_path(os.getpid())
-    path = control.with_suffix(".shared") if control is not None else None
-    if not is_upgrade:
-        _remove(path)  # that of an ended process with the same number
+    path = control.with_suffix(SUFFIX) if control is not None else None
+    if path is not None and not is_upgrade:
+        remove_unused(path.parent)
     os.environ[SHARED_VARIABLE] = write_shared(
         os.getpid(), _control_socket(settings, control), str(path or "")
     )

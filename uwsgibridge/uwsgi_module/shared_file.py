@@ -16,11 +16,17 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 # The first bytes are the content, and locks come behind it.
 _MINUTE: Final = struct.Struct("<q")
 _FIRST_LOCK: Final = 64
+
+# Locked by all who have the file open, together: a file without them is nobody's.
+_IN_USE: Final = 32
+
+SUFFIX: Final = ".shared"
 
 # How soon to try again to get a lock that another thread or process has: first, and at the most.
 _FIRST_WAIT_SECONDS: Final = 0.001
@@ -47,6 +53,8 @@ class SharedFile:
         self._opening = threading.Lock()
         self._threads = defaultdict(threading.Lock)
         self._held = set()
+        if self._descriptor >= 0:
+            _mark_as_used(self._descriptor)
 
     def lock(self, number: int, look: Callable[[], object] = lambda: None) -> None:
         """Lock, and wait until that is possible.
@@ -124,11 +132,33 @@ class SharedFile:
             )
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         try:
-            return os.open(self._path, flags, 0o600)
+            while True:
+                descriptor = os.open(self._path, flags, 0o600)
+                _mark_as_used(descriptor)
+                if os.fstat(descriptor).st_nlink:
+                    return descriptor
+                os.close(descriptor)  # somebody has removed it between the two
         except OSError as error:
             raise RuntimeError(
                 f"the file for locks between processes can't be opened: {self._path}: {error.strerror}"
             ) from error
+
+
+def remove_unused(directory: Path) -> None:
+    """Remove the files in a directory that nobody has open: those of supervisors that were killed."""
+    for path in directory.glob(f"*{SUFFIX}"):
+        with contextlib.suppress(OSError):
+            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _IN_USE)
+                path.unlink()
+            finally:
+                os.close(descriptor)
+
+
+def _mark_as_used(descriptor: int) -> None:
+    # Who looks whether it is used holds the lock no longer than it takes to remove the file.
+    fcntl.lockf(descriptor, fcntl.LOCK_SH, 1, _IN_USE)
 
 
 def _lock_at(descriptor: int, number: int) -> bool:
