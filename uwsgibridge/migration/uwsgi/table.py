@@ -14,6 +14,7 @@ from uwsgibridge.migration.uwsgi.option_names import OPTION_NAMES
 from uwsgibridge.migration.uwsgi.rows import (
     application,
     beside,
+    files,
     listening,
     logging,
     processes,
@@ -26,6 +27,7 @@ ROWS: Final[tuple[Row, ...]] = (
     *application.ROWS,
     *processes.ROWS,
     *logging.ROWS,
+    *files.ROWS,
     *beside.ROWS,
     *reading.ROWS,
 )
