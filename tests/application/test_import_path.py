@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.other_users import as_nobody
 from uwsgibridge.application.import_path import join_virtualenv, put_first
 from uwsgibridge.application.loading import load_application
 from uwsgibridge.errors import ApplicationError, SettingsError
@@ -55,6 +56,15 @@ class TestDirectories:
         assert str(caught.value) == (
             f"--python-path missing: there is no directory {Path('missing').resolve()}"
         )
+
+    @pytest.mark.parametrize("name", ["a" * 300, "closed/within"])
+    def test_one_that_can_t_be_looked_for_is_told(self, name: str, tmp_path: Path) -> None:
+        (tmp_path / "closed").mkdir(mode=0)
+        wanted = str(tmp_path / name)
+        for arguments in ({"app_dir": wanted}, {"app_dir": "", "python_path": (wanted,)}):
+            # From Python 3.14 on, exists() is false for what can't be looked for.
+            with as_nobody(), pytest.raises(ApplicationError, match=f"^--.* {wanted}: "):
+                load_application("json:loads", **arguments)
 
 
 @pytest.fixture(scope="module")

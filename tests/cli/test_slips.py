@@ -266,7 +266,7 @@ def test_every_number_has_a_bound_that_is_said(field: dataclasses.Field[object])
 
 
 def test_directory_that_has_been_removed(tmp_path: Path) -> None:
-    for arguments in (("serve", "site_:app"), ("dev", "site_:app")):
+    for arguments in (("serve", "site_:app"), ("dev", "site_:app"), ("convert", "a.ini")):
         gone = tmp_path / "gone"
         gone.mkdir()
         finished = subprocess.run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -144,3 +145,9 @@ def test_variables_are_refused_without_their_value(text: str, said: str) -> None
         check_variable("--env", text)
     assert str(caught.value).startswith(said)
     assert "secret" not in str(caught.value)
+
+
+def test_a_pipe_is_refused_as_it_could_not_be_read_again(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(SettingsError, match="pipe: it is a pipe, which can be read only once"):
+        read_env_file(str(tmp_path / "pipe"))

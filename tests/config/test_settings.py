@@ -299,3 +299,7 @@ class TestOffload:
         for directory in (tmp_path / "missing", file):
             with pytest.raises(SettingsError, match=f"there is no directory '{directory}'"):
                 Settings(offload=(f"/protected={directory}",))
+
+    def test_a_directory_that_can_t_be_looked_for_is_refused(self) -> None:
+        with pytest.raises(SettingsError, match=r"^--offload .*: "):
+            Settings(offload=(f"/protected=/{'a' * 300}",))

@@ -187,6 +187,8 @@ async def test_directory_that_is_not_there_is_a_wrong_setting(tmp_path: Path) ->
     with pytest.raises(SettingsError, match="--reload-dir") as caught:
         await watch_code([tmp_path, missing], (), (), pytest.fail)
     assert f"there is no directory '{missing}'" in str(caught.value)
+    with pytest.raises(SettingsError, match="--reload-dir"):
+        await watch_code([tmp_path, tmp_path / ("a" * 300)], (), (), pytest.fail)
 
 
 @pytest.mark.trio

@@ -61,7 +61,12 @@ def join_virtualenv(directory: str) -> None:
 
 
 def _absolute(option: str, directory: str) -> str:
-    resolved = Path(directory).resolve()
-    if not resolved.exists():  # exists, not is_dir: Python imports from zip archives, too
+    try:
+        # It may be a file: Python imports from zip archives, too.
+        resolved = Path(directory).resolve()
+        is_there = resolved.exists()
+    except OSError as error:  # the user may not look there, or the name is too long
+        raise ApplicationError(f"{option} {directory}: {error.strerror}") from None
+    if not is_there:
         raise ApplicationError(f"{option} {directory}: there is no directory {resolved}")
     return str(resolved)

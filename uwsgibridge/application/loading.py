@@ -94,6 +94,8 @@ def load_hook(
     def call() -> object:
         try:
             return hook()
+        except ApplicationError:  # a hook of this package, which says everything
+            raise
         except (Exception, SystemExit) as error:
             raise ApplicationError(
                 f"the hook {name} failed", traceback_text=own_traceback(error)

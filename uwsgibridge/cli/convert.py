@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from uwsgibridge.cli.slips import refuse_missing_directory
 from uwsgibridge.migration.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ _PYTHON: Final = ".py"
 def command(arguments: tuple[str, ...], *, server: str | None) -> None:
     from uwsgibridge.migration import report
 
+    refuse_missing_directory()
     if not arguments:
         raise click.UsageError("name a configuration: uwsgibridge convert app.ini")
     is_gunicorn = server == "gunicorn" or (

@@ -12,6 +12,8 @@ from uwsgibridge.cli import serve
 from uwsgibridge.cli.options import make_settings
 from uwsgibridge.cli.service import run_service
 from uwsgibridge.config.options import option_name
+from uwsgibridge.config.settings import Settings
+from uwsgibridge.errors import SettingsError
 from uwsgibridge.migration import report
 from uwsgibridge.migration.plan import Plan
 
@@ -62,9 +64,9 @@ def finish_plan(plan: Plan, *, explain: bool) -> int:
         click.echo(report.explain(plan), nl=False)
         click.echo("\nIn Nginx:\n")
         click.echo("\n".join(f"  {line}" for line in nginx_lines(plan)))
-        if refusals:
-            click.echo(f"\n{refusals}")
-        return 2 if refusals else 0
+        hindrances = [it for it in (refusals, _wrong_value(plan)) if it]
+        click.echo("".join(f"\n{it}\n" for it in hindrances), nl=False)
+        return 2 if hindrances else 0
     if refusals:
         raise click.UsageError(refusals)
     for warning in report.describe_warnings(plan):
@@ -86,6 +88,19 @@ def finish_plan(plan: Plan, *, explain: bool) -> int:
     except click.UsageError as error:
         raise click.UsageError(_with_origin(plan, error.format_message())) from None
     return run_service(app, settings)
+
+
+def _wrong_value(plan: Plan) -> str:
+    """Say which value is none that its option takes; empty where all are.
+
+    What depends on the place of the start, such as whether a directory exists, is not looked at: a plan may be made for another
+    machine.
+    """
+    try:
+        Settings(**plan.values)
+    except SettingsError as error:
+        return f"one value stands in the way, and nothing was started:\n  {_with_origin(plan, str(error))}"
+    return ""
 
 
 def _with_origin(plan: Plan, message: str) -> str:

@@ -20,6 +20,7 @@ from uwsgibridge.cli.slips import (
 )
 from uwsgibridge.cli.units import BYTES, SECONDS
 from uwsgibridge.config.options import Kind, Option, option_name
+from uwsgibridge.config.reading import read_start
 from uwsgibridge.config.settings import OPTIONS, Settings
 from uwsgibridge.config.units import parse_bytes, parse_seconds
 from uwsgibridge.errors import SettingsError
@@ -226,8 +227,7 @@ def _read_config(ctx: click.Context, _parameter: click.Parameter, path: Path | N
     import tomllib  # imported here: few services have a file of options
 
     try:
-        with path.open("rb") as file:
-            content = file.read(_MAX_CONFIG_BYTES + 1)
+        content = read_start(str(path), _MAX_CONFIG_BYTES + 1)
         if len(content) > _MAX_CONFIG_BYTES:
             raise click.UsageError(
                 f"--config {path}: it has over {_MAX_CONFIG_BYTES} bytes, and can't be a file of options"

@@ -11,9 +11,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Final
 
+from uwsgibridge.config.reading import read_start
 from uwsgibridge.errors import SettingsError
 
 # Docker takes names with dots and dashes as well, which systemd drops.
@@ -38,8 +38,7 @@ def read_env_file(path: str) -> dict[str, str]:
             what stands there, which may be a secret.
     """
     try:
-        with Path(path).open("rb") as file:
-            content = file.read(_MAX_BYTES + 1)
+        content = read_start(path, _MAX_BYTES + 1, is_read_again=True)
     except (OSError, ValueError) as error:  # ValueError: a path with a null character
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise SettingsError(f"--env-file {path}: {reason}") from None

@@ -63,7 +63,11 @@ def parse_offload(text: str) -> tuple[str, str]:
     url, equals, directory = text.partition("=")
     if not equals or not url.startswith("/") or not url.strip("/"):
         raise SettingsError(f"--offload {text!r} is not of the form /url=/directory")
-    if not Path(directory).is_dir():
+    try:
+        is_there = Path(directory).is_dir()
+    except OSError as error:  # the user may not look there, or the name is too long
+        raise SettingsError(f"--offload {text!r}: {directory!r}: {error.strerror}") from None
+    if not is_there:
         raise SettingsError(f"--offload {text!r}: there is no directory {directory!r}")
     return url, directory
 

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from uwsgibridge.link.messages import MAX_DESCRIPTORS, Blueprint
+from uwsgibridge.link.messages import MAX_BYTES, MAX_DESCRIPTORS, Blueprint
 from uwsgibridge.system.forking import fork_process
 from uwsgibridge.system.signals import SERVER_SIGNALS
 
@@ -93,7 +93,7 @@ class SpareTemplate:
 
         Returns:
             This process's end of the link; None where the spare template is in use already, or has ended, or
-            can't get so many descriptors.
+            can't get so many descriptors, or so many variables.
         """
         if self._control is None:
             return None
@@ -106,8 +106,12 @@ class SpareTemplate:
             if os.environ.get(name) != self._environment.get(name)
         }
         blueprint = replace(blueprint, descriptors=tuple(descriptors), environment=changes)
+        message = blueprint.encode()
+        if len(message) > MAX_BYTES:  # too much of the environment has changed
+            self.end()
+            return None
         try:
-            socket.send_fds(self._control, [blueprint.encode()], descriptors)
+            socket.send_fds(self._control, [message], descriptors)
         except OSError:  # the spare template was killed
             self.end()
             return None

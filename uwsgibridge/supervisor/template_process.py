@@ -10,11 +10,12 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any, Final
 
 import trio
 
+from uwsgibridge.config.options import option_name
 from uwsgibridge.config.settings import Settings
 from uwsgibridge.connection.sockets import ListeningSocket
 from uwsgibridge.link.messages import (
@@ -40,7 +41,7 @@ _END_SECONDS: Final = 5.0
 # How long a template may take to close its sockets, which takes microseconds.
 _CLOSE_SECONDS: Final = 3.0
 
-# How long the command line may be, as JSON, that a template gets with the settings: both have to fit into one message. A
+# How long the command line may be, as JSON, that a template gets with the settings, where both fit into one message. A
 # template that was forked has it already.
 _MAX_ARGUMENTS: Final = 32_768
 
@@ -105,6 +106,14 @@ class TemplateProcess:
             any(it.is_inherited for it in sockets),
             is_rehearsal,
         )
+        if len(blueprint.encode()) > MAX_BYTES:
+            blueprint = replace(blueprint, arguments=())
+        message = blueprint.encode()
+        if len(message) > MAX_BYTES:
+            raise OSError(
+                f"APP and the options have {len(message)} bytes together, and {MAX_BYTES} are taken; the longest is "
+                f"{_longest(blueprint)}"
+            )
         if spare is not None:
             control = spare.start(blueprint, [lifeline, *descriptors])
             if control is not None:
@@ -114,7 +123,7 @@ class TemplateProcess:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         with theirs, contextlib.ExitStack() as on_failure:
             on_failure.callback(ours.close)
-            ours.send(blueprint.encode())
+            ours.send(message)
             # The template inherits the mask, so that signals wait until it has its handlers.
             before = signal.pthread_sigmask(signal.SIG_BLOCK, SERVER_SIGNALS)
             try:
@@ -283,6 +292,13 @@ def _waiter(pid: int) -> Callable[[], int]:
 
 def _arguments() -> tuple[str, ...]:
     return tuple(sys.argv) if len(json.dumps(sys.argv)) <= _MAX_ARGUMENTS else ()
+
+
+def _longest(blueprint: Blueprint) -> str:
+    """Name the option that takes the most room in a message."""
+    values = {option_name(it): value for it, value in asdict(blueprint.settings).items()}
+    values["APP"] = blueprint.app_name
+    return max(values, key=lambda it: len(json.dumps(values[it])))
 
 
 def _has_current_directory() -> bool:

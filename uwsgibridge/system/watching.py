@@ -53,7 +53,11 @@ def require_directories(directories: Sequence[Path]) -> None:
         SettingsError: a directory does not.
     """
     for directory in directories:
-        if not directory.is_dir():
+        try:
+            is_there = directory.is_dir()
+        except OSError as error:  # the user may not look there, or the name is too long
+            raise SettingsError(f"--reload-dir {directory}: {error.strerror}") from None
+        if not is_there:
             raise SettingsError(
                 f"--reload: there is no directory {str(directory.resolve())!r} (--reload-dir)"
             )

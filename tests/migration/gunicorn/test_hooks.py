@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.log_events import PATIENCE_SECONDS
+from uwsgibridge.errors import ApplicationError
 from uwsgibridge.migration.gunicorn import hooks
 from uwsgibridge.migration.gunicorn.known_settings import SETTINGS
 from uwsgibridge.migration.gunicorn.loggers import make_loggers, on_load
@@ -193,3 +194,32 @@ def test_loggers_are_configured_as_the_configuration_says(kind: str, tmp_path: P
     finally:
         root.handlers[:] = handlers
         root.setLevel(level)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "reason"),
+    [
+        ("logconfig", "log.ini", "logconfig = log.ini configures no loggers: No such file"),
+        (
+            "logconfig_dict",
+            {"handlers": {}},
+            "logconfig_dict configures no loggers: Unable to configure logger 'gunicorn.error': Unable to add handler",
+        ),
+        ("logconfig_json", "bad.json", "logconfig_json = bad.json configures no loggers: "),
+    ],
+)
+def test_loggers_that_can_t_be_configured_are_said(
+    kind: str, value: object, reason: str, tmp_path: Path
+) -> None:
+    (tmp_path / "bad.json").write_text("{")
+    root = logging.getLogger()
+    handlers = list(root.handlers)
+    try:
+        with pytest.raises(ApplicationError, match=re.escape(reason)):
+            make_loggers({**DEFAULTS, kind: value}, str(tmp_path))
+    finally:
+        root.handlers[:] = handlers
+
+
+def test_a_missing_file_of_json_is_passed_over_as_by_gunicorn(tmp_path: Path) -> None:
+    make_loggers({**DEFAULTS, "logconfig_json": "missing.json"}, str(tmp_path))

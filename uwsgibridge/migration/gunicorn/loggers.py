@@ -5,7 +5,12 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+from uwsgibridge.errors import ApplicationError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 ERROR_LOGGER: Final = "gunicorn.error"
 ACCESS_LOGGER: Final = "gunicorn.access"
@@ -35,28 +40,56 @@ def make_loggers(configuration: Mapping[str, Any], directory: str) -> None:
         directory: that a relative path begins at.
 
     Raises:
-        ValueError, OSError: the configuration of the loggers is wrong, or can't be read.
+        ApplicationError: the configuration of the loggers is wrong, or can't be read.
     """
     _make_own(str(configuration["loglevel"]).lower())
     if not any(configuration[it] for it in ("logconfig", "logconfig_dict", "logconfig_json")):
         return
+    from pathlib import Path
+
+    if configuration["logconfig_dict"]:
+        _configure("logconfig_dict", configuration["logconfig_dict"])
+    elif configuration["logconfig_json"]:
+        file = Path(directory, configuration["logconfig_json"])
+        if file.exists():  # else gunicorn passes over it
+            _configure(f"logconfig_json = {configuration['logconfig_json']}", file)
+    elif configuration["logconfig"]:
+        file = Path(directory, configuration["logconfig"])
+        _configure(f"logconfig = {configuration['logconfig']}", file)
+
+
+def _configure(setting: str, source: Mapping[str, Any] | Path) -> None:
     # Imported here: most configurations have no loggers of their own.
     import json
     from logging.config import dictConfig, fileConfig
-    from pathlib import Path
 
-    dictionary, name = configuration["logconfig_dict"], configuration["logconfig_json"]
-    if not dictionary and name:
-        dictionary = json.loads(Path(directory, name).read_text("utf-8"))
-    if dictionary:
-        dictConfig(_base() | dictionary)
-    elif configuration["logconfig"]:
-        path = Path(directory, configuration["logconfig"])
-        fileConfig(
-            path,
-            defaults={"__file__": str(path), "here": str(path.parent)},
-            disable_existing_loggers=False,
-        )
+    try:
+        if isinstance(source, Mapping):
+            dictConfig(_base() | dict(source))
+        elif setting.startswith("logconfig_json"):
+            dictConfig(_base() | json.loads(source.read_text("utf-8")))
+        else:
+            source.open(
+                "rb"
+            ).close()  # fileConfig takes a missing file for an empty one before Python 3.12
+            fileConfig(
+                source,
+                defaults={"__file__": str(source), "here": str(source.parent)},
+                disable_existing_loggers=False,
+            )
+    except Exception as error:
+        raise ApplicationError(f"{setting} configures no loggers: {_reason(error)}") from error
+
+
+def _reason(error: BaseException) -> str:
+    """Give the messages of an error and of those that it comes from; dictConfig tells the reason by the last one."""
+    texts = []
+    found: BaseException | None = error
+    while found is not None:
+        text = found.strerror if isinstance(found, OSError) else None
+        texts.append(text or str(found) or type(found).__name__)
+        found = found.__cause__
+    return ": ".join(texts)
 
 
 def _make_own(level: str) -> None:

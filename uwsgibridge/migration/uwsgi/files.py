@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
-from time import monotonic
 from typing import Final
 
+from uwsgibridge.config.reading import read_descriptor
 from uwsgibridge.migration.errors import ConfigurationError
 from uwsgibridge.migration.plan import Place
 from uwsgibridge.migration.uwsgi.limits import MOST_BYTES, MOST_FILE_BYTES, MOST_FILES, PIPE_SECONDS
@@ -15,7 +15,6 @@ from uwsgibridge.migration.uwsgi.limits import MOST_BYTES, MOST_FILE_BYTES, MOST
 _SCHEMES: Final = (
     "emperor://", "http://", "data://", "sym://", "section://", "fd://", "exec://", "call://", "callint://",
 )  # fmt: skip
-_PIECE_BYTES: Final = 64 * 1024
 
 
 class Files:
@@ -103,29 +102,6 @@ class Files:
 def _read_descriptor(descriptor: int) -> bytes:
     """Read one byte more than a file may have, so that the caller sees that there are more."""
     mode = os.fstat(descriptor).st_mode
-    if stat.S_ISREG(mode):
-        deadline = None
-    elif stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
-        deadline = monotonic() + PIPE_SECONDS
-    else:
+    if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):
         raise OSError(0, "it is neither a file nor a pipe")
-    pieces = []
-    left = MOST_FILE_BYTES + 1
-    while left > 0:
-        if deadline is not None:
-            _wait_for_data(descriptor, deadline)
-        piece = os.read(descriptor, min(left, _PIECE_BYTES))
-        if not piece:
-            break
-        pieces.append(piece)
-        left -= len(piece)
-    return b"".join(pieces)
-
-
-def _wait_for_data(descriptor: int, deadline: float) -> None:
-    import select
-
-    poll = select.poll()
-    poll.register(descriptor, select.POLLIN)
-    if not poll.poll(max(deadline - monotonic(), 0) * 1000):
-        raise OSError(0, f"nothing more came within {PIPE_SECONDS:g} seconds")
+    return read_descriptor(descriptor, MOST_FILE_BYTES + 1, seconds=PIPE_SECONDS)

@@ -12,12 +12,14 @@ from typing import Final
 # uWSGI compares the whole value, and so "false # no" is true.
 _FALSE: Final = frozenset({"false", "off", "no", "0"})
 # atoi(3): spaces, a sign, and as many digits as there are.
-_ATOI: Final = re.compile(r"[ \t\n\v\f\r]*([+-]?\d+)")
+_ATOI: Final = re.compile(r"[ \t\n\v\f\r]*([+-]?[0-9]+)")
+# Without a sign, or with one: atoi(3) reads "--5" as 0.
+_PLAIN_NUMBER: Final = re.compile(r"\s*[+-]?[0-9]+\s*")
 _COMMENT: Final = re.compile(r"\s[#;]")
 _MOST_DIGITS: Final = 18
 
 # What a TCP address ends with: a port, and whatever else stands there.
-_TCP: Final = re.compile(r"(?P<host>[^/]*):(?P<port>\d+)(?P<rest>.*)", re.DOTALL)
+_TCP: Final = re.compile(r"(?P<host>[^/]*):(?P<port>[0-9]+)(?P<rest>.*)", re.DOTALL)
 
 
 class MeaninglessError(ValueError):
@@ -45,7 +47,7 @@ def has_comment(value: str | None) -> bool:
 
 def is_plain_number(value: str | None) -> bool:
     """Whether a value is digits and nothing else, so that a reader and uWSGI mean the same by it."""
-    return value is not None and value.strip().lstrip("+-").isdecimal()
+    return value is not None and _PLAIN_NUMBER.fullmatch(value) is not None
 
 
 def path(value: str, directory: str) -> str:
@@ -86,6 +88,11 @@ def address(value: str, directory: str) -> str:
     if not value:
         raise MeaninglessError("no address stands there")
     match = _TCP.fullmatch(value)
+    if match is None and ":" in value:
+        raise MeaninglessError(
+            "uWSGI takes what has a colon for a TCP address, and would listen on a port by chance; write HOST:PORT, or a "
+            "path without a colon"
+        )
     if match is None:
         if value.isdecimal():
             raise MeaninglessError(

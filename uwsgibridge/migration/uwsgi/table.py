@@ -14,6 +14,7 @@ from uwsgibridge.migration.uwsgi.option_names import OPTION_NAMES
 from uwsgibridge.migration.uwsgi.rows import (
     application,
     beside,
+    files,
     listening,
     logging,
     processes,
@@ -26,6 +27,7 @@ ROWS: Final[tuple[Row, ...]] = (
     *application.ROWS,
     *processes.ROWS,
     *logging.ROWS,
+    *files.ROWS,
     *beside.ROWS,
     *reading.ROWS,
 )
@@ -134,6 +136,7 @@ def make_plan(
         for it in findings
         if not _is_ignored(it.setting.name, ignored)
     ]
+    plan.findings = [_under_its_own_name(it) for it in plan.findings]
     order = {id(setting): index for index, setting in enumerate(settings)}
     plan.findings.sort(key=lambda it: order.get(id(it.setting), len(order)))
     return plan
@@ -142,6 +145,13 @@ def make_plan(
 def _is_ignored(name: str, ignored: Sequence[str]) -> bool:
     row = ROW_OF.get(name)
     return name in ignored or (row is not None and any(it in ignored for it in row.names))
+
+
+def _under_its_own_name(finding: Finding) -> Finding:
+    """Have a message say ``--ignore`` with the name that the line has, and not with another one of the same row."""
+    row = ROW_OF.get(finding.setting.name)
+    is_of_its_row = row is not None and row.group == finding.group
+    return replace(finding, group=finding.setting.name) if is_of_its_row else finding
 
 
 def _directory(settings: Sequence[Setting], start: str) -> str:

@@ -1,4 +1,4 @@
-"""Rows of what stands beside requests: static files, hooks, daemons, timers, routing."""
+"""Rows of what stands beside requests: hooks, daemons, timers, routing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from uwsgibridge.migration.uwsgi.translation import (
     Row,
     Translation,
     mapped,
-    passed_over,
     refused,
     text_of,
     warned,
@@ -24,22 +23,6 @@ _BEFORE_CHDIR: Final = ("-asap", "-pre-jail", "-post-jail", "-in-jail", "-as-roo
 
 # The master's way to end gently, which SIGTERM always is here.
 _GENTLE_STOP: Final = "unix_signal:15 gracefully_kill_them_all"
-
-
-def _static(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
-    for setting in settings:
-        url, equals, place = text_of(setting).partition("=")
-        if not equals or not url.startswith("/") or not place:
-            translation.refuse(setting, "It is not of the form /url=directory.", row.group)
-        else:
-            path = meaning.path(place, translation.directory)
-            translation.map(setting, row.group, static=(f"{url}={path}",))
-
-
-def _check_static(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
-    for setting in settings:
-        path = meaning.path(text_of(setting), translation.directory)
-        translation.map(setting, row.group, static=(f"/={path}",))
 
 
 def _daemon(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
@@ -163,18 +146,6 @@ def _route(translation: Translation, row: Row, settings: Sequence[Setting]) -> N
 
 
 ROWS: Final = (
-    mapped("static-map", "`--static URL=DIR`", _static),
-    mapped("check-static static-check", "`--static /=DIR`", _check_static),
-    refused("static-map2", "It adds the whole path to the directory: write static-map = /url=directory/url."),
-    refused("static-index", "Write index in Nginx's location: --static has files, and no index of a directory."),
-    refused("static-skip-ext", "Put those files elsewhere: --static answers with each file that is below DIR."),
-    warned("static-safe static-cache-paths static-cache-paths-name static-expires static-expires-mtime "
-           "static-expires-type static-expires-type-mtime static-expires-path-info static-expires-path-info-mtime "
-           "static-expires-uri static-expires-uri-mtime static-gzip static-gzip-all static-gzip-dir static-gzip-ext "
-           "static-gzip-prefix static-gzip-suffix mime-file mimefile check-cache fileserve-mode",
-           "Nginx does that better for files: expires and gzip_static in its location."),
-    passed_over("offload-threads offload-thread", "Files are sent by the kernel (sendfile), or by Nginx (--offload)."),
-    passed_over("file-serve-mode honour-range", "Ranges are always answered; --offload leaves files to Nginx."),
     mapped("attach-daemon attach-control-daemon", "`--sidecar`", _daemon),
     mapped("smart-attach-daemon", "`--sidecar`, with a warning", _smart_daemon),
     mapped("attach-daemon2", "`--sidecar`", _daemon_of_keys),

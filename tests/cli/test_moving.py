@@ -1,0 +1,43 @@
+"""--explain of a configuration of another server says whether it can be started."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.forked_command import run_command
+
+HEAD = "[uwsgi]\nmodule = app\nsocket = 127.0.0.1:3031\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "option"),
+    [
+        ("processes = 5000", "--workers 5000 must be at most 1000"),
+        ("reload-on-rss = 9999999999", "--max-rss-bytes"),
+        ("socket = 127.0.0.1:99999", "--bind"),
+        ("logformat = %%(nothing)", "--access-log-format"),
+    ],
+)
+def test_a_value_that_is_not_taken_is_said_with_its_line(
+    line: str, option: str, tmp_path: Path
+) -> None:
+    (tmp_path / "a.ini").write_text(f"{HEAD}{line}\n")
+    status, text = run_command("run-uwsgi", "a.ini", "--explain", directory=tmp_path)
+    assert status == 2
+    *_, last = text.splitlines()
+    assert last.startswith(f"  a.ini:4: {line.replace('%%', '%')}: {option}")
+
+
+def test_directories_of_another_machine_do_not_matter(tmp_path: Path) -> None:
+    (tmp_path / "a.ini").write_text(f"{HEAD}chdir = /nonexistent\nvirtualenv = /nonexistent\n")
+    status, _ = run_command("run-uwsgi", "a.ini", "--explain", directory=tmp_path)
+    assert status == 0
+
+
+def test_refusals_are_named_by_their_own_names(tmp_path: Path) -> None:
+    (tmp_path / "a.ini").write_text(f"{HEAD}rem-header = X-A\ncache2 = name=a\n")
+    status, text = run_command("run-uwsgi", "a.ini", directory=tmp_path)
+    assert status == 2
+    assert text.splitlines()[-1] == "To start without: --ignore rem-header --ignore cache2"
