@@ -103,10 +103,12 @@ def test_it_is_explained(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert values.keys() == plan.values.keys() | ({"app"} if plan.app else set())
 
 
-def test_nearly_all_with_a_socket_run() -> None:
-    with_socket = [it for it in CASES if it.has_socket]
-    assert len(CASES) >= 80
-    assert len(RUN) / len(with_socket) >= LEAST_SHARE
+def test_nearly_all_with_a_socket_answer_as_under_uwsgi() -> None:
+    # The build that was recorded has no JSON and no gevent.
+    served = [it for it in CASES if it.has_socket and RECORDED[it.name].get("answers", [None])[0]]
+    same = [it for it in served if it.is_run and it.is_compared]
+    assert len(served) >= 80
+    assert len(same) / len(served) >= LEAST_SHARE
 
 
 def test_a_configuration_without_a_socket_is_warned_of(

@@ -60,8 +60,9 @@ class Site:
     def _filled(self, text: str) -> str:
         user = pwd.getpwuid(os.geteuid()).pw_name
         group = grp.getgrgid(os.getegid()).gr_name
-        text = text.replace("www-data:www-data", f"{user}:{group}")
-        text = text.replace("gid = www-data", f"gid = {group}").replace("www-data", user)
+        for before in (":", "gid = "):
+            text = text.replace(f"{before}www-data", f"{before}{group}")
+        text = text.replace("www-data", user)
         text = text.replace("/srv/site", str(self.start)).replace("/srv/venv", sys.prefix)
         text = re.sub(r"\bchdir = /srv$", f"chdir = {self.start.parent}", text, flags=re.MULTILINE)
         return re.sub(r"\b3031\b", "0", text)
