@@ -13,6 +13,7 @@ from uwsgibridge.migration.uwsgi.translation import (
     Row,
     Translation,
     mapped,
+    passed_over,
     refused,
     text_of,
     warned,
