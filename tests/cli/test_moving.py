@@ -40,3 +40,22 @@ def test_refusals_are_named_by_their_own_names(tmp_path: Path) -> None:
     status, text = run_command("run-uwsgi", "a.ini", directory=tmp_path)
     assert status == 2
     assert text.splitlines()[-1] == "To start without: --ignore rem-header --ignore cache2"
+
+
+@pytest.mark.parametrize(
+    ("lines", "remedy"),
+    [
+        ("http-socket = :80\n", "Write socket = 127.0.0.1:3031 in its place."),
+        (
+            "socket = 127.0.0.1:3031\nhttp-socket = :80\n",
+            "There is a socket line as well: --ignore http-socket goes on with that alone.",
+        ),
+    ],
+)
+def test_what_to_do_about_http_is_said_as_the_file_has_it(
+    lines: str, remedy: str, tmp_path: Path
+) -> None:
+    (tmp_path / "a.ini").write_text(f"[uwsgi]\nmodule = app\n{lines}")
+    _, text = run_command("run-uwsgi", "a.ini", directory=tmp_path)
+    assert "http-socket = :80: Nothing here speaks HTTP but Nginx" in text
+    assert remedy in text

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
+from uwsgibridge.migration.nginx_block import SUGGESTED_BIND
 from uwsgibridge.migration.plan import Setting, Verdict
 from uwsgibridge.migration.uwsgi import meaning
 from uwsgibridge.migration.uwsgi.translation import (
@@ -23,9 +24,12 @@ from uwsgibridge.migration.uwsgi.translation import (
 
 # uWSGI wants exactly three digits, and ends its start for any other value.
 _MODE: Final = re.compile(r"[0-7]{3}")
+_SOCKETS: Final = ("socket", "uwsgi-socket", "s")
 _LARGEST_BUFFER: Final = 65_535
 
-_NO_HTTP: Final = "Only Nginx speaks HTTP here, and asks this server by uwsgi_pass; --explain prints the server block for it."
+_NO_HTTP: Final = "Nothing here speaks HTTP but Nginx, which asks this server by uwsgi_pass; --explain prints the server block."
+_BESIDE_SOCKET: Final = "There is a socket line as well: --ignore {group} goes on with that alone."
+_IN_PLACE_OF_HTTP: Final = f"Write socket = {SUGGESTED_BIND} in its place."
 
 
 def _bind(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
@@ -46,9 +50,11 @@ def _bind(translation: Translation, row: Row, settings: Sequence[Setting]) -> No
 
 
 def _http(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
+    has_socket = translation.last(*_SOCKETS) is not None
+    remedy = _BESIDE_SOCKET.format(group=row.group) if has_socket else _IN_PLACE_OF_HTTP
     for setting in settings:
         translation.plan.http.append(text_of(setting))
-        translation.refuse(setting, _NO_HTTP, row.group)
+        translation.refuse(setting, f"{_NO_HTTP} {remedy}", row.group)
 
 
 def _protocol(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
