@@ -14,7 +14,11 @@ from pathlib import Path
 import pytest
 
 from tests.log_events import PATIENCE_SECONDS
-from uwsgibridge.uwsgi_module.shared_file import SharedFile, remove_unused
+from uwsgibridge import Settings
+from uwsgibridge.control.path import remove_control_directory
+from uwsgibridge.supervisor.timers_sidecar import sharing_file
+from uwsgibridge.uwsgi_module.place import SHARED_VARIABLE
+from uwsgibridge.uwsgi_module.shared_file import SUFFIX, SharedFile, remove_unused
 
 HOLDER = """
 import sys
@@ -149,3 +153,17 @@ def test_files_of_ended_processes_are_removed_and_no_others(tmp_path: Path) -> N
     remove_unused(tmp_path)
     assert not (tmp_path / "1.shared").exists()
     assert not (tmp_path / "4.shared").exists()
+
+
+def test_the_file_of_a_server_keeps_its_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another server that ends removes the directory where it is empty."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    tmp_path.chmod(0o700)
+    monkeypatch.delenv(SHARED_VARIABLE, raising=False)
+    with sharing_file(Settings(workers=1, uwsgi_module=True), is_upgrade=False):
+        remove_control_directory()
+        [path] = tmp_path.rglob(f"*{SUFFIX}")
+        SharedFile(str(path)).lock(0)
+    assert not list(tmp_path.rglob(f"*{SUFFIX}"))

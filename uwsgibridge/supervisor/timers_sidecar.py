@@ -17,7 +17,7 @@ from uwsgibridge.control.path import default_control_path, remove_control_direct
 from uwsgibridge.link.messages import Blueprint
 from uwsgibridge.supervisor.template_process import python_command
 from uwsgibridge.uwsgi_module.place import SHARED_VARIABLE, write_shared
-from uwsgibridge.uwsgi_module.shared_file import SUFFIX, remove_unused
+from uwsgibridge.uwsgi_module.shared_file import SUFFIX, SharedFile, remove_unused
 
 NAME: Final = "uwsgi-timers"
 
@@ -25,6 +25,9 @@ NAME: Final = "uwsgi-timers"
 BLUEPRINT_VARIABLE: Final = "UWSGIBRIDGE_TIMERS"
 
 _MODULE: Final = "uwsgibridge.worker.timers"
+
+# To make the shared file, since other servers may remove its directory meanwhile.
+_ATTEMPTS: Final = 10
 
 
 def make_command(app_name: str | None, settings: Settings) -> Command:
@@ -48,7 +51,7 @@ def make_command(app_name: str | None, settings: Settings) -> Command:
 
 @contextlib.contextmanager
 def sharing_file(settings: Settings, *, is_upgrade: bool) -> Iterator[None]:
-    """Have all processes that are started in a block share a file, which the first one that needs it makes.
+    """Have all processes that are started in a block share a file.
 
     Args:
         settings: name the control socket.
@@ -62,11 +65,24 @@ def sharing_file(settings: Settings, *, is_upgrade: bool) -> Iterator[None]:
     os.environ[SHARED_VARIABLE] = write_shared(
         os.getpid(), _control_socket(settings, control), str(path or "")
     )
+    shared = SharedFile(str(path or ""))
+    if path is not None:
+        _make(shared)
     try:
         yield
     finally:
         _remove(path)
+        shared.close()
         remove_control_directory()
+
+
+def _make(shared: SharedFile) -> None:
+    """Make the file, so that its directory is not empty: a server that ends removes an empty one."""
+    for _ in range(_ATTEMPTS):
+        with contextlib.suppress(RuntimeError):
+            shared.open()
+            return
+        default_control_path(os.getpid())  # somebody has removed the directory that it has made
 
 
 def _control_socket(settings: Settings, default: Path | None) -> str:

@@ -48,6 +48,16 @@ class SharedFile:
         self._threads: defaultdict[int, threading.Lock] = defaultdict(threading.Lock)
         self._held: set[int] = set()
 
+    def open(self) -> None:
+        """Open the file, and make it where it is missing, before it is needed. Raises as `lock`."""
+        self._open()
+
+    def close(self) -> None:
+        """Close the file, and free all locks of this process."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
     def forget_locks(self) -> None:
         """Forget, in a child, the locks that the parent holds."""
         self._opening = threading.Lock()
