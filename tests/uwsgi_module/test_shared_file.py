@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from tests.log_events import PATIENCE_SECONDS
+from tests.other_users import NOBODY, as_nobody, need_root
 from uwsgibridge import Settings
 from uwsgibridge.control.path import remove_control_directory
 from uwsgibridge.supervisor.timers_sidecar import sharing_file
@@ -167,3 +171,24 @@ def test_the_file_of_a_server_keeps_its_directory(
         [path] = tmp_path.rglob(f"*{SUFFIX}")
         SharedFile(str(path)).lock(0)
     assert not list(tmp_path.rglob(f"*{SUFFIX}"))
+
+
+@need_root
+def test_the_file_is_that_of_the_user_that_the_server_becomes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    monkeypatch.delenv(SHARED_VARIABLE, raising=False)
+    settings = Settings(workers=1, uwsgi_module=True, user=str(NOBODY))
+    with (
+        tempfile.TemporaryDirectory() as place,
+        mock.patch.object(tempfile, "tempdir", place),
+    ):
+        Path(place).chmod(0o1777)
+        with sharing_file(settings, is_upgrade=False):
+            told = json.loads(os.environ[SHARED_VARIABLE])
+            for path in (told["file"], Path(told["control"]).parent):
+                assert Path(path).stat().st_uid == NOBODY
+            with as_nobody():
+                SharedFile(told["file"]).lock(0)
+        assert os.geteuid() == 0

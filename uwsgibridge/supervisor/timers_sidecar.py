@@ -16,6 +16,7 @@ from uwsgibridge.config.settings import Settings
 from uwsgibridge.control.path import default_control_path, remove_control_directory
 from uwsgibridge.link.messages import Blueprint
 from uwsgibridge.supervisor.template_process import python_command
+from uwsgibridge.system.privileges import resolve_user
 from uwsgibridge.uwsgi_module.place import SHARED_VARIABLE, write_shared
 from uwsgibridge.uwsgi_module.shared_file import SUFFIX, SharedFile, remove_unused
 
@@ -57,23 +58,40 @@ def sharing_file(settings: Settings, *, is_upgrade: bool) -> Iterator[None]:
         settings: name the control socket.
         is_upgrade: whether the file of the program before is theirs.
     """
-    # In the directory of the control socket, which nobody else can write to.
-    control = default_control_path(os.getpid())
-    path = control.with_suffix(SUFFIX) if control is not None else None
-    if path is not None and not is_upgrade:
-        remove_unused(path.parent)
+    with _acting_as(resolve_user(settings.user, settings.group)):
+        # In the directory of the control socket, which nobody else can write to.
+        control = default_control_path(os.getpid())
+        path = control.with_suffix(SUFFIX) if control is not None else None
+        if path is not None and not is_upgrade:
+            remove_unused(path.parent)
+        shared = SharedFile(str(path or ""))
+        if path is not None:
+            _make(shared)
     os.environ[SHARED_VARIABLE] = write_shared(
         os.getpid(), _control_socket(settings, control), str(path or "")
     )
-    shared = SharedFile(str(path or ""))
-    if path is not None:
-        _make(shared)
     try:
         yield
     finally:
         _remove(path)
         shared.close()
         remove_control_directory()
+
+
+@contextlib.contextmanager
+def _acting_as(user: tuple[int, int] | None) -> Iterator[None]:
+    """Have root do something as the user that the server becomes when its sockets are open."""
+    if user is None or os.geteuid() != 0:
+        yield
+        return
+    group = os.getegid()
+    os.setegid(user[1])
+    os.seteuid(user[0])
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(group)
 
 
 def _make(shared: SharedFile) -> None:
