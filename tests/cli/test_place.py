@@ -393,14 +393,14 @@ def test_variables_that_are_refused(directory: Path, content: str) -> None:
     arguments, said = REFUSED[content]
     if content != "missing":
         (directory / "app.env").write_text(content)
-    # Without a number of workers in the environment, which the tests of whole processes have.
+    # Without what the tests of whole processes have in the environment.
     status, output = run_command(
         *SERVE,
         "--env-file",
         "app.env",
         *arguments,
         directory=directory,
-        environment={"UWSGIBRIDGE_WORKERS": ""},
+        environment={"UWSGIBRIDGE_WORKERS": "", "UWSGIBRIDGE_PURE": ""},
     )
     assert said in output
     assert "Traceback" not in output
