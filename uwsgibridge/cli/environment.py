@@ -1,4 +1,4 @@
-"""The directory and the environment that a service runs in: ``--chdir``, ``--env`` and ``--env-file``."""
+"""The directory and the environment that a service runs in: ``--chdir``, ``--env``, ``--env-file``, ``--virtualenv``."""
 
 from __future__ import annotations
 

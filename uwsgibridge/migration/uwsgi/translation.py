@@ -12,7 +12,7 @@ from uwsgibridge.migration.argument import as_argument
 from uwsgibridge.migration.plan import Finding, Plan, Setting, Verdict
 from uwsgibridge.migration.uwsgi.meaning import has_comment, is_plain_number, is_true, number
 
-_MIB: Final = 1024 * 1024
+MIB: Final = 1024 * 1024
 
 
 class Translation:
@@ -36,7 +36,7 @@ class Translation:
 
     def last(self, *names: str) -> Setting | None:
         """Find the setting that counts where an option is given several times: the last one."""
-        return next((it for it in reversed(self.settings) if plain(it.name) in names), None)
+        return next((it for it in reversed(self.settings) if it.name in names), None)
 
     def is_on(self, *names: str) -> bool:
         """Whether a flag is on."""
@@ -115,11 +115,6 @@ class Row:
         return self.names[0]
 
 
-def plain(name: str) -> str:
-    """Give an option's name as uWSGI compares it; underscores of the environment's variables are dashes by then."""
-    return name
-
-
 def _names(names: str) -> tuple[str, ...]:
     return tuple(names.split())
 
@@ -155,20 +150,6 @@ def _row_of_verdict(names: str, verdict: Verdict, text: str, *, is_flag: bool) -
     )
 
 
-def flag(names: str, field: str) -> Row:
-    """Make the row of a flag that is a flag here."""
-
-    def translate(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
-        *earlier, last = settings
-        _pass_over_earlier(translation, row, earlier)
-        if is_true(last.value):
-            translation.map(last, row.group, **{field: True})
-        else:
-            translation.pass_over(last, "It is off.", row.group)
-
-    return mapped(names, f"`{option_name(field)}`", translate)
-
-
 def count(names: str, *fields: str, factor: int = 1) -> Row:
     """Make the row of a number; 0 leaves the default.
 
@@ -179,8 +160,7 @@ def count(names: str, *fields: str, factor: int = 1) -> Row:
     """
 
     def translate(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
-        *earlier, last = settings
-        _pass_over_earlier(translation, row, earlier)
+        last = last_of(translation, row, settings)
         value = translation.number_of(last, row.group) * factor
         if value > 0:
             kinds = {field: OPTIONS[field].kind for field in fields}
@@ -192,7 +172,7 @@ def count(names: str, *fields: str, factor: int = 1) -> Row:
             translation.pass_over(last, "It sets no limit.", row.group)
 
     shown = " and ".join(f"`{option_name(field)}`" for field in fields)
-    return mapped(names, shown + (" (uWSGI counts in MiB)" if factor == _MIB else ""), translate)
+    return mapped(names, shown + (" (uWSGI counts in MiB)" if factor == MIB else ""), translate)
 
 
 def mapped(names: str, text: str, translate: Translate) -> Row:
@@ -215,8 +195,7 @@ def last_text(names: str, field: str, read: Callable[[Translation, str], str] | 
     """
 
     def translate(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
-        *earlier, last = settings
-        _pass_over_earlier(translation, row, earlier)
+        last = last_of(translation, row, settings)
         value = text_of(last)
         translation.map(last, row.group, **{field: read(translation, value) if read else value})
 
@@ -236,22 +215,20 @@ def texts(names: str, field: str, read: Callable[[Translation, str], str] | None
     return mapped(names, f"`{option_name(field)}`", translate)
 
 
-def _pass_over_earlier(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
-    for setting in settings:
-        winner = translation.last(*row.names)
-        if winner is None or setting.place.line or not winner.place.line:
+def last_of(translation: Translation, row: Row, settings: Sequence[Setting]) -> Setting:
+    """Give the setting that counts, and say of the others that it does."""
+    *earlier, last = settings
+    for setting in earlier:
+        if setting.place.line or not last.place.line:
             translation.pass_over(setting, "A later line sets it anew.", row.group)
-        elif setting.value != winner.value:
+        elif setting.value != last.value:
             # Who writes it there wants it to win, as it does with most programs.
             translation.warn(
                 setting,
-                f"uWSGI reads the file after it, so that {winner.place} wins, and so it does here; behind --ini FILE on "
+                f"uWSGI reads the file after it, so that {last.place} wins, and so it does here; behind --ini FILE on "
                 "the command line, it would win.",
                 row.group,
             )
         else:
-            translation.pass_over(setting, f"{winner.place} says the same.", row.group)
-
-
-pass_over_earlier = _pass_over_earlier
-MIB = _MIB
+            translation.pass_over(setting, f"{last.place} says the same.", row.group)
+    return last

@@ -13,8 +13,8 @@ from uwsgibridge.migration.uwsgi import meaning
 from uwsgibridge.migration.uwsgi.translation import (
     Row,
     Translation,
+    last_of,
     mapped,
-    pass_over_earlier,
     passed_over,
     refused,
     text_of,
@@ -31,14 +31,12 @@ _NO_FILE: Final = (
 
 
 def _chdir(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
-    *earlier, last = settings
-    pass_over_earlier(translation, row, earlier)
+    last = last_of(translation, row, settings)
     translation.map(last, row.group, chdir=meaning.path(text_of(last), translation.start))
 
 
 def _module(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
-    *earlier, last = settings
-    pass_over_earlier(translation, row, earlier)
+    last = last_of(translation, row, settings)
     name = text_of(last)
     module, colon, attribute = name.partition(":")
     if not attribute:
@@ -49,8 +47,7 @@ def _module(translation: Translation, row: Row, settings: Sequence[Setting]) -> 
 
 
 def _file(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
-    *earlier, last = settings
-    pass_over_earlier(translation, row, earlier)
+    last = last_of(translation, row, settings)
     if translation.last(*_MODULE) is not None:
         translation.warn(
             last,
@@ -212,8 +209,7 @@ def _place(translation: Translation, setting: Setting) -> str:
 
 
 def _virtualenv(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
-    *earlier, last = settings
-    pass_over_earlier(translation, row, earlier)
+    last = last_of(translation, row, settings)
     translation.map(last, row.group, virtualenv=_place(translation, last))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from uwsgibridge.config.commands import in_a_shell
-from uwsgibridge.migration.plan import Setting
+from uwsgibridge.migration.plan import Setting, Verdict
 from uwsgibridge.migration.uwsgi import meaning
 from uwsgibridge.migration.uwsgi.translation import (
     Row,
@@ -169,7 +169,7 @@ ROWS: Final = (
             "There is no cache of uWSGI here; Redis, memcached or the application's own do that."),
     passed_over("locks lock-engine ftok", "A lock is made for each number that uwsgi.lock is called with."),
     *(
-        Row(names=(name,), verdict=refused("x", "x").verdict,
+        Row(names=(name,), verdict=Verdict.REFUSED,
             text="Write it in Nginx: location, rewrite, return, add_header.", translate=_route)
         for name in ("route", "route-host", "route-uri", "route-qs", "route-remote-addr", "route-user-agent",
                      "route-remote-user", "route-referer", "route-label", "route-if", "route-if-not", "route-run",

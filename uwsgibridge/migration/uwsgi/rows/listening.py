@@ -13,9 +13,9 @@ from uwsgibridge.migration.uwsgi.translation import (
     Row,
     Translation,
     count,
+    last_of,
     last_text,
     mapped,
-    pass_over_earlier,
     passed_over,
     refused,
     text_of,
@@ -74,8 +74,7 @@ def _protocol(translation: Translation, row: Row, settings: Sequence[Setting]) -
 
 
 def _mode(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
-    *earlier, last = settings
-    pass_over_earlier(translation, row, earlier)
+    last = last_of(translation, row, settings)
     if last.value is None or not _MODE.fullmatch(last.value):
         translation.refuse(
             last,
@@ -103,15 +102,10 @@ def _buffer(translation: Translation, row: Row, settings: Sequence[Setting]) -> 
             )
 
 
-def _owner(translation: Translation, value: str) -> str:
-    del translation
-    return value
-
-
 ROWS: Final = (
     mapped("socket uwsgi-socket s", "`--bind`; a path is `unix:PATH`", _bind),
     mapped("chmod-socket chmod C", "`--socket-mode`; without it 0660, not 0755", _mode),
-    last_text("chown-socket", "socket_owner", _owner),
+    last_text("chown-socket", "socket_owner"),
     count("listen l", "backlog"),
     last_text("umask", "umask"),
     count("limit-post", "max_body_bytes"),

@@ -14,8 +14,8 @@ from uwsgibridge.migration.uwsgi.translation import (
     Row,
     Translation,
     count,
+    last_of,
     mapped,
-    pass_over_earlier,
     passed_over,
     text_of,
     warned,
@@ -39,8 +39,7 @@ _STREAMS: Final = frozenset(
 
 
 def _log_file(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
-    *earlier, last = settings
-    pass_over_earlier(translation, row, earlier)
+    last = last_of(translation, row, settings)
     _log_to(translation, row, last, text_of(last), translation.start)
 
 
@@ -99,8 +98,7 @@ def _request_logger(translation: Translation, row: Row, settings: Sequence[Setti
 
 
 def _format(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
-    *earlier, last = settings
-    pass_over_earlier(translation, row, earlier)
+    last = last_of(translation, row, settings)
     unknown: list[str] = []
 
     def replace(found: re.Match[str]) -> str:
@@ -160,8 +158,7 @@ def _statuses(kind: str) -> Row:
 
 
 def _slow(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
-    *earlier, last = settings
-    pass_over_earlier(translation, row, earlier)
+    last = last_of(translation, row, settings)
     milliseconds = translation.number_of(last, row.group)
     if not translation.is_on("disable-logging", "L"):
         translation.pass_over(last, "All requests are logged anyway.", row.group)

@@ -12,8 +12,8 @@ from uwsgibridge.migration.uwsgi.translation import (
     Row,
     Translation,
     count,
+    last_of,
     mapped,
-    pass_over_earlier,
     passed_over,
     refused,
     text_of,
@@ -26,8 +26,7 @@ _MOST_THREADS: Final = 100
 
 
 def _workers(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
-    *earlier, last = settings
-    pass_over_earlier(translation, row, earlier)
+    last = last_of(translation, row, settings)
     found = translation.number_of(last, row.group)
     if found > 0 and "workers_max" in translation.plan.values:
         translation.find_mapped(last, row.group, f"--workers-max {found}, see cheaper")
@@ -43,14 +42,12 @@ def _workers(translation: Translation, row: Row, settings: Sequence[Setting]) ->
 
 
 def _threads(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
-    *earlier, last = settings
-    pass_over_earlier(translation, row, earlier)
+    last = last_of(translation, row, settings)
     translation.map(last, row.group, threads=max(translation.number_of(last, row.group), 1))
 
 
 def _green(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
-    *earlier, last = settings
-    pass_over_earlier(translation, row, earlier)
+    last = last_of(translation, row, settings)
     if translation.last("threads") is not None:
         translation.warn(
             last, "There are no green threads here: the threads line counts.", row.group
@@ -75,8 +72,7 @@ def _lazy(translation: Translation, row: Row, settings: Sequence[Setting]) -> No
 
 def _user(field: str) -> Row:
     def translate(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
-        *earlier, last = settings
-        pass_over_earlier(translation, row, earlier)
+        last = last_of(translation, row, settings)
         if not translation.is_root:
             translation.pass_over(
                 last,
@@ -90,8 +86,7 @@ def _user(field: str) -> Row:
 
 
 def _cheaper(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
-    *earlier, last = settings
-    pass_over_earlier(translation, row, earlier)
+    last = last_of(translation, row, settings)
     least = translation.number_of(last, row.group)
     processes = translation.last("processes", "workers", "p")
     most = meaning.number(processes.value) if processes else 1
@@ -111,8 +106,7 @@ def _cheaper(translation: Translation, row: Row, settings: Sequence[Setting]) ->
 
 
 def _rss(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
-    *earlier, last = settings
-    pass_over_earlier(translation, row, earlier)
+    last = last_of(translation, row, settings)
     size = translation.number_of(last, row.group)
     hard = translation.last("evil-reload-on-rss")
     if size < 1:
@@ -138,8 +132,7 @@ def _chain(translation: Translation, row: Row, settings: Sequence[Setting]) -> N
 
 
 def _autoreload(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
-    *earlier, last = settings
-    pass_over_earlier(translation, row, earlier)
+    last = last_of(translation, row, settings)
     if last.value is not None and meaning.number(last.value) <= 0 and last.value.lower() != "true":
         translation.pass_over(last, "It is off.", row.group)
     else:
@@ -148,8 +141,7 @@ def _autoreload(translation: Translation, row: Row, settings: Sequence[Setting])
 
 def _pid_file(*, before_chdir: bool) -> Row:
     def translate(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
-        *earlier, last = settings
-        pass_over_earlier(translation, row, earlier)
+        last = last_of(translation, row, settings)
         directory = translation.start if before_chdir else translation.directory
         translation.map(last, row.group, pid_file=meaning.path(text_of(last), directory))
 
@@ -159,14 +151,12 @@ def _pid_file(*, before_chdir: bool) -> Row:
 
 
 def _title(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
-    *earlier, last = settings
-    pass_over_earlier(translation, row, earlier)
+    last = last_of(translation, row, settings)
     translation.map(last, row.group, title=text_of(last).strip())
 
 
 def _daemonize(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
-    *earlier, last = settings
-    pass_over_earlier(translation, row, earlier)
+    last = last_of(translation, row, settings)
     path = meaning.path(text_of(last), translation.start)
     translation.warn(
         last,
