@@ -37,6 +37,7 @@ BELOW: Final[dict[str, set[str]]] = {
     "_version": set(),
     "errors": set(),
     "fast": set(),
+    "figures": {"errors", "config", "system", "fast"},
     "protocol.errors": set(),
     "protocol": {"protocol.errors", "fast"},
     "system": {"errors"},

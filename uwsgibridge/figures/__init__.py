@@ -1,0 +1,1 @@
+"""What is counted and measured, as figures that monitoring systems read."""
