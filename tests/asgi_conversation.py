@@ -15,6 +15,7 @@ from tests.plain_vars import VARS
 from tests.ways import socket_pair
 from uwsgibridge import Settings
 from uwsgibridge.connection.connection import SCRATCH_BYTES, Connection
+from uwsgibridge.figures.memory import Recorders
 from uwsgibridge.hosts.admission import Admission
 from uwsgibridge.hosts.asgi.exchange import AsgiApplication, AsgiContext
 from uwsgibridge.hosts.asgi.http import HttpExchange
@@ -84,8 +85,10 @@ class Conversation:
         scratch = memoryview(bytearray(SCRATCH_BYTES))
         self.connection.receive_packet(scratch, PacketLimits(), 0)
         logger = make_logger("json", "debug", stream=self.events)
+        self.counters = Counters()
+        recorders = Recorders(self.counters.memory, "/")
         reporter = Reporter(
-            None, logger, Counters(), frontend_buffer_bytes, self if logs_access else None
+            None, logger, self.counters, frontend_buffer_bytes, self if logs_access else None
         )
         me = cast("Any", self)
         self.context = AsgiContext(
@@ -97,6 +100,8 @@ class Conversation:
             lingering=me,
             offload=offload,
             streams=OpenStreams(),
+            recorders=recorders,
+            recorder=recorders.make(),
             release=self._release,
             lose=self._release,
             settings=Settings(),

@@ -32,7 +32,7 @@ PATIENCE_SECONDS: Final = 60.0
 # a person starts. docs/architecture.md tells what each is for.
 _WIRE: Final = {"protocol.errors", "protocol"}
 _GROUND: Final = {*_WIRE, "errors", "system", "config"}
-_HOSTING: Final = {*_GROUND, "loop", "connection", "telemetry", "link"}
+_HOSTING: Final = {*_GROUND, "loop", "connection", "figures", "telemetry", "link"}
 BELOW: Final[dict[str, set[str]]] = {
     "_version": set(),
     "errors": set(),
@@ -44,7 +44,7 @@ BELOW: Final[dict[str, set[str]]] = {
     "config": {*_GROUND - {"config"}},
     "loop": {"errors", "fast"},
     "connection": {*_GROUND, "loop", "fast"},
-    "telemetry": {*_GROUND, "connection", "fast", "_version"},
+    "telemetry": {*_GROUND, "connection", "figures", "fast", "_version"},
     "link": {*_GROUND},
     "commands": {*_GROUND, "telemetry"},
     "uwsgi_module": {"errors", "system", "config", "control"},
@@ -59,7 +59,7 @@ BELOW: Final[dict[str, set[str]]] = {
         "fast", "uwsgi_module",
     },
     "supervisor": {
-        *_GROUND, "connection", "telemetry", "link", "commands", "control", "fast", "uwsgi_module", "_version",
+        *_GROUND, "connection", "figures", "telemetry", "link", "commands", "control", "fast", "uwsgi_module", "_version",
     },
     # These stand beside the bridge: they speak to it from outside, or configure Nginx.
     "control": {*_GROUND, "connection", "telemetry"},

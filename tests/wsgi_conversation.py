@@ -14,6 +14,7 @@ from tests.plain_vars import VARS
 from tests.ways import socket_pair
 from uwsgibridge import Settings
 from uwsgibridge.connection.connection import SCRATCH_BYTES, Connection
+from uwsgibridge.figures.memory import Recorders
 from uwsgibridge.hosts.admission import Admission
 from uwsgibridge.hosts.offload import Offload
 from uwsgibridge.hosts.streams import OpenStreams
@@ -76,6 +77,7 @@ class Conversations:
             lingering=cast("Any", SimpleNamespace(close=self._close, abort=self._abort)),
             offload=offload,
             streams=OpenStreams(),
+            recorders=Recorders(self.counters.memory, "/"),
             release=self._release,
             settings=Settings(
                 write_timeout_seconds=write_timeout_seconds,

@@ -84,7 +84,7 @@ class Listening:
             "max_body_bytes": 100,
             "max_requests": 0,
             "flights": self.flights,
-            "counters": self.counters,
+            "arrived": self.counters.own.cell,
             "host": self.host,
             "select": lambda _request: None,
             "take": lambda connection, received: self.taken.append((connection, received)),
@@ -323,7 +323,7 @@ def test_requests_from_the_limit_on_are_left_to_python(listening: Listening) -> 
         listening.send(REQUEST)
     assert listening.accept(2, intake) == 2
     assert seen == [1]
-    listening.counters.requests += 1
+    listening.counters.own.count_request()
     assert listening.accept(1, intake) == 1
     assert seen == [1, 2]
     assert len(listening.host.submitted) == 1

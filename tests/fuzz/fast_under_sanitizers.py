@@ -295,7 +295,7 @@ class Feeder:
             max_body_bytes=self._chance.choice((0, 10)),
             max_requests=self._chance.choice((0, 0, 1)),
             flights=FlightRecorder(),
-            counters=Counters(),
+            arrived=Counters().own.cell,
             host=self._chance.choice((host, None)),
             select=lambda _request: self._chance.choice((host, None)),
             take=lambda connection, _received: taken.append(connection),

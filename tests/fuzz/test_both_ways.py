@@ -156,7 +156,7 @@ def accepted(data: bytes, limits: PacketLimits, max_body_bytes: int) -> Outcome:
                 max_body_bytes=max_body_bytes,
                 max_requests=0,
                 flights=flights,
-                counters=Counters(),
+                arrived=Counters().own.cell,
                 host=host,
                 select=lambda _request: None,
                 take=take,

@@ -13,6 +13,7 @@ import pytest
 from tests.raw_client import packet
 from uwsgibridge.connection.connection import SCRATCH_BYTES, Connection
 from uwsgibridge.connection.lingering import LingeringClose
+from uwsgibridge.figures.memory import Recorders
 from uwsgibridge.hosts.exchange import answer_instead
 from uwsgibridge.protocol.packet import PacketLimits
 from uwsgibridge.telemetry.access import Access
@@ -48,6 +49,7 @@ class Ending:
     """What a host gives to its exchanges."""
 
     reporter: Reporter
+    recorders: Recorders
     released: list[Connection] = field(default_factory=list)
     lingering: LingeringClose = field(default_factory=lambda: cast("LingeringClose", Lingering()))
 
@@ -76,7 +78,7 @@ def test_request_that_nothing_is_left_to_run(
     connection, client = pair
     access_log, counters = AccessLog(), Counters()
     reporter = Reporter(None, make_logger("json", stream=io.StringIO()), counters, 4096, access_log)
-    ending = Ending(reporter)
+    ending = Ending(reporter, Recorders(counters.memory, "/"))
     if not is_there:
         client.close()
 

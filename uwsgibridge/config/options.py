@@ -25,6 +25,7 @@ Section: TypeAlias = Literal[
     "System",
     "Limits",
     "Logging",
+    "Figures",
 ]
 
 # No option has a sensible number with more digits, and the system's timers end before 300 years.

@@ -14,6 +14,7 @@ from typing import Final, Literal, TypeAlias
 
 from uwsgibridge.config.access_format import parse_format
 from uwsgibridge.config.address import parse_address
+from uwsgibridge.config.buckets import DEFAULT_BUCKETS, parse_buckets
 from uwsgibridge.config.env_file import check_variable
 from uwsgibridge.config.mounts import parse_mount, parse_offload, parse_static
 from uwsgibridge.config.options import (
@@ -699,6 +700,14 @@ class Settings:
     )
     log_level: LogLevel = choice(
         LogLevel, "info", help="The least level that is logged.", section="Logging"
+    )
+
+    metrics_buckets: str = text(
+        DEFAULT_BUCKETS,
+        help="Upper bounds, in seconds, of the ranges that the times of requests are counted in.",
+        section="Figures",
+        metavar="SECONDS,...",
+        rule=parse_buckets,
     )
 
     def __post_init__(self) -> None:

@@ -22,7 +22,7 @@ from typing import Any, Final, Protocol, TypeVar, cast
 PURE_VARIABLE: Final = "UWSGIBRIDGE_PURE"
 
 # The version of the functions below. A module that was built from another state of the source may have others.
-INTERFACE: Final = 12
+INTERFACE: Final = 13
 
 _FALSE_WORDS: Final = frozenset({"", "0", "false", "no", "off"})
 
@@ -119,6 +119,9 @@ class Accelerator(Protocol):
     def WsgiFields(self) -> type:  # noqa: N802 - a class
         """The base of `WsgiAnswer`."""
 
+    def Recorder(self, cells: memoryview, bounds: tuple[float, ...], /) -> Any:  # noqa: N802 - a class
+        """Make what records requests: `uwsgibridge.figures.recorder` has its methods."""
+
     def Handover(self) -> Any:  # noqa: N802 - a class
         """Make a queue that has the methods `put`, `get` and `get_nowait` of `queue.SimpleQueue`."""
 
@@ -137,7 +140,7 @@ class Accelerator(Protocol):
         max_body_bytes: int,
         max_requests: int,
         flights: object,
-        counters: object,
+        arrived: memoryview,
         host: object,
         select: Callable[[Any], object],
         take: Callable[[Any, int | None], None],
@@ -156,7 +159,7 @@ class Accelerator(Protocol):
             max_body_bytes: what a body may have; likewise. 0 is no limit.
             max_requests: `take` is called for the request with this number; 0 for none.
             flights: the `FlightRecorder`.
-            counters: where requests are counted.
+            arrived: a cell of eight bytes, which counts requests.
             host: gets all requests; None where `select` chooses.
             select: gives the host of a request, or None.
             take: called with a connection, and with the number of bytes that were received from it into the slot;

@@ -44,7 +44,7 @@
 #include <unistd.h>
 
 /* Of `uwsgibridge.fast`: another number there means that this was built from another state of the source. */
-#define INTERFACE 12
+#define INTERFACE 13
 
 /* Of the source that this was built from; given by who compiles. */
 #ifndef SOURCE_DIGEST
@@ -58,6 +58,7 @@
 #include "texts.h"
 #include "arguments.h"
 #include "errors.h"
+#include "recorder.h"
 #include "packet.h"
 #include "request.h"
 #include "scope.h"
@@ -132,6 +133,7 @@ static const struct {
     PyType_Spec *spec;
     size_t place;
 } TYPES[] = {
+    {&recorder_spec, offsetof(module_state, recorder_type)},
     {&descriptor_spec, offsetof(module_state, descriptor_type)},
     {&fields_spec, offsetof(module_state, fields_type)},
     {&intake_spec, offsetof(module_state, intake_type)},

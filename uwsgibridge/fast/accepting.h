@@ -17,7 +17,7 @@ typedef struct {
     PyObject_HEAD
     PyTypeObject *connection_type;  /* derived from `ConnectionFields` */
     PyObject *flights;
-    PyObject *counters;
+    cells arrived;                  /* one, which counts requests */
     PyObject *host;                 /* that gets each request, or None: ask `select` */
     PyObject *select;
     PyObject *take;                 /* what does all that is not plain */
@@ -34,55 +34,18 @@ typedef struct {
     ino_t inode;
 } intake;
 
-/* What one call works with; `requests` counts those that `counters` does not have yet. */
+/* What one call works with. */
 typedef struct {
     module_state *state;
     PyObject *scratch;  /* owned: the memoryview of the slot */
-    long counted;       /* of `counters`, when it was last read */
-    long requests;
     PyObject *kept;     /* of `is_own`: the connection with its request, or NULL */
     Py_ssize_t packet;  /* of the present connection: bytes to take out of the kernel before its host gets it */
 } batch;
 
-/* Read the count of requests; false with an error. */
-static int
-read_count(intake *self, batch *now)
-{
-    PyObject *count = PyObject_GetAttr(self->counters, now->state->texts[TEXT_REQUESTS]);
-    now->counted = count == NULL ? -1 : PyLong_AsLong(count);
-    Py_XDECREF(count);
-    return !PyErr_Occurred();
-}
-
-/* Give the count of requests to `counters`, before anything else looks at them; false with an error. */
-static int
-give_count(intake *self, batch *now)
-{
-    if (!now->requests) {
-        return 1;
-    }
-    /* Read anew: a thread that accepts, too, may have counted meanwhile. */
-    if (!read_count(self, now)) {
-        return 0;
-    }
-    PyObject *count = PyLong_FromLong(now->counted + now->requests);
-    int failed = count == NULL || PyObject_SetAttr(self->counters, now->state->texts[TEXT_REQUESTS], count) < 0;
-    Py_XDECREF(count);
-    if (failed) {
-        return 0;
-    }
-    now->counted += now->requests;
-    now->requests = 0;
-    return 1;
-}
-
-/* Read what Python may have changed: the count, and the slot; false with an error. */
+/* Read what Python may have changed: the slot; false with an error. */
 static int
 read_batch(intake *self, batch *now)
 {
-    if (!read_count(self, now)) {
-        return 0;
-    }
     Py_XSETREF(now->scratch, PyObject_GetAttr(self->flights, now->state->texts[TEXT_SCRATCH]));
     if (now->scratch == NULL || PyErr_Occurred()) {
         return 0;
@@ -98,9 +61,6 @@ read_batch(intake *self, batch *now)
 static int
 leave_to_python(intake *self, batch *now, connection_fields *connection, Py_ssize_t received)
 {
-    if (!give_count(self, now)) {
-        return 0;
-    }
     PyObject *count = received < 0 ? Py_NewRef(Py_None) : PyLong_FromSsize_t(received);
     PyObject *done = NULL;
     if (count != NULL) {
@@ -166,7 +126,7 @@ submit(intake *self, batch *now, connection_fields *connection, PyObject *host)
         room = 0; /* Python meets the same error */
     }
     if (room > 0) {
-        now->requests++;
+        count_in(self->arrived.at, 1);
         room = keep_packet(self, now, connection) && PySet_Add(in_flight, (PyObject *)connection) == 0 ? 1 : -1;
     }
     Py_XDECREF(in_flight);
@@ -289,7 +249,7 @@ take_connection(intake *self, batch *now, connection_fields *connection, int fd)
         }
     }
     /* The request that reaches the limit is Python's, and so is each one where a limit is not read. */
-    int is_last = self->max_requests && now->counted + now->requests + 1 >= self->max_requests;
+    int is_last = self->max_requests && *self->arrived.at + 1 >= (uint64_t)self->max_requests;
     long long whole = 0;
     now->packet = 0;
     int done = is_last ? 0 : read_request(self, now, connection, received, &whole);
@@ -373,8 +333,7 @@ accept_batch(intake *self, int listening, Py_ssize_t most, int waits)
         if (fd < 0) {
             if (errno == EAGAIN || errno == EWOULDBLOCK) {
                 *(unsigned char *)PyMemoryView_GET_BUFFER(now.scratch)->buf = SLOT_FREE;
-                is_well = !taken || give_count(self, &now);
-                if (is_well && taken && waits-- > 0 && wait_a_moment(self, listening)) {
+                if (taken && waits-- > 0 && wait_a_moment(self, listening)) {
                     is_well = read_batch(self, &now);
                     continue;
                 }
@@ -388,9 +347,6 @@ accept_batch(intake *self, int listening, Py_ssize_t most, int waits)
         is_well = connection != NULL && take_connection(self, &now, connection, fd);
         Py_XDECREF(connection);
         taken++;
-    }
-    if (is_well) {
-        is_well = give_count(self, &now);
     }
     Py_XDECREF(now.scratch);
     return is_well ? taken : -1;

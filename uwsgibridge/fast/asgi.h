@@ -54,6 +54,7 @@ wants_body(http_fields *self)
     }
     PyObject *method = PyDict_CheckExact(vars) ? var_of(state, vars, VAR_REQUEST_METHOD) : NULL;
     int wants = method != NULL && is_narrow(method) && !is_word(method, "HEAD", 4);
+    self->method_row = (char)method_row(method);
     Py_DECREF(vars);
     return PyErr_Occurred() ? -1 : wants;
 }
@@ -114,9 +115,33 @@ start_plainly(http_fields *self, PyObject *message)
     return PyErr_Occurred() ? -1 : 0;
 }
 
+/* The outcome of an answer that is sent whole. */
+static int
+outcome_of_answer(const http_fields *self)
+{
+    return outcome_of_whole(PyLong_AsLong(self->status)); /* `plain_status_line` has seen that it is an int */
+}
+
+/* Record an answer whose whole body was sent. */
+static void
+record_answer(http_fields *self)
+{
+    const connection_fields *connection = self->connection;
+    double now = monotonic_now();
+    const double seconds[TIMES] = {
+        [TIME_FRONTEND] = -1.0,
+        [TIME_QUEUE] = self->started_at - connection->accepted_at,
+        [TIME_APPLICATION] = self->answer_began - self->started_at,
+        [TIME_SEND] = now - self->answer_began,
+        [TIME_TOTAL] = now - connection->accepted_at,
+    };
+    record_request((recorder *)self->plan->recorder, self->method_row, outcome_of_answer(self),
+                   body_bytes_of(self->plan->module, self->request), self->sent_body, seconds);
+}
+
 /* Send head and body in one call; errno tells where -1 is given. */
 static ssize_t
-send_answer(int fd, const http_fields *self, PyObject *body, size_t *size)
+send_answer(int fd, http_fields *self, PyObject *body, size_t *size)
 {
     char end[HEAD_END_BYTES];
     Py_ssize_t body_size = PyBytes_GET_SIZE(body);
@@ -130,10 +155,18 @@ send_answer(int fd, const http_fields *self, PyObject *body, size_t *size)
     };
     struct msghdr all = {.msg_iov = pieces, .msg_iovlen = 3};
     *size = pieces[0].iov_len + pieces[1].iov_len + pieces[2].iov_len;
+    recorder *counts = (recorder *)self->plan->recorder;
+    self->answer_began = monotonic_now();
+    mark_answer(counts, self->method_row, outcome_of_answer(self));
     ssize_t sent;
     do {
         sent = sendmsg(fd, &all, MSG_DONTWAIT | MSG_NOSIGNAL);
     } while (sent < 0 && errno == EINTR);
+    if (sent < 0 || (size_t)sent != *size) {
+        int failure = errno;
+        unmark_answer(counts);
+        errno = failure;
+    }
     return sent;
 }
 
@@ -183,6 +216,7 @@ end_plainly(http_fields *self)
         Py_XDECREF(ended);
         return ended != NULL;
     }
+    record_answer(self);
     Py_SETREF(self->life, Py_NewRef(self->plan->ended));
     return close_connection(self);
 }

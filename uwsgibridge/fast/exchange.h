@@ -25,6 +25,7 @@ typedef struct {
     PyObject *free_slots;
     PyObject *in_flight;
     PyObject *admission;
+    PyObject *recorder;
     PyObject *forked_child;     /* the variables of that module */
     PyObject *kinds;            /* memos of `protocol` */
     PyObject *stream_kinds;
@@ -62,6 +63,7 @@ static const struct {
     {"free_slots", offsetof(http_plan, free_slots), &PyList_Type},
     {"in_flight", offsetof(http_plan, in_flight), &PySet_Type},
     {"admission", offsetof(http_plan, admission), NULL},
+    {"recorder", offsetof(http_plan, recorder), NULL},
     {"forked_child", offsetof(http_plan, forked_child), &PyDict_Type},
     {"kinds", offsetof(http_plan, kinds), &PyDict_Type},
     {"stream_kinds", offsetof(http_plan, stream_kinds), &PyDict_Type},
@@ -115,10 +117,17 @@ fill_plan(http_plan *self, PyObject *kwargs)
         *plan_part(self, i) = Py_NewRef(part);
     }
     PyObject *bytes = plan_argument(kwargs, "frontend_buffer_bytes");
-    return bytes != NULL && as_size(bytes, &self->frontend_buffer_bytes)
-        && plan_flag(kwargs, "is_used", &self->is_used)
-        && plan_flag(kwargs, "may_offload", &self->may_offload)
-        && plan_flag(kwargs, "logs_access", &self->logs_access);
+    if (bytes == NULL || !as_size(bytes, &self->frontend_buffer_bytes) || !plan_flag(kwargs, "is_used", &self->is_used)
+        || !plan_flag(kwargs, "may_offload", &self->may_offload)
+        || !plan_flag(kwargs, "logs_access", &self->logs_access))
+    {
+        return 0;
+    }
+    if (self->is_used && !Py_IS_TYPE(self->recorder, self->module->recorder_type)) {
+        PyErr_SetString(PyExc_TypeError, "the recorder of a plan is no Recorder of this module");
+        return 0;
+    }
+    return 1;
 }
 
 static PyObject *
@@ -208,6 +217,8 @@ typedef struct {
     long long promised;    /* Content-Length, or -1 */
     Py_ssize_t sent_body;  /* of a complete answer; -1 before */
     double started_at;
+    double answer_began;   /* when the first byte of the answer was given to the kernel, or 0 */
+    char method_row;       /* of a plain answer: as `recorder.h` has it */
     char sets_buffering;
     char sets_expires;
     char gone;
@@ -229,15 +240,6 @@ static inline PyObject **
 field_at(http_fields *self, size_t which)
 {
     return (PyObject **)((char *)self + FIELD_PLACES[which]);
-}
-
-/* The time of `time.monotonic()`. */
-static double
-monotonic_now(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
 /* Make an exchange: `HttpExchange(context, connection)`. */
@@ -355,6 +357,7 @@ static PyMemberDef http_fields_members[] = {
     HTTP_FIELD("_timer", T_OBJECT_EX, timer, "A task, or None."),
     HTTP_FIELD("_end_timer", T_OBJECT_EX, end_timer, "A task, or None."),
     HTTP_FIELD("_started_at", T_DOUBLE, started_at, "When the application was called."),
+    HTTP_FIELD("_answer_began", T_DOUBLE, answer_began, "When the first byte of the answer was sent, or 0."),
     HTTP_FIELD("_gone", T_BOOL, gone, "Whether nobody may hear any more."),
     HTTP_FIELD("_has_written", T_BOOL, has_written, "Whether any part of the answer was sent."),
     HTTP_FIELD("_is_lost", T_BOOL, is_lost, "Whether the task goes on after its cancellation."),

@@ -17,20 +17,20 @@ intake_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {
         "connection_type", "request_type", "family", "keeps_input", "max_vars_bytes", "max_vars",
-        "max_body_bytes", "max_requests", "flights", "counters", "host", "select", "take", "listening",
+        "max_body_bytes", "max_requests", "flights", "arrived", "host", "select", "take", "listening",
         "file_prefixes", NULL,
     };
     module_state *state = PyType_GetModuleState(type);
     intake *self = (intake *)type->tp_alloc(type, 0);
     PyTypeObject *connection_type, *request_type;
-    PyObject *flights, *counters, *host, *select, *take, *prefixes;
+    PyObject *flights, *arrived, *host, *select, *take, *prefixes;
     struct stat found;
     int listening;
     if (self == NULL
         || !PyArg_ParseTupleAndKeywords(
             args, kwargs, "$O!O!ipnnLlOOOOOiO!:Intake", names, &PyType_Type, &connection_type, &PyType_Type,
             &request_type, &self->family, &self->keeps_input_in_kernel, &self->limits.max_vars_bytes,
-            &self->limits.max_vars, &self->limits.max_body_bytes, &self->max_requests, &flights, &counters, &host,
+            &self->limits.max_vars, &self->limits.max_body_bytes, &self->max_requests, &flights, &arrived, &host,
             &select, &take, &listening, &PyTuple_Type, &prefixes))
     {
         Py_XDECREF(self);
@@ -46,6 +46,10 @@ intake_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         PyErr_SetString(PyExc_TypeError, "prefixes of files are texts of latin-1, as PATH_INFO has them");
         return NULL;
     }
+    if (!hold_cells(&self->arrived, arrived, 1)) {
+        Py_DECREF(self);
+        return NULL;
+    }
     if (fstat(listening, &found) < 0) {
         Py_DECREF(self);
         return raise_errno();
@@ -56,7 +60,6 @@ intake_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     self->limits.request_type = (PyTypeObject *)Py_NewRef(request_type);
     self->limits.flags = self->keeps_input_in_kernel ? MSG_PEEK : 0;
     self->flights = Py_NewRef(flights);
-    self->counters = Py_NewRef(counters);
     self->host = Py_NewRef(host);
     self->select = Py_NewRef(select);
     self->take = Py_NewRef(take);
@@ -73,7 +76,6 @@ intake_traverse(intake *self, visitproc visit, void *arg)
     Py_VISIT(self->connection_type);
     Py_VISIT(self->limits.request_type);
     Py_VISIT(self->flights);
-    Py_VISIT(self->counters);
     Py_VISIT(self->host);
     Py_VISIT(self->select);
     Py_VISIT(self->take);
@@ -87,7 +89,6 @@ intake_clear(intake *self)
     Py_CLEAR(self->connection_type);
     Py_CLEAR(self->limits.request_type);
     Py_CLEAR(self->flights);
-    Py_CLEAR(self->counters);
     Py_CLEAR(self->host);
     Py_CLEAR(self->select);
     Py_CLEAR(self->take);
@@ -101,6 +102,7 @@ intake_dealloc(intake *self)
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
     intake_clear(self);
+    drop_cells(&self->arrived);
     type->tp_free((PyObject *)self);
     Py_DECREF(type);
 }

@@ -58,7 +58,7 @@ accept_own(intake *self, shared_socket *shared, int listening, PyObject **connec
     }
     else {
         connection_fields *accepted = make_connection(self, &now, fd);
-        is_well = accepted != NULL && take_connection(self, &now, accepted, fd) && give_count(self, &now);
+        is_well = accepted != NULL && take_connection(self, &now, accepted, fd);
         Py_XDECREF(accepted);
     }
     Py_DECREF(now.scratch);

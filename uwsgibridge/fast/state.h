@@ -26,7 +26,7 @@ enum {
     TEXT_ASGI, TEXT_CLIENT, TEXT_EMPTY, TEXT_HEADERS, TEXT_HTTP, TEXT_HTTPS, TEXT_HTTP_VERSION,
     TEXT_METHOD, TEXT_PATH, TEXT_QUERY_STRING, TEXT_RAW_PATH, TEXT_ROOT_PATH, TEXT_SCHEME, TEXT_SERVER,
     TEXT_TYPE, TEXT_URL_SCHEME, TEXT_VARS, TEXT_LENGTH,
-    TEXT_ADMISSION, TEXT_FREE, TEXT_IN_FLIGHT, TEXT_LIMIT, TEXT_REQUESTS, TEXT_SCRATCH, TEXT_SUBMIT,
+    TEXT_ADMISSION, TEXT_FREE, TEXT_IN_FLIGHT, TEXT_LIMIT, TEXT_SCRATCH, TEXT_SUBMIT,
     TEXT_BODY, TEXT_EARLY_HINT, TEXT_EXTENSIONS, TEXT_MORE_BODY, TEXT_PATHSEND,
     TEXT_REQUEST_TYPE, TEXT_RESPONSE_BODY, TEXT_RESPONSE_START,
     TEXT_SSL_PROTOCOL, TEXT_STATE, TEXT_STATUS, TEXT_TLS, TEXT_UWSGI,
@@ -40,7 +40,7 @@ static const char *const TEXT_WORDS[TEXTS] = {
     "asgi", "client", "", "headers", "http", "https", "http_version",
     "method", "path", "query_string", "raw_path", "root_path", "scheme", "server",
     "type", "wsgi.url_scheme", "vars", "content_length",
-    "admission", "free_slots", "in_flight", "limit", "requests", "scratch", "submit",
+    "admission", "free_slots", "in_flight", "limit", "scratch", "submit",
     "body", "http.response.early_hint", "extensions", "more_body", "http.response.pathsend",
     "http.request", "http.response.body", "http.response.start",
     "SSL_PROTOCOL", "state", "status", "tls", "uwsgi",
@@ -91,6 +91,7 @@ typedef struct {
 #endif
     PyObject *scope;           /* a dict with the keys of each scope */
     PyObject *empty_bytes;
+    PyTypeObject *recorder_type;
     PyTypeObject *descriptor_type;
     PyTypeObject *fields_type;
     PyTypeObject *intake_type;

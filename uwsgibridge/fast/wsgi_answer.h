@@ -33,9 +33,10 @@ has_left(const connection_fields *connection, int fd)
     return poll(&watched, 1, 0) != 0;
 }
 
-/* Send the head and what fits of the body. Gives how many bytes of both went out, and in `*total` how many there are. */
+/* Send the head and what fits of the body. Gives how many bytes of both went out, and in `*total` how many there are.
+   `is_last` says whether the piece is the whole body. */
 static Py_ssize_t
-send_piece(const wsgi_thread *self, const wsgi_exchange *exchange, PyObject *piece, Py_ssize_t *total)
+send_piece(const wsgi_thread *self, wsgi_exchange *exchange, PyObject *piece, int is_last, Py_ssize_t *total)
 {
     char end[64];
     Py_ssize_t size = PyBytes_GET_SIZE(piece);
@@ -54,10 +55,19 @@ send_piece(const wsgi_thread *self, const wsgi_exchange *exchange, PyObject *pie
     if (self->logs_access && has_left(connection, fd)) {
         return 0;
     }
+    recorder *counts = (recorder *)self->parts[PART_RECORDER];
+    int is_marked = is_last && size <= MAX_COPY_BYTES;
+    exchange->answer_began = monotonic_now();
+    if (is_marked) {
+        mark_answer(counts, exchange->method_row, outcome_of_whole(exchange->status));
+    }
     ssize_t sent;
     do {
         sent = sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
     } while (sent < 0 && errno == EINTR);
+    if (is_marked && sent != *total) {
+        unmark_answer(counts);
+    }
     /* Python sends again, and finds out why nothing went out. */
     return sent < 0 ? 0 : sent;
 }
@@ -130,10 +140,28 @@ end_call(wsgi_thread *self, wsgi_exchange *exchange, const called *call)
     return free_place(self, connection) < 0 ? -1 : 1;
 }
 
+/* Record an answer whose whole body was sent, of so many bytes. Within the guard of the exchange. */
+static void
+record_sent(wsgi_thread *self, wsgi_exchange *exchange, Py_ssize_t body_bytes)
+{
+    const connection_fields *connection = (connection_fields *)exchange->connection;
+    double now = monotonic_now();
+    const double seconds[TIMES] = {
+        [TIME_FRONTEND] = -1.0,
+        [TIME_QUEUE] = exchange->started_at - connection->accepted_at,
+        [TIME_APPLICATION] = exchange->answer_began - exchange->started_at,
+        [TIME_SEND] = now - exchange->answer_began,
+        [TIME_TOTAL] = now - connection->accepted_at,
+    };
+    record_request((recorder *)self->parts[PART_RECORDER], exchange->method_row, outcome_of_whole(exchange->status),
+                   body_bytes_of(self->state, exchange->request), body_bytes, seconds);
+}
+
 /* Close the connection of an answer whose whole body was sent, of so many bytes. Within the guard of the exchange. */
 static void
 close_sent(wsgi_thread *self, wsgi_exchange *exchange, Py_ssize_t body_bytes)
 {
+    record_sent(self, exchange, body_bytes);
     exchange->sent_bytes = body_bytes;
     exchange->is_sent_last = 1;
     end_exchange(self, exchange);
@@ -171,7 +199,7 @@ begin_answer(wsgi_thread *self, wsgi_exchange *exchange, const called *call, PyO
     *sent = 0;
     HOLD(&exchange->guard);
     if (is_plain_answer(self, exchange, call, piece) && (!needs_promise || exchange->promised > 0)) {
-        *sent = send_piece(self, exchange, piece, &total);
+        *sent = send_piece(self, exchange, piece, 1, &total);
         Py_ssize_t before_body = total - PyBytes_GET_SIZE(piece);
         if (*sent == total) {
             far = SENT;

@@ -8,14 +8,14 @@
 enum {
     PART_ADMISSION, PART_APP, PART_BASE_ENVIRON, PART_CONCLUDE, PART_CONTEXT, PART_ENDED, PART_ERRORS,
     PART_EXCHANGE_TYPE, PART_FILE_WRAPPER, PART_FREE_SLOTS, PART_INPUT_TYPE, PART_IN_FLIGHT, PART_KINDS, PART_OVER, PART_QUEUE,
-    PART_RUNNING, PART_SERVER_SOFTWARE, PART_STARTED, PART_STATUSES, PART_STREAM_KINDS, PART_THREAD,
+    PART_RECORDER, PART_RUNNING, PART_SERVER_SOFTWARE, PART_STARTED, PART_STATUSES, PART_STREAM_KINDS, PART_THREAD,
     PARTS
 };
 
 static const char *const PART_NAMES[PARTS] = {
     "admission", "app", "base_environ", "conclude", "context", "ended", "errors",
     "exchange_type", "file_wrapper", "free_slots", "input_type", "in_flight", "kinds", "over", "queue",
-    "running", "server_software", "started", "statuses", "stream_kinds", "thread",
+    "recorder", "running", "server_software", "started", "statuses", "stream_kinds", "thread",
 };
 
 /* One thread of a host, which runs one exchange after the other. */
@@ -46,7 +46,9 @@ typedef struct {
     PyObject *response;      /* NULL until Python asks for it */
     PyObject *head;          /* bytes without their end, from `start_response` here; NULL where there are none */
     PyObject *sent;          /* the piece of the body that was sent with the head; NULL before */
+    PyObject *recorder;      /* of the thread that runs the request */
     double started_at;
+    double answer_began;     /* when the first byte of the answer was given to the kernel, or 0 */
     long long promised;      /* Content-Length, or -1 */
     long stream_kind;
     long status;
@@ -54,6 +56,7 @@ typedef struct {
     char sets_buffering;
     char sets_expires;
     char is_sent_last;       /* the whole body was sent: so many bytes */
+    char method_row;         /* of a plain request: as `recorder.h` has it */
     Py_ssize_t sent_bytes;
     guard guard;             /* of the answer, and of the end of the connection */
 } wsgi_exchange;

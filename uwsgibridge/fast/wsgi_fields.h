@@ -12,6 +12,7 @@ exchange_traverse(wsgi_exchange *self, visitproc visit, void *arg)
     Py_VISIT(self->interruption);
     Py_VISIT(self->response);
     Py_VISIT(self->sent);
+    Py_VISIT(self->recorder);
     return 0;
 }
 
@@ -27,6 +28,7 @@ exchange_clear(wsgi_exchange *self)
     Py_CLEAR(self->response);
     Py_CLEAR(self->head);
     Py_CLEAR(self->sent);
+    Py_CLEAR(self->recorder);
     return 0;
 }
 
@@ -59,6 +61,8 @@ static PyMemberDef exchange_members[] = {
     EXCHANGE_FIELD("_life", T_OBJECT_EX, life, "How far the exchange has come."),
     EXCHANGE_FIELD("interruption", T_OBJECT_EX, interruption, "Interrupts the thread of the request, or None."),
     EXCHANGE_FIELD("started_at", T_DOUBLE, started_at, "When the application was called."),
+    EXCHANGE_FIELD("recorder", T_OBJECT_EX, recorder, "Of the thread that runs the request."),
+    EXCHANGE_FIELD("_answer_began", T_DOUBLE, answer_began, "When the first byte of the answer was sent, or 0."),
     EXCHANGE_FIELD("given_up", T_BOOL, given_up, "Whether another thread has taken the connection away."),
     {NULL, 0, 0, 0, NULL},
 };

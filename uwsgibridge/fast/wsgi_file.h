@@ -73,7 +73,7 @@ send_beginning(const wsgi_thread *self, wsgi_exchange *exchange, const called *c
         done = -1;
     }
     if (done > 0) {
-        *sent = send_piece(self, exchange, file->first_piece, &total);
+        *sent = send_piece(self, exchange, file->first_piece, 0, &total);
         done = *sent == total;
     }
     if (done > 0) {

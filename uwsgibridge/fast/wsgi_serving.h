@@ -154,6 +154,7 @@ check_parts(const wsgi_thread *self)
         || !check_part(self->parts[PART_KINDS], &PyDict_Type, "kinds")
         || !check_part(self->parts[PART_STREAM_KINDS], &PyDict_Type, "stream_kinds")
         || !check_part(self->parts[PART_STATUSES], &PyDict_Type, "statuses")
+        || !check_part(self->parts[PART_RECORDER], state->recorder_type, "recorder")
         || !check_part(self->parts[PART_FREE_SLOTS], &PyList_Type, "free_slots")
         || !check_part(self->parts[PART_IN_FLIGHT], &PySet_Type, "in_flight"))
     {

@@ -88,6 +88,7 @@ make_exchange(wsgi_thread *self, connection_fields *connection)
     exchange->thread = (wsgi_thread *)Py_NewRef(self);
     exchange->connection = Py_NewRef(connection);
     exchange->context = Py_NewRef(self->parts[PART_CONTEXT]);
+    exchange->recorder = Py_NewRef(self->parts[PART_RECORDER]);
     exchange->request = Py_XNewRef(connection->request);
     exchange->life = Py_NewRef(self->parts[PART_STARTED]);
     exchange->interruption = Py_NewRef(Py_None);
@@ -132,6 +133,7 @@ plain_environ(wsgi_thread *self, wsgi_exchange *exchange)
     if (method != NULL && is_narrow(method) && !is_word(method, "HEAD", 4)
         && PyDict_Contains(vars, state->vars[VAR_HTTP_UPGRADE]) == 0)
     {
+        exchange->method_row = (char)method_row(method);
         environ = make_environ(state, vars, self->parts[PART_BASE_ENVIRON], self->parts[PART_SERVER_SOFTWARE]);
     }
     Py_DECREF(vars);

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from uwsgibridge.config.settings import Settings
     from uwsgibridge.connection.hangup import HangupWatcher
     from uwsgibridge.connection.lingering import LingeringClose
+    from uwsgibridge.figures.memory import Recorders
     from uwsgibridge.hosts.offload import Offload
     from uwsgibridge.link.flights import FlightRecorder
     from uwsgibridge.loop.interface import Loop
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class HostContext:
-    """What a host gets from its worker; all but the reporter is the same for each host.
+    """What a host gets from its worker; all but the reporter and the recorders is the same for each host.
 
     Attributes:
         settings: limits and deadlines.
@@ -28,6 +29,7 @@ class HostContext:
         flights: records requests for as long as the worker holds them.
         offload: has Nginx send files; None where no directory is mapped.
         reporter: logs failures of the host's application.
+        recorders: make what records requests of the host.
         wake: called when there is room again for a paused listener; from any thread.
         unfit: called when the worker is to be replaced, with the reason, and with whether the worker can
             serve until then; from any thread.
@@ -40,5 +42,6 @@ class HostContext:
     flights: FlightRecorder
     offload: Offload | None
     reporter: Reporter
+    recorders: Recorders
     wake: Callable[[], None]
     unfit: Callable[[str, bool], None]

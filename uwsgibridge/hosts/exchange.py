@@ -7,12 +7,17 @@ can't be closed yet holds no place: otherwise stalling clients would take all pl
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import monotonic
 from typing import Final, Generic, Protocol, TypeVar
 
 from uwsgibridge.connection.connection import Connection
 from uwsgibridge.connection.lingering import LingeringClose
+from uwsgibridge.figures.layout import outcome_of
+from uwsgibridge.figures.memory import Recorders
+from uwsgibridge.figures.recorder import UNKNOWN, Recorder
 from uwsgibridge.hosts.exchange_states import FOLLOWING, Delivery, Life, Step, follow
 from uwsgibridge.protocol.answers import OwnAnswer
+from uwsgibridge.protocol.request import Request
 from uwsgibridge.protocol.response import Buffer, Response
 from uwsgibridge.telemetry.reporting import Reporter
 
@@ -35,6 +40,10 @@ class EndingContext(Protocol):
         """Writes the access log."""
 
     @property
+    def recorders(self) -> Recorders:
+        """Make what records requests."""
+
+    @property
     def release(self) -> Callable[[Connection], None]:
         """Called when the exchange is over."""
 
@@ -54,10 +63,30 @@ def answer_instead(ending: EndingContext, connection: Connection, answer: OwnAns
         connection.force_close()
     else:
         ending.lingering.close(connection)
+    record_own_answer(ending.recorders.shared, connection, answer.status if is_sent else 0)
     ending.reporter.answered(
         connection.request, answer, accepted_at=connection.accepted_at, is_sent=is_sent
     )
     ending.release(connection)
+
+
+def record_own_answer(recorder: Recorder, connection: Connection, status: int) -> None:
+    """Record a request that was answered before an application was called.
+
+    Args:
+        recorder: of this thread.
+        connection: with the request; or without one, where what arrived is none.
+        status: of the answer; 0 where none was sent.
+    """
+    request: Request | None = getattr(connection, "request", None)
+    total_seconds = monotonic() - connection.accepted_at
+    recorder.record(
+        request.method if request is not None else "",
+        outcome_of(status, is_complete=True),
+        request.content_length if request is not None else 0,
+        0,
+        (UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN, total_seconds),
+    )
 
 
 # What a host shares with its exchanges: of each kind of host another class.
@@ -80,6 +109,8 @@ class Exchange(Generic[_Context]):
     _failure_status = 0  # of the answer that was sent in the application's place
     _failure_bytes = 0  # bytes of that answer's body
     _failure_head = b""
+    # When the first byte of the answer was given to the kernel, of `time.monotonic()`; 0 before.
+    _answer_began = 0.0
 
     _response: Response  # of an exchange with an application, or of one with a file
 
@@ -94,7 +125,41 @@ class Exchange(Generic[_Context]):
         """Close the connection after a complete answer, or break it after an incomplete one; only once."""
         if self._life in _STATE_AFTER_END:
             self._life = _STATE_AFTER_END[self._life]
+            self._record_end(complete=complete)
             self._hand_over(self.connection, complete=complete)
+
+    def _record_end(self, *, complete: bool) -> None:
+        """Record the request, whose answer has ended; called once, by who ends it."""
+        raise NotImplementedError
+
+    def _record(
+        self, recorder: Recorder, response: Response, started_at: float, *, complete: bool
+    ) -> None:
+        """Record what was sent, as `_log_access` logs it.
+
+        Args:
+            recorder: of this thread.
+            response: of the application, which may have been replaced.
+            started_at: when the application was called.
+            complete: whether the client has got the whole answer.
+        """
+        request, accepted_at, now = self.request, self.connection.accepted_at, monotonic()
+        failure_status = self._failure_status
+        status = failure_status or (response.status if self._has_written else 0)
+        answer_began = self._answer_began or now
+        recorder.record(
+            request.method,
+            outcome_of(status, is_complete=complete),
+            request.content_length,
+            self._failure_bytes or max(0, response.body_bytes - self._unsent_bytes),
+            (
+                UNKNOWN,
+                started_at - accepted_at,
+                answer_began - started_at,
+                now - answer_began if status else UNKNOWN,
+                now - accepted_at,
+            ),
+        )
 
     def _hand_over(self, connection: Connection, *, complete: bool) -> None:
         """Give the connection to `LingeringClose`, which ends it as soon as possible."""

@@ -11,6 +11,7 @@ import contextlib
 import mmap
 import os
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -47,6 +48,9 @@ _ANY_NUMBER: Final = PacketLimits(max_vars=MAX_VARS_BYTES)
 _COUNT_BYTES: Final = 4
 _MEMORY_BYTES: Final = SLOTS * SLOT_BYTES + _COUNT_BYTES
 
+# Behind that, at the next page, the worker counts: `uwsgibridge.figures.memory`.
+FIGURES_OFFSET: Final = -(-_MEMORY_BYTES // mmap.ALLOCATIONGRANULARITY) * mmap.ALLOCATIONGRANULARITY
+
 
 class Recorded(Protocol):
     """What a request is recorded by: it knows the slot."""
@@ -80,10 +84,14 @@ class Held:
     connections: int
 
 
-def make_flight_file() -> int:
-    """Make the memory file of one worker; give its descriptor, which can be read when the worker has ended."""
+def make_flight_file(figures_bytes: int = 0) -> int:
+    """Make the memory file of one worker; give its descriptor, which can be read when the worker has ended.
+
+    Args:
+        figures_bytes: how much of it the figures take.
+    """
     descriptor = make_memory_file("uwsgibridge-flights")
-    os.ftruncate(descriptor, _MEMORY_BYTES)
+    os.ftruncate(descriptor, FIGURES_OFFSET + figures_bytes if figures_bytes else _MEMORY_BYTES)
     return descriptor
 
 
@@ -160,7 +168,7 @@ class FlightRecorder:
 
 def read_flights(descriptor: int) -> Held:
     """Tell what a worker held when it ended; leave the descriptor open."""
-    if os.fstat(descriptor).st_size != _MEMORY_BYTES:
+    if os.fstat(descriptor).st_size < _MEMORY_BYTES:
         return Held([], 0)  # a worker from before an upgrade, whose version had another form
     with contextlib.closing(mmap.mmap(descriptor, _MEMORY_BYTES)) as memory:
         connections = int.from_bytes(memory[-_COUNT_BYTES:], "little")
@@ -172,6 +180,24 @@ def read_flights(descriptor: int) -> Held:
             and memory[start : start + len(_UNUSED)] != _UNUSED
         ]
     return Held([flight for slot in slots if (flight := _read(slot)) is not None], connections)
+
+
+@contextlib.contextmanager
+def figures_of(descriptor: int) -> Iterator[memoryview | None]:
+    """Give what a worker counts in, as it is now; None of a version that has none, or where it can't be read.
+
+    Args:
+        descriptor: from `make_flight_file`; it stays open.
+    """
+    size = os.fstat(descriptor).st_size - FIGURES_OFFSET
+    if size <= 0:
+        yield None
+        return
+    with (
+        mmap.mmap(descriptor, size, prot=mmap.PROT_READ, offset=FIGURES_OFFSET) as memory,
+        memoryview(memory) as view,
+    ):
+        yield view
 
 
 def _read(slot: bytes) -> Flight | None:

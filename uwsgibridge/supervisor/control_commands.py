@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Callable
 from time import monotonic
@@ -80,7 +79,7 @@ class ControlCommands:
                 {"address": str(it.address), "waiting": connections_waiting(it.socket)}
                 for it in self._fleet.sockets
             ],
-            **dataclasses.asdict(totals),
+            **totals.describe(),
             "workers": workers,
             "sidecars": self._describe_sidecars(),
         }

@@ -9,8 +9,10 @@ from typing import Final
 
 import trio
 
+from uwsgibridge.config.buckets import parse_buckets
 from uwsgibridge.config.settings import MAX_WORKERS, Settings
 from uwsgibridge.connection.sockets import ListeningSocket
+from uwsgibridge.figures.totals import Totals
 from uwsgibridge.supervisor.generation import Generation
 from uwsgibridge.supervisor.phase import Phase
 from uwsgibridge.supervisor.tally import Tally
@@ -78,7 +80,9 @@ class Fleet:
         self.log = logger
         self.sockets = sockets
         self.notifier = notifier
-        self.tally = Tally()
+        self.tally = Tally(
+            counted=Totals(parse_buckets("metrics_buckets", settings.metrics_buckets))
+        )
         self.started_at = monotonic()
         self.generations: list[Generation] = []
         self.current: Generation
@@ -125,6 +129,16 @@ class Fleet:
         """
         self.phase = self.phase.follow(phase)
         self.wake_waiters()
+
+    def counted(self) -> Totals:
+        """Give what all workers have counted since the start, those that have ended included."""
+        whole = self.tally.counted.copy()
+        for generation in self.generations:
+            for worker in generation.workers.values():
+                with worker.counted() as memory:
+                    if memory is not None:
+                        whole.add_memory(memory, has_ended=False)
+        return whole
 
     @property
     def state(self) -> str:

@@ -17,6 +17,7 @@ import trio
 from uwsgibridge.config.settings import Settings
 from uwsgibridge.connection.sockets import ListeningSocket
 from uwsgibridge.errors import EXIT_APPLICATION, EXIT_FAILURE, EXIT_USAGE
+from uwsgibridge.figures.families import RESTART
 from uwsgibridge.link.messages import (
     FORK_DESCRIPTORS,
     Report,
@@ -137,7 +138,11 @@ class Generation:
         generation._asked_for.extend(WorkerLimits(*one) for one in heritage.get("asked_for", ()))
         generation._unreported_groups.update(heritage.get("left_groups", ()))
         for one in heritage["workers"]:
-            generation._add(WorkerProcess.adopt(one, changed=context.changed))
+            generation._add(
+                WorkerProcess.adopt(
+                    one, changed=context.changed, answered=context.tally.counted.observe_lag
+                )
+            )
         generation._numbers.adopt(heritage.get("numbers", {}))
         generation.has_schedule = bool(heritage.get("has_schedule"))
         return generation
@@ -341,7 +346,13 @@ class Generation:
             return
         self._numbers.give(number, pid)
         self._add(
-            WorkerProcess(pid, self._pop_fork_request(), descriptors, changed=self._context.changed)
+            WorkerProcess(
+                pid,
+                self._pop_fork_request(),
+                descriptors,
+                changed=self._context.changed,
+                answered=self._context.tally.counted.observe_lag,
+            )
         )
 
     def _pop_fork_request(self) -> WorkerLimits:
@@ -418,6 +429,9 @@ class Generation:
                 others = [it.ready_seconds for it in self.ready]
                 self.backoff.record_crash(worker.ready_seconds, others, monotonic())
             self._context.tally.crashed += 1
+            self._context.tally.counted.count(
+                RESTART + ("killed" if worker.is_being_killed else "crashed")
+            )
             # At the very first start, the supervisor ends with the error that the worker has written.
             is_first_start = self.number == 1 and not self._has_been_ready
             if not (is_first_start and status in _EXPLAINED):
@@ -432,6 +446,6 @@ class Generation:
     def _close_ended(self, worker: WorkerProcess) -> None:
         self._numbers.free(worker.pid)
         worker.read_last_messages()
-        if worker.figures is not None:
-            self._context.tally.add(worker.figures)
+        with worker.counted() as memory:
+            self._context.tally.add_ended(worker.figures, memory)
         worker.close()

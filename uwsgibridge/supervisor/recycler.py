@@ -6,6 +6,7 @@ from time import monotonic
 
 import trio
 
+from uwsgibridge.figures.families import RESTART
 from uwsgibridge.supervisor.fleet import END_MARGIN_SECONDS, Fleet
 from uwsgibridge.supervisor.generation import Generation
 from uwsgibridge.supervisor.recycling import Candidate, RecyclingPolicy
@@ -95,6 +96,7 @@ class Recycler:
                 )
             elif not is_moot():
                 self._fleet.tally.recycled += 1
+                self._fleet.tally.counted.count(RESTART + "recycled")
                 worker.stop()
                 with trio.move_on_after(self._fleet.end_seconds(worker) + END_MARGIN_SECONDS):
                     await self._fleet.wait_for(

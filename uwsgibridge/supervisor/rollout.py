@@ -8,6 +8,7 @@ from typing import Final
 import trio
 
 from uwsgibridge.connection.sockets import ListeningSocket
+from uwsgibridge.figures.families import RELOAD
 from uwsgibridge.supervisor.fleet import END_MARGIN_SECONDS, Fleet
 from uwsgibridge.supervisor.generation import Generation, GenerationContext
 from uwsgibridge.supervisor.phase import Phase
@@ -105,6 +106,7 @@ class Rollout:
             came_up = await self._replace_generation()
             self._fleet.notifier.ready(self._fleet.summary)
             self._fleet.finish_reload(reload, has_failed=not came_up)
+            self._fleet.tally.counted.count(RELOAD + ("done" if came_up else "failed"))
             if not came_up and self._fleet.current.template_has_ended:
                 # The template has ended, and the code is broken: try it again, but not too often.
                 await trio.sleep(_BROKEN_TEMPLATE_SECONDS)

@@ -6,7 +6,6 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 
 import trio
 
@@ -158,7 +157,7 @@ class _Supervisor:
         every = [one for all_ in sockets.values() for one in all_]
         self._fleet = Fleet(settings, logger, every, notifier)
         if heritage is not None:
-            self._fleet.tally = Tally.of_heritage(heritage.tally)
+            self._fleet.tally = Tally.of_heritage(heritage.tally, self._fleet.tally.counted.bounds)
             self._fleet.started_at = heritage.started_at
         self._upgrade = Upgrade(self._fleet, sockets, program)
         self._sidecars = Sidecars(
@@ -312,7 +311,7 @@ class _Supervisor:
             self._sockets_by_address,
             (self._lifeline, self._lifeline_write_end),
             [description for description, _ in described],
-            asdict(self._fleet.tally),
+            self._fleet.tally.bequeath(),
             self._fleet.started_at,
             [*(it for _, one in described for it in one), *descriptors_of(sidecars)],
             sidecars,

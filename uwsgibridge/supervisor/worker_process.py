@@ -7,14 +7,14 @@ import dataclasses
 import os
 import signal
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from time import monotonic
 from typing import Any, Final
 
 import trio
 
 from uwsgibridge.link.figures import Figures
-from uwsgibridge.link.flights import Held, read_flights
+from uwsgibridge.link.flights import Held, figures_of, read_flights
 from uwsgibridge.link.messages import (
     DRAIN,
     DUMP_SIGNAL,
@@ -53,6 +53,7 @@ class WorkerProcess:
         is_ready: whether a worker that is taken over accepts requests.
         is_stopping: whether a worker that is taken over was asked to end.
         end_seconds: as a worker that is taken over has told.
+        answered: called with the seconds that an answer to a ping has taken.
 
     Attributes:
         has_ended: whether the process has ended. The kernel tells that by a pidfd; without one, the end of file of
@@ -77,6 +78,7 @@ class WorkerProcess:
         is_ready: bool = False,
         is_stopping: bool = False,
         end_seconds: float = 0.0,
+        answered: Callable[[float], None] | None = None,
     ) -> None:
         self.pid = pid
         self.limits = limits
@@ -89,6 +91,7 @@ class WorkerProcess:
         self.figures: Figures | None = None
         self.answer_seconds = 0.0
         self._changed = changed
+        self._answered = answered
         self._started_at = monotonic() - age_seconds
         self._ready_since = self._started_at if is_ready else None
         self._stopping_since = monotonic() if is_stopping else None
@@ -275,8 +278,23 @@ class WorkerProcess:
         """Tell what the worker held when it ended."""
         return read_flights(self._flights)
 
+    @contextlib.contextmanager
+    def counted(self) -> Iterator[memoryview | None]:
+        """Give what the worker counts in, as it is now; None of an older version, or where it can't be read."""
+        with contextlib.ExitStack() as stack:
+            try:
+                memory = stack.enter_context(figures_of(self._flights))
+            except OSError:  # too little memory, or too many mappings
+                memory = None
+            yield memory
+
     @staticmethod
-    def adopt(heritage: Mapping[str, Any], *, changed: Callable[[], None]) -> WorkerProcess:
+    def adopt(
+        heritage: Mapping[str, Any],
+        *,
+        changed: Callable[[], None],
+        answered: Callable[[float], None] | None = None,
+    ) -> WorkerProcess:
         """Take over a worker that `bequeath` has described, after an exec."""
         return WorkerProcess(
             heritage["pid"],
@@ -287,6 +305,7 @@ class WorkerProcess:
             is_ready=heritage["is_ready"],
             is_stopping=heritage["is_stopping"],
             end_seconds=heritage.get("end_seconds", 0.0),
+            answered=answered,
         )
 
     def bequeath(self) -> dict[str, Any]:
@@ -364,6 +383,8 @@ class WorkerProcess:
             self.figures = message.figures
             if self._asked_at is not None:
                 self.answer_seconds = now - self._asked_at
+                if self._answered is not None:
+                    self._answered(self.answer_seconds)
             self._asked_at = None
         if message.stacks is not None:
             self._stacks = message.stacks

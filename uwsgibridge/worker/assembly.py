@@ -12,6 +12,8 @@ from uwsgibridge.connection.connection import Connection
 from uwsgibridge.connection.hangup import HangupWatcher
 from uwsgibridge.connection.lingering import LingeringClose
 from uwsgibridge.connection.sockets import ListeningSocket
+from uwsgibridge.figures.layout import FILES, NO_MOUNT, label_of
+from uwsgibridge.figures.memory import Recorders
 from uwsgibridge.hosts.context import HostContext
 from uwsgibridge.hosts.host import Host
 from uwsgibridge.hosts.mounts import Mounts
@@ -103,6 +105,7 @@ def assemble(
         flights=flights,
         offload=Offload(map(parse_offload, settings.offload)) if settings.offload else None,
         reporter=reporter,
+        recorders=Recorders(counters.memory, NO_MOUNT),
         wake=calls.wake,
         unfit=calls.unfit,
     )
@@ -110,7 +113,9 @@ def assemble(
     for it in applications:
         own = Reporter(it.name, logger, counters, buffer_bytes, access_log)
         is_shared = sum(other.app is it.app for other in applications) > 1
-        by_prefix[it.prefix] = _make_host(it, replace(context, reporter=own), is_shared=is_shared)
+        recorders = Recorders(counters.memory, label_of(it.prefix))
+        own_context = replace(context, reporter=own, recorders=recorders)
+        by_prefix[it.prefix] = _make_host(it, own_context, is_shared=is_shared)
     mounts = Mounts(by_prefix)
     if settings.static:
         mounts = _beside_files(by_prefix, context, lambda it: listener.pass_on(it))  # noqa: PLW0108 - made below
@@ -120,6 +125,7 @@ def assemble(
         settings=settings,
         lingering=lingering,
         reporter=reporter,
+        recorder=context.recorders.shared,
         flights=flights,
         max_requests=max_requests,
         enough=calls.enough,
@@ -141,7 +147,10 @@ def _beside_files(
     from uwsgibridge.hosts.static.mounts import MountsBesideFiles
 
     files = StaticFiles(map(parse_static, context.settings.static))
-    return MountsBesideFiles(hosts, StaticHost(files, context, pass_on))
+    recorders = Recorders(context.reporter.counters.memory, FILES)
+    return MountsBesideFiles(
+        hosts, StaticHost(files, replace(context, recorders=recorders), pass_on)
+    )
 
 
 def _make_host(application: Application, context: HostContext, *, is_shared: bool) -> Host:

@@ -63,7 +63,7 @@ class Intakes:
             max_body_bytes=self.max_body_bytes,
             max_requests=self.max_requests,
             flights=flights,
-            counters=counters or self.counters,
+            arrived=(counters or self.counters.own).cell,
             host=self.mounts.only,
             select=self.mounts.select,
             file_prefixes=self.mounts.file_prefixes,

@@ -22,6 +22,8 @@ from uwsgibridge.connection.connection import Connection
 from uwsgibridge.connection.lingering import LingeringClose
 from uwsgibridge.connection.sockets import ListeningSocket
 from uwsgibridge.fast import Intake
+from uwsgibridge.figures.recorder import Recorder
+from uwsgibridge.hosts.exchange import record_own_answer
 from uwsgibridge.hosts.host import Host
 from uwsgibridge.hosts.mounts import Mounts
 from uwsgibridge.link.flights import FlightRecorder
@@ -57,6 +59,7 @@ class Listener:
         settings: limits and deadlines.
         lingering: ends connections that were refused.
         reporter: logs and counts what was refused.
+        recorder: records what no host gets.
         flights: records requests for as long as the worker holds them.
         max_requests: after how many requests `enough` is called; 0 is never.
         enough: called once, when `max_requests` requests have arrived.
@@ -72,6 +75,7 @@ class Listener:
         settings: Settings,
         lingering: LingeringClose,
         reporter: Reporter,
+        recorder: Recorder,
         flights: FlightRecorder,
         max_requests: int,
         enough: Callable[[], None],
@@ -85,6 +89,7 @@ class Listener:
         self._admissions = [host.admission for host in mounts.hosts]
         self._lingering = lingering
         self._reporter = reporter
+        self._recorder = recorder
         self._counters = reporter.counters
         self._limits = PacketLimits(settings.max_vars_bytes, settings.max_vars)
         self._max_body_bytes = settings.max_body_bytes
@@ -342,9 +347,8 @@ class Listener:
             self._answer_ping(connection)
             return True
         flights.keep_packet(connection)
-        counters = self._counters
-        counters.requests += 1
-        if self._max_requests and counters.requests >= self._max_requests:
+        arrived = self._counters.own.count_request()
+        if self._max_requests and arrived >= self._max_requests:
             self._enough()
             self._enough = nothing  # once
         self._hand_over(self._mounts.select(connection.request), connection)
@@ -380,6 +384,7 @@ class Listener:
     def _refuse(self, connection: Connection, error: ProtocolError) -> None:
         request = error.request if isinstance(error.request, Request) else None
         answer = self._reporter.refused(request, error)
+        self._counters.own.count_unread()
         self._flights.drop_packet()
         if answer.status:
             self._answer(connection, answer, request)
@@ -397,6 +402,7 @@ class Listener:
         else:
             self._wait_for(connection)
             self._lingering.discard(connection, self._remove_waiting)
+        record_own_answer(self._recorder, connection, answer.status if is_sent else 0)
         if request is not None:
             self._reporter.answered(
                 request, answer, accepted_at=connection.accepted_at, is_sent=is_sent

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import socket
 
+from uwsgibridge.figures.memory import FiguresMemory
 from uwsgibridge.link.flights import FlightRecorder
 from uwsgibridge.link.messages import DRAIN, LAST, MAX_BYTES, PING, STACKS, Leave, WorkerMessage
 from uwsgibridge.loop.interface import Loop, Watch
@@ -22,10 +23,17 @@ class WorkerLink(Companion):
         channel: the socket of the link, which carries datagrams; owned from now on.
         flights: records of requests, which the supervisor reads when the worker has crashed.
         max_requests: after how many requests the worker asks to be replaced; 0 is never.
+        figures: what the worker counts in, which the supervisor reads.
     """
 
-    def __init__(self, channel: socket.socket, flights: FlightRecorder, max_requests: int) -> None:
-        super().__init__(flights)
+    def __init__(
+        self,
+        channel: socket.socket,
+        flights: FlightRecorder,
+        max_requests: int,
+        figures: FiguresMemory | None = None,
+    ) -> None:
+        super().__init__(flights, figures)
         self.max_requests = max_requests
         self._channel = channel
         self._channel.setblocking(False)
@@ -64,6 +72,7 @@ class WorkerLink(Companion):
             return False
         if question == PING:
             self._worker.check_sockets()
+            self._worker.counters.memory.sample_gil_wait()
             self._send(WorkerMessage(figures=self._worker.figures()))
         elif question == STACKS:
             self._send(WorkerMessage(stacks=self._worker.stacks()))

@@ -22,7 +22,9 @@ from uwsgibridge.application.forked_child import kept_from_copies
 from uwsgibridge.application.loading import load_applications
 from uwsgibridge.config.address import DescriptorAddress, parse_address
 from uwsgibridge.errors import EXIT_FAILURE, SettingsError
-from uwsgibridge.link.flights import FlightRecorder, make_flight_file
+from uwsgibridge.figures.memory import FiguresMemory
+from uwsgibridge.figures.planning import plan_figures
+from uwsgibridge.link.flights import FIGURES_OFFSET, FlightRecorder, make_flight_file
 from uwsgibridge.link.messages import (
     CLOSE,
     DUMP_SIGNAL,
@@ -139,6 +141,7 @@ class _Place:
     Attributes:
         channel: the worker's end of the link.
         flights: records of requests, which the supervisor reads when the worker has crashed.
+        figures: what the worker counts in, which the supervisor reads.
         dumped_to: the stack pipe; its end of file tells the supervisor that the worker has ended.
         max_requests: after how many requests the worker asks to be replaced.
         number: of the worker among those of its generation, from 1 on.
@@ -147,6 +150,7 @@ class _Place:
 
     channel: socket.socket
     flights: FlightRecorder
+    figures: FiguresMemory
     dumped_to: int
     max_requests: int
     number: int
@@ -212,7 +216,7 @@ def _fork_on_demand(control: socket.socket, blueprint: Blueprint) -> _Place | No
                     _leave_sockets(control, listening, leave)
                     continue
                 fork = Fork.decode(message)
-                worker = _fork(control, fork, workers) if fork is not None else None
+                worker = _fork(control, blueprint, fork, workers) if fork is not None else None
                 if worker is not None:
                     return replace(worker, listening=tuple(listening))
 
@@ -236,7 +240,9 @@ def _leave_sockets(control: socket.socket, listening: list[int], leave: Leave) -
         control.send(Report(ReportEvent.LEFT, 0).encode())
 
 
-def _fork(control: socket.socket, fork: Fork, workers: set[int]) -> _Place | None:
+def _fork(
+    control: socket.socket, blueprint: Blueprint, fork: Fork, workers: set[int]
+) -> _Place | None:
     """Fork a worker.
 
     Returns:
@@ -251,23 +257,25 @@ def _fork(control: socket.socket, fork: Fork, workers: set[int]) -> _Place | Non
         _report_exit(control, 0, EXIT_FAILURE)
         pid = -1
     if pid == 0:
-        return _introduce(control, fork)
+        return _introduce(control, blueprint, fork)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SERVER_SIGNALS)
     if pid > 0:
         workers.add(pid)
     return None
 
 
-def _introduce(control: socket.socket, fork: Fork) -> _Place:
+def _introduce(control: socket.socket, blueprint: Blueprint, fork: Fork) -> _Place:
     """Tell the supervisor that this process is a new worker."""
     # The worker tells it, and not the template: so the supervisor knows also where the template ends.
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-    flights = make_flight_file()
+    layout = plan_figures(blueprint.app_name, blueprint.settings)
+    flights = make_flight_file(layout.size_bytes)
     dumps, dumped_to = os.pipe()
     with theirs, contextlib.suppress(ConnectionError):  # the supervisor is gone: see `_work`
         report = Report(ReportEvent.FORKED, os.getpid(), number=fork.number).encode()
         socket.send_fds(control, [report], [theirs.fileno(), flights, dumps])
     recorder = FlightRecorder(flights)
+    figures = FiguresMemory(layout, flights, FIGURES_OFFSET)
     os.close(flights)
     os.close(dumps)
     signal.set_wakeup_fd(-1)
@@ -283,7 +291,7 @@ def _introduce(control: socket.socket, fork: Fork) -> _Place:
     faulthandler.register(DUMP_SIGNAL, file=dumped_to, all_threads=True)
     enlarge_signal_stack()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SERVER_SIGNALS)
-    return _Place(ours, recorder, dumped_to, fork.max_requests, fork.number)
+    return _Place(ours, recorder, figures, dumped_to, fork.max_requests, fork.number)
 
 
 def _reap(control: socket.socket, workers: set[int], *, loads_by_itself: bool) -> None:
@@ -363,7 +371,9 @@ def _work(
                     ready=ready,
                     end=end,
                     lifeline=blueprint.lifeline,
-                    companion=WorkerLink(place.channel, place.flights, place.max_requests),
+                    companion=WorkerLink(
+                        place.channel, place.flights, place.max_requests, place.figures
+                    ),
                     keeps_sockets=blueprint.keeps_sockets,
                     is_rehearsal=blueprint.is_rehearsal,
                 ),

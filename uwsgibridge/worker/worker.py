@@ -12,11 +12,14 @@ import trio
 
 from uwsgibridge.application.application import Application
 from uwsgibridge.application.forked_child import kept_from_copies
+from uwsgibridge.config.buckets import parse_buckets
 from uwsgibridge.config.settings import Settings
 from uwsgibridge.connection.connection import Connection
 from uwsgibridge.connection.hangup import HangupWatcher
 from uwsgibridge.connection.sockets import ListeningSocket
 from uwsgibridge.errors import WorkerUnfit, single_error
+from uwsgibridge.figures.layout import Layout
+from uwsgibridge.figures.memory import FiguresMemory
 from uwsgibridge.hosts.host import Host
 from uwsgibridge.hosts.streams import Ending
 from uwsgibridge.link.figures import Figures
@@ -46,6 +49,11 @@ _LOOK_SECONDS: Final = 1.0
 _BREAK_OFF_SECONDS: Final = 1.0
 
 
+def _own_memory(applications: Sequence[Application], settings: Settings) -> FiguresMemory:
+    bounds = parse_buckets("metrics_buckets", settings.metrics_buckets)
+    return FiguresMemory(Layout.plan((it.prefix for it in applications), bounds, settings.threads))
+
+
 class Companion:
     """Accompanies a worker on its loop; this is the companion of a worker without a supervisor.
 
@@ -54,23 +62,35 @@ class Companion:
 
     Attributes:
         flights: records the requests that the worker holds.
+        figures: what the worker counts in; None for memory of its own.
         max_requests: after how many requests `enough` is called; 0 is never.
     """
 
     max_requests = 0
 
-    def __init__(self, flights: FlightRecorder | None = None) -> None:
+    def __init__(
+        self, flights: FlightRecorder | None = None, figures: FiguresMemory | None = None
+    ) -> None:
         self.flights = flights or FlightRecorder()
+        self.figures = figures
         self._next_look: Task | None = None
+        self._due_at = 0.0
 
     def attach(self, worker: Worker, loop: Loop) -> None:
         """Begin to accompany a worker, which begins to serve."""
 
         def look() -> None:
             worker.check_sockets()
+            memory = worker.counters.memory
+            memory.observe_lag(monotonic() - self._due_at)
+            memory.sample_gil_wait()
+            look_later()
+
+        def look_later() -> None:
+            self._due_at = monotonic() + _LOOK_SECONDS
             self._next_look = loop.call_later(_LOOK_SECONDS, look)
 
-        self._next_look = loop.call_later(_LOOK_SECONDS, look)
+        look_later()
 
     def catch_up(self) -> None:
         """Read and answer the supervisor's messages that have arrived, before the worker drains."""
@@ -122,7 +142,7 @@ class Worker:
         self.knows_stop_kind = companion is None
         self._exit_now = exit_now
         self._companion = companion or Companion()
-        self.counters = Counters()
+        self.counters = Counters(self._companion.figures or _own_memory(applications, settings))
         self._applications = applications
         self._settings = settings
         self._log = logger
@@ -211,6 +231,7 @@ class Worker:
         self, tasks: trio.Nursery, sockets: Sequence[ListeningSocket], ready: Callable[[], None]
     ) -> None:
         loop = self._host_loop or TrioLoop(tasks, self._report_left_open)
+        self.counters.memory.watch_collections()
         hangups = HangupWatcher(loop)
         try:
             parts = assemble(

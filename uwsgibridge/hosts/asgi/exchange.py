@@ -17,6 +17,8 @@ from uwsgibridge.connection.connection import Connection
 from uwsgibridge.connection.hangup import HangupWatcher
 from uwsgibridge.connection.lingering import LingeringClose
 from uwsgibridge.connection.sending import PeerGone
+from uwsgibridge.figures.memory import Recorders
+from uwsgibridge.figures.recorder import Recorder
 from uwsgibridge.hosts.exchange import Exchange
 from uwsgibridge.hosts.exchange_states import FOLLOWING, Life, Step
 from uwsgibridge.hosts.offload import Offload
@@ -92,6 +94,8 @@ class AsgiContext:
         lingering: ends connections.
         offload: has Nginx send files; None where no directory is mapped.
         streams: the answers without a known end.
+        recorders: make what records requests.
+        recorder: of the event loop's thread.
         release: called when an exchange is over.
         lose: called when a task still runs a second after it was cancelled; its request then holds no place
             any more.
@@ -108,6 +112,8 @@ class AsgiContext:
     lingering: LingeringClose
     offload: Offload | None
     streams: OpenStreams
+    recorders: Recorders
+    recorder: Recorder
     release: Callable[[Connection], None]
     lose: Callable[[Connection], None]
     settings: Settings
@@ -248,6 +254,8 @@ class AsgiExchange(Exchange[AsgiContext]):
             raise
 
     def _send_some(self, data: Buffer) -> int:
+        if not self._answer_began:
+            self._answer_began = monotonic()
         try:
             sent = self.connection.send(data)
         except BlockingIOError:

@@ -54,6 +54,8 @@ class AsgiHost:
             lingering=context.lingering,
             offload=context.offload,
             streams=OpenStreams(),
+            recorders=context.recorders,
+            recorder=context.recorders.make(),
             release=self._release,
             lose=self._lose,
             settings=settings,

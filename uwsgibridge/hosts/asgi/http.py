@@ -377,6 +377,10 @@ class HttpExchange(HttpFields, HttpAnswer):
         if self._context.reporter.logs_access:
             self._log_answer()
 
+    def _record_end(self, *, complete: bool) -> None:
+        recorder = self._context.recorder
+        self._record(recorder, self._response, self._started_at, complete=complete)
+
     def _log_answer(self) -> None:
         self._log_access(self._response, self._started_at)
 

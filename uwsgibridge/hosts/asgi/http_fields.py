@@ -34,6 +34,7 @@ class PythonHttpFields:
     _body_wait: Event | None = None  # set while a task of the application waits for the body
     _timer: Task | None = None
     _end_timer: Task | None = None
+    _answer_began = 0.0
 
     def __init__(self, context: AsgiContext, connection: Connection) -> None:
         self._life = Life.RUNNING

@@ -83,6 +83,7 @@ def make_plan(context: AsgiContext, places: Places) -> HttpPlan | None:
         free_slots=places.free_slots,
         in_flight=places.admission.in_flight,
         admission=places.admission,
+        recorder=context.recorder,
         forked_child=vars(forked_child),
         kinds=known_kinds,
         stream_kinds=known_stream_kinds,

@@ -18,6 +18,7 @@ from uwsgibridge.hosts.asgi.signs_of_life import seconds_to_ping
 from uwsgibridge.hosts.asgi.tls import tls_extension
 from uwsgibridge.hosts.asgi.tunnel import WebSocketTunnel
 from uwsgibridge.hosts.asgi.websocket_states import AFTER_END, FOLLOWING, Reading, State, refusal
+from uwsgibridge.hosts.exchange import record_own_answer
 from uwsgibridge.hosts.exchange_states import Life, Step, follow
 from uwsgibridge.loop.interface import Task
 from uwsgibridge.protocol import answers
@@ -99,6 +100,7 @@ class WebSocketExchange(WebSocketTunnel):
                 await self._tell_disconnect_again()
             return {"type": "websocket.disconnect", "code": item.code, "reason": item.reason}
         self._read_on()
+        self._context.recorder.count_messages(1, 0)
         key = "text" if item.is_text else "bytes"
         return _Received({"type": "websocket.receive", key: item.data})
 
@@ -191,6 +193,7 @@ class WebSocketExchange(WebSocketTunnel):
         self._context.hangups.remove(self.connection)
         self.connection.begin_tunnel()
         await self._write(head)
+        record_own_answer(self._context.recorder, self.connection, 101)
         self._watch = self._context.loop.watch(self.connection, self._read)
         self._schedule_ping()
         if self._context.stop is not Stop.NONE:
@@ -208,6 +211,7 @@ class WebSocketExchange(WebSocketTunnel):
             raise InvalidResponse(f"the 'bytes' of websocket.send are a {type(data).__name__}")
         if not self._websocket.is_open:
             raise PeerGone("the WebSocket is closing")
+        self._context.recorder.count_messages(0, 1)
         self._outbox += self._websocket.send(data)
         await self._flush()
 
@@ -353,6 +357,11 @@ class WebSocketExchange(WebSocketTunnel):
         if self._gone:
             self._context.reporter.client_gone()
         self._return()
+
+    def _record_end(self, *, complete: bool) -> None:
+        if self._status != 101:  # which is recorded when the handshake is answered
+            self._failure_status = self._status
+            self._record(self._context.recorder, self._denial, self._started_at, complete=complete)
 
     def _release(self) -> None:
         if self._context.reporter.logs_access:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from uwsgibridge.connection.connection import Connection
 from uwsgibridge.connection.sending import PeerGone
+from uwsgibridge.figures.memory import Recorders
 from uwsgibridge.hosts.exchange import Exchange
 from uwsgibridge.hosts.exchange_states import Delivery
 from uwsgibridge.hosts.files import CANT_SEND_FILE, begin_file
@@ -47,6 +48,7 @@ class StaticContext:
         files: finds the files.
         offload: has Nginx send files; None where no directory is mapped.
         reporter: logs failures.
+        recorders: make what records requests.
         lingering: ends connections.
         settings: the deadlines.
         loop: waits for clients.
@@ -58,6 +60,7 @@ class StaticContext:
     files: StaticFiles
     offload: Offload | None
     reporter: Reporter
+    recorders: Recorders
     lingering: LingeringClose
     settings: Settings
     loop: Loop
@@ -252,6 +255,10 @@ class StaticExchange(Exchange[StaticContext]):
         # Before its place is free: a drain waits for no request without one.
         self._log_access(self._response, self._started_at)
         self._return()
+
+    def _record_end(self, *, complete: bool) -> None:
+        recorder = self._context.recorders.shared
+        self._record(recorder, self._response, self._started_at, complete=complete)
 
     def _is_seen_to_be_cut(self) -> bool:
         return self._response.is_cut_visible

@@ -64,6 +64,7 @@ class StaticHost:
             files=files,
             offload=context.offload,
             reporter=context.reporter,
+            recorders=context.recorders,
             lingering=context.lingering,
             settings=settings,
             loop=context.loop,

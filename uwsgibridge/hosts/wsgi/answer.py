@@ -8,6 +8,7 @@ from typing import Final
 
 from uwsgibridge.connection.connection import Connection
 from uwsgibridge.connection.sending import PeerGone
+from uwsgibridge.figures.layout import outcome_of
 from uwsgibridge.hosts.exchange import Exchange
 from uwsgibridge.hosts.exchange_states import Delivery
 from uwsgibridge.hosts.files import CANT_SEND_FILE, OpenFile, begin_file
@@ -19,6 +20,9 @@ from uwsgibridge.protocol.response_headers import Head
 
 # How large a piece is at the most. The time to write a piece is bounded, so its size has to be.
 _WRITE_PIECE_BYTES: Final = 262_144
+
+# A last piece up to this size is mostly sent by one call, so that its answer counts as sent once that call has begun.
+_MARKED_BYTES: Final = 65_536
 
 # A module name for a member of an enum: to look the member up in its class costs more.
 _OPEN: Final = Delivery.OPEN
@@ -47,6 +51,7 @@ class WsgiAnswer(WsgiFields, Exchange[ExchangeContext]):
 
     def __init__(self, context: ExchangeContext, connection: Connection) -> None:
         super().__init__(context, connection)
+        self.recorder = context.recorders.shared
         self.started_at = monotonic()
         self._response = Response(self.request.vars["REQUEST_METHOD"])
 
@@ -87,6 +92,12 @@ class WsgiAnswer(WsgiFields, Exchange[ExchangeContext]):
                 if buffers:
                     self._record_unsent(buffers, buffers[0])
                 raise
+        if not self._answer_began:
+            self._answer_began = monotonic()
+        if self._response.is_complete and sum(map(len, buffers)) <= _MARKED_BYTES:
+            # After a send that fails, the mark is replaced by what is recorded then.
+            outcome = outcome_of(self._failure_status or self._response.status, is_complete=True)
+            self.recorder.mark(self.request.method, outcome)
         try:
             if len(buffers) == 2:
                 data = buffers[0]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from uwsgibridge.connection.connection import Connection
 from uwsgibridge.connection.lingering import LingeringClose
+from uwsgibridge.figures.memory import Recorders
 from uwsgibridge.hosts.offload import Offload
 from uwsgibridge.hosts.streams import OpenStreams
 from uwsgibridge.hosts.wsgi.error_stream import ErrorStream
@@ -32,6 +33,7 @@ class ExchangeContext:
         lingering: ends connections.
         offload: has Nginx send files; None where no directory is mapped.
         streams: tells which streams have to end as the server stops.
+        recorders: make what records requests.
         release: called when a request is over.
         settings: the deadlines.
         logs_access: whether there is an access log.
@@ -45,6 +47,7 @@ class ExchangeContext:
     lingering: LingeringClose
     offload: Offload | None
     streams: OpenStreams
+    recorders: Recorders
     release: Callable[[Connection], None]
     settings: Settings
     logs_access: bool

@@ -167,6 +167,11 @@ class WsgiExchange(WsgiAnswer):
                 connection.send(answer.data)
                 self._record_failure_answer(answer)
             self._hand_over(connection, complete=True)
+        if not was_ended:
+            is_answered = self._failure_status > 0
+            self._record(
+                context.recorders.shared, self._response, self.started_at, complete=is_answered
+            )
         if context.logs_access:
             self.log_access()  # the thread may never get to it
         return outcome
@@ -178,6 +183,7 @@ class WsgiExchange(WsgiAnswer):
             if not was_ended:
                 self._life = follow(Step.END, self._life)
         if not was_ended:  # else the connection is given away, and may still be in use
+            self._record_end(complete=False)
             with contextlib.suppress(OSError):
                 self.connection.abort()
             self.connection.force_close()
@@ -399,13 +405,19 @@ class WsgiExchange(WsgiAnswer):
             if self._life not in _STATE_AFTER_END:
                 return
             self._life = _STATE_AFTER_END[self._life]
-        if self.given_up:
+            is_given_up = self.given_up
+        if not is_given_up:  # else who has given it up records it
+            self._record_end(complete=complete)
+        if is_given_up:
             self.connection.force_close()  # the connection leads nowhere any more
         elif complete:
             # What `_hand_over` does, with one call less.
             self._context.lingering.close(self.connection)
         else:
             self._hand_over(self.connection, complete=False)
+
+    def _record_end(self, *, complete: bool) -> None:
+        self._record(self.recorder, self._response, self.started_at, complete=complete)
 
     def _fail(self, make_answer: AnswerMaker) -> None:
         """Answer with a failure where that is still possible; else break the connection."""

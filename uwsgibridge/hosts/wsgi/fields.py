@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from uwsgibridge.fast import accelerator
 
 if TYPE_CHECKING:
+    from uwsgibridge.figures.recorder import Recorder
     from uwsgibridge.hosts.wsgi.context import ExchangeContext
     from uwsgibridge.hosts.wsgi.interruption import Interruption
     from uwsgibridge.protocol.response import Response
@@ -18,16 +19,19 @@ class PythonFields:
 
     Attributes:
         started_at: when the application was called, of `time.monotonic()`.
+        recorder: of the thread that runs the exchange.
         given_up: whether another thread has taken the connection away and ended it. That thread sets it, under
             `end_lock`, at any moment of the thread that runs the exchange.
         interruption: interrupts the thread of the request; set before `given_up`.
     """
 
     started_at: float
+    recorder: Recorder
     given_up = False
     interruption: Interruption | None = None
     _response: Response
     _context: ExchangeContext
+    _answer_began = 0.0
 
     @property
     def end_lock(self) -> threading.Lock:

@@ -86,6 +86,7 @@ class WsgiHost:
             lingering=context.lingering,
             offload=context.offload,
             streams=OpenStreams(),
+            recorders=context.recorders,
             release=self._release,
             settings=settings,
             logs_access=reporter.logs_access,

@@ -71,6 +71,7 @@ class PythonThread:
         running: Running,
         conclude: Callable[[WsgiExchange], None],
     ) -> None:
+        self._recorder = context.recorders.make()
         self.exchange: WsgiExchange | None = None
         self._take = queue.get
         self._context = context
@@ -83,6 +84,7 @@ class PythonThread:
         if connection is None:
             return False
         self.exchange = exchange = WsgiExchange(self._context, connection)
+        exchange.recorder = self._recorder
         self._running[exchange] = self._me
         # A new and empty context, so that no request sees what an earlier one has set.
         contextvars.Context().run(exchange.run)
@@ -132,6 +134,7 @@ def make_thread(
         exchange_type=WsgiExchange,
         context=context,
         errors=context.errors,
+        recorder=context.recorders.make(),
         started=Life.RUNNING,
         ended=Life.ENDED,
         over=Life.OVER,

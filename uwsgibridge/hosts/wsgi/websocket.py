@@ -19,6 +19,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from uwsgibridge.connection.connection import Connection
+from uwsgibridge.hosts.exchange import record_own_answer
 from uwsgibridge.hosts.exchange_states import Step, follow
 from uwsgibridge.hosts.wsgi.context import ExchangeContext
 from uwsgibridge.hosts.wsgi.exchange import WsgiExchange
@@ -286,6 +287,7 @@ class WsgiWebSocket(WsgiExchange):
         self._has_written = True
         # The access log shows 101, not the status of an answer that nobody gets.
         self._failure_status = 101
+        record_own_answer(self.recorder, self.connection, 101)
         if self._is_restarting and self._socket is not None:
             self._socket.send_close(CLOSE_SERVICE_RESTART, "the server is restarting")
 
