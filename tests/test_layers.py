@@ -46,6 +46,7 @@ BELOW: Final[dict[str, set[str]]] = {
     "connection": {*_GROUND, "loop", "fast"},
     "telemetry": {*_GROUND, "connection", "figures", "fast", "_version"},
     "link": {*_GROUND},
+    "status": {*_GROUND, "connection", "telemetry", "figures"},
     "commands": {*_GROUND, "telemetry"},
     "uwsgi_module": {"errors", "system", "config", "control"},
     "application": {*_GROUND, "loop", "telemetry", "uwsgi_module"},
@@ -56,10 +57,15 @@ BELOW: Final[dict[str, set[str]]] = {
     # The child and the parent: neither imports the other.
     "worker": {
         *_HOSTING, "commands", "application", "hosts", "hosts.wsgi", "hosts.asgi", "hosts.static",
-        "fast", "uwsgi_module",
+        "fast", "uwsgi_module", "figures", "status", "_version",
     },
     "supervisor": {
+<<<<<<< HEAD
         *_GROUND, "connection", "figures", "telemetry", "link", "commands", "control", "fast", "uwsgi_module", "_version",
+=======
+        *_GROUND, "connection", "telemetry", "link", "commands", "control", "fast", "uwsgi_module", "figures", "status",
+        "_version",
+>>>>>>> 2d09ccf (Figures are published: a status application on its own uwsgi socket, a file, statsd, and uWSGI's statistics)
     },
     # These stand beside the bridge: they speak to it from outside, or configure Nginx.
     "control": {*_GROUND, "connection", "telemetry"},

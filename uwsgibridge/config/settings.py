@@ -13,8 +13,12 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from uwsgibridge.config.access_format import parse_format
+<<<<<<< HEAD
 from uwsgibridge.config.address import parse_address
 from uwsgibridge.config.buckets import DEFAULT_BUCKETS, parse_buckets
+=======
+from uwsgibridge.config.address import DescriptorAddress, TcpAddress, parse_address
+>>>>>>> 2d09ccf (Figures are published: a status application on its own uwsgi socket, a file, statsd, and uWSGI's statistics)
 from uwsgibridge.config.env_file import check_variable
 from uwsgibridge.config.mounts import parse_mount, parse_offload, parse_static
 from uwsgibridge.config.options import (
@@ -38,6 +42,8 @@ LifespanMode: TypeAlias = Literal["auto", "on", "off"]
 LogFormat: TypeAlias = Literal["auto", "text", "json"]
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 ReloadMode: TypeAlias = Literal["all", "chain"]
+MetricsNames: TypeAlias = Literal["uwsgibridge", "uwsgi_exporter"]
+StatsdFormat: TypeAlias = Literal["auto", "plain", "dogstatsd"]
 
 DEFAULT_BIND: Final = "127.0.0.1:3031"
 
@@ -51,6 +57,9 @@ _MAX_OOM_SCORE: Final = 1000
 
 _MODE: Final = re.compile(r"0?[0-7]{3}")
 _STATUS: Final = re.compile(r"[1-5](xx|[0-9]{2})")
+_STATSD_PREFIX: Final = re.compile(r"[A-Za-z0-9._-]+")
+# Datadog's rules for tags. A text with `|`, `#` or a comma in it would end the tag.
+_STATSD_TAG: Final = re.compile(r"[A-Za-z0-9_./:-]+")
 
 
 def _check_address(name: str, value: str) -> None:
@@ -58,6 +67,39 @@ def _check_address(name: str, value: str) -> None:
         parse_address(value)
     except ValueError as error:
         raise SettingsError(f"{name}: {error}") from None
+
+
+def _check_further_address(name: str, value: str) -> None:
+    if value:
+        _check_address(name, value)
+
+
+def _check_statsd_host(name: str, value: str) -> None:
+    if not value:
+        return
+    try:
+        address = parse_address(value, forms="127.0.0.1:8125 or unix:/run/statsd.sock")
+    except ValueError as error:
+        raise SettingsError(f"{name}: {error}") from None
+    if isinstance(address, DescriptorAddress) or (
+        isinstance(address, TcpAddress) and not address.port
+    ):
+        raise SettingsError(
+            f"{name} {value!r} can't be sent to; write 127.0.0.1:8125 or unix:/run/statsd.sock"
+        )
+
+
+def _check_statsd_prefix(name: str, value: str) -> None:
+    if value and not _STATSD_PREFIX.fullmatch(value):
+        raise SettingsError(f"{name} {value!r} has more than letters, digits and . _ -")
+
+
+def _check_statsd_tags(name: str, value: str) -> None:
+    for tag in value.split(",") if value else ():
+        if not _STATSD_TAG.fullmatch(tag):
+            raise SettingsError(
+                f"{name}: {tag!r} is no tag such as env:production, of letters, digits and : . _ / -"
+            )
 
 
 def _check_socket_mode(name: str, value: str) -> None:
@@ -701,6 +743,84 @@ class Settings:
     log_level: LogLevel = choice(
         LogLevel, "info", help="The least level that is logged.", section="Logging"
     )
+    status_bind: str = text(
+        help="Answer /metrics and /healthz at this address, which speaks uwsgi as --bind does: unix:/run/status.sock, "
+        "127.0.0.1:3032, [::1]:3032 or fd://4. Nginx publishes it, see uwsgibridge nginx --status. A unix socket has the owner "
+        "and the mode of those of --bind.",
+        section="Figures",
+        metavar="ADDRESS",
+        rule=_check_further_address,
+        shown_default="off",
+    )
+    status_connections: int = whole(
+        32,
+        most=_MAX_CONNECTIONS,
+        help="Connections that --status-bind, and as many that --uwsgi-stats, has at a time; over it, 503 at --status-bind.",
+        section="Figures",
+    )
+    metrics_names: MetricsNames = choice(
+        MetricsNames,
+        "uwsgibridge",
+        help="Which names figures have: uwsgi_exporter is those that dashboards for uWSGI know, and has only what uWSGI's "
+        "statistics have.",
+        section="Figures",
+    )
+    metrics_file: str = text(
+        help="Write the figures to this file, for the textfile collector of node_exporter, whose files end in .prom.",
+        section="Figures",
+        metavar="FILE",
+        shown_default="off",
+    )
+    metrics_file_seconds: float = seconds(
+        15.0,
+        help="How many seconds lie between two writings of --metrics-file.",
+        section="Figures",
+    )
+    statsd_host: str = text(
+        help="Send the figures to statsd, by UDP or to a unix datagram socket.",
+        section="Figures",
+        metavar="HOST:PORT",
+        rule=_check_statsd_host,
+        shown_default="off",
+    )
+    statsd_prefix: str = text(
+        help="What the names at statsd begin with, before uwsgibridge.; a dot follows it.",
+        section="Figures",
+        metavar="TEXT",
+        rule=_check_statsd_prefix,
+        shown_default="nothing",
+    )
+    statsd_tags: str = text(
+        help="Tags of each figure at statsd, such as env:production,team:web, in the form of dogstatsd.",
+        section="Figures",
+        metavar="TAGS",
+        rule=_check_statsd_tags,
+        shown_default="nothing",
+    )
+    statsd_format: StatsdFormat = choice(
+        StatsdFormat,
+        "auto",
+        help="How labels such as the mount are sent: dogstatsd as tags, plain as parts of the name; auto is dogstatsd with "
+        "--statsd-tags, else plain.",
+        section="Figures",
+    )
+    statsd_seconds: float = seconds(
+        10.0,
+        help="How many seconds lie between two sendings to --statsd-host.",
+        section="Figures",
+    )
+    uwsgi_stats: str = text(
+        help="Give statistics in the form of uWSGI's at this address, as JSON to whoever connects, for uwsgitop and "
+        "uwsgi_exporter.",
+        section="Figures",
+        metavar="ADDRESS",
+        rule=_check_further_address,
+        shown_default="off",
+    )
+    uwsgi_stats_http: bool = flag(
+        help="Precede the statistics of --uwsgi-stats by the head of an HTTP answer, as uWSGI's stats-http does.",
+        section="Figures",
+    )
 
     metrics_buckets: str = text(
         DEFAULT_BUCKETS,
@@ -724,12 +844,31 @@ class Settings:
                 f"--max-rss-hard-bytes {self.max_rss_hard_bytes} must be above --max-rss-bytes "
                 f"{self.max_rss_bytes}"
             )
+        named = [*self.bind, *filter(None, (self.status_bind, self.uwsgi_stats))]
+        for name in ("status_bind", "uwsgi_stats"):
+            address = getattr(self, name)
+            # A port of 0 is a free one, and another one each time. Workers have descriptors in the place of the addresses.
+            if (
+                named.count(address) > 1
+                and not address.endswith(":0")
+                and not address.startswith("fd://")
+            ):
+                raise SettingsError(
+                    f"{option_name(name)} {address}: another option has this address; it needs one of its own"
+                )
+        if self.statsd_format == "plain" and self.statsd_tags:
+            raise SettingsError("--statsd-tags are dogstatsd's: --statsd-format plain has none")
         if self.workers == 0:
             for name, option in OPTIONS.items():
                 if option.needs_supervisor and getattr(self, name):
                     raise SettingsError(
                         f"{option_name(name)} needs a supervisor: --workers 1 or more"
                     )
+
+    @property
+    def publishes_figures(self) -> bool:
+        """Whether any option asks for figures to be published."""
+        return bool(self.status_bind or self.uwsgi_stats or self.metrics_file or self.statsd_host)
 
 
 # The rows of the table, in its order, by the names of their fields.

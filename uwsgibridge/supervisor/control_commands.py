@@ -13,7 +13,7 @@ from uwsgibridge import fast
 from uwsgibridge._version import __version__
 from uwsgibridge.control.server import CommandFailed
 from uwsgibridge.supervisor.fleet import Fleet
-from uwsgibridge.supervisor.worker_process import STATUS_SECONDS, WorkerProcess
+from uwsgibridge.supervisor.worker_process import WorkerProcess
 from uwsgibridge.system.backlog import connections_waiting
 from uwsgibridge.system.process_figures import cpu_seconds, rss_bytes
 from uwsgibridge.telemetry.stacks import stacks_of_threads
@@ -43,10 +43,7 @@ class ControlCommands:
 
     async def status(self) -> dict[str, Any]:
         """Give the state of the supervisor and its workers."""
-        async with trio.open_nursery() as nursery:
-            for generation in self._fleet.generations:
-                for worker in generation.ready:
-                    nursery.start_soon(worker.heartbeat, STATUS_SECONDS)
+        await self._fleet.hear_from_workers()
         told = [
             worker.figures
             for generation in self._fleet.generations

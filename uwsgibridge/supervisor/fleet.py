@@ -16,7 +16,7 @@ from uwsgibridge.figures.totals import Totals
 from uwsgibridge.supervisor.generation import Generation
 from uwsgibridge.supervisor.phase import Phase
 from uwsgibridge.supervisor.tally import Tally
-from uwsgibridge.supervisor.worker_process import WorkerProcess
+from uwsgibridge.supervisor.worker_process import STATUS_SECONDS, WorkerProcess
 from uwsgibridge.system.systemd import Notifier
 from uwsgibridge.telemetry.logs import Logger
 
@@ -219,6 +219,13 @@ class Fleet:
         """Mark a reload as over, and wake those who wait for it."""
         reload.is_over, reload.has_failed = True, has_failed
         self.wake_waiters()
+
+    async def hear_from_workers(self) -> None:
+        """Ask all workers for their figures, and wait up to half a second for the answers."""
+        async with trio.open_nursery() as nursery:
+            for generation in self.generations:
+                for worker in generation.ready:
+                    nursery.start_soon(worker.heartbeat, STATUS_SECONDS)
 
     def put_in_service(self, generation: Generation) -> None:
         """Make a generation the current one, whose number of workers is kept up."""

@@ -181,6 +181,10 @@ class Generation:
         """Give the number of a worker, from 1 on; 0 of one that an older supervisor has started."""
         return self._numbers.of(worker.pid)
 
+    def starts_of(self, number: int) -> int:
+        """Give how many workers of this generation have had a number."""
+        return self._numbers.starts_of(number)
+
     @property
     def running(self) -> list[WorkerProcess]:
         """The workers that were not asked to end; also those whose end is not reported yet."""

@@ -50,6 +50,7 @@ class Heritage:
         started_at: when the first supervisor in this process started, by `time.monotonic`.
         descriptors: what else the new program inherits.
         sidecars: as `Sidecars.bequeath` describes them.
+        published: the listening sockets at which figures are to be had, as `PublishedSockets.by_place` has them.
     """
 
     bind: Sequence[str]
@@ -60,6 +61,7 @@ class Heritage:
     started_at: float
     descriptors: Sequence[int] = field(default=(), compare=False)
     sidecars: Sequence[dict[str, Any]] = ()
+    published: Mapping[str, Sequence[ListeningSocket]] = field(default_factory=dict)
 
     def exec(self, program: PreservedProgram | None = None) -> NoReturn:
         """Become the program that is installed now, with the arguments, directory and environment that this one began with.
@@ -71,16 +73,10 @@ class Heritage:
         Raises:
             OSError: it can't be started. Signals wait for who takes them next.
         """
-        sockets = {
-            text: [
-                [one.socket.fileno(), str(one.address), one.owned_file]
-                for one in self.sockets[text]
-            ]
-            for text in self.sockets
-        }
         everything = {
             "bind": list(self.bind),
-            "sockets": sockets,
+            "sockets": _describe_sockets(self.sockets),
+            "published": _describe_sockets(self.published),
             "lifeline": self.lifeline,
             "generations": list(self.generations),
             "tally": dict(self.tally),
@@ -89,7 +85,7 @@ class Heritage:
         }
         memory = make_memory_file("uwsgibridge-heritage")
         os.write(memory, json.dumps(everything).encode())
-        listening = [one.socket.fileno() for all_ in self.sockets.values() for one in all_]
+        listening = [*_numbers_of(self.sockets), *_numbers_of(self.published)]
         inherited = [memory, *self.lifeline, *listening, *self.descriptors]
         command, told = [sys.executable, *sys.orig_argv[1:]], dict[str, str]()
         if program is not None:
@@ -130,13 +126,8 @@ class Heritage:
             raw = json.loads(os.pread(memory, _MAX_BYTES, 0))
         finally:
             os.close(memory)
-        sockets = {
-            one: [
-                adopt_socket(descriptor, parse_address(address), tuple(owned) if owned else None)
-                for descriptor, address, owned in all_
-            ]
-            for one, all_ in raw["sockets"].items()
-        }
+        sockets = _adopt_sockets(raw["sockets"])
+        published = _adopt_sockets(raw.get("published", {}))
         reader, writer = raw["lifeline"]
         heritage = Heritage(
             raw["bind"],
@@ -145,14 +136,36 @@ class Heritage:
             raw["generations"],
             raw["tally"],
             raw["started_at"],
-            # Programs that know no sidecars have none.
+            # Programs that know no sidecars have none, nor sockets for figures.
             sidecars=raw.get("sidecars", ()),
+            published=published,
         )
         kept = [it for one in raw["generations"] for it in _descriptors_of(one)]
         kept += descriptors_of(heritage.sidecars)
-        listening = [one.socket.fileno() for all_ in sockets.values() for one in all_]
+        listening = [*_numbers_of(sockets), *_numbers_of(published)]
         _set_inheritable([reader, writer, *listening, *kept], False)
         return heritage
+
+
+def _describe_sockets(sockets: Mapping[str, Sequence[ListeningSocket]]) -> dict[str, list[Any]]:
+    return {
+        place: [[one.socket.fileno(), str(one.address), one.owned_file] for one in all_]
+        for place, all_ in sockets.items()
+    }
+
+
+def _adopt_sockets(described: Mapping[str, Any]) -> dict[str, list[ListeningSocket]]:
+    return {
+        place: [
+            adopt_socket(descriptor, parse_address(address), tuple(owned) if owned else None)
+            for descriptor, address, owned in all_
+        ]
+        for place, all_ in described.items()
+    }
+
+
+def _numbers_of(sockets: Mapping[str, Sequence[ListeningSocket]]) -> list[int]:
+    return [one.socket.fileno() for all_ in sockets.values() for one in all_]
 
 
 def is_upgrade() -> bool:
@@ -176,6 +189,13 @@ def check_takeover(settings: Settings) -> None:
         from uwsgibridge.commands.finding import require_programs  # imported here: few have any
 
         require_programs(settings)
+    if settings.publishes_figures:
+        # Imported so that a missing module ends the rehearsal, and not the start.
+        import uwsgibridge.status.publishing  # noqa: F401
+    if settings.metrics_file:
+        from uwsgibridge.status.metrics_file import require_writable  # few have any
+
+        require_writable(settings)
 
 
 def defer_signals() -> None:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -20,6 +21,7 @@ from uwsgibridge.errors import (
     WorkerUnfit,
     single_error,
 )
+from uwsgibridge.status.sockets import PublishedSockets, open_published
 from uwsgibridge.supervisor.addresses import open_or_take_over, with_inherited_addresses
 from uwsgibridge.supervisor.control_commands import ControlCommands
 from uwsgibridge.supervisor.control_socket import ControlSocket
@@ -42,6 +44,9 @@ from uwsgibridge.system.signals import SERVER_SIGNALS
 from uwsgibridge.system.systemd import Notifier
 from uwsgibridge.telemetry.announcement import announce
 from uwsgibridge.telemetry.logs import Logger
+
+if TYPE_CHECKING:
+    from uwsgibridge.status.publishing import Publishing
 
 
 def run_supervisor(
@@ -82,8 +87,11 @@ def run_supervisor(
     require_watchable(settings)
     with (
         open_or_take_over(settings, heritage, logger) as (sockets, handed_over),
+        open_published(
+            settings, logger, heritage.published if heritage is not None else None
+        ) as published,
         removing_files_unless_started(
-            [one for all_ in sockets.values() for one in all_],
+            [*(one for all_ in sockets.values() for one in all_), *published.all],
             resolve_user(settings.user, settings.group),
         ) as started,
         single_error(),
@@ -94,6 +102,10 @@ def run_supervisor(
             from uwsgibridge.commands.finding import require_programs  # imported here: few have any
 
             require_programs(settings)
+        if settings.metrics_file and heritage is None:
+            from uwsgibridge.status.metrics_file import require_writable  # few have any
+
+            require_writable(settings)
         with contextlib.ExitStack() as stack:
             if settings.uwsgi_module:
                 from uwsgibridge.supervisor.timers_sidecar import sharing_file  # few need it
@@ -111,6 +123,7 @@ def run_supervisor(
                     heritage=heritage,
                     program=program,
                     unwanted=unwanted,
+                    published=published,
                     started=started,
                     spare=spare,
                 )
@@ -141,6 +154,7 @@ class _Supervisor:
         heritage: Heritage | None,
         program: PreservedProgram | None,
         unwanted: Sequence[ListeningSocket],
+        published: PublishedSockets,
         started: Callable[[], None],
         spare: SpareTemplate | None,
     ) -> None:
@@ -148,6 +162,7 @@ class _Supervisor:
         self._log = logger
         self._sockets_by_address = sockets
         self._unwanted = unwanted
+        self._published = published
         self._started = started
         self._spare = spare
         self._heritage = heritage
@@ -168,6 +183,17 @@ class _Supervisor:
             name, self._fleet, self._stop_or_hurry, self._sidecars.describe
         )
         self._control = ControlSocket(settings, self._commands, logger)
+        self._publishing = self._make_publishing(settings) if settings.publishes_figures else None
+
+    def _make_publishing(self, settings: Settings) -> Publishing:
+        # Imported here, since not all services publish figures.
+        from uwsgibridge.status.publishing import Publishing
+        from uwsgibridge.status.sources import Sources
+        from uwsgibridge.supervisor.figures import FleetFigures
+
+        figures = FleetFigures(self._app_name, self._fleet)
+        sources = Sources(figures.collect, figures.snapshot, figures.glance)
+        return Publishing(settings, sources, self._published, self._log)
 
     @property
     def program(self) -> PreservedProgram | None:
@@ -199,6 +225,8 @@ class _Supervisor:
             nursery.start_soon(self._feed_watchdog)
             # After an upgrade, a missing control socket must not end the service.
             self._control.open_named(stack, must_open=self._heritage is None)
+            if self._publishing is not None:
+                nursery.start_soon(self._publishing.run)
             await watch_files(fleet.settings, nursery, self._log, fleet.ask_for_reload)
             async with trio.open_nursery() as beginning:
                 beginning.start_soon(self._upgrade.preserve)
@@ -210,6 +238,7 @@ class _Supervisor:
                 self._started()
                 await self._control.answer(nursery)
                 confirm_takeover()
+                self._published.close_unwanted()
                 # No worker starts or ends before this point: the old program may have to go on with them.
                 if self._unwanted:
                     await rollout.leave_sockets(self._unwanted)
@@ -246,6 +275,8 @@ class _Supervisor:
         if self.program is not None:
             self.program.close()
         self._control.remove_default()
+        if self._publishing is not None:
+            self._publishing.end()
         self._log.info("stopped")
         if fleet.failure:
             raise WorkerUnfit(fleet.failure)
@@ -315,6 +346,7 @@ class _Supervisor:
             self._fleet.started_at,
             [*(it for _, one in described for it in one), *descriptors_of(sidecars)],
             sidecars,
+            self._published.by_place,
         )
 
     def _stop_or_hurry(self, reason: str) -> None:

@@ -6,7 +6,7 @@ application gives to worker 1 would be nobody's after the first one was recycled
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping
 from itertools import count
 from typing import Any
@@ -18,6 +18,7 @@ class WorkerNumbers:
     def __init__(self) -> None:
         self._of: dict[int, int] = {}  # by pid
         self._asked_for: deque[int] = deque()
+        self._starts: Counter[int] = Counter()
 
     def choose(self, predecessor: int | None = None) -> int:
         """Choose the number of the next worker.
@@ -43,6 +44,7 @@ class WorkerNumbers:
         if number in self._asked_for:
             self._asked_for.remove(number)
         self._of[pid] = number
+        self._starts[number] += 1
 
     def forget_oldest(self) -> None:
         """Note that a worker has ended before it could tell its number."""
@@ -57,14 +59,20 @@ class WorkerNumbers:
         """Give the number of a worker; 0 where it is not known."""
         return self._of.get(pid, 0)
 
+    def starts_of(self, number: int) -> int:
+        """Give how many workers of this generation have had a number."""
+        return self._starts[number]
+
     def bequeath(self) -> dict[str, Any]:
         """Describe the numbers for `adopt`, as JSON values."""
         return {
             "of": {str(pid): number for pid, number in self._of.items()},
             "asked_for": list(self._asked_for),
+            "starts": {str(number): starts for number, starts in self._starts.items()},
         }
 
     def adopt(self, heritage: Mapping[str, Any]) -> None:
         """Take over what `bequeath` has described; an older program has described nothing."""
         self._of.update({int(pid): number for pid, number in heritage.get("of", {}).items()})
         self._asked_for.extend(heritage.get("asked_for", ()))
+        self._starts.update({int(it): count for it, count in heritage.get("starts", {}).items()})

@@ -352,7 +352,7 @@ class WorkerProcess:
         figures = self.figures
         return {
             "pid": self.pid,
-            "state": self._state(),
+            "state": self.state,
             "age_seconds": round(self.age_seconds, 3),
             "requests": figures.requests if figures else None,
             "app_errors": figures.app_errors if figures else None,
@@ -364,7 +364,9 @@ class WorkerProcess:
             "queue_seconds": round(self.queue_seconds, 4) if figures else None,
         }
 
-    def _state(self) -> str:
+    @property
+    def state(self) -> str:
+        """The state in a word, as `uwsgibridge.figures.snapshot.WORKER_STATES` has them."""
         if self.has_ended:
             return "ended"
         if self.is_stopping:

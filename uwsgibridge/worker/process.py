@@ -8,8 +8,8 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -21,6 +21,7 @@ from uwsgibridge.connection.failed_start import removing_files_unless_started
 from uwsgibridge.connection.socket_files import socket_files
 from uwsgibridge.connection.sockets import ListeningSocket, open_sockets
 from uwsgibridge.errors import single_error
+from uwsgibridge.status.sockets import PublishedSockets, open_published
 from uwsgibridge.system.interpreter import gil_was_brought_back
 from uwsgibridge.system.privileges import resolve_user
 from uwsgibridge.telemetry.announcement import announce
@@ -32,6 +33,9 @@ from uwsgibridge.worker.process_end import ProcessEnd, status_after
 from uwsgibridge.worker.switch_interval import shorten_switch_interval
 from uwsgibridge.worker.uwsgi_hooks import call_atexit, call_post_fork_hook
 from uwsgibridge.worker.worker import Companion, Worker
+
+if TYPE_CHECKING:
+    from uwsgibridge.status.publishing import Publishing
 
 # A variable of the environment that has the number of a descriptor. At its end of file the process stops as at
 # SIGTERM. The starter of the process holds the other end, which the kernel closes however the starter ends.
@@ -67,14 +71,19 @@ def run_process(
         open_sockets(
             settings.bind, mode=socket_files(settings), backlog=settings.backlog
         ) as sockets,
+        open_published(settings, logger) as published,
         removing_files_unless_started(
-            sockets, resolve_user(settings.user, settings.group)
+            [*sockets, *published.all], resolve_user(settings.user, settings.group)
         ) as started,
     ):
         if settings.user or settings.group:
             import_in_advance(settings, None)
         after_bind()
         reopen_log_at_signal(settings)
+        if settings.metrics_file:
+            from uwsgibridge.status.metrics_file import require_writable  # few have any
+
+            require_writable(settings)
         if settings.on_start or settings.on_ready:
             # Imported here, since few services have such commands.
             from uwsgibridge.commands.actions import run_at_start_alone
@@ -102,6 +111,8 @@ def run_process(
                 ready,
                 end,
                 int(lifeline) if lifeline.isdecimal() else None,
+                app_name=app_name,
+                published=published,
             )
         )
 
@@ -172,6 +183,9 @@ class _Service:
     lifeline: int | None
     companion: Companion | None = None
     keeps_sockets: bool = False
+    # Without a supervisor alone: what the figures of this process need.
+    app_name: str | None = None
+    published: PublishedSockets = field(default_factory=PublishedSockets)
 
 
 def end_seconds(applications: Sequence[Application], settings: Settings) -> float:
@@ -181,7 +195,7 @@ def end_seconds(applications: Sequence[Application], settings: Settings) -> floa
 
 
 def _serve(service: _Service) -> None:
-    with kept_from_copies(lambda: [it.socket for it in service.sockets]):
+    with kept_from_copies(lambda: [it.socket for it in (*service.sockets, *service.published.all)]):
         _serve_between_hooks(service)
 
 
@@ -244,6 +258,7 @@ async def _run_until_signal(worker: Worker, service: _Service, loop_name: str) -
         handled.append(signal.SIGQUIT)
     serving = trio.CancelScope()
     stopping = trio.Event()
+    is_ready = trio.Event()
 
     drain_seconds = end_seconds(service.applications, service.settings)
 
@@ -283,6 +298,7 @@ async def _run_until_signal(worker: Worker, service: _Service, loop_name: str) -
             loop=loop_name,
         )
         service.ready()
+        is_ready.set()
         if service.settings.on_ready and service.companion is None:  # else the supervisor does it
             # Imported here, since few services have such commands.
             from uwsgibridge.commands.actions import run_when_ready
@@ -294,10 +310,33 @@ async def _run_until_signal(worker: Worker, service: _Service, loop_name: str) -
             await nursery.start(stop_on_signal)
             if service.lifeline is not None:
                 nursery.start_soon(_stop_without_starter, worker, service, serving)
+            publishing = _make_publishing(worker, service, is_ready, stopping)
+            if publishing is not None:
+                nursery.start_soon(publishing.run)
             with service.end, serving:
                 await worker.run(service.sockets, ready=ready)
             nursery.cancel_scope.cancel()
+    if publishing is not None:
+        publishing.end()
     logger.info("stopped")
+
+
+def _make_publishing(
+    worker: Worker, service: _Service, is_ready: trio.Event, stopping: trio.Event
+) -> Publishing | None:
+    """Make what publishes the figures of a process without a supervisor, where an option asks for it."""
+    if service.companion is not None or not service.settings.publishes_figures:
+        return None
+    # Imported here, since not all services publish figures.
+    from uwsgibridge.status.publishing import Publishing
+    from uwsgibridge.status.sources import Sources
+    from uwsgibridge.worker.figures import WorkerFigures
+
+    figures = WorkerFigures(
+        service.app_name, service.settings, service.sockets, worker.figures, is_ready, stopping
+    )
+    sources = Sources(figures.collect, figures.snapshot, figures.glance)
+    return Publishing(service.settings, sources, service.published, service.logger)
 
 
 def _name_application(application: Application) -> str:
