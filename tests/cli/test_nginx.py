@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 
 from uwsgibridge.cli.nginx import command
 from uwsgibridge.frontend.config import render_compose_files, render_site, render_site_files
-from uwsgibridge.frontend.options import RateLimit, Site, StaticDirectory, Tls
+from uwsgibridge.frontend.options import RateLimit, Site, StaticDirectory, StatusLocation, Tls
 
 
 def run(*arguments: object) -> Result:
@@ -30,7 +30,8 @@ def test_every_option_has_its_place() -> None:
         *("--read-timeout-seconds", "3600", "--no-gzip", "--rate-limit", "5", "--tls", "--http2"),
         *("--nginx-version", "1.22"),
         *("--tls-certificate", "/c.pem", "--tls-certificate-key", "/k.pem", "--tls-listen", "8443"),
-        *("--name", "shop"),
+        *("--name", "shop", "--status", "unix:/run/status.sock", "--status-location", "/figures"),
+        *("--status-allow", "10.0.0.0/8", "--status-allow", "::1"),
     )
     assert result.exit_code == 0
     assert result.stdout == render_site(
@@ -51,9 +52,24 @@ def test_every_option_has_its_place() -> None:
                 certificate_key="/k.pem",
                 http2=True,
             ),
+            status=StatusLocation(
+                address="unix:/run/status.sock", url="/figures/", allow=("10.0.0.0/8", "::1")
+            ),
             nginx_version=(1, 22, 0),
         )
     )
+
+
+def test_the_status_application_is_published_to_this_machine_alone() -> None:
+    printed = run("--status").stdout
+    assert printed == render_site(Site(status=StatusLocation(address="127.0.0.1:3032")))
+    location = printed.partition("location ^~ /-/status/ {")[2].partition("}")[0]
+    assert [it.strip() for it in location.strip().splitlines()][:4] == [
+        "allow 127.0.0.1;",
+        "allow ::1;",
+        "deny all;",
+        "uwsgi_pass 127.0.0.1:3032;",
+    ]
 
 
 def test_a_resolver_is_for_a_name() -> None:
@@ -69,6 +85,14 @@ def test_a_resolver_is_for_a_name() -> None:
         (("--static", "/static/=relative"), "--static"),
         (("--listen", "http"), "--listen"),
         (("--rate-limit", "0"), "--rate-limit"),
+        (("--status", "fd://3"), "--status"),
+        (("--status", "127.0.0.1:0"), "--status"),
+        (("--status", "127.0.0.1:1", "--status-allow", "all"), "--status-allow"),
+        (("--status", "127.0.0.1:1", "--status-allow", "10.0.0.1/8"), "--status-allow"),
+        (("--status", "127.0.0.1:1", "--status-location", "/"), "--status-location"),
+        (("--status", "--static", "/-/status/=/srv/x"), "--status-location"),
+        (("--status-allow", "10.0.0.0/8"), "--status-allow"),
+        (("--status-location", "/figures/"), "--status-location"),
         (("--nginx-version", "stable"), "--nginx-version"),
         (("--compose",), "--output"),
         (("--compose", "--output", "x", "--tls"), "--tls"),

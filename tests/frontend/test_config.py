@@ -15,7 +15,7 @@ from uwsgibridge.frontend.config import (
     render_site,
     render_site_files,
 )
-from uwsgibridge.frontend.options import RateLimit, Site, StaticDirectory, Tls
+from uwsgibridge.frontend.options import RateLimit, Site, StaticDirectory, StatusLocation, Tls
 
 DEPLOYED = Path(__file__).parents[2] / "nginx"
 
@@ -25,6 +25,9 @@ SITES = {
     "several": Site(upstreams=("127.0.0.1:1", "127.0.0.1:2", "[::1]:3", "unix:/run/a;b.sock")),
     "resolver": Site(upstreams=("no-such-name:3031",), resolver="127.0.0.11"),
     "offload": Site(offload=(StaticDirectory("/protected", "/srv/my files"),)),
+    "status": Site(
+        status=StatusLocation(address="unix:/run/my status.sock", allow=("10.0.0.0/8", "fd00::/8"))
+    ),
     "static": Site(
         static=(
             StaticDirectory("/static", "/srv/my site"),

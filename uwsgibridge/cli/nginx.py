@@ -27,6 +27,7 @@ Examples:
   uwsgibridge nginx --upstream unix:/run/app.sock --server-name example.org --tls
   uwsgibridge nginx --static /static/=/srv/www/static --rate-limit 20
   uwsgibridge nginx --upstream 127.0.0.1:3031 --upstream 127.0.0.1:3032
+  uwsgibridge nginx --status unix:/run/status.sock --status-allow 10.0.0.0/8
   uwsgibridge nginx --output /etc/nginx && nginx -t
 
 A location that you have already needs nothing of this: uwsgi_pass to the bridge's address
@@ -81,6 +82,28 @@ and include uwsgi_params are enough.
     multiple=True,
     metavar="URL=DIR",
     help="Files that the application names and Nginx sends, as given to serve --offload. Repeatable.",
+)
+@click.option(
+    "--status",
+    is_flag=False,
+    flag_value="127.0.0.1:3032",
+    metavar="[ADDRESS]",
+    help="Publish the status application that serve has at this --status-bind; without a value 127.0.0.1:3032.",
+)
+@click.option(
+    "--status-location",
+    default="/-/status/",
+    show_default=True,
+    metavar="PATH",
+    help="The path below which --status publishes its pages, such as /-/status/metrics.",
+)
+@click.option(
+    "--status-allow",
+    multiple=True,
+    default=("127.0.0.1", "::1"),
+    show_default=True,
+    metavar="NET",
+    help="An address or a network that may ask for --status, such as 10.0.0.0/8; all others get 403. Repeatable.",
 )
 @click.option(
     "--client-max-body-bytes",
@@ -172,6 +195,10 @@ def command(
             raise click.UsageError("--compose is a set of files: say where with --output")
         _write(render_compose_files(), output, force=force)
         return
+    if chosen["status"] is None:
+        for name in ("status_location", "status_allow"):
+            if ctx.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
+                raise click.UsageError(f"--{name.replace('_', '-')} goes with --status")
     try:
         site = _site(chosen)
     except OptionError as error:
@@ -196,6 +223,7 @@ def _site(chosen: Mapping[str, Any]) -> Site:
         RateLimit,
         Site,
         StaticDirectory,
+        StatusLocation,
         Tls,
         parse_version,
     )
@@ -219,6 +247,13 @@ def _site(chosen: Mapping[str, Any]) -> Site:
         server_names=chosen["server_names"],
         static=directories("static"),
         offload=directories("offload"),
+        status=None
+        if chosen["status"] is None
+        else StatusLocation(
+            address=chosen["status"],
+            url=chosen["status_location"],
+            allow=chosen["status_allow"],
+        ),
         client_max_body_bytes=chosen["client_max_body_bytes"],
         read_timeout_seconds=chosen["read_timeout_seconds"],
         gzip=chosen["gzip"],

@@ -10,9 +10,9 @@ from typing import Any, Final
 
 from uwsgibridge.figures.family import Family, Kind, Labels, Sample
 
-_MICROSECOND: Final = 1e-6
+_MICROSECONDS: Final = 1_000_000
 
-# Of each group of names: the key in the statistics, the name, its help, its kind, and what a value is multiplied by.
+# Of each group of names: the key in the statistics, the name, its help, its kind, and what a value is divided by.
 _MAIN: Final = (
     ("listen_queue", "listen_queue_length", "Length of listen queue.", Kind.GAUGE, 1),
     ("listen_queue_errors", "listen_queue_errors", "Number of listen queue errors.", Kind.GAUGE, 1),
@@ -31,9 +31,9 @@ _WORKER: Final = (
     ("signal_queue", "signal_queue_length", "Length of signal queue.", Kind.GAUGE, 1),
     ("rss", "rss_bytes", "Worker RSS bytes.", Kind.GAUGE, 1),
     ("vsz", "vsz_bytes", "Worker VSZ bytes.", Kind.GAUGE, 1),
-    ("running_time", "running_time_seconds", "Worker running time in seconds.", Kind.GAUGE, _MICROSECOND),
+    ("running_time", "running_time_seconds", "Worker running time in seconds.", Kind.GAUGE, _MICROSECONDS),
     ("last_spawn", "last_spawn_time_seconds", "Last spawn time in seconds since epoch.", Kind.GAUGE, 1),
-    ("avg_rt", "average_response_time_seconds", "Average response time in seconds.", Kind.GAUGE, _MICROSECOND),
+    ("avg_rt", "average_response_time_seconds", "Average response time in seconds.", Kind.GAUGE, _MICROSECONDS),
     ("requests", "requests", "Total number of requests.", Kind.COUNTER, 1),
     ("exceptions", "exceptions", "Total number of exceptions.", Kind.COUNTER, 1),
     ("harakiri_count", "harakiri_count", "Total number of harakiri count.", Kind.COUNTER, 1),
@@ -136,7 +136,7 @@ def _families(prefix: str, rows: Sequence[_Row], things: _Things) -> list[Family
             f"{prefix}_{name}",
             kind,
             text,
-            [Sample((_STATS_URI, *labels), it[key] * factor) for labels, it in things],
+            [Sample((_STATS_URI, *labels), it[key] / divisor) for labels, it in things],
         )
-        for key, name, text, kind, factor in rows
+        for key, name, text, kind, divisor in rows
     ]

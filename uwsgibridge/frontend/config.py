@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from uwsgibridge.frontend import pieces
-from uwsgibridge.frontend.options import Site, StaticDirectory, Tls
+from uwsgibridge.frontend.options import Site, StaticDirectory, StatusLocation, Tls
 from uwsgibridge.frontend.pieces import block
 from uwsgibridge.frontend.quoting import quote
 
@@ -160,6 +160,8 @@ def _site(site: Site, *, included: bool, directives: Sequence[str] = ()) -> list
         server += ["", *block("location @application", application)]
     for offload in site.offload:
         server += ["", *_offload(offload)]
+    if site.status is not None:
+        server += ["", *_status(site.status)]
     return [
         *pieces.header_maps(site, encrypted=encrypted),
         "",
@@ -211,6 +213,24 @@ def _offload(offload: StaticDirectory) -> list[str]:
                 f"alias {quote(offload.directory)};",
                 # The bridge names real paths. Nginx refuses a link that was put into such a path later.
                 f"disable_symlinks on {quote('from=' + offload.directory)};",
+            ],
+        ),
+    ]
+
+
+def _status(status: StatusLocation) -> list[str]:
+    return [
+        "# Figures and the state of the bridge (--status-bind). Behind another proxy all clients have its address: let",
+        "# set_real_ip_from and real_ip_header tell the client's, or name the proxy in no line here.",
+        *block(
+            # With ^~ no location of a regular expression takes these paths.
+            f"location ^~ {status.url}",
+            [
+                *(f"allow {network};" for network in status.allow),
+                "deny all;",
+                f"uwsgi_pass {quote(status.address)};",
+                "uwsgi_read_timeout 10s;",
+                "access_log off;",
             ],
         ),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from dataclasses import dataclass, field, fields
 from typing import Final
@@ -102,6 +103,43 @@ class Tls:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StatusLocation:
+    """Where Nginx publishes the status application of a bridge.
+
+    Args:
+        address: where the bridge answers, as its ``--status-bind``.
+        url: the path below which its pages are; a slash at the end is added.
+        allow: the addresses and networks that may ask; all others get 403.
+
+    Raises:
+        OptionError: a value can't go into a configuration.
+    """
+
+    address: str = "127.0.0.1:3032"
+    url: str = "/-/status/"
+    allow: tuple[str, ...] = ("127.0.0.1", "::1")
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "url", self.url.rstrip("/") + "/")
+        _check_connectable(self.address, "--status", "--status-bind")
+        if not _URL_PREFIX.fullmatch(self.url):
+            raise OptionError(
+                f"--status-location {self.url!r} is not a path such as /-/status/ of letters, digits and . _ ~ -, below "
+                "the root"
+            )
+        if not self.allow:
+            raise OptionError("--status-allow names no network")
+        for network in self.allow:
+            try:
+                ipaddress.ip_network(network)
+            except ValueError:
+                raise OptionError(
+                    f"--status-allow {network!r} is not an address or a network such as 10.0.0.0/8, without bits behind "
+                    "its length"
+                ) from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
     """One Nginx server in front of one bridge.
 
@@ -120,6 +158,8 @@ class Site:
     static_max_age_seconds: int = _number(3600, least=0)
     # Internal locations: only an answer of the application that names a file reaches them (`--offload`).
     offload: tuple[StaticDirectory, ...] = ()
+    # None publishes no status application.
+    status: StatusLocation | None = None
     # 0 is no limit.
     client_max_body_bytes: int = _number(16 * _MIB, least=0)
     # When off, Nginx passes a body on while it arrives, so that a slow client holds a thread of the application.
@@ -163,9 +203,11 @@ class Site:
             if not _SERVER_NAME.fullmatch(name):
                 raise OptionError(f"--server-name {name!r} is not a host name such as example.org")
         urls = [one.url for one in (*self.static, *self.offload)]
+        if self.status is not None:
+            urls.append(self.status.url)
         for url in urls:
             if urls.count(url) > 1:
-                raise OptionError(f"--static and --offload name {url} twice")
+                raise OptionError(f"--static, --offload and --status-location name {url} twice")
         for one in fields(self):
             value, least = getattr(self, one.name), one.metadata.get("least")
             if least is not None and value < least:
@@ -187,23 +229,28 @@ def parse_version(text: str) -> tuple[int, int, int]:
 
 
 def _check_upstream(text: str) -> None:
+    _check_connectable(text, "--upstream", "--bind")
+
+
+def _check_connectable(text: str, option: str, bound_by: str) -> None:
+    """Check an address that Nginx connects to, which an option of the bridge has bound."""
     try:
         address = parse_address(text, forms=FORMS_TO_CONNECT)
     except AddressError as error:
-        raise OptionError(f"--upstream: {error}") from None
+        raise OptionError(f"{option}: {error}") from None
     if isinstance(address, DescriptorAddress):
         raise OptionError(
-            f"--upstream {text}: Nginx cannot connect to a descriptor; give the address that it is bound to"
+            f"{option} {text}: Nginx cannot connect to a descriptor; give the address that it is bound to"
         )
     if isinstance(address, TcpAddress):
         if not _HOST.fullmatch(address.host):
             raise OptionError(
-                f"--upstream {text!r}: {address.host!r} is not a host name or an address"
+                f"{option} {text!r}: {address.host!r} is not a host name or an address"
             )
         if address.port == 0:
-            raise OptionError(f"--upstream {text}: Nginx needs the port that the bridge listens on")
+            raise OptionError(f"{option} {text}: Nginx needs the port that {bound_by} has")
     else:
-        _check_path(address.path, "--upstream unix:")
+        _check_path(address.path, f"{option} unix:")
 
 
 def _check_listen(text: str, option: str) -> None:

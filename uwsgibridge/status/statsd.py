@@ -59,7 +59,7 @@ class StatsdSender:
         finally:
             with trio.CancelScope(shield=True), trio.move_on_after(_SEND_SECONDS):
                 await self.send()
-            self._close()
+            self.close()
 
     async def send(self) -> None:
         """Send once."""
@@ -77,10 +77,10 @@ class StatsdSender:
                 self._text.mark_sent()
         except OSError as error:
             reason = error.strerror or str(error)
-            self._close()
+            self.close()
         except trio.TooSlowError:
             reason = f"it took longer than {_SEND_SECONDS:g} s"
-            self._close()
+            self.close()
         self._tell(reason)
 
     async def _collect(self) -> Sequence[Family] | None:
@@ -97,7 +97,7 @@ class StatsdSender:
         now = trio.current_time()
         if self._socket is not None and now - self._looked_up_at < _KEEP_SECONDS:
             return self._socket
-        self._close()
+        self.close()
         if isinstance(self._address, UnixAddress):
             opened = trio.socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
             target: object = self._address.path
@@ -120,7 +120,8 @@ class StatsdSender:
         self._socket, self._looked_up_at = opened, now
         return opened
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Close the socket; the next sending opens another one."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None
