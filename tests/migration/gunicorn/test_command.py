@@ -168,7 +168,8 @@ def test_warnings_are_printed_with_their_lines(site: Path) -> None:
         assert process.stop() == 0
     text = process.events.text()
     assert (
-        "Warning: gunicorn.conf.py:2: statsd_host = localhost:8125: Nothing sends figures" in text
+        "Warning: gunicorn.conf.py:2: statsd_host = localhost:8125: Figures have names of their own"
+        in text
     )
     assert "Warning: the command line: bind = unix:" in text
     assert "gunicorn speaks HTTP there" in text

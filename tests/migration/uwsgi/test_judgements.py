@@ -27,7 +27,7 @@ DECIDED: Final = {
         "harakiri-verbose py-call-osafterfork close-on-exec max-fd manage-script-name need-app strict cheaper-initial"
     ),
     Verdict.WARNED: (
-        "reload-on-as limit-as cheaper-step cheaper-algo cheaper-overload idle stats master-fifo alarm cpu-affinity "
+        "reload-on-as limit-as cheaper-step cheaper-algo cheaper-overload idle master-fifo alarm cpu-affinity "
         "log-maxsize static-expires static-gzip-dir"
     ),
     Verdict.REFUSED: (
@@ -55,6 +55,7 @@ SINCE: Final = {
         "hook-master-start": "its one use is what SIGTERM does here",
         "exec-pre-app": "--on-start",
         "hook-post-app": "--on-ready",
+        "stats": "--uwsgi-stats",
         "protocol": "it says no more than the default where it is uwsgi",
     }
 }

@@ -14,6 +14,7 @@ from uwsgibridge.migration.uwsgi.option_names import OPTION_NAMES
 from uwsgibridge.migration.uwsgi.rows import (
     application,
     beside,
+    figures,
     files,
     listening,
     logging,
@@ -27,6 +28,7 @@ ROWS: Final[tuple[Row, ...]] = (
     *application.ROWS,
     *processes.ROWS,
     *logging.ROWS,
+    *figures.ROWS,
     *files.ROWS,
     *beside.ROWS,
     *reading.ROWS,

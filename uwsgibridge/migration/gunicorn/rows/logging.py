@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from uwsgibridge.config.options import option_name
+from uwsgibridge.config.settings import OPTIONS
+from uwsgibridge.errors import SettingsError
 from uwsgibridge.migration.gunicorn.given import Given
 from uwsgibridge.migration.gunicorn.known_settings import ACCESS_LOG_FORMAT
 from uwsgibridge.migration.gunicorn.paths import absolute
@@ -89,6 +92,57 @@ def _configuration(translation: Translation, row: Row, given: Given) -> None:
     )
 
 
+def _statsd_host(translation: Translation, row: Row, given: Given) -> None:
+    del row
+    if not given.value:
+        translation.pass_over(given, "It is off.")
+        return
+    place = str(given.value)
+    if place.startswith("unix:"):
+        path = place.removeprefix("unix:")
+        place = f"unix:{absolute(path.removeprefix('//'), translation.reading.directory)}"
+    else:
+        place = place.removeprefix("tcp://")
+        # gunicorn's default port (validate_statsd_address).
+        if ":" not in place.rpartition("]")[2]:
+            place = f"{place}:8125"
+    if not _is_accepted(translation, given, "statsd_host", place):
+        return
+    translation.map(given, statsd_host=place)
+    translation.warn(
+        given,
+        "Figures have names of their own, such as uwsgibridge.requests in the place of gunicorn.requests: docs/metrics.md.",
+    )
+
+
+def _statsd_prefix(translation: Translation, row: Row, given: Given) -> None:
+    del row
+    prefix = str(given.value or "").rstrip(".")
+    if not prefix:
+        translation.pass_over(given, "It is empty.")
+    elif _is_accepted(translation, given, "statsd_prefix", prefix):
+        translation.map(given, statsd_prefix=prefix)
+
+
+def _statsd_tags(translation: Translation, row: Row, given: Given) -> None:
+    del row
+    tags = ",".join(it.strip() for it in str(given.value or "").split(",") if it.strip())
+    if not tags:
+        translation.pass_over(given, "It is empty.")
+    elif _is_accepted(translation, given, "statsd_tags", tags):
+        translation.map(given, statsd_tags=tags)
+
+
+def _is_accepted(translation: Translation, given: Given, name: str, value: str) -> bool:
+    """Check a value of statsd; no request depends on it, so that the service can go on without."""
+    try:
+        OPTIONS[name].check(option_name(name), value)
+    except SettingsError as error:
+        translation.warn(given, f"It is left out: {error}.")
+        return False
+    return True
+
+
 ROWS: Final = (
     *mapped("accesslog", "`--access-log`, `--access-log-file`; `-` is standard error here", _access_log),
     *mapped("access_log_format", "`--access-log-format`", _access_log_format),
@@ -103,7 +157,8 @@ ROWS: Final = (
             "No class of gunicorn writes the log: --log-format and --access-log-format say what its lines are."),
     *warned("syslog", "The log goes to standard error, which journald, Docker or a log shipper reads."),
     *passed_over("syslog_addr syslog_prefix syslog_facility disable_redirect_access_to_syslog", "It is about syslog."),
-    *warned("statsd_host",
-            "Nothing sends figures to statsd; uwsgibridge ctl status --json has them."),
-    *passed_over("statsd_prefix dogstatsd_tags enable_backlog_metric", "It is about statsd_host."),
+    *mapped("statsd_host", "`--statsd-host`; the names of figures are other ones, see metrics.md", _statsd_host),
+    *mapped("statsd_prefix", "`--statsd-prefix`", _statsd_prefix),
+    *mapped("dogstatsd_tags", "`--statsd-tags`", _statsd_tags),
+    *passed_over("enable_backlog_metric", "The backlog is among the figures anyway."),
 )  # fmt: skip

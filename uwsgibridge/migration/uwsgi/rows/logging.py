@@ -198,12 +198,6 @@ ROWS: Final = (
            "There are no routes and encoders of the log here; --log-format json is for log shippers."),
     warned("log-syslog log-socket log-zeromq rsyslog-packet-size rsyslog-split-messages",
            "The log goes to standard error, which journald, Docker or a log shipper reads."),
-    warned("stats stats-server stats-http stats-minified stats-min stats-push stats-pusher-default-freq stats-pushers-default-freq "
-           "stats-no-cores stats-no-metrics",
-           "There are no figures in uWSGI's form; uwsgibridge ctl status --json has them."),
-    warned("metric enable-metrics metrics-dir metrics-dir-restore metric-dir metric-threshold carbon "
-           "carbon-id carbon-freq carbon-timeout carbon-no-workers carbon-max-retry rrdtool rrdtool-freq",
-           "There are no metrics of uWSGI; uwsgibridge ctl status --json has figures."),
     warned("alarm alarm-cheap alarm-freq alarm-fd alarm-segfault segfault-alarm alarm-backlog backlog-alarm "
            "lq-alarm alarm-lq listen-queue-alarm alarm-listen-queue log-alarm alarm-log not-alarm-log not-log-alarm "
            "alarm-list alarms-list alarm-msg-size",
