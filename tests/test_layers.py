@@ -60,12 +60,8 @@ BELOW: Final[dict[str, set[str]]] = {
         "fast", "uwsgi_module", "figures", "status", "_version",
     },
     "supervisor": {
-<<<<<<< HEAD
-        *_GROUND, "connection", "figures", "telemetry", "link", "commands", "control", "fast", "uwsgi_module", "_version",
-=======
         *_GROUND, "connection", "telemetry", "link", "commands", "control", "fast", "uwsgi_module", "figures", "status",
         "_version",
->>>>>>> 2d09ccf (Figures are published: a status application on its own uwsgi socket, a file, statsd, and uWSGI's statistics)
     },
     # These stand beside the bridge: they speak to it from outside, or configure Nginx.
     "control": {*_GROUND, "connection", "telemetry"},

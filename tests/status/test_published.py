@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -32,7 +32,7 @@ either_way = pytest.mark.parametrize("workers", [0, 2])
 
 
 @pytest.fixture
-def start(short: Path) -> Iterator[Start]:
+def start(short: Path) -> Start:
     (short / "site_app.py").write_text(APPLICATION)
 
     def start(*arguments: str, workers: int) -> AbstractContextManager[BridgeProcess]:
@@ -79,7 +79,8 @@ def test_from_the_start_to_the_stop(start: Start, short: Path, workers: int) -> 
         for path in ("/", "/", "/fails"):
             request(bridge.address, path)
         found = figures(status)
-        assert found["uwsgibridge_requests_total"] == 3
+        assert found["uwsgibridge_requests_total,/,GET,2xx"] == 2
+        assert found["uwsgibridge_requests_total,/,GET,5xx"] == 1
         assert found["uwsgibridge_application_errors_total"] == 1
         assert (
             found["uwsgibridge_workers,ready"]
@@ -141,7 +142,7 @@ def test_it_outlives_a_reload_and_an_upgrade(start: Start, short: Path) -> None:
                 bridge.events.wait_many(2, event="reloaded")
             request(bridge.address, "/")
             now = figures(status)
-            assert now["uwsgibridge_requests_total"] == 1 + number
+            assert now["uwsgibridge_requests_total,/,GET,2xx"] == 1 + number
             assert now["uwsgibridge_start_time_seconds"] == pytest.approx(
                 before["uwsgibridge_start_time_seconds"], abs=1
             )

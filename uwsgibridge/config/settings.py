@@ -13,12 +13,8 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from uwsgibridge.config.access_format import parse_format
-<<<<<<< HEAD
-from uwsgibridge.config.address import parse_address
-from uwsgibridge.config.buckets import DEFAULT_BUCKETS, parse_buckets
-=======
 from uwsgibridge.config.address import DescriptorAddress, TcpAddress, parse_address
->>>>>>> 2d09ccf (Figures are published: a status application on its own uwsgi socket, a file, statsd, and uWSGI's statistics)
+from uwsgibridge.config.buckets import DEFAULT_BUCKETS, parse_buckets
 from uwsgibridge.config.env_file import check_variable
 from uwsgibridge.config.mounts import parse_mount, parse_offload, parse_static
 from uwsgibridge.config.options import (

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from uwsgibridge.config.mounts import parse_mount
+from uwsgibridge.figures.totals import Totals
 
 # The states of a worker, as ``ctl status`` has them.
 WORKER_STATES: Final = ("starting", "ready", "busy", "stuck", "stopping", "ended")
@@ -27,7 +28,7 @@ class WorkerSnapshot:
         starts: how many workers have had this number, this one included.
         requests, app_errors, client_gone, refused: since its start, as of `uwsgibridge.link.figures.Figures`.
         in_flight, capacity, websockets: as of `Figures`.
-        application_seconds: the time that requests have taken in the application.
+        application_seconds: the time that requests have taken in the application, until their answers began.
         sent_bytes: of bodies of answers.
         rss_bytes, size_bytes, cpu_seconds: of its process; None where that is not known.
     """
@@ -49,6 +50,15 @@ class WorkerSnapshot:
     rss_bytes: int | None = None
     size_bytes: int | None = None
     cpu_seconds: float | None = None
+
+    def with_counts(self, totals: Totals) -> WorkerSnapshot:
+        """Make another one, with what the worker has counted."""
+        mounts = totals.mounts.values()
+        return replace(
+            self,
+            application_seconds=sum(it.times["application"].seconds for it in mounts),
+            sent_bytes=sum(it.sent_bytes for it in mounts),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,8 +88,6 @@ class Snapshot:
         workers: those that run, by number.
         backlogs: of the listening sockets.
         backlog_most: how many connections a backlog may hold.
-        requests, app_errors, client_gone, refused: over all workers, including those that have ended.
-        restarts: workers that were replaced, by reason.
     """
 
     version: str
@@ -92,11 +100,6 @@ class Snapshot:
     workers: Sequence[WorkerSnapshot]
     backlogs: Sequence[Backlog]
     backlog_most: int
-    requests: int = 0
-    app_errors: int = 0
-    client_gone: int = 0
-    refused: Mapping[str, int] = field(default_factory=dict)
-    restarts: Mapping[str, int] = field(default_factory=dict)
 
     def health(self) -> tuple[bool, str]:
         """Tell whether requests are served, and say why, or why not, in a sentence."""

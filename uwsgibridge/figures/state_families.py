@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 
 from uwsgibridge.figures.family import Family, Kind, Labels, Sample
 from uwsgibridge.figures.snapshot import WORKER_STATES, Snapshot, WorkerSnapshot
@@ -69,41 +69,10 @@ def state_families(snapshot: Snapshot) -> list[Family]:
     ]
 
 
-def interim_families(snapshot: Snapshot) -> list[Family]:
-    """Make the families of what a service counts, as far as its snapshot has them."""
-    return [
-        _counter("uwsgibridge_requests", "Requests that have arrived.", {(): snapshot.requests}),
-        _counter(
-            "uwsgibridge_refusals",
-            "Requests that were refused.",
-            {(("reason", it),): count for it, count in sorted(snapshot.refused.items())},
-        ),
-        _counter(
-            "uwsgibridge_client_disconnects",
-            "Clients that left before their answer's end.",
-            {(): snapshot.client_gone},
-        ),
-        _counter(
-            "uwsgibridge_application_errors",
-            "Failures of applications.",
-            {(): snapshot.app_errors},
-        ),
-        _counter(
-            "uwsgibridge_worker_restarts",
-            "Workers that ended and were replaced.",
-            {(("reason", it),): count for it, count in sorted(snapshot.restarts.items())},
-        ),
-    ]
-
-
 def _gauge(
     name: str, text: str, values: Iterable[tuple[Labels, float]], *, unit: str = ""
 ) -> Family:
     return Family(name, Kind.GAUGE, text, [Sample(labels, it) for labels, it in values], unit)
-
-
-def _counter(name: str, text: str, counts: Mapping[Labels, int]) -> Family:
-    return Family(name, Kind.COUNTER, text, [Sample(labels, it) for labels, it in counts.items()])
 
 
 def _by_worker(

@@ -104,6 +104,13 @@ class Totals:
     named: dict[str, int] = field(default_factory=dict)
     own: dict[str, HistogramSum] = field(default_factory=dict)
 
+    @staticmethod
+    def of_memory(memory: memoryview, bounds: Sequence[float] = ()) -> Totals:
+        """Give what one worker that lives has counted."""
+        totals = Totals(tuple(bounds))
+        totals.add_memory(memory, has_ended=False)
+        return totals
+
     def mount(self, label: str) -> MountTotals:
         """Give what was counted of a mount, which is made where it is new."""
         found = self.mounts.get(label)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from time import monotonic
 
 from uwsgibridge import fast
 from uwsgibridge._version import __version__
+from uwsgibridge.figures.families import counted_families
 from uwsgibridge.figures.family import Family
 from uwsgibridge.figures.snapshot import Backlog, Snapshot, WorkerSnapshot, mounts_of
-from uwsgibridge.figures.state_families import interim_families, state_families
+from uwsgibridge.figures.state_families import state_families
+from uwsgibridge.figures.totals import Totals
 from uwsgibridge.link.figures import Figures
 from uwsgibridge.supervisor.fleet import Fleet
 from uwsgibridge.supervisor.generation import Generation
@@ -37,13 +40,14 @@ class FleetFigures:
 
     async def collect(self) -> Sequence[Family]:
         """Give all figures, with what each worker tells within half a second."""
-        snapshot = await self.snapshot()
-        return [*state_families(snapshot), *interim_families(snapshot)]
+        await self._fleet.hear_from_workers()
+        return [*state_families(self.glance()), *counted_families(self._fleet.counted())]
 
     async def snapshot(self) -> Snapshot:
         """Give the state of the fleet, with what each worker tells within half a second."""
         await self._fleet.hear_from_workers()
-        return self.glance()
+        snapshot = self.glance()
+        return replace(snapshot, workers=[self._with_counts(it) for it in snapshot.workers])
 
     def glance(self) -> Snapshot:
         """Give the state of the fleet as far as it is known."""
@@ -53,9 +57,6 @@ class FleetFigures:
         self._workers_started_at = {
             pid: at for pid, at in self._workers_started_at.items() if pid in alive
         }
-        workers = [self._describe(generation, worker) for generation, worker in found]
-        told = [worker.figures for _, worker in found if worker.figures is not None]
-        totals = fleet.tally.with_workers(told)
         return Snapshot(
             version=__version__,
             accelerator=fast.accelerator_state,
@@ -64,17 +65,12 @@ class FleetFigures:
             state=self._state(),
             mounts=self._mounts,
             workers_wanted=fleet.wanted,
-            workers=workers,
+            workers=[self._describe(generation, worker) for generation, worker in found],
             backlogs=[
                 Backlog(address=str(it.address), waiting=connections_waiting(it.socket))
                 for it in fleet.sockets
             ],
             backlog_most=fleet.settings.backlog,
-            requests=totals.requests,
-            app_errors=totals.app_errors,
-            client_gone=totals.client_gone,
-            refused=totals.refused,
-            restarts={"crashed": totals.crashed, "recycled": totals.recycled},
         )
 
     def _state(self) -> str:
@@ -105,6 +101,16 @@ class FleetFigures:
             size_bytes=size_bytes(worker.pid),
             cpu_seconds=cpu_seconds(worker.pid),
         )
+
+    def _with_counts(self, snapshot: WorkerSnapshot) -> WorkerSnapshot:
+        """Add what the worker has counted in its memory."""
+        for generation in self._fleet.generations:
+            worker = generation.workers.get(snapshot.pid)
+            if worker is not None:
+                with worker.counted() as memory:
+                    if memory is not None:
+                        return snapshot.with_counts(Totals.of_memory(memory))
+        return snapshot
 
 
 def _when(seconds_ago: float) -> float:

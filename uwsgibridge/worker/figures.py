@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import trio
 
@@ -12,9 +13,12 @@ from uwsgibridge import fast
 from uwsgibridge._version import __version__
 from uwsgibridge.config.settings import Settings
 from uwsgibridge.connection.sockets import ListeningSocket
+from uwsgibridge.figures.families import counted_families
 from uwsgibridge.figures.family import Family
+from uwsgibridge.figures.memory import FiguresMemory
 from uwsgibridge.figures.snapshot import Backlog, Snapshot, WorkerSnapshot, mounts_of
-from uwsgibridge.figures.state_families import interim_families, state_families
+from uwsgibridge.figures.state_families import state_families
+from uwsgibridge.figures.totals import Totals
 from uwsgibridge.link.figures import Figures
 from uwsgibridge.system.backlog import connections_waiting
 from uwsgibridge.system.process_figures import cpu_seconds, rss_bytes, size_bytes
@@ -27,7 +31,8 @@ class WorkerFigures:
         app_name: the application at the root; None where there are mounts alone.
         settings: of the service.
         sockets: the listening sockets.
-        figures: gives what the worker counts and holds.
+        figures: gives what the worker holds.
+        memory: in which the worker counts.
         is_ready: set when requests are accepted.
         is_stopping: set when the process is asked to stop.
     """
@@ -38,6 +43,7 @@ class WorkerFigures:
         settings: Settings,
         sockets: Sequence[ListeningSocket],
         figures: Callable[[], Figures],
+        memory: FiguresMemory,
         is_ready: trio.Event,
         is_stopping: trio.Event,
     ) -> None:
@@ -45,18 +51,20 @@ class WorkerFigures:
         self._backlog = settings.backlog
         self._sockets = sockets
         self._figures = figures
+        self._memory = memory
         self._is_ready = is_ready
         self._is_stopping = is_stopping
         self._started_at = round(time.time(), 3)
 
     async def collect(self) -> Sequence[Family]:
         """Give all figures."""
-        snapshot = self.glance()
-        return [*state_families(snapshot), *interim_families(snapshot)]
+        return [*state_families(self.glance()), *counted_families(self._counted())]
 
     async def snapshot(self) -> Snapshot:
         """Give the state of the service."""
-        return self.glance()
+        snapshot = self.glance()
+        counted = self._counted()
+        return replace(snapshot, workers=[it.with_counts(counted) for it in snapshot.workers])
 
     def glance(self) -> Snapshot:
         """Give the state of the service."""
@@ -92,11 +100,10 @@ class WorkerFigures:
                 for it in self._sockets
             ],
             backlog_most=self._backlog,
-            requests=figures.requests,
-            app_errors=figures.app_errors,
-            client_gone=figures.client_gone,
-            refused=figures.refused,
         )
+
+    def _counted(self) -> Totals:
+        return Totals.of_memory(self._memory.memory, self._memory.layout.bounds)
 
     def _state(self) -> str:
         if self._is_stopping.is_set():

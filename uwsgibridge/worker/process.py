@@ -333,7 +333,13 @@ def _make_publishing(
     from uwsgibridge.worker.figures import WorkerFigures
 
     figures = WorkerFigures(
-        service.app_name, service.settings, service.sockets, worker.figures, is_ready, stopping
+        service.app_name,
+        service.settings,
+        service.sockets,
+        worker.figures,
+        worker.counters.memory,
+        is_ready,
+        stopping,
     )
     sources = Sources(figures.collect, figures.snapshot, figures.glance)
     return Publishing(service.settings, sources, service.published, service.logger)
