@@ -73,19 +73,20 @@ class Recorders:
         label: of the mount.
 
     Attributes:
+        label: as given.
         shared: for threads that have no recorder of their own.
     """
 
     def __init__(self, memory: FiguresMemory, label: str) -> None:
         self._memory = memory
-        self._label = label
+        self.label = label
         self._last = memory.make_recorder(label)
         assert self._last is not None, "the layout has a block for this"
         self.shared: Recorder = SharedRecorder(self._last)
 
     def make(self) -> Recorder:
         """Make the recorder of one thread."""
-        made = self._memory.make_recorder(self._label)
+        made = self._memory.make_recorder(self.label)
         if made is not None:
             self._last = made
         # More threads than the layout was made for share the last recorder.

@@ -16,10 +16,12 @@ class Host(Protocol):
     """Runs one mounted application.
 
     Attributes:
+        label: of its mount, in figures.
         admission: the table of its requests in flight, with its limit.
         runs_on_loop: whether its requests are tasks of the worker's event loop; else they have threads.
     """
 
+    label: str
     admission: Admission[Connection]
     runs_on_loop: bool
 
@@ -30,6 +32,10 @@ class Host(Protocol):
     @property
     def capacity(self) -> int:
         """How many requests the host can run at once."""
+
+    @property
+    def busy(self) -> int:
+        """How many requests run now, each of which has a thread or a task."""
 
     @property
     def websockets(self) -> int:

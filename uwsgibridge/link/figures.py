@@ -16,6 +16,8 @@ class Figures:
         capacity: how many requests it can run at once.
         websockets: how many of the requests in flight are WebSockets.
         queue_seconds: how long the oldest request that is not running has waited.
+        mounts: the same for each mount by its label: ``in_flight``, ``busy`` (of these, those that run), ``places`` (as
+            capacity) and ``websockets``.
         app_errors, client_gone, refused: as of `uwsgibridge.telemetry.counters.Counters`.
     """
 
@@ -24,6 +26,7 @@ class Figures:
     capacity: int = 0
     websockets: int = 0
     queue_seconds: float = 0.0
+    mounts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     app_errors: int = 0
     client_gone: int = 0
     refused: Mapping[str, int] = field(default_factory=dict)

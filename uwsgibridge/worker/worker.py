@@ -194,6 +194,15 @@ class Worker:
             capacity=sum(host.capacity for host in self._hosts),
             websockets=sum(host.websockets for host in self._hosts),
             queue_seconds=max((host.queue_seconds(now) for host in self._hosts), default=0.0),
+            mounts={
+                host.label: {
+                    "in_flight": len(host.admission.in_flight),
+                    "busy": host.busy,
+                    "places": host.capacity,
+                    "websockets": host.websockets,
+                }
+                for host in self._hosts
+            },
             app_errors=self.counters.app_errors,
             client_gone=self.counters.client_gone,
             # A copy in one step: threads that run the application count, too.

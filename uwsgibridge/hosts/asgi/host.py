@@ -38,6 +38,7 @@ class AsgiHost:
 
     def __init__(self, app: AsgiApplication, context: HostContext, lifespan: Lifespan) -> None:
         settings = context.settings
+        self.label = context.recorders.label
         limit = settings.max_concurrency
         self.admission: Admission[Connection] = Admission(
             limit, limit - limit // 16 - 1, context.wake
@@ -71,6 +72,11 @@ class AsgiHost:
     def capacity(self) -> int:
         """Tell how many tasks may run at once."""
         return self.admission.limit
+
+    @property
+    def busy(self) -> int:
+        """Tell how many tasks run now."""
+        return len(self.admission.in_flight)
 
     @property
     def websockets(self) -> int:

@@ -47,6 +47,7 @@ class StaticHost:
         self, files: StaticFiles, context: HostContext, pass_on: Callable[[Connection], None]
     ) -> None:
         settings = context.settings
+        self.label = context.recorders.label
         limit = settings.max_concurrency
         self.admission: Admission[Connection] = Admission(
             limit, limit - limit // 16 - 1, context.wake
@@ -86,6 +87,11 @@ class StaticHost:
     def capacity(self) -> int:
         """Tell how many requests may run at once; those that wait for their clients need no thread."""
         return self._threads
+
+    @property
+    def busy(self) -> int:
+        """Tell how many requests a thread has taken."""
+        return sum(it.has_begun for it in list(self._exchanges.values()))
 
     def queue_seconds(self, now: float) -> float:
         """Tell how long the oldest request waits for a thread."""

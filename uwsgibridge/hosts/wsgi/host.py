@@ -63,6 +63,7 @@ class WsgiHost:
         is_shared: bool = False,
     ) -> None:
         settings, reporter = context.settings, context.reporter
+        self.label = context.recorders.label
         limit = settings.threads + settings.accept_margin
         self.admission: Admission[Connection] = Admission(
             limit, limit - max(1, settings.accept_margin // 2), context.wake
@@ -120,6 +121,11 @@ class WsgiHost:
     def capacity(self) -> int:
         """Tell how many requests may run at once. A WebSocket has a thread of its own."""
         return self._threads + self.websockets
+
+    @property
+    def busy(self) -> int:
+        """Tell how many requests run now, WebSockets included."""
+        return len(self._running) + self.websockets
 
     @property
     def websockets(self) -> int:
