@@ -168,7 +168,8 @@ class FlightRecorder:
 
 def read_flights(descriptor: int) -> Held:
     """Tell what a worker held when it ended; leave the descriptor open."""
-    if os.fstat(descriptor).st_size < _MEMORY_BYTES:
+    size = os.fstat(descriptor).st_size
+    if not (size == _MEMORY_BYTES or size > FIGURES_OFFSET):
         return Held([], 0)  # a worker from before an upgrade, whose version had another form
     with contextlib.closing(mmap.mmap(descriptor, _MEMORY_BYTES)) as memory:
         connections = int.from_bytes(memory[-_COUNT_BYTES:], "little")
