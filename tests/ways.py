@@ -11,6 +11,10 @@ from typing import Final
 
 import pytest
 
+# Workers import these only where they need them: loaded later, they would have the accelerator, and the rest not.
+import uwsgibridge.hosts.asgi.host
+import uwsgibridge.hosts.static.host
+import uwsgibridge.hosts.wsgi.host  # noqa: F401
 from uwsgibridge import fast
 from uwsgibridge.connection.connection import accept
 from uwsgibridge.fast import Descriptor

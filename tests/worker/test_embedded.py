@@ -266,3 +266,31 @@ def test_interface_that_was_chosen_goes_before_what_the_callable_looks_like():
 def test_interface_that_was_chosen_must_fit(app: Any, interface: str):
     with pytest.raises(ApplicationError, match=f"--interface {interface}"):
         describe(app, interface)
+
+
+@pytest.mark.trio
+async def test_figures_are_published_as_by_the_command_line(tmp_path: Path) -> None:
+    file = tmp_path / "x.prom"
+    settings = Settings(status_bind="127.0.0.1:0", metrics_file=str(file))
+    log = LogEvents()
+    arguments = {"settings": settings, "logger": make_logger("json", stream=log)}
+    async with serving(wsgi_app, bind=["127.0.0.1:0"], mounts={"/a": wsgi_app}, **arguments) as [
+        address
+    ]:
+        await get(address, "/a/b")
+        [event] = log.find(event="figures are published")
+        text = await get(event["at"], "/metrics")
+        assert b'uwsgibridge_requests_total{mount="/a",method="GET",status="2xx"} 1\n' in text
+        assert file.exists()
+    assert not file.exists()
+
+
+@pytest.mark.trio
+async def test_a_failed_start_with_figures_is_the_same_error() -> None:
+    with pytest.raises(SettingsError, match="--metrics-file"):
+        await uwsgibridge.serve(
+            wsgi_app,
+            bind=["127.0.0.1:0"],
+            settings=Settings(metrics_file="/nowhere/x.prom"),
+            logger=make_logger("json", stream=LogEvents()),
+        )

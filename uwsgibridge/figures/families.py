@@ -73,8 +73,8 @@ def counted_families(totals: Totals) -> list[Family]:
         _single("uwsgibridge_application_errors", "Failures of applications.", totals.named, APP_ERROR),
         _single("uwsgibridge_requests_aborted", "Requests that a worker held when it was killed.", totals.named, ABORTED),
         _single("uwsgibridge_slow_requests", "Requests that took longer than --slow-request-seconds.", totals.named, SLOW),
-        _by_reason("uwsgibridge_worker_restarts", "Workers that ended and were replaced.", RESTART, totals),
-        _by_reason("uwsgibridge_reloads", "Reloads.", RELOAD, totals, label="outcome"),
+        _by_reason("uwsgibridge_worker_restarts", "Workers that ended and were replaced.", RESTART, totals, known=("crashed", "killed", "recycled")),
+        _by_reason("uwsgibridge_reloads", "Reloads.", RELOAD, totals, label="outcome", known=("done", "failed")),
         _own("uwsgibridge_event_loop_lag_seconds", "How late the event loop of a worker was, looked at each second.", totals, {"event_loop_lag": ()}),
         _own("uwsgibridge_gil_wait_seconds", "How long a thread has waited for the interpreter's lock, looked at each second.", totals, {"gil_wait": ()}),
         _own(
@@ -98,12 +98,17 @@ def _request_times(name: str, text: str, mounts: Iterable[tuple[str, MountTotals
 
 
 def _by_reason(
-    name: str, text: str, prefix: str, totals: Totals, *, label: str = "reason"
+    name: str,
+    text: str,
+    prefix: str,
+    totals: Totals,
+    *,
+    label: str = "reason",
+    known: Iterable[str] = (),
 ) -> Family:
-    samples = [
-        Sample(((label, reason),), count)
-        for reason, count in sorted(totals.by_reason(prefix).items())
-    ]
+    # What is known is there from the beginning with 0: Prometheus sees no increase where a series comes to be with 1.
+    counted = dict.fromkeys(known, 0) | totals.by_reason(prefix)
+    samples = [Sample(((label, reason),), count) for reason, count in sorted(counted.items())]
     return Family(name, Kind.COUNTER, text, samples)
 
 

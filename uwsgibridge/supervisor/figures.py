@@ -16,6 +16,7 @@ from uwsgibridge.figures.snapshot import Backlog, Snapshot, WorkerSnapshot, moun
 from uwsgibridge.figures.state_families import state_families
 from uwsgibridge.figures.totals import Totals
 from uwsgibridge.link.figures import Figures
+from uwsgibridge.status.sources import Sources
 from uwsgibridge.supervisor.fleet import Fleet
 from uwsgibridge.supervisor.generation import Generation
 from uwsgibridge.supervisor.worker_process import WorkerProcess
@@ -37,6 +38,11 @@ class FleetFigures:
         # Looked at once: otherwise the times would change with each adjustment of the clock.
         self._started_at = _when(monotonic() - fleet.started_at)
         self._workers_started_at: dict[int, float] = {}  # by pid
+
+    @property
+    def sources(self) -> Sources:
+        """The figures, for whatever publishes them."""
+        return Sources(self.collect, self.snapshot, self.glance)
 
     async def collect(self) -> Sequence[Family]:
         """Give all figures, with what each worker tells within half a second."""

@@ -188,11 +188,9 @@ class _Supervisor:
     def _make_publishing(self, settings: Settings) -> Publishing:
         # Imported here, since not all services publish figures.
         from uwsgibridge.status.publishing import Publishing
-        from uwsgibridge.status.sources import Sources
         from uwsgibridge.supervisor.figures import FleetFigures
 
-        figures = FleetFigures(self._app_name, self._fleet)
-        sources = Sources(figures.collect, figures.snapshot, figures.glance)
+        sources = FleetFigures(self._app_name, self._fleet).sources
         return Publishing(settings, sources, self._published, self._log)
 
     @property

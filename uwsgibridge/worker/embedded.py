@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import trio
 
-from uwsgibridge.application.application import check_prefixes, describe
+from uwsgibridge.application.application import Application, check_prefixes, describe
 from uwsgibridge.config.mounts import parse_prefix
 from uwsgibridge.config.settings import Settings
-from uwsgibridge.connection.sockets import open_sockets
+from uwsgibridge.connection.sockets import ListeningSocket, open_sockets
+from uwsgibridge.errors import single_error
+from uwsgibridge.status.sockets import PublishedSockets, open_published
 from uwsgibridge.telemetry.logs import Logger, make_logger
 from uwsgibridge.worker.worker import Worker
 
@@ -60,15 +62,60 @@ async def serve(
     check_prefixes(applications)
     logger = logger or make_logger()
     worker = Worker(applications, settings, logger)
-    with open_sockets(
-        settings.bind, mode=settings.socket_mode, backlog=settings.backlog
-    ) as sockets:
+    with (
+        open_sockets(settings.bind, mode=settings.socket_mode, backlog=settings.backlog) as sockets,
+        open_published(settings, logger) as published,
+    ):
         addresses = [str(listening.address) for listening in sockets]
+        is_ready = trio.Event()
 
         def ready() -> None:
             for address in addresses:
                 logger.info("listening", address=address)
+            is_ready.set()
             task_status.started(addresses)
 
-        await worker.run(sockets, ready=ready)
+        if not settings.publishes_figures:
+            await worker.run(sockets, ready=ready)
+        else:
+            await _run_with_figures(
+                worker, applications, settings, logger, sockets, published, is_ready, ready
+            )
     raise AssertionError("unreachable: a worker runs until it is cancelled")
+
+
+async def _run_with_figures(
+    worker: Worker,
+    applications: Sequence[Application],
+    settings: Settings,
+    logger: Logger,
+    sockets: Sequence[ListeningSocket],
+    published: PublishedSockets,
+    is_ready: trio.Event,
+    ready: Callable[[], None],
+) -> None:
+    # Imported here, since not all services publish figures.
+    from uwsgibridge.status.metrics_file import require_writable
+    from uwsgibridge.status.publishing import Publishing
+    from uwsgibridge.worker.figures import WorkerFigures
+
+    if settings.metrics_file:
+        require_writable(settings)
+    # No event tells of the stop: the cancellation ends both.
+    figures = WorkerFigures(
+        [it.prefix for it in applications],
+        settings,
+        sockets,
+        worker.figures,
+        worker.counters.memory,
+        is_ready,
+        trio.Event(),
+    )
+    publishing = Publishing(settings, figures.sources, published, logger)
+    try:
+        with single_error():
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(publishing.run)
+                await worker.run(sockets, ready=ready)
+    finally:
+        publishing.end()

@@ -16,10 +16,11 @@ from uwsgibridge.connection.sockets import ListeningSocket
 from uwsgibridge.figures.families import counted_families
 from uwsgibridge.figures.family import Family
 from uwsgibridge.figures.memory import FiguresMemory
-from uwsgibridge.figures.snapshot import Backlog, Snapshot, WorkerSnapshot, mounts_of
+from uwsgibridge.figures.snapshot import Backlog, Snapshot, WorkerSnapshot
 from uwsgibridge.figures.state_families import state_families
 from uwsgibridge.figures.totals import Totals
 from uwsgibridge.link.figures import Figures
+from uwsgibridge.status.sources import Sources
 from uwsgibridge.system.backlog import connections_waiting
 from uwsgibridge.system.process_figures import cpu_seconds, rss_bytes, size_bytes
 
@@ -28,7 +29,7 @@ class WorkerFigures:
     """Gives the figures of this process, which is the service's one worker.
 
     Args:
-        app_name: the application at the root; None where there are mounts alone.
+        mounts: the prefixes of the applications.
         settings: of the service.
         sockets: the listening sockets.
         figures: gives what the worker holds.
@@ -39,7 +40,7 @@ class WorkerFigures:
 
     def __init__(
         self,
-        app_name: str | None,
+        mounts: Sequence[str],
         settings: Settings,
         sockets: Sequence[ListeningSocket],
         figures: Callable[[], Figures],
@@ -47,7 +48,7 @@ class WorkerFigures:
         is_ready: trio.Event,
         is_stopping: trio.Event,
     ) -> None:
-        self._mounts = mounts_of(app_name, settings.mount)
+        self._mounts = [it or "/" for it in mounts]
         self._backlog = settings.backlog
         self._sockets = sockets
         self._figures = figures
@@ -55,6 +56,11 @@ class WorkerFigures:
         self._is_ready = is_ready
         self._is_stopping = is_stopping
         self._started_at = round(time.time(), 3)
+
+    @property
+    def sources(self) -> Sources:
+        """The figures, for whatever publishes them."""
+        return Sources(self.collect, self.snapshot, self.glance)
 
     async def collect(self) -> Sequence[Family]:
         """Give all figures."""

@@ -111,7 +111,6 @@ def run_process(
                 ready,
                 end,
                 int(lifeline) if lifeline.isdecimal() else None,
-                app_name=app_name,
                 published=published,
             )
         )
@@ -183,8 +182,7 @@ class _Service:
     lifeline: int | None
     companion: Companion | None = None
     keeps_sockets: bool = False
-    # Without a supervisor alone: what the figures of this process need.
-    app_name: str | None = None
+    # Without a supervisor alone: where the figures of this process are to be had.
     published: PublishedSockets = field(default_factory=PublishedSockets)
 
 
@@ -329,11 +327,10 @@ def _make_publishing(
         return None
     # Imported here, since not all services publish figures.
     from uwsgibridge.status.publishing import Publishing
-    from uwsgibridge.status.sources import Sources
     from uwsgibridge.worker.figures import WorkerFigures
 
     figures = WorkerFigures(
-        service.app_name,
+        [it.prefix for it in service.applications],
         service.settings,
         service.sockets,
         worker.figures,
@@ -341,8 +338,7 @@ def _make_publishing(
         is_ready,
         stopping,
     )
-    sources = Sources(figures.collect, figures.snapshot, figures.glance)
-    return Publishing(service.settings, sources, service.published, service.logger)
+    return Publishing(service.settings, figures.sources, service.published, service.logger)
 
 
 def _name_application(application: Application) -> str:
