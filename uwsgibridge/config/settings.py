@@ -37,6 +37,8 @@ Loop: TypeAlias = Literal["auto", "asyncio", "uvloop", "trio"]
 LifespanMode: TypeAlias = Literal["auto", "on", "off"]
 LogFormat: TypeAlias = Literal["auto", "text", "json"]
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
+AppLogging: TypeAlias = Literal["bridge", "own"]
+AppLogLevel: TypeAlias = Literal["auto", "debug", "info", "warning", "error"]
 ReloadMode: TypeAlias = Literal["all", "chain"]
 MetricsNames: TypeAlias = Literal["uwsgibridge", "uwsgi_exporter"]
 StatsdFormat: TypeAlias = Literal["auto", "plain", "dogstatsd"]
@@ -738,6 +740,20 @@ class Settings:
     )
     log_level: LogLevel = choice(
         LogLevel, "info", help="The least level that is logged.", section="Logging"
+    )
+    app_logging: AppLogging = choice(
+        AppLogging,
+        "bridge",
+        help="What becomes of records of Python's logging that no handler of the application's takes: bridge makes an event "
+        "of the log of each, own leaves logging as Python has it.",
+        section="Logging",
+    )
+    app_log_level: AppLogLevel = choice(
+        AppLogLevel,
+        "auto",
+        help="With --app-logging bridge, the level of Python's root logger once the application is loaded; auto leaves it as it "
+        "is, which is warning where the application does not set it.",
+        section="Logging",
     )
     status_bind: str = text(
         help="Answer /metrics and /healthz at this address, which speaks uwsgi as --bind does: unix:/run/status.sock, "

@@ -42,6 +42,7 @@ from uwsgibridge.system.process_group import group_of_its_own
 from uwsgibridge.system.process_title import set_title
 from uwsgibridge.system.signal_stack import enlarge_signal_stack
 from uwsgibridge.system.signals import SERVER_SIGNALS, empty_handler
+from uwsgibridge.telemetry.capturing import capture_logging, capturing_logging
 from uwsgibridge.telemetry.failure import show_failure
 from uwsgibridge.telemetry.line_buffer import keep_to_one_thread
 from uwsgibridge.telemetry.line_stream import log_descriptor, own_standard_error, say
@@ -118,7 +119,10 @@ def run(control: socket.socket, blueprint: Blueprint) -> int:
             logger = make_logger(settings.log_format, settings.log_level)
             # Each worker has a group of its own. So the processes in this group were started by the import.
             end_group_at_exit(os.getpgrp())
-            with kept_from_copies(lambda: [control, blueprint.lifeline, *_listening(blueprint)]):
+            with (
+                kept_from_copies(lambda: [control, blueprint.lifeline, *_listening(blueprint)]),
+                capturing_logging(settings, logger),
+            ):
                 applications = load_applications(blueprint.app_name, settings)
             warn_of_threads(logger)
         import_in_advance(settings, applications)
@@ -340,10 +344,12 @@ def _work(
             with (
                 group_of_its_own(),
                 kept_from_copies(lambda: [blueprint.lifeline, *_listening(blueprint)]),
+                capturing_logging(settings, logger),
             ):
                 applications = load_applications(blueprint.app_name, settings)
             end_group_at_exit(os.getpid())
         else:
+            capture_logging(settings, logger)
             with contextlib.suppress(OSError):
                 # Processes that are started from now on are the worker's, not the import's.
                 os.setpgid(0, 0)
