@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from uwsgibridge.telemetry.logs import Event, EventLogger, timestamp
+from uwsgibridge.telemetry.logs import Event, EventLogger, level_of_number, timestamp
 
 # Loggers of this server. Their records come from it, and are events already (`telemetry.logging_events`).
 OWN_LOGGERS: Final = "uwsgibridge"
@@ -129,19 +129,6 @@ class _EventHandler(logging.Handler):
             self.handleError(record)
 
 
-def level_of(record: logging.LogRecord) -> str:
-    """Give the level of an event for a record of any level."""
-    for least, name in (
-        (logging.CRITICAL, "critical"),
-        (logging.ERROR, "error"),
-        (logging.WARNING, "warning"),
-        (logging.INFO, "info"),
-    ):
-        if record.levelno >= least:
-            return name
-    return "debug"
-
-
 def fields_of(record: logging.LogRecord) -> Event:
     """Give the fields of an event for a record: its logger, place and traceback, and what the application adds."""
     fields: Event = {}
@@ -167,7 +154,7 @@ def _said(record: logging.LogRecord) -> Event:
     time = datetime.fromtimestamp(record.created, UTC)
     return {
         "event": record.getMessage(),
-        "level": level_of(record),
+        "level": level_of_number(record.levelno),
         "timestamp": timestamp(time),
     }
 

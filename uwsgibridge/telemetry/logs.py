@@ -24,8 +24,8 @@ Renderer: TypeAlias = Callable[[Event], str]
 # Gives what is known of the present request, as fields.
 Context: TypeAlias = Callable[[], Mapping[str, Any]]
 
-# From the least to the most important.
-_LEVELS: Final = ("debug", "info", "warning", "error")
+# From the least to the most important; `critical` has an application's event alone.
+_LEVELS: Final = ("debug", "info", "warning", "error", "critical")
 
 
 class Logger(Protocol):
@@ -207,6 +207,13 @@ def add_context(give: Context) -> None:
     """
     if give not in _contexts:
         _contexts.append(give)
+
+
+def level_of_number(number: object) -> str:
+    """Give the level of an event for a level of the standard library's logging, which may lie between those with names."""
+    if not isinstance(number, int):  # of a record that was made by hand
+        return "error"
+    return _LEVELS[min(max(number // 10 - 1, 0), len(_LEVELS) - 1)]
 
 
 def timestamp(time: datetime) -> str:

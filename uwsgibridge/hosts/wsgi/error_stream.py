@@ -13,18 +13,13 @@ from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import TYPE_CHECKING, Final
 
-from uwsgibridge.telemetry.logs import Logger
+from uwsgibridge.telemetry.logs import Logger, level_of_number
 
 if TYPE_CHECKING:
     import logging
 
 # A text that gets longer without a line end is logged in pieces of about this size.
 _MAX_UNFINISHED_CHARACTERS: Final = 65_536
-
-# Levels of `logging`, which this module does not import.
-_ERROR: Final = 40
-_WARNING: Final = 30
-_INFO: Final = 20
 
 # The functions of this module write a traceback line by line.
 _TRACEBACK_MODULE: Final = traceback.__file__
@@ -102,13 +97,8 @@ class ErrorStream:
     def _report_record(self, text: str, record: logging.LogRecord) -> None:
         if not text.strip():
             return
-        level = record.levelno
-        if level >= _ERROR:
-            tell = self._log.error
-        elif level >= _WARNING:
-            tell = self._log.warning
-        else:
-            tell = self._log.info if level >= _INFO else self._log.debug
+        level = level_of_number(record.levelno)
+        tell = self._log.error if level == "critical" else getattr(self._log, level)
         tell("application wrote to wsgi.errors", logger=record.name, line=text.rstrip())
 
 
