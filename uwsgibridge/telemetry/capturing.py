@@ -22,9 +22,22 @@ def capturing_logging(settings: Settings, logger: Logger) -> Iterator[None]:
         # Imported here, since it imports `logging`.
         from uwsgibridge.telemetry.application_logging import capture_last_resort
 
-        capture_last_resort(logger)
+        capture_last_resort(logger.copy())
     yield
     capture_logging(settings, logger)
+
+
+def configure_by_file(settings: Settings) -> None:
+    """Configure logging by the file of ``--log-config``, if there is one; call it when the application's path is set.
+
+    Raises:
+        SettingsError: the file does not configure logging.
+    """
+    if settings.log_config:
+        # Imported here, since most applications configure logging by themselves.
+        from uwsgibridge.telemetry.logging_config import configure_logging
+
+        configure_logging(settings.log_config)
 
 
 def capture_logging(settings: Settings, logger: Logger) -> None:
@@ -38,7 +51,13 @@ def capture_logging(settings: Settings, logger: Logger) -> None:
         # Imported here, since it imports `logging`.
         from uwsgibridge.telemetry.application_logging import capture_records
 
-        capture_records(logger, settings.app_log_level)
+        # A copy: the bridge's own events may get another target below, and those of the application keep theirs.
+        capture_records(logger.copy(), settings.app_log_level)
+    if settings.log_config and isinstance(logger, EventLogger):
+        from uwsgibridge.telemetry.logging_target import EVENTS, LoggingTarget, has_handlers
+
+        if has_handlers(EVENTS):
+            logger.go_to([LoggingTarget()])
 
 
 def _is_captured(settings: Settings) -> bool:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol, TextIO, TypeAlias
 
+from uwsgibridge.config.settings import Settings
 from uwsgibridge.telemetry.line_buffer import DEFAULT_BUFFER_BYTES, Gap, LineBuffer
 from uwsgibridge.telemetry.line_stream import LineStream, standard_error
 
@@ -106,6 +107,28 @@ def make_logger(
     return logger
 
 
+def make_service_logger(settings: Settings, facts: Mapping[str, Any] | None = None) -> EventLogger:
+    """Make the logger of a process of a service, which goes where its settings say.
+
+    Args:
+        settings: of the service.
+        facts: keys and values that each event has.
+    """
+    targets: Sequence[Target] = ()
+    if settings.log_to != ("stderr",):
+        # Imported here: most services have standard error alone.
+        from uwsgibridge.telemetry.log_targets import make_targets
+
+        targets = make_targets(settings)
+    return make_logger(
+        settings.log_format,
+        settings.log_level,
+        buffer_bytes=settings.log_buffer_bytes,
+        facts=facts,
+        targets=targets,
+    )
+
+
 def stream_target(log_format: str, stream: TextIO | None = None) -> Target:
     """Make the target that writes lines to a stream; the arguments are those of `make_logger`."""
     out = LineStream(stream) if stream is not None else standard_error()
@@ -145,9 +168,18 @@ class EventLogger:
     def __init__(
         self, targets: Sequence[Target], levels: frozenset[str], facts: Mapping[str, Any]
     ) -> None:
-        self._targets = targets
+        # One list for this logger and all that `bind` makes of it.
+        self._targets = targets if isinstance(targets, list) else list(targets)
         self._levels = levels
         self._facts = facts
+
+    def copy(self) -> EventLogger:
+        """Make a logger that keeps its targets when `go_to` changes those of this one."""
+        return EventLogger(tuple(self._targets), self._levels, self._facts)
+
+    def go_to(self, targets: Sequence[Target]) -> None:
+        """Have the events of this logger, and of all that were made of it by `bind`, go elsewhere from now on."""
+        self._targets[:] = targets
 
     def bind(self, **facts: Any) -> Logger:
         return EventLogger(self._targets, self._levels, {**self._facts, **facts})

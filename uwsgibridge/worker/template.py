@@ -47,7 +47,7 @@ from uwsgibridge.telemetry.failure import show_failure
 from uwsgibridge.telemetry.line_buffer import keep_to_one_thread
 from uwsgibridge.telemetry.line_stream import log_descriptor, own_standard_error, say
 from uwsgibridge.telemetry.log_file import reopen_log_at_signal
-from uwsgibridge.telemetry.logs import make_logger
+from uwsgibridge.telemetry.logs import make_service_logger
 from uwsgibridge.worker.kinds import import_in_advance
 from uwsgibridge.worker.process import WorkerDuty, end_seconds, run_worker
 from uwsgibridge.worker.process_end import ProcessEnd, flush_output
@@ -116,7 +116,7 @@ def run(control: socket.socket, blueprint: Blueprint) -> int:
         applications = None
         if settings.preload:
             # Before the application, which may have another structlog on its import path.
-            logger = make_logger(settings.log_format, settings.log_level)
+            logger = make_service_logger(settings)
             # Each worker has a group of its own. So the processes in this group were started by the import.
             end_group_at_exit(os.getpgrp())
             with (
@@ -329,12 +329,7 @@ def _work(
     set_title(settings.title, "worker")
     reopen_log_at_signal(settings)
     keep_to_one_thread(False)
-    logger = make_logger(
-        settings.log_format,
-        settings.log_level,
-        buffer_bytes=settings.log_buffer_bytes,
-        facts={"worker": os.getpid()},
-    )
+    logger = make_service_logger(settings, {"worker": os.getpid()})
     with (
         ProcessEnd(settings, logger) as end,
         kept_from_copies(lambda: (control, place.channel, place.dumped_to)),
