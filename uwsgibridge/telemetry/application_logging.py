@@ -5,7 +5,7 @@ The handler of this module stands beside whatever the application configures, at
 - A record that another handler takes is no event: it would be told twice. What mails a record, sends it to a
   service, or drops it (`logging.NullHandler`) does not count: without an event, such a record is nowhere to be read.
 - To code that looks whether root has handlers, it has none: `logging.basicConfig` configures root as if this
-  handler was not there, and from then on the handler has nothing to do.
+  handler was not there, and from then on this handler has nothing to do.
 
 Nothing imports this module in a process in which nobody has imported `logging`.
 """
@@ -13,6 +13,7 @@ Nothing imports this module in a process in which nobody has imported `logging`.
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -31,6 +32,11 @@ _SWITCHES: Final = frozenset({"RequireDebugTrue", "RequireDebugFalse"})
 # Loggers of other servers that applications write to, since those servers show their level info.
 _LOGGERS_OF_SERVERS: Final = ("uvicorn", "uvicorn.error", "hypercorn.error", "gunicorn.error")
 
+# Functions of `logging` that write by the root logger.
+_FUNCTIONS_OF_ROOT: Final = frozenset(
+    {"critical", "fatal", "error", "exception", "warning", "warn", "info", "debug", "log"}
+)
+
 # Attributes that each record has; all others are the application's (the argument `extra`).
 _USUAL: Final = frozenset(
     {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName", "color_message"}
@@ -41,52 +47,50 @@ _OWN_FIELDS: Final = frozenset(
 )
 
 
-def capture_last_resort(logger: EventLogger) -> None:
-    """Make events of warnings and errors that no handler takes, where Python would write them to standard error.
-
-    Call it before the application is imported.
-
-    Args:
-        logger: tells the events.
-    """
-    handler = logging.lastResort
-    if isinstance(handler, _EventHandler):
-        handler.logger = logger
-    elif handler is not None:  # else somebody has switched it off
-        logging.lastResort = _EventHandler(logger, logging.WARNING)
-
-
 def capture_records(logger: EventLogger, level: str) -> None:
-    """Make events of all records that no handler of the application's takes; again, to change the logger.
+    """Make events of all records that no handler of the application's takes.
 
-    Call it when the application is imported, so that it finds logging as Python has it.
+    Call it before the application is imported, afterwards, since it may have taken all handlers away, and in a forked process,
+    whose logger is another one.
 
     Args:
         logger: tells the events.
         level: the least level of loggers that have none of their own; ``auto`` leaves it as it is, which is warning
             where the application does not set it.
     """
-    capture_last_resort(logger)
     root = logging.getLogger()
+    if any(_is_log(it) for it in root.handlers):
+        return
+    handlers = [it for it in (*root.handlers, logging.lastResort) if isinstance(it, _EventHandler)]
+    for it in handlers:
+        it.logger = logger
+    if not any(isinstance(it, _EventHandler) for it in root.handlers):
+        root.handlers = _Handlers([*root.handlers, _EventHandler(logger)])
+    if logging.lastResort is not None and not isinstance(logging.lastResort, _EventHandler):
+        # For loggers that hand nothing on to root. It is None where somebody has switched it off.
+        logging.lastResort = _EventHandler(logger, logging.WARNING)
     if level != "auto":
         root.setLevel(level.upper())
     for name in _LOGGERS_OF_SERVERS:
         found = root.manager.loggerDict.get(name)
         if isinstance(found, logging.Logger) and not found.level and not found.hasHandlers():
             found.setLevel(min(logging.INFO, root.level))
-    ours = [it for it in root.handlers if isinstance(it, _EventHandler)]
-    for it in ours:
-        it.logger = logger
-    if not ours and not any(_is_log(it) for it in root.handlers):
-        root.handlers = _Handlers([*root.handlers, _EventHandler(logger)])
 
 
 class _Handlers(list[logging.Handler]):
-    """The handlers of root, whose number does not count the one that makes events while it is the only one."""
+    """The handlers of root, whose number does not count the one that makes events while it is the only one.
+
+    So `logging.basicConfig` configures root. Functions such as `logging.warning` call that as well where root has no handler, which
+    nobody has asked for: they see the true number.
+    """
 
     def __len__(self) -> int:
         count = super().__len__()
-        return 0 if count == 1 and isinstance(self[0], _EventHandler) else count
+        if count != 1 or not isinstance(self[0], _EventHandler):
+            return count
+        caller = sys._getframe(1).f_code  # noqa: SLF001 - a documented function
+        is_of_logging = caller.co_filename == logging.__file__
+        return count if is_of_logging and caller.co_name in _FUNCTIONS_OF_ROOT else 0
 
 
 class _EventHandler(logging.Handler):

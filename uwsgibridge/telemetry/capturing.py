@@ -12,17 +12,13 @@ from uwsgibridge.telemetry.logs import EventLogger, Logger
 
 @contextlib.contextmanager
 def capturing_logging(settings: Settings, logger: Logger) -> Iterator[None]:
-    """Import the application within this: until its end, logging is as Python has it, but for where warnings go.
+    """Import the application within this, which does what `capture_logging` does before and after.
 
     Args:
         settings: of this service.
         logger: of this process.
     """
-    if _is_captured(settings) and isinstance(logger, EventLogger):
-        # Imported here, since it imports `logging`.
-        from uwsgibridge.telemetry.application_logging import capture_last_resort
-
-        capture_last_resort(logger.copy())
+    capture_logging(settings, logger)
     yield
     capture_logging(settings, logger)
 
@@ -47,18 +43,16 @@ def capture_logging(settings: Settings, logger: Logger) -> None:
         settings: of this service.
         logger: of this process.
     """
-    if _is_captured(settings) and isinstance(logger, EventLogger):
+    if not isinstance(logger, EventLogger):
+        return
+    if settings.app_logging == "bridge" and "logging" in sys.modules:
         # Imported here, since it imports `logging`.
         from uwsgibridge.telemetry.application_logging import capture_records
 
         # A copy: the bridge's own events may get another target below, and those of the application keep theirs.
         capture_records(logger.copy(), settings.app_log_level)
-    if settings.log_config and isinstance(logger, EventLogger):
+    if settings.log_config:
         from uwsgibridge.telemetry.logging_target import EVENTS, LoggingTarget, has_handlers
 
         if has_handlers(EVENTS):
             logger.go_to([LoggingTarget()])
-
-
-def _is_captured(settings: Settings) -> bool:
-    return settings.app_logging == "bridge" and "logging" in sys.modules
