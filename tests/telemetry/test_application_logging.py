@@ -204,7 +204,7 @@ def test_warnings_that_logging_captures_are_events(root: Root) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         # What logging.captureWarnings has `warnings` call.
-        logging._showwarning("old", DeprecationWarning, "shop.py", 5)  # type: ignore[attr-defined] # noqa: SLF001
+        logging._showwarning("old", DeprecationWarning, "shop.py", 5)  # type: ignore[attr-defined]
     (event,) = root.log.find(logger="py.warnings")
     assert "DeprecationWarning: old" in event["event"]
 
