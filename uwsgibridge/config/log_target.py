@@ -63,8 +63,12 @@ def parse_log_target(name: str, text: str) -> LogTarget:
             f"{name} {text!r}: syslog goes over UDP or a unix socket here; have the machine's own daemon forward it over TCP"
         )
     where = where.removeprefix("udp://")
+    if ":" not in where and not where.startswith("/"):
+        raise SettingsError(
+            f"{name} {text!r}: the port is missing; syslog has 514: syslog:{where}:514"
+        )
     try:
-        address = parse_address(f"unix:{where}" if where.startswith("/") else where)
+        address = parse_address(f"unix:{where}" if where.startswith("/") else where, forms=_FORMS)
     except AddressError as error:
         raise SettingsError(f"{name} {text!r}: {error}") from None
     if not isinstance(address, UnixAddress | TcpAddress):

@@ -47,10 +47,10 @@ class Datagrams:
         address: Address,
         send_large: Callable[[socket.socket, bytes], None] | None = None,
     ) -> None:
+        self._socket: socket.socket | None = None
         self._name = name
         self._address = address
         self._send_large = send_large or _send_beginning
-        self._socket: socket.socket | None = None
         self._pause_seconds = _FIRST_PAUSE_SECONDS
         self._is_away = False
         if not isinstance(address, str):
@@ -106,6 +106,11 @@ class Datagrams:
         """Connect anew with the next datagram."""
         if isinstance(self._address, str):
             self._close()
+
+    def __del__(self) -> None:
+        # Without a word on standard error, at the end of a process. A parent goes on with the same socket.
+        if self._socket is not None:
+            self._socket.close()
 
     def _send(self, line: bytes) -> None:
         assert self._socket is not None
