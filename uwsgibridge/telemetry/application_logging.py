@@ -71,10 +71,11 @@ def capture_records(logger: EventLogger, level: str) -> None:
         logging.lastResort = _EventHandler(logger, logging.WARNING)
     if level != "auto":
         root.setLevel(level.upper())
+        return
     for name in _LOGGERS_OF_SERVERS:
-        found = root.manager.loggerDict.get(name)
-        if isinstance(found, logging.Logger) and not found.level and not found.hasHandlers():
-            found.setLevel(min(logging.INFO, root.level))
+        found = logging.getLogger(name)
+        if not found.level and not found.hasHandlers():
+            found.setLevel(logging.INFO)
 
 
 class _Handlers(list[logging.Handler]):
@@ -137,7 +138,8 @@ def fields_of(record: logging.LogRecord) -> Event:
     """Give the fields of an event for a record: its logger, place and traceback, and what the application adds."""
     fields: Event = {}
     for name, value in record.__dict__.items():
-        if name not in _USUAL:
+        # Django's records have the request as an object, whose text has the query with it: that is in no log.
+        if name not in _USUAL and (name != "request" or isinstance(value, str)):
             fields[f"extra_{name}" if name in _OWN_FIELDS else str(name)] = value
     fields["logger"] = record.name
     if record.levelno >= logging.WARNING:
