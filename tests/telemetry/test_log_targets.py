@@ -21,7 +21,8 @@ from uwsgibridge.config.settings import Settings
 from uwsgibridge.telemetry.access_sinks import make_access_log
 from uwsgibridge.telemetry.journald import Journald
 from uwsgibridge.telemetry.line_buffer import LineBuffer
-from uwsgibridge.telemetry.logs import EventLogger, make_logger, make_service_logger
+from uwsgibridge.telemetry.logs import EventLogger, make_logger
+from uwsgibridge.telemetry.service_log import make_service_logger
 from uwsgibridge.telemetry.syslog import Syslog
 
 

@@ -35,7 +35,7 @@ def run_service(app: str | None, settings: Settings) -> int:
         from uwsgibridge.supervisor.heritage import REHEARSAL_VARIABLE, check_takeover, is_upgrade
         from uwsgibridge.telemetry.failure import show_failure
         from uwsgibridge.telemetry.line_stream import own_standard_error
-        from uwsgibridge.telemetry.logs import make_service_logger
+        from uwsgibridge.telemetry.service_log import make_service_logger
 
     with show_failure() as outcome, contextlib.ExitStack() as stack:
         if os.environ.get(REHEARSAL_VARIABLE):  # a supervisor has started this for an upgrade

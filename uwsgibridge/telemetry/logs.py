@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol, TextIO, TypeAlias
 
-from uwsgibridge.config.settings import Settings
 from uwsgibridge.telemetry.line_buffer import DEFAULT_BUFFER_BYTES, Gap, LineBuffer
 from uwsgibridge.telemetry.line_stream import LineStream, standard_error
 
@@ -105,28 +104,6 @@ def make_logger(
             it.buffer.buffer_bytes = buffer_bytes
             it.buffer.tell_gap = lambda gap: _tell_gap(logger, gap)
     return logger
-
-
-def make_service_logger(settings: Settings, facts: Mapping[str, Any] | None = None) -> EventLogger:
-    """Make the logger of a process of a service, which goes where its settings say.
-
-    Args:
-        settings: of the service.
-        facts: keys and values that each event has.
-    """
-    targets: Sequence[Target] = ()
-    if settings.log_to != ("stderr",):
-        # Imported here: most services have standard error alone.
-        from uwsgibridge.telemetry.log_targets import make_targets
-
-        targets = make_targets(settings)
-    return make_logger(
-        settings.log_format,
-        settings.log_level,
-        buffer_bytes=settings.log_buffer_bytes,
-        facts=facts,
-        targets=targets,
-    )
 
 
 def stream_target(log_format: str, stream: TextIO | None = None) -> Target:

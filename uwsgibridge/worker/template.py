@@ -47,7 +47,7 @@ from uwsgibridge.telemetry.failure import show_failure
 from uwsgibridge.telemetry.line_buffer import keep_to_one_thread
 from uwsgibridge.telemetry.line_stream import log_descriptor, own_standard_error, say
 from uwsgibridge.telemetry.log_file import reopen_log_at_signal
-from uwsgibridge.telemetry.logs import make_service_logger
+from uwsgibridge.telemetry.service_log import make_service_logger
 from uwsgibridge.worker.kinds import import_in_advance
 from uwsgibridge.worker.process import WorkerDuty, end_seconds, run_worker
 from uwsgibridge.worker.process_end import ProcessEnd, flush_output

@@ -97,9 +97,16 @@ class ErrorStream:
     def _report_record(self, text: str, record: logging.LogRecord) -> None:
         if not text.strip():
             return
-        level = level_of_number(record.levelno)
-        tell = self._log.error if level == "critical" else getattr(self._log, level)
-        tell("application wrote to wsgi.errors", logger=record.name, line=text.rstrip())
+        fields = {"logger": record.name, "line": text.rstrip()}
+        match level_of_number(record.levelno):
+            case "debug":
+                self._log.debug("application wrote to wsgi.errors", **fields)
+            case "info":
+                self._log.info("application wrote to wsgi.errors", **fields)
+            case "warning":
+                self._log.warning("application wrote to wsgi.errors", **fields)
+            case _:
+                self._log.error("application wrote to wsgi.errors", **fields)
 
 
 class _Unfinished:
