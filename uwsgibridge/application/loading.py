@@ -265,9 +265,8 @@ def load_applications(app_name: str | None, settings: Settings) -> list[Applicat
             from uwsgibridge.uwsgi_module.installing import install
 
             install(settings)
-        put_first(
-            settings.app_dir, settings.python_path
-        )  # handlers may be classes of the application
+        # The file may name classes of the application, so the import path comes first.
+        put_first(settings.app_dir, settings.python_path)
         configure_by_file(settings)
         load_hook(settings.on_load, app_dir=settings.app_dir, python_path=settings.python_path)()
         applications = [load_one("", app_name, settings)] if app_name else []

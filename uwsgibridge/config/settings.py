@@ -143,9 +143,8 @@ def _check_access_log_file(name: str, value: str) -> None:
 
 def _check_log_target(name: str, value: str) -> None:
     if value != "stderr":
-        from uwsgibridge.config.log_target import (
-            parse_log_target,
-        )  # imported here: few services have another
+        # Imported here: few services have another place.
+        from uwsgibridge.config.log_target import parse_log_target
 
         parse_log_target(name, value)
 
@@ -800,8 +799,8 @@ class Settings:
     app_log_level: AppLogLevel = choice(
         AppLogLevel,
         "auto",
-        help="With --app-logging bridge, the level of Python's root logger once the application is loaded; auto leaves it as it "
-        "is, which is warning where the application does not set it.",
+        help="With --app-logging bridge, the level of Python's root logger, unless the application has given it handlers; auto "
+        "leaves it as it is, which is warning where the application does not set it.",
         section="Logging",
     )
     status_bind: str = text(

@@ -20,9 +20,6 @@ from typing import Any, Final
 
 from uwsgibridge.telemetry.logs import Event, EventLogger, level_of_number, timestamp
 
-# Loggers of this server. Their records come from it, and are events already (`telemetry.logging_events`).
-OWN_LOGGERS: Final = "uwsgibridge"
-
 # Classes of handlers that write no log, by their names, and packages whose handlers send records to a service.
 _NO_LOGS: Final = frozenset({"NullHandler", "SMTPHandler", "AdminEmailHandler"})
 _SERVICES: Final = frozenset({"sentry_sdk", "opentelemetry", "newrelic"})
@@ -55,15 +52,15 @@ def capture_records(logger: EventLogger, level: str) -> None:
 
     Args:
         logger: tells the events.
-        level: the least level of loggers that have none of their own; ``auto`` leaves it as it is, which is warning
-            where the application does not set it.
+        level: the least level of loggers that have none of their own, unless the application has given root handlers;
+            ``auto`` leaves it as it is, which is warning where the application does not set it.
     """
     root = logging.getLogger()
+    for it in (*root.handlers, logging.lastResort):
+        if isinstance(it, _EventHandler):
+            it.logger = logger
     if any(_is_log(it) for it in root.handlers):
         return
-    handlers = [it for it in (*root.handlers, logging.lastResort) if isinstance(it, _EventHandler)]
-    for it in handlers:
-        it.logger = logger
     if not any(isinstance(it, _EventHandler) for it in root.handlers):
         root.handlers = _Handlers([*root.handlers, _EventHandler(logger)])
     if logging.lastResort is not None and not isinstance(logging.lastResort, _EventHandler):
@@ -142,11 +139,10 @@ def fields_of(record: logging.LogRecord) -> Event:
         if name not in _USUAL and (name != "request" or isinstance(value, str)):
             fields[f"extra_{name}" if name in _OWN_FIELDS else str(name)] = value
     fields["logger"] = record.name
-    if record.levelno >= logging.WARNING:
+    if level_of_number(record.levelno) not in {"debug", "info"}:
         fields["where"] = f"{record.pathname}:{record.lineno}"
-    exception = (
-        record.exc_text
-    )  # of a record that was formatted before, such as by a queue's handler
+    # Of a record that was formatted before, such as by a queue's handler.
+    exception = record.exc_text
     if not exception and record.exc_info and record.exc_info[0] is not None:
         exception = logging.Formatter().formatException(record.exc_info)
     if exception:
@@ -167,8 +163,6 @@ def _said(record: logging.LogRecord) -> Event:
 
 def _is_told_elsewhere(record: logging.LogRecord) -> bool:
     """Whether another handler on the way of a record writes it to a log."""
-    if record.name.partition(".")[0] == OWN_LOGGERS:
-        return True
     return any(_is_log(it) for it in _handlers_on_way(record.name))
 
 
