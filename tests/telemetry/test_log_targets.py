@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 
-from tests.log_events import PATIENCE_SECONDS
+from tests.log_events import PATIENCE_SECONDS, LogEvents
 from uwsgibridge.config.address import TcpAddress, UnixAddress
 from uwsgibridge.config.settings import Settings
 from uwsgibridge.telemetry.access_sinks import make_access_log
 from uwsgibridge.telemetry.journald import Journald
 from uwsgibridge.telemetry.line_buffer import LineBuffer
-from uwsgibridge.telemetry.logs import EventLogger, make_logger
+from uwsgibridge.telemetry.logs import EventLogger, make_logger, stream_target
 from uwsgibridge.telemetry.service_log import make_service_logger
 from uwsgibridge.telemetry.syslog import Syslog
 
@@ -279,6 +279,17 @@ def test_a_child_sends_by_itself(receiver: Receiver) -> None:
         os._exit(0)
     os.waitpid(pid, 0)
     assert fields_of(receiver.receive())["UWSGIBRIDGE_EVENT"] == "of the child"
+
+
+def test_a_place_for_people_takes_nothing_from_the_next(receiver: Receiver) -> None:
+    text = LogEvents()
+    targets = [
+        stream_target("text", text),
+        Syslog("x", UnixAddress(receiver.path), "shop", "user", has_json=False),
+    ]
+    make_logger(targets=targets).error("told", line="below", status=500)
+    assert "told" in text.other_text()
+    assert receiver.receive().decode().endswith(": told status=500\nbelow")
 
 
 def test_all_places_get_each_event_and_each_line_of_the_access_log(

@@ -63,23 +63,18 @@ class Datagrams:
             The number of its bytes; 0 where the receiver does not keep up, or is away.
         """
         line = bytes(data)
-        # A second try: the error may be that of the datagram before (UDP), or the receiver has been restarted since.
-        for _ in range(2):
-            # The name of a host is looked up by `wait` alone, since that takes time.
-            if self._socket is None and not (isinstance(self._address, str) and self._connect()):
-                return 0
-            try:
-                self._send(line)
-            except OSError as error:
-                if error.errno in _BUSY:
-                    return 0
-                if error.errno not in _AWAY:
-                    break  # this datagram can't be sent; the next one may
-                if isinstance(self._address, str):
-                    self._close()
-            else:
-                return len(line)
-        return len(line) if self._socket is not None else 0
+        # The name of a host is looked up by `wait` alone, since that takes time.
+        if self._socket is None and not (isinstance(self._address, str) and self._connect()):
+            return 0
+        try:
+            self._send(line)
+        except OSError as error:
+            if error.errno in _AWAY and isinstance(self._address, str):
+                self._close()
+            # Those are worth another try, which comes at once: over UDP, the error is that of the datagram before. Another
+            # error is one of this datagram, and the next one may go.
+            return 0 if error.errno in _BUSY | _AWAY else len(line)
+        return len(line)
 
     def wait(self, seconds: float | None) -> bool:
         """Wait until a datagram is worth another try; False where the time was over first."""
