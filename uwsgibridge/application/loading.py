@@ -19,6 +19,7 @@ from uwsgibridge.config.mounts import parse_mount
 from uwsgibridge.config.settings import Settings
 from uwsgibridge.errors import ApplicationError, SettingsError
 from uwsgibridge.system.collector import rare_collections
+from uwsgibridge.telemetry.capturing import configure_by_file
 from uwsgibridge.telemetry.stacks import own_traceback
 
 # For each library that patches the standard library: the module and the function that say what is patched,
@@ -250,7 +251,7 @@ def load_applications(app_name: str | None, settings: Settings) -> list[Applicat
 
     Raises:
         SettingsError: no application is named, or two have the same prefix, or the environment that ``--virtualenv`` names can't
-            be used.
+            be used, or the file of ``--log-config`` does not configure logging.
         ApplicationError: an application or a module can't be imported, or the hook --on-load fails.
     """
     if not app_name and not settings.mount:
@@ -264,6 +265,9 @@ def load_applications(app_name: str | None, settings: Settings) -> list[Applicat
             from uwsgibridge.uwsgi_module.installing import install
 
             install(settings)
+        # The file may name classes of the application, so the import path comes first.
+        put_first(settings.app_dir, settings.python_path)
+        configure_by_file(settings)
         load_hook(settings.on_load, app_dir=settings.app_dir, python_path=settings.python_path)()
         applications = [load_one("", app_name, settings)] if app_name else []
         for prefix, name in map(parse_mount, settings.mount):

@@ -35,7 +35,7 @@ def run_service(app: str | None, settings: Settings) -> int:
         from uwsgibridge.supervisor.heritage import REHEARSAL_VARIABLE, check_takeover, is_upgrade
         from uwsgibridge.telemetry.failure import show_failure
         from uwsgibridge.telemetry.line_stream import own_standard_error
-        from uwsgibridge.telemetry.logs import make_logger
+        from uwsgibridge.telemetry.service_log import make_service_logger
 
     with show_failure() as outcome, contextlib.ExitStack() as stack:
         if os.environ.get(REHEARSAL_VARIABLE):  # a supervisor has started this for an upgrade
@@ -43,7 +43,7 @@ def run_service(app: str | None, settings: Settings) -> int:
             check_takeover(settings)
             from uwsgibridge.supervisor.rehearsed_start import rehearse_takeover
 
-            logger = make_logger(settings.log_format, settings.log_level)
+            logger = make_service_logger(settings)
             rehearse_takeover(app, settings, logger)
         else:
             own_standard_error()
@@ -57,9 +57,7 @@ def run_service(app: str | None, settings: Settings) -> int:
             if spare is not None:
                 stack.callback(spare.end)
             stack.enter_context(hold_pid_file(settings, upgraded=upgraded))
-            logger = make_logger(
-                settings.log_format, settings.log_level, buffer_bytes=settings.log_buffer_bytes
-            )
+            logger = make_service_logger(settings)
             if settings.workers:
                 with rare_collections():
                     from uwsgibridge.supervisor.supervisor import run_supervisor

@@ -37,7 +37,14 @@ Loop: TypeAlias = Literal["auto", "asyncio", "uvloop", "trio"]
 LifespanMode: TypeAlias = Literal["auto", "on", "off"]
 LogFormat: TypeAlias = Literal["auto", "text", "json"]
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
+AppLogging: TypeAlias = Literal["bridge", "own"]
+AppLogLevel: TypeAlias = Literal["auto", "debug", "info", "warning", "error"]
 ReloadMode: TypeAlias = Literal["all", "chain"]
+# Of syslog: RFC 5424, section 6.2.1, without those of the kernel and of the daemon itself.
+Facility: TypeAlias = Literal[
+    "user", "mail", "daemon", "auth", "lpr", "news", "uucp", "cron", "authpriv", "ftp",
+    "local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7",
+]  # fmt: skip
 MetricsNames: TypeAlias = Literal["uwsgibridge", "uwsgi_exporter"]
 StatsdFormat: TypeAlias = Literal["auto", "plain", "dogstatsd"]
 
@@ -52,6 +59,8 @@ _MAX_CONNECTIONS: Final = 1_000_000
 _MAX_OOM_SCORE: Final = 1000
 
 _MODE: Final = re.compile(r"0?[0-7]{3}")
+# RFC 5424 has 48 characters for APP-NAME; a colon or a bracket ends the name where daemons read the older form.
+_IDENTIFIER: Final = re.compile(r"[!-9;-Z\\^-~]{1,48}")
 _STATUS: Final = re.compile(r"[1-5](xx|[0-9]{2})")
 _STATSD_PREFIX: Final = re.compile(r"[A-Za-z0-9._-]+")
 # Datadog's rules for tags. A text with `|`, `#` or a comma in it would end the tag.
@@ -129,6 +138,21 @@ def _check_access_log_file(name: str, value: str) -> None:
     if value == "-":
         raise SettingsError(
             f"{name} - would be a file of that name: write --access-log to have it where the log goes"
+        )
+
+
+def _check_log_target(name: str, value: str) -> None:
+    if value != "stderr":
+        # Imported here: few services have another place.
+        from uwsgibridge.config.log_target import parse_log_target
+
+        parse_log_target(name, value)
+
+
+def _check_identifier(name: str, value: str) -> None:
+    if not _IDENTIFIER.fullmatch(value):
+        raise SettingsError(
+            f"{name} {value!r} is no name for syslog: up to 48 printable ASCII characters without a space, a colon or a bracket"
         )
 
 
@@ -738,6 +762,46 @@ class Settings:
     )
     log_level: LogLevel = choice(
         LogLevel, "info", help="The least level that is logged.", section="Logging"
+    )
+    log_to: tuple[str, ...] = texts(
+        "stderr",
+        help="Where the log goes: stderr, which --log-file leads to a file; journald, with the fields of each event; syslog, which "
+        "is the daemon at /dev/log; or syslog:PATH or syslog:HOST:PORT (UDP). The access log goes there, too, unless it has a "
+        "file. Repeatable.",
+        section="Logging",
+        metavar="PLACE",
+        rule=_check_log_target,
+    )
+    log_identifier: str = text(
+        "uwsgibridge",
+        help="The name of the program in journald's entries and syslog's messages.",
+        section="Logging",
+        metavar="NAME",
+        rule=_check_identifier,
+    )
+    syslog_facility: Facility = choice(
+        Facility, "user", help="The facility of syslog's messages.", section="Logging"
+    )
+    app_logging: AppLogging = choice(
+        AppLogging,
+        "bridge",
+        help="What becomes of records of Python's logging that no handler of the application's takes: bridge makes an event "
+        "of the log of each, own leaves logging as Python has it.",
+        section="Logging",
+    )
+    log_config: str = text(
+        help="Configure Python's logging by this file before the application is loaded: a dictionary for logging.config in TOML, JSON "
+        "or YAML (which needs PyYAML), by the end of its name; any other file is for logging.config.fileConfig.",
+        section="Logging",
+        metavar="FILE",
+        shown_default="off",
+    )
+    app_log_level: AppLogLevel = choice(
+        AppLogLevel,
+        "auto",
+        help="With --app-logging bridge, the level of Python's root logger, unless the application has given it handlers; auto "
+        "leaves it as it is, which is warning where the application does not set it.",
+        section="Logging",
     )
     status_bind: str = text(
         help="Answer /metrics and /healthz at this address, which speaks uwsgi as --bind does: unix:/run/status.sock, "

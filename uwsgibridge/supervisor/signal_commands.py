@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 import trio
 
 from uwsgibridge.errors import LogFileError
 from uwsgibridge.supervisor.control_commands import ControlCommands
 from uwsgibridge.supervisor.fleet import Fleet
+from uwsgibridge.supervisor.log_reopening import reopen_logs
 from uwsgibridge.system.signals import SERVER_SIGNALS
-from uwsgibridge.telemetry.log_file import open_log_file
 
 
 class SignalCommands:
@@ -55,7 +54,7 @@ class SignalCommands:
             case signal.SIGHUP:
                 self._fleet.ask_for_reload(number.name)
             case signal.SIGUSR1:
-                self._reopen_log()
+                self._reopen_logs()
             case signal.SIGUSR2:
                 self._nursery.start_soon(self._upgrade)
             case signal.SIGQUIT:
@@ -67,24 +66,13 @@ class SignalCommands:
                     number.name,
                 )
 
-    def _reopen_log(self) -> None:
-        settings = self._fleet.settings
-        if not (settings.log_file or settings.access_log_file):
-            self._log.info("nothing to open anew: there is no log file", option="--log-file")
-            return
+    def _reopen_logs(self) -> None:
         try:
-            if settings.log_file:
-                open_log_file(Path(settings.log_file).absolute())
+            reopen_logs(self._fleet)
         except LogFileError as error:
             self._log.error(
                 "log file can't be opened anew: the old one stays open", reason=str(error)
             )
-            return
-        for generation in self._fleet.generations:
-            generation.signal_template(signal.SIGUSR1)
-            for worker in generation.workers.values():
-                worker.signal(signal.SIGUSR1)
-        self._log.info("log file opened anew")
 
     async def _log_stacks(self) -> None:
         for process in (await self._commands.stacks())["processes"]:

@@ -50,6 +50,10 @@ class FormattedAccessLog:
 
     def write(self, access: Access) -> None:
         """Write one line; from any thread."""
+        self._stream.write(self.line(access) + "\n")
+
+    def line(self, access: Access) -> str:
+        """Make one line, without its end."""
         texts = [
             piece if isinstance(piece, str) else escape(_told(piece(access)))
             for piece in self._pieces
@@ -62,7 +66,7 @@ class FormattedAccessLog:
                 else escape(cut(_told(piece(access)), self._most_bytes, escape))
                 for piece in self._pieces
             )
-        self._stream.write(line + "\n")
+        return line
 
 
 def _told(text: str | None) -> str:

@@ -10,13 +10,14 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping
-from typing import Final, TextIO, TypeAlias
+from datetime import UTC, datetime
+from typing import Any, Final, TextIO, TypeAlias
 
 from uwsgibridge.protocol.request import Request
 from uwsgibridge.telemetry.access import CLIENT_LEFT, Access
 from uwsgibridge.telemetry.access_text import MAX_LINE_BYTES, TimeOfLines, clf_time, cut, escape
 from uwsgibridge.telemetry.line_stream import LineStream, standard_error
-from uwsgibridge.telemetry.logs import Logger
+from uwsgibridge.telemetry.logs import EventLogger, Logger, timestamp
 
 # How many bytes each text may have in a line that would be too long. The client's own texts are the long ones.
 _MOST_BYTES: Final = {
@@ -102,24 +103,16 @@ class AccessLog:
 
     def write(self, access: Access) -> None:
         """Write one line; from any thread."""
-        variables = access.request.vars
-        get = variables.get
-        referer = get("HTTP_REFERER")
-        texts = {
-            "client": get("REMOTE_ADDR") or None,
-            "user": get("REMOTE_USER") or None,
-            "method": variables["REQUEST_METHOD"],
-            "path": self._path(access.request),
-            "protocol": variables["SERVER_PROTOCOL"],
-            # Queries are left out, here as in the path, because they may hold tokens.
-            "referer": referer and referer.partition("?")[0],
-            "user_agent": get("HTTP_USER_AGENT"),
-        }
+        self._stream.write(self.line(access) + "\n")
+
+    def line(self, access: Access) -> str:
+        """Make one line, without its end."""
+        texts = _texts(access, self._path)
         now = self._time.now()
         line = self._line(access, texts, now)
         if len(line) >= MAX_LINE_BYTES:
             line = self._line(access, self._cut(texts), now)
-        self._stream.write(line + "\n")
+        return line
 
     def _cut(self, texts: _Texts) -> _Texts:
         return {
@@ -128,11 +121,48 @@ class AccessLog:
         }
 
 
+class AccessFields:
+    """Tells each access as an event with fields, to a log that has a form of its own for fields.
+
+    Args:
+        logger: tells them, whatever its level is.
+    """
+
+    def __init__(self, logger: EventLogger) -> None:
+        self._log = logger
+
+    def write(self, access: Access) -> None:
+        """Tell an access; from any thread."""
+        said = {"event": "access", "level": "info", "timestamp": timestamp(datetime.now(UTC))}
+        self._log.tell(access_fields(access), said)
+
+
+def access_fields(access: Access) -> dict[str, Any]:
+    """Give the fields of an access, as those of JSON."""
+    return _fields(access, _texts(access, _decoded_path))
+
+
 def as_line_stream(stream: TextIO | LineStream | None) -> LineStream:
     """Give what writes whole lines to a stream; None stands for the standard error of this process."""
     if stream is None:
         return standard_error()
     return stream if isinstance(stream, LineStream) else LineStream(stream)
+
+
+def _texts(access: Access, path: Callable[[Request], str]) -> _Texts:
+    variables = access.request.vars
+    get = variables.get
+    referer = get("HTTP_REFERER")
+    return {
+        "client": get("REMOTE_ADDR") or None,
+        "user": get("REMOTE_USER") or None,
+        "method": variables["REQUEST_METHOD"],
+        "path": path(access.request),
+        "protocol": variables["SERVER_PROTOCOL"],
+        # Queries are left out, here as in the path, because they may hold tokens.
+        "referer": referer and referer.partition("?")[0],
+        "user_agent": get("HTTP_USER_AGENT"),
+    }
 
 
 def _as_combined(access: Access, texts: _Texts, now: str) -> str:
@@ -173,26 +203,26 @@ def _size(size_bytes: int) -> str:
 
 
 def _as_json(access: Access, texts: _Texts, now: str) -> str:
-    return json.dumps(
-        {
-            "event": "access",
-            "timestamp": now,
-            "client": texts["client"],
-            "user": texts["user"],
-            "method": texts["method"],
-            "path": texts["path"],
-            "protocol": texts["protocol"],
-            "status": access.status or CLIENT_LEFT,
-            "bytes": access.body_bytes,
-            "complete": access.complete,
-            "referer": texts["referer"],
-            "user_agent": texts["user_agent"],
-            "queue_seconds": round(access.queue_seconds, 6),
-            "application_seconds": round(access.application_seconds, 6),
-            "total_seconds": round(access.queue_seconds + access.application_seconds, 6),
-            "worker": os.getpid(),
-        }
-    )
+    return json.dumps({"event": "access", "timestamp": now, **_fields(access, texts)})
+
+
+def _fields(access: Access, texts: _Texts) -> dict[str, Any]:
+    return {
+        "client": texts["client"],
+        "user": texts["user"],
+        "method": texts["method"],
+        "path": texts["path"],
+        "protocol": texts["protocol"],
+        "status": access.status or CLIENT_LEFT,
+        "bytes": access.body_bytes,
+        "complete": access.complete,
+        "referer": texts["referer"],
+        "user_agent": texts["user_agent"],
+        "queue_seconds": round(access.queue_seconds, 6),
+        "application_seconds": round(access.application_seconds, 6),
+        "total_seconds": round(access.queue_seconds + access.application_seconds, 6),
+        "worker": os.getpid(),
+    }
 
 
 def _target(request: Request) -> str:

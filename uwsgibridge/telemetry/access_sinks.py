@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from uwsgibridge.config.access_format import parse_format
 from uwsgibridge.config.settings import Settings
 from uwsgibridge.telemetry.access import Access, AccessSink
 from uwsgibridge.telemetry.access_file import open_access_file
-from uwsgibridge.telemetry.access_log import AccessEvents, AccessLog
-from uwsgibridge.telemetry.line_stream import standard_error
-from uwsgibridge.telemetry.logs import Logger, is_json
+from uwsgibridge.telemetry.access_log import AccessEvents, AccessFields, AccessLog
+from uwsgibridge.telemetry.line_stream import LineStream, standard_error
+from uwsgibridge.telemetry.logs import EventLogger, Logger, is_json
+
+if TYPE_CHECKING:
+    from uwsgibridge.telemetry.access_format import FormattedAccessLog
 
 
 def make_access_log(settings: Settings, logger: Logger) -> AccessSink | None:
@@ -25,26 +29,58 @@ def make_access_log(settings: Settings, logger: Logger) -> AccessSink | None:
         LogFileError: the file can't be opened.
     """
     statuses, seconds = settings.access_log_status, settings.access_log_slow_seconds
-    if not (settings.access_log or settings.access_log_file or statuses or seconds):
+    is_configured = _is_configured(settings)
+    if not (
+        settings.access_log or settings.access_log_file or statuses or seconds or is_configured
+    ):
         return AccessEvents(logger) if settings.log_level == "debug" else None
-    sink = _make_lines(settings)
+    sink = _make_sink(settings, logger)
     return FilteredAccessLog(sink, statuses, seconds) if statuses or seconds else sink
 
 
-def _make_lines(settings: Settings) -> AccessSink:
-    stream = standard_error()
+def _make_sink(settings: Settings, logger: Logger) -> AccessSink:
+    form = settings.access_log_format
+    if not settings.access_log_file and _is_configured(settings):
+        from uwsgibridge.telemetry.logging_target import LoggedAccess
+
+        lines = _make_lines(settings, LineStream(None), "combined" if form == "auto" else form)
+        return LoggedAccess(lines.line)
     if settings.access_log_file:
         path = Path(settings.access_log_file).absolute()
-        stream = open_access_file(path, settings.log_buffer_bytes)
-    form = settings.access_log_format
+        stream: LineStream = open_access_file(path, settings.log_buffer_bytes)
+    elif settings.log_to == ("stderr",):
+        stream = standard_error()
+    elif form == "auto" and isinstance(logger, EventLogger):
+        return AccessFields(logger)
+    else:
+        # Imported here: most services have standard error alone.
+        from uwsgibridge.telemetry.log_targets import TargetLines, make_targets
+
+        stream = TargetLines(make_targets(settings))
+    if form == "auto":
+        form = "json" if is_json(settings.log_format) else "combined"
+    return _make_lines(settings, stream, form)
+
+
+def _is_configured(settings: Settings) -> bool:
+    """Whether the file of ``--log-config`` has given the logger of the access log handlers."""
+    if not settings.log_config:
+        return False
+    # Imported here, since it imports `logging`.
+    from uwsgibridge.telemetry.logging_target import ACCESS, has_handlers
+
+    return has_handlers(ACCESS)
+
+
+def _make_lines(
+    settings: Settings, stream: LineStream, form: str
+) -> AccessLog | FormattedAccessLog:
     pieces = parse_format("--access-log-format", form)
     if pieces:
         # Imported here, since most access logs have a form with a name.
         from uwsgibridge.telemetry.access_format import FormattedAccessLog
 
         return FormattedAccessLog(pieces, stream)
-    if form == "auto":
-        form = "json" if is_json(settings.log_format) else "combined"
     return AccessLog(form, stream, has_variables=settings.uwsgi_module)
 
 

@@ -18,9 +18,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
-from typing import Final
-
-from uwsgibridge.telemetry.outlet import Outlet
+from typing import Final, Protocol
 
 # The default of `--log-buffer-bytes`: some thousand lines.
 DEFAULT_BUFFER_BYTES: Final = 1024 * 1024
@@ -45,6 +43,19 @@ class Gap:
     seconds: float
 
 
+class LineOutlet(Protocol):
+    """What takes lines without ever waiting for its reader; see `Outlet`."""
+
+    def send(self, data: bytes | memoryview) -> int:
+        """Write what can be written now, and give the number of bytes; raises OSError where the reader is gone."""
+
+    def wait(self, seconds: float | None) -> bool:
+        """Wait until a write is worth another try; False where the time was over first."""
+
+    def look_again(self) -> None:
+        """Choose the way to write again."""
+
+
 class LineBuffer:
     """Writes whole lines to an outlet, and can't fail. All methods are for any thread.
 
@@ -56,7 +67,7 @@ class LineBuffer:
         tell_gap: called once when the reader takes lines again, where lines were dropped before.
     """
 
-    def __init__(self, outlet: Outlet) -> None:
+    def __init__(self, outlet: LineOutlet) -> None:
         self.outlet = outlet
         self.buffer_bytes = DEFAULT_BUFFER_BYTES
         self.tell_gap: Callable[[Gap], None] | None = None

@@ -73,7 +73,8 @@ class StandardError(LineStream):
         self._encoding = getattr(sys.__stderr__, "encoding", None) or "utf-8"
         self.descriptor = _duplicate()
         self.is_terminal = os.isatty(self.descriptor)
-        self.buffer = LineBuffer(Outlet(self.descriptor))
+        self._outlet = Outlet(self.descriptor)
+        self.buffer = LineBuffer(self._outlet)
 
     def write(self, line: str) -> None:
         """Write a line that ends with a line end; keep or drop it otherwise; from any thread."""
@@ -82,7 +83,7 @@ class StandardError(LineStream):
     def follow(self) -> None:
         """Write to the file that descriptor 2 leads to now. Safe in a signal handler."""
         if self.descriptor == _NOWHERE:
-            self.descriptor = self.buffer.outlet.descriptor = _duplicate()
+            self.descriptor = self._outlet.descriptor = _duplicate()
         else:
             os.dup2(_STANDARD_ERROR, self.descriptor, inheritable=False)
         self.is_terminal = os.isatty(self.descriptor)
@@ -92,7 +93,7 @@ class StandardError(LineStream):
         """Write to descriptor 2 itself, so that a child that closes it keeps no other descriptor of the log open."""
         if self.descriptor not in {_NOWHERE, _STANDARD_ERROR}:
             own, self.descriptor = self.descriptor, _STANDARD_ERROR
-            self.buffer.outlet.descriptor = _STANDARD_ERROR
+            self._outlet.descriptor = _STANDARD_ERROR
             self.buffer.look_again()
             # `faulthandler` writes to the same number, which must not come to stand for another file.
             nothing = os.open(os.devnull, os.O_WRONLY)

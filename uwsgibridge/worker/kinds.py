@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Sequence
 
 from uwsgibridge.application.application import Application
@@ -31,7 +32,16 @@ def import_in_advance(settings: Settings, applications: Sequence[Application] | 
     if settings.static:
         import uwsgibridge.hosts.static.mounts
     if settings.access_log_format not in FORMS:
-        import uwsgibridge.telemetry.access_format  # noqa: F401 - imported for the workers
+        import uwsgibridge.telemetry.access_format
+    if settings.app_logging == "bridge" and "logging" in sys.modules:
+        import uwsgibridge.telemetry.application_logging
+    if settings.log_config:
+        import uwsgibridge.telemetry.logging_config
+        import uwsgibridge.telemetry.logging_target  # noqa: F401 - imported for the workers
+    if settings.log_to != ("stderr",):
+        from uwsgibridge.telemetry.log_targets import make_targets
+
+        make_targets(settings)
 
 
 def _import_wsgi(settings: Settings) -> None:

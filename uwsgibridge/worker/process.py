@@ -25,6 +25,7 @@ from uwsgibridge.status.sockets import PublishedSockets, open_published
 from uwsgibridge.system.interpreter import gil_was_brought_back
 from uwsgibridge.system.privileges import resolve_user
 from uwsgibridge.telemetry.announcement import announce
+from uwsgibridge.telemetry.capturing import capturing_logging
 from uwsgibridge.telemetry.failure import show_failure
 from uwsgibridge.telemetry.log_file import reopen_log_at_signal
 from uwsgibridge.telemetry.logs import Logger
@@ -93,7 +94,8 @@ def run_process(
             if not run_at_start_alone(settings, logger):
                 logger.info("stopped")
                 return
-        applications = load_applications(app_name, settings)
+        with capturing_logging(settings, logger):
+            applications = load_applications(app_name, settings)
         lifeline = os.environ.get(LIFELINE_VARIABLE, "")
 
         def ready() -> None:

@@ -42,11 +42,12 @@ from uwsgibridge.system.process_group import group_of_its_own
 from uwsgibridge.system.process_title import set_title
 from uwsgibridge.system.signal_stack import enlarge_signal_stack
 from uwsgibridge.system.signals import SERVER_SIGNALS, empty_handler
+from uwsgibridge.telemetry.capturing import capture_logging, capturing_logging
 from uwsgibridge.telemetry.failure import show_failure
 from uwsgibridge.telemetry.line_buffer import keep_to_one_thread
 from uwsgibridge.telemetry.line_stream import log_descriptor, own_standard_error, say
 from uwsgibridge.telemetry.log_file import reopen_log_at_signal
-from uwsgibridge.telemetry.logs import make_logger
+from uwsgibridge.telemetry.service_log import make_service_logger
 from uwsgibridge.worker.kinds import import_in_advance
 from uwsgibridge.worker.process import WorkerDuty, end_seconds, run_worker
 from uwsgibridge.worker.process_end import ProcessEnd, flush_output
@@ -115,10 +116,13 @@ def run(control: socket.socket, blueprint: Blueprint) -> int:
         applications = None
         if settings.preload:
             # Before the application, which may have another structlog on its import path.
-            logger = make_logger(settings.log_format, settings.log_level)
+            logger = make_service_logger(settings)
             # Each worker has a group of its own. So the processes in this group were started by the import.
             end_group_at_exit(os.getpgrp())
-            with kept_from_copies(lambda: [control, blueprint.lifeline, *_listening(blueprint)]):
+            with (
+                kept_from_copies(lambda: [control, blueprint.lifeline, *_listening(blueprint)]),
+                capturing_logging(settings, logger),
+            ):
                 applications = load_applications(blueprint.app_name, settings)
             warn_of_threads(logger)
         import_in_advance(settings, applications)
@@ -325,12 +329,7 @@ def _work(
     set_title(settings.title, "worker")
     reopen_log_at_signal(settings)
     keep_to_one_thread(False)
-    logger = make_logger(
-        settings.log_format,
-        settings.log_level,
-        buffer_bytes=settings.log_buffer_bytes,
-        facts={"worker": os.getpid()},
-    )
+    logger = make_service_logger(settings, {"worker": os.getpid()})
     with (
         ProcessEnd(settings, logger) as end,
         kept_from_copies(lambda: (control, place.channel, place.dumped_to)),
@@ -340,10 +339,12 @@ def _work(
             with (
                 group_of_its_own(),
                 kept_from_copies(lambda: [blueprint.lifeline, *_listening(blueprint)]),
+                capturing_logging(settings, logger),
             ):
                 applications = load_applications(blueprint.app_name, settings)
             end_group_at_exit(os.getpid())
         else:
+            capture_logging(settings, logger)
             with contextlib.suppress(OSError):
                 # Processes that are started from now on are the worker's, not the import's.
                 os.setpgid(0, 0)

@@ -237,3 +237,27 @@ def test_unfinished_line_of_a_thread_is_logged_at_its_end(errors: Errors):
         thread.start()
         errors.log.wait(line=f"{name} begun\nlast words of {name}")
         thread.join(PATIENCE_SECONDS)
+
+
+@pytest.mark.parametrize(
+    ("level", "name"),
+    [(10, "debug"), (20, "info"), (25, "info"), (30, "warning"), (40, "error"), (50, "error")],
+)
+def test_what_a_handler_of_logging_writes_has_the_level_of_its_record(
+    errors: Errors, level: int, name: str
+) -> None:
+    import logging
+
+    errors.stream.write("begun")
+    handler = logging.StreamHandler(errors.stream)
+    try:
+        raise ValueError("one\ntwo")
+    except ValueError as error:
+        raised = (type(error), error, error.__traceback__)
+    record = logging.LogRecord("shop.views", level, "views.py", 1, "a\nb", (), raised)
+    handler.handle(record)
+    begun, event = errors.log.find()
+    assert (begun["line"], begun["level"]) == ("begun", "error")
+    assert (event["level"], event["logger"]) == (name, "shop.views")
+    assert event["line"].startswith("a\nb\nTraceback (most recent call last)")
+    assert event["line"].endswith("ValueError: one\ntwo")

@@ -1,4 +1,8 @@
-"""``wsgi.errors`` (PEP 3333): each write becomes one log event, and so does each traceback."""
+"""``wsgi.errors`` (PEP 3333): each write becomes one log event, and so does each traceback.
+
+Flask and other frameworks have handlers of the standard library's logging write here. Such an event has the level and the
+logger of the record; every other one is an error.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +10,13 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterable
-from typing import Final
+from types import FrameType
+from typing import TYPE_CHECKING, Final
 
-from uwsgibridge.telemetry.logs import Logger
+from uwsgibridge.telemetry.logs import Logger, level_of_number
+
+if TYPE_CHECKING:
+    import logging
 
 # A text that gets longer without a line end is logged in pieces of about this size.
 _MAX_UNFINISHED_CHARACTERS: Final = 65_536
@@ -44,6 +52,11 @@ class ErrorStream:
         is_of_traceback = caller.f_code.co_filename == _TRACEBACK_MODULE
         if unfinished.is_traceback and not is_of_traceback:
             unfinished.end()
+        record = None if is_of_traceback else _record_of(caller)
+        if record is not None:
+            unfinished.end()
+            self._report_record(text, record)
+            return len(text)
         unfinished.add(text)
         if is_of_traceback:
             unfinished.is_traceback = True
@@ -80,6 +93,20 @@ class ErrorStream:
         if text.strip():
             # Apache's mod_wsgi logs this at level error, too: the stream is for errors.
             self._log.error("application wrote to wsgi.errors", line=text.rstrip())
+
+    def _report_record(self, text: str, record: logging.LogRecord) -> None:
+        if not text.strip():
+            return
+        fields = {"logger": record.name, "line": text.rstrip()}
+        match level_of_number(record.levelno):
+            case "debug":
+                self._log.debug("application wrote to wsgi.errors", **fields)
+            case "info":
+                self._log.info("application wrote to wsgi.errors", **fields)
+            case "warning":
+                self._log.warning("application wrote to wsgi.errors", **fields)
+            case _:
+                self._log.error("application wrote to wsgi.errors", **fields)
 
 
 class _Unfinished:
@@ -126,3 +153,11 @@ def _is_last_line(text: str) -> bool:
     return text.strip() != "" and not text.startswith(
         (" ", "\n", "Traceback (most recent call last)")
     )
+
+
+def _record_of(caller: FrameType) -> logging.LogRecord | None:
+    """Give the record that a handler is writing (`logging.StreamHandler.emit` and its like); None for any other caller."""
+    if caller.f_code.co_name != "emit" or "logging" not in sys.modules:
+        return None
+    record = caller.f_locals.get("record")
+    return record if isinstance(record, sys.modules["logging"].LogRecord) else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from uwsgibridge.config.log_target import parse_log_target
 from uwsgibridge.config.options import option_name
 from uwsgibridge.config.settings import OPTIONS
 from uwsgibridge.errors import SettingsError
@@ -143,6 +144,51 @@ def _is_accepted(translation: Translation, given: Given, name: str, value: str) 
     return True
 
 
+def _syslog(translation: Translation, row: Row, given: Given) -> None:
+    del row
+    if not given.value:
+        translation.pass_over(given, "It is off.")
+        return
+    place = _place(str(translation.value("syslog_addr")))
+    try:
+        parse_log_target("--log-to", place)
+    except SettingsError as error:
+        translation.warn(given, f"The log goes to standard error alone: {error}.")
+        return
+    prefix = translation.value("syslog_prefix") or translation.value("proc_name")
+    values: dict[str, object] = {"log_to": ("stderr", place)}
+    if not translation.value("disable_redirect_access_to_syslog"):
+        values["access_log"] = True
+    name = f"gunicorn.{prefix}" if prefix else "gunicorn"  # as gunicorn names itself
+    try:
+        OPTIONS["log_identifier"].check("--log-identifier", name)
+    except SettingsError:
+        translation.warn(
+            given, f"Messages have the name gunicorn alone: {name} is none that syslog takes."
+        )
+        name = "gunicorn"
+    values["log_identifier"] = name
+    facility = str(translation.value("syslog_facility")).lower()
+    if facility in OPTIONS["syslog_facility"].choices:
+        values["syslog_facility"] = facility
+    else:
+        translation.warn(
+            given, f"Messages have the facility user: {facility} is none for a program."
+        )
+    translation.map(given, **values)
+
+
+def _place(address: str) -> str:
+    """Write an address of gunicorn's, such as ``udp://localhost:514`` or ``unix:///dev/log#dgram``, as a place of ``--log-to``."""
+    scheme, _, where = address.partition("://")
+    if scheme == "unix":
+        return f"syslog:{where.removesuffix('#dgram')}"
+    if scheme == "udp":
+        host, colon, port = where.rpartition(":")
+        return f"syslog:{host}:{port}" if colon else f"syslog:{where}:514"
+    return f"syslog:{address}"
+
+
 ROWS: Final = (
     *mapped("accesslog", "`--access-log`, `--access-log-file`; `-` is standard error here", _access_log),
     *mapped("access_log_format", "`--access-log-format`", _access_log_format),
@@ -155,8 +201,10 @@ ROWS: Final = (
     *passed_over("enable_stdio_inheritance", "Processes keep standard output and standard error."),
     *warned("logger_class",
             "No class of gunicorn writes the log: --log-format and --access-log-format say what its lines are."),
-    *warned("syslog", "The log goes to standard error, which journald, Docker or a log shipper reads."),
-    *passed_over("syslog_addr syslog_prefix syslog_facility disable_redirect_access_to_syslog", "It is about syslog."),
+    *mapped("syslog",
+            "`--log-to` with the place of syslog_addr beside standard error, `--log-identifier`, `--syslog-facility`, and "
+            "`--access-log` unless disable_redirect_access_to_syslog; a warning for TCP", _syslog),
+    *passed_over("syslog_addr syslog_prefix syslog_facility disable_redirect_access_to_syslog", "The row of syslog reads it."),
     *mapped("statsd_host", "`--statsd-host`; the names of figures are other ones, see metrics.md", _statsd_host),
     *mapped("statsd_prefix", "`--statsd-prefix`", _statsd_prefix),
     *mapped("dogstatsd_tags", "`--statsd-tags`", _statsd_tags),

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from typing import Final
 
 from uwsgibridge.config.access_format import LOG_VARIABLE, parse_format
+from uwsgibridge.config.log_target import parse_log_target
+from uwsgibridge.config.options import option_name
+from uwsgibridge.config.settings import OPTIONS
 from uwsgibridge.errors import SettingsError
 from uwsgibridge.migration.plan import Setting
 from uwsgibridge.migration.uwsgi import meaning
@@ -24,6 +27,9 @@ from uwsgibridge.migration.uwsgi.translation import (
 # A variable of a format, and how the names begin of those that are none of the application's.
 _VARIABLE: Final = re.compile(r"%\(([^()]+)\)")
 _OTHER_VARIABLES: Final = ("var.", "metric.", "ftime:")
+
+# Plugins of uWSGI: the daemon of the machine, and one at a network address.
+_SYSLOG: Final = frozenset({"syslog", "rsyslog"})
 
 # Files that are the standard streams of a container.
 _STREAMS: Final = frozenset(
@@ -69,13 +75,57 @@ def _logger(translation: Translation, row: Row, settings: Sequence[Setting]) -> 
             _log_to(translation, row, setting, path.partition(",")[0], translation.directory)
         elif kind in {"stdio", "fd"}:
             translation.pass_over(setting, "The log goes to standard error anyway.", row.group)
+        elif kind in _SYSLOG:
+            # Beside another logger, both have the log.
+            has_more = any(_kind_of(it) not in _SYSLOG for it in settings)
+            _syslog(
+                translation, row, setting, text_of(setting), beside=("stderr",) if has_more else ()
+            )
         else:
             translation.warn(
                 setting,
                 f"There is no {kind} here: the log goes to standard error, which journald, Docker or a log "
-                "shipper reads.",
+                "shipper reads; --log-to has journald and syslog.",
                 row.group,
             )
+
+
+def _kind_of(setting: Setting) -> str:
+    return text_of(setting).rpartition(" ")[2].partition(":")[0]
+
+
+def _syslog(
+    translation: Translation,
+    row: Row,
+    setting: Setting,
+    text: str,
+    *,
+    beside: tuple[str, ...] = (),
+    **more: object,
+) -> None:
+    """Map ``syslog:NAME,FACILITY`` or ``rsyslog:HOST:PORT,NAME``."""
+    kind, _, arguments = text.partition(":")
+    first, _, second = arguments.partition(",")
+    # Both of uWSGI's plugins have this facility.
+    place, name, facility = "syslog", first, second or "daemon"
+    if kind == "rsyslog":
+        place = f"syslog:{first}" if ":" in first else f"syslog:{first}:514"
+        name, facility = second.partition(",")[0], "daemon"
+    values: dict[str, object] = {"log_identifier": name or "uwsgi", "syslog_facility": facility}
+    try:
+        parse_log_target("--log-to", place)
+        for option, value in values.items():
+            OPTIONS[option].check(option_name(option), value)
+    except SettingsError as error:
+        translation.warn(setting, f"The log goes to standard error alone: {error}.", row.group)
+        return
+    translation.map(setting, row.group, log_to=(*beside, place), **values, **more)
+
+
+def _log_syslog(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
+    last = last_of(translation, row, settings)
+    name = text_of(last)
+    _syslog(translation, row, last, f"syslog:{'' if name in {'', 'true', '1'} else name}")
 
 
 def _request_logger(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
@@ -89,6 +139,15 @@ def _request_logger(translation: Translation, row: Row, settings: Sequence[Setti
                 translation.map(setting, row.group, access_log=True, access_log_file=where)
         elif kind in {"stdio", "fd"}:
             translation.map(setting, row.group, access_log=True)
+        elif kind in _SYSLOG:
+            _syslog(
+                translation,
+                row,
+                setting,
+                text_of(setting).rpartition(" ")[2],
+                beside=() if "log_to" in translation.plan.values else ("stderr",),
+                access_log=True,
+            )
         else:
             translation.warn(
                 setting,
@@ -172,8 +231,10 @@ def _slow(translation: Translation, row: Row, settings: Sequence[Setting]) -> No
 
 ROWS: Final = (
     mapped("logto logto2", "`--log-file`; relative to the start directory", _log_file),
-    mapped("logger", "`--log-file` for `file:PATH`; a warning for what is no file", _logger),
-    mapped("req-logger logger-req", "`--access-log`, `--access-log-file`", _request_logger),
+    mapped("logger", "`--log-file` for `file:PATH`; `--log-to`, `--log-identifier` and `--syslog-facility` for `syslog:` and "
+           "`rsyslog:`; a warning for others", _logger),
+    mapped("log-syslog", "`--log-to syslog`, `--log-identifier`, `--syslog-facility daemon`", _log_syslog),
+    mapped("req-logger logger-req", "`--access-log`, `--access-log-file`; `--log-to` for `syslog:` and `rsyslog:`", _request_logger),
     mapped("log-format logformat", "`--access-log-format`", _format),
     mapped("disable-logging L", "the default; without it `--access-log`", _disabled),
     _statuses("4xx"),
@@ -196,8 +257,8 @@ ROWS: Final = (
            "There is no such filter or trigger here; SIGUSR1 opens the log anew."),
     warned("log-route log-req-route log-encoder log-req-encoder log-filter",
            "There are no routes and encoders of the log here; --log-format json is for log shippers."),
-    warned("log-syslog log-socket log-zeromq rsyslog-packet-size rsyslog-split-messages",
-           "The log goes to standard error, which journald, Docker or a log shipper reads."),
+    warned("log-socket log-zeromq rsyslog-packet-size rsyslog-split-messages",
+           "The log goes to standard error, which journald, Docker or a log shipper reads, or by --log-to to journald or syslog."),
     warned("alarm alarm-cheap alarm-freq alarm-fd alarm-segfault segfault-alarm alarm-backlog backlog-alarm "
            "lq-alarm alarm-lq listen-queue-alarm alarm-listen-queue log-alarm alarm-log not-alarm-log not-log-alarm "
            "alarm-list alarms-list alarm-msg-size",
