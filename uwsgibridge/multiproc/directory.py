@@ -78,7 +78,10 @@ def _open(path: str, user: tuple[int, int] | None) -> int:
         SettingsError: it is a link, or others can write in it.
         OSError, UnsafePathError: it can't be reached or made.
     """
-    with open_place(path.rstrip("/") or "/") as place:
+    path = path.rstrip("/") or "/"
+    if Path(path).is_symlink():
+        raise SettingsError(f"{_OPTION} {path} is a link: name the directory that it leads to")
+    with open_place(path) as place:
         with contextlib.suppress(FileExistsError), contextlib.ExitStack() as stack:
             if user is not None and os.geteuid() == 0 and not place.is_roots_alone:
                 stack.enter_context(acting_as(*user))
@@ -86,8 +89,6 @@ def _open(path: str, user: tuple[int, int] | None) -> int:
             os.mkdir(place.name, _MODE, dir_fd=place.directory)
             if user is not None:
                 os.chown(place.name, *user, dir_fd=place.directory, follow_symlinks=False)
-        if stat.S_ISLNK(os.stat(place.name, dir_fd=place.directory, follow_symlinks=False).st_mode):
-            raise SettingsError(f"{_OPTION} {path} is a link: name the directory that it leads to")
         directory = os.open(
             place.name,
             os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC,

@@ -21,7 +21,7 @@ import stat
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from time import monotonic
+from time import monotonic, time
 from typing import Final
 
 from uwsgibridge.multiproc.leases import Writers, is_alive, somebody_waits, take_lease
@@ -52,6 +52,9 @@ _READING_SECONDS: Final = 0.25
 
 # A page; few files use more.
 _FIRST_BYTES: Final = 4096
+
+# How long a process may take to open a file that it makes. Between the two, the kernel knows no writer.
+_OPENING_SECONDS: Final = 10.0
 
 _KIND_BY_PROCESS: Final = "gauge_all"
 
@@ -165,10 +168,12 @@ class FilesOfEnded:
                 taken.append(one)
                 stack.push(opened.pop_all())
         gauges.sort(key=lambda it: it[0], reverse=True)
-        for _, one in gauges[self._kept_gauges :][:_MOST_FILES]:
+        too_many = gauges[self._kept_gauges :]
+        room = _MOST_FILES - len(taken)
+        turn.has_more |= len(too_many) > room
+        for _, one in too_many[:room]:
             again = self._open_ended(one.name, stack, turn)
             taken += [again] if again is not None else []
-        turn.has_more |= len(gauges) - self._kept_gauges > _MOST_FILES
         return taken
 
     def _open_ended(self, name: FileName, stack: contextlib.ExitStack, turn: Turn) -> _Taken | None:
@@ -183,14 +188,16 @@ class FilesOfEnded:
         writers = take_lease(descriptor)
         if writers is Writers.SOME or (writers is Writers.UNKNOWN and is_alive(name.identifier)):
             return None
-        if name.is_live:
-            # A scrape expects that such a file vanishes.
-            os.unlink(name.text, dir_fd=self._directory)
-            return None
         try:
             records = parse(_read(descriptor))
         except DamagedError as error:
             self._set_aside(name, error, turn)
+            return None
+        if not records.samples and time() - os.fstat(descriptor).st_mtime < _OPENING_SECONDS:
+            return None
+        if name.is_live:
+            # A scrape expects that such a file vanishes.
+            os.unlink(name.text, dir_fd=self._directory)
             return None
         return _Taken(name, descriptor, writers is Writers.NONE, records)
 

@@ -33,7 +33,7 @@ _MOMENTARY: Final = (FileNotFoundError, struct.error)
 _PATIENCE_SECONDS: Final = 5.0
 _PAUSE_SECONDS: Final = 0.002
 
-# How often to begin anew while the directory does not change: processes that make their files are independent of that.
+# How often to scrape while the directory is kept from changes: processes make their files all the same.
 _ATTEMPTS: Final = 3
 
 
