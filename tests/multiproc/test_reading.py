@@ -76,10 +76,11 @@ def test_an_error_that_stays_is_raised(
     tmp_path: Path, files: FilesOfEnded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = fail_first(monkeypatch, 100, FileNotFoundError("counter_1.db"))
+    monkeypatch.setattr(time, "sleep", lambda _: None)
     repeat_failed_scrapes(str(tmp_path))
     with pytest.raises(FileNotFoundError, match=r"counter_1\.db"):
         scrape(tmp_path)
-    assert len(calls) == 4
+    assert len(calls) == 1 + len(reading._PAUSES_SECONDS) + 1
 
 
 def test_another_error_is_not_repeated(

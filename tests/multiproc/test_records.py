@@ -81,13 +81,24 @@ def _with_other_bytes(data: bytes) -> bytes:
     return data[:8] + bytes(len(data) - 8)
 
 
+def _with_a_negative_size(data: bytes) -> bytes:
+    return struct.pack("i4x", -1) + data[8:]
+
+
 def _with_a_record_too_few(data: bytes) -> bytes:
     return struct.pack("i4x", len(data) - 24) + data[8:]
 
 
 @pytest.mark.parametrize(
     "damage",
-    [_cut, _with_a_longer_key, _with_a_negative_key, _with_other_bytes, _with_a_record_too_few],
+    [
+        _cut,
+        _with_a_negative_size,
+        _with_a_longer_key,
+        _with_a_negative_key,
+        _with_other_bytes,
+        _with_a_record_too_few,
+    ],
 )
 def test_what_is_damaged_is_refused(damage: Callable[[bytes], bytes]) -> None:
     whole = form(Records(TIMED, {key_of("a", n=str(n)).encode(): (1.0, 1.0) for n in range(3)}))

@@ -33,8 +33,9 @@ _MOMENTARY: Final = (FileNotFoundError, struct.error)
 _PATIENCE_SECONDS: Final = 5.0
 _PAUSE_SECONDS: Final = 0.002
 
-# How often to scrape while the directory is kept from changes: processes make their files all the same.
-_ATTEMPTS: Final = 3
+# While the directory is kept from changes, processes make their files all the same. The system may have taken the CPU
+# from one that is about to give its file a size.
+_PAUSES_SECONDS: Final = tuple(0.001 * 2**n for n in range(9))
 
 
 def repeat_failed_scrapes(directory: str) -> None:
@@ -90,9 +91,10 @@ def _repeating(collect: Callable[[Any], Any], directory: str) -> Callable[[Any],
         with contextlib.suppress(*_MOMENTARY):
             return collect(self)
         with _unchanged(directory):
-            for _ in range(_ATTEMPTS - 1):
+            for seconds in _PAUSES_SECONDS:
                 with contextlib.suppress(*_MOMENTARY):
                     return collect(self)
+                time.sleep(seconds)
             return collect(self)
 
     return collect_again

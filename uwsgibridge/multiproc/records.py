@@ -59,6 +59,8 @@ def parse(data: bytes) -> Records:
     (used,) = _HEAD.unpack_from(data)
     if used in {0, _HEAD.size}:
         return NOTHING
+    if used < 0:
+        raise DamagedError("its head has no number of bytes")
     if used > len(data):
         raise DamagedError(f"it has {len(data)} bytes, and its head says {used}")
     for width in (TIMED, PLAIN):
