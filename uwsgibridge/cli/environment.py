@@ -59,11 +59,13 @@ def change_environment(settings: Settings) -> None:
         variables["PATH"] = f"{directory / 'bin'}{os.pathsep}{path}"
     if settings.prometheus_multiproc_dir:
         multiproc = str(Path(settings.prometheus_multiproc_dir).absolute())
-        if variables.setdefault(VARIABLE, multiproc) != multiproc:
+        named = variables.get(VARIABLE) or multiproc
+        if str(Path(named).absolute()) != multiproc:
             raise SettingsError(
                 f"{changes[VARIABLE][0]}: {VARIABLE} is {variables[VARIABLE]}, and --prometheus-multiproc-dir "
                 f"is {multiproc}: leave the variable out"
             )
+        variables[VARIABLE] = multiproc
     starting_place.change_environment(variables)
 
 

@@ -456,7 +456,7 @@ class Settings:
         least=0,
         most=_MAX_KEPT_GAUGES,
         help="With --prometheus-multiproc-dir, of how many ended processes the gauges of the mode all are kept, each with "
-        "its pid; of the others, they are removed.",
+        "its pid; of the others, they are removed. 0 keeps none.",
         section="Processes",
     )
     control_socket: str = text(
