@@ -11,7 +11,7 @@ import pytest
 
 from tests.prometheus_files import names, write_file
 from uwsgibridge.errors import SettingsError
-from uwsgibridge.multiproc.directory import hold_directory
+from uwsgibridge.multiproc.directory import hold_directory, make_directory
 from uwsgibridge.multiproc.ended import FilesOfEnded
 from uwsgibridge.multiproc.names import BARRIER, BARRIER_TARGET
 
@@ -147,3 +147,13 @@ def test_root_makes_it_for_the_user_that_the_server_becomes(tmp_path: Path) -> N
         hold_directory(str(other), (NOBODY, NOBODY)),
     ):
         pass
+
+
+def test_a_rehearsal_makes_it_and_leaves_it_to_its_owner(tmp_path: Path) -> None:
+    make_directory(str(tmp_path / "figures"))
+    with hold_directory(str(tmp_path / "figures"), None):
+        write_file(tmp_path / "figures", "counter", 1, 1)
+        make_directory(str(tmp_path / "figures"))
+        assert names(tmp_path / "figures") == ["counter_1.db"]
+    with pytest.raises(SettingsError, match="create it first"):
+        make_directory(str(tmp_path / "missing" / "figures"))

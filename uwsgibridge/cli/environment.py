@@ -14,7 +14,6 @@ from uwsgibridge.config.env_file import environment_changes
 from uwsgibridge.config.options import option_name
 from uwsgibridge.config.settings import OPTIONS, Settings
 from uwsgibridge.errors import SettingsError
-from uwsgibridge.multiproc.variable import VARIABLE
 from uwsgibridge.system import starting_place
 
 _PREFIX: Final = "UWSGIBRIDGE_"
@@ -58,6 +57,8 @@ def change_environment(settings: Settings) -> None:
         variables["VIRTUAL_ENV"] = str(directory)
         variables["PATH"] = f"{directory / 'bin'}{os.pathsep}{path}"
     if settings.prometheus_multiproc_dir:
+        from uwsgibridge.multiproc.variable import VARIABLE  # imported here: few have it
+
         multiproc = str(Path(settings.prometheus_multiproc_dir).absolute())
         named = variables.get(VARIABLE) or multiproc
         if str(Path(named).absolute()) != multiproc:

@@ -50,23 +50,42 @@ def hold_directory(
         yield directory
 
 
+def make_directory(path: str) -> None:
+    """Make the directory where it is missing, and leave it as it is where it is not.
+
+    Raises:
+        SettingsError: it can't be had.
+    """
+    with _told_by_option(path):
+        os.close(_open(path, None))
+
+
+@contextlib.contextmanager
+def _told_by_option(path: str) -> Iterator[None]:
+    try:
+        yield
+    except UnsafePathError as error:
+        raise SettingsError(f"{_OPTION} {path}: {error}") from None
+    except OSError as error:
+        place = Path(path) if Path(path).is_dir() else Path(path).parent
+        reason = why_not_made(error, place, "create or remove files")
+        raise SettingsError(f"{_OPTION} {path}: {reason}") from None
+
+
 def _take(path: str, user: tuple[int, int] | None, *, is_upgrade: bool) -> tuple[int, int]:
-    with contextlib.ExitStack() as stack, contextlib.ExitStack() as descriptors:
-        try:
-            directory = _open(path, user)
-            descriptors.callback(os.close, directory)
-            if user is not None and os.geteuid() == 0:
-                stack.enter_context(acting_as(*user))
-            owner = _own(directory, path)
-            descriptors.callback(os.close, owner)
-            if not is_upgrade:
-                _empty(directory, path)
-        except UnsafePathError as error:
-            raise SettingsError(f"{_OPTION} {path}: {error}") from None
-        except OSError as error:
-            place = Path(path) if Path(path).is_dir() else Path(path).parent
-            reason = why_not_made(error, place, "create or remove files")
-            raise SettingsError(f"{_OPTION} {path}: {reason}") from None
+    with (
+        _told_by_option(path),
+        contextlib.ExitStack() as stack,
+        contextlib.ExitStack() as descriptors,
+    ):
+        directory = _open(path, user)
+        descriptors.callback(os.close, directory)
+        if user is not None and os.geteuid() == 0:
+            stack.enter_context(acting_as(*user))
+        owner = _own(directory, path)
+        descriptors.callback(os.close, owner)
+        if not is_upgrade:
+            _empty(directory, path)
         descriptors.pop_all()
         return directory, owner
 

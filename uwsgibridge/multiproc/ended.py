@@ -196,8 +196,9 @@ class FilesOfEnded:
         if not records.samples and time() - os.fstat(descriptor).st_mtime < _OPENING_SECONDS:
             return None
         if name.is_live:
-            # A scrape expects that such a file vanishes.
-            os.unlink(name.text, dir_fd=self._directory)
+            # A scrape expects that such a file vanishes; hooks of applications remove it, too.
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name.text, dir_fd=self._directory)
             return None
         return _Taken(name, descriptor, writers is Writers.NONE, records)
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
+from collections.abc import Iterator
 from typing import Final
 
 import trio
 
-from uwsgibridge.multiproc.ended import FilesOfEnded, Turn
+from uwsgibridge.multiproc.ended import FilesOfEnded
 from uwsgibridge.supervisor.fleet import Fleet
 
 # How soon one turn may follow another one, so that the ends of many workers are one turn's work.
@@ -33,27 +34,37 @@ class MultiprocKeeper:
 
     async def run(self) -> None:
         """Fold until cancelled."""
-        files = FilesOfEnded(self._directory, self._fleet.settings.prometheus_multiproc_gauges)
-        with contextlib.closing(files):
-            while True:
-                living = self._living()
-                turn = await self._fold(files, living)
-                await trio.sleep(_PAUSE_SECONDS)
-                if not (turn.has_more or turn.was_held_off):
-                    with trio.move_on_after(_LOOK_SECONDS):
-                        await self._fleet.wait_for(functools.partial(self._has_ended, living))
+        while True:
+            with self._telling_failure():
+                files = FilesOfEnded(
+                    self._directory, self._fleet.settings.prometheus_multiproc_gauges
+                )
+                with contextlib.closing(files):
+                    await self._fold_again_and_again(files)
+            await trio.sleep(_LOOK_SECONDS)
 
-    def _living(self) -> frozenset[int]:
-        generations = self._fleet.generations
-        return frozenset(pid for one in generations for pid in (one.template_pid, *one.workers))
-
-    def _has_ended(self, any_of: frozenset[int]) -> bool:
-        return not any_of <= self._living()
-
-    async def _fold(self, files: FilesOfEnded, living: frozenset[int]) -> Turn:
-        # In a thread: the disk may be slow.
-        try:
+    async def _fold_again_and_again(self, files: FilesOfEnded) -> None:
+        while True:
+            living = self._living()
+            # In a thread: the disk may be slow.
             turn = await trio.to_thread.run_sync(files.fold, living)
+            self._last_reason = ""
+            for one in turn.damaged:
+                self._fleet.log.error(
+                    "a file of prometheus_client is damaged: its figures are left out",
+                    file=one.name,
+                    kept_as=one.kept_as,
+                    reason=one.reason,
+                )
+            await trio.sleep(_PAUSE_SECONDS)
+            if not (turn.has_more or turn.was_held_off):
+                with trio.move_on_after(_LOOK_SECONDS):
+                    await self._fleet.wait_for(functools.partial(self._has_ended, living))
+
+    @contextlib.contextmanager
+    def _telling_failure(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             if str(error) != self._last_reason:
                 self._fleet.log.error(  # noqa: TRY400 - the reason says it
@@ -62,13 +73,10 @@ class MultiprocKeeper:
                     option="--prometheus-multiproc-dir",
                 )
             self._last_reason = str(error)
-            return Turn()
-        self._last_reason = ""
-        for one in turn.damaged:
-            self._fleet.log.error(
-                "a file of prometheus_client is damaged: its figures are left out",
-                file=one.name,
-                kept_as=one.kept_as,
-                reason=one.reason,
-            )
-        return turn
+
+    def _living(self) -> frozenset[int]:
+        generations = self._fleet.generations
+        return frozenset(pid for one in generations for pid in (one.template_pid, *one.workers))
+
+    def _has_ended(self, any_of: frozenset[int]) -> bool:
+        return not any_of <= self._living()
