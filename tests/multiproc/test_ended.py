@@ -185,6 +185,17 @@ def test_many_files_take_several_turns(tmp_path: Path, files: FilesOfEnded) -> N
     assert scrape(tmp_path)["counter"] == MORE_THAN_A_TURN
 
 
+def test_a_file_of_many_figures_is_read_whole(tmp_path: Path, files: FilesOfEnded) -> None:
+    for process in (1, 2):
+        file = open_file(tmp_path, "counter", process)
+        for number in range(200):
+            file.write_value(key_of("a", path=f"/{number}"), number, 0.0)
+        file.close()
+    files.fold(())
+    assert names(tmp_path) == ["counter_ended-1.db"]
+    assert scrape(tmp_path) == {f"a,path=/{number}": 2 * number for number in range(200)}
+
+
 def test_a_damaged_file_is_set_aside(tmp_path: Path, files: FilesOfEnded) -> None:
     for number in (1, 2):
         write_file(tmp_path, "counter", number, 1)

@@ -123,6 +123,34 @@ def test_nothing_changes_while_it_is_repeated(
     assert not files.fold(()).was_held_off
 
 
+def test_a_process_that_is_forked_meanwhile_keeps_nothing(
+    tmp_path: Path, files: FilesOfEnded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_file(tmp_path, "counter", 1, 1)
+    waiting, end = os.pipe()
+    collector = multiprocess.MultiProcessCollector
+    collect, children = collector.collect, list[int]()
+
+    def forking(self: Any) -> Any:
+        children.append(os.fork())
+        if children[-1] == 0:
+            os.close(end)
+            os.read(waiting, 1)
+            os._exit(0)
+        if len(children) == 1:
+            raise FileNotFoundError
+        return collect(self)
+
+    monkeypatch.setattr(collector, "collect", forking)
+    repeat_failed_scrapes(str(tmp_path))
+    assert scrape(tmp_path) == {"counter": 1}
+    assert not files.fold(()).was_held_off
+    os.close(end)
+    for child in children:
+        os.waitpid(child, 0)
+    os.close(waiting)
+
+
 def test_it_waits_for_the_end_of_a_change(
     tmp_path: Path, files: FilesOfEnded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
