@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ import trio.testing
 from tests.prometheus_files import names, write_file
 from uwsgibridge.config.settings import Settings
 from uwsgibridge.multiproc.ended import FilesOfEnded
+from uwsgibridge.multiproc.names import LOCK
 from uwsgibridge.supervisor.fleet import Fleet
 from uwsgibridge.supervisor.multiproc_keeper import MultiprocKeeper
 from uwsgibridge.system.systemd import Notifier
@@ -146,3 +148,39 @@ def test_a_directory_that_is_gone_does_not_end_the_supervisor(tmp_path: Path) ->
     (told,) = play(descriptor, scene)
     assert told["event"] == CANT
     os.close(descriptor)
+
+
+def test_a_damaged_file_is_told(tmp_path: Path, open_directory: int, turns: list[float]) -> None:
+    (tmp_path / "counter_2.db").write_bytes(b"\xff" * 64)
+
+    async def scene(_fleet: Fleet) -> None:
+        await trio.sleep(25)
+
+    (told,) = play(open_directory, scene)
+    assert len(turns) == 3
+    assert told == {
+        "event": "a file of prometheus_client is damaged: its figures are left out",
+        "log_level": "error",
+        "file": "counter_2.db",
+        "kept_as": "counter.damaged",
+        "reason": "its head has no number of bytes",
+    }
+
+
+def test_a_scrape_that_lasts_is_waited_for(
+    tmp_path: Path, open_directory: int, turns: list[float]
+) -> None:
+    write_file(tmp_path, "counter", 2, 1)
+    (tmp_path / LOCK).touch()
+    lock = os.open(tmp_path / LOCK, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_SH)
+
+    async def scene(_fleet: Fleet) -> None:
+        await trio.sleep(2.5)
+        assert names(tmp_path) == ["counter_2.db"]
+        os.close(lock)
+        await trio.sleep(1)
+        assert names(tmp_path) == ["counter_ended-1.db"]
+
+    assert play(open_directory, scene) == []
+    assert [round(it - turns[0]) for it in turns] == [0, 1, 2, 3]

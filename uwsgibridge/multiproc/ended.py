@@ -269,8 +269,8 @@ class FilesOfEnded:
                 for name in old:
                     self._rename(name, old_name(name))
                     done.append((name, old_name(name)))
-                is_unwanted = not any(map(somebody_waits, leased))
-                if is_unwanted:
+                nobody_waits = not any(map(somebody_waits, leased))
+                if nobody_waits:
                     for hidden, name in new.items():
                         self._rename(hidden, name)
                         done.append((hidden, name))
@@ -280,7 +280,7 @@ class FilesOfEnded:
             finally:
                 for before, after in reversed(done):
                     self._rename(after, before)
-            return is_unwanted
+            return nobody_waits
 
     @contextlib.contextmanager
     def _scrapes_kept_off(self) -> Iterator[bool]:

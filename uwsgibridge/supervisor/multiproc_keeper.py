@@ -15,6 +15,9 @@ from uwsgibridge.supervisor.fleet import Fleet
 # How soon one turn may follow another one, so that the ends of many workers are one turn's work.
 _PAUSE_SECONDS: Final = 0.2
 
+# How long to wait where a scrape must not be disturbed, which takes milliseconds unless its process stands still.
+_HELD_OFF_SECONDS: Final = 1.0
+
 # How often to look for what processes have left that the application has started.
 _LOOK_SECONDS: Final = 10.0
 
@@ -56,7 +59,7 @@ class MultiprocKeeper:
                     kept_as=one.kept_as,
                     reason=one.reason,
                 )
-            await trio.sleep(_PAUSE_SECONDS)
+            await trio.sleep(_HELD_OFF_SECONDS if turn.was_held_off else _PAUSE_SECONDS)
             if not (turn.has_more or turn.was_held_off):
                 with trio.move_on_after(_LOOK_SECONDS):
                     await self._fleet.wait_for(functools.partial(self._has_ended, living))
