@@ -43,6 +43,7 @@ BELOW: Final[dict[str, set[str]]] = {
     "system": {"errors"},
     "config": {*_GROUND - {"config"}},
     "loop": {"errors", "fast"},
+    "multiproc": {"errors", "system"},
     "connection": {*_GROUND, "loop", "fast"},
     "telemetry": {*_GROUND, "connection", "figures", "fast", "_version"},
     "link": {*_GROUND},
@@ -57,11 +58,11 @@ BELOW: Final[dict[str, set[str]]] = {
     # The child and the parent: neither imports the other.
     "worker": {
         *_HOSTING, "commands", "application", "hosts", "hosts.wsgi", "hosts.asgi", "hosts.static",
-        "fast", "uwsgi_module", "figures", "status", "_version",
+        "fast", "multiproc", "uwsgi_module", "figures", "status", "_version",
     },
     "supervisor": {
-        *_GROUND, "connection", "telemetry", "link", "commands", "control", "fast", "uwsgi_module", "figures", "status",
-        "_version",
+        *_GROUND, "connection", "telemetry", "link", "commands", "control", "fast", "multiproc", "uwsgi_module", "figures",
+        "status", "_version",
     },
     # These stand beside the bridge: they speak to it from outside, or configure Nginx.
     "control": {*_GROUND, "connection", "telemetry"},
@@ -74,7 +75,7 @@ BELOW: Final[dict[str, set[str]]] = {
     # Above all: what a person starts.
     "cli": {
         *_GROUND, "connection", "telemetry", "worker", "supervisor", "control", "client", "frontend",
-        "demo", "migration", "_version",
+        "demo", "migration", "multiproc", "_version",
     },
     "__main__": {"cli", "system"},
 }  # fmt: skip

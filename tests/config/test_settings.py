@@ -36,6 +36,7 @@ MAY_BE_ZERO = {
     "loop_block_warning_seconds",
     "switch_interval_seconds",  # Python's own
     "accept_margin",
+    "prometheus_multiproc_gauges",  # none are kept
     "graceful_timeout_seconds",
     "stream_drain_seconds",
     "linger_seconds",

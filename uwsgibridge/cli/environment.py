@@ -44,8 +44,10 @@ def enter_directory(directory: str) -> str:
 def change_environment(settings: Settings) -> None:
     """Set what ``--env-file`` and ``--env`` say, and activate ``--virtualenv``, for this process and all that it starts.
 
+    ``--prometheus-multiproc-dir`` is in the environment as well: prometheus_client looks for it there.
+
     Raises:
-        SettingsError: a file can't be read.
+        SettingsError: a file can't be read, or the environment names another such directory.
     """
     changes = environment_changes(settings.env_file, settings.env)
     variables = {name: value for name, (_, value) in changes.items()}
@@ -54,6 +56,17 @@ def change_environment(settings: Settings) -> None:
         path = variables.get("PATH") or os.environ.get("PATH", os.defpath)
         variables["VIRTUAL_ENV"] = str(directory)
         variables["PATH"] = f"{directory / 'bin'}{os.pathsep}{path}"
+    if settings.prometheus_multiproc_dir:
+        from uwsgibridge.multiproc.variable import VARIABLE  # imported here: few have it
+
+        multiproc = str(Path(settings.prometheus_multiproc_dir).absolute())
+        named = variables.get(VARIABLE) or multiproc
+        if str(Path(named).absolute()) != multiproc:
+            raise SettingsError(
+                f"{changes[VARIABLE][0]}: {VARIABLE} is {variables[VARIABLE]}, and --prometheus-multiproc-dir "
+                f"is {multiproc}: leave the variable out"
+            )
+        variables[VARIABLE] = multiproc
     starting_place.change_environment(variables)
 
 

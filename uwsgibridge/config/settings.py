@@ -55,6 +55,8 @@ MAX_WORKERS: Final = 1000
 _MAX_THREADS: Final = 10_000
 # listen(2) takes 31 bits, and the kernel lowers the number silently.
 _MAX_CONNECTIONS: Final = 1_000_000
+# Each is a file that every scrape reads.
+_MAX_KEPT_GAUGES: Final = 1000
 # proc_pid_oom_score_adj(5).
 _MAX_OOM_SCORE: Final = 1000
 
@@ -463,6 +465,22 @@ class Settings:
         may_be_zero=True,
         help="How many seconds a worker may give no answer to its supervisor, which asks each second; then the "
         "worker's stack is logged, and the worker is killed and replaced. 0 is no limit.",
+        section="Processes",
+    )
+    prometheus_multiproc_dir: str = text(
+        help="Have prometheus_client share the application's figures by files in this directory: sets "
+        "PROMETHEUS_MULTIPROC_DIR, makes the directory or empties it at a start, and folds what ended workers have left there "
+        "into one file for each kind.",
+        section="Processes",
+        metavar="DIR",
+        shown_default="off",
+    )
+    prometheus_multiproc_gauges: int = whole(
+        16,
+        least=0,
+        most=_MAX_KEPT_GAUGES,
+        help="With --prometheus-multiproc-dir, of how many ended processes the gauges of the mode all are kept, each with "
+        "its pid; of the others, they are removed. 0 keeps none.",
         section="Processes",
     )
     control_socket: str = text(

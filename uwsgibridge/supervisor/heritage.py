@@ -185,6 +185,10 @@ def check_takeover(settings: Settings) -> None:
         raise SettingsError("this version can't take over from the one that runs: restart instead")
     resolve_user(settings.user, settings.group)
     require_watchable(settings)
+    if settings.prometheus_multiproc_dir:
+        from uwsgibridge.multiproc.directory import make_directory  # imported here: few have one
+
+        make_directory(settings.prometheus_multiproc_dir)  # where the option is new
     if settings.on_start or settings.on_ready or settings.sidecar:
         from uwsgibridge.commands.finding import require_programs  # imported here: few have any
 

@@ -95,7 +95,9 @@ def run_supervisor(
             resolve_user(settings.user, settings.group),
         ) as started,
         single_error(),
+        contextlib.ExitStack() as held,
     ):
+        multiproc = _hold_multiproc_directory(settings, held, is_upgrade=heritage is not None)
         after_bind()
         has_commands = settings.on_start or settings.on_ready or settings.sidecar
         if has_commands and heritage is None:  # the rehearsal of an upgrade has looked
@@ -126,6 +128,7 @@ def run_supervisor(
                     published=published,
                     started=started,
                     spare=spare,
+                    multiproc=multiproc,
                 )
                 heritage = trio.run(supervisor.run)
                 unwanted = ()
@@ -138,6 +141,19 @@ def run_supervisor(
                 except OSError as error:
                     logger.error("upgrade failed: nothing can be started", reason=str(error))  # noqa: TRY400 - the reason says it
                     notifier = Notifier.from_environment(os.environ)
+
+
+def _hold_multiproc_directory(
+    settings: Settings, stack: contextlib.ExitStack, *, is_upgrade: bool
+) -> int | None:
+    """Hold the directory of ``--prometheus-multiproc-dir`` until a stack is left, and give its descriptor."""
+    if not settings.prometheus_multiproc_dir:
+        return None
+    from uwsgibridge.multiproc.directory import hold_directory  # imported here: few have one
+
+    user = resolve_user(settings.user, settings.group)
+    held = hold_directory(settings.prometheus_multiproc_dir, user, is_upgrade=is_upgrade)
+    return stack.enter_context(held)
 
 
 class _Supervisor:
@@ -157,6 +173,7 @@ class _Supervisor:
         published: PublishedSockets,
         started: Callable[[], None],
         spare: SpareTemplate | None,
+        multiproc: int | None,
     ) -> None:
         self._app_name = app_name
         self._log = logger
@@ -165,6 +182,7 @@ class _Supervisor:
         self._published = published
         self._started = started
         self._spare = spare
+        self._multiproc = multiproc
         self._heritage = heritage
         self._lifeline, self._lifeline_write_end = (
             heritage.lifeline if heritage is not None else os.pipe()
@@ -254,6 +272,10 @@ class _Supervisor:
 
                     nursery.start_soon(run_when_ready, fleet.settings, self._log, self._ending)
                 nursery.start_soon(self._sidecars.run)
+                if self._multiproc is not None:
+                    from uwsgibridge.supervisor.multiproc_keeper import MultiprocKeeper
+
+                    nursery.start_soon(MultiprocKeeper(self._multiproc, fleet).run)
                 await rollout.keep_up()
             upgrades = fleet.phase is Phase.UPGRADING
             if not upgrades:

@@ -76,9 +76,15 @@ def run_process(
         removing_files_unless_started(
             [*sockets, *published.all], resolve_user(settings.user, settings.group)
         ) as started,
+        contextlib.ExitStack() as stack,
     ):
         if settings.user or settings.group:
             import_in_advance(settings, None)
+        if settings.prometheus_multiproc_dir:
+            from uwsgibridge.multiproc.directory import hold_directory  # few have one
+
+            user = resolve_user(settings.user, settings.group)
+            stack.enter_context(hold_directory(settings.prometheus_multiproc_dir, user))
         after_bind()
         reopen_log_at_signal(settings)
         if settings.metrics_file:

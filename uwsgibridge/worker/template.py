@@ -16,6 +16,7 @@ import signal
 import socket
 import sys
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from uwsgibridge.application.application import Application
 from uwsgibridge.application.forked_child import kept_from_copies
@@ -113,6 +114,10 @@ def run(control: socket.socket, blueprint: Blueprint) -> int:
         reopen_log_at_signal(settings)
         # The supervisor had these signals blocked when it started this process.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SERVER_SIGNALS)
+        if settings.prometheus_multiproc_dir:
+            from uwsgibridge.multiproc.reading import repeat_failed_scrapes  # few have one
+
+            repeat_failed_scrapes(str(Path(settings.prometheus_multiproc_dir).absolute()))
         applications = None
         if settings.preload:
             # Before the application, which may have another structlog on its import path.

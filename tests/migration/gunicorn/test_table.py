@@ -377,3 +377,44 @@ def test_variables_that_the_file_sets_are_a_part_of_the_command(plan: MakePlan) 
     assert made.environment == {"SITE_MODE": "of the file"}
     assert report.command_lines(made)[0] == "env 'SITE_MODE=of the file' \\"
     assert "# with the variable SITE_MODE='of the file'" in report.toml_lines(made)
+
+
+MARKS_DEAD = """
+def child_exit(server, worker):
+    from prometheus_client import multiprocess
+    multiprocess.mark_process_dead(worker.pid)
+"""
+
+
+@pytest.mark.parametrize(
+    ("more", "environ"),
+    [
+        ("raw_env = ['A=1', 'PROMETHEUS_MULTIPROC_DIR=/run/figures']", {}),
+        ("import os\nos.environ['PROMETHEUS_MULTIPROC_DIR'] = '/run/figures'", {}),
+        ("", {"PROMETHEUS_MULTIPROC_DIR": "/run/figures"}),
+        ("chdir = '/'\nraw_env = ['PROMETHEUS_MULTIPROC_DIR=run/figures']", {}),
+    ],
+)
+def test_the_hook_of_prometheus_client_becomes_the_option(
+    more: str, environ: dict[str, str], plan: MakePlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
+    made = plan(text=f"{more}\n{MARKS_DEAD}", environ=environ)
+    assert made.values["prometheus_multiproc_dir"] == "/run/figures"
+    assert made.values["on_worker_exit"] == ON_WORKER_EXIT
+    assert "child-exit" not in {it.group for it in made.of(Verdict.WARNED)}
+
+
+def test_without_its_directory_the_option_is_named(plan: MakePlan) -> None:
+    made = plan(text=MARKS_DEAD)
+    assert "prometheus_multiproc_dir" not in made.values
+    (warning,) = [it for it in made.of(Verdict.WARNED) if it.group == "child-exit"]
+    assert "--prometheus-multiproc-dir sets PROMETHEUS_MULTIPROC_DIR" in warning.text
+
+
+def test_another_hook_does_not_become_the_option(plan: MakePlan) -> None:
+    made = plan(
+        text="raw_env = ['PROMETHEUS_MULTIPROC_DIR=/run/figures']\ndef child_exit(server, worker): pass"
+    )
+    assert "prometheus_multiproc_dir" not in made.values
+    assert "child-exit" in {it.group for it in made.of(Verdict.WARNED)}

@@ -187,3 +187,12 @@ def test_a_format_without_variables_is_left_out(plan: MakePlan) -> None:
 def test_green_threads_are_threads(plan: MakePlan) -> None:
     made = plan("socket = a.sock", "gevent = 50", "gevent-early-monkey-patch = true")
     assert made.values["threads"] == 50
+
+
+@pytest.mark.parametrize("name", ["PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir"])
+def test_the_directory_of_prometheus_client_has_an_option(plan: MakePlan, name: str) -> None:
+    made = plan("socket = :3031", "module = m", f"env = {name}=/run/figures", "env = OTHER=/run")
+    assert made.values["env"] == (f"{name}=/run/figures", "OTHER=/run")
+    text = words(explain(made))
+    assert text.count("instead of it, better: --prometheus-multiproc-dir /run/figures, which") == 1
+    assert describe_warnings(made) == describe_warnings(plan("socket = :3031", "module = m"))

@@ -50,6 +50,7 @@ class Reading:
         patched_by: the library by which the file has patched the standard library; None for none.
         script_name: the variable SCRIPT_NAME of the environment, which gunicorn takes off the path; empty for none.
         start: the directory that the process was started in.
+        multiproc_dir: the variable PROMETHEUS_MULTIPROC_DIR of the environment, which prometheus_client reads; empty for none.
     """
 
     app: Given | None
@@ -60,6 +61,7 @@ class Reading:
     patched_by: str | None = None
     script_name: str = ""
     start: str = "."
+    multiproc_dir: str = ""
 
     def find(self, name: str) -> Given | None:
         """Find what counts for a setting; None where nobody has given it."""

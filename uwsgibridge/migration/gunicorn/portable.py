@@ -23,9 +23,15 @@ class ClassNames:
 
 @dataclass(frozen=True, slots=True)
 class Opaque:
-    """An object of which only a description is left."""
+    """An object of which only a description is left.
+
+    Attributes:
+        text: the description.
+        names: of a function, the names that its code looks up.
+    """
 
     text: str
+    names: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return self.text
@@ -45,7 +51,8 @@ def portable(value: Any, level: int = 0) -> Any:
             return [portable(one, level + 1) for one in value]
         if isinstance(value, dict):
             return {str(name): portable(one, level + 1) for name, one in value.items()}
-    return Opaque(getattr(value, "__qualname__", None) or type(value).__qualname__)
+    names = value.__code__.co_names if inspect.isfunction(value) else ()
+    return Opaque(getattr(value, "__qualname__", None) or type(value).__qualname__, names)
 
 
 def class_names(found: type) -> ClassNames:

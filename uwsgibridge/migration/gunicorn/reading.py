@@ -15,6 +15,7 @@ from uwsgibridge.migration.gunicorn.given import Given, Reading
 from uwsgibridge.migration.gunicorn.known_settings import SETTINGS, KnownSetting
 from uwsgibridge.migration.gunicorn.values import UnfitValueError, convert
 from uwsgibridge.migration.plan import Place
+from uwsgibridge.migration.prometheus import MULTIPROC_VARIABLE
 
 DEFAULT_FILE: Final = "gunicorn.conf.py"
 COMMAND_LINE: Final = "the command line"
@@ -70,14 +71,15 @@ def read_configuration(arguments: Sequence[str], environ: Mapping[str, str], sta
         {} if executed is None else executed.environment,
         () if executed is None else executed.python_path,
         next(_patchers(), None),
-        _script_name(environ, executed),
+        _variable("SCRIPT_NAME", environ, executed),
         start,
+        _variable(MULTIPROC_VARIABLE, environ, executed),
     )
 
 
-def _script_name(environ: Mapping[str, str], executed: ExecutedFile | None) -> str:
+def _variable(name: str, environ: Mapping[str, str], executed: ExecutedFile | None) -> str:
     changes = {} if executed is None else executed.environment
-    return changes.get("SCRIPT_NAME", environ.get("SCRIPT_NAME")) or ""
+    return changes.get(name, environ.get(name)) or ""
 
 
 def _defaults_of(environ: Mapping[str, str]) -> Iterator[Given]:

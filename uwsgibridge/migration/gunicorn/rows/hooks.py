@@ -7,7 +7,10 @@ import sys
 from typing import Final
 
 from uwsgibridge.migration.gunicorn.given import Given
+from uwsgibridge.migration.gunicorn.paths import absolute
+from uwsgibridge.migration.gunicorn.portable import Opaque
 from uwsgibridge.migration.gunicorn.translation import Row, Translation, mapped, refused, warned
+from uwsgibridge.migration.prometheus import MARK_DEAD, MULTIPROC_VARIABLE
 
 HOOKS: Final = "uwsgibridge.migration.gunicorn.hooks"
 ON_LOAD: Final = f"{HOOKS}:on_load"
@@ -47,9 +50,31 @@ def _worker_exit(translation: Translation, row: Row, given: Given) -> None:
 
 def _child_exit(translation: Translation, row: Row, given: Given) -> None:
     _worker_exit(translation, row, given)
-    translation.warn(
-        given, "Each worker calls it as it ends, and nobody does for a worker that was killed."
-    )
+    if not (isinstance(given.value, Opaque) and MARK_DEAD in given.value.names):
+        translation.warn(
+            given, "Each worker calls it as it ends, and nobody does for a worker that was killed."
+        )
+        return
+    directory = _multiproc_directory(translation)
+    if directory:
+        # Of a killed worker as well, which does not call the hook.
+        translation.map(given, prometheus_multiproc_dir=directory)
+    else:
+        translation.warn(
+            given,
+            "Each worker calls it as it ends, and nobody does for a worker that was killed: --prometheus-multiproc-dir "
+            "sets PROMETHEUS_MULTIPROC_DIR, and cleans up after all workers.",
+        )
+
+
+def _multiproc_directory(translation: Translation) -> str:
+    """Find the directory of prometheus_client's files; empty where nobody names one."""
+    found = translation.reading.multiproc_dir
+    for entry in translation.value("raw_env"):
+        name, _, value = entry.partition("=")
+        if name == MULTIPROC_VARIABLE:
+            found = value
+    return absolute(found, translation.reading.directory) if found else ""
 
 
 def _once(field: str, when: str) -> tuple[Row, ...]:
@@ -83,7 +108,9 @@ ROWS: Final = (
     *mapped("post_fork", "`--on-load` before the application is imported; `--on-fork` with preload_app", _post_fork),
     *mapped("post_worker_init", "`--on-fork`", _post_worker_init),
     *mapped("worker_exit", "`--on-worker-exit`", _worker_exit),
-    *mapped("child_exit", "`--on-worker-exit`, with a warning: the worker itself calls it", _child_exit),
+    *mapped("child_exit",
+            "`--on-worker-exit`, with a warning: the worker itself calls it; with `mark_process_dead` in it "
+            "`--prometheus-multiproc-dir` as well", _child_exit),
     *warned("worker_int", "Nothing calls it: workers end by --graceful-timeout-seconds, then --on-worker-exit is called."),
     *warned("worker_abort",
             "Nothing calls it: the stack of what takes too long is in the log, and the client gets 504."),

@@ -9,6 +9,7 @@ from typing import Final
 
 from uwsgibridge.migration.argument import as_argument
 from uwsgibridge.migration.plan import Setting, Verdict
+from uwsgibridge.migration.prometheus import MULTIPROC_VARIABLES
 from uwsgibridge.migration.uwsgi import meaning
 from uwsgibridge.migration.uwsgi.translation import (
     Row,
@@ -232,6 +233,13 @@ def _environment(translation: Translation, row: Row, settings: Sequence[Setting]
                 "env",
             )
         translation.map(setting, "env", env=(value,))
+        if name in MULTIPROC_VARIABLES:
+            translation.find_mapped(
+                setting,
+                "env",
+                f"instead of it, better: {as_argument('prometheus_multiproc_dir', rest)}, which also empties the directory at a start, and "
+                "folds what ended workers leave there",
+            )
 
 
 def _import(translation: Translation, value: str) -> str:

@@ -1,0 +1,1 @@
+"""The files by which prometheus_client shares figures between processes (``PROMETHEUS_MULTIPROC_DIR``)."""
