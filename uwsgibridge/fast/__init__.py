@@ -210,6 +210,9 @@ class Accelerator(Protocol):
     def settle_vars(self, variables: dict[str, str], max_body_bytes: int, /) -> int | None:
         """Clean the vars of a request in place; give the length of its body."""
 
+    def seconds_since_sent(self, variables: dict[str, str], now: float, /) -> float | None:
+        """Tell how long ago the frontend has sent a request; None where it does not say so."""
+
     def http_scope(
         self,
         variables: dict[str, str],
