@@ -90,6 +90,7 @@ class Listening:
             "take": lambda connection, received: self.taken.append((connection, received)),
             "listening": self.socket.fileno(),
             "file_prefixes": (),
+            "looks": False,
             **changed,
         }
         return self._accelerator.Intake(**arguments)

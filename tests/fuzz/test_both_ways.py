@@ -163,6 +163,7 @@ def accepted(data: bytes, limits: PacketLimits, max_body_bytes: int) -> Outcome:
                 take=take,
                 listening=listening.fileno(),
                 file_prefixes=(),
+                looks=True,
             )
             assert intake.accept(listening.fileno(), 1, 0) == 1
         peer.settimeout(PATIENCE_SECONDS)

@@ -45,7 +45,7 @@
 #include <unistd.h>
 
 /* Of `uwsgibridge.fast`: another number there means that this was built from another state of the source. */
-#define INTERFACE 13
+#define INTERFACE 14
 
 /* Of the source that this was built from; given by who compiles. */
 #ifndef SOURCE_DIGEST
@@ -70,6 +70,7 @@
 #include "connection.h"
 #include "receiving.h"
 #include "fields.h"
+#include "leaving.h"
 #include "accepting.h"
 #include "intake.h"
 #include "files.h"
