@@ -76,7 +76,7 @@ def check_health_path(text: str) -> None:
         SettingsError: the path does not begin with a slash, or is not as Nginx passes it on.
     """
     try:
-        parse_prefix(text.removesuffix("/") or "/")
+        parse_prefix(text if text == "/" else text.removesuffix("/"))
     except SettingsError:
         raise SettingsError(
             f"--health-path {text!r} is no path that Nginx passes on, such as /healthz"

@@ -201,7 +201,7 @@ class Gate:
         for one in self._waiting:
             if not self._has_place(one.host):
                 left.append(one)
-            elif not self._turn.refuses(one.connection):
+            elif not (self._turn.drops(one.connection) or self._turn.refuses(one.connection)):
                 self._run(one.host, one.connection)
         self._waiting = left
         self._set_timer()
