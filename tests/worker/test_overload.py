@@ -14,6 +14,8 @@ from tests.bridge import Bridge, on_each_loop, on_each_socket, running
 from tests.log_events import PATIENCE_SECONDS
 from tests.raw_client import Answer, connect, packet, read_answer
 from tests.websocket_client import HANDSHAKE
+from uwsgibridge.hosts.asgi import host as _asgi  # noqa: F401 - of what is loaded, the accelerator is left out
+from uwsgibridge.hosts.wsgi import host as _wsgi  # noqa: F401
 from uwsgibridge.protocol.packet import PING, PONG
 
 # What a request has waited for a thread that is looked at: more than 5 ms.
@@ -63,7 +65,7 @@ class Clients:
         self._bridge = bridge
         self._stack = stack
 
-    def send(self, path: str, **variables: str) -> Any:
+    def send(self, path: str, **variables: Any) -> Any:
         connection = self._stack.enter_context(connect(self._bridge.address))
         connection.sendall(packet(path, **variables))
         return connection

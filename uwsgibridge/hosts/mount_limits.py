@@ -190,11 +190,19 @@ class Gate:
         """Run requests that have waited, as long as there are places; be woken for the others."""
         while self._waiting:
             self._run_waiting()
-            hosts = [host for host, _ in self._entrances.values()]
-            # A thread may have ended a request since, and then wakes nobody.
-            asked = [it.admission.wake_at(len(it.admission.in_flight) - 1) for it in hosts]
-            if all(asked):
+            is_asked = self._ask_to_be_woken()
+            # A thread may have ended a request before it was asked to wake somebody for that.
+            if is_asked and not any(self._has_place(it.host) for it in self._waiting):
                 break
+
+    def _ask_to_be_woken(self) -> bool:
+        """Have each busy host wake the listener at the end of its next request; False where one has ended meanwhile."""
+        is_asked = True
+        for host, _ in self._entrances.values():
+            in_flight = len(host.admission.in_flight)
+            if in_flight and not host.admission.wake_at(in_flight - 1):
+                is_asked = False
+        return is_asked
 
     def _run_waiting(self) -> None:
         left: deque[_Waiting] = deque()
