@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -424,6 +425,18 @@ def test_a_limit_above_what_a_host_takes_leaves_it_a_place() -> None:
         assert bridge.ask("/slow/2").status == 503
         assert bridge.ask("/fast").body == b"/fast"
         assert answer_to(slow, first).body == b"/slow/1"
+
+
+def test_files_need_no_place_and_what_is_no_file_does(tmp_path: Path) -> None:
+    app = Application()
+    (tmp_path / "file").write_text("a file")
+    settings: dict[str, Any] = {"static": (f"/slow={tmp_path}",), "mount_limit": ("/slow=1",)}
+    with running(app.wsgi, threads=2, **settings) as bridge, clients_of(bridge) as clients:
+        first = clients.send("/slow/1")
+        assert app.has_begun()
+        assert bridge.ask("/slow/file").body == b"a file"
+        assert bridge.ask("/slow/2").status == 503
+        assert answer_to(app, first).body == b"/slow/1"
 
 
 def test_what_waits_at_a_stop_is_served() -> None:
