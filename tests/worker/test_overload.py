@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from tests.bridge import Bridge, on_each_loop, on_each_socket, running
 from tests.log_events import PATIENCE_SECONDS
 from tests.raw_client import Answer, connect, packet, read_answer
+from tests.recorded import totals_of
 from tests.websocket_client import HANDSHAKE
 from uwsgibridge.hosts.asgi import host as _asgi  # noqa: F401 - of what is loaded, the accelerator is left out
 from uwsgibridge.hosts.wsgi import host as _wsgi  # noqa: F401
@@ -25,6 +27,15 @@ LOOKED_AT_SECONDS = 0.006
 
 def sent(seconds_ago: float) -> str:
     return f"{time.time() - seconds_ago:.3f}"
+
+
+def answered(bridge: Bridge) -> dict[str, int]:
+    """Give how many requests have been recorded with which outcome."""
+    counts: Counter[str] = Counter()
+    for mount in totals_of(bridge.counters.memory).mounts.values():
+        for (_method, outcome), count in mount.requests.items():
+            counts[outcome] += count
+    return {outcome: count for outcome, count in counts.items() if count}
 
 
 class Application:
@@ -116,6 +127,7 @@ def test_a_request_whose_client_left_while_it_waited_for_a_thread_is_not_run(fam
     assert bridge.counters.refused == {"abandoned": 1}
     assert bridge.counters.client_gone == 1
     assert bridge.counters.requests == 3
+    assert answered(bridge) == {"2xx": 2, "none": 1}
     (line,) = bridge.events.find(path="/left", event="request")
     assert (line["status"], line["complete"]) == (499, False)
     assert line["queue_seconds"] > LOOKED_AT_SECONDS
@@ -150,6 +162,7 @@ def test_a_client_that_left_while_its_request_was_in_the_backlog(
         assert bridge.ask("/next", UWSGIBRIDGE_SENT=sent(0)).body == b"/next"
 
     assert ("/left" in app.called) is is_run
+    assert sum(answered(bridge).values()) == bridge.counters.all_requests == 2
     assert bridge.counters.refused == ({} if is_run else {"abandoned": 1})
 
 
@@ -230,6 +243,7 @@ def test_asgi_refuses_what_is_too_old(loop: str, handshake: dict[str, str]) -> N
         assert bridge.ask("/young", UWSGIBRIDGE_SENT=sent(1)).body == b"/young"
 
     assert app.called == ["/healthz", "/young"]
+    assert answered(bridge) == {"2xx": 2, "5xx": 1}
     assert bridge.counters.refused == {"queue_timeout": 1}
     assert bridge.figures().in_flight == 0
 
@@ -298,6 +312,7 @@ def test_what_is_over_the_limit_of_its_path_is_refused_and_all_else_goes_on(serv
             assert bridge.ask("/fast").body == b"/fast"
 
     assert bridge.counters.refused["mount_limit"] == 2
+    assert answered(bridge)["5xx"] == 2
     (event, *_) = bridge.events.find(reason="mount_limit")
     assert event["option"] == "--mount-limit"
 
