@@ -468,6 +468,7 @@ def test_what_leaves_as_it_is_interrupted_takes_nothing_along(monkeypatch: pytes
         settings=SimpleNamespace(frontend_buffer_bytes=0),
         errors=SimpleNamespace(serve_thread=lambda: None),
         reporter=SimpleNamespace(thread_interrupted=told.append),
+        recorders=SimpleNamespace(make=lambda: None),
     )
     interval = sys.getswitchinterval()
     thread = threading.Thread(target=host._work)
