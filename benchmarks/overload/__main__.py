@@ -135,12 +135,11 @@ def _measure(row: Row, run: Run) -> list[Outcome]:
                 tells_time=True,
             )
         )
-        begin = time.monotonic() + 3  # both have started by then
-        stall = begin + _WARM_SECONDS
+        stall_file = Path(directory, "stall")
         argv = server.argv("benchmarks.apps.stalling:wsgi", endpoint, _BACKLOG, 1)
         environment = {
             **server_environment(os.environ),
-            STALL_VARIABLE: f"{stall} {stall + run.stall_seconds}",
+            STALL_VARIABLE: str(stall_file),
         }
         with (
             running(
@@ -159,6 +158,9 @@ def _measure(row: Row, run: Run) -> list[Outcome]:
                 cpus=placement.load,
             ),
         ):
+            begin = time.monotonic()
+            stall = begin + _WARM_SECONDS
+            stall_file.write_text(f"{stall} {stall + run.stall_seconds}")
             load = Load(port, server.name, run.rate, run.seconds, run.patience_seconds)
             return drive(load, begin)
 
