@@ -41,15 +41,18 @@ def nginx_argv(nginx: str, directory: Path) -> list[str]:
     return [nginx, "-p", f"{directory}/", "-c", "nginx.conf", "-e", "stderr"]
 
 
-def render(port: int, upstreams: Sequence[Upstream], *, connections: int) -> str:
+def render(
+    port: int, upstreams: Sequence[Upstream], *, connections: int, tells_time: bool = False
+) -> str:
     """Return an nginx.conf that listens on 127.0.0.1:port.
 
     Args:
         port: for wrk.
         upstreams: the servers, one virtual host each.
         connections: as many as wrk will ever open at once.
+        tells_time: whether uwsgi servers are told when Nginx has sent a request.
     """
-    hosts = "\n".join(_host(port, upstream, connections) for upstream in upstreams)
+    hosts = "\n".join(_host(port, upstream, connections, tells_time) for upstream in upstreams)
     return f"""\
 daemon off;
 {_user()}worker_processes 1;
@@ -86,8 +89,9 @@ def _user() -> str:
     return f"user {pwd.getpwuid(0).pw_name} {grp.getgrgid(os.getegid()).gr_name};\n"
 
 
-def _host(port: int, upstream: Upstream, connections: int) -> str:
+def _host(port: int, upstream: Upstream, connections: int, tells_time: bool) -> str:
     name = upstream.name
+    sent = "            uwsgi_param UWSGIBRIDGE_SENT $msec;\n" if tells_time else ""
     keepalive = ""
     if upstream.protocol == "http":
         keepalive = f"""
@@ -102,7 +106,7 @@ def _host(port: int, upstream: Upstream, connections: int) -> str:
         listen 127.0.0.1:{port};
         server_name {name};
         location / {{
-{_PASS[upstream.protocol]}{name};
+{sent}{_PASS[upstream.protocol]}{name};
         }}
 {_WEBSOCKETS.format(name=name) if upstream.protocol != "uwsgi" else ""}    }}"""
 

@@ -18,6 +18,7 @@ from uwsgibridge.figures.memory import Recorders
 from uwsgibridge.hosts.admission import Admission
 from uwsgibridge.hosts.offload import Offload
 from uwsgibridge.hosts.streams import OpenStreams
+from uwsgibridge.hosts.turn import Turn
 from uwsgibridge.hosts.wsgi.context import ExchangeContext
 from uwsgibridge.hosts.wsgi.error_stream import ErrorStream
 from uwsgibridge.hosts.wsgi.exchange import WsgiExchange
@@ -27,6 +28,7 @@ from uwsgibridge.protocol.packet import PacketLimits, encode_packet
 from uwsgibridge.telemetry.access import Access
 from uwsgibridge.telemetry.counters import Counters
 from uwsgibridge.telemetry.logs import make_logger
+from uwsgibridge.telemetry.overload import OverloadLog
 from uwsgibridge.telemetry.reporting import Reporter
 
 
@@ -68,6 +70,7 @@ class Conversations:
         reporter = Reporter(
             None, logger, self.counters, frontend_buffer_bytes, self if logs_access else None
         )
+        self.overload = OverloadLog(logger, self.counters, lambda _seconds, _function: None)
         errors = ErrorStream(reporter.log)
         self.context = ExchangeContext(
             app=app,
@@ -92,6 +95,7 @@ class Conversations:
             self.context,
             self.running,
             self._conclude,
+            Turn(self.context.settings, self.overload, self.context),
             admission=self.admission,
             flights=self.flights,
         )

@@ -51,6 +51,7 @@ MAY_BE_ZERO = {
     "max_rss_bytes",
     "max_rss_hard_bytes",
     "worker_oom_score",
+    "max_queue_seconds",  # no limit
     "access_log_slow_seconds",  # no such condition
 }
 
@@ -153,6 +154,30 @@ def test_seconds_are_finite(name: str) -> None:
     for value in (math.inf, -math.inf, math.nan):
         with pytest.raises(SettingsError, match=f"^{option_name(name)} "):
             settings_with(name, value)
+
+
+@pytest.mark.parametrize("text", ["/api", "/api=", "/api=0", "/api=-1", "/api=x", "/api=1000000"])
+def test_a_limit_of_a_path_has_a_number(text: str) -> None:
+    with pytest.raises(
+        SettingsError, match=rf"^--mount-limit '{text}' is not of the form /prefix=20"
+    ):
+        Settings(mount_limit=(text,))
+
+
+def test_a_limit_of_a_path_is_given_once() -> None:
+    assert Settings(mount_limit=("/=1", "/api=2")).mount_limit == ("/=1", "/api=2")
+    for twice, named in ((("/api=1", "/api/=2"), "/api"), (("/=1", "/=1"), "/")):
+        with pytest.raises(SettingsError, match=f"^--mount-limit names {named} twice$"):
+            Settings(mount_limit=twice)
+    with pytest.raises(SettingsError, match=r"write the prefix as '/api' [(]--mount-limit[)]$"):
+        Settings(mount_limit=("/api?x=1",))
+
+
+@pytest.mark.parametrize("text", ["", "healthz", "/a//b", "/a/..", "/up?x=1"])
+def test_a_path_of_a_health_check_is_one_that_nginx_passes_on(text: str) -> None:
+    assert Settings(health_path=("/", "/up/")).health_path == ("/", "/up/")
+    with pytest.raises(SettingsError, match=r"^--health-path .* is no path that Nginx passes on"):
+        Settings(health_path=(text,))
 
 
 @pytest.mark.parametrize("name", [name for name, option in OPTIONS.items() if option.choices])

@@ -9,6 +9,7 @@ import os
 import select
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from typing import Any, Self
@@ -90,6 +91,7 @@ class Listening:
             "take": lambda connection, received: self.taken.append((connection, received)),
             "listening": self.socket.fileno(),
             "file_prefixes": (),
+            "looks": False,
             **changed,
         }
         return self._accelerator.Intake(**arguments)
@@ -568,3 +570,39 @@ def test_fields_of_a_connection_have_their_types(listening: Listening) -> None:
             setattr(connection, name, "text")
     with pytest.raises(AttributeError):
         connection.task  # noqa: B018 - reading it is the test
+
+
+def left(listening: Listening, seconds_ago: float) -> None:
+    """Have a client send a request, and leave."""
+    sent = f"{time.time() - seconds_ago:.3f}"
+    listening.send(encode_packet({**VARS, "UWSGIBRIDGE_SENT": sent}) + b"body").close()
+
+
+def test_a_request_without_its_client_is_left_to_python(listening: Listening) -> None:
+    intake = listening.make(looks=True)
+    left(listening, 10)
+    assert listening.accept(1, intake) == 1
+    assert len(listening.taken) == 1
+    left(listening, 10)  # within 5 ms; but where one is gone, the next is looked at
+    assert listening.accept(1, intake) == 1
+    assert len(listening.taken) == 2
+    assert not listening.host.submitted
+
+
+def test_a_client_is_looked_at_only_where_its_request_has_waited(listening: Listening) -> None:
+    left(listening, 10)
+    assert listening.accept(1, listening.make(looks=False)) == 1
+    intake = listening.make(looks=True)
+    left(listening, 0)
+    assert listening.accept(1, intake) == 1
+    listening.send(REQUEST).close()
+    assert listening.accept(1, listening.make(looks=True)) == 1
+    assert len(listening.host.submitted) == 3
+    assert not listening.taken
+
+
+def test_a_client_that_is_there_keeps_its_request(listening: Listening) -> None:
+    sent = encode_packet({**VARS, "UWSGIBRIDGE_SENT": f"{time.time() - 10:.3f}"}) + b"body"
+    listening.send(sent)
+    assert listening.accept(1, listening.make(looks=True)) == 1
+    assert len(listening.host.submitted) == 1

@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ import requests
 
 from uwsgibridge.frontend.options import RateLimit, Site, StaticDirectory, Tls
 from uwsgibridge.frontend.private import PrivateNginx
+from uwsgibridge.protocol.sent import read_moment
 
 PATIENCE_SECONDS = 20.0
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n"
@@ -140,6 +142,7 @@ def say(nginx: PrivateNginx, request: bytes) -> bytes:
 
 def test_the_params_give_the_vars_of_a_request(app: StandIn, serve: Serve) -> None:
     nginx = serve(server_names=("example.org",))
+    began_at = time.time()
     answer = say(
         nginx,
         b"GET /caf%C3%A9/../a%252Fb?x=%20 HTTP/1.1\r\nHost: shop.example:8080\r\nX-One: 1\r\n"
@@ -150,6 +153,9 @@ def test_the_params_give_the_vars_of_a_request(app: StandIn, serve: Serve) -> No
     assert int(received.pop("REMOTE_PORT")) > 0
     assert received.pop("DOCUMENT_ROOT").endswith("/html")
     assert re.fullmatch(r"nginx/\d+\.\d+\.\d+", received.pop("SERVER_SOFTWARE"))
+    sent = read_moment(received.pop("UWSGIBRIDGE_SENT"))
+    assert sent is not None
+    assert began_at - 1 < sent < time.time() + 1
     assert received == {
         "PATH_INFO": "/a%2Fb",
         "QUERY_STRING": "x=%20",

@@ -300,6 +300,7 @@ class Feeder:
             select=lambda _request: self._chance.choice((host, None)),
             take=lambda connection, _received: taken.append(connection),
             listening=self._listening.fileno(),
+            looks=self._chance.random() < 0.5,
             file_prefixes=self._chance.choice(((), ("",), ("/static", "/a\xe9"))),
         )
         with socket.socket(socket.AF_UNIX) as peer, socket.socket(socket.AF_UNIX) as silent:

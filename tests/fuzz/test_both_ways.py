@@ -28,6 +28,7 @@ from uwsgibridge.protocol.errors import InvalidResponse, ProtocolError
 from uwsgibridge.protocol.packet import MODIFIER_PING, PacketLimits, encode_packet, parse_packet
 from uwsgibridge.protocol.request import Request
 from uwsgibridge.protocol.response import Response
+from uwsgibridge.protocol.sent import SENT_VAR, seconds_since_sent
 from uwsgibridge.protocol.status import status_line
 from uwsgibridge.telemetry.counters import Counters
 
@@ -162,6 +163,7 @@ def accepted(data: bytes, limits: PacketLimits, max_body_bytes: int) -> Outcome:
                 take=take,
                 listening=listening.fileno(),
                 file_prefixes=(),
+                looks=True,
             )
             assert intake.accept(listening.fileno(), 1, 0) == 1
         peer.settimeout(PATIENCE_SECONDS)
@@ -195,6 +197,16 @@ def test_accepting_uploads_gives_the_same_both_ways(
     variables = {**PLAIN, "CONTENT_LENGTH": str(length), "HTTP_COOKIE": "x" * cookie_bytes}
     data = encode_packet(variables) + bytes(min(arrived, length))
     same_both_ways(lambda: accepted(data, PacketLimits(), 0))
+
+
+ages = st.floats(-2, 2) | st.floats(86_399, 86_401)
+moments = latin_1 | st.from_regex(r"[0-9]{1,13}[.,]?[0-9]{2,4}", fullmatch=True)
+
+
+@given(st.floats(1e9, 3e9), moments | ages)
+def test_the_age_of_a_request_is_the_same_both_ways(now: float, sent: str | float) -> None:
+    text = sent if isinstance(sent, str) else f"{now - sent:.3f}"
+    same_both_ways(lambda: seconds_since_sent({SENT_VAR: text}, now))
 
 
 @given(nearly_plain, st.data())

@@ -113,6 +113,7 @@ def test_websockets_of_wsgi_are_imported_where_the_option_is_set(tmp_path: Path)
 # What few workers need, and the options that have them need it.
 OF_OPTIONS = {
     "uwsgibridge.hosts.static": ("--static", "/static=."),
+    "uwsgibridge.hosts.mount_limits": ("--mount-limit", "/=10"),
     "uwsgibridge.telemetry.access_format": ("--access-log-format", "%(status)"),
 }
 
@@ -133,6 +134,7 @@ def test_what_an_option_needs_is_imported_where_it_is_given(
 def test_what_an_option_needs_is_imported_before_a_worker_is_forked(package: str) -> None:
     given = {
         "uwsgibridge.hosts.static": {"static": ("/static=.",)},
+        "uwsgibridge.hosts.mount_limits": {"mount_limit": ("/=10",)},
         "uwsgibridge.telemetry.access_format": {"access_log_format": "%(status)"},
     }[package]
     code = (

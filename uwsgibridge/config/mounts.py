@@ -10,6 +10,9 @@ from urllib.parse import unquote
 
 from uwsgibridge.errors import SettingsError
 
+# A number of requests: 1 or more, and no more than a process has descriptors for.
+_LIMIT: Final = re.compile(r"[1-9][0-9]{0,5}", re.ASCII)
+
 _QUERY_OR_FRAGMENT: Final = re.compile(r"[?#]")
 
 
@@ -49,6 +52,35 @@ def parse_prefix(text: str, option: str = "--mount") -> str:
             f"no path that Nginx passes on begins with {text!r}: write the prefix as {meant!r} ({option})"
         )
     return prefix
+
+
+def parse_mount_limit(text: str) -> tuple[str, int]:
+    """Split ``/prefix=20``.
+
+    Returns:
+        The prefix, as `parse_prefix` gives it, and the number of requests.
+
+    Raises:
+        SettingsError: the text does not have that form.
+    """
+    prefix, equals, number = text.partition("=")
+    if not equals or not _LIMIT.fullmatch(number):
+        raise SettingsError(f"--mount-limit {text!r} is not of the form /prefix=20, with 1 or more")
+    return parse_prefix(prefix, "--mount-limit"), int(number)
+
+
+def check_health_path(text: str) -> None:
+    """Refuse a path that no request from Nginx has.
+
+    Raises:
+        SettingsError: the path does not begin with a slash, or is not as Nginx passes it on.
+    """
+    try:
+        parse_prefix(text if text == "/" else text.removesuffix("/"))
+    except SettingsError:
+        raise SettingsError(
+            f"--health-path {text!r} is no path that Nginx passes on, such as /healthz"
+        ) from None
 
 
 def parse_offload(text: str) -> tuple[str, str]:

@@ -16,7 +16,13 @@ from uwsgibridge.config.access_format import parse_format
 from uwsgibridge.config.address import DescriptorAddress, TcpAddress, parse_address
 from uwsgibridge.config.buckets import DEFAULT_BUCKETS, parse_buckets
 from uwsgibridge.config.env_file import check_variable
-from uwsgibridge.config.mounts import parse_mount, parse_offload, parse_static
+from uwsgibridge.config.mounts import (
+    check_health_path,
+    parse_mount,
+    parse_mount_limit,
+    parse_offload,
+    parse_static,
+)
 from uwsgibridge.config.options import (
     Option,
     choice,
@@ -640,6 +646,32 @@ class Settings:
         "kernel.",
         section="Limits",
     )
+    max_queue_seconds: float = seconds(
+        0.0,
+        may_be_zero=True,
+        help="How many seconds a request may wait before its application is called, since Nginx has sent it (its var "
+        "UWSGIBRIDGE_SENT), or else since it was accepted; over it, 503 with Retry-After. 0 is no limit.",
+        section="Limits",
+    )
+    mount_limit: tuple[str, ...] = texts(
+        help="So many requests at PREFIX or below it may run at once in a worker, so that they leave places to others; one more "
+        "waits for --max-queue-seconds, or gets 503 at once where that is 0. The longest prefix counts. Repeatable.",
+        section="Limits",
+        metavar="PREFIX=N",
+        rule=lambda _name, value: parse_mount_limit(value),
+        shown_default="off",
+    )
+    health_path: tuple[str, ...] = texts(
+        help="A path that --max-queue-seconds and --mount-limit do not concern, such as that of a health check. Repeatable.",
+        section="Limits",
+        metavar="PATH",
+        rule=lambda _name, value: check_health_path(value),
+        shown_default="off",
+    )
+    run_abandoned: bool = flag(
+        help="Run requests whose clients have left while they waited, which are dropped otherwise.",
+        section="Limits",
+    )
     max_vars_bytes: int = size(
         MAX_VARS_BYTES,
         help="Bytes of vars (headers and more) that a request may have; over it, 431.",
@@ -913,6 +945,9 @@ class Settings:
             raise SettingsError("--bind names no address")
         for name, option in OPTIONS.items():
             option.check(option_name(name), getattr(self, name))
+        prefixes = [parse_mount_limit(it)[0] for it in self.mount_limit]
+        if twice := {it or "/" for it in prefixes if prefixes.count(it) > 1}:
+            raise SettingsError(f"--mount-limit names {min(twice)} twice")
         if self.workers_max and self.workers_max < max(self.workers_min, 1):
             raise SettingsError(
                 f"--workers-max {self.workers_max} is below --workers-min {self.workers_min}"

@@ -22,7 +22,7 @@ from typing import Any, Final, Protocol, TypeVar, cast
 PURE_VARIABLE: Final = "UWSGIBRIDGE_PURE"
 
 # The version of the functions below. A module that was built from another state of the source may have others.
-INTERFACE: Final = 13
+INTERFACE: Final = 14
 
 _FALSE_WORDS: Final = frozenset({"", "0", "false", "no", "off"})
 
@@ -146,6 +146,7 @@ class Accelerator(Protocol):
         take: Callable[[Any, int | None], None],
         listening: int,
         file_prefixes: tuple[str, ...],
+        looks: bool,
     ) -> Intake:
         """Make an intake.
 
@@ -166,6 +167,7 @@ class Accelerator(Protocol):
                 None where nothing was.
             listening: the descriptor of the socket; of another one in its place, nothing is accepted.
             file_prefixes: `take` is called for GET and HEAD of a path at or below one of them.
+            looks: `take` is called for a request whose client has closed the connection, as far as that was looked at.
 
         Raises:
             OSError: the descriptor is closed.
@@ -209,6 +211,9 @@ class Accelerator(Protocol):
 
     def settle_vars(self, variables: dict[str, str], max_body_bytes: int, /) -> int | None:
         """Clean the vars of a request in place; give the length of its body."""
+
+    def seconds_since_sent(self, variables: dict[str, str], now: float, /) -> float | None:
+        """Tell how long ago the frontend has sent a request; None where it does not say so."""
 
     def http_scope(
         self,

@@ -27,6 +27,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <math.h>
 #include <poll.h>
 #include <pthread.h>
 #include <semaphore.h>
@@ -44,7 +45,7 @@
 #include <unistd.h>
 
 /* Of `uwsgibridge.fast`: another number there means that this was built from another state of the source. */
-#define INTERFACE 13
+#define INTERFACE 14
 
 /* Of the source that this was built from; given by who compiles. */
 #ifndef SOURCE_DIGEST
@@ -61,6 +62,7 @@
 #include "recorder.h"
 #include "packet.h"
 #include "request.h"
+#include "sent.h"
 #include "scope.h"
 #include "environ.h"
 #include "head.h"
@@ -68,6 +70,7 @@
 #include "connection.h"
 #include "receiving.h"
 #include "fields.h"
+#include "leaving.h"
 #include "accepting.h"
 #include "intake.h"
 #include "files.h"
@@ -96,6 +99,7 @@ static PyMethodDef methods[] = {
     {"parse_packet", (PyCFunction)(void (*)(void))parse_packet, METH_FASTCALL, parse_packet_doc},
     {"settle_vars", (PyCFunction)(void (*)(void))settle_vars, METH_FASTCALL, settle_vars_doc},
     {"http_scope", (PyCFunction)(void (*)(void))http_scope, METH_FASTCALL, http_scope_doc},
+    {"seconds_since_sent", (PyCFunction)(void (*)(void))since_sent, METH_FASTCALL, since_sent_doc},
     {"encode_head", (PyCFunction)(void (*)(void))encode_head, METH_FASTCALL, encode_head_doc},
     {"encode_pairs", encode_pairs, METH_O, encode_pairs_doc},
     {"environ", (PyCFunction)(void (*)(void))environ_of, METH_FASTCALL, environ_doc},

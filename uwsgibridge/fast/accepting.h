@@ -30,6 +30,9 @@ typedef struct {
     int is_own;                     /* the thread that accepts runs the request, too: the host does not get it */
     long patience;                  /* how long to wait for a packet that is not there yet, in nanoseconds */
     int has_waited;                 /* set where that was done */
+    int looks;                      /* whether requests of clients that are gone are left to Python, which drops them */
+    int looks_left;                 /* of LOOKS_AFTER_ONE */
+    double look_at;                 /* when the next connection may be asked for its age, of the monotonic clock */
     dev_t device;                   /* of the socket, and */
     ino_t inode;
 } intake;
@@ -235,6 +238,23 @@ await_packet(intake *self, batch *now, int fd, Py_ssize_t look)
         ? receive(fd, PyMemoryView_GET_BUFFER(now->scratch)->buf, look, self->limits.flags) : -1;
 }
 
+/* Whether a request has waited in the backlog until its client was gone. One connection in LOOK_SECONDS is asked for its
+   age, and each one where the last one's client was gone. */
+static int
+has_no_client(intake *self, const module_state *state, const connection_fields *connection, int fd)
+{
+    if (connection->accepted_at < self->look_at && !self->looks_left) {
+        return 0;
+    }
+    self->look_at = connection->accepted_at + LOOK_SECONDS;
+    if (!(seconds_in_queue(state, connection) > LOOK_AFTER_SENT_SECONDS) || !has_left(connection, fd)) {
+        self->looks_left -= self->looks_left > 0;
+        return 0;
+    }
+    self->looks_left = LOOKS_AFTER_ONE;
+    return 1;
+}
+
 /* Take over a connection that was just accepted; false with an error. */
 static int
 take_connection(intake *self, batch *now, connection_fields *connection, int fd)
@@ -258,6 +278,9 @@ take_connection(intake *self, batch *now, connection_fields *connection, int fd)
         forget_request(now, connection);
         received = receive(fd, view->buf, view->len, self->limits.flags);
         done = is_last ? 0 : read_request(self, now, connection, received, &whole);
+    }
+    if (done > 0 && self->looks && has_no_client(self, now->state, connection, fd)) {
+        done = 0;
     }
     if (done > 0) {
         done = choose_host(self, now, connection);

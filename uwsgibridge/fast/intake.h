@@ -18,7 +18,7 @@ intake_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     static char *names[] = {
         "connection_type", "request_type", "family", "keeps_input", "max_vars_bytes", "max_vars",
         "max_body_bytes", "max_requests", "flights", "arrived", "host", "select", "take", "listening",
-        "file_prefixes", NULL,
+        "file_prefixes", "looks", NULL,
     };
     module_state *state = PyType_GetModuleState(type);
     intake *self = (intake *)type->tp_alloc(type, 0);
@@ -28,10 +28,10 @@ intake_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     int listening;
     if (self == NULL
         || !PyArg_ParseTupleAndKeywords(
-            args, kwargs, "$O!O!ipnnLlOOOOOiO!:Intake", names, &PyType_Type, &connection_type, &PyType_Type,
+            args, kwargs, "$O!O!ipnnLlOOOOOiO!p:Intake", names, &PyType_Type, &connection_type, &PyType_Type,
             &request_type, &self->family, &self->keeps_input_in_kernel, &self->limits.max_vars_bytes,
             &self->limits.max_vars, &self->limits.max_body_bytes, &self->max_requests, &flights, &arrived, &host,
-            &select, &take, &listening, &PyTuple_Type, &prefixes))
+            &select, &take, &listening, &PyTuple_Type, &prefixes, &self->looks))
     {
         Py_XDECREF(self);
         return NULL;

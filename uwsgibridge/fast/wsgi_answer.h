@@ -22,17 +22,6 @@ is_plain_answer(const wsgi_thread *self, const wsgi_exchange *exchange, const ca
                                       : exchange->promised < 0 && size <= MAX_COPY_BYTES;
 }
 
-/* Whether the client has left, which the access log has to tell: a first send after that may still succeed. */
-static int
-has_left(const connection_fields *connection, int fd)
-{
-    if (connection->keeps_input_in_kernel) {
-        return send_some(fd, "", 0, 0) < 0 && errno != EAGAIN && errno != EWOULDBLOCK;
-    }
-    struct pollfd watched = {.fd = fd, .events = POLLRDHUP};
-    return poll(&watched, 1, 0) != 0;
-}
-
 /* Send the head and what fits of the body. Gives how many bytes of both went out, and in `*total` how many there are.
    `is_last` says whether the piece is the whole body. */
 static Py_ssize_t
@@ -52,6 +41,7 @@ send_piece(const wsgi_thread *self, wsgi_exchange *exchange, PyObject *piece, in
     const connection_fields *connection = (const connection_fields *)exchange->connection;
     int fd = ((descriptor *)connection->socket)->fd;
     *total = PyBytes_GET_SIZE(exchange->head) + end_size + size;
+    /* The access log has to tell that the client has left: a first send after that may still succeed. */
     if (self->logs_access && has_left(connection, fd)) {
         return 0;
     }

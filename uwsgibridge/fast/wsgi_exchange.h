@@ -8,14 +8,14 @@
 enum {
     PART_ADMISSION, PART_APP, PART_BASE_ENVIRON, PART_CONCLUDE, PART_CONTEXT, PART_ENDED, PART_ERRORS,
     PART_EXCHANGE_TYPE, PART_FILE_WRAPPER, PART_FREE_SLOTS, PART_INPUT_TYPE, PART_IN_FLIGHT, PART_KINDS, PART_OVER, PART_QUEUE,
-    PART_RECORDER, PART_RUNNING, PART_SERVER_SOFTWARE, PART_STARTED, PART_STATUSES, PART_STREAM_KINDS, PART_THREAD,
+    PART_RECORDER, PART_REFUSES, PART_RUNNING, PART_SERVER_SOFTWARE, PART_STARTED, PART_STATUSES, PART_STREAM_KINDS, PART_THREAD,
     PARTS
 };
 
 static const char *const PART_NAMES[PARTS] = {
     "admission", "app", "base_environ", "conclude", "context", "ended", "errors",
     "exchange_type", "file_wrapper", "free_slots", "input_type", "in_flight", "kinds", "over", "queue",
-    "recorder", "running", "server_software", "started", "statuses", "stream_kinds", "thread",
+    "recorder", "refuses", "running", "server_software", "started", "statuses", "stream_kinds", "thread",
 };
 
 /* One thread of a host, which runs one exchange after the other. */
@@ -33,6 +33,9 @@ typedef struct {
     pace pace;
     int logs_access;
     Py_ssize_t write_milliseconds;  /* that a piece of an answer may take; 0 where Python waits */
+    int looks;                      /* whether a request whose client is gone is not run */
+    int looks_left;                 /* of LOOKS_AFTER_ONE */
+    double max_queue_seconds;       /* a request that is older is not run; 0 for no limit */
 } wsgi_thread;
 
 typedef struct {

@@ -69,6 +69,43 @@ take_or_lead(wsgi_thread *self, handover *queue, PyObject **connection)
 
 #endif
 
+/* Whether the client of a request has left that has waited for a thread. */
+static int
+is_abandoned(wsgi_thread *self, double waited, const connection_fields *connection)
+{
+    if (!self->looks || (waited <= LOOK_SECONDS && !self->looks_left)) {
+        return 0;
+    }
+    if (Py_IS_TYPE(connection->socket, self->state->descriptor_type)
+        && !has_left(connection, ((descriptor *)connection->socket)->fd))
+    {
+        self->looks_left -= self->looks_left > 0;
+        return 0;
+    }
+    self->looks_left = LOOKS_AFTER_ONE;
+    return 1;
+}
+
+/* Whether Python refuses to run a request whose turn has come: 1, 0, or -1 with an error. It is asked where that may be. */
+static int
+is_refused(wsgi_thread *self, const wsgi_exchange *exchange)
+{
+    connection_fields *connection = (connection_fields *)exchange->connection;
+    double waited = exchange->started_at - connection->accepted_at;
+    int is_doubtful = is_abandoned(self, waited, connection);
+    if (!is_doubtful && self->max_queue_seconds > 0) {
+        double age = seconds_in_queue(self->state, connection);
+        is_doubtful = (isnan(age) ? waited : age) > self->max_queue_seconds;
+    }
+    if (!is_doubtful) {
+        return 0;
+    }
+    PyObject *refused = PyObject_CallOneArg(self->parts[PART_REFUSES], (PyObject *)connection);
+    int done = refused == NULL ? -1 : refused == Py_True;
+    Py_XDECREF(refused);
+    return done;
+}
+
 PyDoc_STRVAR(serve_doc,
 "serve()\n--\n\n"
 "Run the exchange of the next connection to its end; or wait for a connection, and run nothing. False where None was\n"
@@ -100,8 +137,10 @@ thread_serve(wsgi_thread *self, PyObject *Py_UNUSED(ignored))
     }
     wsgi_exchange *exchange = make_exchange(self, (connection_fields *)connection);
     Py_DECREF(connection);
-    if (exchange == NULL) {
-        return NULL;
+    int refused = exchange == NULL ? -1 : is_refused(self, exchange);
+    if (refused) {
+        Py_XDECREF(exchange);
+        return refused < 0 ? NULL : Py_NewRef(Py_True);
     }
     Py_XSETREF(self->exchange, Py_NewRef(exchange));
     self->began_at = exchange->started_at;
@@ -171,7 +210,7 @@ check_parts(const wsgi_thread *self)
 static PyObject *
 thread_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    if (PyTuple_GET_SIZE(args) || kwargs == NULL || PyDict_GET_SIZE(kwargs) != PARTS + 4) {
+    if (PyTuple_GET_SIZE(args) || kwargs == NULL || PyDict_GET_SIZE(kwargs) != PARTS + 6) {
         PyErr_SetString(PyExc_TypeError, "WsgiThread takes all of its arguments by their names");
         return NULL;
     }
@@ -192,18 +231,26 @@ thread_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     PyObject *offload = PyDict_GetItemString(kwargs, "has_offload");
     PyObject *logs = PyDict_GetItemString(kwargs, "logs_access");
     PyObject *wait = PyDict_GetItemString(kwargs, "write_milliseconds");
-    if (most == NULL || offload == NULL || logs == NULL || wait == NULL
+    PyObject *looks = PyDict_GetItemString(kwargs, "looks");
+    PyObject *most_seconds = PyDict_GetItemString(kwargs, "max_queue_seconds");
+    if (most == NULL || offload == NULL || logs == NULL || wait == NULL || looks == NULL || most_seconds == NULL
         || !as_size(most, &self->frontend_buffer_bytes) || !as_size(wait, &self->write_milliseconds)
         || !check_parts(self))
     {
         if (!PyErr_Occurred()) {
-            PyErr_SetString(PyExc_TypeError, "WsgiThread needs frontend_buffer_bytes, has_offload, logs_access and write_milliseconds");
+            PyErr_SetString(PyExc_TypeError, "WsgiThread needs frontend_buffer_bytes, has_offload, logs_access, looks, max_queue_seconds and "
+                                             "write_milliseconds");
         }
         Py_DECREF(self);
         return NULL;
     }
     self->has_offload = offload != Py_False;
     self->logs_access = logs != Py_False;
+    self->looks = looks != Py_False;
+    self->max_queue_seconds = PyFloat_AsDouble(most_seconds);
+    if (PyErr_Occurred()) {
+        Py_CLEAR(self);
+    }
     return (PyObject *)self;
 }
 

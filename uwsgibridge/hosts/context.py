@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from uwsgibridge.hosts.offload import Offload
     from uwsgibridge.link.flights import FlightRecorder
     from uwsgibridge.loop.interface import Loop
+    from uwsgibridge.telemetry.overload import OverloadLog
     from uwsgibridge.telemetry.reporting import Reporter
 
 
@@ -28,6 +29,7 @@ class HostContext:
         lingering: ends connections.
         flights: records requests for as long as the worker holds them.
         offload: has Nginx send files; None where no directory is mapped.
+        overload: counts and logs requests that are refused because of an overload.
         reporter: logs failures of the host's application.
         recorders: make what records requests of the host.
         wake: called when there is room again for a paused listener; from any thread.
@@ -41,6 +43,7 @@ class HostContext:
     lingering: LingeringClose
     flights: FlightRecorder
     offload: Offload | None
+    overload: OverloadLog
     reporter: Reporter
     recorders: Recorders
     wake: Callable[[], None]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any, Protocol
 
 import trio
@@ -12,17 +12,29 @@ from uwsgibridge.hosts.admission import Admission
 from uwsgibridge.hosts.streams import Ending
 
 
-class Host(Protocol):
+class Entrance(Protocol):
+    """What the listener hands a request to.
+
+    Attributes:
+        admission: the table of its requests in flight, with its limit.
+    """
+
+    admission: Admission[Connection]
+
+    @property
+    def submit(self) -> Callable[[Connection], None]:
+        """Takes over a connection with its request: answers the request, ends the connection, releases the place."""
+
+
+class Host(Entrance, Protocol):
     """Runs one mounted application.
 
     Attributes:
         label: of its mount, in figures.
-        admission: the table of its requests in flight, with its limit.
         runs_on_loop: whether its requests are tasks of the worker's event loop; else they have threads.
     """
 
     label: str
-    admission: Admission[Connection]
     runs_on_loop: bool
 
     @property
@@ -51,9 +63,6 @@ class Host(Protocol):
         Args:
             now: `time.monotonic()`.
         """
-
-    def submit(self, connection: Connection) -> None:
-        """Take over a connection with its request: answer the request, end the connection, release the place."""
 
     async def start(self, nursery: trio.Nursery) -> None:
         """Get ready to serve.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from uwsgibridge.hosts.host import Host
+from uwsgibridge.connection.connection import Connection
+from uwsgibridge.hosts.host import Entrance, Host
 from uwsgibridge.protocol.request import Request, is_below
 
 
@@ -29,7 +30,15 @@ class Mounts:
         self._by_length = sorted(on_the_wire, key=lambda item: len(item[0]), reverse=True)
         self.hosts = list(hosts.values())
 
-    def select_application(self, request: Request) -> Host | None:
+    @property
+    def connections(self) -> list[Connection]:
+        """List the connections whose requests wait for a place; see `hosts.mount_limits`."""
+        return []
+
+    def resume(self) -> None:
+        """Run requests that have waited, where there is room."""
+
+    def select_application(self, request: Request) -> Entrance | None:
         """Find the host, and move its prefix from PATH_INFO to SCRIPT_NAME (PEP 3333).
 
         Returns:

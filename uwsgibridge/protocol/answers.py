@@ -86,6 +86,17 @@ def stopping(method: str) -> OwnAnswer:
     return _plain(503, "The server can't run this request now.", method, _RETRY_SOON)
 
 
+def too_busy(method: str, retry_seconds: int) -> OwnAnswer:
+    """Answer a request that has waited for too long, or that is one too many.
+
+    Args:
+        method: of the request.
+        retry_seconds: when the client may try again (RFC 9110, section 10.2.3).
+    """
+    again = (b"Retry-After", str(retry_seconds).encode())
+    return _plain(503, "The server is too busy for this request.", method, (again,))
+
+
 def not_running(text: str, method: str) -> OwnAnswer:
     """Answer in the place of a bridge that does not run.
 

@@ -20,6 +20,9 @@ from uwsgibridge.telemetry.stacks import own_traceback, place_of
 # How much of an exception's message `detail` has; the traceback has all of it.
 _MESSAGE_CHARACTERS: Final = 500
 
+# In the place of an answer that nobody waits for.
+_NOTHING: Final = OwnAnswer(0, b"", 0)
+
 # Modules that check the rules of WSGI and ASGI.
 _RULES: Final = ("uwsgibridge.hosts.", "uwsgibridge.protocol.")
 
@@ -102,6 +105,17 @@ class Reporter:
         """Count a request that no thread or task is left to run, and give the answer."""
         self.counters.count_refusal("stopping")
         return answers.stopping(request.method)
+
+    def abandoned(self, request: Request, *, accepted_at: float) -> None:
+        """Count a request that was not run, because its client had left before its turn; this is no error.
+
+        Args:
+            request: what was asked.
+            accepted_at: when the connection was accepted, of `time.monotonic()`.
+        """
+        self.counters.count_client_gone()
+        self.counters.count_refusal("abandoned")
+        self.answered(request, _NOTHING, accepted_at=accepted_at, is_sent=False)
 
     def packet_stalled(self) -> None:
         """Log that a connection has sent no whole packet in time; its peer would understand no answer."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from uwsgibridge.application.application import Application
-from uwsgibridge.config.mounts import parse_offload, parse_static
+from uwsgibridge.config.mounts import parse_mount_limit, parse_offload, parse_static
 from uwsgibridge.config.settings import Settings
 from uwsgibridge.connection.connection import Connection
 from uwsgibridge.connection.hangup import HangupWatcher
@@ -18,11 +19,13 @@ from uwsgibridge.hosts.context import HostContext
 from uwsgibridge.hosts.host import Host
 from uwsgibridge.hosts.mounts import Mounts
 from uwsgibridge.hosts.offload import Offload
+from uwsgibridge.hosts.turn import Turn
 from uwsgibridge.link.flights import FlightRecorder
 from uwsgibridge.loop.interface import Loop
 from uwsgibridge.telemetry.access_sinks import make_access_log
 from uwsgibridge.telemetry.counters import Counters
 from uwsgibridge.telemetry.logs import Logger
+from uwsgibridge.telemetry.overload import OverloadLog
 from uwsgibridge.telemetry.reporting import Reporter
 from uwsgibridge.worker.listener import Listener
 from uwsgibridge.worker.loop_watchdog import LoopWatchdog
@@ -66,6 +69,16 @@ class Assembly:
     watchdog: LoopWatchdog | None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Unhosted:
+    """What ends a request that no host has."""
+
+    lingering: LingeringClose
+    reporter: Reporter
+    recorders: Recorders
+    release: Callable[[Connection], None]
+
+
 def assemble(
     applications: Sequence[Application],
     settings: Settings,
@@ -97,15 +110,19 @@ def assemble(
         loop, settings.linger_seconds, most=settings.backlog, idle=calls.idle
     )
     reporter = Reporter(None, logger, counters, buffer_bytes, access_log)
+    recorders = Recorders(counters.memory, NO_MOUNT)
+    overload = OverloadLog(logger, counters, partial(_call_later, loop))
+    turn = Turn(settings, overload, _Unhosted(lingering, reporter, recorders, flights.end))
     context = HostContext(
         settings=settings,
         loop=loop,
         hangups=hangups,
         lingering=lingering,
         flights=flights,
+        overload=overload,
         offload=Offload(map(parse_offload, settings.offload)) if settings.offload else None,
         reporter=reporter,
-        recorders=Recorders(counters.memory, NO_MOUNT),
+        recorders=recorders,
         wake=calls.wake,
         unfit=calls.unfit,
     )
@@ -113,19 +130,33 @@ def assemble(
     for it in applications:
         own = Reporter(it.name, logger, counters, buffer_bytes, access_log)
         is_shared = sum(other.app is it.app for other in applications) > 1
-        recorders = Recorders(counters.memory, label_of(it.prefix))
-        own_context = replace(context, reporter=own, recorders=recorders)
+        own_recorders = Recorders(counters.memory, label_of(it.prefix))
+        own_context = replace(context, reporter=own, recorders=own_recorders)
         by_prefix[it.prefix] = _make_host(it, own_context, is_shared=is_shared)
     mounts = Mounts(by_prefix)
     if settings.static:
         mounts = _beside_files(by_prefix, context, lambda it: listener.pass_on(it))  # noqa: PLW0108 - made below
+    if settings.mount_limit:
+        # Imported here, since most workers have none.
+        from uwsgibridge.hosts.mount_limits import LimitedMounts
+
+        mounts = LimitedMounts(
+            mounts,
+            list(by_prefix.values()),
+            dict(map(parse_mount_limit, settings.mount_limit)),
+            turn,
+            most_waiting=settings.backlog,
+            later=loop.call_later,
+            changed=lambda: listener.tell_if_idle(),  # noqa: PLW0108 - made below
+        )
     listener = Listener(
         loop=loop,
         mounts=mounts,
         settings=settings,
         lingering=lingering,
         reporter=reporter,
-        recorder=context.recorders.shared,
+        recorder=recorders.shared,
+        turn=turn,
         flights=flights,
         max_requests=max_requests,
         enough=calls.enough,
@@ -136,6 +167,11 @@ def assemble(
     is_watched = seconds > 0 and any(it.interface == "asgi" for it in applications)
     watchdog = LoopWatchdog(loop, seconds, logger) if is_watched else None
     return Assembly(mounts.hosts, listener, lingering, watchdog)
+
+
+def _call_later(loop: Loop, seconds: float, function: Callable[[], object]) -> None:
+    """Have a function called on the loop in so many seconds; from any thread."""
+    loop.run_threadsafe(lambda: loop.call_later(seconds, function))
 
 
 def _beside_files(

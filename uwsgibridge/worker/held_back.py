@@ -6,16 +6,22 @@ Which host a connection needs is known only when its packet has come, and that m
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 
 from uwsgibridge.connection.connection import Connection
-from uwsgibridge.hosts.host import Host
+from uwsgibridge.hosts.host import Entrance
 
 
 class HeldBack:
-    """Requests that arrived when their host was full; true where there are some."""
+    """Requests that arrived when their host was full; true where there are some.
 
-    def __init__(self) -> None:
-        self._waiting: deque[tuple[Host, Connection]] = deque()
+    Args:
+        drops: ends a request whose client is gone, and tells whether it was one.
+    """
+
+    def __init__(self, drops: Callable[[Connection], bool]) -> None:
+        self._waiting: deque[tuple[Entrance, Connection]] = deque()
+        self._drops = drops
 
     def __bool__(self) -> bool:
         return bool(self._waiting)
@@ -25,7 +31,7 @@ class HeldBack:
         """List their connections."""
         return [connection for _, connection in self._waiting]
 
-    def submit(self, host: Host, connection: Connection) -> bool:
+    def submit(self, host: Entrance, connection: Connection) -> bool:
         """Hand a request to its host; keep the request and return False where the host is full."""
         admission = host.admission
         if len(admission.in_flight) < admission.limit:
@@ -42,5 +48,6 @@ class HeldBack:
             if len(host.admission.in_flight) >= host.admission.limit:
                 break
             self._waiting.popleft()
-            host.admission.in_flight.add(connection)
-            host.submit(connection)
+            if not self._drops(connection):
+                host.admission.in_flight.add(connection)
+                host.submit(connection)

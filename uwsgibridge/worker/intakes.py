@@ -27,6 +27,7 @@ class Intakes:
         max_body_bytes: what a body may have; 0 is no limit.
         max_requests: the requests from this number on are not plain; 0 for none.
         counters: where requests are counted.
+        looks: whether requests of clients that are gone are no plain ones.
     """
 
     mounts: Mounts
@@ -34,6 +35,7 @@ class Intakes:
     max_body_bytes: int
     max_requests: int
     counters: Counters
+    looks: bool
 
     def make(
         self,
@@ -66,6 +68,7 @@ class Intakes:
             arrived=(counters or self.counters.own).cell,
             host=self.mounts.only,
             select=self.mounts.select,
+            looks=self.looks,
             file_prefixes=self.mounts.file_prefixes,
             take=take,
             listening=listening.socket.fileno(),

@@ -31,6 +31,8 @@ def import_in_advance(settings: Settings, applications: Sequence[Application] | 
         _import_asgi(settings)
     if settings.static:
         import uwsgibridge.hosts.static.mounts
+    if settings.mount_limit:
+        import uwsgibridge.hosts.mount_limits
     if settings.access_log_format not in FORMS:
         import uwsgibridge.telemetry.access_format
     if settings.app_logging == "bridge" and "logging" in sys.modules:

@@ -24,8 +24,9 @@ from uwsgibridge.connection.sockets import ListeningSocket
 from uwsgibridge.fast import Intake
 from uwsgibridge.figures.recorder import Recorder
 from uwsgibridge.hosts.exchange import record_own_answer
-from uwsgibridge.hosts.host import Host
+from uwsgibridge.hosts.host import Entrance
 from uwsgibridge.hosts.mounts import Mounts
+from uwsgibridge.hosts.turn import Turn
 from uwsgibridge.link.flights import FlightRecorder
 from uwsgibridge.loop.interface import Loop, nothing
 from uwsgibridge.protocol.answers import OwnAnswer
@@ -35,6 +36,7 @@ from uwsgibridge.protocol.request import Request
 from uwsgibridge.system.interpreter import runs_without_gil
 from uwsgibridge.telemetry.reporting import Reporter
 from uwsgibridge.worker.acceptor import Acceptor
+from uwsgibridge.worker.arrivals import Arrivals
 from uwsgibridge.worker.held_back import HeldBack
 from uwsgibridge.worker.intakes import Intakes
 from uwsgibridge.worker.lending import Lending, lend
@@ -60,6 +62,7 @@ class Listener:
         lingering: ends connections that were refused.
         reporter: logs and counts what was refused.
         recorder: records what no host gets.
+        turn: decides whether requests are run that have waited before a host had them.
         flights: records requests for as long as the worker holds them.
         max_requests: after how many requests `enough` is called; 0 is never.
         enough: called once, when `max_requests` requests have arrived.
@@ -76,6 +79,7 @@ class Listener:
         lingering: LingeringClose,
         reporter: Reporter,
         recorder: Recorder,
+        turn: Turn,
         flights: FlightRecorder,
         max_requests: int,
         enough: Callable[[], None],
@@ -100,7 +104,12 @@ class Listener:
         self._max_requests = max_requests
         self._enough = enough
         self._intakes = Intakes(
-            mounts, self._limits, settings.max_body_bytes, max_requests, reporter.counters
+            mounts,
+            self._limits,
+            settings.max_body_bytes,
+            max_requests,
+            reporter.counters,
+            looks=turn.looks,
         )
         self._acceptors: list[Acceptor] = []
         self._paused = False
@@ -110,7 +119,8 @@ class Listener:
         self._leaving: set[int] = set()  # descriptors
         # Connections that have sent no whole packet yet, or that were refused and are being closed.
         self._waiting: set[Connection] = set()
-        self._held_back = HeldBack()
+        self._held_back = HeldBack(turn.drops)
+        self._arrivals = Arrivals(turn)
         self._lending: Lending | Sharing | None = None
 
     def listen(self, listening: ListeningSocket) -> None:
@@ -220,17 +230,20 @@ class Listener:
     def connections(self) -> list[Connection]:
         """List the accepted connections that no host holds."""
         handed = self._lending.connections if self._lending else []
-        return [*self._waiting, *self._held_back.connections, *handed]
+        held = [*self._held_back.connections, *self._mounts.connections]
+        return [*self._waiting, *held, *handed]
 
     @property
     def is_idle(self) -> bool:
         """Whether every accepted connection is with a host, or over."""
         is_lent = self._lending is not None and not self._lending.is_idle
-        return not (self._waiting or self._held_back or is_lent)
+        is_held = self._held_back or self._mounts.connections
+        return not (self._waiting or is_held or is_lent)
 
     def resume(self) -> None:
         """Accept again after a pause, where there is room again; from the loop's thread."""
         self._held_back.resume()
+        self._mounts.resume()
         if self._paused and not self._ask_to_be_woken():
             self._paused = False
             if not self._closed:
@@ -351,6 +364,8 @@ class Listener:
         if self._max_requests and arrived >= self._max_requests:
             self._enough()
             self._enough = nothing  # once
+        if self._arrivals.drops(connection, is_due=received is not None):
+            return True
         self._hand_over(self._mounts.select(connection.request), connection)
         return True
 
@@ -358,7 +373,7 @@ class Listener:
         """Hand a request to its application, which another host had and has not answered."""
         self._hand_over(self._mounts.select_application(connection.request), connection)
 
-    def _hand_over(self, host: Host | None, connection: Connection) -> None:
+    def _hand_over(self, host: Entrance | None, connection: Connection) -> None:
         if host is None:
             answer = self._reporter.not_mounted(connection.request)
             self._answer(connection, answer, connection.request)

@@ -462,11 +462,13 @@ def test_what_leaves_as_it_is_interrupted_takes_nothing_along(monkeypatch: pytes
     host._queue, host._running, host._given_up = queue.SimpleQueue(), {}, {}
     host._unfit = lambda *_: told.append("unfit")
     host.admission = host._flights = None  # type: ignore[assignment]
+    host._turn = SimpleNamespace(refuses=lambda _: False)  # type: ignore[assignment]
     host._context = SimpleNamespace(  # type: ignore[assignment]
         logs_access=False,
         settings=SimpleNamespace(frontend_buffer_bytes=0),
         errors=SimpleNamespace(serve_thread=lambda: None),
         reporter=SimpleNamespace(thread_interrupted=told.append),
+        recorders=SimpleNamespace(make=lambda: None),
     )
     interval = sys.getswitchinterval()
     thread = threading.Thread(target=host._work)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import trio
@@ -14,6 +15,7 @@ from uwsgibridge.hosts.asgi.http_plan import Places, make_plan
 from uwsgibridge.hosts.asgi.websocket import WebSocketExchange
 from uwsgibridge.hosts.exchange import answer_instead
 from uwsgibridge.hosts.streams import Ending, OpenStreams
+from uwsgibridge.hosts.turn import Turn
 from uwsgibridge.protocol.handshake import HandshakeRefused, wants_websocket
 
 if TYPE_CHECKING:
@@ -61,6 +63,10 @@ class AsgiHost:
             lose=self._lose,
             settings=settings,
         )
+        self._turn = Turn(settings, context.overload, self._context)
+        self.submit: Callable[[Connection], None] = self._submit
+        if self._turn.max_queue_seconds:
+            self.submit = self._submit_in_time
         self._has_deadline = settings.request_timeout_seconds > 0
         self._websockets: dict[Connection, WebSocketExchange] = {}
         self.given_up: set[Connection] = set()
@@ -117,7 +123,22 @@ class AsgiHost:
         """Wait for the application's shutdown."""
         await self._lifespan.shutdown()
 
-    def submit(self, connection: Connection) -> None:
+    def _submit_in_time(self, connection: Connection) -> None:
+        """Start a task for the request, which ends where the request has waited for too long."""
+        variables = connection.request.vars
+        if "HTTP_UPGRADE" not in variables or not wants_websocket(variables):
+            connection.task = self._loop.spawn(self._run_in_time, connection)
+        elif not self._turn.refuses(connection):
+            self._submit_websocket(connection)
+
+    async def _run_in_time(self, connection: Connection) -> None:
+        if not self._turn.refuses(connection):
+            exchange = HttpExchange(self._context, connection)
+            if self._has_deadline:
+                exchange.begin_deadline()
+            await exchange.run()
+
+    def _submit(self, connection: Connection) -> None:
         """Start a task for the request."""
         if "HTTP_UPGRADE" in connection.request.vars and wants_websocket(connection.request.vars):
             self._submit_websocket(connection)

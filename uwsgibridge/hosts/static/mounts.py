@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from uwsgibridge.hosts.host import Host
+from uwsgibridge.hosts.host import Entrance, Host
 from uwsgibridge.hosts.mounts import Mounts
 from uwsgibridge.hosts.static.host import StaticHost
 from uwsgibridge.protocol.request import Request
@@ -24,6 +24,6 @@ class MountsBesideFiles(Mounts):
         self.file_prefixes = static.prefixes
         self._static = static
 
-    def select(self, request: Request) -> Host | None:
+    def select(self, request: Request) -> Entrance | None:
         """Find the host of a request that may be for a file."""
         return self._static if self._static.wants(request) else self.select_application(request)

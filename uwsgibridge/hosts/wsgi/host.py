@@ -20,6 +20,7 @@ from uwsgibridge.hosts.admission import Admission
 from uwsgibridge.hosts.exchange import answer_instead
 from uwsgibridge.hosts.files import FileWrapper
 from uwsgibridge.hosts.streams import Ending, OpenStreams
+from uwsgibridge.hosts.turn import Turn
 from uwsgibridge.hosts.wsgi.context import ExchangeContext
 from uwsgibridge.hosts.wsgi.error_stream import ErrorStream
 from uwsgibridge.hosts.wsgi.exchange import WsgiExchange
@@ -92,6 +93,7 @@ class WsgiHost:
             settings=settings,
             logs_access=reporter.logs_access,
         )
+        self._turn = Turn(settings, context.overload, self._context)
         self._flights = context.flights
         self._unfit = context.unfit
         # Who removes a request from `_running` ends it: its own thread, or the watch over deadlines.
@@ -208,7 +210,8 @@ class WsgiHost:
         variables = connection.request.vars
         if "HTTP_UPGRADE" in variables and wants_websocket(variables):
             assert self._tunnels is not None
-            self._tunnels.submit(connection)
+            if not self._turn.refuses(connection):
+                self._tunnels.submit(connection)
         else:
             self._queue.put(connection)
 
@@ -237,6 +240,7 @@ class WsgiHost:
             context,
             self._running,
             self._conclude,
+            self._turn,
             admission=self.admission,
             flights=self._flights,
         )

@@ -15,6 +15,7 @@ from uwsgibridge.fast import accelerator
 from uwsgibridge.hosts.admission import Admission
 from uwsgibridge.hosts.exchange_states import Life
 from uwsgibridge.hosts.files import FileWrapper
+from uwsgibridge.hosts.turn import Turn
 from uwsgibridge.hosts.wsgi.context import ExchangeContext
 from uwsgibridge.hosts.wsgi.exchange import SERVER_SOFTWARE, WsgiExchange
 from uwsgibridge.protocol import response_headers, status
@@ -62,6 +63,7 @@ class PythonThread:
         context: shared by the requests of the host.
         running: has the exchange while it runs.
         conclude: called when the exchange has run.
+        turn: decides whether a request is run.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class PythonThread:
         context: ExchangeContext,
         running: Running,
         conclude: Callable[[WsgiExchange], None],
+        turn: Turn,
     ) -> None:
         self._recorder = context.recorders.make()
         self.exchange: WsgiExchange | None = None
@@ -78,11 +81,14 @@ class PythonThread:
         self._running = running
         self._me = threading.current_thread()
         self._conclude = conclude
+        self._refuses = turn.refuses
 
     def serve(self) -> bool:
         connection = self._take()
         if connection is None:
             return False
+        if self._refuses(connection):
+            return True
         self.exchange = exchange = WsgiExchange(self._context, connection)
         exchange.recorder = self._recorder
         self._running[exchange] = self._me
@@ -107,6 +113,7 @@ def make_thread(
     context: ExchangeContext,
     running: Running,
     conclude: Callable[[WsgiExchange], None],
+    turn: Turn,
     *,
     admission: Admission[Connection],
     flights: FlightRecorder,
@@ -118,11 +125,12 @@ def make_thread(
         context: shared by the requests of the host.
         running: has each exchange while it runs.
         conclude: called with an exchange that has run in Python, or a part of it.
+        turn: decides whether a request is run.
         admission: where a request leaves its place, as `ExchangeContext.release` does.
         flights: where it leaves its slot; likewise.
     """
     if accelerator is None:
-        return PythonThread(queue, context, running, conclude)
+        return PythonThread(queue, context, running, conclude, turn)
     settings = context.settings
     made: ServingThread = accelerator.WsgiThread(
         queue=queue,
@@ -138,6 +146,9 @@ def make_thread(
         started=Life.RUNNING,
         ended=Life.ENDED,
         over=Life.OVER,
+        refuses=turn.refuses,
+        looks=turn.looks,
+        max_queue_seconds=float(turn.max_queue_seconds),
         running=running,
         thread=threading.current_thread(),
         conclude=conclude,
