@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import UserDict
 from functools import partial
+from time import time
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from tests.asgi_conversation import Conversation
 from tests.fuzz.test_packet import vars_of_a_packet
 from tests.fuzz.test_response import bad_headers, headers, statuses
+from tests.recorded import recorded
 from tests.ways import go, python_alone
 
 
@@ -86,16 +88,26 @@ conversations = st.one_of(
     st.sampled_from([0, 0, 2304, 16_384]),
     st.booleans(),
     st.sampled_from(["unix", "unix", "tcp"]),
+    st.booleans(),
 )
 def test_conversations_are_the_same_both_ways(
-    said: Any, method: str, body: bytes, send_buffer_bytes: int, logs_access: bool, family: str
+    said: Any,
+    method: str,
+    body: bytes,
+    send_buffer_bytes: int,
+    logs_access: bool,
+    family: str,
+    tells_moment: bool,
 ) -> None:
     # Twice: what is new to the memos the first time is remembered the second time.
     for _ in range(2):
         converse = partial(
             outcome_of,
             said,
-            {"REQUEST_METHOD": method},
+            {
+                "REQUEST_METHOD": method,
+                **({"UWSGIBRIDGE_SENT": f"{time():.3f}"} if tells_moment else {}),
+            },
             body,
             send_buffer_bytes=send_buffer_bytes,
             logs_access=logs_access,
@@ -148,7 +160,7 @@ def outcome_of(said: Any, variables: dict[str, str], body: bytes, **options: Any
 
     conversation = Conversation(app, variables, body, **options)
     conversation.run()
-    return heard, conversation.outcome
+    return heard, conversation.outcome, recorded(conversation.counters.memory)
 
 
 def in_order(given_value: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from time import time
 from typing import Any
 
 import pytest
@@ -69,6 +70,7 @@ def conversation(app: App, variables: dict[str, str], body: bytes, logs_access: 
     method=st.sampled_from(["GET", "GET", "POST", "HEAD"]),
     body=st.sampled_from([b"", b"body", UPLOAD]),
     logs_access=st.booleans(),
+    tells_moment=st.booleans(),
 )
 def test_applications_get_the_same_both_ways(
     status: Any,
@@ -81,9 +83,12 @@ def test_applications_get_the_same_both_ways(
     method: str,
     body: bytes,
     logs_access: bool,
+    tells_moment: bool,
 ) -> None:
     app = make_app(status, given_headers, items, kind, fails, again, written)
     variables = {"REQUEST_METHOD": method}
+    if tells_moment:
+        variables["UWSGIBRIDGE_SENT"] = f"{time():.3f}"
     accelerated = conversation(app, variables, body, logs_access)
     with python_alone():
         assert conversation(app, variables, body, logs_access) == accelerated

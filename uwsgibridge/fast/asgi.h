@@ -129,7 +129,7 @@ record_answer(http_fields *self)
     const connection_fields *connection = self->connection;
     double now = monotonic_now();
     const double seconds[TIMES] = {
-        [TIME_FRONTEND] = -1.0,
+        [TIME_FRONTEND] = seconds_on_its_way(self->plan->module, connection, now - connection->accepted_at),
         [TIME_QUEUE] = self->started_at - connection->accepted_at,
         [TIME_APPLICATION] = self->answer_began - self->started_at,
         [TIME_SEND] = now - self->answer_began,

@@ -28,6 +28,15 @@ seconds_in_queue(const module_state *state, const connection_fields *connection)
     return age;
 }
 
+/* How long a request was on its way from the frontend, of which so many seconds are since its connection was accepted; -1
+   where that is not known. */
+static double
+seconds_on_its_way(const module_state *state, const connection_fields *connection, double since_accepted)
+{
+    double age = seconds_in_queue(state, connection);
+    return isnan(age) ? -1.0 : (age > since_accepted ? age - since_accepted : 0.0);
+}
+
 /* Whether the client has left. */
 static int
 has_left(const connection_fields *connection, int fd)

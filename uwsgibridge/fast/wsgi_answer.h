@@ -137,7 +137,7 @@ record_sent(wsgi_thread *self, wsgi_exchange *exchange, Py_ssize_t body_bytes)
     const connection_fields *connection = (connection_fields *)exchange->connection;
     double now = monotonic_now();
     const double seconds[TIMES] = {
-        [TIME_FRONTEND] = -1.0,
+        [TIME_FRONTEND] = seconds_on_its_way(self->state, connection, now - connection->accepted_at),
         [TIME_QUEUE] = exchange->started_at - connection->accepted_at,
         [TIME_APPLICATION] = exchange->answer_began - exchange->started_at,
         [TIME_SEND] = now - exchange->answer_began,

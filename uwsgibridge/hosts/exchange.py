@@ -7,7 +7,7 @@ can't be closed yet holds no place: otherwise stalling clients would take all pl
 from __future__ import annotations
 
 from collections.abc import Callable
-from time import monotonic
+from time import monotonic, time
 from typing import Final, Generic, Protocol, TypeVar
 
 from uwsgibridge.connection.connection import Connection
@@ -19,6 +19,7 @@ from uwsgibridge.hosts.exchange_states import FOLLOWING, Delivery, Life, Step, f
 from uwsgibridge.protocol.answers import OwnAnswer
 from uwsgibridge.protocol.request import Request
 from uwsgibridge.protocol.response import Buffer, Response
+from uwsgibridge.protocol.sent import seconds_since_sent
 from uwsgibridge.telemetry.reporting import Reporter
 
 # Module names for members of enums: to look a member up in its class costs more.
@@ -80,13 +81,20 @@ def record_own_answer(recorder: Recorder, connection: Connection, status: int) -
     """
     request: Request | None = getattr(connection, "request", None)
     total_seconds = monotonic() - connection.accepted_at
+    frontend_seconds = UNKNOWN if request is None else _on_its_way(request, total_seconds)
     recorder.record(
         request.method if request is not None else "",
         outcome_of(status, is_complete=True),
         request.content_length if request is not None else 0,
         0,
-        (UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN, total_seconds),
+        (frontend_seconds, UNKNOWN, UNKNOWN, UNKNOWN, total_seconds),
     )
+
+
+def _on_its_way(request: Request, since_accepted: float) -> float:
+    """Tell how long a request was on its way from the frontend; `UNKNOWN` where the frontend does not say it."""
+    age = seconds_since_sent(request.vars, time())
+    return UNKNOWN if age is None else max(0.0, age - since_accepted)
 
 
 # What a host shares with its exchanges: of each kind of host another class.
@@ -153,7 +161,7 @@ class Exchange(Generic[_Context]):
             request.content_length,
             self._failure_bytes or max(0, response.body_bytes - self._unsent_bytes),
             (
-                UNKNOWN,
+                _on_its_way(request, now - accepted_at),
                 started_at - accepted_at,
                 answer_began - started_at,
                 now - answer_began if status else UNKNOWN,
