@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from uwsgibridge.figures.families import REFUSAL, counted_families
+from uwsgibridge.figures.families import REFUSAL, RELOAD, RESTART, counted_families
 from uwsgibridge.figures.family import Family
 from uwsgibridge.figures.layout import OWN_BOUNDS, OWN_HISTOGRAMS
 from uwsgibridge.figures.snapshot import Backlog, Snapshot, WorkerSnapshot
@@ -13,7 +13,16 @@ from uwsgibridge.figures.text import series_name
 from uwsgibridge.figures.totals import HistogramSum, Totals
 
 # A service in which each figure has a sample, so that its labels are known.
-_WORKER: Final = WorkerSnapshot(number=1, pid=1, state="ready", started_at=0.0, rss_bytes=1)
+_WORKER: Final = WorkerSnapshot(
+    number=1,
+    pid=1,
+    state="ready",
+    started_at=0.0,
+    mounts={"/": {}},
+    rss_bytes=1,
+    pss_bytes=1,
+    open_files=1,
+)
 _SERVICE: Final = Snapshot(
     version="",
     accelerator="",
@@ -32,7 +41,8 @@ def all_families() -> list[Family]:
     """Give all families that there are, each with a sample at the least."""
     totals = Totals(OWN_BOUNDS)
     totals.mount("/").requests["GET", "2xx"] = 1
-    totals.count(f"{REFUSAL}body_timeout")
+    for name in (f"{REFUSAL}body_timeout", f"{RESTART}crashed", f"{RELOAD}done"):
+        totals.count(name)
     totals.own.update((it, HistogramSum.empty(OWN_BOUNDS)) for it in OWN_HISTOGRAMS)
     return [*state_families(_SERVICE), *counted_families(totals)]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -30,7 +30,8 @@ class WorkerSnapshot:
         in_flight, capacity, websockets: as of `Figures`.
         application_seconds: the time that requests have taken in the application, until their answers began.
         sent_bytes: of bodies of answers.
-        rss_bytes, size_bytes, cpu_seconds: of its process; None where that is not known.
+        mounts: as of `Figures`.
+        rss_bytes, pss_bytes, size_bytes, open_files, cpu_seconds: of its process; None where that is not known.
     """
 
     number: int
@@ -47,7 +48,10 @@ class WorkerSnapshot:
     websockets: int = 0
     application_seconds: float = 0.0
     sent_bytes: int = 0
+    mounts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     rss_bytes: int | None = None
+    pss_bytes: int | None = None
+    open_files: int | None = None
     size_bytes: int | None = None
     cpu_seconds: float | None = None
 
@@ -116,6 +120,23 @@ class Snapshot:
     def workers_in(self, state: str) -> int:
         """Count the workers in a state."""
         return sum(it.state == state for it in self.workers)
+
+
+def held_by_mount(workers: Iterable[WorkerSnapshot], what: str) -> dict[str, int]:
+    """Sum up over workers what each mount holds.
+
+    Args:
+        workers: of a service.
+        what: ``in_flight``, ``busy``, ``places`` or ``websockets``.
+
+    Returns:
+        By the label of the mount.
+    """
+    held: dict[str, int] = {}
+    for worker in workers:
+        for label, figures in worker.mounts.items():
+            held[label] = held.get(label, 0) + figures.get(what, 0)
+    return held
 
 
 def mounts_of(app_name: str | None, mounts: Sequence[str]) -> list[str]:

@@ -4,9 +4,29 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterable
+from typing import Final
 
 from uwsgibridge.figures.family import Family, Kind, Labels, Sample
-from uwsgibridge.figures.snapshot import WORKER_STATES, Snapshot, WorkerSnapshot
+from uwsgibridge.figures.snapshot import (
+    WORKER_STATES,
+    Snapshot,
+    WorkerSnapshot,
+    held_by_mount,
+)
+
+# What workers hold of each mount.
+_HELD: Final = {
+    "in_flight": ("uwsgibridge_requests_in_flight", "Requests that workers hold."),
+    "busy": (
+        "uwsgibridge_requests_running",
+        "Requests that run: of a WSGI application, the threads that are busy.",
+    ),
+    "places": (
+        "uwsgibridge_request_places",
+        "How many requests can run at once: of a WSGI application, its threads.",
+    ),
+    "websockets": ("uwsgibridge_websockets_open", "Open WebSockets."),
+}
 
 
 def state_families(snapshot: Snapshot) -> list[Family]:
@@ -65,6 +85,28 @@ def state_families(snapshot: Snapshot) -> list[Family]:
             "Memory of a worker in RAM, what it shares with others included.",
             _by_worker(snapshot.workers, lambda it: it.rss_bytes),
             unit="bytes",
+        ),
+        _gauge(
+            "uwsgibridge_worker_proportional_bytes",
+            "Memory of a worker in RAM; of what it shares, the part that falls to it.",
+            _by_worker(snapshot.workers, lambda it: it.pss_bytes),
+            unit="bytes",
+        ),
+        _gauge(
+            "uwsgibridge_worker_open_files",
+            "Open files of a worker, with its sockets.",
+            _by_worker(snapshot.workers, lambda it: it.open_files),
+        ),
+        *(
+            _gauge(
+                name,
+                text,
+                [
+                    ((("mount", label),), count)
+                    for label, count in sorted(held_by_mount(snapshot.workers, what).items())
+                ],
+            )
+            for what, (name, text) in _HELD.items()
         ),
     ]
 

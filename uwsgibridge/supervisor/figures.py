@@ -21,7 +21,13 @@ from uwsgibridge.supervisor.fleet import Fleet
 from uwsgibridge.supervisor.generation import Generation
 from uwsgibridge.supervisor.worker_process import WorkerProcess
 from uwsgibridge.system.backlog import connections_waiting
-from uwsgibridge.system.process_figures import cpu_seconds, rss_bytes, size_bytes
+from uwsgibridge.system.process_figures import (
+    cpu_seconds,
+    open_files,
+    pss_bytes,
+    rss_bytes,
+    size_bytes,
+)
 
 
 class FleetFigures:
@@ -103,7 +109,10 @@ class FleetFigures:
             in_flight=figures.in_flight,
             capacity=figures.capacity,
             websockets=figures.websockets,
+            mounts=figures.mounts,
             rss_bytes=rss_bytes(worker.pid),
+            pss_bytes=pss_bytes(worker.pid),
+            open_files=open_files(worker.pid),
             size_bytes=size_bytes(worker.pid),
             cpu_seconds=cpu_seconds(worker.pid),
         )

@@ -22,7 +22,13 @@ from uwsgibridge.figures.totals import Totals
 from uwsgibridge.link.figures import Figures
 from uwsgibridge.status.sources import Sources
 from uwsgibridge.system.backlog import connections_waiting
-from uwsgibridge.system.process_figures import cpu_seconds, rss_bytes, size_bytes
+from uwsgibridge.system.process_figures import (
+    cpu_seconds,
+    open_files,
+    pss_bytes,
+    rss_bytes,
+    size_bytes,
+)
 
 
 class WorkerFigures:
@@ -88,7 +94,10 @@ class WorkerFigures:
             in_flight=figures.in_flight,
             capacity=figures.capacity,
             websockets=figures.websockets,
+            mounts=figures.mounts,
             rss_bytes=rss_bytes(pid),
+            pss_bytes=pss_bytes(pid),
+            open_files=open_files(pid),
             size_bytes=size_bytes(pid),
             cpu_seconds=cpu_seconds(pid),
         )
