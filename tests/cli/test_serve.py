@@ -24,6 +24,7 @@ from uwsgibridge.config.settings import OPTIONS, Settings
 SAMPLES: dict[str, Any] = {
     "bind": ("127.0.0.1:1", "[::1]:2"),
     "mount": ("/one=one:app", "/two=two:app"),
+    "log_to": ("journald", "syslog:192.0.2.1:514"),
     "offload": ("/protected=.", "/other=."),
     "socket_mode": "0600",
     "socket_owner": "root:root",
@@ -50,6 +51,8 @@ SAMPLES: dict[str, Any] = {
     "pid_file": "app.pid",
     "title": "mysite",
     "log_file": "app.log",
+    "log_identifier": "shop/web",
+    "log_config": "log.toml",
     "access_log_format": "%(status) %(uri)",
     "access_log_file": "access.log",
     "access_log_status": ("404", "5xx"),
