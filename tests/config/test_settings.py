@@ -131,6 +131,33 @@ def test_names_have_their_units() -> None:
         assert (option.kind is Kind.BYTES) == name.endswith("_bytes")
 
 
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"status_bind": "nowhere"}, "--status-bind: 'nowhere' is not an address"),
+        ({"status_bind": DEFAULT_BIND}, "--status-bind 127.0.0.1:3031: another option has"),
+        ({"status_bind": "unix:/s", "uwsgi_stats": "unix:/s"}, "unix:/s: another option has"),
+        ({"statsd_host": "fd://3"}, "--statsd-host 'fd://3' can't be sent to"),
+        ({"statsd_host": "127.0.0.1:0"}, "--statsd-host '127.0.0.1:0' can't be sent to"),
+        ({"statsd_host": "localhost"}, "--statsd-host: 'localhost' is not an address"),
+        ({"statsd_prefix": "a|b"}, "--statsd-prefix 'a|b' has more than letters"),
+        ({"statsd_tags": "a:b,,c"}, "--statsd-tags: '' is no tag"),
+        ({"statsd_tags": "a|b"}, "--statsd-tags: 'a|b' is no tag"),
+        ({"statsd_tags": "a", "statsd_format": "plain"}, "--statsd-tags are dogstatsd's"),
+    ],
+)
+def test_what_can_not_be_published_is_refused(values: dict[str, Any], told: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings(**values)
+    assert told in str(caught.value)
+
+
+def test_free_ports_and_descriptors_may_be_named_twice() -> None:
+    """Workers have descriptors in the place of the addresses, which may have the number of a further one."""
+    Settings(bind=("fd://3",), status_bind="fd://3")
+    Settings(bind=("127.0.0.1:0",), status_bind="127.0.0.1:0", uwsgi_stats="127.0.0.1:0")
+
+
 def test_option_names() -> None:
     assert option_name("max_vars") == "--max-vars"
     assert option_name("bind") == "--bind"

@@ -121,6 +121,8 @@ def test_a_missing_directory_ends_a_start(tmp_path: Path) -> None:
         require_writable(settings(metrics_file=f"{tmp_path}/nowhere/x.prom"))
     with pytest.raises(SettingsError, match=r": it is a directory$"):
         require_writable(settings(metrics_file=str(tmp_path)))
+    with pytest.raises(SettingsError, match=r"is no path that a file can have$"):
+        require_writable(settings(metrics_file=f"{tmp_path}/\0"))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can do harm for others")

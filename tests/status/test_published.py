@@ -10,6 +10,7 @@ import stat
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
+from time import monotonic
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -166,3 +167,23 @@ def test_health_before_the_first_worker_serves(start: Start, short: Path) -> Non
         gate.write_text("")
         bridge.wait_listening(1)
         assert request(status, "/healthz").status == 200
+
+
+def test_a_worker_that_stands_still_holds_no_scrape_up(start: Start, short: Path) -> None:
+    status = f"unix:{short}/status"
+    with start("--status-bind", status, "--heartbeat-timeout-seconds", "0", workers=1) as bridge:
+        bridge.wait_listening(1)
+        pid = bridge.events.wait(event="worker started")["worker"]
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            began = monotonic()
+            found = figures(status)
+            # Half a second for the worker, and what a busy machine takes for the rest.
+            assert monotonic() - began < 3
+            assert found["uwsgibridge_workers,stuck"] == 1
+            assert found["uwsgibridge_workers,ready"] == 0
+            answer = request(status, "/healthz")
+            assert (answer.status, answer.body) == (503, b"no worker serves: 1 stuck\n")
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        assert bridge.stop() == 0

@@ -152,6 +152,15 @@ def test_a_name_that_is_not_found(
     assert log.wait(event="statsd can't be reached")["reason"] == reason
 
 
+def test_what_is_no_name_is_an_event(counted: Service, logger: Logger, log: LogEvents) -> None:
+    async def main() -> None:
+        with sender(counted, logger, f"{'x' * 64}.example:8125") as sending:
+            await sending.send()
+
+    trio.run(main)
+    assert "label" in log.wait(event="statsd can't be reached")["reason"]
+
+
 def test_a_name_is_looked_up_again_after_a_while(
     counted: Service, logger: Logger, short: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +28,12 @@ def asked(
         ):
             if sent:
                 await stream.send_all(sent)
-            # A TCP connection that sends nothing is accepted at once, though Nginx's are waited for.
-            with trio.fail_after(0.9):
-                return await received(stream)
+            answer = await received(stream)
+            if not listening.is_unix and sys.platform == "linux":
+                # A connection that sends nothing is not held back by the kernel, as one at --bind is.
+                option = (socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT)
+                assert listening.socket.getsockopt(*option) == 0
+            return answer
 
     return trio.run(main)
 

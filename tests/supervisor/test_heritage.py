@@ -59,10 +59,13 @@ if heritage is None:
     held, _ = os.pipe()
     sidecar = {"program": {"lifeline": held, "streams": {"stdout": lines}}}
     kept = [control.fileno(), *worker["descriptors"], lines, held]
-    with open_sockets([f"unix:{sys.argv[1]}"], mode="0600", backlog=5) as sockets:
+    with (
+        open_sockets([f"unix:{sys.argv[1]}"], mode="0600", backlog=5) as sockets,
+        open_sockets(["127.0.0.1:0"], mode="0600", backlog=5) as published,
+    ):
         first = Heritage(
             ["unix:app.sock"], {"unix:app.sock": sockets}, lifeline, [generation],
-            {"crashed": 4}, 12.5, kept, [sidecar],
+            {"crashed": 4}, 12.5, kept, [sidecar], {"status_bind 127.0.0.1:0": published},
         )
         os.kill(os.getpid(), signal.SIGHUP)
         print(os.getpid(), flush=True)
@@ -70,7 +73,9 @@ if heritage is None:
 
 [listening] = heritage.sockets["unix:app.sock"]
 [generation] = heritage.generations
+[(place, [published])] = heritage.published.items()
 descriptors = [*heritage.lifeline, listening.socket.fileno(), generation["control"]]
+descriptors.append(published.socket.fileno())
 descriptors += generation["workers"][0]["descriptors"]
 [sidecar] = heritage.sidecars
 descriptors += [sidecar["program"]["lifeline"], *sidecar["program"]["streams"].values()]
@@ -79,6 +84,7 @@ print(json.dumps({
     "upgraded": [upgraded, is_upgrade()],
     "bind": heritage.bind,
     "address": str(listening.address),
+    "published": [place, published.listens and published.address.port != 0],
     "is_blocking": listening.socket.getblocking(),
     "owned_file": listening.owned_file,
     "lifeline": os.read(heritage.lifeline[0], 100).decode(),
@@ -93,6 +99,7 @@ print(json.dumps({
     "arguments": sys.argv[1:],
 }))
 listening.close()
+published.close()
 """
 
 
@@ -115,6 +122,7 @@ def test_exec_hands_on_what_the_process_has(tmp_path: Path) -> None:
     assert found["arguments"] == [str(path)]
     assert found["bind"] == ["unix:app.sock"]
     assert found["address"] == f"unix:{path}"
+    assert found["published"] == ["status_bind 127.0.0.1:0", True]
     assert not found["is_blocking"]
     assert found["lifeline"] == "alive"
     assert found["generation"]["number"] == 3

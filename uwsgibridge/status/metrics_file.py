@@ -37,11 +37,17 @@ def require_writable(settings: Settings) -> None:
                     "write, or give --user"
                 )
             os.unlink(_make(place, b""), dir_fd=place.directory)
+    except SettingsError:
+        raise
     except UnsafePathError as error:
         raise SettingsError(f"{option}: {error}") from None
     except OSError as error:
         why = why_not_made(error, path.parent, "write the file")
         raise SettingsError(f"{option}: {why}") from None
+    except ValueError:
+        raise SettingsError(
+            f"--metrics-file {settings.metrics_file!r} is no path that a file can have"
+        ) from None
     if path.is_dir():
         raise SettingsError(f"{option}: it is a directory")
 

@@ -75,8 +75,8 @@ class StatsdSender:
                 with trio.fail_after(_SEND_SECONDS):
                     reason = await _send(opened, datagram) or reason
                 self._text.mark_sent()
-        except OSError as error:
-            reason = error.strerror or str(error)
+        except (OSError, UnicodeError) as error:  # UnicodeError: it is no host name
+            reason = getattr(error, "strerror", None) or str(error)
             self.close()
         except trio.TooSlowError:
             reason = f"it took longer than {_SEND_SECONDS:g} s"
