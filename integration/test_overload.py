@@ -12,12 +12,15 @@ from pathlib import Path
 import pytest
 
 from benchmarks.apps.stalling import SERVICE_SECONDS, STALL_VARIABLE
-from benchmarks.overload.open_loop import Load, drive, good_per_second
+from benchmarks.overload.open_loop import Load, drive, good_per_second, most_late
 from integration.conftest import REPOSITORY
 from uwsgibridge.testing import LocalStack
 
 THREADS = 8
 CAPACITY = THREADS / SERVICE_SECONDS
+
+# A process that gets no processor for so long measures itself.
+MOST_LATE_SECONDS = 0.25
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,10 @@ def good_after_stall(scenario: Scenario, directory: Path, *options: str) -> list
         begin = time.monotonic()
         stall_file.write_text(f"{begin + scenario.before} {begin + end}")
         load = Load(port, "localhost", 2 * CAPACITY, seconds, scenario.patience)
-        return good_per_second(drive(load, begin), end, seconds)
+        outcomes = drive(load, begin)
+        if most_late(outcomes) > MOST_LATE_SECONDS:
+            pytest.skip("the machine is too busy to send requests in time")
+        return good_per_second(outcomes, end, seconds)
 
 
 def test_a_service_with_a_limit_is_back_within_two_seconds(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from benchmarks.load import find_wrk
 from benchmarks.nginx_config import READY_TEXT, Upstream, find_nginx, nginx_argv, render
 from benchmarks.options import parse_names
 from benchmarks.overload.chart import line_chart
-from benchmarks.overload.open_loop import Load, Outcome, drive, good_per_second
+from benchmarks.overload.open_loop import Load, Outcome, drive, good_per_second, most_late
 from benchmarks.placement import choose_placement
 from benchmarks.processes import running
 from benchmarks.server_table import SERVERS, THREADS
@@ -35,6 +35,9 @@ _BACKLOG: Final = 2048
 
 CAPACITY: Final = THREADS / SERVICE_SECONDS
 """Requests a second that a server can do."""
+
+_MOST_LATE_SECONDS: Final = 0.5
+"""Where requests were sent later than that, the machine was too busy for the load."""
 
 _WARM_SECONDS: Final = 5
 """How long the load comes before the stall."""
@@ -181,11 +184,13 @@ def _line(name: str, outcomes: list[Outcome], run: Run) -> str:
         if it.status == 200 and it.ended_at >= run.stall_end
     )
     median = f"{latencies[len(latencies) // 2]:.2f} s" if latencies else "-"
+    late = most_late(outcomes)
     refused = sum(it.status == 503 for it in outcomes)
     unanswered = sum(it.status not in {200, 503} for it in outcomes)
     return (
         f"{name}: {sum(per_second) / len(per_second):.0f} good answers a second after the stall, median {median}; "
         f"back after {'never' if recovered is None else f'{recovered} s'}; {refused} refused, {unanswered} unanswered"
+        + (f"; NOT VALID: the load came {late:.1f} s late" if late > _MOST_LATE_SECONDS else "")
     )
 
 

@@ -35,11 +35,13 @@ class Outcome:
     """What became of one request.
 
     `sent_at` and `ended_at` are seconds since the load has begun. `status` is 0 where no answer came in time.
+    `late_seconds` is how much later it was sent than it was due: where that is much, the machine was too busy for this load.
     """
 
     sent_at: float
     ended_at: float
     status: int
+    late_seconds: float = 0.0
 
 
 def drive(load: Load, begin: float) -> list[Outcome]:
@@ -58,12 +60,17 @@ def good_per_second(outcomes: list[Outcome], begin: int, end: int) -> list[int]:
     return [counts[second] for second in range(begin, end)]
 
 
+def most_late(outcomes: list[Outcome]) -> float:
+    """Tell by how many seconds a request was sent too late, at the most."""
+    return max(it.late_seconds for it in outcomes)
+
+
 async def _drive(load: Load, begin: float) -> list[Outcome]:
     outcomes: list[Outcome] = []
     asking: set[asyncio.Task[None]] = set()
     head = f"GET / HTTP/1.1\r\nHost: {load.host}\r\nConnection: close\r\n\r\n".encode()
 
-    async def ask() -> None:
+    async def ask(due_at: float) -> None:
         sent_at = time.monotonic() - begin
         status = 0
         try:
@@ -71,19 +78,20 @@ async def _drive(load: Load, begin: float) -> list[Outcome]:
                 status = await _ask(load.port, head)
         except (OSError, TimeoutError):
             pass
-        outcomes.append(Outcome(sent_at, time.monotonic() - begin, status))
+        outcomes.append(Outcome(sent_at, time.monotonic() - begin, status, sent_at - due_at))
 
     for number in range(int(load.rate * load.seconds)):
-        wait = begin + number / load.rate - time.monotonic()
+        due_at = number / load.rate
+        wait = begin + due_at - time.monotonic()
         if wait > 0:
             await asyncio.sleep(wait)
         if len(asking) < load.most_open:
-            task = asyncio.create_task(ask())
+            task = asyncio.create_task(ask(due_at))
             asking.add(task)
             task.add_done_callback(asking.discard)
         else:
             now = time.monotonic() - begin
-            outcomes.append(Outcome(now, now, 0))
+            outcomes.append(Outcome(now, now, 0, now - due_at))
     await asyncio.gather(*asking)
     return outcomes
 

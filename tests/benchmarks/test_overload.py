@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from xml.etree import ElementTree as ET
 
 from benchmarks.overload.chart import line_chart
-from benchmarks.overload.open_loop import Load, Outcome, drive, good_per_second
+from benchmarks.overload.open_loop import Load, Outcome, drive, good_per_second, most_late
 from tests.log_events import PATIENCE_SECONDS
 
 
@@ -40,6 +40,14 @@ def test_requests_come_whatever_becomes_of_those_before_them() -> None:
     assert sorted(it.status for it in outcomes) == [0, 0, 0, 200, 200]
     assert all(it.ended_at - it.sent_at >= 0.1 for it in outcomes if not it.status)
     assert max(it.sent_at for it in outcomes) >= 0.04
+    assert most_late(outcomes) < PATIENCE_SECONDS
+
+
+def test_a_load_that_comes_late_is_told() -> None:
+    with server(answers=1) as port:
+        load = Load(port, "x", rate=10, seconds=0.1, patience_seconds=PATIENCE_SECONDS)
+        outcomes = drive(load, time.monotonic() - 3)
+    assert most_late(outcomes) > 2.9
 
 
 def test_no_more_connections_are_open_than_may_be() -> None:

@@ -139,6 +139,7 @@ thread_serve(wsgi_thread *self, PyObject *Py_UNUSED(ignored))
     Py_DECREF(connection);
     int refused = exchange == NULL ? -1 : is_refused(self, exchange);
     if (refused) {
+        self->began_at = 0;
         Py_XDECREF(exchange);
         return refused < 0 ? NULL : Py_NewRef(Py_True);
     }
