@@ -14,7 +14,8 @@ import trio
 import trio.testing
 
 from tests.log_events import PATIENCE_SECONDS, LogEvents
-from uwsgibridge.control.server import CommandFailed, serve_control
+from uwsgibridge.control.commands import CommandFailed
+from uwsgibridge.control.server import serve_control
 from uwsgibridge.telemetry.logs import make_logger
 
 WORKER: dict[str, Any] = {
@@ -35,6 +36,49 @@ WORKER: dict[str, Any] = {
     "queue_seconds": 0.001,
 }
 UNKNOWN_WORKER: dict[str, Any] = {**dict.fromkeys(WORKER), "pid": 13, "state": "starting"}
+REQUESTS: list[dict[str, Any]] = [
+    {
+        "pid": 13,
+        "generation": 3,
+        "age_seconds": None,
+        "phase": "stuck",
+        "method": "GET",
+        "path": "/loop",
+        "application": None,
+        "mount": None,
+        "thread": None,
+        "task": None,
+        "request_id": None,
+    },
+    {
+        "pid": 12,
+        "generation": 3,
+        "age_seconds": 75.5,
+        "phase": "application",
+        "method": "POST",
+        "path": "/orders/\x1b[2Jnew",
+        "application": "shop.wsgi",
+        "mount": "",
+        "thread": "wsgi-1",
+        "task": None,
+        "request_id": "4f2a",
+        "stack": '  File "/srv/shop/views.py", line 12, in new',
+    },
+    {
+        "pid": 12,
+        "generation": 3,
+        "age_seconds": 0.0123,
+        "phase": "websocket",
+        "method": "GET",
+        "path": "/live/prices",
+        "application": "live:app",
+        "mount": "/live",
+        "thread": None,
+        "task": "Task-7",
+        "request_id": None,
+        "stack": "",
+    },
+]
 
 
 class FakeSupervisor:
@@ -81,6 +125,12 @@ class FakeSupervisor:
         if self.fault is not None:
             raise self.fault
         return dict(self.status_answer)
+
+    async def requests(
+        self, *, limit: int, older_seconds: float, stacks: bool
+    ) -> Mapping[str, object]:
+        self.asked.append(("requests", limit, older_seconds, stacks))
+        return {"requests": [dict(it) for it in REQUESTS], "left_out": 3}
 
     async def reload(self) -> Mapping[str, object]:
         self.asked.append("reload")

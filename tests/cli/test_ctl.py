@@ -23,6 +23,7 @@ from tests.log_events import PATIENCE_SECONDS
 from uwsgibridge.cli import main
 from uwsgibridge.cli.status_table import format_status
 from uwsgibridge.control import server as control
+from uwsgibridge.control.commands import COMMANDS
 from uwsgibridge.control.path import default_control_path
 
 
@@ -81,6 +82,43 @@ def test_json_may_stand_before_and_after_the_subcommand(path, supervisor):
             "ok": True,
             **supervisor.status_answer,
         }
+
+
+def test_requests_are_a_table_that_commands_no_terminal(path, supervisor):
+    assert succeed(ctl(path, "requests")).splitlines() == [
+        "    AGE PHASE       WORKER THREAD APPLICATION      METHOD PATH",
+        "      - stuck           13 -      -                GET    /loop",
+        " 75.5 s application     12 wsgi-1 shop.wsgi        POST   /orders/\\x1b[2Jnew",
+        '      File "/srv/shop/views.py", line 12, in new',
+        "12.3 ms websocket       12 Task-7 live:app         GET    /live/prices",
+        "",
+        "3 more are left out: --limit shows more of them.",
+        "",
+        "stuck: the worker does not answer; 'ctl stacks' shows where it is.",
+    ]
+    answer = json.loads(
+        succeed(ctl(path, "requests", "--json", "--older", "1m", "--limit", "7", "--stacks"))
+    )
+    assert (len(answer["requests"]), answer["left_out"]) == (3, 3)
+    assert supervisor.asked == [("requests", 100, 0.0, False), ("requests", 7, 60.0, True)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wrong"),
+    [
+        (["--limit", "0"], "0 is not in the range 1<=x<=10000"),
+        (["--older", "-1"], "-1 must be at least 0 seconds"),
+    ],
+)
+def test_a_number_of_requests_that_makes_no_sense(path, arguments, wrong):
+    assert wrong in fail(ctl(path, "requests", *arguments), 2)
+
+
+def test_a_supervisor_that_is_older_than_the_command(path, monkeypatch):
+    monkeypatch.delitem(COMMANDS, "requests")
+    error = fail(ctl(path, "requests"))
+    assert error.startswith("Error: there is no command 'requests'; there are status, ")
+    assert error.endswith("the supervisor is of an older version: SIGUSR2 upgrades it in place")
 
 
 def test_reload_waits_until_the_code_is_in_service(path, supervisor):

@@ -201,7 +201,8 @@ def _duration(seconds: float | None) -> str:
     return f"{seconds / 86_400:.0f} d"
 
 
-def _short_duration(seconds: float | None) -> str:
+def format_duration(seconds: float | None) -> str:
+    """Write a time in its largest unit, such as `12.4 ms` or `3.4 h`."""
     if seconds is None or seconds >= 1:
         return _duration(seconds)
     return f"{seconds * 1_000:.1f} ms"
@@ -222,7 +223,7 @@ _FIRST_COLUMNS: Final = (
 )
 _MIDDLE_COLUMNS: Final = (
     _Column("IN FLIGHT", 9, _in_flight),
-    _Column("QUEUE", 9, lambda worker: _short_duration(worker.get("queue_seconds"))),
+    _Column("QUEUE", 9, lambda worker: format_duration(worker.get("queue_seconds"))),
     _Column("MEMORY", 9, lambda worker: _size(worker.get("rss_bytes"))),
 )
 _SIDECAR_COLUMNS: Final = (

@@ -11,8 +11,9 @@ import trio
 
 from uwsgibridge import fast
 from uwsgibridge._version import __version__
-from uwsgibridge.control.server import CommandFailed
+from uwsgibridge.control.commands import CommandFailed
 from uwsgibridge.supervisor.fleet import Fleet
+from uwsgibridge.supervisor.inquiring import list_requests
 from uwsgibridge.supervisor.worker_process import WorkerProcess
 from uwsgibridge.system.backlog import connections_waiting
 from uwsgibridge.system.process_figures import cpu_seconds, rss_bytes
@@ -80,6 +81,12 @@ class ControlCommands:
             "workers": workers,
             "sidecars": self._describe_sidecars(),
         }
+
+    async def requests(self, *, limit: int, older_seconds: float, stacks: bool) -> dict[str, Any]:
+        """Give the requests in flight of all workers."""
+        return await list_requests(
+            self._fleet, limit=limit, older_seconds=older_seconds, stacks=stacks
+        )
 
     async def reload(self) -> dict[str, Any]:
         """Bring up new workers with new code, and return when they serve."""

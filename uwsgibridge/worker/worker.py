@@ -31,6 +31,7 @@ from uwsgibridge.telemetry.logs import Logger
 from uwsgibridge.telemetry.stacks import await_stack, stacks_of_threads
 from uwsgibridge.worker.assembly import Calls, assemble
 from uwsgibridge.worker.holding_threads import threads_holding_exit
+from uwsgibridge.worker.requests_underway import Placed
 
 if TYPE_CHECKING:
     TaskStatus = trio.TaskStatus[list[str]]
@@ -235,6 +236,20 @@ class Worker:
                 about = f"Request {variables['REQUEST_METHOD']} {variables['PATH_INFO']}"
                 parts.append(f"{about}:\n{waits}" if waits else about)
         return "\n".join([*parts, *stacks_of_threads()])
+
+    def underway(self) -> list[Placed]:
+        """List the requests in flight, and those that were given up; called on the loop."""
+        # The host of `--static` comes first, and belongs to no application.
+        mounted = self._hosts[len(self._hosts) - len(self._applications) :]
+        files = self._hosts[: len(self._hosts) - len(mounted)]
+        return [
+            *(Placed(it, None, "") for host in files for it in host.underway()),
+            *(
+                Placed(it, application.name, application.prefix)
+                for application, host in zip(self._applications, mounted, strict=True)
+                for it in host.underway()
+            ),
+        ]
 
     async def _serve(
         self, tasks: trio.Nursery, sockets: Sequence[ListeningSocket], ready: Callable[[], None]

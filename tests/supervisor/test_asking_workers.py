@@ -1,0 +1,118 @@
+"""What an operator is told of the workers of a real supervisor, also of one that does not answer."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.bridge_process import BridgeProcess, running_process
+from tests.log_events import PATIENCE_SECONDS
+from tests.raw_client import connect, packet
+from uwsgibridge.control.client import ControlConnection
+
+# `/stands/N` says that it has come, and waits until the socket that it has said so to is closed. `/blocks/N` keeps the
+# whole event loop waiting.
+APPLICATION = """
+import asyncio, json, os, socket
+
+SOCKET = os.environ["TOLD"]
+
+async def app(scope, receive, send):
+    assert scope["type"] == "http"
+    with socket.socket(socket.AF_UNIX) as told:
+        told.connect(SOCKET)
+        told.sendall(b"%s %d\\n" % (scope["path"].encode(), os.getpid()))
+        if scope["path"].startswith("/blocks"):
+            told.recv(1)
+        else:
+            await stands(told)
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"ok"})
+
+async def stands(told):
+    told.setblocking(False)
+    await asyncio.get_running_loop().sock_recv(told, 1)
+"""
+
+
+class Site:
+    """A supervisor with two workers, and the requests that wait in them."""
+
+    def __init__(self, bridge: BridgeProcess, control: Path, told: socket.socket) -> None:
+        self.bridge = bridge
+        self._control = control
+        self._told = told
+
+    def ask(self, command: str, **arguments: Any) -> dict[str, Any]:
+        with ControlConnection(self._control) as connection:
+            return connection.ask(command, timeout_seconds=PATIENCE_SECONDS, **arguments)
+
+    @contextmanager
+    def waiting(self, *paths: str) -> Iterator[dict[str, int]]:
+        """Have requests in flight; give the process of each."""
+        found = {}
+        with ExitStack() as stack:
+            for path in paths:
+                frontend = stack.enter_context(connect(self.bridge.address))
+                frontend.sendall(packet(path))
+                held, _ = self._told.accept()
+                stack.enter_context(held)
+                word, pid = held.recv(1_000).split()
+                found[word.decode()] = int(pid)
+            yield found
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    directory = tmp_path_factory.mktemp("s")
+    (directory / "site_app.py").write_text(APPLICATION)
+    control = directory / "c"
+    with socket.socket(socket.AF_UNIX) as told:
+        told.bind(str(directory / "t"))
+        told.listen()
+        told.settimeout(PATIENCE_SECONDS)
+        with running_process(
+            *("serve", "site_app:app", "--bind", "127.0.0.1:0", "--log-format", "json"),
+            *("--workers", "2", "--control-socket", str(control), "--lifespan", "off"),
+            *("--loop", "asyncio", "--loop-block-warning-seconds", "0"),
+            directory=directory,
+            environment={"TOLD": str(directory / "t")},
+        ) as bridge:
+            bridge.events.wait_many(2, event="worker started")
+            yield Site(bridge, control, told)
+
+
+def test_requests_of_all_workers_are_told_the_oldest_first(site: Site) -> None:
+    paths = [f"/stands/{number}" for number in range(6)]
+    with site.waiting(*paths) as pids:
+        answer = site.ask("requests")
+        assert [it["path"] for it in answer["requests"]] == paths
+        assert {it["path"]: it["pid"] for it in answer["requests"]} == pids
+        assert [it["age_seconds"] for it in answer["requests"]] == sorted(
+            (it["age_seconds"] for it in answer["requests"]), reverse=True
+        )
+        assert answer["left_out"] == 0
+        few = site.ask("requests", limit=2, stacks=True)
+        assert [it["path"] for it in few["requests"]] == paths[:2]
+        assert few["left_out"] == 4
+        assert all("in stands\n" in it["stack"] for it in few["requests"])
+        assert site.ask("requests", older_seconds=3_600)["requests"] == []
+    assert site.ask("requests", older_seconds=3_600)["left_out"] == 0
+
+
+def test_of_a_worker_that_does_not_answer_its_flight_recorder_tells(site: Site) -> None:
+    with site.waiting("/blocks/1") as pids, site.waiting("/stands/1", "/stands/2"):
+        answer = site.ask("requests", older_seconds=3_600)
+        [stuck] = answer["requests"]
+        assert (stuck["path"], stuck["pid"]) == ("/blocks/1", pids["/blocks/1"])
+        assert (stuck["phase"], stuck["age_seconds"]) == ("stuck", None)
+        assert [it["phase"] for it in site.ask("requests")["requests"]] == [
+            "stuck",
+            "application",
+            "application",
+        ]
