@@ -36,7 +36,13 @@ from uwsgibridge.supervisor.recycling import WorkerLimits
 from uwsgibridge.supervisor.worker_process import WorkerProcess
 
 FIGURES = Figures(
-    requests=7, in_flight=2, capacity=2, queue_seconds=0.25, app_errors=1, refused={"stopping": 2}
+    requests=7,
+    in_flight=2,
+    capacity=2,
+    queue_seconds=0.25,
+    app_errors=1,
+    slow_requests=3,
+    refused={"stopping": 2},
 )
 
 # Says that it is there, then what signals it gets, in the order of their numbers; ends with its input.
@@ -437,7 +443,7 @@ def test_state_is_told(
         peer.known.figures = figures
         told = peer.known.describe()
         assert (told["pid"], told["state"]) == (peer.process.pid, state)
-        for name in ("requests", "app_errors", "client_gone", "refused"):
+        for name in ("requests", "app_errors", "client_gone", "slow_requests", "refused"):
             assert told[name] == (getattr(figures, name) if figures else None)
         peer.known.close()
 

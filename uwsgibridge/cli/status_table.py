@@ -118,10 +118,12 @@ def _heading(status: Status) -> list[str]:
 def _outcomes(status: Status) -> list[str]:
     """Tell what has gone wrong with requests, and why those were refused that were."""
     refused = status.get("refused")
+    slow = status.get("slow_requests")
     counts = (
         f"application errors: {_text(status.get('app_errors'))}",
         f"clients gone: {_text(status.get('client_gone'))}",
         f"refused: {_text(None if refused is None else sum(refused.values()))}",
+        *([f"slow: {slow}"] if slow else []),
     )
     lines = [", ".join(counts)]
     if refused:

@@ -758,6 +758,13 @@ class Settings:
         section="Logging",
         only="asgi",
     )
+    slow_request_seconds: float = seconds(
+        0.0,
+        may_be_zero=True,
+        help="How many seconds a request may run before that is logged, once and while it still runs, with where it stands; "
+        "WebSockets and streams of events are left out. 0 logs none.",
+        section="Logging",
+    )
     access_log: bool = flag(
         help="Log a line for each request; Nginx writes such a log already.", section="Logging"
     )

@@ -393,6 +393,7 @@ class WorkerProcess:
             "requests": figures.requests if figures else None,
             "app_errors": figures.app_errors if figures else None,
             "client_gone": figures.client_gone if figures else None,
+            "slow_requests": figures.slow_requests if figures else None,
             "refused": dict(figures.refused) if figures else None,
             "in_flight": figures.in_flight if figures else None,
             "capacity": figures.capacity if figures else None,

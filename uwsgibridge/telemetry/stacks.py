@@ -11,7 +11,7 @@ import threading
 import traceback
 from pathlib import Path
 from types import CoroutineType, FrameType
-from typing import Final
+from typing import Any, Final
 
 from uwsgibridge.system.interpreter import runs_without_gil
 
@@ -73,11 +73,7 @@ def await_stack(task: object) -> str:
     Returns:
         The stack; empty where the task has ended, or has no frame of the application.
     """
-    get_coroutine = getattr(task, "get_coro", None)
-    if get_coroutine is not None:
-        awaited = get_coroutine()
-    else:
-        awaited = getattr(getattr(task, "lowlevel", None), "coro", None)
+    awaited = _coroutine_of(task)
     frames: list[tuple[FrameType, int]] = []
     while awaited is not None:
         frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "gi_frame", None)
@@ -90,6 +86,19 @@ def await_stack(task: object) -> str:
             frames.append((frame, frame.f_lineno))
         awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "gi_yieldfrom", None)
     return "".join(traceback.StackSummary.extract(iter(frames)).format()).rstrip("\n")
+
+
+def is_running(task: object) -> bool:
+    """Whether a task of asyncio or trio runs at this moment, and does not wait."""
+    return bool(getattr(_coroutine_of(task), "cr_running", False))
+
+
+def _coroutine_of(task: object) -> Any:
+    """Give the outermost coroutine of what `Loop.spawn` has given; None where the task has ended."""
+    get_coroutine = getattr(task, "get_coro", None)
+    if get_coroutine is not None:
+        return get_coroutine()
+    return getattr(getattr(task, "lowlevel", None), "coro", None)
 
 
 def frames_of_threads() -> dict[int, FrameType]:
