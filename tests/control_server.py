@@ -79,6 +79,11 @@ REQUESTS: list[dict[str, Any]] = [
         "stack": "",
     },
 ]
+OPTIONS_IN_FORCE: list[dict[str, Any]] = [
+    {"option": "--bind", "value": ["unix:/a"], "is_default": False, "origin": "command line"},
+    {"option": "--env", "value": ["KEY=(hidden)"], "is_default": False, "origin": "file (/u.toml)"},
+    {"option": "--preload", "value": False, "is_default": True, "origin": "default"},
+]
 
 
 class FakeSupervisor:
@@ -87,9 +92,9 @@ class FakeSupervisor:
     Attributes:
         asked: the commands, with their arguments.
         status_answer: what `status` gives.
-        refusal: the sentence with which `reload` fails, if any.
+        refusal: the sentence with which `reload`, `reopen` and `kill` fail, if any.
         fault: what `status` raises, if anything.
-        held: what `reload` waits for, if anything.
+        held: what `reload` and `kill` wait for, if anything.
         ends_on_stop: whether `stop` is followed by the end.
         ends: set when it is to end.
     """
@@ -131,6 +136,24 @@ class FakeSupervisor:
     ) -> Mapping[str, object]:
         self.asked.append(("requests", limit, older_seconds, stacks))
         return {"requests": [dict(it) for it in REQUESTS], "left_out": 3}
+
+    async def config(self) -> Mapping[str, object]:
+        self.asked.append("config")
+        return {"options": OPTIONS_IN_FORCE}
+
+    async def reopen(self) -> Mapping[str, object]:
+        self.asked.append("reopen")
+        if self.refusal:
+            raise CommandFailed(self.refusal)
+        return {"reopened": ["/var/log/app.log"]}
+
+    async def kill(self, pid: int, *, now: bool) -> Mapping[str, object]:
+        self.asked.append(("kill", pid, now))
+        if self.held is not None:
+            await self.held.wait()
+        if self.refusal:
+            raise CommandFailed(self.refusal)
+        return {"ended": pid}
 
     async def reload(self) -> Mapping[str, object]:
         self.asked.append("reload")

@@ -115,10 +115,41 @@ def test_a_number_of_requests_that_makes_no_sense(path, arguments, wrong):
 
 
 def test_a_supervisor_that_is_older_than_the_command(path, monkeypatch):
-    monkeypatch.delitem(COMMANDS, "requests")
+    known = {name: it for name, it in COMMANDS.items() if name != "requests"}
+    monkeypatch.setattr(control, "COMMANDS", known)
     error = fail(ctl(path, "requests"))
     assert error.startswith("Error: there is no command 'requests'; there are status, ")
     assert error.endswith("the supervisor is of an older version: SIGUSR2 upgrades it in place")
+
+
+def test_config_says_where_each_option_came_from(path):
+    assert succeed(ctl(path, "config")).splitlines() == [
+        "--bind  unix:/a       command line",
+        "--env   KEY=(hidden)  file (/u.toml)",
+    ]
+    assert "--preload  no            default" in succeed(ctl(path, "config", "--all"))
+    assert len(json.loads(succeed(ctl(path, "config", "--json")))["options"]) == 3
+
+
+def test_reopen_names_the_files(path, supervisor):
+    assert succeed(ctl(path, "reopen")) == "Opened anew: /var/log/app.log\n"
+    supervisor.refusal = "nothing to open anew: there is no log file"
+    assert fail(ctl(path, "reopen")) == f"Error: {supervisor.refusal}"
+
+
+def test_kill_waits_for_the_end_of_the_worker(path, supervisor):
+    assert succeed(ctl(path, "kill", "12")) == "The worker 12 has ended.\n"
+    assert json.loads(succeed(ctl(path, "kill", "12", "--now", "--json")))["ended"] == 12
+    assert supervisor.asked == [("kill", 12, False), ("kill", 12, True)]
+    supervisor.held = trio.Event()
+    error = fail(ctl(path, "kill", "12", "--timeout-seconds", "0.05"))
+    assert "gave no answer to kill within 0.05 s: the worker still drains" in error
+    assert "'some' is not a valid integer range" in fail(ctl(path, "kill", "some"), 2)
+
+
+def test_kill_of_no_worker(path, supervisor):
+    supervisor.refusal = "no worker has the pid 9; there are 12, 13"
+    assert fail(ctl(path, "kill", "9")) == "Error: no worker has the pid 9; there are 12, 13"
 
 
 def test_reload_waits_until_the_code_is_in_service(path, supervisor):

@@ -140,7 +140,7 @@ async def test_two_clients_are_answered_at_once(path, supervisor):
         (b'{"workers": 4}', "a request is one line of JSON"),
         (
             b'{"command": "restart"}',
-            "there is no command 'restart'; there are status, requests, reload, scale, stop, stacks",
+            "there is no command 'restart'; there are status, requests, config, reload, reopen, kill, ",
         ),
         (b'{"command": "__init__"}', "there is no command '__init__'"),
         (b'{"command": "scale"}', "arguments of scale: workers; not none"),
@@ -150,6 +150,8 @@ async def test_two_clients_are_answered_at_once(path, supervisor):
         (b'{"command": "scale", "workers": 1001}', "workers is a whole number from 1 to 1000"),
         (b'{"command": "scale", "workers": "4"}', "workers is a whole number from 1 to 1000"),
         (b'{"command": "scale", "workers": true}', "workers is a whole number from 1 to 1000"),
+        (b'{"command": "kill"}', "arguments of kill: pid, now; not none"),
+        (b'{"command": "kill", "pid": 0}', "pid is a whole number from 1 to 2147483648"),
         (b'{"command": "requests", "limit": 0}', "limit is a whole number from 1 to 10000"),
         (b'{"command": "requests", "stacks": 1}', "stacks is true or false"),
         (

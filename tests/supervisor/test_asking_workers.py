@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import socket
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,7 @@ import pytest
 from tests.bridge_process import BridgeProcess, running_process
 from tests.log_events import PATIENCE_SECONDS
 from tests.raw_client import connect, packet
-from uwsgibridge.control.client import ControlConnection
+from uwsgibridge.control.client import CommandRefusedError, ControlConnection
 
 # `/stands/N` says that it has come, and waits until the socket that it has said so to is closed. `/blocks/N` keeps the
 # whole event loop waiting.
@@ -43,7 +46,10 @@ async def stands(told):
 class Site:
     """A supervisor with two workers, and the requests that wait in them."""
 
-    def __init__(self, bridge: BridgeProcess, control: Path, told: socket.socket) -> None:
+    def __init__(
+        self, directory: Path, bridge: BridgeProcess, control: Path, told: socket.socket
+    ) -> None:
+        self.directory = directory
         self.bridge = bridge
         self._control = control
         self._told = told
@@ -71,6 +77,7 @@ class Site:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     directory = tmp_path_factory.mktemp("s")
     (directory / "site_app.py").write_text(APPLICATION)
+    (directory / "uwsgibridge.toml").write_text("threads = 3\n")
     control = directory / "c"
     with socket.socket(socket.AF_UNIX) as told:
         told.bind(str(directory / "t"))
@@ -79,12 +86,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         with running_process(
             *("serve", "site_app:app", "--bind", "127.0.0.1:0", "--log-format", "json"),
             *("--workers", "2", "--control-socket", str(control), "--lifespan", "off"),
+            *("--env", "TOKEN=secret", "--access-log-file", str(directory / "log")),
             *("--loop", "asyncio", "--loop-block-warning-seconds", "0"),
             directory=directory,
-            environment={"TOLD": str(directory / "t")},
+            environment={"TOLD": str(directory / "t"), "UWSGIBRIDGE_BACKLOG": "99"},
         ) as bridge:
             bridge.events.wait_many(2, event="worker started")
-            yield Site(bridge, control, told)
+            yield Site(directory, bridge, control, told)
 
 
 def test_requests_of_all_workers_are_told_the_oldest_first(site: Site) -> None:
@@ -116,3 +124,70 @@ def test_of_a_worker_that_does_not_answer_its_flight_recorder_tells(site: Site) 
             "application",
             "application",
         ]
+
+
+def test_config_says_where_each_value_came_from(site: Site) -> None:
+    options = {it["option"]: it for it in site.ask("config")["options"]}
+    assert options["--workers"]["origin"] == "command line"
+    assert options["--workers"]["value"] == 2
+    assert options["--backlog"]["origin"] == "environment (UWSGIBRIDGE_BACKLOG)"
+    assert options["--threads"]["origin"] == f"file ({site.directory / 'uwsgibridge.toml'})"
+    assert options["--preload"] == {
+        "option": "--preload",
+        "value": False,
+        "is_default": True,
+        "origin": "default",
+    }
+    assert options["--env"]["value"] == ["TOKEN=(hidden)"]
+    assert "secret" not in str(options)
+
+
+def test_reopen_makes_the_log_file_anew(site: Site) -> None:
+    log = site.directory / "log"
+    log.rename(site.directory / "log.1")
+    assert site.ask("reopen")["reopened"] == [str(log)]
+    site.bridge.events.wait(event="log file opened anew")
+    wait_for(log.exists)
+
+
+def test_a_worker_that_is_killed_ends_its_requests_and_is_replaced(site: Site) -> None:
+    before = {it["pid"] for it in site.ask("status")["workers"]}
+    with site.waiting("/stands/1") as pids:
+        [pid] = pids.values()
+        ended: list[dict[str, Any]] = []
+        killing = threading.Thread(target=lambda: ended.append(site.ask("kill", pid=pid)))
+        killing.start()
+        wait_for(lambda: [it["state"] for it in workers(site) if it["pid"] == pid] == ["stopping"])
+        # Its successor does not wait for its requests.
+        wait_for(lambda: sum(it["state"] == "ready" for it in workers(site)) == 2)
+        assert not ended
+    killing.join(PATIENCE_SECONDS)
+    assert ended == [{"ok": True, "ended": pid}]
+    after = {it["pid"] for it in workers(site)}
+    assert pid not in after
+    assert len(after - before) == 1
+    assert site.ask("status")["crashed"] == 0
+
+
+def test_a_worker_that_is_killed_now_breaks_its_requests_off(site: Site) -> None:
+    with site.waiting("/stands/1") as pids:
+        [pid] = pids.values()
+        assert site.ask("kill", pid=pid, now=True) == {"ok": True, "ended": pid}
+
+
+def test_nobody_else_is_killed(site: Site) -> None:
+    with pytest.raises(
+        CommandRefusedError, match=f"no worker has the pid {os.getpid()}; there are"
+    ):
+        site.ask("kill", pid=os.getpid())
+
+
+def workers(site: Site) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = site.ask("status")["workers"]
+    return found
+
+
+def wait_for(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not is_so():
+        assert time.monotonic() < deadline

@@ -5,12 +5,11 @@ from __future__ import annotations
 import itertools
 import time
 from pathlib import Path
-from typing import Final
 
 import click
 
-from uwsgibridge.cli import ctl_requests  # noqa: F401 - each module registers its commands
-from uwsgibridge.cli.ctl_group import Asked, command, subcommand
+from uwsgibridge.cli import ctl_requests, ctl_service  # noqa: F401 - each module registers its commands
+from uwsgibridge.cli.ctl_group import Asked, command, subcommand, wait_option
 from uwsgibridge.cli.status_table import format_rates, format_status
 from uwsgibridge.cli.units import seconds
 from uwsgibridge.control.client import (
@@ -23,17 +22,6 @@ from uwsgibridge.control.client import (
 
 __all__ = ["command"]
 
-# How long a command may take: new workers load the application, and old ones may have long requests.
-_DEFAULT_WAIT_SECONDS: Final = 120.0
-
-_wait_option: Final = click.option(
-    "--timeout-seconds",
-    type=seconds(least=0.001, most=1_000_000),
-    default=_DEFAULT_WAIT_SECONDS,
-    show_default=True,
-    help="How many seconds to wait for the outcome.",
-)
-
 
 @subcommand("status")
 def _status(asked: Asked) -> None:
@@ -43,7 +31,7 @@ def _status(asked: Asked) -> None:
 
 
 @subcommand("reload")
-@_wait_option
+@wait_option
 def _reload(asked: Asked, timeout_seconds: float) -> None:
     """Load the code anew, and wait until it is in service.
 
@@ -67,7 +55,7 @@ def _scale(asked: Asked, workers: int) -> None:
 
 
 @subcommand("stop")
-@_wait_option
+@wait_option
 @click.option("--no-wait", is_flag=True, help="Return as soon as the stop has begun.")
 def _stop(asked: Asked, timeout_seconds: float, *, no_wait: bool) -> None:
     """Let running requests end, then stop, and wait until that is done."""

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import click
 
+from uwsgibridge.cli.units import seconds
 from uwsgibridge.control.client import CommandRefusedError, ControlError, ask
 from uwsgibridge.control.path import directories_passed_over, find_control_sockets
 
@@ -37,7 +38,7 @@ Exit status:
 # Subcommands of systemctl, supervisorctl and others, with the ones that do the same here.
 _ELSEWHERE: Final = {
     "restart": "reload",
-    **dict.fromkeys(("quit", "kill", "shutdown", "terminate"), "stop"),
+    **dict.fromkeys(("quit", "shutdown", "terminate"), "stop"),
     **dict.fromkeys(("ps", "list", "show", "info", "stats"), "status"),
     "workers": "scale",
 }
@@ -63,6 +64,19 @@ def _socket_option(envvar: str | None) -> Callable[[Any], Any]:
 _json_option: Final = click.option(
     "--json", "as_json", is_flag=True, help="Print the answer as it came: one line of JSON."
 )
+
+
+# How long a command may take: new workers load the application, and old ones may have long requests.
+_DEFAULT_WAIT_SECONDS: Final = 120.0
+
+wait_option: Final = click.option(
+    "--timeout-seconds",
+    type=seconds(least=0.001, most=1_000_000),
+    default=_DEFAULT_WAIT_SECONDS,
+    show_default=True,
+    help="How many seconds to wait for the outcome.",
+)
+pid_argument: Final = click.argument("pid", type=click.IntRange(min=1))
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,15 @@ class Commands(Protocol):
     ) -> Mapping[str, object]:
         """Give the requests in flight of all workers, the oldest first."""
 
+    async def config(self) -> Mapping[str, object]:
+        """Give each option with its value and where that came from, and no secret."""
+
+    async def reopen(self) -> Mapping[str, object]:
+        """Open the log files anew."""
+
+    async def kill(self, pid: int, *, now: bool) -> Mapping[str, object]:
+        """End one worker, which is replaced at once; return when it has ended."""
+
     async def reload(self) -> Mapping[str, object]:
         """Bring up new workers with new code, and return when they serve."""
 
@@ -108,7 +117,10 @@ COMMANDS: Final[Mapping[str, Command]] = {
         },
         is_logged=False,
     ),
+    "config": Command(is_logged=False),
     "reload": Command(),
+    "reopen": Command(),
+    "kill": Command({"pid": whole(1, 2**31), "now": flag()}),
     "scale": Command({"workers": whole(1, MAX_WORKERS)}),
     "stop": Command(),
     "stacks": Command(is_logged=False),

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from time import monotonic
+from types import MappingProxyType
 from typing import Any
 
 import trio
 
 from uwsgibridge import fast
 from uwsgibridge._version import __version__
+from uwsgibridge.config.origins import describe_settings
 from uwsgibridge.control.commands import CommandFailed
+from uwsgibridge.errors import LogFileError
 from uwsgibridge.supervisor.fleet import Fleet
 from uwsgibridge.supervisor.inquiring import list_requests
+from uwsgibridge.supervisor.log_reopening import reopen_logs
 from uwsgibridge.supervisor.worker_process import WorkerProcess
 from uwsgibridge.system.backlog import connections_waiting
 from uwsgibridge.system.process_figures import cpu_seconds, rss_bytes
@@ -28,6 +33,7 @@ class ControlCommands:
         fleet: the workers.
         stop: begins the stop; called with the reason.
         describe_sidecars: gives the state of each sidecar.
+        origins: where each setting came from, as `uwsgibridge.config.origins` has it.
     """
 
     def __init__(
@@ -36,7 +42,9 @@ class ControlCommands:
         fleet: Fleet,
         stop: Callable[[str], None],
         describe_sidecars: Callable[[], list[dict[str, Any]]] = list,
+        origins: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
+        self._origins = origins
         self._name = name
         self._describe_sidecars = describe_sidecars
         self._fleet = fleet
@@ -87,6 +95,52 @@ class ControlCommands:
         return await list_requests(
             self._fleet, limit=limit, older_seconds=older_seconds, stacks=stacks
         )
+
+    async def config(self) -> dict[str, Any]:
+        """Give each option with its value and where that came from."""
+        return {"options": describe_settings(self._fleet.settings, self._origins)}
+
+    async def reopen(self) -> dict[str, Any]:
+        """Open the log files anew."""
+        try:
+            files = reopen_logs(self._fleet)
+        except LogFileError as error:
+            raise CommandFailed(str(error)) from None
+        if not files:
+            raise CommandFailed("nothing to open anew: there is no log file (--log-file)")
+        return {"reopened": [str(Path(it).absolute()) for it in files]}
+
+    async def kill(self, pid: int, *, now: bool) -> dict[str, Any]:
+        """Have one worker drain, which is replaced at once; return when it has ended."""
+        worker = self._find_worker(pid)
+        fleet = self._fleet
+        if now:
+            worker.hurry()
+        elif not worker.is_stopping:
+            worker.stop()
+        fleet.wake_waiters()
+        await fleet.wait_for(
+            lambda: (
+                all(it.workers.get(pid) is not worker for it in fleet.generations)
+                or fleet.is_ending()
+            )
+        )
+        if fleet.is_ending():
+            raise CommandFailed("the supervisor is stopping or being upgraded")
+        return {"ended": pid}
+
+    def _find_worker(self, pid: int) -> WorkerProcess:
+        """Find a worker by its process id.
+
+        Raises:
+            CommandFailed: there is none.
+        """
+        pids: list[str] = []
+        for generation in self._fleet.generations:
+            if pid in generation.workers:
+                return generation.workers[pid]
+            pids += map(str, generation.workers)
+        raise CommandFailed(f"no worker has the pid {pid}; there are {', '.join(pids) or 'none'}")
 
     async def reload(self) -> dict[str, Any]:
         """Bring up new workers with new code, and return when they serve."""
