@@ -84,6 +84,29 @@ OPTIONS_IN_FORCE: list[dict[str, Any]] = [
     {"option": "--env", "value": ["KEY=(hidden)"], "is_default": False, "origin": "file (/u.toml)"},
     {"option": "--preload", "value": False, "is_default": True, "origin": "default"},
 ]
+PROFILES: list[dict[str, Any]] = [
+    {
+        "pid": 12,
+        "stacks": [[["app (a.py:1)", "slow (a.py:9)"], 30], [["app (a.py:1)"], 10]],
+        "samples": 40,
+        "left_out": 0,
+    },
+    {"pid": 13, "error": "this worker is being profiled already"},
+]
+MEMORY: dict[str, Any] = {
+    "since_seconds": 60.0,
+    "traced_bytes": 50_000_000,
+    "lines": [
+        {
+            "place": "/srv/shop/cache.py:7",
+            "bytes": 30_000_000,
+            "blocks": 500,
+            "more_bytes": 20_000_000,
+            "more_blocks": 400,
+            "traceback": ["/srv/shop/views.py:12"],
+        }
+    ],
+}
 
 
 class FakeSupervisor:
@@ -92,7 +115,8 @@ class FakeSupervisor:
     Attributes:
         asked: the commands, with their arguments.
         status_answer: what `status` gives.
-        refusal: the sentence with which `reload`, `reopen` and `kill` fail, if any.
+        memory_answer: what `memory` gives.
+        refusal: the sentence with which `reload`, `reopen`, `kill` and `memory` fail, if any.
         fault: what `status` raises, if anything.
         held: what `reload` and `kill` wait for, if anything.
         ends_on_stop: whether `stop` is followed by the end.
@@ -119,6 +143,7 @@ class FakeSupervisor:
             "crashed": 0,
             "workers": [WORKER, UNKNOWN_WORKER],
         }
+        self.memory_answer: dict[str, Any] = MEMORY
         self.refusal = ""
         self.fault: Exception | None = None
         self.held: trio.Event | None = None
@@ -154,6 +179,16 @@ class FakeSupervisor:
         if self.refusal:
             raise CommandFailed(self.refusal)
         return {"ended": pid}
+
+    async def profile(self, *, seconds: float, worker: int) -> Mapping[str, object]:
+        self.asked.append(("profile", seconds, worker))
+        return {"profiles": [{**it, "pid": worker or it["pid"]} for it in PROFILES]}
+
+    async def memory(self, *, worker: int, lines: int, reset: bool) -> Mapping[str, object]:
+        self.asked.append(("memory", worker, lines, reset))
+        if self.refusal:
+            raise CommandFailed(self.refusal)
+        return {"pid": 12, **self.memory_answer}
 
     async def reload(self) -> Mapping[str, object]:
         self.asked.append("reload")

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.bridge_process import BridgeProcess, running_process
+from tests.gil import looks_at_frames
 from tests.log_events import PATIENCE_SECONDS
 from tests.raw_client import connect, packet
 from uwsgibridge.control.client import CommandRefusedError, ControlConnection
@@ -86,7 +87,14 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         with running_process(
             *("serve", "site_app:app", "--bind", "127.0.0.1:0", "--log-format", "json"),
             *("--workers", "2", "--control-socket", str(control), "--lifespan", "off"),
-            *("--env", "TOKEN=secret", "--access-log-file", str(directory / "log")),
+            *(
+                "--env",
+                "TOKEN=secret",
+                "--tracemalloc",
+                "1",
+                "--access-log-file",
+                str(directory / "log"),
+            ),
             *("--loop", "asyncio", "--loop-block-warning-seconds", "0"),
             directory=directory,
             environment={"TOLD": str(directory / "t"), "UWSGIBRIDGE_BACKLOG": "99"},
@@ -173,6 +181,31 @@ def test_a_worker_that_is_killed_now_breaks_its_requests_off(site: Site) -> None
     with site.waiting("/stands/1") as pids:
         [pid] = pids.values()
         assert site.ask("kill", pid=pid, now=True) == {"ok": True, "ended": pid}
+
+
+@looks_at_frames
+def test_workers_are_profiled_while_they_work(site: Site) -> None:
+    with site.waiting("/blocks/1") as pids:
+        [pid] = pids.values()
+        found = {it["pid"]: it for it in site.ask("profile", seconds=0.05)["profiles"]}
+        assert "is blocked" in found.pop(pid)["error"]
+        [other] = found.values()
+        assert other["samples"] >= 1
+        with pytest.raises(CommandRefusedError, match="is blocked"):
+            site.ask("profile", seconds=0.05, worker=pid)
+    with pytest.raises(CommandRefusedError, match="no worker has the pid"):
+        site.ask("profile", seconds=0.05, worker=os.getpid())
+
+
+def test_memory_is_told_of_one_worker(site: Site) -> None:
+    pids = sorted(it["pid"] for it in workers(site) if it["state"] == "ready")
+    first = site.ask("memory", worker=pids[0], lines=2)
+    assert first["since_seconds"] is None
+    assert len(first["lines"]) == 2
+    assert first["traced_bytes"] > 0
+    assert site.ask("memory", worker=pids[0])["since_seconds"] > 0
+    with pytest.raises(CommandRefusedError, match=r"name a worker \(--worker PID\): there are"):
+        site.ask("memory")
 
 
 def test_nobody_else_is_killed(site: Site) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from uwsgibridge.cli import ctl_requests, ctl_service  # noqa: F401 - each module registers its commands
+from uwsgibridge.cli import ctl_measuring, ctl_requests, ctl_service  # noqa: F401 - each module registers its commands
 from uwsgibridge.cli.ctl_group import Asked, command, subcommand, wait_option
 from uwsgibridge.cli.status_table import format_rates, format_status
 from uwsgibridge.cli.units import seconds

@@ -76,6 +76,19 @@ wait_option: Final = click.option(
     show_default=True,
     help="How many seconds to wait for the outcome.",
 )
+
+
+def worker_option(text: str) -> Callable[[Any], Any]:
+    """Make the option that names a worker by its process id; 0 where it is not given."""
+    return click.option(
+        "--worker",
+        type=click.IntRange(min=1),
+        callback=lambda _ctx, _parameter, value: value or 0,
+        metavar="PID",
+        help=text,
+    )
+
+
 pid_argument: Final = click.argument("pid", type=click.IntRange(min=1))
 
 

@@ -210,10 +210,13 @@ def format_duration(seconds: float | None) -> str:
     return f"{seconds * 1_000:.1f} ms"
 
 
-def _size(size_bytes: float | None) -> str:
+def format_size(size_bytes: float | None) -> str:
+    """Write a number of bytes in a unit of a fitting size, such as `81.3 MiB`."""
     if size_bytes is None:
         return _UNKNOWN
     mebibytes = size_bytes / _MEBIBYTE
+    if mebibytes < 0.1:
+        return f"{size_bytes / 1024:.1f} KiB"
     return f"{mebibytes:.1f} MiB" if mebibytes < 1_000 else f"{mebibytes / 1024:.1f} GiB"
 
 
@@ -226,7 +229,7 @@ _FIRST_COLUMNS: Final = (
 _MIDDLE_COLUMNS: Final = (
     _Column("IN FLIGHT", 9, _in_flight),
     _Column("QUEUE", 9, lambda worker: format_duration(worker.get("queue_seconds"))),
-    _Column("MEMORY", 9, lambda worker: _size(worker.get("rss_bytes"))),
+    _Column("MEMORY", 9, lambda worker: format_size(worker.get("rss_bytes"))),
 )
 _SIDECAR_COLUMNS: Final = (
     _Column("PID", 7, lambda sidecar: _text(sidecar.get("pid"))),

@@ -605,6 +605,16 @@ class Settings:
         section="System",
         shown_default="the command line",
     )
+    tracemalloc: int = whole(
+        0,
+        least=0,
+        most=100,
+        help="Trace the memory of workers, with so many frames of each allocation, so that ctl memory tells which lines hold "
+        "it; Python takes twice the time and more memory for that. 0 traces nothing.",
+        section="System",
+        needs_supervisor=True,
+        metavar="FRAMES",
+    )
     worker_oom_score: int = whole(
         100,
         least=0,

@@ -13,6 +13,7 @@ from uwsgibridge.config.settings import MAX_WORKERS
 MAX_REQUESTS: Final = 10_000
 
 _MAX_SECONDS: Final = 1_000_000.0
+_MAX_PID: Final = 2**31
 
 
 class CommandFailed(Exception):
@@ -41,6 +42,12 @@ class Commands(Protocol):
 
     async def kill(self, pid: int, *, now: bool) -> Mapping[str, object]:
         """End one worker, which is replaced at once; return when it has ended."""
+
+    async def profile(self, *, seconds: float, worker: int) -> Mapping[str, object]:
+        """Sample where the threads of the workers are, or of one; 0 is no worker's pid, and means all."""
+
+    async def memory(self, *, worker: int, lines: int, reset: bool) -> Mapping[str, object]:
+        """Tell which lines of code hold memory in a worker; 0 is no worker's pid, and means the only one."""
 
     async def reload(self) -> Mapping[str, object]:
         """Bring up new workers with new code, and return when they serve."""
@@ -118,9 +125,13 @@ COMMANDS: Final[Mapping[str, Command]] = {
         is_logged=False,
     ),
     "config": Command(is_logged=False),
+    "profile": Command({"seconds": seconds(0.01, 600), "worker": whole(0, _MAX_PID, 0)}),
+    "memory": Command(
+        {"worker": whole(0, _MAX_PID, 0), "lines": whole(1, 1_000, 20), "reset": flag()}
+    ),
     "reload": Command(),
     "reopen": Command(),
-    "kill": Command({"pid": whole(1, 2**31), "now": flag()}),
+    "kill": Command({"pid": whole(1, _MAX_PID), "now": flag()}),
     "scale": Command({"workers": whole(1, MAX_WORKERS)}),
     "stop": Command(),
     "stacks": Command(is_logged=False),

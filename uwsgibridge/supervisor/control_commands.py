@@ -16,8 +16,8 @@ from uwsgibridge._version import __version__
 from uwsgibridge.config.origins import describe_settings
 from uwsgibridge.control.commands import CommandFailed
 from uwsgibridge.errors import LogFileError
+from uwsgibridge.supervisor import inquiring
 from uwsgibridge.supervisor.fleet import Fleet
-from uwsgibridge.supervisor.inquiring import list_requests
 from uwsgibridge.supervisor.log_reopening import reopen_logs
 from uwsgibridge.supervisor.worker_process import WorkerProcess
 from uwsgibridge.system.backlog import connections_waiting
@@ -92,7 +92,7 @@ class ControlCommands:
 
     async def requests(self, *, limit: int, older_seconds: float, stacks: bool) -> dict[str, Any]:
         """Give the requests in flight of all workers."""
-        return await list_requests(
+        return await inquiring.list_requests(
             self._fleet, limit=limit, older_seconds=older_seconds, stacks=stacks
         )
 
@@ -128,6 +128,27 @@ class ControlCommands:
         if fleet.is_ending():
             raise CommandFailed("the supervisor is stopping or being upgraded")
         return {"ended": pid}
+
+    async def profile(self, *, seconds: float, worker: int) -> dict[str, Any]:
+        """Sample where the threads of the workers are."""
+        chosen = [self._find_worker(worker)] if worker else self._fleet.current.ready
+        answer = await inquiring.profile(chosen, seconds=seconds)
+        failures = [it["error"] for it in answer["profiles"] if "error" in it]
+        if len(failures) == len(answer["profiles"]):
+            raise CommandFailed(failures[0] if failures else "no worker is ready")
+        return answer
+
+    async def memory(self, *, worker: int, lines: int, reset: bool) -> dict[str, Any]:
+        """Tell which lines of code hold memory in a worker."""
+        ready = self._fleet.current.ready
+        if not worker and len(ready) != 1:
+            pids = ", ".join(str(it.pid) for it in ready) or "none"
+            raise CommandFailed(f"name a worker (--worker PID): there are {pids}")
+        chosen = self._find_worker(worker) if worker else ready[0]
+        answer = await inquiring.describe_memory(chosen, lines=lines, reset=reset)
+        if "error" in answer:
+            raise CommandFailed(answer["error"])
+        return answer
 
     def _find_worker(self, pid: int) -> WorkerProcess:
         """Find a worker by its process id.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Sequence
 from functools import partial
+from time import monotonic
 from typing import Any, Final
 
 import trio
@@ -13,6 +15,16 @@ from uwsgibridge.supervisor.worker_process import WorkerProcess
 
 # How long a worker may take to list its requests: as long as for its stacks.
 _REQUESTS_SECONDS: Final = 1.0
+
+# How much longer than the sampling itself its answer may take: a thread of a busy worker waits for its turn.
+_MARGIN_SECONDS: Final = 10.0
+
+# How long a worker may take to look at all of its memory, which may be gigabytes.
+_SNAPSHOT_SECONDS: Final = 110.0
+
+_SILENT: Final = (
+    "the worker gives no answer: it does not accept yet, or is blocked, or of an older version"
+)
 
 
 async def list_requests(
@@ -47,18 +59,51 @@ async def list_requests(
         for generation in fleet.generations:
             for worker in list(generation.workers.values()):
                 nursery.start_soon(partial(ask, worker, generation.number))
-    oldest = heapq.nsmallest(limit, found, key=_youth)
+    # Workers answer at different moments, and have one clock.
+    oldest = heapq.nsmallest(limit, found, key=lambda it: it["accepted_at"])
+    now = monotonic()
+    for it in oldest:
+        accepted_at = it.pop("accepted_at")
+        if it["age_seconds"] is not None:
+            it["age_seconds"] = round(now - accepted_at, 3)
     return {"requests": oldest, "left_out": left_out + len(found) - len(oldest)}
 
 
-def _youth(request: dict[str, Any]) -> float:
-    age = request["age_seconds"]
-    return -1e12 if age is None else -float(age)
+async def profile(workers: Sequence[WorkerProcess], *, seconds: float) -> dict[str, Any]:
+    """Have workers sample themselves, all at the same time, and tell what each has found.
+
+    Args:
+        workers: who is asked.
+        seconds: how long the samples are taken.
+    """
+    profiles: list[dict[str, Any]] = []
+
+    async def ask(worker: WorkerProcess) -> None:
+        await worker.heartbeat(_REQUESTS_SECONDS)
+        answer = None
+        if not worker.silent_seconds:  # a blocked worker does not even begin
+            answer = await worker.inquire(
+                "profile", {"seconds": seconds}, seconds=seconds + _MARGIN_SECONDS
+            )
+        profiles.append({"pid": worker.pid, **(answer or {"error": _SILENT})})
+
+    async with trio.open_nursery() as nursery:
+        for worker in workers:
+            nursery.start_soon(ask, worker)
+    return {"profiles": profiles}
+
+
+async def describe_memory(worker: WorkerProcess, *, lines: int, reset: bool) -> dict[str, Any]:
+    """Have a worker tell which lines of code hold memory; with ``error`` where it can't."""
+    arguments = {"lines": lines, "reset": reset}
+    answer = await worker.inquire("memory", arguments, seconds=_SNAPSHOT_SECONDS)
+    return {"pid": worker.pid, **(answer or {"error": _SILENT})}
 
 
 def _from_flights(worker: WorkerProcess) -> list[dict[str, Any]]:
     return [
         {
+            "accepted_at": 0.0,
             "age_seconds": None,
             "phase": "stuck",
             "method": flight.method,

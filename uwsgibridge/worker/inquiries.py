@@ -57,6 +57,18 @@ def _answer(find: Callable[[], Answer], descriptor: int, answered: Callable[[], 
         os.close(descriptor)
 
 
+def _profile(arguments: Mapping[str, Any]) -> Answer:
+    from uwsgibridge.worker.sampling import sample  # imported here: few workers are profiled
+
+    return sample(arguments["seconds"])
+
+
+def _describe_memory(arguments: Mapping[str, Any]) -> Answer:
+    from uwsgibridge.worker.traced_memory import describe_memory  # imported here, likewise
+
+    return describe_memory(lines=arguments["lines"], resets=arguments["reset"])
+
+
 # What looks at the tables of the hosts does so on the loop, and takes microseconds for each request.
 _ON_LOOP: Final[dict[str, Callable[[Worker, Mapping[str, Any]], Answer]]] = {
     "requests": lambda worker, arguments: list_requests(
@@ -68,4 +80,7 @@ _ON_LOOP: Final[dict[str, Callable[[Worker, Mapping[str, Any]], Answer]]] = {
 }
 
 # What takes its time, in a thread.
-_ASIDE: Final[dict[str, Callable[[Mapping[str, Any]], Answer]]] = {}
+_ASIDE: Final[dict[str, Callable[[Mapping[str, Any]], Answer]]] = {
+    "profile": _profile,
+    "memory": _describe_memory,
+}

@@ -43,7 +43,8 @@ def list_requests(
         with_stacks: whether each has its stack.
 
     Returns:
-        ``requests``; and ``left_out``, how many more of that age there are.
+        ``requests``; and ``left_out``, how many more of that age there are. ``accepted_at`` is of `time.monotonic()`, by
+        which the requests of several workers can be put in order.
     """
     now = monotonic()
     due = [it for it in placed if now - it.underway.connection.accepted_at >= older_seconds]
@@ -78,6 +79,7 @@ def _describe(placed: Placed, now: float, *, with_stack: bool) -> dict[str, Any]
     request = connection.request
     get_name = getattr(task, "get_name", None)
     described = {
+        "accepted_at": connection.accepted_at,
         "age_seconds": round(max(0.0, now - connection.accepted_at), 3),
         "phase": str(underway.phase),
         "method": request.method[:_PATH_CHARACTERS],
