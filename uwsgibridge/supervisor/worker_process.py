@@ -101,7 +101,7 @@ class WorkerProcess:
         self._asked_at: float | None = None
         self._stacks: str | None = None
         self._inquiries = 0
-        self._answered: set[int] = set()
+        self._answers_there: set[int] = set()
         self._dumped = bytearray()
         self._dumping = trio.Lock()
         self._said_something = trio.Event()
@@ -254,10 +254,10 @@ class WorkerProcess:
             if not (self.is_ready and self._send(question, descriptor)):
                 return None
             with trio.move_on_after(seconds):
-                await self._wait_for(lambda: number in self._answered)
-            if number not in self._answered:
+                await self._wait_for(lambda: number in self._answers_there)
+            if number not in self._answers_there:
                 return None
-            self._answered.discard(number)
+            self._answers_there.discard(number)
             return read_answer(descriptor)
         finally:
             os.close(descriptor)
@@ -428,7 +428,7 @@ class WorkerProcess:
         if message.stacks is not None:
             self._stacks = message.stacks
         if message.answered:
-            self._answered.add(message.answered)
+            self._answers_there.add(message.answered)
         if message.has_enough or message.unfit:
             self.has_enough |= message.has_enough
             self.unfit = self.unfit or message.unfit
