@@ -141,6 +141,8 @@ class FakeSupervisor:
             "refused": {"not_mounted": 1, "body_timeout": 2},
             "recycled": 2,
             "crashed": 0,
+            "slow_requests": 0,
+            "latency": {"bounds": [0.01, 0.1, 1.0], "counts": [100, 50, 10, 0]},
             "workers": [WORKER, UNKNOWN_WORKER],
         }
         self.memory_answer: dict[str, Any] = MEMORY

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from pathlib import Path
 
 import click
 
-from uwsgibridge.cli import ctl_measuring, ctl_requests, ctl_service  # noqa: F401 - each module registers its commands
+from uwsgibridge.cli import ctl_measuring, ctl_requests, ctl_service, ctl_top  # noqa: F401 - each module registers its commands
 from uwsgibridge.cli.ctl_group import Asked, command, subcommand, wait_option
-from uwsgibridge.cli.status_table import format_rates, format_status
-from uwsgibridge.cli.units import seconds
+from uwsgibridge.cli.status_table import format_status
 from uwsgibridge.control.client import (
     CommandRefusedError,
     ControlConnection,
@@ -84,32 +82,6 @@ def _stacks(asked: Asked) -> None:
         for process in answer["processes"]
     ]
     asked.show(answer, "\n".join(texts).rstrip("\n"))
-
-
-@subcommand("top")
-@click.option("--count", type=click.IntRange(min=1), help="End after so many rounds.")
-@click.option(
-    "--interval-seconds",
-    type=seconds(least=0.1, most=3600),
-    default=1.0,
-    show_default=True,
-    help="Seconds from one round to the next.",
-)
-def _top(asked: Asked, count: int | None, interval_seconds: float) -> None:
-    """Show the workers each second, with their rates, until Ctrl-C."""
-    earlier = None
-    begun_at = time.monotonic()
-    try:
-        for number in itertools.count(1):
-            answer = ask(asked.path, "status")
-            click.clear()  # click clears terminals only
-            asked.show(answer, format_rates(answer, earlier) + "\n")
-            if number == count:
-                return
-            earlier = answer
-            time.sleep(max(0.0, begun_at + number * interval_seconds - time.monotonic()))
-    except KeyboardInterrupt:
-        return
 
 
 def _wait_until_gone(path: Path, deadline: float) -> None:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
+from uwsgibridge.cli.latency import quantile_between
+
 Status: TypeAlias = Mapping[str, Any]
 
 _UNKNOWN: Final = "-"
@@ -35,19 +37,28 @@ def format_rates(status: Status, earlier: Status | None) -> str:
         status: of this moment.
         earlier: an earlier one. Where it is None, or that of another supervisor, there are no rates.
     """
-    rates = _Rates(status, earlier)
+    rates = Rates(status, earlier)
     columns = (
         *_FIRST_COLUMNS,
         _Column("REQ/S", 10, lambda worker: _decimal(rates.of_worker(worker, "requests"))),
         *_MIDDLE_COLUMNS,
         _Column("CPU %", 7, lambda worker: _percent(rates.of_worker(worker, "cpu_seconds"))),
     )
-    total = f"requests a second: {_decimal(rates.of_all('requests'))}"
+    p50, p99 = (quantile_between(status, earlier or {}, part) for part in (0.5, 0.99))
+    total = (
+        f"requests a second: {_decimal(rates.of_all('requests'))}, "
+        f"p50: {format_duration(p50)}, p99: {format_duration(p99)}"
+    )
     return "\n".join([*_heading(status), total, "", *_table(columns, status), *_sidecars(status)])
 
 
-class _Rates:
-    """Rates between two answers, with the time by the supervisor's own clock."""
+class Rates:
+    """Rates between two answers, with the time by the supervisor's own clock.
+
+    Args:
+        status: of this moment.
+        earlier: an earlier one. Where it is None, or that of another supervisor, there are no rates.
+    """
 
     def __init__(self, status: Status, earlier: Status | None) -> None:
         self._status = status
@@ -58,9 +69,11 @@ class _Rates:
         self._workers = {worker.get("pid"): worker for worker in self._earlier.get("workers", ())}
 
     def of_all(self, key: str) -> float | None:
+        """Give the rate of a count of the supervisor; None where it is not known."""
         return self._of(self._status, self._earlier, key)
 
     def of_worker(self, worker: Status, key: str) -> float | None:
+        """Give the rate of a count of one worker; None where it is not known."""
         return self._of(worker, self._workers.get(worker.get("pid"), {}), key)
 
     def _of(self, now: Status, before: Status, key: str) -> float | None:

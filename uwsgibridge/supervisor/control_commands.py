@@ -16,6 +16,7 @@ from uwsgibridge._version import __version__
 from uwsgibridge.config.origins import describe_settings
 from uwsgibridge.control.commands import CommandFailed
 from uwsgibridge.errors import LogFileError
+from uwsgibridge.figures.totals import HistogramSum, Totals
 from uwsgibridge.supervisor import inquiring
 from uwsgibridge.supervisor.fleet import Fleet
 from uwsgibridge.supervisor.log_reopening import reopen_logs
@@ -86,6 +87,7 @@ class ControlCommands:
                 for it in self._fleet.sockets
             ],
             **totals.describe(),
+            "latency": _latency(self._fleet.counted()),
             "workers": workers,
             "sidecars": self._describe_sidecars(),
         }
@@ -203,3 +205,12 @@ class ControlCommands:
                 for worker in list(generation.workers.values()):
                     nursery.start_soon(ask, worker)
         return {"processes": processes}
+
+
+def _latency(totals: Totals) -> dict[str, Any]:
+    """Give how long all requests were in the bridge, as a histogram."""
+    whole = HistogramSum.empty(totals.bounds)
+    for mount in totals.mounts.values():
+        times = mount.times["total"]
+        whole.add(times.bounds, times.counts, times.nanoseconds)
+    return {"bounds": list(whole.bounds), "counts": whole.counts}
