@@ -66,6 +66,7 @@ BELOW: Final[dict[str, set[str]]] = {
     },
     # These stand beside the bridge: they speak to it from outside, or configure Nginx.
     "control": {*_GROUND, "connection", "telemetry"},
+    "live_page": set(),
     "client": {*_WIRE, "config"},
     "frontend": {"config"},
     "demo": {"_version"},
