@@ -8,13 +8,16 @@ import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from uwsgibridge.cli.units import seconds
 from uwsgibridge.control.client import CommandRefusedError, ControlError, ask
 from uwsgibridge.control.path import directories_passed_over, find_control_sockets
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 _HELP = """Look at a running supervisor and steer it, over its control socket.
 
@@ -45,6 +48,9 @@ _ELSEWHERE: Final = {
 
 # Said of a command that this program has, and the supervisor has not.
 _OLDER: Final = "; the supervisor is of an older version: SIGUSR2 upgrades it in place"
+
+# How long a person may wait for the completion of a pid.
+_COMPLETION_SECONDS: Final = 1.0
 
 _CONFIG_FILE: Final = Path("uwsgibridge.toml")
 
@@ -78,18 +84,41 @@ wait_option: Final = click.option(
 )
 
 
+def _complete_pid(
+    ctx: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Give the pids of the running workers, each with what it does; nothing where no supervisor answers."""
+    from click.shell_completion import CompletionItem
+
+    named = ctx.params.get("control_socket")
+    if named is None and ctx.parent is not None:
+        named = ctx.parent.params.get("control_socket")
+    try:
+        status = ask(_choose_socket(named), "status", timeout_seconds=_COMPLETION_SECONDS)
+    except (ControlError, click.ClickException):
+        return []
+    return [
+        CompletionItem(str(it["pid"]), help=it["state"])
+        for it in status["workers"]
+        if str(it["pid"]).startswith(incomplete)
+    ]
+
+
 def worker_option(text: str) -> Callable[[Any], Any]:
     """Make the option that names a worker by its process id; 0 where it is not given."""
     return click.option(
         "--worker",
         type=click.IntRange(min=1),
         callback=lambda _ctx, _parameter, value: value or 0,
+        shell_complete=_complete_pid,
         metavar="PID",
         help=text,
     )
 
 
-pid_argument: Final = click.argument("pid", type=click.IntRange(min=1))
+pid_argument: Final = click.argument(
+    "pid", type=click.IntRange(min=1), shell_complete=_complete_pid
+)
 
 
 @dataclass(frozen=True, slots=True)

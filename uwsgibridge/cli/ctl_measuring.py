@@ -35,15 +35,15 @@ _SHOWN_FUNCTIONS: Final = 10
     type=seconds_type(least=0.1, most=600),
     default=10.0,
     show_default=True,
-    help="How long to sample.",
+    help="For how many seconds to sample.",
 )
 @worker_option("Sample this worker alone, and not all of them.")
 @click.option(
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="The flame graph, an HTML page; or, with the ending .txt or .folded, the stacks themselves. "
-    "[default: profile-TIME.html]",
+    show_default="profile-TIME.html",
+    help="The flame graph, an HTML page; or, with the ending .txt or .folded, the stacks themselves.",
 )
 @click.option(
     "--sampler",
