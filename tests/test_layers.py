@@ -62,7 +62,7 @@ BELOW: Final[dict[str, set[str]]] = {
     },
     "supervisor": {
         *_GROUND, "connection", "telemetry", "link", "commands", "control", "fast", "multiproc", "uwsgi_module", "figures",
-        "status", "_version",
+        "status", "live_page", "_version",
     },
     # These stand beside the bridge: they speak to it from outside, or configure Nginx.
     "control": {*_GROUND, "connection", "telemetry"},

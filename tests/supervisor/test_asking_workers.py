@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import threading
@@ -16,7 +17,7 @@ import pytest
 from tests.bridge_process import BridgeProcess, running_process
 from tests.gil import looks_at_frames
 from tests.log_events import PATIENCE_SECONDS
-from tests.raw_client import connect, packet
+from tests.raw_client import ask, connect, packet
 from uwsgibridge.control.client import CommandRefusedError, ControlConnection
 
 # `/stands/N` says that it has come, and waits until the socket that it has said so to is closed. `/blocks/N` keeps the
@@ -95,6 +96,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
                 "--access-log-file",
                 str(directory / "log"),
             ),
+            *("--status-bind", f"unix:{directory / 'p'}"),
             *("--loop", "asyncio", "--loop-block-warning-seconds", "0"),
             directory=directory,
             environment={"TOLD": str(directory / "t"), "UWSGIBRIDGE_BACKLOG": "99"},
@@ -206,6 +208,22 @@ def test_memory_is_told_of_one_worker(site: Site) -> None:
     assert site.ask("memory", worker=pids[0])["since_seconds"] > 0
     with pytest.raises(CommandRefusedError, match=r"name a worker \(--worker PID\): there are"):
         site.ask("memory")
+
+
+def test_the_live_page_is_at_the_status_socket(site: Site) -> None:
+    status = f"unix:{site.directory / 'p'}"
+    page = ask(status, "/-/status/")
+    assert (page.status, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert page.headers["content-security-policy"].startswith(
+        "default-src 'none'; script-src 'self'"
+    )
+    for name in ("live.js", "live.css"):
+        assert name.encode() in page.body
+        assert ask(status, f"/-/status/{name}").status == 200
+    with site.waiting("/stands/<script>") as pids:
+        answer = json.loads(ask(status, "/-/status/requests.json").body)
+        assert [(it["path"], it["pid"]) for it in answer["requests"]] == list(pids.items())
+    assert len(json.loads(ask(status, "/-/status/status.json").body)["workers"]) == 2
 
 
 def test_nobody_else_is_killed(site: Site) -> None:

@@ -871,7 +871,7 @@ class Settings:
         section="Logging",
     )
     status_bind: str = text(
-        help="Answer /metrics and /healthz at this address, which speaks uwsgi as --bind does: unix:/run/status.sock, "
+        help="Answer /metrics and /healthz, and with a supervisor the live page at /, at this address, which speaks uwsgi as --bind does: unix:/run/status.sock, "
         "127.0.0.1:3032, [::1]:3032 or fd://4. Nginx publishes it, see uwsgibridge nginx --status. A unix socket has the owner "
         "and the mode of those of --bind.",
         section="Figures",

@@ -214,7 +214,12 @@ class _Supervisor:
         from uwsgibridge.supervisor.figures import FleetFigures
 
         sources = FleetFigures(self._app_name, self._fleet).sources
-        return Publishing(settings, sources, self._published, self._log)
+        pages = None
+        if settings.status_bind:
+            from uwsgibridge.supervisor.live_view import live_handlers
+
+            pages = live_handlers(self._commands)
+        return Publishing(settings, sources, self._published, self._log, pages)
 
     @property
     def program(self) -> PreservedProgram | None:
