@@ -48,6 +48,7 @@ BELOW: Final[dict[str, set[str]]] = {
     "telemetry": {*_GROUND, "connection", "figures", "fast", "_version"},
     "link": {*_GROUND},
     "status": {*_GROUND, "connection", "telemetry", "figures"},
+    "live_page": set(),
     "commands": {*_GROUND, "telemetry"},
     "uwsgi_module": {"errors", "system", "config", "control"},
     "application": {*_GROUND, "loop", "telemetry", "uwsgi_module"},
@@ -66,7 +67,6 @@ BELOW: Final[dict[str, set[str]]] = {
     },
     # These stand beside the bridge: they speak to it from outside, or configure Nginx.
     "control": {*_GROUND, "connection", "telemetry"},
-    "live_page": set(),
     "client": {*_WIRE, "config"},
     "frontend": {"config"},
     "demo": {"_version"},
