@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from time import monotonic
 from types import MappingProxyType
 from typing import Any
@@ -110,7 +109,7 @@ class ControlCommands:
             raise CommandFailed(str(error)) from None
         if not files:
             raise CommandFailed("nothing to open anew: there is no log file (--log-file)")
-        return {"reopened": [str(Path(it).absolute()) for it in files]}
+        return {"reopened": files}
 
     async def kill(self, pid: int, *, now: bool) -> dict[str, Any]:
         """Have one worker drain, which is replaced at once; return when it has ended."""
