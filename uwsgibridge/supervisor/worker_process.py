@@ -101,7 +101,7 @@ class WorkerProcess:
         self._asked_at: float | None = None
         self._stacks: str | None = None
         self._inquiries = 0
-        self._answers_there: set[int] = set()
+        self._unanswered: set[int] = set()
         self._dumped = bytearray()
         self._dumping = trio.Lock()
         self._said_something = trio.Event()
@@ -241,25 +241,25 @@ class WorkerProcess:
             seconds: how long the answer may take.
 
         Returns:
-            The answer; None where the worker gives none in time, or is of a version that does not know the question.
-
-        Raises:
-            OSError: no memory file can be made.
+            The answer; None where the worker gives none in time, or is of a version that does not know the question, and
+            where no memory file can be made.
         """
         self._inquiries += 1
         number = self._inquiries
-        descriptor = make_memory_file("uwsgibridge-answer")
         try:
+            descriptor = make_memory_file("uwsgibridge-answer")
+        except OSError:  # too many open files, or too little memory
+            return None
+        try:
+            self._unanswered.add(number)
             question = Inquiry(number, subject, arguments).encode()
             if not (self.is_ready and self._send(question, descriptor)):
                 return None
             with trio.move_on_after(seconds):
-                await self._wait_for(lambda: number in self._answers_there)
-            if number not in self._answers_there:
-                return None
-            self._answers_there.discard(number)
-            return read_answer(descriptor)
+                await self._wait_for(lambda: number not in self._unanswered)
+            return None if number in self._unanswered else read_answer(descriptor)
         finally:
+            self._unanswered.discard(number)
             os.close(descriptor)
 
     async def dump(self) -> str:
@@ -427,8 +427,7 @@ class WorkerProcess:
             self._asked_at = None
         if message.stacks is not None:
             self._stacks = message.stacks
-        if message.answered:
-            self._answers_there.add(message.answered)
+        self._unanswered.discard(message.answered)
         if message.has_enough or message.unfit:
             self.has_enough |= message.has_enough
             self.unfit = self.unfit or message.unfit
