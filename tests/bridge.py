@@ -29,6 +29,7 @@ from uwsgibridge.link.figures import Figures
 from uwsgibridge.loop.asyncio_loop import AsyncioLoop
 from uwsgibridge.telemetry.counters import Counters
 from uwsgibridge.telemetry.logs import make_logger
+from uwsgibridge.worker.requests_underway import Placed
 from uwsgibridge.worker.worker import Worker
 
 LOOPS = [
@@ -159,6 +160,10 @@ class Bridge:
     def figures(self) -> Figures:
         """Tell how the worker does."""
         return self._worker.figures()
+
+    def underway(self) -> list[Placed]:
+        """List its requests, as its own loop sees them."""
+        return trio.from_thread.run_sync(self._worker.underway, trio_token=self._token)
 
     def stacks(self) -> str:
         """Tell where each thread and request is."""

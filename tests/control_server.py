@@ -14,7 +14,8 @@ import trio
 import trio.testing
 
 from tests.log_events import PATIENCE_SECONDS, LogEvents
-from uwsgibridge.control.server import CommandFailed, serve_control
+from uwsgibridge.control.commands import CommandFailed
+from uwsgibridge.control.server import serve_control
 from uwsgibridge.telemetry.logs import make_logger
 
 WORKER: dict[str, Any] = {
@@ -35,6 +36,77 @@ WORKER: dict[str, Any] = {
     "queue_seconds": 0.001,
 }
 UNKNOWN_WORKER: dict[str, Any] = {**dict.fromkeys(WORKER), "pid": 13, "state": "starting"}
+REQUESTS: list[dict[str, Any]] = [
+    {
+        "pid": 13,
+        "generation": 3,
+        "age_seconds": None,
+        "phase": "stuck",
+        "method": "GET",
+        "path": "/loop",
+        "application": None,
+        "mount": None,
+        "thread": None,
+        "task": None,
+        "request_id": None,
+    },
+    {
+        "pid": 12,
+        "generation": 3,
+        "age_seconds": 75.5,
+        "phase": "application",
+        "method": "POST",
+        "path": "/orders/\x1b[2Jnew",
+        "application": "shop.wsgi",
+        "mount": "",
+        "thread": "wsgi-1",
+        "task": None,
+        "request_id": "4f2a",
+        "stack": '  File "/srv/shop/views.py", line 12, in new',
+    },
+    {
+        "pid": 12,
+        "generation": 3,
+        "age_seconds": 0.0123,
+        "phase": "websocket",
+        "method": "GET",
+        "path": "/live/prices",
+        "application": "live:app",
+        "mount": "/live",
+        "thread": None,
+        "task": "Task-7",
+        "request_id": None,
+        "stack": "",
+    },
+]
+OPTIONS_IN_FORCE: list[dict[str, Any]] = [
+    {"option": "--bind", "value": ["unix:/a"], "is_default": False, "origin": "command line"},
+    {"option": "--env", "value": ["KEY=(hidden)"], "is_default": False, "origin": "file (/u.toml)"},
+    {"option": "--preload", "value": False, "is_default": True, "origin": "default"},
+]
+PROFILES: list[dict[str, Any]] = [
+    {
+        "pid": 12,
+        "stacks": [[["app (a.py:1)", "slow (a.py:9)"], 30], [["app (a.py:1)"], 10]],
+        "samples": 40,
+        "left_out": 0,
+    },
+    {"pid": 13, "error": "this worker is being profiled already"},
+]
+MEMORY: dict[str, Any] = {
+    "since_seconds": 60.0,
+    "traced_bytes": 50_000_000,
+    "lines": [
+        {
+            "place": "/srv/shop/cache.py:7",
+            "bytes": 30_000_000,
+            "blocks": 500,
+            "more_bytes": 20_000_000,
+            "more_blocks": 400,
+            "traceback": ["/srv/shop/views.py:12"],
+        }
+    ],
+}
 
 
 class FakeSupervisor:
@@ -43,9 +115,10 @@ class FakeSupervisor:
     Attributes:
         asked: the commands, with their arguments.
         status_answer: what `status` gives.
-        refusal: the sentence with which `reload` fails, if any.
+        memory_answer: what `memory` gives.
+        refusal: the sentence with which `reload`, `reopen`, `kill` and `memory` fail, if any.
         fault: what `status` raises, if anything.
-        held: what `reload` waits for, if anything.
+        held: what `reload` and `kill` wait for, if anything.
         ends_on_stop: whether `stop` is followed by the end.
         ends: set when it is to end.
     """
@@ -68,8 +141,11 @@ class FakeSupervisor:
             "refused": {"not_mounted": 1, "body_timeout": 2},
             "recycled": 2,
             "crashed": 0,
+            "slow_requests": 0,
+            "latency": {"bounds": [0.01, 0.1, 1.0], "counts": [100, 50, 10, 0]},
             "workers": [WORKER, UNKNOWN_WORKER],
         }
+        self.memory_answer: dict[str, Any] = MEMORY
         self.refusal = ""
         self.fault: Exception | None = None
         self.held: trio.Event | None = None
@@ -81,6 +157,40 @@ class FakeSupervisor:
         if self.fault is not None:
             raise self.fault
         return dict(self.status_answer)
+
+    async def requests(
+        self, *, limit: int, older_seconds: float, stacks: bool
+    ) -> Mapping[str, object]:
+        self.asked.append(("requests", limit, older_seconds, stacks))
+        return {"requests": [dict(it) for it in REQUESTS], "left_out": 3}
+
+    async def config(self) -> Mapping[str, object]:
+        self.asked.append("config")
+        return {"options": OPTIONS_IN_FORCE}
+
+    async def reopen(self) -> Mapping[str, object]:
+        self.asked.append("reopen")
+        if self.refusal:
+            raise CommandFailed(self.refusal)
+        return {"reopened": ["/var/log/app.log"]}
+
+    async def kill(self, pid: int, *, now: bool) -> Mapping[str, object]:
+        self.asked.append(("kill", pid, now))
+        if self.held is not None:
+            await self.held.wait()
+        if self.refusal:
+            raise CommandFailed(self.refusal)
+        return {"ended": pid}
+
+    async def profile(self, *, seconds: float, worker: int) -> Mapping[str, object]:
+        self.asked.append(("profile", seconds, worker))
+        return {"profiles": [{**it, "pid": worker or it["pid"]} for it in PROFILES]}
+
+    async def memory(self, *, worker: int, lines: int, reset: bool) -> Mapping[str, object]:
+        self.asked.append(("memory", worker, lines, reset))
+        if self.refusal:
+            raise CommandFailed(self.refusal)
+        return {"pid": 12, **self.memory_answer}
 
     async def reload(self) -> Mapping[str, object]:
         self.asked.append("reload")

@@ -48,6 +48,7 @@ BELOW: Final[dict[str, set[str]]] = {
     "telemetry": {*_GROUND, "connection", "figures", "fast", "_version"},
     "link": {*_GROUND},
     "status": {*_GROUND, "connection", "telemetry", "figures"},
+    "live_page": set(),
     "commands": {*_GROUND, "telemetry"},
     "uwsgi_module": {"errors", "system", "config", "control"},
     "application": {*_GROUND, "loop", "telemetry", "uwsgi_module"},
@@ -62,7 +63,7 @@ BELOW: Final[dict[str, set[str]]] = {
     },
     "supervisor": {
         *_GROUND, "connection", "telemetry", "link", "commands", "control", "fast", "multiproc", "uwsgi_module", "figures",
-        "status", "_version",
+        "status", "live_page", "_version",
     },
     # These stand beside the bridge: they speak to it from outside, or configure Nginx.
     "control": {*_GROUND, "connection", "telemetry"},

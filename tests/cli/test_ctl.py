@@ -23,6 +23,7 @@ from tests.log_events import PATIENCE_SECONDS
 from uwsgibridge.cli import main
 from uwsgibridge.cli.status_table import format_status
 from uwsgibridge.control import server as control
+from uwsgibridge.control.commands import COMMANDS
 from uwsgibridge.control.path import default_control_path
 
 
@@ -81,6 +82,74 @@ def test_json_may_stand_before_and_after_the_subcommand(path, supervisor):
             "ok": True,
             **supervisor.status_answer,
         }
+
+
+def test_requests_are_a_table_that_commands_no_terminal(path, supervisor):
+    assert succeed(ctl(path, "requests")).splitlines() == [
+        "    AGE PHASE       WORKER THREAD APPLICATION      METHOD PATH",
+        "      - stuck           13 -      -                GET    /loop",
+        " 75.5 s application     12 wsgi-1 shop.wsgi        POST   /orders/\\x1b[2Jnew",
+        '      File "/srv/shop/views.py", line 12, in new',
+        "12.3 ms websocket       12 Task-7 live:app         GET    /live/prices",
+        "",
+        "3 more are left out: --limit shows more of them.",
+        "",
+        "stuck: the worker does not answer; 'ctl stacks' shows where it is.",
+    ]
+    answer = json.loads(
+        succeed(ctl(path, "requests", "--json", "--older", "1m", "--limit", "7", "--stacks"))
+    )
+    assert (len(answer["requests"]), answer["left_out"]) == (3, 3)
+    assert supervisor.asked == [("requests", 100, 0.0, False), ("requests", 7, 60.0, True)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wrong"),
+    [
+        (["--limit", "0"], "0 is not in the range 1<=x<=10000"),
+        (["--older", "-1"], "-1 must be at least 0 seconds"),
+    ],
+)
+def test_a_number_of_requests_that_makes_no_sense(path, arguments, wrong):
+    assert wrong in fail(ctl(path, "requests", *arguments), 2)
+
+
+def test_a_supervisor_that_is_older_than_the_command(path, monkeypatch):
+    known = {name: it for name, it in COMMANDS.items() if name != "requests"}
+    monkeypatch.setattr(control, "COMMANDS", known)
+    error = fail(ctl(path, "requests"))
+    assert error.startswith("Error: there is no command 'requests'; there are status, ")
+    assert error.endswith("the supervisor is of an older version: SIGUSR2 upgrades it in place")
+
+
+def test_config_says_where_each_option_came_from(path):
+    assert succeed(ctl(path, "config")).splitlines() == [
+        "--bind  unix:/a       command line",
+        "--env   KEY=(hidden)  file (/u.toml)",
+    ]
+    assert "--preload  no            default" in succeed(ctl(path, "config", "--all"))
+    assert len(json.loads(succeed(ctl(path, "config", "--json")))["options"]) == 3
+
+
+def test_reopen_names_the_files(path, supervisor):
+    assert succeed(ctl(path, "reopen")) == "Opened anew: /var/log/app.log\n"
+    supervisor.refusal = "nothing to open anew: there is no log file"
+    assert fail(ctl(path, "reopen")) == f"Error: {supervisor.refusal}"
+
+
+def test_kill_waits_for_the_end_of_the_worker(path, supervisor):
+    assert succeed(ctl(path, "kill", "12")) == "The worker 12 has ended.\n"
+    assert json.loads(succeed(ctl(path, "kill", "12", "--now", "--json")))["ended"] == 12
+    assert supervisor.asked == [("kill", 12, False), ("kill", 12, True)]
+    supervisor.held = trio.Event()
+    error = fail(ctl(path, "kill", "12", "--timeout-seconds", "0.05"))
+    assert "gave no answer to kill within 0.05 s: the worker still drains" in error
+    assert "'some' is not a valid integer range" in fail(ctl(path, "kill", "some"), 2)
+
+
+def test_kill_of_no_worker(path, supervisor):
+    supervisor.refusal = "no worker has the pid 9; there are 12, 13"
+    assert fail(ctl(path, "kill", "9")) == "Error: no worker has the pid 9; there are 12, 13"
 
 
 def test_reload_waits_until_the_code_is_in_service(path, supervisor):

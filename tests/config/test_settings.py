@@ -34,6 +34,8 @@ MAY_BE_ZERO = {
     "wsgi_websockets",
     "websocket_ping_seconds",  # none
     "loop_block_warning_seconds",
+    "slow_request_seconds",
+    "tracemalloc",
     "switch_interval_seconds",  # Python's own
     "accept_margin",
     "prometheus_multiproc_gauges",  # none are kept

@@ -26,6 +26,7 @@ from uwsgibridge.control.client import (
     ControlTimeoutError,
     ask,
 )
+from uwsgibridge.control.commands import COMMANDS
 from uwsgibridge.control.server import CLIENT_TIMEOUT_SECONDS, MAX_CLIENTS, serve_control
 from uwsgibridge.errors import BindError
 from uwsgibridge.telemetry.logs import make_logger
@@ -139,7 +140,7 @@ async def test_two_clients_are_answered_at_once(path, supervisor):
         (b'{"workers": 4}', "a request is one line of JSON"),
         (
             b'{"command": "restart"}',
-            "there is no command 'restart'; there are status, reload, scale, stop, stacks",
+            "there is no command 'restart'; there are status, requests, ",
         ),
         (b'{"command": "__init__"}', "there is no command '__init__'"),
         (b'{"command": "scale"}', "arguments of scale: workers; not none"),
@@ -149,6 +150,14 @@ async def test_two_clients_are_answered_at_once(path, supervisor):
         (b'{"command": "scale", "workers": 1001}', "workers is a whole number from 1 to 1000"),
         (b'{"command": "scale", "workers": "4"}', "workers is a whole number from 1 to 1000"),
         (b'{"command": "scale", "workers": true}', "workers is a whole number from 1 to 1000"),
+        (b'{"command": "kill"}', "arguments of kill: pid, now; not none"),
+        (b'{"command": "kill", "pid": 0}', "pid is a whole number from 1 to 2147483648"),
+        (b'{"command": "requests", "limit": 0}', "limit is a whole number from 1 to 10000"),
+        (b'{"command": "requests", "stacks": 1}', "stacks is true or false"),
+        (
+            b'{"command": "requests", "older_seconds": NaN}',
+            "older_seconds is a number of seconds from 0 to 1e+06",
+        ),
         (b'{"command": "scale", "workers": 2.0}', "workers is a whole number from 1 to 1000"),
     ],
 )
@@ -492,4 +501,4 @@ def test_another_user_is_refused(path, supervisor):
 
 def test_each_command_has_a_row_in_the_docs() -> None:
     page = (Path(__file__).parents[2] / "docs/ctl.md").read_text("utf-8")
-    assert [name for name in control._ARGUMENTS if f"`ctl {name}" not in page] == []
+    assert [name for name in COMMANDS if f"`ctl {name}" not in page] == []

@@ -8,13 +8,16 @@ import json
 from uwsgibridge.link.figures import Figures
 from uwsgibridge.supervisor.tally import Tally
 
-ENDED = Figures(requests=7, app_errors=2, client_gone=3, refused={"not_mounted": 1})
+ENDED = Figures(
+    requests=7, app_errors=2, client_gone=3, slow_requests=4, refused={"not_mounted": 1}
+)
 RUNNING = Figures(requests=5, app_errors=1, refused={"not_mounted": 2, "body_timeout": 1})
 BOTH = Tally(
     crashed=1,
     requests=12,
     app_errors=3,
     client_gone=3,
+    slow_requests=4,
     refused={"not_mounted": 3, "body_timeout": 1},
 )
 

@@ -11,6 +11,8 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +22,7 @@ import trio.testing
 from tests.log_events import PATIENCE_SECONDS
 from uwsgibridge.link.figures import Figures
 from uwsgibridge.link.flights import make_flight_file
+from uwsgibridge.link.inquiries import Inquiry, write_answer
 from uwsgibridge.link.messages import (
     DRAIN,
     DUMP_SIGNAL,
@@ -33,7 +36,13 @@ from uwsgibridge.supervisor.recycling import WorkerLimits
 from uwsgibridge.supervisor.worker_process import WorkerProcess
 
 FIGURES = Figures(
-    requests=7, in_flight=2, capacity=2, queue_seconds=0.25, app_errors=1, refused={"stopping": 2}
+    requests=7,
+    in_flight=2,
+    capacity=2,
+    queue_seconds=0.25,
+    app_errors=1,
+    slow_requests=3,
+    refused={"stopping": 2},
 )
 
 # Says that it is there, then what signals it gets, in the order of their numbers; ends with its input.
@@ -148,8 +157,8 @@ async def until(is_so: Callable[[], bool]) -> None:
             await trio.lowlevel.checkpoint()
 
 
-async def in_background(nursery: trio.Nursery, function: Callable[[], Awaitable[str]]) -> list[str]:
-    results: list[str] = []
+async def in_background(nursery: trio.Nursery, function: Callable[[], Awaitable[Any]]) -> list[Any]:
+    results: list[Any] = []
 
     async def run() -> None:
         results.append(await function())
@@ -434,7 +443,7 @@ def test_state_is_told(
         peer.known.figures = figures
         told = peer.known.describe()
         assert (told["pid"], told["state"]) == (peer.process.pid, state)
-        for name in ("requests", "app_errors", "client_gone", "refused"):
+        for name in ("requests", "app_errors", "client_gone", "slow_requests", "refused"):
             assert told[name] == (getattr(figures, name) if figures else None)
         peer.known.close()
 
@@ -466,3 +475,54 @@ def test_a_question_to_a_worker_that_has_ended_costs_no_figures(
     make_peer: Callable[..., Peer],
 ) -> None:
     trio.run(question_to_one_that_has_ended, make_peer(is_ready=True))
+
+
+# Questions with long answers.
+
+
+async def long_answer(peer: Peer) -> None:
+    async with listening(peer) as worker, trio.open_nursery() as nursery:
+        ask = partial(worker.inquire, "requests", {"limit": 3}, seconds=PATIENCE_SECONDS)
+        found = await in_background(nursery, ask)
+        with trio.fail_after(PATIENCE_SECONDS):
+            await trio.lowlevel.wait_readable(peer.link)
+        question, [file], _, _ = socket.recv_fds(peer.link, MAX_BYTES, 1)
+        inquiry = Inquiry.decode(question)
+        assert inquiry == Inquiry(1, "requests", {"limit": 3})
+        write_answer(file, {"requests": ["x" * 200_000]})
+        os.close(file)
+        peer.say(WorkerMessage(answered=7))  # of another question
+        peer.say(WorkerMessage(answered=1))
+        await until(lambda: bool(found))
+        assert found == [{"requests": ["x" * 200_000]}]
+
+
+def test_a_long_answer_comes_in_a_file(make_peer: Callable[..., Peer]) -> None:
+    trio.run(long_answer, make_peer(is_ready=True))
+
+
+def open_descriptors() -> int:
+    return len(list(Path("/dev/fd").iterdir()))
+
+
+async def no_long_answer(peer: Peer) -> None:
+    async with listening(peer) as worker:
+        open_before = open_descriptors()
+        assert await worker.inquire("requests", {}, seconds=0.01) is None
+        assert await worker.inquire("requests", {}, seconds=0.01) is None
+        peer.questions()
+        assert open_descriptors() == open_before
+
+
+def test_a_long_answer_that_does_not_come_has_its_deadline(make_peer: Callable[..., Peer]) -> None:
+    trio.run(no_long_answer, make_peer(is_ready=True))
+
+
+async def not_ready_yet(peer: Peer) -> None:
+    async with listening(peer) as worker:
+        assert await worker.inquire("requests", {}, seconds=PATIENCE_SECONDS) is None
+        assert peer.questions() == []
+
+
+def test_a_worker_that_is_not_ready_is_not_asked(make_peer: Callable[..., Peer]) -> None:
+    trio.run(not_ready_yet, make_peer())

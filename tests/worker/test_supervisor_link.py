@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
 
 import pytest
 
 from uwsgibridge.link.flights import FlightRecorder
+from uwsgibridge.link.inquiries import Inquiry, read_answer
 from uwsgibridge.link.messages import MAX_BYTES, WorkerMessage
+from uwsgibridge.loop.interface import Watch
+from uwsgibridge.system.memory_file import make_memory_file
+from uwsgibridge.worker.requests_underway import Placed
 from uwsgibridge.worker.supervisor_link import WorkerLink
+from uwsgibridge.worker.worker import Worker
 
 
 @pytest.fixture
@@ -56,3 +64,36 @@ def test_nobody_replaces_it_where_the_supervisor_does_not_listen(
         pass
     assert heard(theirs).unfit == "a reason"
     assert link.unfit("a reason")
+
+
+class Asked:
+    """A worker that is asked for nothing but its requests."""
+
+    def underway(self) -> list[Placed]:
+        return []
+
+
+@pytest.mark.parametrize(
+    ("subject", "answer"),
+    [
+        ("requests", {"requests": [], "left_out": 0}),
+        ("weather", {"error": "this worker is older, and does not know it"}),
+    ],
+)
+def test_a_long_answer_is_written_into_the_file_that_comes_with_the_question(
+    ends: tuple[WorkerLink, socket.socket], subject: str, answer: object
+) -> None:
+    link, theirs = ends
+    link._worker = cast("Worker", Asked())
+    link._watch = cast("Watch", object())
+    file = make_memory_file("test")
+    arguments = {"limit": 3, "older_seconds": 0.0, "with_stacks": False}
+    socket.send_fds(theirs, [Inquiry(5, subject, arguments).encode()], [file])
+    socket.send_fds(theirs, [b"junk"], [file])
+    before = len(list(Path("/dev/fd").iterdir()))
+    link.catch_up()
+    assert heard(theirs) == WorkerMessage(answered=5)
+    assert read_answer(file) == answer
+    os.close(file)
+    assert len(list(Path("/dev/fd").iterdir())) == before - 1  # the worker keeps none of them
+    link._watch = None

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import importlib
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from uwsgibridge._version import __version__
 from uwsgibridge.system.collector import rare_collections
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+PROGRAM: Final = "uwsgibridge"
 
 # Help lists the commands in this order, in which a person first needs them.
 _COMMANDS: Final = {
@@ -22,6 +27,7 @@ _COMMANDS: Final = {
     "run-uwsgi": "Run a configuration of uWSGI as it is.",
     "run-gunicorn": "Run a configuration of gunicorn as it is.",
     "convert": "Write a configuration of uWSGI or gunicorn as TOML.",
+    "completion": "Print what a shell needs to complete commands.",
 }
 
 
@@ -63,6 +69,17 @@ class _LazyGroup(click.Group):
         hint = f"uwsgibridge serve {name} serves an application" if ":" in name else "see --help"
         raise click.UsageError(f"there is no command {name!r}: {hint}")
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        # Click would import each command for its help: a person waits for this at each press of the key.
+        from click.shell_completion import CompletionItem
+
+        found = [
+            CompletionItem(name, help=text)
+            for name, text in _COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
+        return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
             formatter.write_dl(list(_COMMANDS.items()))
@@ -72,7 +89,7 @@ class _LazyGroup(click.Group):
     cls=_LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.version_option(__version__, "-V", "--version", prog_name="uwsgibridge")
+@click.version_option(__version__, "-V", "--version", prog_name=PROGRAM)
 def main() -> None:
     """The Python application server for everyone with uwsgi_pass in an Nginx config.
 

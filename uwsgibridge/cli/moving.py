@@ -87,7 +87,9 @@ def finish_plan(plan: Plan, *, explain: bool) -> int:
             settings = make_settings(values)
     except click.UsageError as error:
         raise click.UsageError(_with_origin(plan, error.format_message())) from None
-    return run_service(app, settings)
+    # Without the line itself, which may have a secret.
+    origins = {name: str(setting.place) for name, setting in plan.origins.items()}
+    return run_service(app, settings, origins)
 
 
 def _wrong_value(plan: Plan) -> str:

@@ -30,6 +30,9 @@ ENVIRONMENT_PREFIX = "UWSGIBRIDGE"
 
 _MAX_CONFIG_BYTES: Final = 1_048_576
 
+# Where the context of a command keeps the path of its file of options.
+_FILE_KEY: Final = "uwsgibridge.config_file"
+
 
 class SectionedCommand(click.Command):
     """A command whose help lists its options under the sections of the table.
@@ -109,6 +112,24 @@ def make_settings(values: dict[str, Any]) -> Settings:
     for path in settings.env_file:
         _warn_if_exposed("--env-file", Path(path))
     return settings
+
+
+def origins_of_values() -> dict[str, str]:
+    """Tell where the value of each option of the running command came from; those with their default are left out."""
+    ctx = click.get_current_context()
+    file = ctx.meta.get(_FILE_KEY, "a file")
+    origins = {}
+    for name, option in OPTIONS.items():
+        match ctx.get_parameter_source(name):
+            case ParameterSource.COMMANDLINE:
+                origins[name] = "command line"
+            case ParameterSource.ENVIRONMENT:
+                origins[name] = f"environment ({ENVIRONMENT_PREFIX}_{name.upper()})"
+            case ParameterSource.DEFAULT_MAP:
+                origins[name] = f"file ({file})"
+            case _ if option.default_variable and os.environ.get(option.default_variable):
+                origins[name] = f"environment ({option.default_variable})"
+    return origins
 
 
 def _where_from(message: str) -> str:
@@ -263,6 +284,7 @@ def _read_config(ctx: click.Context, _parameter: click.Parameter, path: Path | N
             raise click.UsageError(
                 f"--config {path}: {option_name(key)} takes {_WANTED[kind]}{wrong}"
             )
+    ctx.meta[_FILE_KEY] = str(path.absolute())
     ctx.default_map = {**(ctx.default_map or {}), **values}
 
 

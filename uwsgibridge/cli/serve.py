@@ -7,7 +7,12 @@ from typing import Any
 
 import click
 
-from uwsgibridge.cli.options import SectionedCommand, make_settings, settings_options
+from uwsgibridge.cli.options import (
+    SectionedCommand,
+    make_settings,
+    origins_of_values,
+    settings_options,
+)
 from uwsgibridge.cli.service import run_service
 from uwsgibridge.cli.slips import refuse_file
 
@@ -34,4 +39,4 @@ def command(app: str | None, **values: Any) -> None:
     """  # noqa: D301 - click marks paragraphs with this character
     if app:
         refuse_file(app)
-    sys.exit(run_service(app, make_settings(values)))
+    sys.exit(run_service(app, make_settings(values), origins_of_values()))

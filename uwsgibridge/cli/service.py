@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from uwsgibridge.config.settings import Settings
 from uwsgibridge.system.collector import rare_collections
@@ -18,12 +20,15 @@ def import_for_service() -> None:
         importlib.import_module("uwsgibridge.worker.spare_template")
 
 
-def run_service(app: str | None, settings: Settings) -> int:
+def run_service(
+    app: str | None, settings: Settings, origins: Mapping[str, str] = MappingProxyType({})
+) -> int:
     """Serve until a signal ends it.
 
     Args:
         app: the application's name; None where applications are mounted only.
         settings: of the service.
+        origins: where each setting came from, by the name of its field.
 
     Returns:
         The exit status.
@@ -62,7 +67,9 @@ def run_service(app: str | None, settings: Settings) -> int:
                 with rare_collections():
                     from uwsgibridge.supervisor.supervisor import run_supervisor
 
-                run_supervisor(app, settings, logger, after_bind=after_bind, spare=spare)
+                run_supervisor(
+                    app, settings, logger, after_bind=after_bind, spare=spare, origins=origins
+                )
             else:
                 if read_at_start:
                     logger.warning(

@@ -119,7 +119,20 @@ _COMMANDS_ELSEWHERE: Final[Mapping[str, str]] = {
     "version": "--version",
     "check": "ping",
     "curl": "request",
-    **{it: f"ctl {it}" for it in ("status", "reload", "stop", "scale", "stacks", "top")},
+    **{
+        it: f"ctl {it}"
+        for it in (
+            "status",
+            "requests",
+            "reload",
+            "stop",
+            "scale",
+            "stacks",
+            "top",
+            "profile",
+            "memory",
+        )
+    },
     "restart": "ctl reload",
 }
 

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
+from uwsgibridge.cli.latency import quantile_between
+
 Status: TypeAlias = Mapping[str, Any]
 
 _UNKNOWN: Final = "-"
@@ -35,19 +37,28 @@ def format_rates(status: Status, earlier: Status | None) -> str:
         status: of this moment.
         earlier: an earlier one. Where it is None, or that of another supervisor, there are no rates.
     """
-    rates = _Rates(status, earlier)
+    rates = Rates(status, earlier)
     columns = (
         *_FIRST_COLUMNS,
         _Column("REQ/S", 10, lambda worker: _decimal(rates.of_worker(worker, "requests"))),
         *_MIDDLE_COLUMNS,
         _Column("CPU %", 7, lambda worker: _percent(rates.of_worker(worker, "cpu_seconds"))),
     )
-    total = f"requests a second: {_decimal(rates.of_all('requests'))}"
+    p50, p99 = (quantile_between(status, earlier or {}, part) for part in (0.5, 0.99))
+    total = (
+        f"requests a second: {_decimal(rates.of_all('requests'))}, "
+        f"p50: {format_duration(p50)}, p99: {format_duration(p99)}"
+    )
     return "\n".join([*_heading(status), total, "", *_table(columns, status), *_sidecars(status)])
 
 
-class _Rates:
-    """Rates between two answers, with the time by the supervisor's own clock."""
+class Rates:
+    """Rates between two answers, with the time by the supervisor's own clock.
+
+    Args:
+        status: of this moment.
+        earlier: an earlier one. Where it is None, or that of another supervisor, there are no rates.
+    """
 
     def __init__(self, status: Status, earlier: Status | None) -> None:
         self._status = status
@@ -58,9 +69,11 @@ class _Rates:
         self._workers = {worker.get("pid"): worker for worker in self._earlier.get("workers", ())}
 
     def of_all(self, key: str) -> float | None:
+        """Give the rate of a count of the supervisor; None where it is not known."""
         return self._of(self._status, self._earlier, key)
 
     def of_worker(self, worker: Status, key: str) -> float | None:
+        """Give the rate of a count of one worker; None where it is not known."""
         return self._of(worker, self._workers.get(worker.get("pid"), {}), key)
 
     def _of(self, now: Status, before: Status, key: str) -> float | None:
@@ -118,10 +131,12 @@ def _heading(status: Status) -> list[str]:
 def _outcomes(status: Status) -> list[str]:
     """Tell what has gone wrong with requests, and why those were refused that were."""
     refused = status.get("refused")
+    slow = status.get("slow_requests")
     counts = (
         f"application errors: {_text(status.get('app_errors'))}",
         f"clients gone: {_text(status.get('client_gone'))}",
         f"refused: {_text(None if refused is None else sum(refused.values()))}",
+        *([f"slow: {slow}"] if slow else []),
     )
     lines = [", ".join(counts)]
     if refused:
@@ -201,16 +216,20 @@ def _duration(seconds: float | None) -> str:
     return f"{seconds / 86_400:.0f} d"
 
 
-def _short_duration(seconds: float | None) -> str:
+def format_duration(seconds: float | None) -> str:
+    """Write a time in its largest unit, such as `12.4 ms` or `3.4 h`."""
     if seconds is None or seconds >= 1:
         return _duration(seconds)
     return f"{seconds * 1_000:.1f} ms"
 
 
-def _size(size_bytes: float | None) -> str:
+def format_size(size_bytes: float | None) -> str:
+    """Write a number of bytes in a unit of a fitting size, such as `81.3 MiB`."""
     if size_bytes is None:
         return _UNKNOWN
     mebibytes = size_bytes / _MEBIBYTE
+    if mebibytes < 0.1:
+        return f"{size_bytes / 1024:.1f} KiB"
     return f"{mebibytes:.1f} MiB" if mebibytes < 1_000 else f"{mebibytes / 1024:.1f} GiB"
 
 
@@ -222,8 +241,8 @@ _FIRST_COLUMNS: Final = (
 )
 _MIDDLE_COLUMNS: Final = (
     _Column("IN FLIGHT", 9, _in_flight),
-    _Column("QUEUE", 9, lambda worker: _short_duration(worker.get("queue_seconds"))),
-    _Column("MEMORY", 9, lambda worker: _size(worker.get("rss_bytes"))),
+    _Column("QUEUE", 9, lambda worker: format_duration(worker.get("queue_seconds"))),
+    _Column("MEMORY", 9, lambda worker: format_size(worker.get("rss_bytes"))),
 )
 _SIDECAR_COLUMNS: Final = (
     _Column("PID", 7, lambda sidecar: _text(sidecar.get("pid"))),

@@ -605,6 +605,16 @@ class Settings:
         section="System",
         shown_default="the command line",
     )
+    tracemalloc: int = whole(
+        0,
+        least=0,
+        most=100,
+        help="Trace the memory of workers, with so many frames of each allocation, so that ctl memory tells which lines hold "
+        "it; Python takes twice the time and more memory for that. 0 traces nothing.",
+        section="System",
+        needs_supervisor=True,
+        metavar="FRAMES",
+    )
     worker_oom_score: int = whole(
         100,
         least=0,
@@ -758,6 +768,13 @@ class Settings:
         section="Logging",
         only="asgi",
     )
+    slow_request_seconds: float = seconds(
+        0.0,
+        may_be_zero=True,
+        help="How many seconds a request may run before that is logged, once and while it still runs, with where it stands; "
+        "WebSockets and streams of events are left out. 0 logs none.",
+        section="Logging",
+    )
     access_log: bool = flag(
         help="Log a line for each request; Nginx writes such a log already.", section="Logging"
     )
@@ -854,7 +871,7 @@ class Settings:
         section="Logging",
     )
     status_bind: str = text(
-        help="Answer /metrics and /healthz at this address, which speaks uwsgi as --bind does: unix:/run/status.sock, "
+        help="Answer /metrics and /healthz, and with a supervisor the live page at /, at this address, which speaks uwsgi as --bind does: unix:/run/status.sock, "
         "127.0.0.1:3032, [::1]:3032 or fd://4. Nginx publishes it, see uwsgibridge nginx --status. A unix socket has the owner "
         "and the mode of those of --bind.",
         section="Figures",

@@ -44,7 +44,11 @@ class CommandRefusedError(ControlError):
 
 
 def ask(
-    path: Path, command: str, *, timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS, **arguments: int
+    path: Path,
+    command: str,
+    *,
+    timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
+    **arguments: float | bool | str,
 ) -> dict[str, Any]:
     """Send one command over a connection of its own; see `ControlConnection.ask`."""
     with ControlConnection(path) as connection:
@@ -86,12 +90,12 @@ class ControlConnection:
         command: str,
         *,
         timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
-        **arguments: int,
+        **arguments: float | bool | str,
     ) -> dict[str, Any]:
         """Send a command and wait for its answer.
 
         Args:
-            command: ``status``, ``reload``, ``scale``, ``stop`` or ``stacks``.
+            command: such as ``status``; docs/ctl.md has all of them.
             timeout_seconds: how long it may take until the answer is complete.
             arguments: of the command, such as ``workers`` of ``scale``.
 

@@ -11,13 +11,13 @@ import contextlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import trio
 
 from uwsgibridge.config.address import AddressError
-from uwsgibridge.config.settings import MAX_WORKERS
 from uwsgibridge.connection.sockets import ListeningSocket, open_sockets
+from uwsgibridge.control.commands import COMMANDS, CommandFailed, Commands, read_arguments
 from uwsgibridge.errors import BindError
 from uwsgibridge.telemetry.logs import Logger
 
@@ -29,40 +29,6 @@ MAX_CLIENTS: Final = 16
 
 # How long a client may take to send its next request, or to read an answer. `top` asks every second.
 CLIENT_TIMEOUT_SECONDS: Final = 60.0
-
-_ARGUMENTS: Final[dict[str, tuple[str, ...]]] = {
-    "status": (),
-    "reload": (),
-    "scale": ("workers",),
-    "stop": (),
-    "stacks": (),
-}
-
-
-class CommandFailed(Exception):
-    """A command can't be carried out, or has failed; the message is a sentence for the operator."""
-
-
-class Commands(Protocol):
-    """The commands that a supervisor carries out; each method may raise `CommandFailed`.
-
-    Each returns what the answer has beside ``ok``, as values that JSON has.
-    """
-
-    async def status(self) -> Mapping[str, object]:
-        """Give the state of the supervisor and its workers; docs/ctl.md has the form."""
-
-    async def reload(self) -> Mapping[str, object]:
-        """Bring up new workers with new code, and return when they serve."""
-
-    async def scale(self, workers: int) -> Mapping[str, object]:
-        """Change the number of workers, from 1 to `MAX_WORKERS`."""
-
-    async def stop(self) -> Mapping[str, object]:
-        """Begin the graceful stop, and return at once."""
-
-    async def stacks(self) -> Mapping[str, object]:
-        """Give the stacks of all threads and tasks of each process."""
 
 
 async def serve_control(
@@ -156,29 +122,14 @@ class _Clients:
     async def _answer(self, line: bytes) -> bytes:
         try:
             name, arguments = _parse(line)
-            if name not in {"status", "stacks"}:
+            if COMMANDS[name].is_logged:
                 self._log.info("control command", command=name, **arguments)
-            return _encode({"ok": True, **await self._run(name, arguments)})
+            return _encode({"ok": True, **await getattr(self._commands, name)(**arguments)})
         except CommandFailed as error:
             return _refusal(str(error))
         except Exception:  # noqa: BLE001 - a fault in a command must not end the supervisor
             self._log.exception("control command failed")
             return _refusal("the command failed for a reason that was not foreseen: see the log")
-
-    async def _run(self, name: str, arguments: Mapping[str, Any]) -> Mapping[str, object]:
-        match name:
-            case "status":
-                return await self._commands.status()
-            case "reload":
-                return await self._commands.reload()
-            case "scale":
-                return await self._commands.scale(_check_workers(**arguments))
-            case "stop":
-                return await self._commands.stop()
-            case "stacks":
-                return await self._commands.stacks()
-            case _:
-                raise AssertionError(f"{name} is in _ARGUMENTS and has no case")
 
 
 async def _read_line(stream: trio.SocketStream, received: bytearray) -> bytes | None:
@@ -208,21 +159,9 @@ def _parse(line: bytes) -> tuple[str, dict[str, Any]]:
     if not isinstance(request, dict) or not isinstance(request.get("command"), str):
         raise CommandFailed('a request is one line of JSON such as {"command": "status"}')
     name = request.pop("command")
-    if name not in _ARGUMENTS:
-        raise CommandFailed(f"there is no command {name[:40]!r}; there are {', '.join(_ARGUMENTS)}")
-    if request.keys() != set(_ARGUMENTS[name]):
-        wanted = ", ".join(_ARGUMENTS[name]) or "none"
-        raise CommandFailed(
-            f"arguments of {name}: {wanted}; not {', '.join(request)[:40] or 'none'}"
-        )
-    return name, request
-
-
-def _check_workers(workers: object) -> int:
-    # `type(...) is int`, since isinstance(True, int) is true.
-    if type(workers) is int and 1 <= workers <= MAX_WORKERS:
-        return workers
-    raise CommandFailed(f"workers is a whole number from 1 to {MAX_WORKERS}")
+    if name not in COMMANDS:
+        raise CommandFailed(f"there is no command {name[:40]!r}; there are {', '.join(COMMANDS)}")
+    return name, read_arguments(name, request)
 
 
 def _refusal(sentence: str) -> bytes:

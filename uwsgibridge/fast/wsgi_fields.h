@@ -67,8 +67,16 @@ static PyMemberDef exchange_members[] = {
     {NULL, 0, 0, 0, NULL},
 };
 
+/* Asked for with the end lock held, which is the guard that `sent` is written within. */
+static PyObject *
+exchange_has_begun(wsgi_exchange *self, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(self->sent != NULL);
+}
+
 static PyGetSetDef exchange_attributes[] = {
     {"_response", (getter)exchange_get_response, (setter)exchange_set_response, "The answer in the making.", NULL},
+    {"has_begun", (getter)exchange_has_begun, NULL, "Whether a part of the answer was sent here.", NULL},
     {"end_lock", (getter)exchange_end_lock, NULL, "Decides who ends the connection.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };

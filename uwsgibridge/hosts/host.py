@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import trio
 
 from uwsgibridge.connection.connection import Connection
 from uwsgibridge.hosts.admission import Admission
 from uwsgibridge.hosts.streams import Ending
+
+if TYPE_CHECKING:
+    from uwsgibridge.hosts.underway import Underway
 
 
 class Entrance(Protocol):
@@ -63,6 +66,9 @@ class Host(Entrance, Protocol):
         Args:
             now: `time.monotonic()`.
         """
+
+    def underway(self) -> list[Underway]:
+        """List the requests in flight and those that were given up, in no order; called rarely."""
 
     async def start(self, nursery: trio.Nursery) -> None:
         """Get ready to serve.

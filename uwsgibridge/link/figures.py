@@ -18,7 +18,7 @@ class Figures:
         queue_seconds: how long the oldest request that is not running has waited.
         mounts: the same for each mount by its label: ``in_flight``, ``busy`` (of these, those that run), ``places`` (as
             capacity) and ``websockets``.
-        app_errors, client_gone, refused: as of `uwsgibridge.telemetry.counters.Counters`.
+        app_errors, client_gone, slow_requests, refused: as of `uwsgibridge.telemetry.counters.Counters`.
     """
 
     requests: int = 0
@@ -29,4 +29,5 @@ class Figures:
     mounts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     app_errors: int = 0
     client_gone: int = 0
+    slow_requests: int = 0
     refused: Mapping[str, int] = field(default_factory=dict)

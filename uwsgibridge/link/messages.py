@@ -238,12 +238,14 @@ class WorkerMessage:
         stacks: the answer to a request for stacks.
         has_enough: whether the worker has had as many requests as `Fork.max_requests` says.
         unfit: why the worker asks to be replaced; it serves on until then.
+        answered: the number of the `Inquiry` whose answer is in its memory file; 0 for none.
     """
 
     figures: Figures | None = None
     stacks: str | None = None
     has_enough: bool = False
     unfit: str | None = None
+    answered: int = 0
 
     def encode(self) -> bytes:
         """Make the bytes that `decode` reads."""
@@ -255,6 +257,7 @@ class WorkerMessage:
                 "stacks": stacks,
                 "has_enough": self.has_enough,
                 "unfit": self.unfit,
+                "answered": self.answered,
             }
         ).encode()
 
@@ -272,6 +275,7 @@ class WorkerMessage:
             raw.get("stacks"),
             bool(raw.get("has_enough")),
             raw.get("unfit"),
+            raw.get("answered", 0),
         )
 
 

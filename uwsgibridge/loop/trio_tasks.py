@@ -120,6 +120,11 @@ class Handle:
         self.is_cancelled = False
         self._task: _Task | None = None
 
+    @property
+    def lowlevel(self) -> trio.lowlevel.Task | None:
+        """The task of trio that runs the function; None where it does not run."""
+        return self._task.lowlevel if self._task is not None else None
+
     def cancel(self) -> None:
         """Cancel the function, unless it has returned."""
         self.is_cancelled = True
@@ -163,6 +168,10 @@ class _Task:
 
     def take(self, handle: Handle, *, is_runner: bool) -> None:
         self._handle, self._is_runner = handle, is_runner
+
+    @property
+    def lowlevel(self) -> trio.lowlevel.Task:
+        return self._task
 
     def wake(self) -> None:
         trio.lowlevel.reschedule(self._task)

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import monotonic
+from types import MappingProxyType
 from typing import Any
 
 import trio
 
 from uwsgibridge import fast
 from uwsgibridge._version import __version__
-from uwsgibridge.control.server import CommandFailed
+from uwsgibridge.config.origins import describe_settings
+from uwsgibridge.control.commands import CommandFailed
+from uwsgibridge.errors import LogFileError
+from uwsgibridge.figures.totals import HistogramSum, Totals
+from uwsgibridge.supervisor import inquiring
 from uwsgibridge.supervisor.fleet import Fleet
+from uwsgibridge.supervisor.log_reopening import reopen_logs
 from uwsgibridge.supervisor.worker_process import WorkerProcess
 from uwsgibridge.system.backlog import connections_waiting
 from uwsgibridge.system.process_figures import cpu_seconds, rss_bytes
@@ -27,6 +33,7 @@ class ControlCommands:
         fleet: the workers.
         stop: begins the stop; called with the reason.
         describe_sidecars: gives the state of each sidecar.
+        origins: where each setting came from, as `uwsgibridge.config.origins` has it.
     """
 
     def __init__(
@@ -35,7 +42,9 @@ class ControlCommands:
         fleet: Fleet,
         stop: Callable[[str], None],
         describe_sidecars: Callable[[], list[dict[str, Any]]] = list,
+        origins: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
+        self._origins = origins
         self._name = name
         self._describe_sidecars = describe_sidecars
         self._fleet = fleet
@@ -77,9 +86,83 @@ class ControlCommands:
                 for it in self._fleet.sockets
             ],
             **totals.describe(),
+            "latency": _latency(self._fleet.counted()),
             "workers": workers,
             "sidecars": self._describe_sidecars(),
         }
+
+    async def requests(self, *, limit: int, older_seconds: float, stacks: bool) -> dict[str, Any]:
+        """Give the requests in flight of all workers."""
+        return await inquiring.list_requests(
+            self._fleet, limit=limit, older_seconds=older_seconds, stacks=stacks
+        )
+
+    async def config(self) -> dict[str, Any]:
+        """Give each option with its value and where that came from."""
+        return {"options": describe_settings(self._fleet.settings, self._origins)}
+
+    async def reopen(self) -> dict[str, Any]:
+        """Open the log files anew."""
+        try:
+            files = reopen_logs(self._fleet)
+        except LogFileError as error:
+            raise CommandFailed(str(error)) from None
+        if not files:
+            raise CommandFailed("nothing to open anew: there is no log file (--log-file)")
+        return {"reopened": files}
+
+    async def kill(self, pid: int, *, now: bool) -> dict[str, Any]:
+        """Have one worker drain, which is replaced at once; return when it has ended."""
+        worker = self._find_worker(pid)
+        fleet = self._fleet
+        if now:
+            worker.hurry()
+        elif not worker.is_stopping:
+            worker.stop()
+        fleet.wake_waiters()
+        await fleet.wait_for(
+            lambda: (
+                all(it.workers.get(pid) is not worker for it in fleet.generations)
+                or fleet.is_ending()
+            )
+        )
+        if fleet.is_ending():
+            raise CommandFailed("the supervisor is stopping or being upgraded")
+        return {"ended": pid}
+
+    async def profile(self, *, seconds: float, worker: int) -> dict[str, Any]:
+        """Sample where the threads of the workers are."""
+        chosen = [self._find_worker(worker)] if worker else self._fleet.current.ready
+        answer = await inquiring.profile(chosen, seconds=seconds)
+        failures = [it["error"] for it in answer["profiles"] if "error" in it]
+        if len(failures) == len(answer["profiles"]):
+            raise CommandFailed(failures[0] if failures else "no worker is ready")
+        return answer
+
+    async def memory(self, *, worker: int, lines: int, reset: bool) -> dict[str, Any]:
+        """Tell which lines of code hold memory in a worker."""
+        ready = self._fleet.current.ready
+        if not worker and len(ready) != 1:
+            pids = ", ".join(str(it.pid) for it in ready) or "none"
+            raise CommandFailed(f"name a worker (--worker PID): there are {pids}")
+        chosen = self._find_worker(worker) if worker else ready[0]
+        answer = await inquiring.describe_memory(chosen, lines=lines, reset=reset)
+        if "error" in answer:
+            raise CommandFailed(answer["error"])
+        return answer
+
+    def _find_worker(self, pid: int) -> WorkerProcess:
+        """Find a worker by its process id.
+
+        Raises:
+            CommandFailed: there is none.
+        """
+        pids: list[str] = []
+        for generation in self._fleet.generations:
+            if pid in generation.workers:
+                return generation.workers[pid]
+            pids += map(str, generation.workers)
+        raise CommandFailed(f"no worker has the pid {pid}; there are {', '.join(pids) or 'none'}")
 
     async def reload(self) -> dict[str, Any]:
         """Bring up new workers with new code, and return when they serve."""
@@ -121,3 +204,12 @@ class ControlCommands:
                 for worker in list(generation.workers.values()):
                     nursery.start_soon(ask, worker)
         return {"processes": processes}
+
+
+def _latency(totals: Totals) -> dict[str, Any]:
+    """Give how long all requests were in the bridge, as a histogram."""
+    whole = HistogramSum.empty(totals.bounds)
+    for mount in totals.mounts.values():
+        times = mount.times["total"]
+        whole.add(times.bounds, times.counts, times.nanoseconds)
+    return {"bounds": list(whole.bounds), "counts": whole.counts}

@@ -195,7 +195,8 @@ def check_takeover(settings: Settings) -> None:
         require_programs(settings)
     if settings.publishes_figures:
         # Imported so that a missing module ends the rehearsal, and not the start.
-        import uwsgibridge.status.publishing  # noqa: F401
+        import uwsgibridge.status.publishing
+        import uwsgibridge.supervisor.live_view  # noqa: F401
     if settings.metrics_file:
         from uwsgibridge.status.metrics_file import require_writable  # few have any
 

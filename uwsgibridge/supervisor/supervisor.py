@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import trio
@@ -56,6 +57,7 @@ def run_supervisor(
     *,
     after_bind: Callable[[], None],
     spare: SpareTemplate | None = None,
+    origins: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Serve with workers until SIGTERM or SIGINT, then drain and return.
 
@@ -68,6 +70,7 @@ def run_supervisor(
         logger: where log events go.
         after_bind: called when the sockets are open, before anything of the application is.
         spare: runs as the first template.
+        origins: where each setting came from, for an operator.
 
     Raises:
         SettingsError: systemd's sockets can't be used, or the code can't be watched.
@@ -129,6 +132,7 @@ def run_supervisor(
                     started=started,
                     spare=spare,
                     multiproc=multiproc,
+                    origins=origins,
                 )
                 heritage = trio.run(supervisor.run)
                 unwanted = ()
@@ -174,6 +178,7 @@ class _Supervisor:
         started: Callable[[], None],
         spare: SpareTemplate | None,
         multiproc: int | None,
+        origins: Mapping[str, str],
     ) -> None:
         self._app_name = app_name
         self._log = logger
@@ -198,7 +203,7 @@ class _Supervisor:
         )
         name = app_name or ", ".join(settings.mount)
         self._commands = ControlCommands(
-            name, self._fleet, self._stop_or_hurry, self._sidecars.describe
+            name, self._fleet, self._stop_or_hurry, self._sidecars.describe, origins
         )
         self._control = ControlSocket(settings, self._commands, logger)
         self._publishing = self._make_publishing(settings) if settings.publishes_figures else None
@@ -209,7 +214,12 @@ class _Supervisor:
         from uwsgibridge.supervisor.figures import FleetFigures
 
         sources = FleetFigures(self._app_name, self._fleet).sources
-        return Publishing(settings, sources, self._published, self._log)
+        pages = None
+        if settings.status_bind:
+            from uwsgibridge.supervisor.live_view import live_handlers
+
+            pages = live_handlers(self._commands)
+        return Publishing(settings, sources, self._published, self._log, pages)
 
     @property
     def program(self) -> PreservedProgram | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from uwsgibridge.figures.families import APP_ERROR, CLIENT_GONE, REFUSAL
+from uwsgibridge.figures.families import APP_ERROR, CLIENT_GONE, REFUSAL, SLOW
 from uwsgibridge.figures.totals import Totals
 from uwsgibridge.link.figures import Figures
 
@@ -21,7 +21,7 @@ class Tally:
     Attributes:
         crashed: workers that ended without being asked to.
         recycled: workers that were replaced at a limit.
-        requests, app_errors, client_gone, refused: of workers that have ended, as of `Figures`.
+        requests, app_errors, client_gone, slow_requests, refused: of workers that have ended, as of `Figures`.
         counted: what these workers have counted in their memory, and what the supervisor counts itself.
     """
 
@@ -30,6 +30,7 @@ class Tally:
     requests: int = 0
     app_errors: int = 0
     client_gone: int = 0
+    slow_requests: int = 0
     refused: dict[str, int] = field(default_factory=dict)
     counted: Totals = field(default_factory=lambda: Totals(_NO_BOUNDS), compare=False)
 
@@ -76,6 +77,7 @@ class Tally:
                     requests=own.arrived,
                     app_errors=own.named.get(APP_ERROR, 0),
                     client_gone=own.named.get(CLIENT_GONE, 0),
+                    slow_requests=own.named.get(SLOW, 0),
                     refused=own.by_reason(REFUSAL),
                 )
             )
@@ -87,6 +89,7 @@ class Tally:
         self.requests += figures.requests
         self.app_errors += figures.app_errors
         self.client_gone += figures.client_gone
+        self.slow_requests += figures.slow_requests
         for reason, count in figures.refused.items():
             self.refused[reason] = self.refused.get(reason, 0) + count
 

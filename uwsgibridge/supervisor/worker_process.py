@@ -15,6 +15,7 @@ import trio
 
 from uwsgibridge.link.figures import Figures
 from uwsgibridge.link.flights import Held, figures_of, read_flights
+from uwsgibridge.link.inquiries import Inquiry, read_answer
 from uwsgibridge.link.messages import (
     DRAIN,
     DUMP_SIGNAL,
@@ -26,6 +27,7 @@ from uwsgibridge.link.messages import (
     WorkerMessage,
 )
 from uwsgibridge.supervisor.recycling import WorkerLimits
+from uwsgibridge.system.memory_file import make_memory_file
 
 # After this silence a dump of `faulthandler`, which writes it in one go, is complete.
 _DUMP_QUIET_SECONDS: Final = 0.2
@@ -98,6 +100,8 @@ class WorkerProcess:
         self._heard_at: float | None = None
         self._asked_at: float | None = None
         self._stacks: str | None = None
+        self._inquiries = 0
+        self._unanswered: set[int] = set()
         self._dumped = bytearray()
         self._dumping = trio.Lock()
         self._said_something = trio.Event()
@@ -225,6 +229,38 @@ class WorkerProcess:
             with trio.move_on_after(_STACKS_SECONDS):
                 await self._wait_for(lambda: self._stacks is not None)
         return self._stacks if self._stacks is not None else await self.dump()
+
+    async def inquire(
+        self, subject: str, arguments: Mapping[str, Any], *, seconds: float
+    ) -> dict[str, Any] | None:
+        """Ask the worker something whose answer may be long.
+
+        Args:
+            subject: what is asked for; see `uwsgibridge.worker.inquiries`.
+            arguments: of the question, as values that JSON has.
+            seconds: how long the answer may take.
+
+        Returns:
+            The answer; None where the worker gives none in time, or is of a version that does not know the question, and
+            where no memory file can be made.
+        """
+        self._inquiries += 1
+        number = self._inquiries
+        try:
+            descriptor = make_memory_file("uwsgibridge-answer")
+        except OSError:  # too many open files, or too little memory
+            return None
+        try:
+            self._unanswered.add(number)
+            question = Inquiry(number, subject, arguments).encode()
+            if not (self.is_ready and self._send(question, descriptor)):
+                return None
+            with trio.move_on_after(seconds):
+                await self._wait_for(lambda: number not in self._unanswered)
+            return None if number in self._unanswered else read_answer(descriptor)
+        finally:
+            self._unanswered.discard(number)
+            os.close(descriptor)
 
     async def dump(self) -> str:
         """Have `faulthandler` write where the worker's threads are, whatever they do."""
@@ -357,6 +393,7 @@ class WorkerProcess:
             "requests": figures.requests if figures else None,
             "app_errors": figures.app_errors if figures else None,
             "client_gone": figures.client_gone if figures else None,
+            "slow_requests": figures.slow_requests if figures else None,
             "refused": dict(figures.refused) if figures else None,
             "in_flight": figures.in_flight if figures else None,
             "capacity": figures.capacity if figures else None,
@@ -390,6 +427,7 @@ class WorkerProcess:
             self._asked_at = None
         if message.stacks is not None:
             self._stacks = message.stacks
+        self._unanswered.discard(message.answered)
         if message.has_enough or message.unfit:
             self.has_enough |= message.has_enough
             self.unfit = self.unfit or message.unfit
@@ -405,11 +443,14 @@ class WorkerProcess:
         while not (is_so() or self.has_ended or self._is_closed()):
             await self._said_something.wait()
 
-    def _send(self, question: bytes) -> bool:
+    def _send(self, question: bytes, *descriptors: int) -> bool:
         # A message to a worker that has closed its end has Linux drop what that worker has sent before
         # (`unix_dgram_disconnected`): its last figures, which are in no other message.
         self.read_last_messages()
         with contextlib.suppress(OSError):  # it ends, or has not read the last ones
-            self._link.send(question)
+            if descriptors:
+                socket.send_fds(self._link, [question], descriptors)
+            else:
+                self._link.send(question)
             return True
         return False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from uwsgibridge.figures.families import APP_ERROR, CLIENT_GONE, REFUSAL
+from uwsgibridge.figures.families import APP_ERROR, CLIENT_GONE, REFUSAL, SLOW
 from uwsgibridge.figures.layout import Layout
 from uwsgibridge.figures.memory import FiguresMemory
 
@@ -73,6 +73,11 @@ class Counters:
         return self.memory.named.value(APP_ERROR)
 
     @property
+    def slow_requests(self) -> int:
+        """How many requests ran for longer than `--slow-request-seconds`."""
+        return self.memory.named.value(SLOW)
+
+    @property
     def refused(self) -> dict[str, int]:
         """How many requests were refused, broken off or over a deadline, by reason; some have reached an application."""
         named = self.memory.named
@@ -99,3 +104,7 @@ class Counters:
     def count_app_error(self) -> None:
         """Count a failure of an application; from any thread."""
         self.memory.named.count(APP_ERROR)
+
+    def count_slow_request(self) -> None:
+        """Count a request that runs for long; from any thread."""
+        self.memory.named.count(SLOW)

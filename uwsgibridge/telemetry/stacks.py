@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import itertools
 import os
@@ -9,8 +10,8 @@ import sys
 import threading
 import traceback
 from pathlib import Path
-from types import FrameType
-from typing import Final
+from types import CoroutineType, FrameType
+from typing import Any, Final
 
 from uwsgibridge.system.interpreter import runs_without_gil
 
@@ -64,22 +65,40 @@ def own_stack(frame: FrameType) -> str:
 
 
 def await_stack(task: object) -> str:
-    """Format where an asyncio task waits, from the application's first frame on.
+    """Format where a task of asyncio or trio waits, from the application's first frame on; in the loop's thread.
+
+    Args:
+        task: what `uwsgibridge.loop.interface.Loop.spawn` has given.
 
     Returns:
-        The stack; empty for a task of another library, which does not tell its stack.
+        The stack; empty where the task has ended, or has no frame of the application.
     """
-    get_coroutine = getattr(task, "get_coro", None)
-    coroutine = get_coroutine() if get_coroutine is not None else None
+    awaited = _coroutine_of(task)
     frames: list[tuple[FrameType, int]] = []
-    while coroutine is not None:
-        frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "gi_frame", None)
+    while awaited is not None:
+        frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "gi_frame", None)
         if frame is None:
-            break
+            # The accelerator has awaitables that run a coroutine.
+            inner = (it for it in gc.get_referents(awaited) if isinstance(it, CoroutineType))
+            awaited = next(inner, None)
+            continue
         if not is_ours(frame.f_code.co_filename):
             frames.append((frame, frame.f_lineno))
-        coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "gi_yieldfrom", None)
+        awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "gi_yieldfrom", None)
     return "".join(traceback.StackSummary.extract(iter(frames)).format()).rstrip("\n")
+
+
+def is_running(task: object) -> bool:
+    """Whether a task of asyncio or trio runs at this moment, and does not wait."""
+    return bool(getattr(_coroutine_of(task), "cr_running", False))
+
+
+def _coroutine_of(task: object) -> Any:
+    """Give the outermost coroutine of what `Loop.spawn` has given; None where the task has ended."""
+    get_coroutine = getattr(task, "get_coro", None)
+    if get_coroutine is not None:
+        return get_coroutine()
+    return getattr(getattr(task, "lowlevel", None), "coro", None)
 
 
 def frames_of_threads() -> dict[int, FrameType]:

@@ -7,13 +7,18 @@ answer is the time that a request would wait.
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
+from typing import Final
 
 from uwsgibridge.figures.memory import FiguresMemory
 from uwsgibridge.link.flights import FlightRecorder
 from uwsgibridge.link.messages import DRAIN, LAST, MAX_BYTES, PING, STACKS, Leave, WorkerMessage
 from uwsgibridge.loop.interface import Loop, Watch
 from uwsgibridge.worker.worker import Companion, Worker
+
+# A child that the application starts must not inherit what comes with a message; the flag is Linux's.
+_CLOSE_ON_EXEC: Final[int] = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
 
 class WorkerLink(Companion):
@@ -67,9 +72,14 @@ class WorkerLink(Companion):
     def _answer(self) -> bool:
         """Answer one question; False where there is none."""
         try:
-            question = self._channel.recv(MAX_BYTES)
+            question, descriptors, _, _ = socket.recv_fds(
+                self._channel, MAX_BYTES, 1, _CLOSE_ON_EXEC
+            )
         except OSError:  # no question is left, or the supervisor is gone, which the lifeline tells
             return False
+        if descriptors:
+            self._answer_inquiry(question, descriptors[0])
+            return True
         if question == PING:
             self._worker.check_sockets()
             self._worker.counters.memory.sample_gil_wait()
@@ -89,6 +99,21 @@ class WorkerLink(Companion):
             else:
                 self._worker.mark_leaving(leave.descriptors)
         return True
+
+    def _answer_inquiry(self, question: bytes, descriptor: int) -> None:
+        """Answer a question whose answer goes into a memory file, which is closed here."""
+        # Imported here: most workers are never asked anything of the kind.
+        from uwsgibridge.link.inquiries import Inquiry
+        from uwsgibridge.worker.inquiries import answer_inquiry
+
+        inquiry = Inquiry.decode(question)
+        if inquiry is None:
+            os.close(descriptor)
+            return
+        number = inquiry.number
+        answer_inquiry(
+            self._worker, inquiry, descriptor, lambda: self._send(WorkerMessage(answered=number))
+        )
 
     def _send(self, message: WorkerMessage) -> bool:
         # BlockingIOError: the supervisor has not read earlier answers, and will ask again.

@@ -106,6 +106,11 @@ def run(control: socket.socket, blueprint: Blueprint) -> int:
         own_standard_error()
         set_title(settings.title, "template")
         raise_oom_score(settings.worker_oom_score)
+        if settings.tracemalloc:
+            import tracemalloc  # imported here: few services trace their memory
+
+            # Before the application is imported. Workers inherit it.
+            tracemalloc.start(settings.tracemalloc)
         _install_empty_handlers()
         # A forked worker has this handler until it registers its own. The supervisor may ask for the worker's
         # stacks before that, and the default action of the signal would end the worker.

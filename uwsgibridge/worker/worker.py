@@ -31,8 +31,11 @@ from uwsgibridge.telemetry.logs import Logger
 from uwsgibridge.telemetry.stacks import await_stack, stacks_of_threads
 from uwsgibridge.worker.assembly import Calls, assemble
 from uwsgibridge.worker.holding_threads import threads_holding_exit
+from uwsgibridge.worker.requests_underway import Placed
 
 if TYPE_CHECKING:
+    from uwsgibridge.worker.slow_requests import SlowRequests
+
     TaskStatus = trio.TaskStatus[list[str]]
 
 
@@ -205,6 +208,7 @@ class Worker:
             },
             app_errors=self.counters.app_errors,
             client_gone=self.counters.client_gone,
+            slow_requests=self.counters.slow_requests,
             # A copy in one step: threads that run the application count, too.
             refused=dict(self.counters.refused),
         )
@@ -236,6 +240,20 @@ class Worker:
                 parts.append(f"{about}:\n{waits}" if waits else about)
         return "\n".join([*parts, *stacks_of_threads()])
 
+    def underway(self) -> list[Placed]:
+        """List the requests in flight, and those that were given up; called on the loop."""
+        # The host of `--static` comes first, and belongs to no application.
+        mounted = self._hosts[len(self._hosts) - len(self._applications) :]
+        files = self._hosts[: len(self._hosts) - len(mounted)]
+        return [
+            *(Placed(it, None, "") for host in files for it in host.underway()),
+            *(
+                Placed(it, application.name, application.prefix)
+                for application, host in zip(self._applications, mounted, strict=True)
+                for it in host.underway()
+            ),
+        ]
+
     async def _serve(
         self, tasks: trio.Nursery, sockets: Sequence[ListeningSocket], ready: Callable[[], None]
     ) -> None:
@@ -264,6 +282,7 @@ class Worker:
             self._lingering = parts.lingering
             self._loop = loop
             started: list[Host] = []
+            slow: SlowRequests | None = None
             serves = False
             with kept_from_copies(lambda: self._owned(sockets)):
                 try:
@@ -272,6 +291,7 @@ class Worker:
                         started.append(host)
                     if parts.watchdog is not None:
                         parts.watchdog.start()
+                    slow = self._watch_slow_requests(loop)
                     for listening in sockets:
                         self._listener.listen(listening)
                     self._listener.lend()
@@ -284,6 +304,8 @@ class Worker:
                 finally:
                     if parts.watchdog is not None:
                         parts.watchdog.stop()
+                    if slow is not None:
+                        slow.stop()
                     with trio.CancelScope(shield=True):
                         self._companion.catch_up()
                         if serves and not self._unfit.is_set():
@@ -297,6 +319,20 @@ class Worker:
                         self._exit_if_requests_remain()
         finally:
             hangups.close()
+
+    def _watch_slow_requests(self, loop: Loop) -> SlowRequests | None:
+        seconds = self._settings.slow_request_seconds
+        if not seconds:
+            return None
+        # Imported here, for those alone who set the option.
+        from uwsgibridge.worker.slow_requests import SlowRequests
+
+        has_tasks = any(host.runs_on_loop for host in self._hosts)
+        watch = SlowRequests(
+            loop, seconds, self.underway, self.counters, self._log, has_tasks=has_tasks
+        )
+        watch.start()
+        return watch
 
     def _report_left_open(self) -> None:
         self._log.error(

@@ -21,6 +21,7 @@ from uwsgibridge.protocol.handshake import HandshakeRefused, wants_websocket
 if TYPE_CHECKING:
     from uwsgibridge.hosts.asgi.lifespan import Lifespan
     from uwsgibridge.hosts.context import HostContext
+    from uwsgibridge.hosts.underway import Underway
 
 
 class AsgiHost:
@@ -96,6 +97,13 @@ class AsgiHost:
     def queue_seconds(self, now: float) -> float:  # noqa: ARG002 - the interface has it
         """Give 0, because each accepted request runs at once."""
         return 0.0
+
+    def underway(self) -> list[Underway]:
+        """List the requests in flight, each with its task; from any thread where there is the GIL, else from the loop's."""
+        # Imported here: most workers are never asked for it.
+        from uwsgibridge.hosts.asgi.underway import list_underway
+
+        return list_underway(self.admission.in_flight, self.given_up, self._websockets)
 
     async def start(self, nursery: trio.Nursery) -> None:  # noqa: ARG002 - this host has no tasks of its own there
         """Wait for the application's startup."""

@@ -21,6 +21,7 @@ from uwsgibridge.protocol.request import Request
 
 if TYPE_CHECKING:
     from uwsgibridge.hosts.context import HostContext
+    from uwsgibridge.hosts.underway import Underway
 
 
 class StaticHost:
@@ -97,6 +98,16 @@ class StaticHost:
         """Tell how long the oldest request waits for a thread."""
         waiting = (it for it in list(self._exchanges.values()) if not it.has_begun)
         return max((now - it.connection.accepted_at for it in waiting), default=0.0)
+
+    def underway(self) -> list[Underway]:
+        """List the requests in flight; a file is read by several threads, one after the other."""
+        # Imported here: most workers are never asked for it.
+        from uwsgibridge.hosts.underway import Phase, Underway
+
+        return [
+            Underway(it.connection, Phase.SENDING if it.has_begun else Phase.QUEUED)
+            for it in list(self._exchanges.values())
+        ]
 
     def submit(self, connection: Connection) -> None:
         """Take over a connection with its request."""

@@ -22,12 +22,15 @@ class PythonFields:
         recorder: of the thread that runs the exchange.
         given_up: whether another thread has taken the connection away and ended it. That thread sets it, under
             `end_lock`, at any moment of the thread that runs the exchange.
+        has_begun: whether the accelerator has sent a part of the answer; what Python has sent is told by
+            `Exchange._has_written`.
         interruption: interrupts the thread of the request; set before `given_up`.
     """
 
     started_at: float
     recorder: Recorder
     given_up = False
+    has_begun = False
     interruption: Interruption | None = None
     _response: Response
     _context: ExchangeContext

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
     from uwsgibridge.hosts.context import HostContext
+    from uwsgibridge.hosts.underway import Underway
     from uwsgibridge.hosts.wsgi.own_limits import OwnLimits
     from uwsgibridge.hosts.wsgi.tunnels import WsgiTunnels
 
@@ -166,6 +167,18 @@ class WsgiHost:
     def given_up(self) -> list[Connection]:
         """List the requests that were given up and whose threads still run."""
         return [exchange.connection for exchange in list(self._given_up)]
+
+    def underway(self) -> list[Underway]:
+        """List the requests in flight, each with its thread; from any thread."""
+        # Imported here: most workers are never asked for it.
+        from uwsgibridge.hosts.wsgi.underway import list_underway
+
+        return list_underway(
+            self.admission.in_flight,
+            self._running,
+            self._given_up,
+            self._tunnels.threads if self._tunnels is not None else {},
+        )
 
     async def start(self, nursery: trio.Nursery) -> None:
         """Start the threads, and the watch over their deadlines.

@@ -36,9 +36,15 @@ class WsgiTunnels:
         self._most = most
         self._admission = admission
         self._open: dict[Connection, WsgiWebSocket] = {}
+        self._threads: dict[Connection, threading.Thread] = {}
         self._lock = threading.Lock()  # guards the number of places, which several threads change
         self._count = 0
         self._is_draining = False
+
+    @property
+    def threads(self) -> dict[Connection, threading.Thread]:
+        """Give the thread of each open WebSocket."""
+        return dict(self._threads)
 
     @property
     def connections(self) -> list[Connection]:
@@ -63,8 +69,10 @@ class WsgiTunnels:
         # A new and empty context, as each request has.
         run = contextvars.Context().run
         name = f"wsgi-websocket-{self._count}"
+        thread = threading.Thread(target=run, args=(exchange.run,), name=name, daemon=True)
+        self._threads[connection] = thread
         try:
-            threading.Thread(target=run, args=(exchange.run,), name=name, daemon=True).start()
+            thread.start()
         except RuntimeError as error:  # the system has no more threads
             text = f"the system gives no thread for a WebSocket of this WSGI application: {error}"
             self._refuse(connection, NoThread(text))
@@ -85,6 +93,7 @@ class WsgiTunnels:
         answer_instead(context, connection, context.reporter.refused(connection.request, error))
 
     def _release(self, connection: Connection) -> None:
+        self._threads.pop(connection, None)
         with self._lock:
             if self._open.pop(connection, None) is not None:
                 self._admission.limit -= 1
