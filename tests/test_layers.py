@@ -31,16 +31,17 @@ PATIENCE_SECONDS: Final = 60.0
 # stands between a frontend and an application comes first, then the two kinds of process, then what
 # a person starts. docs/architecture.md tells what each is for.
 _WIRE: Final = {"protocol.errors", "protocol"}
-_GROUND: Final = {*_WIRE, "errors", "system", "config"}
+_GROUND: Final = {*_WIRE, "errors", "quick_dataclass", "system", "config"}
 _HOSTING: Final = {*_GROUND, "loop", "connection", "figures", "telemetry", "link"}
 BELOW: Final[dict[str, set[str]]] = {
     "_version": set(),
     "errors": set(),
+    "quick_dataclass": set(),
     "fast": set(),
-    "figures": {"errors", "config", "system", "fast"},
+    "figures": {"errors", "quick_dataclass", "config", "system", "fast"},
     "protocol.errors": set(),
-    "protocol": {"protocol.errors", "fast"},
-    "system": {"errors"},
+    "protocol": {"protocol.errors", "quick_dataclass", "fast"},
+    "system": {"errors", "quick_dataclass"},
     "config": {*_GROUND - {"config"}},
     "loop": {"errors", "fast"},
     "multiproc": {"errors", "system"},
@@ -242,7 +243,7 @@ def test_importing_the_protocol_loads_no_io() -> None:
     assert {f"{PACKAGE}.{module}" for module in modules} <= loaded
     assert not loaded & {"trio", "asyncio", "socket", "_socket", "select", "selectors", "ssl"}
     assert {m.split(".")[1] for m in loaded if m.startswith(f"{PACKAGE}.")} <= {
-        "protocol", "fast", "_version"
+        "protocol", "fast", "quick_dataclass", "_version"
     }  # fmt: skip
 
 

@@ -12,20 +12,20 @@ import dataclasses
 import inspect
 from collections.abc import Callable
 from dataclasses import MISSING, FrozenInstanceError
-from typing import Any, Literal, NoReturn, TypeVar, dataclass_transform
+from typing import Any, NoReturn, TypeVar, dataclass_transform
 
 _T = TypeVar("_T")
 
 
 @dataclass_transform(field_specifiers=(dataclasses.field,))
 def dataclass(
-    *, slots: Literal[True], frozen: bool = False, kw_only: bool = False, eq: bool = True
+    *, frozen: bool = False, slots: bool = False, kw_only: bool = False, eq: bool = True
 ) -> Callable[[type[_T]], type[_T]]:
     """Decorate a class as `dataclasses.dataclass` does; `dataclasses.replace`, `fields` and their like know it.
 
     Args:
-        slots: always True. It stands there for the reader, as with the standard library.
         frozen: whether fields can be set in the construction alone.
+        slots: whether the class has a slot for each field.
         kw_only: whether all parameters of the construction are keyword-only.
         eq: whether instances are equal where their fields are; if they are frozen too, they have a hash.
     """
@@ -62,8 +62,6 @@ def dataclass(
 def _make_init(cls: Any) -> Callable[..., None]:
     fields = dataclasses.fields(cls)
     positional = [it.name for it in fields if not it.kw_only]
-    # The descriptors of the slots set a field of a frozen instance, too.
-    setters = [(it, getattr(cls, it.name).__set__) for it in fields]
     after = getattr(cls, "__post_init__", None)
     name = f"{cls.__qualname__}.__init__()"
 
@@ -74,15 +72,16 @@ def _make_init(cls: Any) -> Callable[..., None]:
             if parameter in values:
                 raise TypeError(f"{name} got multiple values for argument {parameter!r}")
             values[parameter] = value
-        for field, set_field in setters:
+        for field in fields:
             if field.name in values:
-                set_field(self, values.pop(field.name))
+                value = values.pop(field.name)
             elif field.default is not MISSING:
-                set_field(self, field.default)
+                value = field.default
             elif field.default_factory is not MISSING:
-                set_field(self, field.default_factory())
+                value = field.default_factory()
             else:
                 raise TypeError(f"{name} misses the argument {field.name!r}")
+            object.__setattr__(self, field.name, value)  # which a frozen instance has as well
         if values:
             raise TypeError(f"{name} got an unexpected keyword argument {min(values)!r}")
         if after is not None:
@@ -118,11 +117,10 @@ def _compared(instance: Any) -> tuple[Any, ...]:
     return tuple([getattr(instance, it.name) for it in dataclasses.fields(instance) if it.compare])
 
 
-def _eq(self: Any, other: object) -> bool:
+def _eq(self: object, other: object) -> bool:
     if other.__class__ is not self.__class__:
         return NotImplemented
-    equal: bool = _compared(self) == _compared(other)
-    return equal
+    return _compared(self) == _compared(other)
 
 
 def _hash(self: Any) -> int:
