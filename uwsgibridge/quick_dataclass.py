@@ -117,7 +117,7 @@ def _compared(instance: Any) -> tuple[Any, ...]:
     return tuple([getattr(instance, it.name) for it in dataclasses.fields(instance) if it.compare])
 
 
-def _eq(self: object, other: object) -> bool:
+def _eq(self: object, other: object) -> Any:
     if other.__class__ is not self.__class__:
         return NotImplemented
     return _compared(self) == _compared(other)

@@ -130,7 +130,7 @@ def run(control: socket.socket, blueprint: Blueprint) -> int:
             ):
                 applications = load_applications(blueprint.app_name, settings)
             warn_of_threads(logger)
-        import_in_advance(settings, applications)
+        import_in_advance(settings, applications, blueprint.app_name)
         if applications is not None:
             gc.collect()
         # The garbage collector does not write to frozen objects, so their memory stays shared with workers.
