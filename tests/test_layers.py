@@ -290,3 +290,27 @@ def test_a_log_of_json_loads_no_renderer_for_people() -> None:
     )
     assert "uwsgibridge.telemetry.logs" in loaded
     assert not {m.partition(".")[0] for m in loaded} & {"structlog", "rich"}
+
+
+def test_no_functions_are_compiled_for_the_data_classes_of_a_start() -> None:
+    """`uwsgibridge.quick_dataclass` is for them; the decorator of the standard library takes most of a millisecond for each."""
+    code = (
+        "import json, sys, uwsgibridge.cli.serve, uwsgibridge.cli.service\n"
+        "from uwsgibridge import Settings\n"
+        "from uwsgibridge.worker.kinds import import_in_advance\n"
+        "uwsgibridge.cli.service.import_for_service()\n"
+        "import_in_advance(Settings(interface='wsgi'), None)\n"
+        "found = {one for name, module in list(sys.modules.items()) if name.startswith('uwsgibridge.')\n"
+        "         for one in vars(module).values() if hasattr(one, '__dataclass_params__') and isinstance(one, type)}\n"
+        "print(json.dumps({f'{it.__module__}.{it.__name__}': it.__dataclass_params__.init for it in found}))"
+    )
+    finished = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=True,
+    )
+    is_compiled = json.loads(finished.stdout)
+    assert "uwsgibridge.config.settings.Settings" in is_compiled
+    assert not [name for name, it in is_compiled.items() if it]
