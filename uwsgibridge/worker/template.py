@@ -15,7 +15,7 @@ import select
 import signal
 import socket
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from uwsgibridge.application.application import Application
@@ -37,6 +37,7 @@ from uwsgibridge.link.messages import (
     Report,
     ReportEvent,
 )
+from uwsgibridge.quick_dataclass import dataclass
 from uwsgibridge.system.forking import fork_process
 from uwsgibridge.system.oom import raise_oom_score
 from uwsgibridge.system.process_group import group_of_its_own
