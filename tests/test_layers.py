@@ -31,16 +31,17 @@ PATIENCE_SECONDS: Final = 60.0
 # stands between a frontend and an application comes first, then the two kinds of process, then what
 # a person starts. docs/architecture.md tells what each is for.
 _WIRE: Final = {"protocol.errors", "protocol"}
-_GROUND: Final = {*_WIRE, "errors", "system", "config"}
+_GROUND: Final = {*_WIRE, "errors", "quick_dataclass", "system", "config"}
 _HOSTING: Final = {*_GROUND, "loop", "connection", "figures", "telemetry", "link"}
 BELOW: Final[dict[str, set[str]]] = {
     "_version": set(),
     "errors": set(),
+    "quick_dataclass": set(),
     "fast": set(),
-    "figures": {"errors", "config", "system", "fast"},
+    "figures": {"errors", "quick_dataclass", "config", "system", "fast"},
     "protocol.errors": set(),
-    "protocol": {"protocol.errors", "fast"},
-    "system": {"errors"},
+    "protocol": {"protocol.errors", "quick_dataclass", "fast"},
+    "system": {"errors", "quick_dataclass"},
     "config": {*_GROUND - {"config"}},
     "loop": {"errors", "fast"},
     "multiproc": {"errors", "system"},
@@ -243,7 +244,7 @@ def test_importing_the_protocol_loads_no_io() -> None:
     assert {f"{PACKAGE}.{module}" for module in modules} <= loaded
     assert not loaded & {"trio", "asyncio", "socket", "_socket", "select", "selectors", "ssl"}
     assert {m.split(".")[1] for m in loaded if m.startswith(f"{PACKAGE}.")} <= {
-        "protocol", "fast", "_version"
+        "protocol", "fast", "quick_dataclass", "_version"
     }  # fmt: skip
 
 
@@ -290,3 +291,27 @@ def test_a_log_of_json_loads_no_renderer_for_people() -> None:
     )
     assert "uwsgibridge.telemetry.logs" in loaded
     assert not {m.partition(".")[0] for m in loaded} & {"structlog", "rich"}
+
+
+def test_no_functions_are_compiled_for_the_data_classes_of_a_start() -> None:
+    """`uwsgibridge.quick_dataclass` is for them; the decorator of the standard library takes most of a millisecond for each."""
+    code = (
+        "import json, sys, uwsgibridge.cli.serve, uwsgibridge.cli.service\n"
+        "from uwsgibridge import Settings\n"
+        "from uwsgibridge.worker.kinds import import_in_advance\n"
+        "uwsgibridge.cli.service.import_for_service()\n"
+        "import_in_advance(Settings(interface='wsgi'), None)\n"
+        "found = {one for name, module in list(sys.modules.items()) if name.startswith('uwsgibridge.')\n"
+        "         for one in vars(module).values() if hasattr(one, '__dataclass_params__') and isinstance(one, type)}\n"
+        "print(json.dumps({f'{it.__module__}.{it.__name__}': it.__dataclass_params__.init for it in found}))"
+    )
+    finished = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=True,
+    )
+    is_compiled = json.loads(finished.stdout)
+    assert "uwsgibridge.config.settings.Settings" in is_compiled
+    assert not [name for name, it in is_compiled.items() if it]

@@ -189,6 +189,46 @@ def test_a_template_that_has_loaded_nothing_goes_by_the_options(
     assert imported == wanted
 
 
+@pytest.mark.parametrize(
+    ("name", "mounted", "wanted"),
+    [
+        ("mysite.wsgi:application", (), ["wsgi"]),
+        ("mysite.asgi", (), ["asgi"]),
+        ("wsgi:create_app('mysite.asgi')", (), ["wsgi"]),
+        ("/srv/mysite/wsgi.py:app", (), ["wsgi"]),
+        ("/srv/my.asgi/mysite.wsgi", (), ["wsgi"]),
+        ("mysite.wsgi", ("/api=api.asgi:app",), ["wsgi", "asgi"]),
+        ("mysite.wsgi", ("/api=api:app",), ["wsgi", "asgi"]),
+        ("mywsgi:wsgi", (), ["wsgi", "asgi"]),
+        ("wsgi.main:app", (), ["wsgi", "asgi"]),
+    ],
+)
+def test_a_template_that_has_loaded_nothing_goes_by_the_names(
+    imported: list[str], name: str, mounted: tuple[str, ...], wanted: list[str]
+) -> None:
+    import_in_advance(Settings(mount=mounted), None, name)
+    assert imported == wanted
+
+
+def test_an_option_counts_more_than_a_name(imported: list[str]) -> None:
+    import_in_advance(Settings(interface="asgi"), None, "mysite.wsgi")
+    assert imported == ["asgi"]
+
+
+@pytest.mark.parametrize(("module", "app"), [("asgi", "wsgi"), ("wsgi", "asgi")])
+def test_an_application_is_served_whatever_its_module_is_named(
+    tmp_path: Path, module: str, app: str
+) -> None:
+    (tmp_path / f"{module}.py").write_text(APPLICATION)
+    with running_process(
+        *("serve", f"{module}:{app}", "--bind", "127.0.0.1:0", "--log-format", "json"),
+        *("--lifespan", "off", "--workers", "1"),
+        directory=tmp_path,
+    ) as bridge:
+        assert f"uwsgibridge.hosts.{app}.host" in modules_of(bridge)
+        assert bridge.stop() == 0
+
+
 @pytest.mark.parametrize("interface", ["wsgi", "asgi"])
 def test_a_template_that_has_loaded_applications_goes_by_these(
     imported: list[str], interface: str

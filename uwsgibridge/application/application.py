@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from uwsgibridge.application.interface import check_interface, detect_interface, name_of
 from uwsgibridge.errors import SettingsError
+from uwsgibridge.quick_dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

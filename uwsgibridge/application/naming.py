@@ -5,10 +5,11 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
 from uwsgibridge.errors import ApplicationError
+from uwsgibridge.quick_dataclass import dataclass
 
 # A name that ends in .wsgi is a module, as in Django's mysite.wsgi, unless it has a slash.
 _FILE: Final = re.compile(

@@ -6,8 +6,9 @@ import ipaddress
 import os
 import re
 import sys
-from dataclasses import dataclass
 from typing import Final, TypeAlias
+
+from uwsgibridge.quick_dataclass import dataclass
 
 # struct sockaddr_un holds 108 bytes with the final NUL on Linux, 104 on macOS.
 MAX_UNIX_PATH_BYTES: Final = 107 if sys.platform == "linux" else 103

@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import PurePath
 from typing import Final, TypeAlias
 
 from uwsgibridge.errors import SettingsError
+from uwsgibridge.quick_dataclass import dataclass
 
 # Pieces of a shell's words: quoted once, quoted twice, escaped, spaces, and all else.
 _PIECES: Final = re.compile(

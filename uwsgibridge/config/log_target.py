@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from uwsgibridge.config.address import (
@@ -12,6 +11,7 @@ from uwsgibridge.config.address import (
     parse_address,
 )
 from uwsgibridge.errors import SettingsError
+from uwsgibridge.quick_dataclass import dataclass
 
 # Where glibc's syslog(3) and Python's SysLogHandler find the daemon of the machine.
 _DEV_LOG: Final = "/dev/log"

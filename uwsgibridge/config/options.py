@@ -7,11 +7,12 @@ reference page know an option by its row alone.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum, auto
 from typing import Any, Final, Literal, Required, TypeAlias, TypedDict, Unpack, get_args
 
 from uwsgibridge.errors import SettingsError
+from uwsgibridge.quick_dataclass import dataclass
 
 # A further check of one text or one number. It gets the option's name and the value, and raises SettingsError.
 Rule: TypeAlias = Callable[[str, Any], object]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from uwsgibridge.config.access_format import parse_format
@@ -36,6 +35,7 @@ from uwsgibridge.config.options import (
 )
 from uwsgibridge.errors import SettingsError
 from uwsgibridge.protocol.packet import MAX_VARS_BYTES
+from uwsgibridge.quick_dataclass import dataclass
 from uwsgibridge.system.cpus import usable_cpus
 
 Interface: TypeAlias = Literal["auto", "wsgi", "asgi"]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import grp
 import os
-from dataclasses import dataclass
 
 from uwsgibridge.config.settings import Settings
 from uwsgibridge.errors import SettingsError
+from uwsgibridge.quick_dataclass import dataclass
 from uwsgibridge.system.privileges import group_id, own_groups, resolve_user, user_id
 from uwsgibridge.system.safe_path import (
     name_user,

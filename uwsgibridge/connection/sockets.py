@@ -9,7 +9,6 @@ import select
 import socket
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Final
 
 from uwsgibridge.config.address import (
@@ -22,6 +21,7 @@ from uwsgibridge.config.address import (
 from uwsgibridge.connection.socket_files import SocketFiles
 from uwsgibridge.connection.unix_sockets import listen_unix, remove_socket_file
 from uwsgibridge.errors import BindError
+from uwsgibridge.quick_dataclass import dataclass
 
 # How long the kernel holds back a TCP connection that has sent nothing. nginx sends right after its connect, so that
 # accept() finds the whole packet. A silent connection comes into the backlog after this time.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeAlias
+
+from uwsgibridge.quick_dataclass import dataclass
 
 # Names and values, in the order in which they are written.
 Labels: TypeAlias = tuple[tuple[str, str], ...]

@@ -12,9 +12,10 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
+
+from uwsgibridge.quick_dataclass import dataclass
 
 CELL_BYTES: Final = 8
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from uwsgibridge.figures.layout import (
@@ -28,6 +28,7 @@ from uwsgibridge.figures.layout import (
     TIMES,
     Layout,
 )
+from uwsgibridge.quick_dataclass import dataclass
 
 _NANOSECONDS = 1_000_000_000
 

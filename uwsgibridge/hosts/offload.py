@@ -13,13 +13,13 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 from urllib.parse import quote
 
 from uwsgibridge.hosts.opening import open_beneath
 from uwsgibridge.protocol.errors import InvalidResponse
+from uwsgibridge.quick_dataclass import dataclass
 
 _NAMES: Final = {b"x-sendfile", b"x-lighttpd-send-file"}
 

@@ -12,7 +12,6 @@ import mmap
 import os
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final, Protocol
 
 from uwsgibridge.protocol.errors import ProtocolError
@@ -24,6 +23,7 @@ from uwsgibridge.protocol.packet import (
     parse_packet,
 )
 from uwsgibridge.protocol.request import Request
+from uwsgibridge.quick_dataclass import dataclass
 from uwsgibridge.system.memory_file import make_memory_file
 
 # One system call receives any packet whole, and as much of the body as fits after it.

@@ -11,12 +11,13 @@ import dataclasses
 import json
 import signal
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import Any, Final
 
 from uwsgibridge.config.settings import Settings
 from uwsgibridge.link.figures import Figures
+from uwsgibridge.quick_dataclass import dataclass
 
 # A traceback fits; the sender cuts a longer text.
 MAX_BYTES: Final = 65_536

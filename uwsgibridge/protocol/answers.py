@@ -7,13 +7,13 @@ get, and no body follows (RFC 9110, section 9.3.2).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from uwsgibridge.protocol.errors import ProtocolError
 from uwsgibridge.protocol.response import Response
 from uwsgibridge.protocol.response_headers import encode_lines
 from uwsgibridge.protocol.status import status_line
+from uwsgibridge.quick_dataclass import dataclass
 
 _CONTENT_TYPE: Final = (b"Content-Type", b"text/plain; charset=utf-8")
 

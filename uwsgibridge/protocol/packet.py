@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from uwsgibridge.fast import accelerator
@@ -23,6 +22,7 @@ from uwsgibridge.protocol.errors import (
     UnsupportedModifier,
 )
 from uwsgibridge.protocol.repeated_vars import settle_repeated
+from uwsgibridge.quick_dataclass import dataclass
 
 HEADER_BYTES: Final = 4
 MAX_VARS_BYTES: Final = 65_535  # datasize is a u16

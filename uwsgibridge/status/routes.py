@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final, TypeAlias
 
 from uwsgibridge.protocol.request import Request
+from uwsgibridge.quick_dataclass import dataclass
 
 _TEXT: Final = "text/plain; charset=utf-8"
 

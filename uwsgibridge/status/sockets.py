@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from uwsgibridge.config.options import option_name
@@ -12,6 +12,7 @@ from uwsgibridge.config.settings import Settings
 from uwsgibridge.connection.socket_files import socket_files
 from uwsgibridge.connection.sockets import ListeningSocket, open_sockets
 from uwsgibridge.errors import BindError
+from uwsgibridge.quick_dataclass import dataclass
 from uwsgibridge.telemetry.logs import Logger
 
 # The options that name an address.

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 
 from uwsgibridge.config.settings import MetricsNames
 from uwsgibridge.figures.family import Family
 from uwsgibridge.figures.snapshot import Snapshot
 from uwsgibridge.figures.uwsgi_exporter import exporter_families
 from uwsgibridge.figures.uwsgi_statistics import uwsgi_statistics
+from uwsgibridge.quick_dataclass import dataclass
 from uwsgibridge.telemetry.logs import Logger
 
 

@@ -8,7 +8,6 @@ import os
 import signal
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from time import monotonic
 from typing import Any, Final
 
@@ -23,6 +22,7 @@ from uwsgibridge.link.messages import (
     Report,
     ReportEvent,
 )
+from uwsgibridge.quick_dataclass import dataclass
 from uwsgibridge.supervisor.backoff import Backoff
 from uwsgibridge.supervisor.crash_report import describe_end, report_crash
 from uwsgibridge.supervisor.recycling import RecyclingPolicy, WorkerLimits

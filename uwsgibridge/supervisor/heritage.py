@@ -11,13 +11,14 @@ import os
 import signal
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final, NoReturn
 
 from uwsgibridge.config.address import parse_address
 from uwsgibridge.config.settings import Settings
 from uwsgibridge.connection.sockets import ListeningSocket, adopt_socket
 from uwsgibridge.errors import SettingsError
+from uwsgibridge.quick_dataclass import dataclass
 from uwsgibridge.supervisor.preserved import PreservedProgram
 from uwsgibridge.supervisor.sidecars import descriptors_of
 from uwsgibridge.supervisor.watched_files import require_watchable

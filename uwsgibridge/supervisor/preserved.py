@@ -11,11 +11,11 @@ import os
 import struct
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Final
 
+from uwsgibridge.quick_dataclass import dataclass
 from uwsgibridge.supervisor import takeover_guard
 from uwsgibridge.supervisor.archive import write_archive
 from uwsgibridge.supervisor.takeover_guard import Guard

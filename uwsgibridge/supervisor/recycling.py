@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from uwsgibridge.config.settings import Settings
+from uwsgibridge.quick_dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

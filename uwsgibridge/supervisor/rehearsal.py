@@ -12,13 +12,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import trio
 
 from uwsgibridge.config.address import parse_address
 from uwsgibridge.connection.sockets import ListeningSocket, adopt_socket
+from uwsgibridge.quick_dataclass import dataclass
 from uwsgibridge.supervisor.heritage import FORM, REHEARSAL_VARIABLE
 from uwsgibridge.system import starting_place
 from uwsgibridge.system.memory_file import make_memory_file

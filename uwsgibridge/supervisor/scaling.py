@@ -8,7 +8,8 @@ so that the number settles under a constant load.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+
+from uwsgibridge.quick_dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

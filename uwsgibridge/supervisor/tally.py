@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
 from uwsgibridge.figures.families import APP_ERROR, CLIENT_GONE, REFUSAL, SLOW
 from uwsgibridge.figures.totals import Totals
 from uwsgibridge.link.figures import Figures
+from uwsgibridge.quick_dataclass import dataclass
 
 _NO_BOUNDS: Final = ()
 

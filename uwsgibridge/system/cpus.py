@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
+
+from uwsgibridge.quick_dataclass import dataclass
 
 # Characters that would end a field of mountinfo are written in octal (proc(5)).
 _ESCAPED: Final = re.compile(r"\\([0-7]{3})")

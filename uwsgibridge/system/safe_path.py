@@ -18,9 +18,10 @@ import os
 import pwd
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from uwsgibridge.quick_dataclass import dataclass
 
 _ROOT: Final = 0
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 import sysconfig
-from dataclasses import dataclass
 from pathlib import Path
 
 from uwsgibridge.errors import SettingsError
+from uwsgibridge.quick_dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from uwsgibridge.protocol.request import Request
 
@@ -27,8 +26,7 @@ def log_variables(access: Access) -> Mapping[str, str]:
     return {name: value.decode("utf-8", "replace") for name, value in dict(found).items()}
 
 
-@dataclass(frozen=True, slots=True)
-class Access:
+class Access(NamedTuple):
     """One request that is over.
 
     Attributes:

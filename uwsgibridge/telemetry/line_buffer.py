@@ -16,9 +16,10 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from time import monotonic
 from typing import Final, Protocol
+
+from uwsgibridge.quick_dataclass import dataclass
 
 # The default of `--log-buffer-bytes`: some thousand lines.
 DEFAULT_BUFFER_BYTES: Final = 1024 * 1024

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 from uwsgibridge.application.application import Application
@@ -22,6 +22,7 @@ from uwsgibridge.hosts.offload import Offload
 from uwsgibridge.hosts.turn import Turn
 from uwsgibridge.link.flights import FlightRecorder
 from uwsgibridge.loop.interface import Loop
+from uwsgibridge.quick_dataclass import dataclass
 from uwsgibridge.telemetry.access_sinks import make_access_log
 from uwsgibridge.telemetry.counters import Counters
 from uwsgibridge.telemetry.logs import Logger

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from uwsgibridge.connection.connection import Connection, keeps_input_in_kernel
 from uwsgibridge.connection.sockets import ListeningSocket
@@ -12,6 +11,7 @@ from uwsgibridge.hosts.mounts import Mounts
 from uwsgibridge.link.flights import FlightRecorder
 from uwsgibridge.protocol.packet import PacketLimits
 from uwsgibridge.protocol.request import Request
+from uwsgibridge.quick_dataclass import dataclass
 from uwsgibridge.telemetry.counters import Counters, RequestCount
 
 Take = Callable[[Connection, int | None], None]

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -21,6 +21,7 @@ from uwsgibridge.connection.failed_start import removing_files_unless_started
 from uwsgibridge.connection.socket_files import socket_files
 from uwsgibridge.connection.sockets import ListeningSocket, open_sockets
 from uwsgibridge.errors import single_error
+from uwsgibridge.quick_dataclass import dataclass
 from uwsgibridge.status.sockets import PublishedSockets, open_published
 from uwsgibridge.system.interpreter import gil_was_brought_back
 from uwsgibridge.system.privileges import resolve_user

@@ -15,7 +15,7 @@ import select
 import signal
 import socket
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from uwsgibridge.application.application import Application
@@ -37,6 +37,7 @@ from uwsgibridge.link.messages import (
     Report,
     ReportEvent,
 )
+from uwsgibridge.quick_dataclass import dataclass
 from uwsgibridge.system.forking import fork_process
 from uwsgibridge.system.oom import raise_oom_score
 from uwsgibridge.system.process_group import group_of_its_own
@@ -135,7 +136,7 @@ def run(control: socket.socket, blueprint: Blueprint) -> int:
             ):
                 applications = load_applications(blueprint.app_name, settings)
             warn_of_threads(logger)
-        import_in_advance(settings, applications)
+        import_in_advance(settings, applications, blueprint.app_name)
         if applications is not None:
             gc.collect()
         # The garbage collector does not write to frozen objects, so their memory stays shared with workers.

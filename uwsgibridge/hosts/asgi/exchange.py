@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
-from dataclasses import dataclass
 from enum import Enum, auto
 from time import monotonic
 from typing import Any, Final, TypeAlias
@@ -25,6 +24,7 @@ from uwsgibridge.hosts.offload import Offload
 from uwsgibridge.hosts.streams import OpenStreams
 from uwsgibridge.loop.interface import Loop
 from uwsgibridge.protocol.response import Buffer
+from uwsgibridge.quick_dataclass import dataclass
 from uwsgibridge.telemetry.reporting import Reporter
 from uwsgibridge.telemetry.stacks import await_stack
 

@@ -6,7 +6,6 @@ import asyncio.coroutines
 import inspect
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from uwsgibridge import fast
@@ -20,6 +19,7 @@ from uwsgibridge.protocol.request import ASGI_VERSIONS, HTTP_VERSIONS, Request, 
 from uwsgibridge.protocol.response import Response
 from uwsgibridge.protocol.response_headers import NO_STREAM, known_kinds, known_stream_kinds
 from uwsgibridge.protocol.status import known_status_lines
+from uwsgibridge.quick_dataclass import dataclass
 
 if TYPE_CHECKING:
     from uwsgibridge.connection.connection import Connection

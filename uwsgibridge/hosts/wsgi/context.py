@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 from uwsgibridge.connection.connection import Connection
@@ -13,6 +13,7 @@ from uwsgibridge.figures.memory import Recorders
 from uwsgibridge.hosts.offload import Offload
 from uwsgibridge.hosts.streams import OpenStreams
 from uwsgibridge.hosts.wsgi.error_stream import ErrorStream
+from uwsgibridge.quick_dataclass import dataclass
 from uwsgibridge.telemetry.reporting import Reporter
 
 if TYPE_CHECKING:
