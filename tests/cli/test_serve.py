@@ -58,6 +58,16 @@ SAMPLES: dict[str, Any] = {
     "access_log_status": ("404", "5xx"),
     "static": ("/static=.", "/favicon.ico=favicon.ico"),
     "on_load": "site:load",
+    "health_path": ("/healthz", "/ready"),
+    "mount_limit": ("/one=3", "/=20"),
+    "metrics_buckets": "0.1,1",
+    "metrics_file": "bridge.prom",
+    "prometheus_multiproc_dir": "figures",
+    "statsd_host": "127.0.0.1:8125",
+    "statsd_prefix": "shop",
+    "statsd_tags": "env:live,region:eu",
+    "status_bind": "127.0.0.1:3",
+    "uwsgi_stats": "127.0.0.1:4",
     # At most, and by default, what the format holds.
     "max_vars_bytes": 1000,
 }
