@@ -10,12 +10,13 @@ import signal
 import sys
 from collections.abc import Iterator
 from subprocess import PIPE, Popen
+from time import process_time
 from typing import Final
 
 import pytest
 
 from tests.recorded import recorded, totals_of
-from uwsgibridge.figures.layout import NAMED, NO_MOUNT, TIMES, Layout, outcome_of
+from uwsgibridge.figures.layout import CPU_MILLISECONDS, NAMED, NO_MOUNT, TIMES, Layout, outcome_of
 from uwsgibridge.figures.memory import FiguresMemory, Recorders
 from uwsgibridge.figures.recorder import UNKNOWN
 from uwsgibridge.figures.totals import Totals
@@ -203,3 +204,10 @@ def test_a_kill_loses_no_count(descriptor: int) -> None:
     assert totals.mount("/").requests == {("GET", "2xx"): 1000}
     assert (totals.mount("/").received_bytes, totals.mount("/").sent_bytes) == (1000, 2000)
     assert totals.named == {}
+
+
+def test_cpu_time_is_counted_once(memory: FiguresMemory) -> None:
+    memory.note_cpu_time()
+    first = memory.named.value(CPU_MILLISECONDS)
+    memory.note_cpu_time()
+    assert 0 <= first <= memory.named.value(CPU_MILLISECONDS) <= process_time() * 1000

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from uwsgibridge.figures.family import Family, Histogram, Kind, Labels, Sample
+from uwsgibridge.figures.layout import CPU_MILLISECONDS
 from uwsgibridge.figures.totals import HistogramSum, MountTotals, Totals
 
 # What the named counters begin with that count by a reason.
@@ -73,6 +74,13 @@ def counted_families(totals: Totals) -> list[Family]:
         _single("uwsgibridge_application_errors", "Failures of applications.", totals.named, APP_ERROR),
         _single("uwsgibridge_requests_aborted", "Requests that a worker held when it was killed.", totals.named, ABORTED),
         _single("uwsgibridge_slow_requests", "Requests that took longer than --slow-request-seconds.", totals.named, SLOW),
+        Family(
+            "uwsgibridge_worker_cpu_seconds",
+            Kind.COUNTER,
+            "CPU time that workers have used, looked at each second.",
+            [Sample((), totals.named.get(CPU_MILLISECONDS, 0) / 1000)],
+            "seconds",
+        ),
         _by_reason("uwsgibridge_worker_restarts", "Workers that ended and were replaced.", RESTART, totals, known=("crashed", "killed", "recycled")),
         _by_reason("uwsgibridge_reloads", "Reloads.", RELOAD, totals, label="outcome", known=("done", "failed")),
         _own("uwsgibridge_event_loop_lag_seconds", "How late the event loop of a worker was, looked at each second.", totals, {"event_loop_lag": ()}),

@@ -50,6 +50,9 @@ COLLECTIONS: Final = (2, 3, 4)  # of the garbage collector's generations
 OWN_HISTOGRAMS: Final = ("event_loop_lag", "gil_wait", "gc_0", "gc_1", "gc_2")
 OWN_BOUNDS: Final = (0.0001, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 
+# The named counter of the CPU time that workers have used.
+CPU_MILLISECONDS: Final = "cpu_milliseconds"
+
 # Labels in the place of a mount: of requests that no application got, and of those for files.
 NO_MOUNT: Final = "none"
 FILES: Final = "files"

@@ -5,11 +5,12 @@ from __future__ import annotations
 import gc
 import mmap
 import threading
-from time import monotonic, sleep
+from time import monotonic, process_time, sleep
 from typing import Final
 
 from uwsgibridge.figures.layout import (
     COLLECTIONS,
+    CPU_MILLISECONDS,
     GIL,
     LAG,
     NAME_CELLS,
@@ -117,6 +118,7 @@ class FiguresMemory:
         self._blocks = 0
         self._lock = threading.Lock()
         self._collection_began = 0.0
+        self._cpu_milliseconds = 0
         # Last, so that nobody reads what is not there.
         whole[: len(layout.header)] = layout.header
 
@@ -153,6 +155,12 @@ class FiguresMemory:
         began = monotonic()
         sleep(0)
         self._observe(GIL, monotonic() - began)
+
+    def note_cpu_time(self) -> None:
+        """Count the CPU time that this process has used since this was called last; from the loop's thread."""
+        now = int(process_time() * 1000)
+        self.named.count(CPU_MILLISECONDS, now - self._cpu_milliseconds)
+        self._cpu_milliseconds = now
 
     def watch_collections(self) -> None:
         """Record the pauses of the garbage collector from now on."""

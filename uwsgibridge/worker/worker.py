@@ -191,6 +191,7 @@ class Worker:
     def figures(self) -> Figures:
         """Give the figures of this moment."""
         now = monotonic()
+        self.counters.memory.note_cpu_time()
         return Figures(
             requests=self.counters.all_requests,
             in_flight=sum(len(host.admission.in_flight) for host in self._hosts),
