@@ -124,6 +124,7 @@ class AsgiFeeder:
             free_slots=[],
             in_flight=admission.in_flight,
             admission=admission,
+            recorder=self._accelerator.Recorder(memoryview(bytearray(1024)).cast("Q"), (1.0,)),
             forked_child=vars(forked_child),
             kinds=response_headers.known_kinds,
             stream_kinds=response_headers.known_stream_kinds,
