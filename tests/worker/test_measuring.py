@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import tracemalloc
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -26,11 +27,14 @@ def test_a_thread_of_the_application_is_sampled_and_idle_ones_are_not() -> None:
     thread = threading.Thread(target=outer)
     thread.start()
     assert began.wait(PATIENCE_SECONDS)
-    try:
-        found = sampling.sample(0.05)
-    finally:
-        stop.set()
-        thread.join(PATIENCE_SECONDS)
+    with ThreadPoolExecutor(1) as idle:
+        idle.submit(int).result(PATIENCE_SECONDS)  # its thread is there, and waits
+        try:
+            found = sampling.sample(0.05)
+        finally:
+            stop.set()
+    thread.join(PATIENCE_SECONDS)
+    assert not any("_worker" in stack[-1] for stack, _ in found["stacks"])
     stacks = [stack for stack, _ in found["stacks"]]
     mine = [it for it in stacks if any("inner_of_the_test" in name for name in it)]
     assert mine
@@ -56,7 +60,14 @@ def test_one_profile_at_a_time() -> None:
 @looks_at_frames
 def test_too_many_stacks_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sampling, "_MOST_STACKS", 0)
-    found = sampling.sample(0.03)
+    stop = threading.Event()
+    thread = threading.Thread(target=inner_of_the_test, args=(stop,))
+    thread.start()
+    try:
+        found = sampling.sample(0.03)
+    finally:
+        stop.set()
+        thread.join(PATIENCE_SECONDS)
     assert found["stacks"] == []
     assert found["left_out"] >= 1
 

@@ -54,16 +54,18 @@ def _look_at(connection: Connection) -> Underway:
     exchange = _exchange_of(getattr(connection, "task", None))
     if exchange is None:
         return _describe(connection, Phase.APPLICATION)
-    has_ended = exchange._life in {Life.ENDED, Life.OVER}  # noqa: SLF001 - of this room
-    if exchange._has_written:  # noqa: SLF001
-        phase = Phase.AFTER_ANSWER if has_ended else Phase.SENDING
-        # Only now: to ask for the answer earlier takes it from the accelerator.
-        is_open_ended = exchange._response.is_event_stream  # noqa: SLF001
-        return _describe(connection, phase, is_open_ended=is_open_ended)
-    if has_ended:
-        return _describe(connection, Phase.AFTER_ANSWER)
-    is_reading = exchange._body_wait is not None  # noqa: SLF001
-    return _describe(connection, Phase.READING_BODY if is_reading else Phase.APPLICATION)
+    # Of this room. The answer is asked for only where Python has begun it: that takes it from the accelerator.
+    has_begun = exchange._has_written  # noqa: SLF001
+    is_open_ended = has_begun and exchange._response.is_event_stream  # noqa: SLF001
+    if exchange._life in {Life.ENDED, Life.OVER}:  # noqa: SLF001
+        phase = Phase.AFTER_ANSWER
+    elif has_begun:
+        phase = Phase.SENDING
+    elif exchange._body_wait is not None:  # noqa: SLF001
+        phase = Phase.READING_BODY
+    else:
+        phase = Phase.APPLICATION
+    return _describe(connection, phase, is_open_ended=is_open_ended)
 
 
 def _exchange_of(task: Task | None) -> HttpExchange | None:
