@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from math import isfinite
 from typing import Any, Final, Protocol
 
 from uwsgibridge.config.settings import MAX_WORKERS
+from uwsgibridge.quick_dataclass import dataclass
 
 # How many requests in flight `requests` tells at the most: a table of more is read by nobody.
 MAX_REQUESTS: Final = 10_000

@@ -10,8 +10,10 @@ import dataclasses
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
+
+from uwsgibridge.quick_dataclass import dataclass
 
 # How long an answer may be. A worker that has more cuts it; what it says is in the answer itself.
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024

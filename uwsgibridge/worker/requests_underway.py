@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable
-from dataclasses import dataclass
 from time import monotonic
 from typing import Any, Final
 
 from uwsgibridge.hosts.underway import Underway
 from uwsgibridge.protocol.request import Request
+from uwsgibridge.quick_dataclass import dataclass
 from uwsgibridge.telemetry.stacks import await_stack, stack_of_thread
 
 # Of a path so much is told: a table has no room for more, and a packet may have 64 KiB of it.
