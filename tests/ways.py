@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import socket
 import sys
@@ -23,15 +22,10 @@ from uwsgibridge.fast import Descriptor
 # Where it is set, a test run without the accelerator fails.
 REQUIRE_VARIABLE: Final = "UWSGIBRIDGE_REQUIRE_ACCELERATOR"
 
-# What a worker imports when it knows the kind of its applications (`worker.kinds`).
-_LOADED_LATER: Final = ("uwsgibridge.hosts.wsgi.host", "uwsgibridge.hosts.asgi.host")
-
 
 @contextmanager
 def python_alone() -> Iterator[None]:
-    """Leave the accelerator out of all modules that are loaded, or that a worker loads when it knows its applications."""
-    for name in _LOADED_LATER:
-        importlib.import_module(name)
+    """Leave the accelerator out of all modules that are loaded."""
     with pytest.MonkeyPatch.context() as patch:
         for name, module in list(sys.modules.items()):
             is_ours = name.startswith("uwsgibridge.") and module is not fast
