@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import Final
 
 from uwsgibridge.protocol.request import Request
@@ -13,7 +12,6 @@ PARENT_VAR: Final = "HTTP_TRACEPARENT"
 _STATE_VAR: Final = "HTTP_TRACESTATE"
 
 
-@dataclass(slots=True)
 class Trace:
     """What is kept with a request of its trace.
 
@@ -22,8 +20,11 @@ class Trace:
         span_id: 16 of them: of the span that the events of the log belong to.
     """
 
-    trace_id: str
-    span_id: str
+    __slots__ = ("span_id", "trace_id")
+
+    def __init__(self, trace_id: str, span_id: str) -> None:
+        self.trace_id = trace_id
+        self.span_id = span_id
 
     def fail(self, error: BaseException, traceback: str) -> None:
         """Learn what the application has raised; where no span is recorded, that is for the log alone."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from uwsgibridge.config.settings import Settings
 from uwsgibridge.protocol.request import Request
+from uwsgibridge.quick_dataclass import dataclass
 from uwsgibridge.telemetry.access import Access, AccessSink
 from uwsgibridge.telemetry.logs import Logger, add_context
 from uwsgibridge.telemetry.request_ids import (
