@@ -5,6 +5,7 @@ The loop is none: what waits is done at once. So all of a request happens within
 
 from __future__ import annotations
 
+import contextvars
 import socket
 import struct
 from collections.abc import Callable
@@ -115,17 +116,25 @@ class Conversation:
     def run(self) -> None:
         """Call the application, and read the answer to its end; what waits comes back at once."""
         try:
-            self.exchange.run().send(None)
+            self.begin()
         except StopIteration:
             pass
         finally:
             self._read_to_the_end()
 
+    def begin(self) -> None:
+        """Do the first step, in a context of its own, as each request has one; raises StopIteration where it is the last."""
+        contextvars.Context().run(self.exchange.run().send, None)
+
     @property
     def outcome(self) -> tuple[object, ...]:
         """All that was seen; the log without its times."""
         said = [
-            {key: value for key, value in event.items() if key not in {"timestamp", "exception"}}
+            {
+                key: value
+                for key, value in event.items()
+                if key not in {"timestamp", "exception", "request_id"}
+            }
             for event in self.events.find()
         ]
         seen = (self.received, self.is_broken, self.is_released, self.accesses, said)

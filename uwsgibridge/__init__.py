@@ -15,17 +15,22 @@ if TYPE_CHECKING:
         WorkerUnfit,
     )
     from uwsgibridge.hosts.wsgi.interruption import RequestInterrupted
+    from uwsgibridge.telemetry.logging_filter import RequestIdFilter
+    from uwsgibridge.telemetry.request_ids import add_request_id, request_id
     from uwsgibridge.worker.embedded import serve
 
 __all__ = [
     "ApplicationError",
     "BindError",
     "BridgeError",
+    "RequestIdFilter",
     "RequestInterrupted",
     "Settings",
     "SettingsError",
     "WorkerUnfit",
     "__version__",
+    "add_request_id",
+    "request_id",
     "serve",
 ]
 
@@ -33,10 +38,13 @@ _HOMES: Final = {
     "ApplicationError": "uwsgibridge.errors",
     "BindError": "uwsgibridge.errors",
     "BridgeError": "uwsgibridge.errors",
+    "RequestIdFilter": "uwsgibridge.telemetry.logging_filter",
     "RequestInterrupted": "uwsgibridge.hosts.wsgi.interruption",
     "Settings": "uwsgibridge.config.settings",
     "SettingsError": "uwsgibridge.errors",
     "WorkerUnfit": "uwsgibridge.errors",
+    "add_request_id": "uwsgibridge.telemetry.request_ids",
+    "request_id": "uwsgibridge.telemetry.request_ids",
     "serve": "uwsgibridge.worker.embedded",
 }
 

@@ -42,6 +42,7 @@ MAY_BE_ZERO = {
     "graceful_timeout_seconds",
     "stream_drain_seconds",
     "linger_seconds",
+    "otel_flush_seconds",
     "workers",  # no supervisor
     "workers_min",
     "workers_max",

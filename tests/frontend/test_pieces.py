@@ -156,6 +156,7 @@ def test_the_params_give_the_vars_of_a_request(app: StandIn, serve: Serve) -> No
     sent = read_moment(received.pop("UWSGIBRIDGE_SENT"))
     assert sent is not None
     assert began_at - 1 < sent < time.time() + 1
+    assert re.fullmatch("[0-9a-f]{32}", received.pop("REQUEST_ID"))
     assert received == {
         "PATH_INFO": "/a%2Fb",
         "QUERY_STRING": "x=%20",

@@ -46,7 +46,11 @@ def conversation(app: App, variables: dict[str, str], body: bytes, logs_access: 
     # Three times: the first time, Python meets the names of the headers.
     answers = [host.ask(variables, body) for _ in range(3)]
     events = [
-        {key: it for key, it in event.items() if key not in {"timestamp", "exception"}}
+        {
+            key: it
+            for key, it in event.items()
+            if key not in {"timestamp", "exception", "request_id"}
+        }
         for event in host.events.find()
     ]
     counts = [

@@ -101,7 +101,7 @@ def test_a_combined_line_has_each_field():
 
 
 def test_a_json_line_has_each_field():
-    found = as_json(access(request_with(REMOTE_USER="ada")))
+    found = as_json(access(request_with(REMOTE_USER="ada", REQUEST_ID="7f")))
 
     timestamp = found.pop("timestamp")
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", timestamp)
@@ -121,6 +121,7 @@ def test_a_json_line_has_each_field():
         "application_seconds": 0.5,
         "total_seconds": 0.50125,
         "worker": os.getpid(),
+        "request_id": "7f",
     }
 
 

@@ -259,6 +259,7 @@ def test_refused_request_is_in_the_access_log(
     assert 0 < refused.pop("queue_seconds") < PATIENCE_SECONDS
     assert 0 < refused.pop("total_seconds") < PATIENCE_SECONDS
     del refused["timestamp"]
+    assert len(refused.pop("request_id")) == 32
     assert refused == {
         "event": "access",
         "client": "203.0.113.7",

@@ -69,6 +69,9 @@ _MAX_OOM_SCORE: Final = 1000
 _MODE: Final = re.compile(r"0?[0-7]{3}")
 # RFC 5424 has 48 characters for APP-NAME; a colon or a bracket ends the name where daemons read the older form.
 _IDENTIFIER: Final = re.compile(r"[!-9;-Z\\^-~]{1,48}")
+# Names of a var, and of a header (RFC 9110, section 5.1) without the characters for which Nginx drops one.
+_VAR: Final = re.compile(r"[A-Z][A-Z0-9_]*")
+_HEADER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
 _STATUS: Final = re.compile(r"[1-5](xx|[0-9]{2})")
 _STATSD_PREFIX: Final = re.compile(r"[A-Za-z0-9._-]+")
 # Datadog's rules for tags. A text with `|`, `#` or a comma in it would end the tag.
@@ -167,6 +170,29 @@ def _check_identifier(name: str, value: str) -> None:
 def _check_status(name: str, value: str) -> None:
     if not _STATUS.fullmatch(value):
         raise SettingsError(f"{name} {value!r} is no status such as 404, and no class such as 5xx")
+
+
+def _check_var(name: str, value: str) -> None:
+    if not _VAR.fullmatch(value):
+        raise SettingsError(
+            f"{name} {value!r} is no var such as REQUEST_ID, or HTTP_X_REQUEST_ID for a header of the client"
+        )
+
+
+# Headers that say how an answer is to be read, or where it goes; an id there would break it.
+_HEADERS_WITH_A_MEANING: Final = frozenset(
+    {"connection", "content-length", "content-type", "host", "location", "set-cookie", "status"}
+    | {"transfer-encoding", "upgrade", "proxy"}
+)
+
+
+def _check_id_header(name: str, value: str) -> None:
+    if not value:
+        return
+    if not _HEADER.fullmatch(value):
+        raise SettingsError(f"{name} {value!r} is no name of a header such as X-Request-ID")
+    if value.lower() in _HEADERS_WITH_A_MEANING:
+        raise SettingsError(f"{name} {value!r} has a meaning of its own: name another header")
 
 
 def _check_vars_bytes(name: str, value: int) -> None:
@@ -807,6 +833,39 @@ class Settings:
         may_be_zero=True,
         help="Write an access log of requests alone that take so many seconds or more, with their time in the queue, and of "
         "those of --access-log-status; 0 sets no such condition.",
+        section="Logging",
+    )
+    request_id_from: tuple[str, ...] = texts(
+        "REQUEST_ID",
+        "HTTP_X_REQUEST_ID",
+        help="The var that a request's id is taken from, the first one that has an id; else an id is made. A client sets "
+        "HTTP_X_REQUEST_ID by its header, unless Nginx does. Repeatable.",
+        section="Logging",
+        metavar="VAR",
+        rule=_check_var,
+    )
+    request_id_header: str = text(
+        help="Send each answer with this header, which has the request's id, and give the application the same id as the "
+        "request's own header of that name, such as X-Request-ID.",
+        section="Logging",
+        metavar="NAME",
+        rule=_check_id_header,
+        shown_default="off",
+    )
+    trace_context: bool = flag(
+        help="Log the trace_id and span_id of a request's traceparent (W3C Trace Context) with all that is logged of it; where "
+        "a request has none, begin a trace, and give the application the traceparent.",
+        section="Logging",
+    )
+    otel: bool = flag(
+        help="Make a span of OpenTelemetry for each request, below the span of its traceparent and above the application's own. "
+        "OTEL_EXPORTER_OTLP_ENDPOINT and other variables of its specification configure it. Needs uwsgibridge[otel].",
+        section="Logging",
+    )
+    otel_flush_seconds: float = seconds(
+        3.0,
+        may_be_zero=True,
+        help="How many seconds a worker's end waits for its last spans to be exported; 0 does not wait.",
         section="Logging",
     )
     log_file: str = text(

@@ -96,9 +96,10 @@ start_plainly(http_fields *self, PyObject *message)
     PyObject *line = PyErr_Occurred() ? NULL : plain_status_line(plan, status);
     head_plan found;
     begin_plan(&found, 0);
+    PyObject *id = NULL;
     int done = 0;
     if (line != NULL && (headers == NULL || plan_headers(&found, headers, plan->kinds, plan->stream_kinds))
-        && !found.stream_kind)
+        && !found.stream_kind && plan_id(state, &found, plan->id_header, self->request, &id))
     {
         self->head = write_head(&found, PyBytes_AS_STRING(line), PyBytes_GET_SIZE(line));
         self->promised = found.promised;
@@ -106,6 +107,7 @@ start_plainly(http_fields *self, PyObject *message)
         self->sets_expires = (char)found.sets_expires;
         done = self->head != NULL;
     }
+    Py_XDECREF(id);
     Py_XDECREF(headers);
     if (done) {
         self->status = status;

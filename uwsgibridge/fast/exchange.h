@@ -33,6 +33,7 @@ typedef struct {
     PyObject *header_names;
     PyObject *http_versions;
     PyObject *asgi;
+    PyObject *id_header;        /* bytes: the name of a header with the request's id; or None */
     Py_ssize_t frontend_buffer_bytes;
     int is_used;                /* else `receive` and `send` are those of Python */
     int may_offload;
@@ -71,6 +72,7 @@ static const struct {
     {"header_names", offsetof(http_plan, header_names), &PyDict_Type},
     {"http_versions", offsetof(http_plan, http_versions), &PyDict_Type},
     {"asgi", offsetof(http_plan, asgi), &PyDict_Type},
+    {"id_header", offsetof(http_plan, id_header), NULL},
 };
 #define PLAN_PART_COUNT (sizeof(PLAN_PARTS) / sizeof(PLAN_PARTS[0]))
 

@@ -165,6 +165,37 @@ plan_headers(head_plan *plan, PyObject *headers, PyObject *kinds, PyObject *stre
     return 1;
 }
 
+/* Plan the header of `--request-id-header`, where `name` is bytes and not None, unless the application has set it itself. `*id`
+   is a new reference to what the plan has borrowed of, or NULL. 1, or 0: not mine, or with an error. */
+static int
+plan_id(const module_state *state, head_plan *plan, PyObject *name, PyObject *request, PyObject **id)
+{
+    *id = NULL;
+    if (name == Py_None) {
+        return 1;
+    }
+    const char *text = PyBytes_AS_STRING(name);
+    Py_ssize_t size = PyBytes_GET_SIZE(name);
+    for (Py_ssize_t i = 0; i < plan->count; i++) {
+        if (plan->lines[i].name_size == size && !strncasecmp(plan->lines[i].name, text, size)) {
+            return 1;
+        }
+    }
+    PyObject *vars = PyObject_GetAttr(request, state->texts[TEXT_VARS]);
+    *id = vars == NULL || !PyDict_CheckExact(vars) ? NULL : look_up_item(vars, state->texts[TEXT_REQUEST_ID]);
+    Py_XDECREF(vars);
+    if (*id == NULL || !is_narrow(*id) || plan->count == MAX_HEADERS) {
+        return 0;
+    }
+    header_line line = {text, size, (const char *)PyUnicode_1BYTE_DATA(*id), PyUnicode_GET_LENGTH(*id)};
+    if (has_control(line.value, line.value_size)) {
+        return 0;
+    }
+    plan->lines[plan->count++] = line;
+    plan->size += 4 + line.name_size + line.value_size;
+    return 1;
+}
+
 /* Copy bytes, and give the place behind them. */
 static inline char *
 put(char *place, const char *data, Py_ssize_t size)

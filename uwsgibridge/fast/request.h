@@ -174,7 +174,7 @@ settle_vars(PyObject *module, PyObject *const *args, Py_ssize_t count)
     return length < 0 ? NULL : PyLong_FromLongLong(length);
 }
 
-/* Make a request of `type`, which has two slots, around settled vars; a new reference, or NULL with an error. */
+/* Make a request of `type`, which has two slots for that, around settled vars; a new reference, or NULL with an error. */
 static PyObject *
 make_request(const module_state *state, PyTypeObject *type, PyObject *vars, long long length)
 {

@@ -32,7 +32,7 @@ enum {
     TEXT_SSL_PROTOCOL, TEXT_STATE, TEXT_STATUS, TEXT_TLS, TEXT_UWSGI,
     TEXT_ZEROCOPYSEND,
     TEXT_CLOSE, TEXT_HAS_UNFINISHED, TEXT_INPUT, TEXT_START_RESPONSE, TEXT_WAKE_AT, TEXT_WRITE,
-    TEXT_CANCEL, TEXT_IS_COPY,
+    TEXT_CANCEL, TEXT_IS_COPY, TEXT_REQUEST_ID,
     TEXTS
 };
 
@@ -46,7 +46,7 @@ static const char *const TEXT_WORDS[TEXTS] = {
     "SSL_PROTOCOL", "state", "status", "tls", "uwsgi",
     "http.response.zerocopysend",
     "close", "has_unfinished", "wsgi.input", "start_response", "_wake_at", "_write_from_application",
-    "cancel", "_is_copy",
+    "cancel", "_is_copy", "uwsgibridge.request_id",
 };
 
 /* A var at one place of the previous packet. The next packet has mostly the same one at that place. */

@@ -6,15 +6,15 @@
 
 /* What the threads of a host share, by the names of the arguments of `WsgiThread`. */
 enum {
-    PART_ADMISSION, PART_APP, PART_BASE_ENVIRON, PART_CONCLUDE, PART_CONTEXT, PART_ENDED, PART_ERRORS,
-    PART_EXCHANGE_TYPE, PART_FILE_WRAPPER, PART_FREE_SLOTS, PART_INPUT_TYPE, PART_IN_FLIGHT, PART_KINDS, PART_OVER, PART_QUEUE,
+    PART_ADMISSION, PART_APP, PART_BASE_ENVIRON, PART_BEGIN, PART_CONCLUDE, PART_CONTEXT, PART_ENDED, PART_ERRORS,
+    PART_EXCHANGE_TYPE, PART_FILE_WRAPPER, PART_FREE_SLOTS, PART_ID_HEADER, PART_INPUT_TYPE, PART_IN_FLIGHT, PART_KINDS, PART_OVER, PART_QUEUE,
     PART_RECORDER, PART_REFUSES, PART_RUNNING, PART_SERVER_SOFTWARE, PART_STARTED, PART_STATUSES, PART_STREAM_KINDS, PART_THREAD,
     PARTS
 };
 
 static const char *const PART_NAMES[PARTS] = {
-    "admission", "app", "base_environ", "conclude", "context", "ended", "errors",
-    "exchange_type", "file_wrapper", "free_slots", "input_type", "in_flight", "kinds", "over", "queue",
+    "admission", "app", "base_environ", "begin", "conclude", "context", "ended", "errors",
+    "exchange_type", "file_wrapper", "free_slots", "id_header", "input_type", "in_flight", "kinds", "over", "queue",
     "recorder", "refuses", "running", "server_software", "started", "statuses", "stream_kinds", "thread",
 };
 
@@ -197,9 +197,13 @@ keep_head(wsgi_exchange *self, PyObject *status, PyObject *headers)
     head_plan plan;
     begin_plan(&plan, 0);
     PyObject *head = NULL;
-    if (plan_text_headers(&plan, held, thread->parts[PART_KINDS], thread->parts[PART_STREAM_KINDS])) {
+    PyObject *id = NULL;
+    if (plan_text_headers(&plan, held, thread->parts[PART_KINDS], thread->parts[PART_STREAM_KINDS])
+        && plan_id(thread->state, &plan, thread->parts[PART_ID_HEADER], self->request, &id))
+    {
         head = write_head(&plan, PyBytes_AS_STRING(line), PyBytes_GET_SIZE(line));
     }
+    Py_XDECREF(id);
     Py_DECREF(held);
     if (head == NULL) {
         return 0;

@@ -1,12 +1,21 @@
 /* The type of `wsgi_thread`: how it is made, and what Python calls. */
 
-/* Run an exchange in the present context. 1, or 0 where Python has run it or a part of it, or -1 with an error. */
+/* Run an exchange in the present context, which is its own. 1, or 0 where Python has run it or a part of it, or -1 with an
+   error. */
 static int
 run_exchange(wsgi_thread *self, wsgi_exchange *exchange, called *call)
 {
+    if (exchange->request == NULL) {
+        return call_python((PyObject *)exchange, "run");
+    }
+    PyObject *begun = PyObject_CallOneArg(self->parts[PART_BEGIN], exchange->request);
+    if (begun == NULL) {
+        return -1;
+    }
+    Py_DECREF(begun);
     call->environ = plain_environ(self, exchange);
     if (call->environ == NULL) {
-        return PyErr_Occurred() ? -1 : call_python((PyObject *)exchange, "run");
+        return PyErr_Occurred() ? -1 : call_python((PyObject *)exchange, "run_begun");
     }
     call->starter = PyCFunction_New(&start_response_method, (PyObject *)exchange);
     if (call->starter == NULL) {

@@ -77,6 +77,8 @@ def _params(_site: Site) -> list[str]:
         "# When Nginx sends the request: tells how long it waits for its turn (--max-queue-seconds). The clocks of",
         "# both machines have to agree, to a fraction of a second.",
         "uwsgi_param UWSGIBRIDGE_SENT $msec;",
+        "# The request's id, as Nginx's own log can have it: all that the bridge logs of the request has it, too.",
+        "uwsgi_param REQUEST_ID $request_id;",
         "# Nginx sends HTTP_HOST by itself, with the port. From nginx 1.29.5 on, it is the host by which Nginx",
         "# has chosen its server. Before, it is the client's Host header, even where the client asks for the URL",
         "# of another host. Where TLS ends in front of Nginx, put after this include: uwsgi_param HTTPS on;",

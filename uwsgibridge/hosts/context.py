@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from uwsgibridge.quick_dataclass import dataclass
+from uwsgibridge.telemetry.request_ids import Begin, current_request
 
 if TYPE_CHECKING:
     from uwsgibridge.config.settings import Settings
@@ -36,6 +37,7 @@ class HostContext:
         wake: called when there is room again for a paused listener; from any thread.
         unfit: called when the worker is to be replaced, with the reason, and with whether the worker can
             serve until then; from any thread.
+        begin: called with each request in its own context, before the application is; must not raise.
     """
 
     settings: Settings
@@ -49,3 +51,4 @@ class HostContext:
     recorders: Recorders
     wake: Callable[[], None]
     unfit: Callable[[str, bool], None]
+    begin: Begin = current_request.set

@@ -57,6 +57,7 @@ def answer_instead(ending: EndingContext, connection: Connection, answer: OwnAns
         connection: the connection with its request; it is ended here.
         answer: the answer to send.
     """
+    answer = ending.reporter.with_id(connection.request, answer)
     try:
         is_sent = connection.send(answer.data) == len(answer.data)
     except OSError:  # the client is gone

@@ -7,6 +7,7 @@ import contextlib
 import contextvars
 import sys
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -90,7 +91,7 @@ class AsyncioLoop:
         callback: Callable[[], object],
         again: Callable[[], object] | None = None,  # noqa: ARG002 - this loop asks each time
     ) -> Watch:
-        return _AsyncioWatch(self._loop, source, callback)
+        return _AsyncioWatch(self._loop, self._context, source, callback)
 
     async def wait_readable(self, source: HasFileno, seconds: float) -> bool:
         loop = self._loop
@@ -114,7 +115,8 @@ class AsyncioLoop:
         return asyncio.Event()
 
     def call_later(self, seconds: float, function: Callable[[], object]) -> Task:
-        return self._loop.call_later(seconds, function)
+        # In the loop's own context: a timer that was cancelled stays with the loop up to its time, and so does its context.
+        return self._loop.call_later(seconds, function, context=self._context)
 
     def run_threadsafe(self, function: Callable[[], object]) -> None:
         # RuntimeError: the loop is closed, and nobody waits for the call any more.
@@ -135,7 +137,7 @@ class AsyncioLoop:
         future: asyncio.Future[bool] = self._loop.create_future()
         self._waiting.setdefault(descriptor, {})[future] = remove
         add(descriptor, _resolve, future, True)
-        timer = self._loop.call_later(seconds, _resolve, future, False)
+        timer = self._loop.call_later(seconds, _resolve, future, False, context=self._context)
         try:
             return await future
         finally:
@@ -149,9 +151,14 @@ class AsyncioLoop:
 
 class _AsyncioWatch:
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, source: HasFileno, callback: Callable[[], object]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        context: contextvars.Context,
+        source: HasFileno,
+        callback: Callable[[], object],
     ) -> None:
         self._loop = loop
+        self._context = context
         self._descriptor = source.fileno()
         self._callback = callback
         self.resume()
@@ -161,7 +168,9 @@ class _AsyncioWatch:
 
     def resume(self) -> None:
         try:
-            self._loop.add_reader(self._descriptor, self._callback)
+            # A reader keeps the context that it is added in, and whoever resumes a watch may be a request.
+            add = partial(self._loop.add_reader, self._descriptor, self._callback)
+            self._context.copy().run(add)
         except OSError:  # closed, or by now the number of a file that can't be waited for
             self._loop.call_soon(self._call_back)
 

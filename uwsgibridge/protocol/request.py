@@ -75,9 +75,12 @@ class Request:
             ``SERVER_NAME``, ``SERVER_PORT`` and ``SERVER_PROTOCOL`` (PEP 3333, "environ
             Variables").
         content_length: bytes of body that follow the packet.
+        trace: what `telemetry` keeps with the request; unset where nothing is kept.
     """
 
-    __slots__ = ("content_length", "vars")
+    __slots__ = ("content_length", "trace", "vars")
+
+    trace: object
 
     def __init__(self, packet: Packet, *, max_body_bytes: int = 0) -> None:
         """Take over the vars of a packet.

@@ -18,6 +18,7 @@ from uwsgibridge.telemetry.access import CLIENT_LEFT, Access
 from uwsgibridge.telemetry.access_text import MAX_LINE_BYTES, TimeOfLines, clf_time, cut, escape
 from uwsgibridge.telemetry.line_stream import LineStream, standard_error
 from uwsgibridge.telemetry.logs import EventLogger, Logger, timestamp
+from uwsgibridge.telemetry.request_ids import fields_of
 
 # How many bytes each text may have in a line that would be too long. The client's own texts are the long ones.
 _MOST_BYTES: Final = {
@@ -54,6 +55,7 @@ class AccessEvents:
             "request",
             method=access.request.vars["REQUEST_METHOD"],
             path=access.request.path,
+            **fields_of(access.request),
             status=access.status or CLIENT_LEFT,
             bytes=access.body_bytes,
             complete=access.complete,
@@ -222,6 +224,7 @@ def _fields(access: Access, texts: _Texts) -> dict[str, Any]:
         "application_seconds": round(access.application_seconds, 6),
         "total_seconds": round(access.queue_seconds + access.application_seconds, 6),
         "worker": os.getpid(),
+        **fields_of(access.request),
     }
 
 

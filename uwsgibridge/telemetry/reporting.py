@@ -15,7 +15,9 @@ from uwsgibridge.telemetry.access import Access, AccessSink, Answered
 from uwsgibridge.telemetry.causes import is_due_to_disconnect
 from uwsgibridge.telemetry.counters import Counters
 from uwsgibridge.telemetry.logs import Logger
+from uwsgibridge.telemetry.request_ids import IdHeader, fields_of
 from uwsgibridge.telemetry.stacks import own_traceback, place_of
+from uwsgibridge.telemetry.tracing import trace_of
 
 # How much of an exception's message `detail` has; the traceback has all of it.
 _MESSAGE_CHARACTERS: Final = 500
@@ -38,6 +40,7 @@ class Reporter:
         counters: the worker's.
         frontend_buffer_bytes: a head that is larger makes Nginx answer 502.
         access_log: records each request; None for no access log.
+        id_header: has the request's id in each answer; None for no such header.
     """
 
     def __init__(
@@ -47,12 +50,14 @@ class Reporter:
         counters: Counters,
         frontend_buffer_bytes: int,
         access_log: AccessSink | None = None,
+        id_header: IdHeader | None = None,
     ) -> None:
         self.log = logger if app_name is None else logger.bind(app=app_name)
         self.counters = counters
         self.frontend_buffer_bytes = frontend_buffer_bytes
         self.logs_access = access_log is not None
         self._access_log = access_log
+        self.id_header = id_header
         # Each with who has logged it, so that of several threads one alone does.
         self._warnings: dict[str, object] = {}
 
@@ -95,6 +100,15 @@ class Reporter:
             **({"option": error.option} if error.option else {}),
         )
         return answers.refused(error, request.method if request else error.method)
+
+    @property
+    def id_header_name(self) -> bytes | None:
+        """The name of the header with the request's id, as an answer has it; None for no such header."""
+        return None if self.id_header is None else self.id_header.name
+
+    def with_id(self, request: Request, answer: OwnAnswer) -> OwnAnswer:
+        """Give an answer of the bridge with the header for the request's id, if there is one."""
+        return answer if self.id_header is None else self.id_header.add_to_own(request, answer)
 
     def not_mounted(self, request: Request) -> OwnAnswer:
         """Count a request to a path without an application, and give the answer."""
@@ -357,12 +371,16 @@ class Reporter:
     def _failed(self, request: Request, error: BaseException, outcome: str) -> None:
         # isinstance() would run code of the exception's class.
         broke_a_rule = issubclass(type(error), InvalidResponse)
+        traceback = application_traceback(error)
+        trace = trace_of(request)
+        if trace is not None:
+            trace.fail(error, traceback)
         self.log.error(
             "application broke a rule" if broke_a_rule else "application failed",
             **_about(request),
             outcome=outcome,
             detail=str(error) if broke_a_rule else describe_error(error),
-            exception=application_traceback(error),
+            exception=traceback,
         )
 
     def _warn_once(self, event: str, **facts: str) -> None:
@@ -430,4 +448,4 @@ def _class_name(error: BaseException) -> str:
 
 def _about(request: Request) -> dict[str, object]:
     # The query is left out, because it may hold tokens.
-    return {"method": request.method, "path": request.path}
+    return {"method": request.method, "path": request.path, **fields_of(request)}

@@ -28,6 +28,7 @@ from uwsgibridge.telemetry.counters import Counters
 from uwsgibridge.telemetry.logs import Logger
 from uwsgibridge.telemetry.overload import OverloadLog
 from uwsgibridge.telemetry.reporting import Reporter
+from uwsgibridge.telemetry.tracking import make_tracking
 from uwsgibridge.worker.listener import Listener
 from uwsgibridge.worker.loop_watchdog import LoopWatchdog
 
@@ -62,12 +63,15 @@ class Assembly:
         listener: accepts for them.
         lingering: ends connections.
         watchdog: logs where an application blocks the loop; None where the loop is not watched.
+        finish: called in a thread when all requests and applications have ended, and waited for; None where nothing is to
+            be done then.
     """
 
     hosts: list[Host]
     listener: Listener
     lingering: LingeringClose
     watchdog: LoopWatchdog | None
+    finish: Callable[[], object] | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,12 +109,15 @@ def assemble(
         max_requests: after how many requests `calls.enough` is called; 0 is never.
         calls: functions to call when something has happened.
     """
-    access_log = make_access_log(settings, logger)
+    tracking = make_tracking(
+        settings, applications[0].name, make_access_log(settings, logger), logger
+    )
+    access_log = tracking.access_log
     buffer_bytes = settings.frontend_buffer_bytes
     lingering = LingeringClose(
         loop, settings.linger_seconds, most=settings.backlog, idle=calls.idle
     )
-    reporter = Reporter(None, logger, counters, buffer_bytes, access_log)
+    reporter = Reporter(None, logger, counters, buffer_bytes, access_log, tracking.id_header)
     recorders = Recorders(counters.memory, NO_MOUNT)
     overload = OverloadLog(logger, counters, partial(_call_later, loop))
     turn = Turn(settings, overload, _Unhosted(lingering, reporter, recorders, flights.end))
@@ -126,10 +133,11 @@ def assemble(
         recorders=recorders,
         wake=calls.wake,
         unfit=calls.unfit,
+        begin=tracking.begin,
     )
     by_prefix: dict[str, Host] = {}
     for it in applications:
-        own = Reporter(it.name, logger, counters, buffer_bytes, access_log)
+        own = Reporter(it.name, logger, counters, buffer_bytes, access_log, tracking.id_header)
         is_shared = sum(other.app is it.app for other in applications) > 1
         own_recorders = Recorders(counters.memory, label_of(it.prefix))
         own_context = replace(context, reporter=own, recorders=own_recorders)
@@ -167,7 +175,7 @@ def assemble(
     seconds = settings.loop_block_warning_seconds
     is_watched = seconds > 0 and any(it.interface == "asgi" for it in applications)
     watchdog = LoopWatchdog(loop, seconds, logger) if is_watched else None
-    return Assembly(mounts.hosts, listener, lingering, watchdog)
+    return Assembly(mounts.hosts, listener, lingering, watchdog, tracking.finish)
 
 
 def _call_later(loop: Loop, seconds: float, function: Callable[[], object]) -> None:

@@ -408,6 +408,8 @@ class Listener:
 
     def _answer(self, connection: Connection, answer: OwnAnswer, request: Request | None) -> None:
         """Send a short answer, and close the connection when the peer has sent everything."""
+        if request is not None:
+            answer = self._reporter.with_id(request, answer)
         is_sent = True
         try:
             connection.send(answer.data)

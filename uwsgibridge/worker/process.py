@@ -196,9 +196,11 @@ class _Service:
 
 
 def end_seconds(applications: Sequence[Application], settings: Settings) -> float:
-    """Tell how long a worker's end may take: for its requests, then for one lifespan shutdown after another."""
+    """Tell how long a worker's end may take: for its requests, then for one lifespan shutdown after another, and for spans."""
     has_shutdown = [it.interface == "asgi" and settings.lifespan != "off" for it in applications]
-    return settings.graceful_timeout_seconds + sum(has_shutdown) * settings.lifespan_timeout_seconds
+    shutdown_seconds = sum(has_shutdown) * settings.lifespan_timeout_seconds
+    spans_seconds = settings.otel_flush_seconds if settings.otel else 0.0
+    return settings.graceful_timeout_seconds + shutdown_seconds + spans_seconds
 
 
 def _serve(service: _Service) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
@@ -316,6 +317,11 @@ class Worker:
                         await self._drain()
                         for host in reversed(started):
                             await host.stop()
+                        if parts.finish is not None:
+                            with contextlib.suppress(
+                                RuntimeError
+                            ):  # the system has no more threads
+                                await trio.to_thread.run_sync(parts.finish)
                         self._companion.detach()
                         self._exit_if_requests_remain()
         finally:

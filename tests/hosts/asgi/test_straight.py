@@ -215,7 +215,7 @@ def test_a_client_that_leaves_before_the_answer(logs_access: bool) -> None:
 
     conversation = Conversation(application, logs_access=logs_access)
     with pytest.raises(StopIteration):
-        conversation.exchange.run().send(None)
+        conversation.begin()
     assert conversation.exchange.connection.closed
     assert conversation.is_released
     assert conversation.context.reporter.counters.client_gone == 1

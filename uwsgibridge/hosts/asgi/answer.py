@@ -101,7 +101,7 @@ class HttpAnswer(AsgiExchange):
             return
         answered = False
         if not self._response.is_head_sent and not self._gone:
-            answer = make_answer(self.request.method)
+            answer = self._context.reporter.with_id(self.request, make_answer(self.request.method))
             try:
                 # Nothing was sent before, so a short answer fits without a wait.
                 answered = self.connection.send(answer.data) == len(answer.data)

@@ -26,6 +26,7 @@ from uwsgibridge.loop.interface import Loop
 from uwsgibridge.protocol.response import Buffer
 from uwsgibridge.quick_dataclass import dataclass
 from uwsgibridge.telemetry.reporting import Reporter
+from uwsgibridge.telemetry.request_ids import Begin, current_request
 from uwsgibridge.telemetry.stacks import await_stack
 
 Message: TypeAlias = MutableMapping[str, Any]
@@ -100,6 +101,7 @@ class AsgiContext:
         lose: called when a task still runs a second after it was cancelled; its request then holds no place
             any more.
         settings: the deadlines, and what a WebSocket may do.
+        begin: called with each request in its own context, before the application is.
         stop: the stage of the host's end.
         plan: what the accelerator has to know of all this; None without it.
     """
@@ -117,6 +119,7 @@ class AsgiContext:
     release: Callable[[Connection], None]
     lose: Callable[[Connection], None]
     settings: Settings
+    begin: Begin = current_request.set
     stop: Stop = Stop.NONE
     plan: object = None
 
@@ -137,6 +140,7 @@ class AsgiExchange(Exchange[AsgiContext]):
 
     async def run(self) -> None:
         """Call the application and end the connection; raise nothing but cancellations."""
+        self._context.begin(self.request)
         try:
             returned = await self._call_application()
             if returned is not None:

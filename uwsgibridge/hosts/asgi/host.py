@@ -63,6 +63,7 @@ class AsgiHost:
             release=self._release,
             lose=self._lose,
             settings=settings,
+            begin=context.begin,
         )
         self._turn = Turn(settings, context.overload, self._context)
         self.submit: Callable[[Connection], None] = self._submit

@@ -214,6 +214,9 @@ class HttpExchange(HttpFields, HttpAnswer):
         headers = message.get("headers", ())
         if self._early_links:
             headers = [*headers, *((b"link", link) for link in self._early_links)]
+        id_header = self._context.reporter.id_header
+        if id_header is not None:
+            headers = id_header.add_to(self.request, headers)
         offload = self._context.offload
         file = offload.find(int(status), list(headers)) if offload is not None else None
         response.start(int(status), line, headers if file is None else file.headers)

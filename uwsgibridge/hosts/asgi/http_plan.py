@@ -91,6 +91,7 @@ def make_plan(context: AsgiContext, places: Places) -> HttpPlan | None:
         header_names=header_names,
         http_versions=HTTP_VERSIONS,
         asgi=ASGI_VERSIONS,
+        id_header=context.reporter.id_header_name,
         frontend_buffer_bytes=context.reporter.frontend_buffer_bytes,
         may_offload=context.offload is not None,
         logs_access=context.reporter.logs_access,

@@ -177,7 +177,11 @@ class WebSocketExchange(WebSocketTunnel):
     def _begin_denial(self, message: Message) -> None:
         status = value_of(message, "status")
         line = status_line(status)
-        self._denial.start(int(status), line, message.get("headers", ()))
+        self._denial.start(int(status), line, self._with_id(message.get("headers", ())))
+
+    def _with_id(self, headers: Any) -> Any:
+        id_header = self._context.reporter.id_header
+        return headers if id_header is None else id_header.add_to(self.request, headers)
 
     async def _send_denial(self, message: Message) -> None:
         last = not message.get("more_body", False)
@@ -187,7 +191,8 @@ class WebSocketExchange(WebSocketTunnel):
             self._finish(Closed(CLOSE_ABNORMAL, ""), complete=True)
 
     async def _accept(self, message: Message) -> None:
-        head = self._websocket.accept(message.get("subprotocol"), message.get("headers", ()))
+        headers = self._with_id(message.get("headers", ()))
+        head = self._websocket.accept(message.get("subprotocol"), headers)
         self._state = State.OPEN
         self._status = 101
         self._context.hangups.remove(self.connection)
@@ -282,7 +287,7 @@ class WebSocketExchange(WebSocketTunnel):
             return False
 
     def _deny(self, make_answer: AnswerMaker) -> None:
-        answer = make_answer(self.request.method)
+        answer = self._context.reporter.with_id(self.request, make_answer(self.request.method))
         self._status = answer.status
         try:
             answered = self.connection.send(answer.data) == len(answer.data)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from uwsgibridge.hosts.offload import Offload
     from uwsgibridge.loop.interface import Loop
     from uwsgibridge.telemetry.reporting import Reporter
+from uwsgibridge.telemetry.request_ids import fields_of
 
 # How much is sent at once.
 _PIECE_BYTES: Final = 262_144
@@ -153,7 +154,7 @@ class StaticExchange(Exchange[StaticContext]):
         if url is None:
             return False
         # Nginx looks at conditions and ranges itself.
-        headers = [_type_of(found), (b"X-Accel-Redirect", url)]
+        headers = [_type_of(found), (b"X-Accel-Redirect", url), *self._id_header()]
         self._response.start(200, status_line(200), headers)
         self._response.omit_body()
         self._buffers = [*self._response.finish()]
@@ -162,7 +163,9 @@ class StaticExchange(Exchange[StaticContext]):
     def _begin_file(self, found: FoundFile) -> None:
         response = self._response
         part = choose_part(self.request.vars, found.validators, found.size_bytes)
-        response.start(part.status, status_line(part.status), _headers(found, part))
+        response.start(
+            part.status, status_line(part.status), [*_headers(found, part), *self._id_header()]
+        )
         count = response.allow(part.size_bytes) if part.size_bytes else 0
         if not count:
             self._buffers = [*response.finish()]
@@ -170,6 +173,10 @@ class StaticExchange(Exchange[StaticContext]):
         first = begin_file(self._descriptor, part.first).first_piece[:count]
         self._offset, self._left = part.first + len(first), count - len(first)
         self._buffers = [*response.send(first, last=not self._left)]
+
+    def _id_header(self) -> list[tuple[bytes, bytes]]:
+        id_header = self._context.reporter.id_header
+        return [] if id_header is None else id_header.add_to(self.request, [])
 
     def _send(self) -> None:
         """Send until all is sent, the socket takes no more, or others have their turn."""
@@ -238,6 +245,7 @@ class StaticExchange(Exchange[StaticContext]):
 
     def _answer(self, answer: answers.OwnAnswer) -> None:
         """Answer without a file."""
+        answer = self._context.reporter.with_id(self.request, answer)
         is_sent = False
         try:
             is_sent = self.connection.send(answer.data) == len(answer.data)
@@ -264,7 +272,8 @@ class StaticExchange(Exchange[StaticContext]):
         return self._response.is_cut_visible
 
     def _about(self) -> dict[str, object]:
-        return {"method": self.request.method, "path": self.request.path}
+        request = self.request
+        return {"method": request.method, "path": request.path, **fields_of(request)}
 
 
 def _headers(found: FoundFile, part: Part) -> list[tuple[bytes, bytes]]:

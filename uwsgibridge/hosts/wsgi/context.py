@@ -15,6 +15,7 @@ from uwsgibridge.hosts.streams import OpenStreams
 from uwsgibridge.hosts.wsgi.error_stream import ErrorStream
 from uwsgibridge.quick_dataclass import dataclass
 from uwsgibridge.telemetry.reporting import Reporter
+from uwsgibridge.telemetry.request_ids import Begin, current_request
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -37,6 +38,7 @@ class ExchangeContext:
         recorders: make what records requests.
         release: called when a request is over.
         settings: the deadlines.
+        begin: called with each request in its own context, before the application is.
         logs_access: whether there is an access log.
         end_lock: decides whether the request's thread ends a connection, or who gives the request up.
     """
@@ -52,4 +54,5 @@ class ExchangeContext:
     release: Callable[[Connection], None]
     settings: Settings
     logs_access: bool
+    begin: Begin = current_request.set
     end_lock: threading.Lock = field(default_factory=threading.Lock)

@@ -60,6 +60,11 @@ class WsgiExchange(WsgiAnswer):
 
     def run(self) -> None:
         """Call the application and write its answer; raise none of the application's exceptions."""
+        self._context.begin(self.request)
+        self.run_begun()
+
+    def run_begun(self) -> None:
+        """Do what is left of `run` where the accelerator has begun, but has not called the application."""
         try:
             self._call_application()
         except HandshakeRefused as error:
@@ -161,7 +166,7 @@ class WsgiExchange(WsgiAnswer):
             if connection is not None:
                 self._hand_over(connection, complete=False)
         else:
-            answer = make_answer(self.request.method)
+            answer = context.reporter.with_id(self.request, make_answer(self.request.method))
             outcome = f"answered {answer.status}"
             with contextlib.suppress(OSError):  # the client is gone
                 connection.send(answer.data)
@@ -229,6 +234,9 @@ class WsgiExchange(WsgiAnswer):
             raise InvalidResponse("start_response was called twice without exc_info")
         code, line = parse_status(status)
         encoded = _encode_headers(headers)
+        id_header = self._context.reporter.id_header
+        if id_header is not None:
+            encoded = id_header.add_to(self.request, encoded)
         offload = self._context.offload
         if offload is None:
             response.start(code, line, encoded)
@@ -430,6 +438,7 @@ class WsgiExchange(WsgiAnswer):
 
     def _answer(self, answer: OwnAnswer) -> None:
         """Answer in the application's place."""
+        answer = self._context.reporter.with_id(self.request, answer)
         self._life = follow(Step.REPLACE, self._life)
         answered = False
         with contextlib.suppress(OSError):  # the client is gone, or does not read

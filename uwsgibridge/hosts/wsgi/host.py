@@ -93,6 +93,7 @@ class WsgiHost:
             release=self._release,
             settings=settings,
             logs_access=reporter.logs_access,
+            begin=context.begin,
         )
         self._turn = Turn(settings, context.overload, self._context)
         self._flights = context.flights
