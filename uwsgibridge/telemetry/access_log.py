@@ -20,6 +20,9 @@ from uwsgibridge.telemetry.line_stream import LineStream, standard_error
 from uwsgibridge.telemetry.logs import EventLogger, Logger, timestamp
 from uwsgibridge.telemetry.request_ids import fields_of
 
+# Gives a text as JSON has it.
+_quote: Final = json.encoder.encode_basestring_ascii
+
 # How many bytes each text may have in a line that would be too long. The client's own texts are the long ones.
 _MOST_BYTES: Final = {
     "client": 64,
@@ -205,7 +208,23 @@ def _size(size_bytes: int) -> str:
 
 
 def _as_json(access: Access, texts: _Texts, now: str) -> str:
-    return json.dumps({"event": "access", "timestamp": now, **_fields(access, texts)})
+    # Each request pays for this: it is a third of what `json.dumps` takes for a dict of `_fields`.
+    queue_seconds, seconds = access.queue_seconds, access.application_seconds
+    more = "".join([f', "{name}": {_quote(it)}' for name, it in fields_of(access.request).items()])
+    return (
+        f'{{"event": "access", "timestamp": "{now}", "client": {_json(texts["client"])}, '
+        f'"user": {_json(texts["user"])}, "method": {_json(texts["method"])}, '
+        f'"path": {_json(texts["path"])}, "protocol": {_json(texts["protocol"])}, '
+        f'"status": {access.status or CLIENT_LEFT}, "bytes": {access.body_bytes}, '
+        f'"complete": {"true" if access.complete else "false"}, '
+        f'"referer": {_json(texts["referer"])}, "user_agent": {_json(texts["user_agent"])}, '
+        f'"queue_seconds": {queue_seconds:.6f}, "application_seconds": {seconds:.6f}, '
+        f'"total_seconds": {queue_seconds + seconds:.6f}, "worker": {os.getpid()}{more}}}'
+    )
+
+
+def _json(text: str | None) -> str:
+    return "null" if text is None else _quote(text)
 
 
 def _fields(access: Access, texts: _Texts) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 from uwsgibridge.protocol.request import Request
 from uwsgibridge.telemetry.access import Access
 from uwsgibridge.telemetry.logs import Logger
-from uwsgibridge.telemetry.tracing import Trace, trace_of
+from uwsgibridge.telemetry.tracing import Trace, keep_trace, trace_of
 
 _METHODS: Final = frozenset(
     ("CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE")
@@ -138,7 +138,7 @@ class Spans:
             dict(_attributes(request)),
             start_time=began,
         )
-        request.trace = _SpanTrace(span)
+        keep_trace(request, _SpanTrace(span))
         return span
 
     def _describe_end(self, span: Span, access: Access, error_type: str) -> None:

@@ -43,10 +43,24 @@ def take_trace(request: Request) -> None:
         variables[PARENT_VAR] = format_traceparent(parent)
         # A tracestate without its traceparent counts for nothing (section 3.3.1 of the specification).
         variables.pop(_STATE_VAR, None)
-    request.trace = Trace(*parent)
+    keep_trace(request, Trace(*parent))
+
+
+class _Traces:
+    """Whether any request of this process has a trace: where none has, each event of the log is spared the question."""
+
+    are_kept = False
+
+
+def keep_trace(request: Request, trace: Trace) -> None:
+    """Keep the trace of a request with it."""
+    _Traces.are_kept = True
+    request.trace = trace
 
 
 def trace_of(request: Request) -> Trace | None:
     """Give the trace that a request belongs to, as far as it is known."""
+    if not _Traces.are_kept:
+        return None
     found: Trace | None = getattr(request, "trace", None)
     return found
