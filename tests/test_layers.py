@@ -49,7 +49,7 @@ BELOW: Final[dict[str, set[str]]] = {
     "telemetry": {*_GROUND, "connection", "figures", "fast", "_version"},
     "link": {*_GROUND},
     "status": {*_GROUND, "connection", "telemetry", "figures"},
-    "live_page": set(),
+    "live_page": {"quick_dataclass"},
     "commands": {*_GROUND, "telemetry"},
     "uwsgi_module": {"errors", "system", "config", "control"},
     "application": {*_GROUND, "loop", "telemetry", "uwsgi_module"},

@@ -13,6 +13,7 @@ import pytest
 
 from tests.control_server import WORKER, FakeSupervisor
 from uwsgibridge.cli.status_table import format_rates, format_status
+from uwsgibridge.hosts import turn
 from uwsgibridge.protocol.errors import ProtocolError
 from uwsgibridge.telemetry import reporting
 
@@ -201,7 +202,8 @@ def test_each_reason_to_refuse_is_documented() -> None:
     for module in ("protocol.websocket", "hosts.wsgi.websocket"):  # where the rest of them are
         importlib.import_module(f"uwsgibridge.{module}")
     counted = set(re.findall(r'count_refusal\("(\w+)"\)', inspect.getsource(reporting)))
-    assert "not_mounted" in counted
+    counted |= set(re.findall(r'_refuse\(connection, "(\w+)"', inspect.getsource(turn)))
+    assert {"not_mounted", "queue_timeout"} <= counted
     kinds = [ProtocolError]
     for kind in kinds:
         kinds += kind.__subclasses__()

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from importlib import resources
 from typing import Any, Final, Protocol, TypeAlias
+
+from uwsgibridge.quick_dataclass import dataclass
 
 # How many requests the page shows at the most.
 _MOST_REQUESTS: Final = 200

@@ -12,11 +12,9 @@ import trio
 
 from uwsgibridge import fast
 from uwsgibridge._version import __version__
-from uwsgibridge.config.origins import describe_settings
 from uwsgibridge.control.commands import CommandFailed
 from uwsgibridge.errors import LogFileError
 from uwsgibridge.figures.totals import HistogramSum, Totals
-from uwsgibridge.supervisor import inquiring
 from uwsgibridge.supervisor.fleet import Fleet
 from uwsgibridge.supervisor.log_reopening import reopen_logs
 from uwsgibridge.supervisor.worker_process import WorkerProcess
@@ -93,12 +91,18 @@ class ControlCommands:
 
     async def requests(self, *, limit: int, older_seconds: float, stacks: bool) -> dict[str, Any]:
         """Give the requests in flight of all workers."""
-        return await inquiring.list_requests(
+        from uwsgibridge.supervisor.inquiring import (
+            list_requests,  # imported here: it is rarely asked for
+        )
+
+        return await list_requests(
             self._fleet, limit=limit, older_seconds=older_seconds, stacks=stacks
         )
 
     async def config(self) -> dict[str, Any]:
         """Give each option with its value and where that came from."""
+        from uwsgibridge.config.origins import describe_settings  # imported here, likewise
+
         return {"options": describe_settings(self._fleet.settings, self._origins)}
 
     async def reopen(self) -> dict[str, Any]:
@@ -133,6 +137,8 @@ class ControlCommands:
     async def profile(self, *, seconds: float, worker: int) -> dict[str, Any]:
         """Sample where the threads of the workers are."""
         chosen = [self._find_worker(worker)] if worker else self._fleet.current.ready
+        from uwsgibridge.supervisor import inquiring  # imported here, likewise
+
         answer = await inquiring.profile(chosen, seconds=seconds)
         failures = [it["error"] for it in answer["profiles"] if "error" in it]
         if len(failures) == len(answer["profiles"]):
@@ -146,6 +152,8 @@ class ControlCommands:
             pids = ", ".join(str(it.pid) for it in ready) or "none"
             raise CommandFailed(f"name a worker (--worker PID): there are {pids}")
         chosen = self._find_worker(worker) if worker else ready[0]
+        from uwsgibridge.supervisor import inquiring  # imported here, likewise
+
         answer = await inquiring.describe_memory(chosen, lines=lines, reset=reset)
         if "error" in answer:
             raise CommandFailed(answer["error"])

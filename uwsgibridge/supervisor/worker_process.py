@@ -15,7 +15,6 @@ import trio
 
 from uwsgibridge.link.figures import Figures
 from uwsgibridge.link.flights import Held, figures_of, read_flights
-from uwsgibridge.link.inquiries import Inquiry, read_answer
 from uwsgibridge.link.messages import (
     DRAIN,
     DUMP_SIGNAL,
@@ -244,6 +243,9 @@ class WorkerProcess:
             The answer; None where the worker gives none in time, or is of a version that does not know the question, and
             where no memory file can be made.
         """
+        # Imported here: most workers are never asked anything of the kind.
+        from uwsgibridge.link.inquiries import Inquiry, read_answer
+
         self._inquiries += 1
         number = self._inquiries
         try:

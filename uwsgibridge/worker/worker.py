@@ -32,9 +32,9 @@ from uwsgibridge.telemetry.logs import Logger
 from uwsgibridge.telemetry.stacks import await_stack, stacks_of_threads
 from uwsgibridge.worker.assembly import Calls, assemble
 from uwsgibridge.worker.holding_threads import threads_holding_exit
-from uwsgibridge.worker.requests_underway import Placed
 
 if TYPE_CHECKING:
+    from uwsgibridge.worker.requests_underway import Placed
     from uwsgibridge.worker.slow_requests import SlowRequests
 
     TaskStatus = trio.TaskStatus[list[str]]
@@ -244,6 +244,9 @@ class Worker:
 
     def underway(self) -> list[Placed]:
         """List the requests in flight, and those that were given up; called on the loop."""
+        # Imported here: most workers are never asked for it.
+        from uwsgibridge.worker.requests_underway import Placed
+
         # The host of `--static` comes first, and belongs to no application.
         mounted = self._hosts[len(self._hosts) - len(self._applications) :]
         files = self._hosts[: len(self._hosts) - len(mounted)]
