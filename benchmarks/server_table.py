@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 import sysconfig
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from benchmarks.servers import Pair, Server
 
 if TYPE_CHECKING:
-    from benchmarks.servers import CommandLine
+    from benchmarks.servers import CommandLine, Interface
 
 THREADS = 8
 """Threads of every server that has them: the bridge's default, and what peers' documents suggest."""
@@ -110,7 +110,20 @@ def _corn(module: str) -> CommandLine:
     return argv
 
 
+# All ways in which figures are published at once, each as often as it is by default. Nobody listens at the port of statsd.
+_FIGURES = (
+    *("--status-bind", "127.0.0.1:0", "--metrics-file", "figures.prom"),
+    *("--statsd-host", "127.0.0.1:9", "--slow-request-seconds", "10"),
+)
+_ACCESS_LOG = ("--access-log", "--access-log-format", "json")
+
 _BRIDGE_READY = '"listening"'
+# What is compared with the same and more switched on.
+_WITH_MORE: Final[tuple[tuple[str, str, Interface, tuple[str, ...]], ...]] = (
+    ("wsgi", f"WSGI, {THREADS} threads", "wsgi", ("--threads", str(THREADS))),
+    ("uvloop", "ASGI on uvloop", "asgi", ("--loop", "uvloop")),
+)
+
 _UWSGI_READY = "spawned uWSGI worker 1"
 _GUNICORN_READY = "Booting worker with pid"
 _UVICORN_READY = "Uvicorn running on"
@@ -166,6 +179,23 @@ SERVERS = (
         ready_text=_BRIDGE_READY,
         argv=_bridge("--interface", "asgi", "--loop", "trio"),
         preload=("--preload",),
+    ),
+    *(
+        Server(
+            name=f"bridge-{name}-{what}",
+            summary=f"the bridge, {summary}, with {text}",
+            interface=interface,
+            protocol="uwsgi",
+            packages=("uwsgibridge",),
+            ready_text=_BRIDGE_READY,
+            argv=_bridge("--interface", interface, *choice, *options),
+            default=False,
+        )
+        for name, summary, interface, choice in _WITH_MORE
+        for what, text, options in (
+            ("figures", "all figures published", _FIGURES),
+            ("log", "its access log as JSON", _ACCESS_LOG),
+        )
     ),
     Server(
         name="uwsgi",
@@ -307,6 +337,11 @@ PAIRS = (
     Pair("bridge-uvloop", "uvicorn-access-log"),
     Pair("bridge-uvloop", "gunicorn-asgi"),
     Pair("bridge-uvloop", "granian-asgi"),
+    *(
+        Pair(f"bridge-{name}-{what}", f"bridge-{name}")
+        for name, *_ in _WITH_MORE
+        for what in ("figures", "log")
+    ),
     Pair("bridge-trio", "uvicorn"),
     Pair("bridge-trio", "anycorn-trio"),
 )

@@ -11,7 +11,10 @@ import time
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from tests.ways import python_alone
 from uwsgibridge.protocol.packet import PacketLimits, encode_packet, parse_packet
 from uwsgibridge.protocol.request import Request
 from uwsgibridge.telemetry.access import Access
@@ -396,3 +399,36 @@ def test_lines_of_threads_stay_whole():
 def test_goes_to_standard_error_unless_told_otherwise(capsys: pytest.CaptureFixture[str]):
     AccessLog("json").write(access())
     assert json.loads(capsys.readouterr().err)["event"] == "access"
+
+
+texts = st.text(st.characters(max_codepoint=255), max_size=20) | st.sampled_from(
+    ["", "/plain", "https://example.org/?token=1", "?", 'a"b', "\\", "\x7f", "x" * 2000]
+)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from([*TEXTS, "PATH_INFO", "SCRIPT_NAME"]), texts, max_size=len(TEXTS) + 2
+    ),
+    st.sampled_from([0, 200, 404, 999]),
+    st.sampled_from([0, 12, 2**40]),
+    st.floats(min_value=0, max_value=1e6),
+    st.booleans(),
+)
+def test_lines_of_json_are_the_same_both_ways(
+    variables: dict[str, str], status: int, body_bytes: int, seconds: float, complete: bool
+) -> None:
+    it = access(
+        request_with(REQUEST_ID="7f", **variables),
+        status=status,
+        body_bytes=body_bytes,
+        queue_seconds=seconds,
+        complete=complete,
+    )
+    log = AccessLog("json", io.StringIO())
+    accelerated = log.line(it)
+    with python_alone():
+        pure = log.line(it)
+    assert json.loads(accelerated).pop("timestamp")
+    assert accelerated[60:] == pure[60:]  # behind the time
+    assert json.loads(accelerated).keys() == json.loads(pure).keys()

@@ -22,7 +22,7 @@ from typing import Any, Final, Protocol, TypeVar, cast
 PURE_VARIABLE: Final = "UWSGIBRIDGE_PURE"
 
 # The version of the functions below. A module that was built from another state of the source may have others.
-INTERFACE: Final = 16
+INTERFACE: Final = 17
 
 _FALSE_WORDS: Final = frozenset({"", "0", "false", "no", "off"})
 
@@ -268,6 +268,24 @@ class Accelerator(Protocol):
 
         False, with nothing done, where the connection is not one that `accept` has given.
         """
+
+    def access_line(
+        self,
+        variables: dict[str, str],
+        now: str,
+        status: int,
+        body_bytes: int,
+        complete: bool,
+        queue_seconds: float,
+        seconds: float,
+        worker: int,
+        request_id: str,
+        /,
+    ) -> str | None:
+        """Make a line of the access log as JSON, without its end."""
+
+    def write_at_once(self, descriptor: int, data: bytes | memoryview, /) -> int:
+        """Write what can be written without a wait; raise as `os.pwritev` with ``RWF_NOWAIT``."""
 
     def begin_file(
         self, descriptor: int, offset: int, whole_bytes: int, first_bytes: int, /

@@ -45,7 +45,7 @@
 #include <unistd.h>
 
 /* Of `uwsgibridge.fast`: another number there means that this was built from another state of the source. */
-#define INTERFACE 16
+#define INTERFACE 17
 
 /* Of the source that this was built from; given by who compiles. */
 #ifndef SOURCE_DIGEST
@@ -74,6 +74,7 @@
 #include "accepting.h"
 #include "intake.h"
 #include "files.h"
+#include "access_line.h"
 #include "releasing.h"
 #include "awaitable.h"
 #include "first_step.h"
@@ -106,6 +107,8 @@ static PyMethodDef methods[] = {
     {"accept", (PyCFunction)(void (*)(void))accept_connection, METH_FASTCALL, accept_doc},
     {"receive_request", (PyCFunction)(void (*)(void))receive_request, METH_FASTCALL, receive_request_doc},
     {"take_and_close", (PyCFunction)(void (*)(void))take_and_close, METH_FASTCALL, take_and_close_doc},
+    {"access_line", (PyCFunction)(void (*)(void))access_line, METH_FASTCALL, access_line_doc},
+    {"write_at_once", (PyCFunction)(void (*)(void))write_at_once, METH_FASTCALL, write_at_once_doc},
     {"begin_file", (PyCFunction)(void (*)(void))begin_file, METH_FASTCALL, begin_file_doc},
     {NULL, NULL, 0, NULL},
 };

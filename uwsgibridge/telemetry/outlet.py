@@ -14,6 +14,8 @@ import stat
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
+from uwsgibridge.fast import accelerator
+
 Send: TypeAlias = Callable[[bytes | memoryview], int]
 
 # A write of up to this size goes into a pipe as one piece or not at all (pipe(7)).
@@ -92,8 +94,7 @@ class Outlet:
 
     def _not_waiting(self, data: bytes | memoryview) -> int:
         try:
-            # -1 stands for the file's own position; a pipe has none.
-            return os.pwritev(self.descriptor, (data,), -1, os.RWF_NOWAIT)
+            return _write_at_once(self.descriptor, data)
         except BlockingIOError:
             return 0
         except OSError as error:
@@ -112,6 +113,14 @@ class Outlet:
         if not _poll(self.descriptor, 0):
             return 0
         return os.write(self.descriptor, data[:_ATOMIC_BYTES])
+
+
+def _pwritev(descriptor: int, data: bytes | memoryview) -> int:
+    # -1 stands for the file's own position; a pipe has none.
+    return os.pwritev(descriptor, (data,), -1, os.RWF_NOWAIT)
+
+
+_write_at_once: Final = _pwritev if accelerator is None else accelerator.write_at_once
 
 
 def _open_once_more(descriptor: int) -> int:
