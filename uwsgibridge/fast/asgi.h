@@ -438,7 +438,11 @@ return_plainly(http_fields *self, PyObject *Py_UNUSED(ignored))
     Py_SETREF(self->life, Py_NewRef(plan->over));
     int done = release_plainly(self);
     if (done > 0 && plan->logs_access) {
-        PyObject *logged = PyObject_CallMethod((PyObject *)self, "_log_answer", NULL);
+        int is_plain = plan->log_sent != Py_None && self->response == NULL && self->sent_body >= 0;
+        PyObject *logged = is_plain
+            ? PyObject_CallFunction(plan->log_sent, "OOndd", self->request, self->status, self->sent_body,
+                                    self->connection->accepted_at, self->started_at)
+            : PyObject_CallMethod((PyObject *)self, "_log_answer", NULL);
         done = logged == NULL ? -1 : 1;
         Py_XDECREF(logged);
     }

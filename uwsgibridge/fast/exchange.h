@@ -26,6 +26,7 @@ typedef struct {
     PyObject *in_flight;
     PyObject *admission;
     PyObject *recorder;
+    PyObject *log_sent;
     PyObject *forked_child;     /* the variables of that module */
     PyObject *kinds;            /* memos of `protocol` */
     PyObject *stream_kinds;
@@ -65,6 +66,7 @@ static const struct {
     {"in_flight", offsetof(http_plan, in_flight), &PySet_Type},
     {"admission", offsetof(http_plan, admission), NULL},
     {"recorder", offsetof(http_plan, recorder), NULL},
+    {"log_sent", offsetof(http_plan, log_sent), NULL},
     {"forked_child", offsetof(http_plan, forked_child), &PyDict_Type},
     {"kinds", offsetof(http_plan, kinds), &PyDict_Type},
     {"stream_kinds", offsetof(http_plan, stream_kinds), &PyDict_Type},

@@ -120,8 +120,11 @@ end_call(wsgi_thread *self, wsgi_exchange *exchange, const called *call)
     Py_SETREF(exchange->life, Py_NewRef(self->parts[PART_OVER]));
     /* Before its place is free: a drain waits for no request without one. */
     if (self->logs_access) {
-        PyObject *done = PyObject_CallMethod((PyObject *)exchange, "log_sent", "ln", exchange->status,
-                                             exchange->sent_bytes);
+        PyObject *writer = self->parts[PART_LOG_SENT];
+        PyObject *done = writer == Py_None
+            ? PyObject_CallMethod((PyObject *)exchange, "log_sent", "ln", exchange->status, exchange->sent_bytes)
+            : PyObject_CallFunction(writer, "Olndd", exchange->request, exchange->status, exchange->sent_bytes,
+                                    connection->accepted_at, exchange->started_at);
         Py_XDECREF(done);
         if (done == NULL) {
             return -1;

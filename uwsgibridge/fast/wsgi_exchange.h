@@ -7,14 +7,14 @@
 /* What the threads of a host share, by the names of the arguments of `WsgiThread`. */
 enum {
     PART_ADMISSION, PART_APP, PART_BASE_ENVIRON, PART_BEGIN, PART_CONCLUDE, PART_CONTEXT, PART_ENDED, PART_ERRORS,
-    PART_EXCHANGE_TYPE, PART_FILE_WRAPPER, PART_FREE_SLOTS, PART_ID_HEADER, PART_INPUT_TYPE, PART_IN_FLIGHT, PART_KINDS, PART_OVER, PART_QUEUE,
+    PART_EXCHANGE_TYPE, PART_FILE_WRAPPER, PART_FREE_SLOTS, PART_ID_HEADER, PART_INPUT_TYPE, PART_IN_FLIGHT, PART_KINDS, PART_LOG_SENT, PART_OVER, PART_QUEUE,
     PART_RECORDER, PART_REFUSES, PART_RUNNING, PART_SERVER_SOFTWARE, PART_STARTED, PART_STATUSES, PART_STREAM_KINDS, PART_THREAD,
     PARTS
 };
 
 static const char *const PART_NAMES[PARTS] = {
     "admission", "app", "base_environ", "begin", "conclude", "context", "ended", "errors",
-    "exchange_type", "file_wrapper", "free_slots", "id_header", "input_type", "in_flight", "kinds", "over", "queue",
+    "exchange_type", "file_wrapper", "free_slots", "id_header", "input_type", "in_flight", "kinds", "log_sent", "over", "queue",
     "recorder", "refuses", "running", "server_software", "started", "statuses", "stream_kinds", "thread",
 };
 

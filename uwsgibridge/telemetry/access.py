@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final, NamedTuple, Protocol
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from uwsgibridge.protocol.request import Request
 
@@ -56,6 +56,11 @@ class Access(NamedTuple):
     def shown_status(self) -> int:
         """The status, and 499 where a client left before there was one."""
         return self.status or CLIENT_LEFT
+
+
+# Records an answer that was sent as a whole: with the request, the status, the bytes of the body, and when the connection
+# was accepted and the application called, of `time.monotonic()`.
+SentWriter: TypeAlias = Callable[[Request, int, int, float, float], None]
 
 
 class AccessSink(Protocol):

@@ -11,7 +11,7 @@ from uwsgibridge.protocol.answers import OwnAnswer
 from uwsgibridge.protocol.errors import InvalidResponse, ProtocolError
 from uwsgibridge.protocol.request import Request
 from uwsgibridge.protocol.response import Response
-from uwsgibridge.telemetry.access import Access, AccessSink, Answered
+from uwsgibridge.telemetry.access import Access, AccessSink, Answered, SentWriter
 from uwsgibridge.telemetry.causes import is_due_to_disconnect
 from uwsgibridge.telemetry.counters import Counters
 from uwsgibridge.telemetry.logs import Logger
@@ -57,6 +57,7 @@ class Reporter:
         self.frontend_buffer_bytes = frontend_buffer_bytes
         self.logs_access = access_log is not None
         self._access_log = access_log
+        self.sent_writer: SentWriter | None = getattr(access_log, "sent_writer", None)
         self.id_header = id_header
         # Each with who has logged it, so that of several threads one alone does.
         self._warnings: dict[str, object] = {}

@@ -95,6 +95,7 @@ def make_plan(context: AsgiContext, places: Places) -> HttpPlan | None:
         frontend_buffer_bytes=context.reporter.frontend_buffer_bytes,
         may_offload=context.offload is not None,
         logs_access=context.reporter.logs_access,
+        log_sent=context.reporter.sent_writer,
     )
 
 

@@ -163,6 +163,7 @@ def make_thread(
         frontend_buffer_bytes=settings.frontend_buffer_bytes,
         has_offload=context.offload is not None,
         logs_access=context.logs_access,
+        log_sent=context.reporter.sent_writer,
         # A thread whose request may be given up has to look at it, see `WsgiAnswer._wait`.
         write_milliseconds=0
         if settings.request_timeout_seconds or settings.uwsgi_module
