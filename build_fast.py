@@ -24,7 +24,7 @@ _PATIENCE_SECONDS: Final = 300.0
 
 
 class AcceleratorHook(BuildHookInterface):  # type: ignore[type-arg, misc, unused-ignore]
-    """Adds the accelerator to what hatchling builds."""
+    """Adds the accelerator to what hatchling builds, and what stands below share/."""
 
     PLUGIN_NAME = "custom"
 
@@ -33,6 +33,9 @@ class AcceleratorHook(BuildHookInterface):  # type: ignore[type-arg, misc, unuse
         if self.target_name != "wheel":
             return
         root = Path(self.root)
+        for source, place in self.config["share"].items():
+            if (root / source).exists():
+                build_data["shared_data"][source] = f"share/{place}"
         built = SOURCE.with_name("_fast" + str(sysconfig.get_config_var("EXT_SUFFIX")))
         if version == "editable":
             target = root / built

@@ -43,6 +43,15 @@ def render_reference() -> str:
         "1024 for others. So may a number of seconds: `500ms`, `30s`, `2m`, `1h`, `1d`. In the file, what has a unit",
         'stands in quotes: `max_rss_bytes = "256M"`. Numbers have bounds. Times are at most 1,000,000,000 s; what is over',
         "a bound is refused with a sentence that says it.",
+        "",
+        "[uwsgibridge.schema.json](uwsgibridge.schema.json) is a JSON Schema of the file: with it, an editor completes and checks",
+        "options, and shows what each does. Installed, it is `share/uwsgibridge/uwsgibridge.schema.json` of the environment, and",
+        "`python -m uwsgibridge.config.schema` prints it. Taplo (`Even Better TOML`) and Tombi find it by the file's first line, and",
+        "`validate-pyproject` by itself, for `[tool.uwsgibridge]`:",
+        "",
+        "```toml",
+        "#:schema ./uwsgibridge.schema.json",
+        "```",
     ]
     for section, rows in groupby(OPTIONS.items(), key=lambda row: row[1].section):
         lines += [
