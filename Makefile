@@ -9,7 +9,7 @@ APPLICATIONS := $(VENV)-applications
 # rewrites all assertions in each of its processes.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-all test-pythons test-free-threaded test-applications check changelog changelog-draft format fuzz fuzz-fast soak bench findings clean
+.PHONY: help demo test test-all test-pythons test-free-threaded test-applications check generated changelog changelog-draft format fuzz fuzz-fast soak bench findings clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -48,6 +48,11 @@ check: $(VENV)/.check ## ruff, its formatter, and mypy --strict
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+generated: $(VENV)/.test ## write anew what is made of the tables: reference pages, man pages, completion, JSON Schema
+	$(BIN)/python -m uwsgibridge.config.reference >docs/options.md.new && mv docs/options.md.new docs/options.md
+	$(BIN)/python -m uwsgibridge.config.schema >docs/uwsgibridge.schema.json.new && mv docs/uwsgibridge.schema.json.new docs/uwsgibridge.schema.json
+	$(BIN)/python -m uwsgibridge.cli.manual docs
 
 changelog: $(VENV)/.check ## make the release's section of CHANGELOG.md out of changelog.d/
 	$(BIN)/towncrier build --yes

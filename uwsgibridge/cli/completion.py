@@ -8,7 +8,7 @@ from click.shell_completion import get_completion_class
 from uwsgibridge.cli import PROGRAM, main
 
 # Click looks for this variable at each start, and answers the shell in place of the command.
-_VARIABLE = f"_{PROGRAM.upper()}_COMPLETE"
+VARIABLE = f"_{PROGRAM.upper()}_COMPLETE"
 
 
 @click.command(short_help="Print what a shell needs to complete commands.")
@@ -25,4 +25,4 @@ def command(shell: str) -> None:
     """  # noqa: D301 - click marks paragraphs with this character
     made = get_completion_class(shell)
     assert made is not None, f"click has no completion for {shell}"
-    click.echo(made(main, {}, PROGRAM, _VARIABLE).source())
+    click.echo(made(main, {}, PROGRAM, VARIABLE).source())
