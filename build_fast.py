@@ -86,6 +86,8 @@ def compile_accelerator(source: Path, target: Path, *further: str) -> None:
     beside = target.with_name(f".{target.name}.{os.getpid()}")
     command = [
         *shlex.split(compiler),
+        # The same bytes wherever it is built: https://reproducible-builds.org/docs/build-path/
+        f"-ffile-prefix-map={source.parents[2]}=.",
         *("-shared", "-fPIC", "-O3", "-fwrapv", "-fvisibility=hidden", "-DNDEBUG"),
         f'-DSOURCE_DIGEST="{digest_of(source)}"',
         f"-I{sysconfig.get_path('include')}",
