@@ -50,6 +50,12 @@ def test_a_container_is_healthy(stack, service):
     assert state["Health"]["FailingStreak"] == 0
 
 
+def test_the_image_adds_less_than_80_mb_to_its_base(stack):
+    history = stack.bridge.image.history()  # the newest first
+    (first,) = [at for at, it in enumerate(history) if "uwsgibridge:x:10001" in it["CreatedBy"]]
+    assert 1_000_000 < sum(it["Size"] for it in history[: first + 1]) < 80_000_000
+
+
 @SERVICES
 def test_a_container_has_no_privileges(stack, service):
     container = getattr(stack, service)

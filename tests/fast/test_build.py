@@ -26,6 +26,7 @@ class Hook:
     def __init__(self, root: Path, target_name: str) -> None:
         self.root = str(root)
         self.target_name = target_name
+        self.config = {"share": {"docs/man": "man/man1", "docs/gone": "gone"}}
         self.said: list[str] = []
         self.app = SimpleNamespace(display_warning=self.said.append)
 
@@ -63,8 +64,9 @@ def compiler() -> Iterator[None]:
 
 
 def initialized(hook: Any, version: str = "standard") -> dict[str, Any]:
-    data: dict[str, Any] = {"force_include": {}}
+    data: dict[str, Any] = {"force_include": {}, "shared_data": {}}
     hook.initialize(version, data)
+    assert data.pop("shared_data") == {}
     return data
 
 
@@ -162,3 +164,13 @@ def test_where_it_is_not_for(
 @pytest.mark.usefixtures("compiler")
 def test_the_compiler_has_nothing_to_say(build: ModuleType, tmp_path: Path) -> None:
     build.compile_accelerator(ROOT / build.SOURCE, tmp_path / BUILT, "-Wall", "-Wextra", "-Werror")
+
+
+def test_a_wheel_gets_what_stands_below_share_as_far_as_it_is_there(
+    build: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CC", "/bin/false")
+    (tmp_path / "docs/man").mkdir(parents=True)
+    data: dict[str, Any] = {"force_include": {}, "shared_data": {}}
+    build.AcceleratorHook(tmp_path, "wheel").initialize("standard", data)
+    assert data["shared_data"] == {"docs/man": "share/man/man1"}
