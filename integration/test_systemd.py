@@ -274,6 +274,45 @@ def test_systemd_has_nothing_against_the_units(directory):
     assert (found.returncode, found.stdout, found.stderr) == (0, "", "")
 
 
+def test_systemd_has_nothing_against_the_units_for_many_applications(directory):
+    analyze = shutil.which("systemd-analyze")
+    if analyze is None:
+        pytest.skip("there is no systemd-analyze")
+    service = (DOCS / "uwsgibridge@.service").read_text("utf-8")
+    units = [directory / "uwsgibridge@blog.service", directory / "uwsgibridge@blog.socket"]
+    units[0].write_text(
+        service.replace("/usr/bin/uwsgibridge", "/bin/true").replace("man:uwsgibridge-serve(1)", "")
+    )
+    units[1].write_text((DOCS / "uwsgibridge@.socket").read_text("utf-8"))
+    found = subprocess.run(
+        [analyze, "verify", *units],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
+    )
+    assert (found.returncode, found.stdout, found.stderr) == (0, "", "")
+
+
+def test_what_one_application_may_not_do_none_of_many_may():
+    """Both services have the same settings, but for those that say which application it is."""
+    own = {"Type", "ExecStart", "ExecReload", "WorkingDirectory", "User", "Group"}
+    one, many = (
+        {
+            line
+            for line in (DOCS / name).read_text("utf-8").splitlines()
+            if re.match(r"[A-Z]\w+=", line) and line.partition("=")[0] not in own
+        }
+        for name in ("uwsgibridge.service", "uwsgibridge@.service")
+    )
+    assert one - many == {
+        "Description=mysite behind Nginx's uwsgi_pass",
+        "Documentation=man:systemd.service(5)",
+        "After=network.target",
+        "RuntimeDirectory=mysite",
+    }
+
+
 def test_service_uses_options_that_there_are():
     command = [sys.executable, "-m", "uwsgibridge", "serve", "--help"]
     offered = subprocess.run(command, capture_output=True, text=True, check=True).stdout
