@@ -9,7 +9,7 @@ APPLICATIONS := $(VENV)-applications
 # rewrites all assertions in each of its processes.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-all test-pythons test-free-threaded test-applications check generated changelog changelog-draft format fuzz fuzz-fast soak bench findings clean
+.PHONY: help demo test test-all test-pythons test-free-threaded test-applications check generated bump release changelog changelog-draft format fuzz fuzz-fast soak bench findings clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -53,6 +53,15 @@ generated: $(VENV)/.test ## write anew what is made of the tables: reference pag
 	$(BIN)/python -m uwsgibridge.config.reference >docs/options.md.new && mv docs/options.md.new docs/options.md
 	$(BIN)/python -m uwsgibridge.config.schema >docs/uwsgibridge.schema.json.new && mv docs/uwsgibridge.schema.json.new docs/uwsgibridge.schema.json
 	$(BIN)/python -m uwsgibridge.cli.manual docs
+
+bump: $(VENV)/.test $(VENV)/.check ## set the version, and make its section of CHANGELOG.md: make bump VERSION=1.2.0
+	@echo '$(VERSION)' | grep -qxE '[0-9]+\.[0-9]+\.[0-9]+((a|b|rc)[0-9]+)?' || \
+	  { echo "name the version: make bump VERSION=1.2.0" >&2; exit 1; }
+	sed -i 's/^__version__ = .*/__version__ = "$(VERSION)"/' uwsgibridge/_version.py
+	$(BIN)/towncrier build --yes --version $(VERSION)
+
+release: $(VENV)/.release ## build the release into dist/ and check it; publishes nothing
+	.ci/release $(BIN)/python
 
 changelog: $(VENV)/.check ## make the release's section of CHANGELOG.md out of changelog.d/
 	$(BIN)/towncrier build --yes
@@ -150,6 +159,11 @@ $(APPLICATIONS)/.test: $(BUILD) | $(VENV)/bin/python
 $(VENV)/.check: $(BUILD) | $(VENV)/bin/python
 	$(INSTALLING) "uwsgibridge, ruff, mypy, and what the tests import ..."
 	@$(BIN)/python -m pip install --quiet --editable '.[test,check]'
+	@touch $@
+
+$(VENV)/.release: $(BUILD) | $(VENV)/bin/python
+	$(INSTALLING) "uwsgibridge, and what builds and checks packages ..."
+	@$(BIN)/python -m pip install --quiet --editable '.[test,release]'
 	@touch $@
 
 $(VENV)/.bench: $(BUILD) | $(VENV)/bin/python
