@@ -138,7 +138,13 @@ def record(frontend: Frontend, bridge: str) -> Logs:
                 asked = [pool.submit(it.ask, place, f"/{it.name}") for it in SCENARIOS]
                 for future in asked:
                     future.result(PATIENCE_SECONDS)
-            for path in ("fails", "fails-midway", "is-short", "has-a-large-head", "impatient/is-slow"):
+            for path in (
+                "fails",
+                "fails-midway",
+                "is-short",
+                "has-a-large-head",
+                "impatient/is-slow",
+            ):
                 place.ask(f"/bridge/{path}")
             place.ask("/bridge/too-large", method="POST", body=bytes(10_000))
             place.ask("/bridge/crashes")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
@@ -13,7 +12,7 @@ from integration.explaining.upstreams import BEHAVIOURS, PATIENCE_SECONDS
 if TYPE_CHECKING:
     from integration.explaining.running import Place
 
-Ask: TypeAlias = "Callable[[Place, str], None]"
+Ask: TypeAlias = "Callable[[Place, str], object]"
 
 _LARGE: Final = 8_000_000
 

@@ -81,9 +81,7 @@ def answers(head: str, body: bytes = b"", *, then: Behaviour = closes) -> Behavi
 _OK: Final = "HTTP/1.1 200 OK"
 _LENGTH: Final = f"{_OK}\nContent-Length: 2"
 _BEGUN: Final = f"{_OK}\nContent-Length: 100\nX-Accel-Buffering: no"
-_SWITCHED: Final = (
-    "HTTP/1.1 101 Switching Protocols\nUpgrade: websocket\nConnection: upgrade"
-)
+_SWITCHED: Final = "HTTP/1.1 101 Switching Protocols\nUpgrade: websocket\nConnection: upgrade"
 
 BEHAVIOURS: Final[Mapping[str, Behaviour]] = {
     "silent": reads_on,
