@@ -23,11 +23,12 @@ class Scenario:
 
     Attributes:
         name: the path, without its slash.
-        entry: of the catalogue, which has to explain Nginx's error log here.
+        entry: of the catalogue, which has to explain Nginx's error log here; empty where that has no line.
         upstream: what fails: a behaviour of `FailingServer`, or an address of `Place.upstreams`; empty for no upstream.
         directives: further lines of the location.
         ask: sends the request.
-        access: the entry for the line of the access log; empty where there is none.
+        access: the entry for the line of the access log; empty where its status is none of a failure.
+        since: the first Nginx that does so.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Scenario:
     directives: str = ""
     ask: Ask = lambda place, path: place.ask(path)
     access: str = ""
+    since: tuple[int, ...] = ()
 
     def location(self, place: Place) -> str:
         """Write the location."""
@@ -137,7 +139,7 @@ _LARGE_BODY: Final = "client_max_body_size 0;"
 SCENARIOS: Final = (
     # There is no connection.
     Scenario("refused", "connection-refused", "nobody", access="access-502"),
-    Scenario("refused-unix", "connection-refused", "stale"),
+    Scenario("refused-unix", "connection-refused", "stale", access="access-502"),
     Scenario("missing", "socket-missing", "missing", access="access-502"),
     Scenario("forbidden", "socket-forbidden", "forbidden", access="access-502"),
     Scenario("full", "backlog-full", "full-unix", access="access-502"),
@@ -159,8 +161,8 @@ SCENARIOS: Final = (
     Scenario("large-head", "head-too-big", "large-head", access="access-502"),
     Scenario("bad-header", "invalid-header", "bad-header", access="access-502"),
     Scenario("bad-status", "invalid-status", "bad-status", access="access-502"),
-    Scenario("two-framings", "length-and-chunked", "two-framings", access="access-502"),
-    Scenario("repeats", "duplicate-header", "repeats", access="access-502"),
+    Scenario("two-framings", "length-and-chunked", "two-framings", access="access-502", since=(1, 23)),
+    Scenario("repeats", "duplicate-header", "repeats", access="access-502", since=(1, 23)),
     Scenario("too-much", "longer-than-length", "too-much"),
     Scenario("large", "answer-in-file", "large"),
     # The answer breaks off.
@@ -172,7 +174,7 @@ SCENARIOS: Final = (
     # The client.
     Scenario("left", "client-left", "silent", ask=_leave, access="access-499"),
     Scenario("left-uploading", "client-left-uploading", "closes", ask=_leave_in_an_upload, access="access-400"),
-    Scenario("stalled-upload", "upload-timed-out", "closes", "client_body_timeout 200ms;", ask=_stall_in_an_upload, access="access-408"),
+    Scenario("stalled-upload", "", "closes", "client_body_timeout 200ms;", ask=_stall_in_an_upload, access="access-408"),
     Scenario("reads-slowly", "client-reads-slowly", "large", "send_timeout 200ms; uwsgi_max_temp_file_size 0;", ask=_read_slowly),
     Scenario("too-large", "body-too-large", "closes", "client_max_body_size 1k;", ask=_upload, access="access-413"),
     Scenario("too-large-chunks", "body-too-large", "closes", "client_max_body_size 1k;", ask=_upload_chunks, access="access-413"),
