@@ -151,6 +151,47 @@ def record(frontend: Frontend, bridge: str) -> Logs:
         return Logs(*(_lines(directory / f"{it}.log") for it in ("error", "access", "timed")))
 
 
+def errors_of_few_connections(frontend: Frontend) -> list[str]:
+    """Ask an Nginx that may have too few connections for a client and an upstream, and read its error log."""
+    with contextlib.ExitStack() as stack:
+        directory = Path(
+            stack.enter_context(tempfile.TemporaryDirectory(prefix="uwsgibridge-explaining-"))
+        )
+        directory.chmod(0o755)
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        listener.setblocking(False)
+        failing, names = FailingServer(), NameServer()
+        stack.callback(failing.close)
+        stack.callback(names.close)
+        place = Place(directory, listener.getsockname(), failing, "", names)
+        # One is for the listening socket, one for the channel of the processes, and one for the client.
+        (directory / "nginx.conf").write_text(f"""
+daemon off;
+pid {directory}/nginx.pid;
+error_log {directory}/error.log;
+{"user nobody nogroup;" if os.geteuid() == 0 else ""}
+events {{ worker_connections 3; }}
+http {{
+access_log off;
+{_temporary_paths(directory)}
+server {{
+    listen 127.0.0.1:{place.address[1]};
+    location / {{ uwsgi_pass 127.0.0.1:{failing.port}; }}
+}}
+}}
+""")
+        with _nginx(frontend, place, listener):
+            place.ask("/")
+        return place.errors().splitlines()
+
+
+def _temporary_paths(directory: Path) -> str:
+    return "\n".join(
+        f"{name}_temp_path {directory}/{name};"
+        for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+
+
 def _lines(path: Path) -> list[str]:
     return path.read_text("utf-8", "replace").splitlines()
 
@@ -196,10 +237,6 @@ def _open_upstreams(place: Place, stack: contextlib.ExitStack) -> None:
 
 def _configuration(place: Place, bridge: str) -> str:
     directory = place.directory
-    temporary = "\n".join(
-        f"{name}_temp_path {directory}/{name};"
-        for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
     dead = place.upstreams["dead"]
     locations = "".join(it.location(place) for it in SCENARIOS)
     return f"""
@@ -215,7 +252,7 @@ log_format timed '$remote_addr [$time_iso8601] "$request" $status $body_bytes_se
     '$request_time $upstream_addr $upstream_status $upstream_response_time';
 access_log {directory}/access.log;
 access_log {directory}/timed.log timed;
-{temporary}
+{_temporary_paths(directory)}
 limit_req_zone $binary_remote_addr zone=rate:64k rate=1r/m;
 large_client_header_buffers 4 32k;
 upstream one_dead {{ server {dead} max_fails=1; server unix:{directory}/stale.sock; }}

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from integration.explaining.running import Logs, record
+from integration.explaining.running import Logs, errors_of_few_connections, record
 from integration.explaining.scenarios import SCENARIOS, Scenario
 from integration.frontends.running import FRONTENDS, version_of
 from uwsgibridge.explain.catalogue import CATALOGUE
@@ -26,6 +26,7 @@ from uwsgibridge.testing import BridgeProcess
 NGINXES = [it for it in FRONTENDS if it.name in {"nginx", "nginx-packaged"}]
 HERE = Path(__file__).parent
 AT_THE_START = "name-unknown-at-start"
+OUT_OF_CONNECTIONS = "out-of-connections"
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def test_a_name_that_is_unknown_at_the_start(recorded: Recorded, tmp_path: Path)
     configuration.write_text(
         f"error_log {tmp_path}/error.log; pid {tmp_path}/pid; events {{ }}\n"
         "http { server { listen unix:"
-         f"{tmp_path}/http; location / {{ uwsgi_pass no..name:3031; }} }} }}"
+        f"{tmp_path}/http; location / {{ uwsgi_pass no..name:3031; }} }} }}"
     )
     frontend = next(it for it in NGINXES if not it.missing and version_of(it) == recorded.version)
     done = subprocess.run(
@@ -111,9 +112,17 @@ def test_a_name_that_is_unknown_at_the_start(recorded: Recorded, tmp_path: Path)
     assert AT_THE_START in [it.name for it in found if it]
 
 
+def test_nginx_is_out_of_connections(recorded: Recorded) -> None:
+    frontend = next(it for it in NGINXES if not it.missing and version_of(it) == recorded.version)
+    found = [parse_line(it) for it in errors_of_few_connections(frontend)]
+    assert OUT_OF_CONNECTIONS in [
+        entry.name for it in found if it and (entry := Gathered().add(it)) is not None
+    ]
+
+
 def test_each_entry_is_really_produced() -> None:
-    produced = {it.entry for it in SCENARIOS} | {it.access for it in SCENARIOS} | {AT_THE_START}
-    assert produced - {""} == {it.name for it in CATALOGUE}
+    produced = {name for it in SCENARIOS for name in (it.entry, it.access)}
+    assert produced - {""} | {AT_THE_START, OUT_OF_CONNECTIONS} == {it.name for it in CATALOGUE}
 
 
 def explain(recorded: Recorded, kind: str) -> list[dict[str, Any]]:

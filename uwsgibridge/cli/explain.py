@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import json
 import sys
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
@@ -177,7 +178,7 @@ def _read(log: str) -> Iterator[str]:
                 yield line.rstrip(b"\r\n").decode("utf-8", "replace")
                 while line and not line.endswith(b"\n"):
                     line = file.readline(_LINE_BYTES)
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise click.UsageError(f"{log} can't be read: {reason}") from None
 

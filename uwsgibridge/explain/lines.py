@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
+from functools import lru_cache
 from typing import Final, Literal
 
 # nginx's NGX_MAX_ERROR_STR is 2,048; what is longer was written by nobody, or is an access line with long headers.
@@ -117,14 +118,18 @@ def time_of(line: Line, zone: tzinfo | None) -> datetime | None:
     Returns:
         None where the line has no time, or one in a form of somebody's own.
     """
+    return _time(line.log, line.stamp, zone)
+
+
+@lru_cache(maxsize=1024)  # many lines have the same second
+def _time(log: str, stamp: str, zone: tzinfo | None) -> datetime | None:
     try:
-        if line.log == "error":
-            local = datetime.strptime(line.stamp, "%Y/%m/%d %H:%M:%S")  # noqa: DTZ007 - the zone comes
+        if log == "error":
+            local = datetime.strptime(stamp, "%Y/%m/%d %H:%M:%S")  # noqa: DTZ007 - the zone comes
             return (local.replace(tzinfo=zone) if zone else local.astimezone()).astimezone(UTC)
-        if line.stamp[:4].isdecimal():
-            when = datetime.fromisoformat(line.stamp)
-            return when.astimezone(UTC)
-        return datetime.strptime(line.stamp, "%d/%b/%Y:%H:%M:%S %z").astimezone(UTC)
+        if stamp[:4].isdecimal():
+            return datetime.fromisoformat(stamp).astimezone(UTC)
+        return datetime.strptime(stamp, "%d/%b/%Y:%H:%M:%S %z").astimezone(UTC)
     except (ValueError, OverflowError):
         return None
 
