@@ -127,7 +127,7 @@ def _underscore(place: Place, path: str) -> None:
     place.ask(path, "X_Under: 1")
 
 
-def _limit_open_files(place: Place, path: str) -> None:
+def _upload_to_a_locked_directory(place: Place, path: str) -> None:
     with place.without_rights(place.directory / "locked"):
         place.ask(path, method="POST", body=bytes(100_000))
 
@@ -182,7 +182,7 @@ SCENARIOS: Final = (
     Scenario("large-header", "request-header-too-large", "closes", ask=_too_large_header, access="access-400"),
     Scenario("underscore", "header-dropped", "too-much", ask=_underscore),
     # Nginx itself.
-    Scenario("locked", "temporary-file-failed", "closes", "client_body_temp_path {directory}/locked; client_body_buffer_size 1k;", ask=_limit_open_files, access="access-500"),
+    Scenario("locked", "temporary-file-failed", "closes", "client_body_temp_path {directory}/locked; client_body_buffer_size 1k;", ask=_upload_to_a_locked_directory, access="access-500"),
     Scenario("guarded", "auth-request-failed", "closes", "auth_request /guard;", access="access-500"),
     Scenario("limited", "rate-limited", "too-much", "limit_req zone=rate;", ask=_ask_twice, access="access-503"),
     Scenario("redirects", "redirection-cycle", "redirects", access="access-500"),

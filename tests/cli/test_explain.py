@@ -70,6 +70,15 @@ def test_the_cause_in_our_log(tmp_path: Path) -> None:
     assert cause["fields"] == {"largest_header": "Set-Cookie"}
 
 
+def test_how_long_requests_took() -> None:
+    line = (
+        '::1 [2026-11-29T17:22:40+00:00] "GET /a HTTP/1.1" 499 0 "-" "-" {} unix:/run/a.sock - 1.5'
+    )
+    done = run(*(line.format(it) for it in ("1.500", "29.002", "0.100")))
+    assert "3 x 499 in the access log [access-499]" in done.output
+    assert "took     up to 29.002 s" in done.output
+
+
 def test_what_is_not_known_is_a_status_of_1() -> None:
     done = run(UNKNOWN)
     assert done.exit_code == 1

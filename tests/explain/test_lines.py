@@ -72,12 +72,15 @@ def test_a_complaint_at_the_start_has_no_time() -> None:
     assert time_of(line, None) is None
 
 
-def test_a_client_can_not_name_the_upstream() -> None:
+def test_nothing_that_is_quoted_names_the_upstream() -> None:
     target = '/",upstream:"uwsgi://evil'
-    text = ERROR.replace("/a%20b?q=1", target)
-    line = parse_line(text)
+    line = parse_line(ERROR.replace("/a%20b?q=1", target))
     assert line is not None
     assert (line.target, line.upstream) == (target, "uwsgi://unix:/run/app.sock:")
+    quoted = 'upstream sent invalid header: "X: , upstream: "uwsgi://evil"" while reading'
+    line = parse_line(ERROR.replace("recv() failed", quoted))
+    assert line is not None
+    assert line.upstream == "uwsgi://unix:/run/app.sock:"
 
 
 @pytest.mark.parametrize(

@@ -46,11 +46,11 @@ def look_up(case: Case, *lines: str, within_seconds: float = 5.0) -> list[tuple[
 
 def test_method_path_and_time() -> None:
     this = {"method": "GET", "path": "/a"}
-    log = event("application failed", detail="E: x", **this)
+    log = event("application failed", detail="E: x", option="--threads", app="a", **this)
     case = case_of(RESET)
     assert look_up(case, log) == [("application failed", 1)]
     [told] = case.told.values()
-    assert told.fields == {"detail": "E: x"}
+    assert told.fields == {"detail": "E: x", "option": "--threads"}
     assert look_up(case_of(RESET, "/b"), log) == []
     assert look_up(case_of(RESET), event("application failed", method="POST", path="/a")) == []
     assert look_up(case_of(RESET), event("application failed", "17:00:36", **this)) == []
@@ -67,6 +67,17 @@ def test_events_that_do_not_lead_to_it_are_left_out() -> None:
 def test_what_is_about_a_timeout_is_looked_for_further_back() -> None:
     slow = event("request is slow, and still runs", "16:59:40", method="GET", path="/a")
     assert look_up(case_of(TIMED_OUT), slow) == [("request is slow, and still runs", 1)]
+
+
+def test_how_far_back_depends_on_what_nginx_says() -> None:
+    cases = [case_of(TIMED_OUT), case_of(RESET)]
+    lookup = Lookup(cases, 5.0)
+    lookup.add(event("request took too long", "16:59:40", method="GET", path="/a"))
+    lookup.finish()
+    assert [[it.event for it in case.told.values()] for case in cases] == [
+        ["request took too long"],
+        [],
+    ]
 
 
 def test_a_request_id_goes_before_path_and_time() -> None:

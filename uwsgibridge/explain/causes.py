@@ -32,12 +32,12 @@ CAUSES: Final[Mapping[str, Cause]] = {
     "refused": Cause(
         "The bridge did not pass the request to the application.",
         "Raise the limit that `option` names, if the request was in order.",
-        ("reason", "status", "detail", "option"),
+        ("reason", "status", "detail"),
     ),
     "overload: requests were answered 503": Cause(
         "More requests came than the application can serve.",
         "More --threads or --workers; or the limit that `option` names.",
-        ("reason", "requests", "option"),
+        ("reason", "requests"),
     ),
     "request is slow, and still runs": Cause(
         "The application was still at work; `stack` says where.",
@@ -47,17 +47,17 @@ CAUSES: Final[Mapping[str, Cause]] = {
     "request took too long": Cause(
         "The request was ended by --request-timeout-seconds; `stack` says where it was.",
         "Make the work shorter, or raise --request-timeout-seconds, and uwsgi_read_timeout above it.",
-        ("option", "stack"),
+        ("stack",),
     ),
     "request body did not arrive in time": Cause(
         "The upload stood still for --body-timeout-seconds.",
         "Leave uwsgi_request_buffering on, so that Nginx waits for slow clients; or raise --body-timeout-seconds.",
-        ("outcome", "option"),
+        ("outcome",),
     ),
     "answer was not taken in time": Cause(
         "The reader of the answer stood still for --write-timeout-seconds.",
         "Leave uwsgi_buffering on, so that Nginx waits for slow clients; or raise --write-timeout-seconds.",
-        ("outcome", "option"),
+        ("outcome",),
     ),
     "event loop is blocked: the application computes or waits without awaiting": Cause(
         "The application held up the worker's event loop, and with it all requests; `stack` says where.",
@@ -79,7 +79,7 @@ CAUSES: Final[Mapping[str, Cause]] = {
     "killing worker: it has too much memory": Cause(
         "A worker was above --max-rss-hard-bytes, and was killed.",
         "Look for what holds the memory; --max-rss-bytes replaces a worker before, without a lost request.",
-        ("rss_bytes", "option"),
+        ("rss_bytes",),
     ),
     "killing worker: it does not end": Cause(
         "A worker did not end within --graceful-timeout-seconds, and was killed.",

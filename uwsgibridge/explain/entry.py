@@ -44,7 +44,7 @@ class Cause:
     Attributes:
         why: what it says of the failure.
         change: what to change.
-        shows: fields of the event that are told.
+        shows: fields of the event that are told, beside `option` and `hint`.
         lasts: whether it holds until the bridge listens again.
     """
 

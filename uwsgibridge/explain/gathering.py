@@ -67,6 +67,7 @@ class Case:
     Attributes:
         example: the first line's message.
         upstream: that was asked; empty where none was, or several.
+        longest_seconds: that a request took; 0 where no line says it.
         requests: methods and paths, with how often each was there.
         told: what the bridge's log says of it.
         untold: how many of its lines were looked up there, and nothing was found.
@@ -79,6 +80,7 @@ class Case:
     count: int = 0
     first: datetime | None = None
     last: datetime | None = None
+    longest_seconds: float = 0.0
     requests: Counter[str] = field(default_factory=Counter)
     told: dict[tuple[str, str, str], Told] = field(default_factory=dict)
     untold: int = 0
@@ -92,6 +94,7 @@ class Case:
         if when is not None:
             self.first = when if self.first is None else min(self.first, when)
             self.last = when if self.last is None else max(self.last, when)
+        self.longest_seconds = max(self.longest_seconds, line.seconds)
         path = path_of(line.target)
         request = f"{line.method} {path}".strip()
         if request and (request in self.requests or len(self.requests) < _REQUESTS):

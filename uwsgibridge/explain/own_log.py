@@ -20,6 +20,9 @@ _EVER: Final = datetime.max.replace(tzinfo=UTC)
 # Nginx writes whole seconds, so that what came after an event can have a time before it.
 _WHOLE_SECOND: Final = timedelta(seconds=1)
 
+# Fields that say what to change, of whatever event.
+_ALWAYS_SHOWN: Final = ("option", "hint")
+
 _Near: TypeAlias = tuple[str, Mapping[str, Any], datetime]
 
 
@@ -172,7 +175,7 @@ def _tell(case: Case, name: str, event: Mapping[str, Any], when: datetime | None
     if told is None:
         if len(case.told) >= _TOLD:
             return
-        shows = CAUSES[name].shows
+        shows = dict.fromkeys((*CAUSES[name].shows, *_ALWAYS_SHOWN))
         fields = {it: _bounded(event[it]) for it in shows if event.get(it) is not None}
         told = case.told[key] = Told(*key, fields, when)
     told.count += 1

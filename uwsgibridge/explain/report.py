@@ -53,6 +53,7 @@ def _describe_case(case: Case) -> dict[str, Any]:
         "lines": case.count,
         "first": _iso(case.first),
         "last": _iso(case.last),
+        "longest_seconds": case.longest_seconds or None,
         "message": case.example,
         "upstream": case.upstream or None,
         "requests": [
@@ -90,6 +91,8 @@ def _text_of_case(case: Case, zone: tzinfo | None) -> Iterator[str]:
     if case.first is not None and case.last is not None:
         first, last = (_local(it, zone) for it in (case.first, case.last))
         yield from _paragraph("when", first if first == last else f"{first} to {last}")
+    if case.longest_seconds:
+        yield from _paragraph("took", f"up to {case.longest_seconds:g} s")
     if case.upstream:
         yield from _paragraph("upstream", case.upstream)
     if case.requests:
