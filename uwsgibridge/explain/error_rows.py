@@ -15,7 +15,10 @@ from uwsgibridge.explain.entry import Entry
 _HEAD: Final = r"while (?:reading response header from upstream|sending request to upstream)"
 _BODY: Final = r"while (?:reading upstream|sending to client|reading from upstream|proxying and reading from upstream)"
 _TUNNEL: Final = r"while (?:proxying upgraded connection|proxying and (?:reading from|sending to) )"
-_RESET: Final = r"(?:recv|recvmsg|readv|send|sendmsg|writev|sendfile|SSL_read|SSL_write)\(\) failed \((?:104|54|32|103|53)[:)]"
+_RECEIVED: Final = r"(?:recv|recvmsg|readv|SSL_read)"
+_SENT: Final = r"(?:send|sendmsg|writev|sendfile|SSL_write)"
+_BROKEN: Final = r"\(\) failed \((?:104|54|32|103|53)[:)]"
+_RESET: Final = rf"(?:{_RECEIVED}|{_SENT}){_BROKEN}"
 
 _ENDS: Final = (
     "worker ended",
@@ -222,7 +225,7 @@ ERROR_ROWS: Final = (
          "A WebSocket was broken off.",
          "The application failed, a worker died, or the bridge stopped or was reloaded.",
          "Have clients connect again; look for `application failed` and `worker ended`.", (*_FAILS, *_ENDS, *_DOWN)),
-    _row("reset-in-answer", rf"{_RESET}.*{_BODY}",
+    _row("reset-in-answer", rf"{_RECEIVED}{_BROKEN}.*{_BODY}",
          "recv() failed (104: Connection reset by peer) while reading upstream", "a transfer that breaks off",
          "The answer had begun, and was broken off. The client sees that; it is never cut silently.",
          "The application failed in the middle of its answer, or a worker died.",
@@ -233,9 +236,9 @@ ERROR_ROWS: Final = (
          "Large answers to slow clients.",
          "Nothing; `uwsgi_buffers 16 64k;` where memory is cheaper than the disk. Large files: `--offload`."),
     # --- The client ---------------------------------------------------------------------------------
-    _row("client-left", r"(?:\w+\(\) reported that )?client prematurely closed (?:connection|stream).*upstream connection is closed too",
+    _row("client-left", rf"(?:\w+\(\) reported that )?client prematurely closed (?:connection|stream).*upstream connection is closed too|{_SENT}{_BROKEN}.*while sending to client",
          "client prematurely closed connection, so upstream connection is closed too", "has gone; 499 in the access log",
-         "The client left before it had its answer, and Nginx has closed the connection to the bridge.",
+         "The client left before it had its whole answer, and Nginx has closed the connection to the bridge.",
          "A person went on, or a client or balancer has a shorter timeout than the application needs.",
          "Compare the timeout of who asks with the request's time; `uwsgi_ignore_client_abort on` has each request run to its end.",
          (*_SLOW, "access"), _MINUTE),
