@@ -70,13 +70,14 @@ BELOW: Final[dict[str, set[str]]] = {
     "control": {*_GROUND, "connection", "telemetry"},
     "client": {*_WIRE, "config"},
     "frontend": {"config"},
+    "explain": set(),
     "demo": {"_version"},
     "testing": {"system", "config", "client", "frontend"},
     # Reads what other servers are configured by.
     "migration": {"errors", "config", "uwsgi_module"},
     # Above all: what a person starts.
     "cli": {
-        *_GROUND, "connection", "telemetry", "worker", "supervisor", "control", "client", "frontend",
+        *_GROUND, "connection", "telemetry", "worker", "supervisor", "control", "client", "frontend", "explain",
         "demo", "migration", "multiproc", "_version",
     },
     "__main__": {"cli", "system"},

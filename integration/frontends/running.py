@@ -154,7 +154,7 @@ def run_frontend(frontend: Frontend, directory: Path, upstream: str) -> Iterator
     path.write_text(write(directory, address, upstream), encoding="utf-8")
     command = [it.replace("{directory}", str(directory)) for it in frontend.command]
     with _process([*command, str(path)], directory / "output.log") as process:
-        site = Site(frontend, _version(frontend), address)
+        site = Site(frontend, version_of(frontend), address)
         _wait_until(process, site.connect, directory)
         yield site
 
@@ -219,7 +219,8 @@ def _apache() -> Frontend:
 
 
 @functools.cache
-def _version(frontend: Frontend) -> tuple[int, ...]:
+def version_of(frontend: Frontend) -> tuple[int, ...]:
+    """Ask a frontend for its version."""
     command = list(frontend.command)
     while command[-1] in {"-c", "-f", "-D", "-DFOREGROUND"}:
         command.pop()

@@ -23,6 +23,7 @@ _COMMANDS: Final = {
     "ping": "Ask whether a bridge answers; for health checks.",
     "request": "Send one request without an Nginx: curl for uwsgi.",
     "ctl": "Look at a running supervisor and steer it.",
+    "explain": "Say why requests failed, from Nginx's log and ours.",
     "nginx": "Print an Nginx configuration that fits.",
     "run-uwsgi": "Run a configuration of uWSGI as it is.",
     "run-gunicorn": "Run a configuration of gunicorn as it is.",
