@@ -1,0 +1,114 @@
+"""``uwsgibridge nginx --check``: judge configurations of Nginx, and say it to a person or to a program."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+if TYPE_CHECKING:
+    from uwsgibridge.config.settings import Settings
+
+FORMATS: Final = ("text", "json", "sarif")
+STANDARD_INPUT: Final = "-"
+
+# Found something, as linters say it; wrong usage is 2, as everywhere.
+_FOUND: Final = 1
+
+
+def check_files(
+    files: Sequence[str],
+    *,
+    config: Path | None,
+    version: str,
+    prefix: Path | None,
+    form: str,
+    is_strict: bool,
+) -> int:
+    """Check files, and print what was found.
+
+    Args:
+        files: paths; ``-`` is the standard input.
+        config: the bridge's file of options, whose limits the configuration has to fit.
+        version: Nginx's, or nothing.
+        prefix: the directory that relative includes are below; found by each file where it is None.
+        form: one of `FORMATS`.
+        is_strict: whether a warning is a failure as well.
+
+    Returns:
+        The exit status: 0, or 1 where something was found that matters.
+
+    Raises:
+        click.UsageError: a file can't be read, or an option is wrong.
+    """
+    from uwsgibridge._version import __version__
+    from uwsgibridge.frontend.check.checking import check
+    from uwsgibridge.frontend.check.finding import Severity
+    from uwsgibridge.frontend.check.report import as_json, as_sarif, as_text
+    from uwsgibridge.frontend.options import OptionError, parse_version
+
+    settings, given = read_settings(config)
+    try:
+        nginx = parse_version(version) if version else None
+    except OptionError as error:
+        raise click.UsageError(str(error)) from None
+    results = []
+    for file in files:
+        is_piped = file == STANDARD_INPUT
+        text = sys.stdin.buffer.read().decode("utf-8", "replace") if is_piped else None
+        try:
+            result = check(
+                "(standard input)" if is_piped else file,
+                text,
+                settings=settings,
+                given=given,
+                version=nginx,
+                prefix=None if prefix is None else str(prefix.absolute()),
+            )
+        except OSError as error:
+            reason = error.strerror or error
+            raise click.UsageError(f"--check {file}: {reason}") from None
+        results.append(result)
+    match form:
+        case "json":
+            text = as_json(results)
+        case "sarif":
+            text = as_sarif(results, __version__)
+        case _:
+            text = as_text(results)
+    click.echo(text, nl=False)
+    matters = {Severity.ERROR, Severity.WARNING} if is_strict else {Severity.ERROR}
+    return _FOUND if any(it.severity in matters for one in results for it in one.findings) else 0
+
+
+def read_settings(config: Path | None) -> tuple[Settings, frozenset[str]]:
+    """Give the options in force as ``serve`` would have them, and the names of those that were given.
+
+    Args:
+        config: a file of options. Where it is None, ``uwsgibridge.toml`` in this directory is read if it is
+            there. The environment counts as well.
+
+    Raises:
+        click.UsageError: a value is wrong.
+    """
+    from uwsgibridge.cli.options import settings_options
+    from uwsgibridge.config.settings import Settings
+    from uwsgibridge.errors import SettingsError
+
+    @click.command()
+    @settings_options()
+    @click.pass_context
+    def options(ctx: click.Context, **values: Any) -> tuple[Settings, frozenset[str]]:
+        default = click.core.ParameterSource.DEFAULT
+        given = frozenset(name for name in values if ctx.get_parameter_source(name) is not default)
+        try:
+            return Settings(**values), given
+        except SettingsError as error:
+            raise click.UsageError(str(error)) from None
+
+    arguments = [] if config is None else ["--config", str(config)]
+    answer: tuple[Settings, frozenset[str]] = options.main(arguments, standalone_mode=False)
+    return answer
