@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 if TYPE_CHECKING:
-    from uwsgibridge.config.settings import Settings
+    from uwsgibridge.frontend.check.finding import Bridge
 
 FORMATS: Final = ("text", "json", "sarif")
 STANDARD_INPUT: Final = "-"
@@ -50,7 +50,7 @@ def check_files(
     from uwsgibridge.frontend.check.report import as_json, as_sarif, as_text
     from uwsgibridge.frontend.options import OptionError, parse_version
 
-    settings, given = read_settings(config)
+    bridge = read_bridge(config)
     try:
         nginx = parse_version(version) if version else None
     except OptionError as error:
@@ -63,8 +63,7 @@ def check_files(
             result = check(
                 "(standard input)" if is_piped else file,
                 text,
-                settings=settings,
-                given=given,
+                bridge=bridge,
                 version=nginx,
                 prefix=None if prefix is None else str(prefix.absolute()),
             )
@@ -84,8 +83,8 @@ def check_files(
     return _FOUND if any(it.severity in matters for one in results for it in one.findings) else 0
 
 
-def read_settings(config: Path | None) -> tuple[Settings, frozenset[str]]:
-    """Give the options in force as ``serve`` would have them, and the names of those that were given.
+def read_bridge(config: Path | None) -> Bridge:
+    """Give the options in force as ``serve`` would have them.
 
     Args:
         config: a file of options. Where it is None, ``uwsgibridge.toml`` in this directory is read if it is
@@ -95,20 +94,22 @@ def read_settings(config: Path | None) -> tuple[Settings, frozenset[str]]:
         click.UsageError: a value is wrong.
     """
     from uwsgibridge.cli.options import settings_options
-    from uwsgibridge.config.settings import Settings
     from uwsgibridge.errors import SettingsError
+    from uwsgibridge.frontend.check.finding import Bridge
 
     @click.command()
     @settings_options()
     @click.pass_context
-    def options(ctx: click.Context, **values: Any) -> tuple[Settings, frozenset[str]]:
+    def options(ctx: click.Context, **values: Any) -> Bridge:
         default = click.core.ParameterSource.DEFAULT
         given = frozenset(name for name in values if ctx.get_parameter_source(name) is not default)
         try:
-            return Settings(**values), given
+            return Bridge.of(values, given)
         except SettingsError as error:
             raise click.UsageError(str(error)) from None
 
     arguments = [] if config is None else ["--config", str(config)]
-    answer: tuple[Settings, frozenset[str]] = options.main(arguments, standalone_mode=False)
-    return answer
+    bridge: Bridge = options.main(
+        arguments, prog_name="uwsgibridge nginx --check", standalone_mode=False
+    )
+    return bridge

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from uwsgibridge.config.settings import Settings
 from uwsgibridge.frontend.check.files import Disk, Dump, Files, Loader, find_prefix
-from uwsgibridge.frontend.check.finding import RULES, Case, Finding, Severity, Version
+from uwsgibridge.frontend.check.finding import RULES, Bridge, Case, Finding, Severity, Version
 from uwsgibridge.frontend.check.reading import ReadingError
 from uwsgibridge.frontend.check.tree import grow
 
@@ -47,8 +46,7 @@ def check(
     file: str,
     text: str | None = None,
     *,
-    settings: Settings | None = None,
-    given: frozenset[str] = frozenset(),
+    bridge: Bridge | None = None,
     version: Version | None = None,
     prefix: str | None = None,
 ) -> Result:
@@ -58,8 +56,7 @@ def check(
         file: its path; or a name for `text`.
         text: what the file says; read from the file where it is left out. What ``nginx -T`` prints is
             taken for all the files that it has.
-        settings: the bridge's options in force; the defaults where they are left out.
-        given: names of the options that are not just defaults.
+        bridge: its options in force; the defaults where they are left out.
         version: Nginx's.
         prefix: the directory that relative includes are below; found by the file where it is left out.
 
@@ -92,8 +89,7 @@ def check(
     is_here = isinstance(files, Disk)
     case = Case(
         tree,
-        settings or Settings(),
-        given,
+        bridge or Bridge(),
         version,
         tuple(loader.missing),
         _socket_mode_of if is_here else lambda _path: None,

@@ -21,6 +21,9 @@ _MOST_FILES: Final = 2000
 _MAGIC: Final = re.compile(r"[*?[]")
 _DUMPED: Final = re.compile(r"^# configuration file (/.+):$", re.MULTILINE)
 
+# The fewest and the most arguments of the directives that everything here depends on.
+_ARGUMENTS: Final = {"include": (1, 1), "uwsgi_pass": (1, 1), "uwsgi_param": (2, 3)}
+
 # What Nginx's own packages bring along. Where such a file is not found, it is taken for what nginx.org ships.
 _STOCK_PARAMS: Final = """
 uwsgi_param QUERY_STRING $query_string;
@@ -165,7 +168,8 @@ class Loader:
     def _expand(self, directives: tuple[Directive, ...], depth: int) -> tuple[Directive, ...]:
         expanded: list[Directive] = []
         for directive in directives:
-            if directive.name == "include" and directive.block is None and len(directive.args) == 1:
+            _check_number(directive)
+            if directive.name == "include" and directive.block is None:
                 expanded.extend(self._include(directive, depth + 1))
             elif directive.block:
                 expanded.append(replace(directive, block=self._expand(directive.block, depth)))
@@ -227,6 +231,17 @@ class Loader:
             if pattern.startswith(f"{standard}/") and self.prefix != standard
         ]
         return [*places, pattern]
+
+
+def _check_number(directive: Directive) -> None:
+    """Refuse what has too many arguments, as behind a line without its semicolon."""
+    least, most = _ARGUMENTS.get(directive.name, (0, len(directive.args)))
+    if not least <= len(directive.args) <= most:
+        raise ReadingError(
+            directive.file,
+            directive.line,
+            f'invalid number of arguments in "{directive.name}": is a semicolon missing?',
+        )
 
 
 def find_prefix(file: str) -> str:

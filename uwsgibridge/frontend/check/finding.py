@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from uwsgibridge.config.settings import Settings
 from uwsgibridge.frontend.check.files import Missing
@@ -46,22 +46,62 @@ class Finding:
     write: str
 
 
+# The options that rules look at. A file of options may have others that hold on another machine only.
+LOOKED_AT: Final = frozenset(
+    {
+        "bind", "socket_mode", "mount", "run_abandoned", "max_vars_bytes", "max_body_bytes",
+        "request_timeout_seconds", "body_timeout_seconds", "websocket_ping_seconds", "frontend_buffer_bytes",
+    }
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Bridge:
+    """The bridge's options, as far as they concern Nginx.
+
+    Attributes:
+        settings: those of `LOOKED_AT` that are in force; all others have their defaults.
+        given: names of options that were given, and are not just their defaults.
+        offload: pairs of a URL and a directory, each with a slash at its end; it need not be on this machine.
+        static: likewise.
+    """
+
+    settings: Settings = field(default_factory=Settings)
+    given: frozenset[str] = frozenset()
+    offload: tuple[tuple[str, str], ...] = ()
+    static: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any], given: frozenset[str]) -> Bridge:
+        """Take the values of options by their names in the table.
+
+        Raises:
+            SettingsError: one of `LOOKED_AT` is wrong.
+        """
+        settings = Settings(**{name: values[name] for name in LOOKED_AT & values.keys()})
+        pairs = {name: tuple(map(_pair, values.get(name, ()))) for name in ("offload", "static")}
+        return cls(settings, given, pairs["offload"], pairs["static"])
+
+
+def _pair(text: str) -> tuple[str, str]:
+    url, _, directory = text.partition("=")
+    return f"{url.rstrip('/')}/", f"{directory.rstrip('/')}/"
+
+
 @dataclass(frozen=True, slots=True)
 class Case:
     """What the rules judge.
 
     Attributes:
         tree: the configuration.
-        settings: the options of the bridge that are in force.
-        given: names of options that were given, and are not just their defaults.
+        bridge: the options of the bridge that are in force.
         version: Nginx's version, if it is known.
         missing: includes that were not found.
         socket_mode_of: gives the permissions of a socket on this machine, or None where there is none.
     """
 
     tree: Tree
-    settings: Settings
-    given: frozenset[str] = frozenset()
+    bridge: Bridge
     version: Version | None = None
     missing: tuple[Missing, ...] = ()
     socket_mode_of: Callable[[str], int | None] = field(default=lambda _: None)

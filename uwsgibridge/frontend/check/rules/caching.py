@@ -7,6 +7,7 @@ from typing import Final
 
 from uwsgibridge.frontend.check.finding import REMOVE, Case, Found, Severity, for_way
 from uwsgibridge.frontend.check.reading import Directive
+from uwsgibridge.frontend.check.terms import parse_time
 from uwsgibridge.frontend.check.tree import VARIABLE, Way
 
 _KEY: Final = "uwsgi_cache_key $scheme$request_method$host$request_uri;"
@@ -144,18 +145,24 @@ def _private(_case: Case, way: Way) -> Iterator[Found]:
 def _errors(_case: Case, way: Way) -> Iterator[Found]:
     if _cache(way) is None:
         return
+    # The first line that fits counts, so that one for 502 before `any` keeps it out.
+    judged: set[str] = set()
     for directive in way.level.all("uwsgi_cache_valid"):
+        codes = [code for code in directive.args[:-1] if code not in judged]
         kept = [
-            arg
-            for arg in directive.args[:-1]
-            if arg == "any" or (arg.isdecimal() and int(arg) >= 500)
+            code for code in codes if (code == "any" and "502" not in judged) or _is_failure(code)
         ]
-        if kept:
+        judged.update(directive.args[:-1])
+        if kept and parse_time(directive.args[-1]):
             yield Found(
                 directive,
                 f"an error ({', '.join(kept)}) that has passed is given to everybody for {directive.args[-1]}",
                 f"uwsgi_cache_valid 200 301 {directive.args[-1]};",
             )
+
+
+def _is_failure(code: str) -> bool:
+    return code.isdecimal() and int(code) >= 500
 
 
 @for_way(

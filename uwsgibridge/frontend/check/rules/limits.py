@@ -43,7 +43,7 @@ def _size(value: int) -> str:
     "`client_max_body_size` is not `--max-body-bytes`: the smaller one refuses, and the other says a wrong thing.",
 )
 def _body(case: Case, way: Way) -> Iterator[Found]:
-    ours = case.settings.max_body_bytes
+    ours = case.bridge.settings.max_body_bytes
     directive = way.level.one("client_max_body_size")
     theirs = _DEFAULT_BODY_BYTES if directive is None else parse_size(directive.value)
     if not ours or theirs is None or theirs == ours:
@@ -67,7 +67,7 @@ def _no_limit(case: Case, way: Way) -> Iterator[Found]:
     if (
         directive is not None
         and parse_size(directive.value) == 0
-        and not case.settings.max_body_bytes
+        and not case.bridge.settings.max_body_bytes
     ):
         yield Found(
             directive,
@@ -89,7 +89,7 @@ def _headers(case: Case, server: Level) -> Iterator[Found]:
     if each is None:
         return
     most = int(buffers.value) * each
-    limit = case.settings.max_vars_bytes
+    limit = case.bridge.settings.max_vars_bytes
     if most > limit:
         what = (
             "Nginx answers 500 over the 65535 bytes of a uwsgi packet"
@@ -109,7 +109,7 @@ def _headers(case: Case, server: Level) -> Iterator[Found]:
     "`uwsgi_buffer_size` is smaller than `--frontend-buffer-bytes`: a head between both is a 502 that is not logged.",
 )
 def _buffer(case: Case, way: Way) -> Iterator[Found]:
-    ours = case.settings.frontend_buffer_bytes
+    ours = case.bridge.settings.frontend_buffer_bytes
     directive = way.level.one("uwsgi_buffer_size")
     # Nginx's default is a page of memory; 4 KiB but for a few machines.
     theirs = 4096 if directive is None else parse_size(directive.value)
@@ -128,9 +128,9 @@ def _buffer(case: Case, way: Way) -> Iterator[Found]:
     "`uwsgi_read_timeout` is below `--request-timeout-seconds`: Nginx answers 504 first, and the request goes on.",
 )
 def _read(case: Case, way: Way) -> Iterator[Found]:
-    ours = case.settings.request_timeout_seconds
+    ours = case.bridge.settings.request_timeout_seconds
     theirs, at = time_of(way, "uwsgi_read_timeout")
-    if ours and theirs is not None and theirs <= ours:
+    if ours and theirs and theirs <= ours:
         yield Found(
             at,
             f"Nginx gives up after {seconds(theirs)}, and the bridge ends a request after "
@@ -145,9 +145,9 @@ def _read(case: Case, way: Way) -> Iterator[Found]:
     "`uwsgi_read_timeout` is not above `--websocket-ping-seconds`: Nginx ends idle WebSockets between two pings.",
 )
 def _ping(case: Case, way: Way) -> Iterator[Found]:
-    ours = case.settings.websocket_ping_seconds
+    ours = case.bridge.settings.websocket_ping_seconds
     theirs, at = time_of(way, "uwsgi_read_timeout")
-    if ours and theirs is not None and theirs <= ours:
+    if ours and theirs and theirs <= ours:
         yield Found(
             at,
             f"an idle WebSocket is ended after {seconds(theirs)}, before the ping of --websocket-ping-seconds {ours:g}",
@@ -162,7 +162,7 @@ def _ping(case: Case, way: Way) -> Iterator[Found]:
 )
 def _idle(case: Case, way: Way) -> Iterator[Found]:
     theirs, at = time_of(way, "uwsgi_read_timeout")
-    if case.settings.websocket_ping_seconds or theirs is None or theirs > 300:
+    if case.bridge.settings.websocket_ping_seconds or theirs is None or theirs > 300:
         return
     if _is_for_websockets(way):
         yield Found(
@@ -185,9 +185,9 @@ def _is_for_websockets(way: Way) -> bool:
     "`uwsgi_send_timeout` is below `--body-timeout-seconds`: Nginx gives a slow reader up before the bridge does.",
 )
 def _send(case: Case, way: Way) -> Iterator[Found]:
-    ours = case.settings.body_timeout_seconds
+    ours = case.bridge.settings.body_timeout_seconds
     theirs, at = time_of(way, "uwsgi_send_timeout")
-    if theirs is not None and theirs < min(ours, _DEFAULT_TIMEOUT_SECONDS):
+    if theirs and theirs < min(ours, _DEFAULT_TIMEOUT_SECONDS):
         yield Found(
             at,
             f"an application that reads nothing for {seconds(theirs)} loses its upload, before "
@@ -263,7 +263,7 @@ def _invalid(_case: Case, server: Level) -> Iterator[Found]:
 def _abort(case: Case, way: Way) -> Iterator[Found]:
     if (
         way.level.is_on("uwsgi_ignore_client_abort", default=False)
-        and not case.settings.run_abandoned
+        and not case.bridge.settings.run_abandoned
     ):
         directive = way.level.one("uwsgi_ignore_client_abort")
         assert directive is not None

@@ -185,15 +185,27 @@ def _header(_case: Case, way: Way) -> Iterator[Found]:
         if len(param.args) > 1 and re.fullmatch(r"[A-Za-z][A-Za-z0-9]*(?:-[A-Za-z0-9]+)*", name):
             if "-" not in name and (name.isupper() or name.islower()) and name != "host":
                 continue
-            value = param.args[1]
-            var = f"HTTP_{name.upper().replace('-', '_')}"
-            if var == "HTTP_HOST":
-                value = "$http_host"
             yield Found(
                 param,
-                f"{name} becomes a var of that name and no header; a framework looks for {var}",
-                f"uwsgi_param {var} {value};",
+                f"{name} becomes a var of that name and no header; a framework looks for {_var_of(name)}",
+                _header_line(name, param.args[1:2]),
             )
+
+
+def _var_of(header: str) -> str:
+    return f"HTTP_{header.upper().replace('-', '_')}"
+
+
+def _header_line(header: str, values: tuple[str, ...]) -> str:
+    """Write the param for a header that was to be set in another way."""
+    match header.lower():
+        case "host":
+            return "uwsgi_param HTTP_HOST $http_host;"
+        case "upgrade" | "connection":
+            # Nginx sends both as they came, and tunnels a 101 by itself.
+            return REMOVE
+        case _:
+            return " ".join(["uwsgi_param", _var_of(header), *map(_quoted, values)]) + ";"
 
 
 @for_way(
@@ -239,9 +251,12 @@ def _script_name(case: Case, way: Way) -> Iterator[Found]:
         return
     if path.args[1] not in _NEEDED["PATH_INFO"] or way.location.have("rewrite"):
         return
-    if way.location.kind == "location" and not way.location.path.lstrip("^").startswith(value):
+    location = way.location.path
+    if way.location.kind == "location" and not location.lstrip("^").startswith((value, "@")):
         return
-    is_mounted = any(mount.partition("=")[0].rstrip("/") == value for mount in case.settings.mount)
+    is_mounted = any(
+        mount.partition("=")[0].rstrip("/") == value for mount in case.bridge.settings.mount
+    )
     yield Found(
         script,
         f"--mount {value} makes SCRIPT_NAME of the path itself, and adds it to this one"
@@ -354,15 +369,8 @@ def _other_protocol(_case: Case, way: Way) -> Iterator[Found]:
         if prefix not in {"proxy", "fastcgi", "scgi"} or way.location.have(f"{prefix}_pass"):
             continue
         if directive.name in {"proxy_set_header", "fastcgi_param", "scgi_param"}:
-            name = directive.value
-            if name.lower() == "host":
-                write = "uwsgi_param HTTP_HOST $http_host;"
-            elif name.lower() in {"upgrade", "connection"}:
-                # Nginx sends both as they came, and tunnels a 101 by itself.
-                write = REMOVE
-            elif prefix == "proxy":
-                value = " ".join(_quoted(arg) for arg in directive.args[1:])
-                write = f"uwsgi_param HTTP_{name.upper().replace('-', '_')} {value};"
+            if prefix == "proxy":
+                write = _header_line(directive.value, directive.args[1:])
             else:
                 write = " ".join(["uwsgi_param", *map(_quoted, directive.args)]) + ";"
         elif rest in _SHARED:

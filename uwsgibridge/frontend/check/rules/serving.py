@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Final
 
-from uwsgibridge.config.mounts import parse_offload, parse_static
-from uwsgibridge.errors import SettingsError
 from uwsgibridge.frontend.check.finding import REMOVE, Case, Found, Severity, for_server, for_way
 from uwsgibridge.frontend.check.locations import find_location, find_named
 from uwsgibridge.frontend.check.reading import Directive
@@ -234,32 +232,27 @@ def _add_header(_case: Case, way: Way) -> Iterator[Found]:
     "`--offload URL=DIR` needs a location of that URL that is `internal` and leads to DIR.",
 )
 def _offload(case: Case, server: Level) -> Iterator[Found]:
-    for text in case.settings.offload:
-        try:
-            url, directory = parse_offload(text)
-        except SettingsError:
-            continue
-        url, directory = url.rstrip("/") + "/", directory.rstrip("/") + "/"
+    for url, directory in case.bridge.offload:
         block = f"location {url} {{ internal; alias {directory}; }}"
         location = find_location(server, f"{url}x")
         if location is None or location.directive is None or _leads_to_application(case, location):
             yield Found(
                 _first_pass(case, server),
-                f"--offload {text} sends files by X-Accel-Redirect below {url}, and this server has no location for it",
+                f"--offload {url}={directory} sends files by X-Accel-Redirect below {url}, and this server has no location for it",
                 block,
             )
             continue
         if location.one("internal") is None:
             yield Found(
                 location.directive,
-                f"clients can ask for {url} themselves, and get what only the application may send (--offload {text})",
+                f"clients can ask for {url} themselves, and get what only the application may send (--offload {url}={directory})",
                 "internal;",
             )
         found = _directory_of(location, url)
         if found is not None and found != directory:
             yield Found(
                 location.directive,
-                f"{url} leads to {found}, and --offload {text} to {directory}",
+                f"{url} leads to {found}, and --offload {url}={directory} to {directory}",
                 f"alias {directory};",
             )
 
@@ -270,14 +263,14 @@ def _offload(case: Case, server: Level) -> Iterator[Found]:
     "`uwsgi_ignore_headers X-Accel-Redirect` while the bridge has `--offload`: clients get empty answers.",
 )
 def _offload_ignored(case: Case, way: Way) -> Iterator[Found]:
-    if not case.settings.offload:
+    if not case.bridge.offload:
         return
     for directive in way.level.all("uwsgi_ignore_headers"):
         if "x-accel-redirect" in map(str.lower, directive.args):
             rest = [arg for arg in directive.args if arg.lower() != "x-accel-redirect"]
             yield Found(
                 directive,
-                f"--offload {case.settings.offload[0]} answers with X-Accel-Redirect and no body, and Nginx ignores it",
+                f"--offload {'='.join(case.bridge.offload[0])} answers with X-Accel-Redirect and no body, and Nginx ignores it",
                 f"uwsgi_ignore_headers {' '.join(rest)};" if rest else REMOVE,
             )
 
@@ -305,19 +298,15 @@ def _directory_of(location: Level, url: str) -> str | None:
     "`--static URL=DIR` while a location of Nginx serves that URL from another directory.",
 )
 def _static(case: Case, server: Level) -> Iterator[Found]:
-    for text in case.settings.static:
-        try:
-            url, directory = parse_static(text)
-        except SettingsError:
-            continue
-        url, directory = url.rstrip("/") + "/", directory.rstrip("/") + "/"
+    for url, directory in case.bridge.static:
         location = find_location(server, f"{url}x")
         if location is None or location.directive is None or _leads_to_application(case, location):
             continue
         found = _directory_of(location, url) if location.have("alias", "root") else None
-        if found is not None and found != directory:
+        # DIR may also be a package's, which only Python can find.
+        if found is not None and found != directory and directory.startswith("/"):
             yield Found(
                 location.directive,
-                f"Nginx serves {url} from {found}, so that --static {text} is never asked for it",
+                f"Nginx serves {url} from {found}, so that --static {url}={directory} is never asked for it",
                 f"alias {directory};",
             )

@@ -73,12 +73,12 @@ def _world(case: Case, way: Way) -> Iterator[Found]:
             )
         elif (
             mode is None
-            and int(case.settings.socket_mode, 8) & stat.S_IWOTH
-            and "socket_mode" in case.given
+            and int(case.bridge.settings.socket_mode, 8) & stat.S_IWOTH
+            and "socket_mode" in case.bridge.given
         ):
             yield Found(
                 at,
-                f"--socket-mode {case.settings.socket_mode} lets every user of this machine connect, and say who a client is",
+                f"--socket-mode {case.bridge.settings.socket_mode} lets every user of this machine connect, and say who a client is",
                 "--socket-mode 0660 --socket-owner :www-data",
             )
 
@@ -249,7 +249,7 @@ def _uwsgi_text(peer: Peer) -> str:
 
 def _bound(case: Case) -> set[tuple[str, str, str]]:
     places = set()
-    for text in case.settings.bind:
+    for text in case.bridge.settings.bind:
         try:
             address = parse_address(text)
         except AddressError:
@@ -268,9 +268,9 @@ def _bound(case: Case) -> set[tuple[str, str, str]]:
     "No `uwsgi_pass` leads to any address of the given `--bind`.",
 )
 def _bind(case: Case) -> Iterator[Found]:
-    if "bind" not in case.given or not case.tree.ways:
+    if "bind" not in case.bridge.given or not case.tree.ways:
         return
-    addresses = [parse_address(text) for text in case.settings.bind]
+    addresses = [parse_address(text) for text in case.bridge.settings.bind]
     places = _bound(case)
     ports = {str(it.port) for it in addresses if isinstance(it, TcpAddress)}
     if not places or not all(way.peers for way in case.tree.ways):
@@ -283,8 +283,8 @@ def _bind(case: Case) -> Iterator[Found]:
     first = case.tree.ways[0]
     yield Found(
         first.uwsgi_pass,
-        f"the bridge listens at {' and '.join(case.settings.bind)}, and no uwsgi_pass leads there",
-        f"uwsgi_pass {case.settings.bind[0]};",
+        f"the bridge listens at {' and '.join(case.bridge.settings.bind)}, and no uwsgi_pass leads there",
+        f"uwsgi_pass {case.bridge.settings.bind[0]};",
     )
 
 
