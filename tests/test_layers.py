@@ -70,6 +70,7 @@ BELOW: Final[dict[str, set[str]]] = {
     "control": {*_GROUND, "connection", "telemetry"},
     "client": {*_WIRE, "config"},
     "frontend": {"config"},
+    "frontend.check": {"config"},
     "demo": {"_version"},
     "testing": {"system", "config", "client", "frontend"},
     # Reads what other servers are configured by.
@@ -77,7 +78,7 @@ BELOW: Final[dict[str, set[str]]] = {
     # Above all: what a person starts.
     "cli": {
         *_GROUND, "connection", "telemetry", "worker", "supervisor", "control", "client", "frontend",
-        "demo", "migration", "multiproc", "_version",
+        "frontend.check", "demo", "migration", "multiproc", "_version",
     },
     "__main__": {"cli", "system"},
 }  # fmt: skip

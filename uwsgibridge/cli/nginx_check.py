@@ -100,7 +100,7 @@ def read_bridge(config: Path | None) -> Bridge:
     @click.command()
     @settings_options()
     @click.pass_context
-    def options(ctx: click.Context, **values: Any) -> Bridge:
+    def options(ctx: click.Context, /, **values: Any) -> Bridge:
         default = click.core.ParameterSource.DEFAULT
         given = frozenset(name for name in values if ctx.get_parameter_source(name) is not default)
         try:

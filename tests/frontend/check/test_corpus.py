@@ -72,7 +72,8 @@ def test_a_configuration_has_the_findings_that_it_announces(case: Path, tmp_path
     for finding in report["findings"]:
         place = Path(finding["file"]).resolve().relative_to(CORPUS)
         found[f"{place}:{finding['line']}"].append(finding["rule"])
-        assert finding["reason"] and finding["write"]
+        assert finding["reason"]
+        assert finding["write"]
     assert {place: sorted(rules) for place, rules in found.items()} == announced(case)
     has_error = any(it["severity"] == "error" for it in report["findings"])
     assert result.exit_code == (1 if has_error else 0)
@@ -95,8 +96,8 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     directory = tmp_path_factory.mktemp("tls")
     pair = directory / "cert.pem", directory / "key.pem"
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1"]
-        + ["-subj", "/CN=localhost", "-keyout", pair[1], "-out", pair[0]],
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1",
+         "-subj", "/CN=localhost", "-keyout", pair[1], "-out", pair[0]],
         check=True, capture_output=True, timeout=30,
     )  # fmt: skip
     return pair
@@ -107,18 +108,19 @@ def accepted(
 ) -> subprocess.CompletedProcess[str]:
     """Let Nginx test a copy of a case: on sockets instead of ports, with addresses instead of names."""
     root = tmp_path / "conf"
-    shutil.copytree(case.parent if case.name == "nginx.conf" else CORPUS, root)
-    main = root / case.name
-    if not (root / "uwsgi_params").exists():
-        shutil.copy(CORPUS / "uwsgi_params", root)
-    for path in [root / file.relative_to(case.parent) for file in files_of(case)]:
-        text = _LISTEN.sub(rf"listen unix:{tmp_path}/\1.sock", path.read_text())
+    root.mkdir()
+    shutil.copy(CORPUS / "uwsgi_params", root)
+    for file in files_of(case):
+        path = root / file.relative_to(case.parent)
+        path.parent.mkdir(exist_ok=True)
+        text = _LISTEN.sub(rf"listen unix:{tmp_path}/\1.sock", file.read_text())
         text = _HOST.sub(r"127.0.0.1\1", text)
         text = re.sub(r"^user .*|^pid .*", "", text, flags=re.MULTILINE)
         text = text.replace("keys_zone=", "use_temp_path=off keys_zone=")
-        for name, file in zip(("cert.pem", "key.pem"), certificate, strict=True):
-            text = text.replace(f" {name};", f" {file};")
+        for name, pem in zip(("cert.pem", "key.pem"), certificate, strict=True):
+            text = text.replace(f" {name};", f" {pem};")
         path.write_text(text)
+    main = root / case.name
     if case.name != "nginx.conf":
         is_location = "server {" not in main.read_text()
         inner = f"server {{ include {main}; }}" if is_location else f"include {main};"
@@ -129,8 +131,8 @@ def accepted(
     else:
         (tmp_path / "logs").mkdir()
     return subprocess.run(
-        [nginx, "-t", "-q", "-e", "stderr", "-p", tmp_path, "-c", main]
-        + ["-g", f"pid {tmp_path}/nginx.pid;"],
+        [nginx, "-t", "-q", "-e", "stderr", "-p", tmp_path, "-c", main,
+         "-g", f"pid {tmp_path}/nginx.pid;"],
         capture_output=True, text=True, check=False, timeout=30,
     )  # fmt: skip
 

@@ -51,6 +51,7 @@ LOOKED_AT: Final = frozenset(
     {
         "bind", "socket_mode", "mount", "run_abandoned", "max_vars_bytes", "max_body_bytes",
         "request_timeout_seconds", "body_timeout_seconds", "websocket_ping_seconds", "frontend_buffer_bytes",
+        "interface", "wsgi_websockets",
     }
 )  # fmt: skip
 

@@ -147,12 +147,20 @@ def _read(case: Case, way: Way) -> Iterator[Found]:
 def _ping(case: Case, way: Way) -> Iterator[Found]:
     ours = case.bridge.settings.websocket_ping_seconds
     theirs, at = time_of(way, "uwsgi_read_timeout")
-    if ours and theirs and theirs <= ours:
+    if ours and theirs and theirs <= ours and _may_have_websockets(case, way):
         yield Found(
             at,
             f"an idle WebSocket is ended after {seconds(theirs)}, before the ping of --websocket-ping-seconds {ours:g}",
             f"uwsgi_read_timeout {seconds(max(65.0, 3 * ours))};",
         )
+
+
+def _may_have_websockets(case: Case, way: Way) -> bool:
+    """Whether anybody could open a WebSocket: not with WSGI alone, and not in a location for a few machines."""
+    settings = case.bridge.settings
+    if settings.interface == "wsgi" and not settings.wsgi_websockets:
+        return False
+    return not any(directive.args == ("all",) for directive in way.location.have("deny"))
 
 
 @for_way(
@@ -212,15 +220,18 @@ def _connect(_case: Case, way: Way) -> Iterator[Found]:
 
 
 @for_way(
-    "timeout-zero",
+    "read-timeout-zero",
     Severity.ERROR,
-    "A timeout is 0, which is no time and not endless.",
+    "`uwsgi_read_timeout 0`, which is no time at all: an answer that is not there at once is a 504.",
 )
 def _zero(_case: Case, way: Way) -> Iterator[Found]:
-    for name in ("uwsgi_read_timeout", "uwsgi_send_timeout", "uwsgi_connect_timeout"):
-        theirs, at = time_of(way, name)
-        if theirs == 0:
-            yield Found(at, f"{name} 0 means no time at all, and not endless", f"{name} 65s;")
+    theirs, at = time_of(way, "uwsgi_read_timeout")
+    if theirs == 0:
+        yield Found(
+            at,
+            "0 is no time at all, and not endless: an answer that is not there at once is a 504",
+            "uwsgi_read_timeout 65s;",
+        )
 
 
 @for_server(

@@ -136,20 +136,25 @@ def _unused(_case: Case, way: Way) -> Iterator[Found]:
         return
     for level in way.server.around():
         for inner in level.within() if level is way.server else (level,):
-            for directive in inner.own:
-                if directive.name not in {"location", "set"} and any(
-                    arg == name or (arg.startswith("@") and "$" in arg) for arg in directive.args
-                ):
-                    return
-                # Lua, njs and others may name it in a way of their own.
-                if "_by_lua" in directive.name or directive.name.startswith("js_"):
-                    return
+            if any(_may_lead_to(name, directive) for directive in inner.own):
+                return
     assert way.location.directive is not None
     yield Found(
         way.location.directive,
         f"no try_files and no error_page of this server names {name}, so that nothing leads to this uwsgi_pass",
         f"try_files $uri {name};",
     )
+
+
+def _may_lead_to(name: str, directive: Directive) -> bool:
+    """Whether a directive names a named location, or may do so by what is not known here."""
+    # Lua and njs may name it in a way of their own.
+    if "_by_lua" in directive.name or directive.name.startswith("js_"):
+        return True
+    if any(arg == name or (arg.startswith("@") and "$" in arg) for arg in directive.args):
+        return True
+    # A map gives names to variables.
+    return any(name in (inner.name, *inner.args) for inner in directive.block or ())
 
 
 @for_server(

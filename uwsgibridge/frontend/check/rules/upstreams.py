@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterator
+from pathlib import PurePosixPath
 from typing import Final
 
 from uwsgibridge.config.address import (
@@ -273,12 +274,14 @@ def _bind(case: Case) -> Iterator[Found]:
     addresses = [parse_address(text) for text in case.bridge.settings.bind]
     places = _bound(case)
     ports = {str(it.port) for it in addresses if isinstance(it, TcpAddress)}
+    names = {PurePosixPath(it.path).name for it in addresses if isinstance(it, UnixAddress)}
     if not places or not all(way.peers for way in case.tree.ways):
         return
     for way in case.tree.ways:
         for _, peer in way.peers:
-            # Another name of this machine, or that of its container, may stand for the same port.
-            if (peer.path, peer.host, peer.port) in places or peer.port in ports:
+            # A container has another name for the machine, and another directory for the same volume.
+            is_there = (peer.path, peer.host, peer.port) in places
+            if is_there or peer.port in ports or PurePosixPath(peer.path).name in names:
                 return
     first = case.tree.ways[0]
     yield Found(
