@@ -48,7 +48,7 @@ def block_of(name, block):
 
 parsed = crossplane.parse(sys.argv[1])
 if parsed["status"] == "failed":
-    print(parsed["errors"][0]["error"].split(" in /")[0])
+    print(parsed["errors"][0]["error"].rsplit(" in ", 1)[0])
 else:
     block = parsed["config"][0]["parsed"]
     entries = block_of("map", block)

@@ -187,7 +187,7 @@ def for_server(
         find: Callable[[Case, Level], Iterable[Found]],
     ) -> Callable[[Case, Level], Iterable[Found]]:
         def find_all(case: Case) -> Iterator[Found]:
-            for server in dict.fromkeys(way.server for way in case.tree.ways):
+            for server in case.tree.ways_of:
                 yield from find(case, server)
 
         for_case(name, severity, what)(find_all)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from typing import Final
 
 from uwsgibridge.frontend.check.tree import Level
+
+_NAMED: Final = re.compile(r"\(\?<(?=[A-Za-z_])")
 
 
 def find_location(level: Level, path: str) -> Level | None:
@@ -57,6 +60,7 @@ def find_named(server: Level, name: str) -> Level | None:
 def _matches(location: Level, path: str) -> bool:
     try:
         flags = re.IGNORECASE if location.modifier == "~*" else 0
-        return re.search(location.path, path, flags) is not None
+        # PCRE has named groups with and without the P.
+        return re.search(_NAMED.sub("(?P<", location.path), path, flags) is not None
     except re.error:
         return False

@@ -40,6 +40,7 @@ _OUTER: Final = {
     "location": ("main", "http", "server"),
 }
 
+_MODIFIED: Final = re.compile(r"(=|\^~|~\*?)(.*)", re.DOTALL)
 VARIABLE: Final = re.compile(r"\$(?:\{([A-Za-z0-9_]+)\}|([A-Za-z0-9_]+))")
 
 
@@ -60,6 +61,12 @@ class Level:
     parent: Level | None
     own: list[Directive] = field(default_factory=list)
     below: list[Level] = field(default_factory=list)
+    _by_name: dict[str, list[Directive]] = field(default_factory=dict)
+
+    def add(self, directive: Directive) -> None:
+        """Add a directive of its own, while the tree grows."""
+        self.own.append(directive)
+        self._by_name.setdefault(directive.name, []).append(directive)
 
     def around(self) -> Iterator[Level]:
         """Yield this level, and those around it."""
@@ -74,9 +81,9 @@ class Level:
         for level in self.below:
             yield from level.within()
 
-    def have(self, *names: str) -> list[Directive]:
-        """Give the level's own directives of these names."""
-        return [directive for directive in self.own if directive.name in names]
+    def have(self, name: str) -> list[Directive]:
+        """Give the level's own directives of a name."""
+        return self._by_name.get(name, [])
 
     def one(self, name: str) -> Directive | None:
         """Give the directive in force of a name that has one value."""
@@ -101,13 +108,21 @@ class Level:
     @property
     def path(self) -> str:
         """The path of a location, such as ``/api/``, ``@app`` or a regular expression; nothing elsewhere."""
-        return self.directive.args[-1] if self.directive is not None and self.directive.args else ""
+        return self._place()[1]
 
     @property
     def modifier(self) -> str:
         """The modifier of a location: ``=``, ``^~``, ``~``, ``~*`` or nothing."""
-        args = () if self.directive is None else self.directive.args
-        return args[0] if len(args) > 1 else ""
+        return self._place()[0]
+
+    def _place(self) -> tuple[str, str]:
+        if self.kind != "location" or self.directive is None or not self.directive.args:
+            return "", ""
+        if len(self.directive.args) > 1:
+            return self.directive.args[0], self.directive.args[1]
+        # Both may be one word, as in `location ~^/api` (ngx_http_core_location).
+        found = _MODIFIED.fullmatch(self.directive.value)
+        return (found[1], found[2]) if found else ("", self.directive.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +175,8 @@ class Tree:
         servers: all servers.
         ways: all ways that lead to a ``uwsgi_pass``.
         upstreams: by name.
+        ways_of: the ways of each server that has one.
+        levels: all levels, from the outermost on.
     """
 
     main: Level
@@ -167,6 +184,8 @@ class Tree:
     servers: tuple[Level, ...]
     ways: tuple[Way, ...]
     upstreams: dict[str, Upstream]
+    ways_of: dict[Level, tuple[Way, ...]]
+    levels: tuple[Level, ...]
 
 
 def grow(directives: tuple[Directive, ...]) -> Tree:
@@ -178,15 +197,19 @@ def grow(directives: tuple[Directive, ...]) -> Tree:
         level.below.append(below)
         level = below
     _fill(level, directives)
+    levels = tuple(main.within())
     upstreams = _find_upstreams(main)
-    servers = tuple(level for level in main.within() if level.kind == "server")
+    servers = tuple(level for level in levels if level.kind == "server")
     ways = tuple(
         _way(directive, level, upstreams)
-        for level in main.within()
+        for level in levels
         for directive in level.have("uwsgi_pass")
         if level.kind in {"location", "if", "limit_except"}
     )
-    return Tree(main, kind, servers, ways, upstreams)
+    ways_of: dict[Level, tuple[Way, ...]] = {}
+    for way in ways:
+        ways_of[way.server] = (*ways_of.get(way.server, ()), way)
+    return Tree(main, kind, servers, ways, upstreams, ways_of, levels)
 
 
 def _kind_of(directives: tuple[Directive, ...]) -> str:
@@ -201,7 +224,7 @@ def _fill(level: Level, directives: tuple[Directive, ...]) -> None:
             level.below.append(below)
             _fill(below, directive.block)
         else:
-            level.own.append(directive)
+            level.add(directive)
 
 
 def _find_upstreams(main: Level) -> dict[str, Upstream]:

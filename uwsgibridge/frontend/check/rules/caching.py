@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from uwsgibridge.frontend.check.finding import REMOVE, Case, Found, Severity, for_way
+from uwsgibridge.frontend.check.finding import REMOVE, Case, Found, Severity, for_case, for_way
 from uwsgibridge.frontend.check.reading import Directive
 from uwsgibridge.frontend.check.terms import parse_time
 from uwsgibridge.frontend.check.tree import VARIABLE, Way
@@ -39,26 +39,29 @@ def _missing(_case: Case, way: Way) -> Iterator[Found]:
         )
 
 
-@for_way(
+@for_case(
     "cache-key-host",
     Severity.WARNING,
     "The cache's key has no host, while the server has several names, or several servers share the cache.",
 )
-def _host(case: Case, way: Way) -> Iterator[Found]:
-    cache, key = _cache(way), _key(way)
-    if cache is None or key is None or _HOSTS & _variables(key):
-        return
-    names = {
-        name
-        for other in case.tree.ways
-        if (its := _cache(other)) is not None and its.value == cache.value
-        for directive in other.server.have("server_name")
-        for name in directive.args
-    }
-    if len(names) > 1 or any(
-        name.startswith(("~", "*", ".")) or name in {"_", ""} for name in names
-    ):
-        yield Found(key, "a page of one host is given to those who ask for it at another one", _KEY)
+def _host(case: Case) -> Iterator[Found]:
+    names: dict[str, set[str]] = {}
+    for way in case.tree.ways:
+        if (cache := _cache(way)) is not None:
+            names.setdefault(cache.value, set()).update(
+                name for directive in way.server.have("server_name") for name in directive.args
+            )
+    for way in case.tree.ways:
+        cache, key = _cache(way), _key(way)
+        if cache is None or key is None or _HOSTS & _variables(key):
+            continue
+        its = names[cache.value]
+        if len(its) > 1 or any(
+            name.startswith(("~", "*", ".")) or name in {"_", ""} for name in its
+        ):
+            yield Found(
+                key, "a page of one host is given to those who ask for it at another one", _KEY
+            )
 
 
 @for_way(

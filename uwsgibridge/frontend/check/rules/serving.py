@@ -17,7 +17,7 @@ _SAFE_NAME: Final = re.compile(r"[^\s;{}\"'#]+")
 
 
 def _first_pass(case: Case, server: Level) -> Directive:
-    return next(way.uwsgi_pass for way in case.tree.ways if way.server is server)
+    return case.tree.ways_of[server][0].uwsgi_pass
 
 
 def _locations(server: Level) -> Iterator[Level]:
@@ -115,7 +115,7 @@ def _try_files(_case: Case, way: Way) -> Iterator[Found]:
 )
 def _named(_case: Case, server: Level) -> Iterator[Found]:
     for level in server.within():
-        for directive in level.have("try_files", "error_page"):
+        for directive in (*level.have("try_files"), *level.have("error_page")):
             name = directive.args[-1] if directive.args else ""
             if name.startswith("@") and "$" not in name and find_named(server, name) is None:
                 yield Found(
@@ -163,7 +163,7 @@ def _may_lead_to(name: str, directive: Directive) -> bool:
     "The page for 502 or 504 is asked from the application that does not answer.",
 )
 def _error_page(case: Case, server: Level) -> Iterator[Found]:
-    ways = {way.location for way in case.tree.ways if way.server is server}
+    ways = {way.location for way in case.tree.ways_of[server]}
     seen: set[int] = set()
     for level in (*server.within(), *server.around()):
         for directive in level.have("error_page"):
@@ -177,7 +177,7 @@ def _error_page(case: Case, server: Level) -> Iterator[Found]:
             )
             if codes and location in ways:
                 assert location is not None
-                if location.have("try_files") or _is_another_application(case, location):
+                if location.have("try_files") or _is_another_application(case, server, location):
                     continue
                 yield Found(
                     directive,
@@ -188,10 +188,12 @@ def _error_page(case: Case, server: Level) -> Iterator[Found]:
                 )
 
 
-def _is_another_application(case: Case, location: Level) -> bool:
-    """Whether a location leads elsewhere than all others do."""
-    here = {way.uwsgi_pass.value for way in case.tree.ways if way.location is location}
-    others = {way.uwsgi_pass.value for way in case.tree.ways if way.location is not location}
+def _is_another_application(case: Case, server: Level, location: Level) -> bool:
+    """Whether a location leads elsewhere than all others of its server do."""
+    here = {way.uwsgi_pass.value for way in case.tree.ways_of[server] if way.location is location}
+    others = {
+        way.uwsgi_pass.value for way in case.tree.ways_of[server] if way.location is not location
+    }
     return bool(others) and not here & others
 
 
@@ -240,7 +242,11 @@ def _offload(case: Case, server: Level) -> Iterator[Found]:
     for url, directory in case.bridge.offload:
         block = f"location {url} {{ internal; alias {directory}; }}"
         location = find_location(server, f"{url}x")
-        if location is None or location.directive is None or _leads_to_application(case, location):
+        if (
+            location is None
+            or location.directive is None
+            or _leads_to_application(case, server, location)
+        ):
             yield Found(
                 _first_pass(case, server),
                 f"--offload {url}={directory} sends files by X-Accel-Redirect below {url}, and this server has no location for it",
@@ -280,8 +286,8 @@ def _offload_ignored(case: Case, way: Way) -> Iterator[Found]:
             )
 
 
-def _leads_to_application(case: Case, location: Level) -> bool:
-    return any(way.location is location for way in case.tree.ways)
+def _leads_to_application(case: Case, server: Level, location: Level) -> bool:
+    return any(way.location is location for way in case.tree.ways_of[server])
 
 
 def _directory_of(location: Level, url: str) -> str | None:
@@ -305,9 +311,14 @@ def _directory_of(location: Level, url: str) -> str | None:
 def _static(case: Case, server: Level) -> Iterator[Found]:
     for url, directory in case.bridge.static:
         location = find_location(server, f"{url}x")
-        if location is None or location.directive is None or _leads_to_application(case, location):
+        if (
+            location is None
+            or location.directive is None
+            or _leads_to_application(case, server, location)
+        ):
             continue
-        found = _directory_of(location, url) if location.have("alias", "root") else None
+        is_file = location.have("alias") or location.have("root")
+        found = _directory_of(location, url) if is_file else None
         # DIR may also be a package's, which only Python can find.
         if found is not None and found != directory and directory.startswith("/"):
             yield Found(

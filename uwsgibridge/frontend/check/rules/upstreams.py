@@ -189,29 +189,28 @@ def _port(_case: Case, way: Way) -> Iterator[Found]:
             )
 
 
-@for_way(
+@for_case(
     "keepalive",
     Severity.NOTICE,
     "`keepalive` in an upstream of `uwsgi_pass`: the uwsgi module opens a connection for each request all the same.",
 )
-def _keepalive(_case: Case, way: Way) -> Iterator[Found]:
-    if way.upstream is not None and not _is_shared(_case, way):
-        for directive in way.upstream.have("keepalive"):
-            yield Found(
-                directive, "uwsgi has a connection for each request: keepalive does nothing", REMOVE
-            )
-
-
-def _is_shared(case: Case, way: Way) -> bool:
-    return any(True for _ in _proxied(case, way.upstream.directive.value if way.upstream else ""))
-
-
-def _proxied(case: Case, name: str) -> Iterator[Directive]:
-    """Yield each `proxy_pass` that leads to an upstream."""
-    for level in case.tree.main.within():
-        for directive in level.have("proxy_pass"):
-            if _http_peer(resolve_sets(directive.value, level)).text == name:
-                yield directive
+def _keepalive(case: Case) -> Iterator[Found]:
+    # A proxy_pass to the same upstream needs it.
+    proxied = {
+        _http_peer(resolve_sets(directive.value, level)).text
+        for level in case.tree.levels
+        for directive in level.have("proxy_pass")
+    }
+    for upstream in {
+        way.upstream.directive.value: way.upstream for way in case.tree.ways if way.upstream
+    }.values():
+        if upstream.directive.value not in proxied:
+            for directive in upstream.have("keepalive"):
+                yield Found(
+                    directive,
+                    "uwsgi has a connection for each request: keepalive does nothing",
+                    REMOVE,
+                )
 
 
 def _http_peer(url: str) -> Peer:
@@ -230,7 +229,7 @@ def _proxy(case: Case) -> Iterator[Found]:
     ours = {peer for way in case.tree.ways for _, peer in way.peers}
     names = {way.upstream.directive.value for way in case.tree.ways if way.upstream}
     places = {(peer.path, peer.host, peer.port) for peer in ours} | _bound(case)
-    for level in case.tree.main.within():
+    for level in case.tree.levels:
         for directive in level.have("proxy_pass"):
             url = resolve_sets(directive.value, level)
             peer = _http_peer(url)

@@ -37,7 +37,7 @@ def _map(case: Case) -> Iterator[Found]:
         return
     if case.version >= (1, 31, 3) or (1, 30, 4) <= case.version < (1, 31, 0):
         return
-    for level in case.tree.main.within():
+    for level in case.tree.levels:
         for directive in level.have("map"):
             yield Found(
                 directive,
@@ -58,7 +58,7 @@ def _directive(case: Case) -> Iterator[Found]:
         "http3": ((1, 25, 0), "listen 443 ssl;"),
         "add_header_inherit": ((1, 29, 3), "# repeat the add_header lines of the outer level"),
     }
-    for level in case.tree.main.within():
+    for level in case.tree.levels:
         for directive in level.own:
             version, instead = since.get(directive.name, ((0, 0, 0), ""))
             if instead and case.is_before(*version):
@@ -92,7 +92,7 @@ def _include(case: Case) -> Iterator[Found]:
 def _no_way(case: Case) -> Iterator[Found]:
     if not case.tree.ways:
         first = next(
-            (it for level in case.tree.main.within() for it in (level.directive, *level.own) if it),
+            (it for level in case.tree.levels for it in (level.directive, *level.own) if it),
             None,
         )
         if first is not None:
