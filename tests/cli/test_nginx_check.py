@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from tests.control_server import FakeSupervisor, control_directory, running_control
 from uwsgibridge.cli.nginx import command
 
 CLEAN = "server { location / { include uwsgi_params; uwsgi_pass unix:/run/a.sock; } }\n"
@@ -124,6 +125,17 @@ def test_a_file_of_options_in_this_directory_counts(
     assert "location /files/ { internal; alias /no/such/directory/; }" in result.stdout
 
 
+def test_a_running_supervisor_says_its_options(file: Path) -> None:
+    file.write_text(CLEAN)
+    with control_directory() as directory:
+        with running_control(directory / "c", FakeSupervisor()):
+            result = run("--check", file, "--control-socket", directory / "c")
+        assert "the bridge listens at unix:/a, and no uwsgi_pass leads there" in result.stdout
+        result = run("--check", file, "--control-socket", directory / "c")
+        assert result.exit_code == 2
+        assert f"--control-socket {directory / 'c'}: " in result.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -134,6 +146,11 @@ def test_a_file_of_options_in_this_directory_counts(
         (("--config", "a.toml"), "--config goes with --check"),
         (("--check", "{file}", "--tls"), "leave --tls out"),
         (("--check", "{file}", "--upstream", "a:1"), "leave --upstream out"),
+        (("--control-socket", "c"), "--control-socket goes with --check"),
+        (
+            ("--check", "{file}", "--config", "a", "--control-socket", "c"),
+            "--config or --control-socket",
+        ),
         (("--check", "no-such.conf"), "--check no-such.conf: No such file or directory"),
         (("--check", "/"), "--check /: Is a directory"),
         (("--check", "{file}", "--nginx-version", "new"), "'new' is not a version"),

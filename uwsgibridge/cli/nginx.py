@@ -40,7 +40,7 @@ A location that you have already needs nothing of this: uwsgi_pass to the bridge
 and include uwsgi_params are enough.
 """
 
-_FOR_CHECK: Final = ("config", "prefix", "form", "strict")
+_FOR_CHECK: Final = ("config", "control_socket", "prefix", "form", "strict")
 _WITH_CHECK: Final = frozenset({*_FOR_CHECK, "check", "files", "nginx_version", "help"})
 
 
@@ -202,6 +202,12 @@ _WITH_CHECK: Final = frozenset({*_FOR_CHECK, "check", "files", "nginx_version", 
     "in this directory, if it is there, and serve's defaults.",
 )
 @click.option(
+    "--control-socket",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="With --check, the control socket of a running supervisor, which is asked for its options instead.",
+)
+@click.option(
     "--prefix",
     type=click.Path(file_okay=False, exists=True, path_type=Path),
     metavar="DIR",
@@ -228,6 +234,7 @@ def command(
     compose: bool,
     check: bool,
     config: Path | None,
+    control_socket: Path | None,
     prefix: Path | None,
     form: str,
     strict: bool,
@@ -240,12 +247,17 @@ def command(
             raise click.UsageError(
                 "--check takes files, such as /etc/nginx/nginx.conf, or - for what nginx -T prints"
             )
+        if config is not None and control_socket is not None:
+            raise click.UsageError(
+                "give --config or --control-socket: each says the bridge's options"
+            )
         from uwsgibridge.cli.nginx_check import check_files
 
         ctx.exit(
             check_files(
                 files,
                 config=config,
+                control_socket=control_socket,
                 version=chosen["nginx_version"],
                 prefix=prefix,
                 form=form,
@@ -256,7 +268,8 @@ def command(
         raise click.UsageError(f"{files[0]}: a file goes with --check")
     for name in _FOR_CHECK:
         if ctx.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
-            raise click.UsageError(f"--{'format' if name == 'form' else name} goes with --check")
+            option = "format" if name == "form" else name.replace("_", "-")
+            raise click.UsageError(f"--{option} goes with --check")
     from uwsgibridge.frontend.config import render_compose_files, render_site, render_site_files
     from uwsgibridge.frontend.options import OptionError
 

@@ -23,6 +23,7 @@ def check_files(
     files: Sequence[str],
     *,
     config: Path | None,
+    control_socket: Path | None,
     version: str,
     prefix: Path | None,
     form: str,
@@ -33,6 +34,7 @@ def check_files(
     Args:
         files: paths; ``-`` is the standard input.
         config: the bridge's file of options, whose limits the configuration has to fit.
+        control_socket: of a running supervisor, which is asked for them instead.
         version: Nginx's, or nothing.
         prefix: the directory that relative includes are below; found by each file where it is None.
         form: one of `FORMATS`.
@@ -50,7 +52,7 @@ def check_files(
     from uwsgibridge.frontend.check.report import as_json, as_sarif, as_text
     from uwsgibridge.frontend.options import OptionError, parse_version
 
-    bridge = read_bridge(config)
+    bridge = read_bridge(config) if control_socket is None else ask_bridge(control_socket)
     try:
         nginx = parse_version(version) if version else None
     except OptionError as error:
@@ -113,3 +115,26 @@ def read_bridge(config: Path | None) -> Bridge:
         arguments, prog_name="uwsgibridge nginx --check", standalone_mode=False
     )
     return bridge
+
+
+def ask_bridge(control_socket: Path) -> Bridge:
+    """Ask a running supervisor for the options that are in force.
+
+    Raises:
+        click.ClickException: it gives no answer, or one of a version that has other options.
+    """
+    from uwsgibridge.control.client import ControlError, ask
+    from uwsgibridge.errors import SettingsError
+    from uwsgibridge.frontend.check.finding import Bridge
+
+    try:
+        options = ask(control_socket, "config")["options"]
+    except ControlError as error:
+        raise click.UsageError(f"--control-socket {control_socket}: {error}") from None
+    names = {it["option"]: it["option"].removeprefix("--").replace("-", "_") for it in options}
+    values = {names[it["option"]]: it["value"] for it in options}
+    given = frozenset(names[it["option"]] for it in options if it["origin"] != "default")
+    try:
+        return Bridge.of(values, given)
+    except SettingsError as error:
+        raise click.UsageError(f"--control-socket {control_socket}: {error}") from None

@@ -79,7 +79,12 @@ class Bridge:
         Raises:
             SettingsError: one of `LOOKED_AT` is wrong.
         """
-        settings = Settings(**{name: values[name] for name in LOOKED_AT & values.keys()})
+        # What comes by JSON has lists.
+        looked_at: dict[str, Any] = {
+            name: tuple(value) if isinstance(value := values[name], list) else value
+            for name in LOOKED_AT & values.keys()
+        }
+        settings = Settings(**looked_at)
         pairs = {name: tuple(map(_pair, values.get(name, ()))) for name in ("offload", "static")}
         return cls(settings, given, pairs["offload"], pairs["static"])
 
