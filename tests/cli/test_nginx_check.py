@@ -93,6 +93,18 @@ def test_sarif_is_what_code_hosts_read(file: Path) -> None:
     assert levels == {"error", "warning", "note"}
 
 
+def test_sarif_has_paths_of_the_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "deploy").mkdir()
+    (tmp_path / "deploy/app.inc").write_text("uwsgi_pass unix:/tmp/a.sock;")
+    main = tmp_path / "deploy/site.conf"
+    main.write_text("server { location / { include uwsgi_params; include app.inc; } }")
+    monkeypatch.chdir(tmp_path)
+    document = json.loads(run("--check", "deploy/site.conf", "--format", "sarif").stdout)
+    (result,) = document["runs"][0]["results"]
+    (place,) = result["locations"]
+    assert place["physicalLocation"]["artifactLocation"]["uri"] == "deploy/app.inc"
+
+
 def test_the_standard_input_is_a_file() -> None:
     result = run("--check", "-", said=FAULTY)
     assert result.exit_code == 1

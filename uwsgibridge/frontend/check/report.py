@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -107,7 +108,7 @@ def as_sarif(results: Sequence[Result], version: str) -> str:
                         "locations": [
                             {
                                 "physicalLocation": {
-                                    "artifactLocation": {"uri": quote(it.file)},
+                                    "artifactLocation": {"uri": _uri(it.file)},
                                     "region": {"startLine": it.line},
                                 }
                             }
@@ -120,6 +121,12 @@ def as_sarif(results: Sequence[Result], version: str) -> str:
         ],
     }
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def _uri(file: str) -> str:
+    """Give a path relative to this directory where it is below it, as code hosts find it in a checkout."""
+    path, here = Path(file), Path.cwd()
+    return quote(str(path.relative_to(here) if path.is_relative_to(here) else path))
 
 
 def _count(results: Sequence[Result]) -> dict[str, int]:

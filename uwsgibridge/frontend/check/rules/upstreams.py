@@ -38,7 +38,7 @@ def _public(_case: Case, way: Way) -> Iterator[Found]:
 
 
 def _instead(at: Directive, address: str) -> str:
-    return f"{at.name} {address};"
+    return f"{' '.join([at.name, address, *at.args[1:]])};"
 
 
 @for_way(
@@ -125,6 +125,8 @@ def _once(case: Case, way: Way) -> Iterator[Found]:
     for at, peer in way.peers:
         if not peer.is_name or "resolve" in at.args or (way.has_variable and way.upstream is None):
             continue
+        if way.upstream is None and not peer.port:
+            continue  # an upstream of another file: Nginx takes no name without a port
         resolver = "127.0.0.11" if "." not in peer.host else "DNS_SERVER"
         if way.upstream is not None and not case.is_before(*_RESOLVE_SINCE):
             write = f"server {peer.text} resolve;  # with zone NAME 64k; in the upstream and resolver {resolver}; around it"
