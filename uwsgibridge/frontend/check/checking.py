@@ -13,7 +13,16 @@ from uwsgibridge.frontend.check.finding import RULES, Bridge, Case, Finding, Sev
 from uwsgibridge.frontend.check.reading import ReadingError
 from uwsgibridge.frontend.check.tree import grow
 
-_GROUNDS: Final = ("params", "limits", "streams", "upstreams", "caching", "serving", "versions")
+_GROUNDS: Final = (
+    "params",
+    "identity",
+    "limits",
+    "streams",
+    "upstreams",
+    "caching",
+    "serving",
+    "versions",
+)
 
 SYNTAX: Final = "syntax"
 SYNTAX_MEANS: Final = "The text is no configuration of Nginx; nothing else of the file was judged."

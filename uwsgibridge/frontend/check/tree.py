@@ -153,7 +153,7 @@ class Way:
         server: the server around it, or the level that stands for one.
         upstream: the upstream that it names.
         peers: whom it leads to, each with the line that says so. Empty where a variable decides.
-        through: the variable in it that no ``set`` decides, or nothing.
+        has_variable: whether it names whom it leads to by a variable.
     """
 
     uwsgi_pass: Directive
@@ -170,20 +170,12 @@ class Tree:
     """A whole configuration.
 
     Attributes:
-        main: the outermost level.
-        kind: what the file is: main, http (one server or more), server or location.
-        servers: all servers.
         ways: all ways that lead to a ``uwsgi_pass``.
-        upstreams: by name.
         ways_of: the ways of each server that has one.
         levels: all levels, from the outermost on.
     """
 
-    main: Level
-    kind: str
-    servers: tuple[Level, ...]
     ways: tuple[Way, ...]
-    upstreams: dict[str, Upstream]
     ways_of: dict[Level, tuple[Way, ...]]
     levels: tuple[Level, ...]
 
@@ -199,7 +191,6 @@ def grow(directives: tuple[Directive, ...]) -> Tree:
     _fill(level, directives)
     levels = tuple(main.within())
     upstreams = _find_upstreams(main)
-    servers = tuple(level for level in levels if level.kind == "server")
     ways = tuple(
         _way(directive, level, upstreams)
         for level in levels
@@ -209,7 +200,7 @@ def grow(directives: tuple[Directive, ...]) -> Tree:
     ways_of: dict[Level, tuple[Way, ...]] = {}
     for way in ways:
         ways_of[way.server] = (*ways_of.get(way.server, ()), way)
-    return Tree(main, kind, servers, ways, upstreams, ways_of, levels)
+    return Tree(ways, ways_of, levels)
 
 
 def _kind_of(directives: tuple[Directive, ...]) -> str:

@@ -25,13 +25,11 @@ _USEFUL: Final = {
     "SERVER_NAME": "$server_name",
     "SERVER_PORT": "$server_port",
 }
-_SCHEMES: Final = ("REQUEST_SCHEME", "HTTPS", "UWSGI_SCHEME")
+SCHEMES: Final = ("REQUEST_SCHEME", "HTTPS", "UWSGI_SCHEME")
 # Raw, or with more than the path in it.
 _NO_PATH: Final = re.compile(
     r"\$(?:\{request_uri\}|request_uri\b|\{?is_args\b|\{?args\b|\{?query_string\b)"
 )
-# What the client wrote and Nginx has not looked at.
-_CLIENTS_WORD: Final = re.compile(r"\$\{?(?:http_|proxy_add_x_forwarded_for)")
 
 # uWSGI does something for these vars. The bridge only passes them on (docs/vars.md).
 _COMMANDS: Final = frozenset(
@@ -40,7 +38,7 @@ _COMMANDS: Final = frozenset(
         "UWSGI_SETENV", "UWSGI_TOUCH_RELOAD", "UWSGI_POSTFILE", "UWSGI_CACHE_GET", "UWSGI_APPID",
     }
 )  # fmt: skip
-_SERVED_BY_STATUS: Final = frozenset({"0", "30"})
+_MODIFIERS: Final = frozenset({"0", "30"})
 
 
 def params_of(way: Way) -> dict[str, Directive]:
@@ -103,7 +101,7 @@ def _missing(_case: Case, way: Way) -> Iterator[Found]:
 )
 def _absent(_case: Case, way: Way) -> Iterator[Found]:
     useful = dict(_USEFUL)
-    if not any(name in params_of(way) for name in _SCHEMES):
+    if not any(name in params_of(way) for name in SCHEMES):
         useful["REQUEST_SCHEME"] = "$scheme"
     yield from _not_told(way, useful)
 
@@ -274,7 +272,7 @@ def _script_name(case: Case, way: Way) -> Iterator[Found]:
 )
 def _modifier(_case: Case, way: Way) -> Iterator[Found]:
     modifier = way.level.one("uwsgi_modifier1")
-    if modifier is not None and modifier.value not in _SERVED_BY_STATUS:
+    if modifier is not None and modifier.value not in _MODIFIERS:
         yield Found(
             modifier,
             f"modifier {modifier.value} is no request for a Python application, and is refused",
@@ -294,67 +292,6 @@ def _command(_case: Case, way: Way) -> Iterator[Found]:
                 param,
                 f"no var loads or runs anything: what {name} is for, is said by an option of uwsgibridge serve",
                 REMOVE,
-            )
-
-
-@for_way(
-    "client-says-address",
-    Severity.WARNING,
-    "REMOTE_ADDR is taken from a header, which any client can send.",
-)
-def _address(_case: Case, way: Way) -> Iterator[Found]:
-    param = params_of(way).get("REMOTE_ADDR")
-    if param is not None and _CLIENTS_WORD.search(param.args[1]):
-        yield Found(
-            param,
-            "any client can send that header and be any address; real_ip_header with set_real_ip_from believes a balancer only",
-            "uwsgi_param REMOTE_ADDR $remote_addr;",
-        )
-
-
-@for_way(
-    "client-says-user",
-    Severity.WARNING,
-    "REMOTE_USER or SSL_CLIENT_... is a client's header, or the name of a `Authorization` that Nginx has not checked.",
-)
-def _user(_case: Case, way: Way) -> Iterator[Found]:
-    for name, param in params_of(way).items():
-        if name not in {"REMOTE_USER", "AUTH_USER"} and not name.startswith("SSL_CLIENT_"):
-            continue
-        if _CLIENTS_WORD.search(param.args[1]):
-            reason = f"any client can send that header, and be any {name}"
-        elif param.args[1] == "$remote_user" and not _is_authenticated(way):
-            reason = "$remote_user is what the client says in Authorization, and nothing here checks the password"
-        else:
-            continue
-        yield Found(
-            param, reason, 'auth_basic "name";  # with auth_basic_user_file, or remove the line'
-        )
-
-
-def _is_authenticated(way: Way) -> bool:
-    return any(
-        directive.name.startswith("auth_") and directive.value != "off"
-        for level in way.level.around()
-        for directive in level.own
-    )
-
-
-@for_way(
-    "client-says-scheme",
-    Severity.NOTICE,
-    "The scheme is taken from a header, and no `set_real_ip_from` says that a balancer is in front.",
-)
-def _scheme(_case: Case, way: Way) -> Iterator[Found]:
-    if way.level.all("set_real_ip_from"):
-        return
-    for name in _SCHEMES:
-        param = params_of(way).get(name)
-        if param is not None and _CLIENTS_WORD.search(param.args[1]):
-            yield Found(
-                param,
-                f"where clients reach this Nginx themselves, they choose {name} by that header",
-                "set_real_ip_from 10.0.0.0/8;  # the balancer's network; nobody else may reach this port",
             )
 
 
