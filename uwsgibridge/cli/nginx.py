@@ -1,9 +1,9 @@
-"""``uwsgibridge nginx``: print an Nginx configuration that fits, or write it as a set of files."""
+"""``uwsgibridge nginx``: print an Nginx configuration that fits, write it as a set of files, or check one."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -29,10 +29,19 @@ Examples:
   uwsgibridge nginx --upstream 127.0.0.1:3031 --upstream 127.0.0.1:3032
   uwsgibridge nginx --status unix:/run/status.sock --status-allow 10.0.0.0/8
   uwsgibridge nginx --output /etc/nginx && nginx -t
+  uwsgibridge nginx --check /etc/nginx/nginx.conf
+  nginx -T | uwsgibridge nginx --check - --config uwsgibridge.toml
+
+With --check it judges configurations instead, each way that leads to a uwsgi_pass: exit
+status 0, or 1 where there is an error (with --strict, or a warning). Nothing is changed, and
+no Nginx is needed.
 
 A location that you have already needs nothing of this: uwsgi_pass to the bridge's address
 and include uwsgi_params are enough.
 """
+
+_FOR_CHECK: Final = ("config", "control_socket", "prefix", "form", "strict")
+_WITH_CHECK: Final = frozenset({*_FOR_CHECK, "check", "files", "nginx_version", "help"})
 
 
 @click.command(help=_HELP, short_help="Print an Nginx configuration that fits.")
@@ -180,10 +189,87 @@ and include uwsgi_params are enough.
     is_flag=True,
     help="The set of the Compose deployment, nginx.conf included; no other option but --output.",
 )
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Judge FILE..., and print nothing else: nginx.conf, a file of sites-enabled, or - for what nginx -T prints.",
+)
+@click.option(
+    "--config",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="TOML",
+    help="With --check, the bridge's file of options, whose limits Nginx's have to fit; by default uwsgibridge.toml "
+    "in this directory, if it is there, and serve's defaults.",
+)
+@click.option(
+    "--control-socket",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="With --check, the control socket of a running supervisor, which is asked for its options instead.",
+)
+@click.option(
+    "--prefix",
+    type=click.Path(file_okay=False, exists=True, path_type=Path),
+    metavar="DIR",
+    help="With --check, where relative includes and those of /etc/nginx are; by default the nearest directory with an "
+    "nginx.conf above the file.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json", "sarif"]),
+    default="text",
+    show_default=True,
+    help="With --check, for a person, a program, or a code host.",
+)
+@click.option("--strict", is_flag=True, help="With --check, exit status 1 for warnings as well.")
+@click.argument("files", nargs=-1, metavar="[FILE]...")
 @click.pass_context
 def command(
-    ctx: click.Context, /, output: Path | None, *, force: bool, compose: bool, **chosen: Any
+    ctx: click.Context,
+    /,
+    output: Path | None,
+    *,
+    force: bool,
+    compose: bool,
+    check: bool,
+    config: Path | None,
+    control_socket: Path | None,
+    prefix: Path | None,
+    form: str,
+    strict: bool,
+    files: tuple[str, ...],
+    **chosen: Any,
 ) -> None:
+    if check:
+        _refuse_generators(ctx)
+        if not files:
+            raise click.UsageError(
+                "--check takes files, such as /etc/nginx/nginx.conf, or - for what nginx -T prints"
+            )
+        if config is not None and control_socket is not None:
+            raise click.UsageError(
+                "give --config or --control-socket: each says the bridge's options"
+            )
+        from uwsgibridge.cli.nginx_check import check_files
+
+        ctx.exit(
+            check_files(
+                files,
+                config=config,
+                control_socket=control_socket,
+                version=chosen["nginx_version"],
+                prefix=prefix,
+                form=form,
+                is_strict=strict,
+            )
+        )
+    if files:
+        raise click.UsageError(f"{files[0]}: a file goes with --check")
+    for name in _FOR_CHECK:
+        if ctx.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
+            option = "format" if name == "form" else name.replace("_", "-")
+            raise click.UsageError(f"--{option} goes with --check")
     from uwsgibridge.frontend.config import render_compose_files, render_site, render_site_files
     from uwsgibridge.frontend.options import OptionError
 
@@ -207,6 +293,17 @@ def command(
         click.echo(render_site(site), nl=False)
     else:
         _write(render_site_files(site), output, force=force)
+
+
+def _refuse_generators(ctx: click.Context) -> None:
+    """Refuse the options that say what to print, where nothing is printed."""
+    default = click.core.ParameterSource.DEFAULT
+    for parameter in ctx.command.params:
+        name = parameter.name or ""
+        if name not in _WITH_CHECK and ctx.get_parameter_source(name) is not default:
+            raise click.UsageError(
+                f"--check writes no configuration: leave {parameter.opts[0]} out"
+            )
 
 
 def _refuse_others(ctx: click.Context, chosen: Mapping[str, object]) -> None:
