@@ -70,24 +70,16 @@ BELOW: Final[dict[str, set[str]]] = {
     "control": {*_GROUND, "connection", "telemetry"},
     "client": {*_WIRE, "config"},
     "frontend": {"config"},
-<<<<<<< HEAD
     "explain": set(),
-=======
     "frontend.check": {"config"},
->>>>>>> 457edd4bca40ed8d6c8ce02206b1c64c93e3a38f
     "demo": {"_version"},
     "testing": {"system", "config", "client", "frontend"},
     # Reads what other servers are configured by.
     "migration": {"errors", "config", "uwsgi_module"},
     # Above all: what a person starts.
     "cli": {
-<<<<<<< HEAD
-        *_GROUND, "connection", "telemetry", "worker", "supervisor", "control", "client", "frontend", "explain",
-        "demo", "migration", "multiproc", "_version",
-=======
         *_GROUND, "connection", "telemetry", "worker", "supervisor", "control", "client", "frontend",
-        "frontend.check", "demo", "migration", "multiproc", "_version",
->>>>>>> 457edd4bca40ed8d6c8ce02206b1c64c93e3a38f
+        "frontend.check", "explain", "demo", "migration", "multiproc", "_version",
     },
     "__main__": {"cli", "system"},
 }  # fmt: skip
