@@ -28,6 +28,8 @@ SAMPLES: dict[str, Any] = {
     "offload": ("/protected=.", "/other=."),
     "socket_mode": "0600",
     "socket_owner": "root:root",
+    "allow_from": ("10.0.0.0/8", "2001:db8::/32"),
+    "allow_user": ("root", "65534"),
     "app_dir": "src",
     "chdir": "/",
     "env": ("ONE=1", "TWO"),

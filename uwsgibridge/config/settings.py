@@ -90,6 +90,18 @@ def _check_further_address(name: str, value: str) -> None:
         _check_address(name, value)
 
 
+def _check_network(name: str, value: str) -> None:
+    from uwsgibridge.config.peers import parse_network  # imported here: few services have one
+
+    parse_network(name, value)
+
+
+def _check_peer_user(name: str, value: str) -> None:
+    from uwsgibridge.config.peers import parse_peer_user  # imported here: few services have one
+
+    parse_peer_user(name, value)
+
+
 def _check_statsd_host(name: str, value: str) -> None:
     if not value:
         return
@@ -229,6 +241,22 @@ class Settings:
         section="Listening",
         metavar="USER:GROUP",
         shown_default="--user and --group",
+    )
+    allow_from: tuple[str, ...] = texts(
+        help="Which TCP peers may connect to --bind, as a network such as 10.0.0.0/8 or 2001:db8::/32, or an address; "
+        "others are closed at once. Whoever connects is believed like Nginx. Unix sockets: --allow-user. Repeatable.",
+        section="Listening",
+        metavar="NETWORK",
+        rule=_check_network,
+        shown_default="whoever reaches the address",
+    )
+    allow_user: tuple[str, ...] = texts(
+        help="Which users may connect to the unix sockets of --bind, by name or number, such as www-data; others are closed at "
+        "once, root too. Linux only. Repeatable.",
+        section="Listening",
+        metavar="USER",
+        rule=_check_peer_user,
+        shown_default="whoever --socket-mode lets in",
     )
     backlog: int = whole(
         2048,

@@ -44,6 +44,7 @@ from uwsgibridge.worker.sharing import Sharing, share
 
 if TYPE_CHECKING:
     from uwsgibridge.hosts.wsgi.host import WsgiHost
+    from uwsgibridge.worker.peer_check import Admits, PeerCheck
 
 # Without free descriptors or memory, accepting is tried again after this time, or when a request ends.
 _RETRY_SECONDS: Final = 0.1
@@ -68,6 +69,7 @@ class Listener:
         enough: called once, when `max_requests` requests have arrived.
         idle: called when, after `close`, every connection is with a host or over.
         lost: called with a socket and the reason, where nothing can be accepted on it any more.
+        peers: looks who connects; None where everybody may.
     """
 
     def __init__(
@@ -85,10 +87,12 @@ class Listener:
         enough: Callable[[], None],
         idle: Callable[[], None],
         lost: Callable[[ListeningSocket, str], None],
+        peers: PeerCheck | None = None,
     ) -> None:
         self._loop = loop
         self._idle = idle
         self._lost = lost
+        self._peers = peers
         self._mounts = mounts
         self._admissions = [host.admission for host in mounts.hosts]
         self._lingering = lingering
@@ -110,6 +114,7 @@ class Listener:
             max_requests,
             reporter.counters,
             looks=turn.looks,
+            peers=peers,
         )
         self._acceptors: list[Acceptor] = []
         self._paused = False
@@ -319,6 +324,10 @@ class Listener:
     def make_intake(self, listening: ListeningSocket) -> Intake | None:
         """Make what accepts on a socket and hands plain requests to their hosts; None where Python does that."""
         return self._intakes.make(listening, self._flights, self.take)
+
+    def peer_check(self, listening: ListeningSocket) -> Admits | None:
+        """Make the check of who connects to a socket; None where everybody may."""
+        return None if self._peers is None else self._peers.of(listening)
 
     def note_accepted(self) -> None:
         """Note that connections can be accepted, after `pause_for_resources`."""
