@@ -258,6 +258,31 @@ class Settings:
         rule=_check_peer_user,
         shown_default="whoever --socket-mode lets in",
     )
+    bind_tls_certificate: tuple[str, ...] = texts(
+        help="Speak TLS at all of --bind, for uwsgi_pass suwsgi://, with this certificate and the chain behind it, in PEM. "
+        "Repeatable, for keys of several kinds such as RSA and EC. Read again at each reload.",
+        section="Listening",
+        metavar="FILE",
+        shown_default="off",
+    )
+    bind_tls_key: tuple[str, ...] = texts(
+        help="The key of --bind-tls-certificate, in PEM; root may read it before --user counts. Repeatable, in the order of "
+        "the certificates.",
+        section="Listening",
+        metavar="FILE",
+        shown_default="in the certificate's file",
+    )
+    bind_tls_client_ca: str = text(
+        help="Serve only peers with a certificate that one of these has signed, in PEM: Nginx's uwsgi_ssl_certificate.",
+        section="Listening",
+        metavar="FILE",
+        shown_default="off",
+    )
+    tls_handshake_seconds: float = seconds(
+        10.0,
+        help="How many seconds the TLS handshake of a connection may take.",
+        section="Listening",
+    )
     backlog: int = whole(
         2048,
         most=_MAX_CONNECTIONS,
@@ -1081,6 +1106,11 @@ class Settings:
                     raise SettingsError(
                         f"{option_name(name)} needs a supervisor: --workers 1 or more"
                     )
+
+    @property
+    def speaks_tls(self) -> bool:
+        """Whether any option asks for TLS; `connection.tls` has the rules about several of them."""
+        return bool(self.bind_tls_certificate or self.bind_tls_key or self.bind_tls_client_ca)
 
     @property
     def publishes_figures(self) -> bool:

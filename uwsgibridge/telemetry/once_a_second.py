@@ -35,7 +35,7 @@ class OnceASecond:
         # Without an entry, there was none for a second.
         self._noted: dict[str, tuple[int, Mapping[str, object]]] = {}
 
-    def note(self, reason: str, **facts: object) -> None:
+    def note(self, reason: str, /, **facts: object) -> None:
         """Note an event."""
         with self._lock:
             found = self._noted.get(reason)

@@ -178,6 +178,15 @@ def assemble(
         lost=calls.lost,
         peers=_make_peer_check(settings, reporter, partial(_call_later, loop)),
     )
+    if settings.speaks_tls:
+        # Imported here, since few workers speak TLS.
+        from uwsgibridge.connection.tls import context_of
+        from uwsgibridge.worker.tls_relays import TlsRelays
+
+        later = partial(_call_later, loop)
+        listener.speak_tls(
+            TlsRelays(listener, loop, context_of(settings), settings, reporter, later)
+        )
     seconds = settings.loop_block_warning_seconds
     is_watched = seconds > 0 and any(it.interface == "asgi" for it in applications)
     watchdog = LoopWatchdog(loop, seconds, logger) if is_watched else None
