@@ -23,11 +23,16 @@ from uwsgibridge.config.settings import OPTIONS, Settings
 # A value for each option that can't be made from its default.
 SAMPLES: dict[str, Any] = {
     "bind": ("127.0.0.1:1", "[::1]:2"),
+    "bind_tls_certificate": ("c.pem", "d.pem"),
+    "bind_tls_key": ("c.key", "d.key"),
+    "bind_tls_client_ca": "ca.pem",
     "mount": ("/one=one:app", "/two=two:app"),
     "log_to": ("journald", "syslog:192.0.2.1:514"),
     "offload": ("/protected=.", "/other=."),
     "socket_mode": "0600",
     "socket_owner": "root:root",
+    "allow_from": ("10.0.0.0/8", "2001:db8::/32"),
+    "allow_user": ("root", "65534"),
     "app_dir": "src",
     "chdir": "/",
     "env": ("ONE=1", "TWO"),

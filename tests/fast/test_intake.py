@@ -92,6 +92,7 @@ class Listening:
             "listening": self.socket.fileno(),
             "file_prefixes": (),
             "looks": False,
+            "admits": None,
             **changed,
         }
         return self._accelerator.Intake(**arguments)
@@ -606,3 +607,35 @@ def test_a_client_that_is_there_keeps_its_request(listening: Listening) -> None:
     listening.send(sent)
     assert listening.accept(1, listening.make(looks=True)) == 1
     assert len(listening.host.submitted) == 1
+
+
+def test_a_peer_that_is_not_admitted_is_closed_unread(listening: Listening) -> None:
+    numbers: list[int] = []
+
+    def admits(number: int) -> bool:
+        numbers.append(number)
+        return len(numbers) == 2
+
+    intake = listening.make(admits=admits)
+    peers = [listening.send(REQUEST) for _ in range(3)]
+    assert listening.accept(3, intake) == 3
+    assert len(listening.host.submitted) == listening.counters.requests == 1
+    assert listening.host.submitted[0].fileno() == numbers[1]
+    assert read_flights(listening.descriptor).requests == [Flight("POST", "/x")]
+    for peer in (peers[0], peers[2]):
+        with pytest.raises(ConnectionResetError):
+            peer.recv(1)
+
+
+def test_a_question_that_fails_closes_the_connection(listening: Listening) -> None:
+    def admits(_: int) -> bool:
+        raise ValueError("no answer")
+
+    peer = listening.send(REQUEST)
+    with pytest.raises(ValueError, match="no answer"):
+        listening.accept(3, listening.make(admits=admits))
+    with pytest.raises(ConnectionResetError):
+        peer.recv(1)
+    assert listening.accept(3) == 0
+    assert not listening.host.submitted
+    assert not listening.taken

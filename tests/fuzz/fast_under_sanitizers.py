@@ -301,6 +301,7 @@ class Feeder:
             take=lambda connection, _received: taken.append(connection),
             listening=self._listening.fileno(),
             looks=self._chance.random() < 0.5,
+            admits=self._chance.choice((None, lambda _descriptor: True)),
             file_prefixes=self._chance.choice(((), ("",), ("/static", "/a\xe9"))),
         )
         with socket.socket(socket.AF_UNIX) as peer, socket.socket(socket.AF_UNIX) as silent:

@@ -164,6 +164,7 @@ def accepted(data: bytes, limits: PacketLimits, max_body_bytes: int) -> Outcome:
                 listening=listening.fileno(),
                 file_prefixes=(),
                 looks=True,
+                admits=None,
             )
             assert intake.accept(listening.fileno(), 1, 0) == 1
         peer.settimeout(PATIENCE_SECONDS)

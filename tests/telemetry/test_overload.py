@@ -7,7 +7,8 @@ from collections.abc import Callable
 from tests.log_events import LogEvents
 from uwsgibridge.telemetry.counters import Counters
 from uwsgibridge.telemetry.logs import make_logger
-from uwsgibridge.telemetry.overload import LOG_SECONDS, OverloadLog
+from uwsgibridge.telemetry.once_a_second import LOG_SECONDS
+from uwsgibridge.telemetry.overload import OverloadLog
 
 
 def test_refusals_are_logged_once_a_second_with_their_number() -> None:

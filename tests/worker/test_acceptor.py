@@ -35,6 +35,9 @@ class Accepted:
     def make_intake(self, listening: ListeningSocket) -> None:
         """Have each connection accepted for `take`."""
 
+    def peer_check(self, listening: ListeningSocket) -> None:
+        """Let everybody connect."""
+
     def note_accepted(self) -> None:
         pass
 

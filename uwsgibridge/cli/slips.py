@@ -18,7 +18,7 @@ _CLOSE: Final = 0.8
 # Variables with the prefix that are no options: the application of `serve`, the Nginx of `dev`, what `run-uwsgi` leaves out, the
 # arguments in compose.yaml, and those by which processes of the bridge tell each other something.
 _OTHER_VARIABLES: Final = (
-    "APP", "NGINX", "CONFIG", "IGNORE", "LIFELINE_FD", "HERITAGE_FD", "REHEARSAL", "REHEARSAL_PART", "TAKEOVER",
+    "APP", "NGINX", "CONFIG", "IGNORE", "LIFELINE_FD", "HERITAGE_FD", "HELD_SECRET_FD", "REHEARSAL", "REHEARSAL_PART", "TAKEOVER",
     "PID_FILE_FD", "PURE", "FILE_MODULES", "ARGS", "GUNICORN", "UWSGI", "UWSGI_SHARED", "TIMERS",
     # Of this project's own tests, which start bridges.
     "TEST_ROTATION", "REQUIRE_ACCELERATOR", "REQUIRE_APPLICATIONS", "REQUIRE_DOCKER", "ENGINE_DIR", "SOAK_SECONDS",

@@ -90,6 +90,18 @@ def _check_further_address(name: str, value: str) -> None:
         _check_address(name, value)
 
 
+def _check_network(name: str, value: str) -> None:
+    from uwsgibridge.config.peers import parse_network  # imported here: few services have one
+
+    parse_network(name, value)
+
+
+def _check_peer_user(name: str, value: str) -> None:
+    from uwsgibridge.config.peers import parse_peer_user  # imported here: few services have one
+
+    parse_peer_user(name, value)
+
+
 def _check_statsd_host(name: str, value: str) -> None:
     if not value:
         return
@@ -229,6 +241,47 @@ class Settings:
         section="Listening",
         metavar="USER:GROUP",
         shown_default="--user and --group",
+    )
+    allow_from: tuple[str, ...] = texts(
+        help="Which TCP peers may connect to --bind, as a network such as 10.0.0.0/8 or 2001:db8::/32, or an address; "
+        "others are closed at once. Whoever connects is believed like Nginx. Unix sockets: --allow-user. Repeatable.",
+        section="Listening",
+        metavar="NETWORK",
+        rule=_check_network,
+        shown_default="whoever reaches the address",
+    )
+    allow_user: tuple[str, ...] = texts(
+        help="Which users may connect to the unix sockets of --bind, by name or number, such as www-data; others are closed at "
+        "once, root too. Linux only. Repeatable.",
+        section="Listening",
+        metavar="USER",
+        rule=_check_peer_user,
+        shown_default="whoever --socket-mode lets in",
+    )
+    bind_tls_certificate: tuple[str, ...] = texts(
+        help="Speak TLS at all of --bind, for uwsgi_pass suwsgi://, with this certificate and the chain behind it, in PEM. "
+        "Repeatable, for keys of several kinds such as RSA and EC. Read again at each reload.",
+        section="Listening",
+        metavar="FILE",
+        shown_default="off",
+    )
+    bind_tls_key: tuple[str, ...] = texts(
+        help="The key of --bind-tls-certificate, in PEM; root may read it before --user counts. Repeatable, in the order of "
+        "the certificates.",
+        section="Listening",
+        metavar="FILE",
+        shown_default="in the certificate's file",
+    )
+    bind_tls_client_ca: str = text(
+        help="Serve only peers with a certificate that one of these has signed, in PEM: Nginx's uwsgi_ssl_certificate.",
+        section="Listening",
+        metavar="FILE",
+        shown_default="off",
+    )
+    tls_handshake_seconds: float = seconds(
+        10.0,
+        help="How many seconds the TLS handshake of a connection may take.",
+        section="Listening",
     )
     backlog: int = whole(
         2048,
@@ -1053,6 +1106,11 @@ class Settings:
                     raise SettingsError(
                         f"{option_name(name)} needs a supervisor: --workers 1 or more"
                     )
+
+    @property
+    def speaks_tls(self) -> bool:
+        """Whether any option asks for TLS; `connection.tls` has the rules about several of them."""
+        return bool(self.bind_tls_certificate or self.bind_tls_key or self.bind_tls_client_ca)
 
     @property
     def publishes_figures(self) -> bool:

@@ -22,7 +22,7 @@ from typing import Any, Final, Protocol, TypeVar, cast
 PURE_VARIABLE: Final = "UWSGIBRIDGE_PURE"
 
 # The version of the functions below. A module that was built from another state of the source may have others.
-INTERFACE: Final = 18
+INTERFACE: Final = 19
 
 _FALSE_WORDS: Final = frozenset({"", "0", "false", "no", "off"})
 
@@ -147,6 +147,7 @@ class Accelerator(Protocol):
         listening: int,
         file_prefixes: tuple[str, ...],
         looks: bool,
+        admits: Callable[[int], bool] | None,
     ) -> Intake:
         """Make an intake.
 
@@ -168,6 +169,8 @@ class Accelerator(Protocol):
             listening: the descriptor of the socket; of another one in its place, nothing is accepted.
             file_prefixes: `take` is called for GET and HEAD of a path at or below one of them.
             looks: `take` is called for a request whose client has closed the connection, as far as that was looked at.
+            admits: called with the descriptor of each accepted connection, which is closed at once where it gives False;
+                None where all are served.
 
         Raises:
             OSError: the descriptor is closed.

@@ -45,7 +45,7 @@
 #include <unistd.h>
 
 /* Of `uwsgibridge.fast`: another number there means that this was built from another state of the source. */
-#define INTERFACE 18
+#define INTERFACE 19
 
 /* Of the source that this was built from; given by who compiles. */
 #ifndef SOURCE_DIGEST

@@ -22,6 +22,7 @@ typedef struct {
     PyObject *select;
     PyObject *take;                 /* what does all that is not plain */
     PyObject *file_prefixes;        /* a tuple of texts; NULL where no files are served */
+    PyObject *admits;               /* tells of a descriptor whether its peer may connect; NULL where all may */
     request_limits limits;
     long max_requests;              /* 0: never */
     int family;
@@ -318,6 +319,37 @@ make_connection(intake *self, const batch *now, int fd)
     return connection;
 }
 
+/* Close the connection of a peer that may not connect. 1 where that was done, or where it is not known, since the question
+   has failed: then with an error. */
+static int
+refuse_peer(const intake *self, const batch *now, int fd)
+{
+    PyObject *number = PyLong_FromLong(fd);
+    PyObject *answer = number == NULL ? NULL : PyObject_CallOneArg(self->admits, number);
+    int is_admitted = answer == NULL ? -1 : PyObject_IsTrue(answer);
+    Py_XDECREF(number);
+    Py_XDECREF(answer);
+    if (is_admitted > 0) {
+        return 0;
+    }
+    *(unsigned char *)PyMemoryView_GET_BUFFER(now->scratch)->buf = SLOT_FREE;
+    close(fd);
+    return 1;
+}
+
+/* Take over a descriptor that accept(2) has given; false with an error. */
+static int
+take_accepted(intake *self, batch *now, int fd)
+{
+    if (self->admits != NULL && refuse_peer(self, now, fd)) {
+        return !PyErr_Occurred();
+    }
+    connection_fields *connection = make_connection(self, now, fd);
+    int is_well = connection != NULL && take_connection(self, now, connection, fd);
+    Py_XDECREF(connection);
+    return is_well;
+}
+
 /* Whether the descriptor is still the socket that the intake was made for. The application may have put another server's
    in its place, where accept(2) would take what is not ours, or, if that one blocks, wait for ever. */
 static int
@@ -366,9 +398,7 @@ accept_batch(intake *self, int listening, Py_ssize_t most, int waits)
             }
             break;
         }
-        connection_fields *connection = make_connection(self, &now, fd);
-        is_well = connection != NULL && take_connection(self, &now, connection, fd);
-        Py_XDECREF(connection);
+        is_well = take_accepted(self, &now, fd);
         taken++;
     }
     Py_XDECREF(now.scratch);

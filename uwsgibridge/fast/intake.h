@@ -18,20 +18,20 @@ intake_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     static char *names[] = {
         "connection_type", "request_type", "family", "keeps_input", "max_vars_bytes", "max_vars",
         "max_body_bytes", "max_requests", "flights", "arrived", "host", "select", "take", "listening",
-        "file_prefixes", "looks", NULL,
+        "file_prefixes", "looks", "admits", NULL,
     };
     module_state *state = PyType_GetModuleState(type);
     intake *self = (intake *)type->tp_alloc(type, 0);
     PyTypeObject *connection_type, *request_type;
-    PyObject *flights, *arrived, *host, *select, *take, *prefixes;
+    PyObject *flights, *arrived, *host, *select, *take, *prefixes, *admits;
     struct stat found;
     int listening;
     if (self == NULL
         || !PyArg_ParseTupleAndKeywords(
-            args, kwargs, "$O!O!ipnnLlOOOOOiO!p:Intake", names, &PyType_Type, &connection_type, &PyType_Type,
+            args, kwargs, "$O!O!ipnnLlOOOOOiO!pO:Intake", names, &PyType_Type, &connection_type, &PyType_Type,
             &request_type, &self->family, &self->keeps_input_in_kernel, &self->limits.max_vars_bytes,
             &self->limits.max_vars, &self->limits.max_body_bytes, &self->max_requests, &flights, &arrived, &host,
-            &select, &take, &listening, &PyTuple_Type, &prefixes, &self->looks))
+            &select, &take, &listening, &PyTuple_Type, &prefixes, &self->looks, &admits))
     {
         Py_XDECREF(self);
         return NULL;
@@ -63,6 +63,9 @@ intake_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     self->host = Py_NewRef(host);
     self->select = Py_NewRef(select);
     self->take = Py_NewRef(take);
+    if (admits != Py_None) {
+        self->admits = Py_NewRef(admits);
+    }
     if (PyTuple_GET_SIZE(prefixes)) {
         self->file_prefixes = Py_NewRef(prefixes);
     }
@@ -80,6 +83,7 @@ intake_traverse(intake *self, visitproc visit, void *arg)
     Py_VISIT(self->select);
     Py_VISIT(self->take);
     Py_VISIT(self->file_prefixes);
+    Py_VISIT(self->admits);
     return 0;
 }
 
@@ -93,6 +97,7 @@ intake_clear(intake *self)
     Py_CLEAR(self->select);
     Py_CLEAR(self->take);
     Py_CLEAR(self->file_prefixes);
+    Py_CLEAR(self->admits);
     return 0;
 }
 

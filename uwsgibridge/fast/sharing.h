@@ -57,9 +57,7 @@ accept_own(intake *self, shared_socket *shared, int listening, PyObject **connec
         }
     }
     else {
-        connection_fields *accepted = make_connection(self, &now, fd);
-        is_well = accepted != NULL && take_connection(self, &now, accepted, fd);
-        Py_XDECREF(accepted);
+        is_well = take_accepted(self, &now, fd);
     }
     Py_DECREF(now.scratch);
     *connection = now.kept;

@@ -62,6 +62,7 @@ class Blueprint:
         descriptors: for a spare template alone: the numbers of the descriptors that come with the blueprint.
         environment: for a spare template alone: the variables that have changed since it was forked; None is
             one that is gone.
+        tls: the descriptor of what `connection.tls.TlsFiles` has; None without TLS.
     """
 
     app_name: str | None
@@ -72,6 +73,7 @@ class Blueprint:
     is_rehearsal: bool = False
     descriptors: tuple[int, ...] = ()
     environment: Mapping[str, str | None] = field(default_factory=dict)
+    tls: int | None = None
 
     def encode(self) -> bytes:
         """Make the bytes that `decode` reads."""
@@ -85,6 +87,7 @@ class Blueprint:
                 "is_rehearsal": self.is_rehearsal,
                 "descriptors": self.descriptors,
                 "environment": self.environment,
+                "tls": self.tls,
             }
         ).encode()
 
@@ -113,6 +116,7 @@ class Blueprint:
             bool(raw.get("is_rehearsal")),
             tuple(raw.get("descriptors", ())),
             raw.get("environment", {}),
+            raw.get("tls"),
         )
 
 

@@ -22,7 +22,7 @@ from uwsgibridge.quick_dataclass import dataclass
 from uwsgibridge.supervisor.preserved import PreservedProgram
 from uwsgibridge.supervisor.sidecars import descriptors_of
 from uwsgibridge.supervisor.watched_files import require_watchable
-from uwsgibridge.system import pid_file, starting_place
+from uwsgibridge.system import held_secret, pid_file, starting_place
 from uwsgibridge.system.memory_file import make_memory_file
 from uwsgibridge.system.privileges import resolve_user
 from uwsgibridge.system.signals import SERVER_SIGNALS
@@ -88,6 +88,7 @@ class Heritage:
         os.write(memory, json.dumps(everything).encode())
         listening = [*_numbers_of(self.sockets), *_numbers_of(self.published)]
         inherited = [memory, *self.lifeline, *listening, *self.descriptors]
+        inherited += held_secret.descriptors()
         command, told = [sys.executable, *sys.orig_argv[1:]], dict[str, str]()
         if program is not None:
             command, told = program.start()
@@ -107,6 +108,7 @@ class Heritage:
                         **starting_place.original_environment(),
                         _DESCRIPTOR_VARIABLE: str(memory),
                         **pid_file.hand_on(),
+                        **held_secret.variables(),
                         **told,
                     },
                 )

@@ -20,7 +20,7 @@ from uwsgibridge.config.address import parse_address
 from uwsgibridge.connection.sockets import ListeningSocket, adopt_socket
 from uwsgibridge.quick_dataclass import dataclass
 from uwsgibridge.supervisor.heritage import FORM, REHEARSAL_VARIABLE
-from uwsgibridge.system import starting_place
+from uwsgibridge.system import held_secret, starting_place
 from uwsgibridge.system.memory_file import make_memory_file
 from uwsgibridge.system.signals import SERVER_SIGNALS
 
@@ -72,9 +72,11 @@ class Rehearsal:
                     **starting_place.original_environment(),
                     REHEARSAL_VARIABLE: FORM,
                     _PART_VARIABLE: part,
+                    **held_secret.variables(),
                 },
                 pass_fds=[
                     self._word,
+                    *held_secret.descriptors(),
                     *(it.socket.fileno() for all_ in sockets.values() for it in all_),
                 ],
                 stdin=subprocess.DEVNULL,

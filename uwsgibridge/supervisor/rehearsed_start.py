@@ -34,6 +34,10 @@ def rehearse_takeover(app_name: str | None, settings: Settings, logger: Logger) 
         StartFailed: the worker did not come up or did not answer, or SIGTERM came.
     """
     part = Part.from_environment()
+    if settings.speaks_tls:
+        from uwsgibridge.supervisor.tls_files import hold_tls_files  # few services do
+
+        hold_tls_files(settings)
     settings = replace(settings, workers=1, workers_min=0, workers_max=0)
     sockets = [one for all_ in part.sockets.values() for one in all_]
     fleet = Fleet(settings, logger, sockets, Notifier())

@@ -173,6 +173,11 @@ class Rollout:
         with self._fleet.bringing_up():
             old = self._fleet.current
             try:
+                if self._fleet.settings.speaks_tls:
+                    # Imported here, since few services speak TLS.
+                    from uwsgibridge.supervisor.tls_files import read_tls_files_again
+
+                    read_tls_files_again(self._fleet.settings, self._fleet.log)
                 new = self.start()
             except OSError as error:
                 self._log.error("reload failed: no process can be started", reason=str(error))

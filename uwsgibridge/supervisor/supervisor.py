@@ -101,6 +101,10 @@ def run_supervisor(
         contextlib.ExitStack() as held,
     ):
         multiproc = _hold_multiproc_directory(settings, held, is_upgrade=heritage is not None)
+        if settings.speaks_tls:
+            from uwsgibridge.supervisor.tls_files import hold_tls_files  # few services do
+
+            hold_tls_files(settings)
         after_bind()
         has_commands = settings.on_start or settings.on_ready or settings.sidecar
         if has_commands and heritage is None:  # the rehearsal of an upgrade has looked

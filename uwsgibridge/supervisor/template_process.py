@@ -30,7 +30,7 @@ from uwsgibridge.link.messages import (
     ReportEvent,
 )
 from uwsgibridge.supervisor.spare_template import SpareTemplate
-from uwsgibridge.system import starting_place
+from uwsgibridge.system import held_secret, starting_place
 from uwsgibridge.system.process_group import signal_group
 from uwsgibridge.system.signals import SERVER_SIGNALS
 from uwsgibridge.telemetry.logs import Logger
@@ -105,6 +105,7 @@ class TemplateProcess:
             _arguments(),
             any(it.is_inherited for it in sockets),
             is_rehearsal,
+            tls=held_secret.descriptor(),
         )
         if len(blueprint.encode()) > MAX_BYTES:
             blueprint = replace(blueprint, arguments=())
@@ -115,7 +116,7 @@ class TemplateProcess:
                 f"{_longest(blueprint)}"
             )
         if spare is not None:
-            control = spare.start(blueprint, [lifeline, *descriptors])
+            control = spare.start(blueprint, [lifeline, *descriptors, *held_secret.descriptors()])
             if control is not None:
                 return TemplateProcess(
                     spare.pid, _waiter(spare.pid), control, preloads=settings.preload
@@ -129,7 +130,7 @@ class TemplateProcess:
             try:
                 process = subprocess.Popen(  # noqa: S603 - our own module
                     (*python_command(), "-m", "uwsgibridge.worker.template", str(theirs.fileno())),
-                    pass_fds=[*descriptors, theirs.fileno(), lifeline],
+                    pass_fds=[*descriptors, theirs.fileno(), lifeline, *held_secret.descriptors()],
                     cwd=_directory(),
                     # Ctrl-C reaches the supervisor alone, which then stops the workers.
                     start_new_session=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 import os
 from collections.abc import Sequence
 
@@ -51,6 +52,7 @@ def announce(
                 path=path,
                 option="--static",
             )
+    warn_of_open_addresses(settings, logger, sockets)
     defaults = Settings()
     logger.debug(
         "options that are not the default",
@@ -60,3 +62,37 @@ def announce(
             if getattr(settings, one.name) != getattr(defaults, one.name)
         },
     )
+
+
+def warn_of_open_addresses(
+    settings: Settings, logger: Logger, sockets: Sequence[ListeningSocket]
+) -> None:
+    """Log what peers can claim, where others than this machine can connect, and `allow_from` names nobody.
+
+    Args:
+        settings: of this service.
+        logger: where the event goes.
+        sockets: the listening sockets, which are open.
+    """
+    if settings.allow_from:
+        return
+    found = [str(it.address) for it in sockets if not it.is_unix and not _is_loopback(it)]
+    if found:
+        logger.warning(
+            "whoever reaches this address is believed like Nginx",
+            addresses=found,
+            claims="REMOTE_ADDR, REMOTE_USER, HTTPS, HTTP_HOST and all other vars",
+            option="--allow-from",
+            hint="name Nginx's network, such as --allow-from 10.0.0.0/8, or 0.0.0.0/0 and ::/0 where a firewall decides; or bind "
+            "to 127.0.0.1 or a unix socket",
+        )
+
+
+def _is_loopback(listening: ListeningSocket) -> bool:
+    try:
+        host: str = listening.socket.getsockname()[0]
+    except OSError:  # the application has closed it, which is reported elsewhere
+        return True
+    address = ipaddress.ip_address(host.partition("%")[0])
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (address if mapped is None else mapped).is_loopback

@@ -6,7 +6,7 @@ import errno
 import os
 import select
 import socket
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from uwsgibridge.config.address import Address
 from uwsgibridge.connection import refusing
@@ -16,6 +16,9 @@ from uwsgibridge.fast import Intake
 from uwsgibridge.link.flights import FlightRecorder
 from uwsgibridge.loop.interface import Loop
 from uwsgibridge.worker.sharing import Sharing
+
+if TYPE_CHECKING:
+    from uwsgibridge.worker.peer_check import Admits
 
 # How many connections are accepted in one batch at the most, before other work of this thread goes on.
 _MAX_BATCH: Final = 32
@@ -67,6 +70,9 @@ class Accepting(Protocol):
     def make_intake(self, listening: ListeningSocket) -> Intake | None:
         """Make what accepts on a socket in batches; None where each connection is accepted for `take`."""
 
+    def peer_check(self, listening: ListeningSocket) -> Admits | None:
+        """Make the check of who connects to a socket; None where everybody may. An intake has it already."""
+
     def note_accepted(self) -> None:
         """Note that connections can be accepted, after `pause_for_resources`."""
 
@@ -111,6 +117,7 @@ class Acceptor:
         # set for its own sockets (socket.setdefaulttimeout).
         self._type = int(listening.socket.type) | getattr(socket, "SOCK_NONBLOCK", 0)
         self._intake = listener.make_intake(listening)
+        self._admits = None if self._intake else listener.peer_check(listening)
         # With the accelerator, accept(2) in vain costs little, and a turn of the loop much more. But where other
         # workers share the socket, each is to get its part.
         is_alone = listener.is_alone and self._intake is not None
@@ -274,7 +281,11 @@ class Acceptor:
                 raise OSError(errno.EBADF, os.strerror(errno.EBADF))
             self._await_packet()
             accepted = accept(self._socket, self._family, self._type)
-            self._listener.take(Connection(accepted, is_unix=self._is_unix))
+            if self._admits is None or self._admits(accepted.fileno()):
+                self._listener.take(Connection(accepted, is_unix=self._is_unix))
+            else:
+                self._flights.drop_packet()
+                accepted.close()
             taken = 1
         self._listener.note_accepted()
         if self._sharing is not None:

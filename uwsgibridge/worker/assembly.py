@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 from uwsgibridge.application.application import Application
 from uwsgibridge.config.mounts import parse_mount_limit, parse_offload, parse_static
@@ -26,11 +27,15 @@ from uwsgibridge.quick_dataclass import dataclass
 from uwsgibridge.telemetry.access_sinks import make_access_log
 from uwsgibridge.telemetry.counters import Counters
 from uwsgibridge.telemetry.logs import Logger
+from uwsgibridge.telemetry.once_a_second import Later
 from uwsgibridge.telemetry.overload import OverloadLog
 from uwsgibridge.telemetry.reporting import Reporter
 from uwsgibridge.telemetry.tracking import make_tracking
 from uwsgibridge.worker.listener import Listener
 from uwsgibridge.worker.loop_watchdog import LoopWatchdog
+
+if TYPE_CHECKING:
+    from uwsgibridge.worker.peer_check import PeerCheck
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -171,11 +176,31 @@ def assemble(
         enough=calls.enough,
         idle=calls.wake,
         lost=calls.lost,
+        peers=_make_peer_check(settings, reporter, partial(_call_later, loop)),
     )
+    if settings.speaks_tls:
+        # Imported here, since few workers speak TLS.
+        from uwsgibridge.connection.tls import context_of
+        from uwsgibridge.worker.tls_relays import TlsRelays
+
+        later = partial(_call_later, loop)
+        listener.speak_tls(
+            TlsRelays(listener, loop, context_of(settings), settings, reporter, later)
+        )
     seconds = settings.loop_block_warning_seconds
     is_watched = seconds > 0 and any(it.interface == "asgi" for it in applications)
     watchdog = LoopWatchdog(loop, seconds, logger) if is_watched else None
     return Assembly(mounts.hosts, listener, lingering, watchdog, tracking.finish)
+
+
+def _make_peer_check(settings: Settings, reporter: Reporter, later: Later) -> PeerCheck | None:
+    if not settings.allow_from and not settings.allow_user:
+        return None
+    # Imported here, since few workers have such a rule.
+    from uwsgibridge.connection.peers import AllowedPeers
+    from uwsgibridge.worker.peer_check import PeerCheck
+
+    return PeerCheck(AllowedPeers(settings), reporter, later)
 
 
 def _call_later(loop: Loop, seconds: float, function: Callable[[], object]) -> None:

@@ -14,6 +14,7 @@ from uwsgibridge.config.settings import Settings
 from uwsgibridge.connection.sockets import ListeningSocket, open_sockets
 from uwsgibridge.errors import single_error
 from uwsgibridge.status.sockets import PublishedSockets, open_published
+from uwsgibridge.telemetry.announcement import warn_of_open_addresses
 from uwsgibridge.telemetry.logs import Logger, make_logger
 from uwsgibridge.worker.worker import Worker
 
@@ -70,6 +71,7 @@ async def serve(
         is_ready = trio.Event()
 
         def ready() -> None:
+            warn_of_open_addresses(settings, logger, sockets)
             for address in addresses:
                 logger.info("listening", address=address)
             is_ready.set()

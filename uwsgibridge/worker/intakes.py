@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from uwsgibridge.connection.connection import Connection, keeps_input_in_kernel
 from uwsgibridge.connection.sockets import ListeningSocket
@@ -13,6 +14,9 @@ from uwsgibridge.protocol.packet import PacketLimits
 from uwsgibridge.protocol.request import Request
 from uwsgibridge.quick_dataclass import dataclass
 from uwsgibridge.telemetry.counters import Counters, RequestCount
+
+if TYPE_CHECKING:
+    from uwsgibridge.worker.peer_check import PeerCheck
 
 Take = Callable[[Connection, int | None], None]
 
@@ -28,6 +32,7 @@ class Intakes:
         max_requests: the requests from this number on are not plain; 0 for none.
         counters: where requests are counted.
         looks: whether requests of clients that are gone are no plain ones.
+        peers: looks who connects; None where everybody may.
     """
 
     mounts: Mounts
@@ -36,6 +41,7 @@ class Intakes:
     max_requests: int
     counters: Counters
     looks: bool
+    peers: PeerCheck | None = None
 
     def make(
         self,
@@ -72,4 +78,5 @@ class Intakes:
             file_prefixes=self.mounts.file_prefixes,
             take=take,
             listening=listening.socket.fileno(),
+            admits=None if self.peers is None else self.peers.of(listening),
         )

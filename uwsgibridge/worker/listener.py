@@ -44,6 +44,8 @@ from uwsgibridge.worker.sharing import Sharing, share
 
 if TYPE_CHECKING:
     from uwsgibridge.hosts.wsgi.host import WsgiHost
+    from uwsgibridge.worker.peer_check import Admits, PeerCheck
+    from uwsgibridge.worker.tls_relays import TlsRelays
 
 # Without free descriptors or memory, accepting is tried again after this time, or when a request ends.
 _RETRY_SECONDS: Final = 0.1
@@ -68,6 +70,7 @@ class Listener:
         enough: called once, when `max_requests` requests have arrived.
         idle: called when, after `close`, every connection is with a host or over.
         lost: called with a socket and the reason, where nothing can be accepted on it any more.
+        peers: looks who connects; None where everybody may.
     """
 
     def __init__(
@@ -85,10 +88,12 @@ class Listener:
         enough: Callable[[], None],
         idle: Callable[[], None],
         lost: Callable[[ListeningSocket, str], None],
+        peers: PeerCheck | None = None,
     ) -> None:
         self._loop = loop
         self._idle = idle
         self._lost = lost
+        self._peers = peers
         self._mounts = mounts
         self._admissions = [host.admission for host in mounts.hosts]
         self._lingering = lingering
@@ -110,6 +115,7 @@ class Listener:
             max_requests,
             reporter.counters,
             looks=turn.looks,
+            peers=peers,
         )
         self._acceptors: list[Acceptor] = []
         self._paused = False
@@ -122,6 +128,11 @@ class Listener:
         self._held_back = HeldBack(turn.drops)
         self._arrivals = Arrivals(turn)
         self._lending: Lending | Sharing | None = None
+        self._relays: TlsRelays | None = None
+
+    def speak_tls(self, relays: TlsRelays) -> None:
+        """Have the connections of all sockets speak TLS; before `listen`."""
+        self._relays = relays
 
     def listen(self, listening: ListeningSocket) -> None:
         """Begin to accept on a socket."""
@@ -130,7 +141,7 @@ class Listener:
     def lend(self) -> None:
         """Have the threads of the only host accept by themselves from now on, where there is one host, and one socket."""
         host = self._mounts.only
-        if host is None or host.runs_on_loop or len(self._acceptors) != 1:
+        if host is None or host.runs_on_loop or len(self._acceptors) != 1 or self._relays:
             return
         acceptor, intakes, loop = self._acceptors[0], self._intakes, self._loop
         if runs_without_gil():
@@ -238,7 +249,8 @@ class Listener:
         """Whether every accepted connection is with a host, or over."""
         is_lent = self._lending is not None and not self._lending.is_idle
         is_held = self._held_back or self._mounts.connections
-        return not (self._waiting or is_held or is_lent)
+        is_relayed = self._relays is not None and not self._relays.is_idle
+        return not (self._waiting or is_held or is_lent or is_relayed)
 
     def resume(self) -> None:
         """Accept again after a pause, where there is room again; from the loop's thread."""
@@ -318,21 +330,34 @@ class Listener:
 
     def make_intake(self, listening: ListeningSocket) -> Intake | None:
         """Make what accepts on a socket and hands plain requests to their hosts; None where Python does that."""
+        if self._relays is not None:
+            return None
         return self._intakes.make(listening, self._flights, self.take)
+
+    def peer_check(self, listening: ListeningSocket) -> Admits | None:
+        """Make the check of who connects to a socket; None where everybody may."""
+        return None if self._peers is None else self._peers.of(listening)
 
     def note_accepted(self) -> None:
         """Note that connections can be accepted, after `pause_for_resources`."""
         self._is_short = False
 
     def take(self, connection: Connection, received: int | None = None) -> None:
-        """Take over a connection that was just accepted.
+        """Take over a connection that was just accepted; the arguments are those of `take_plain`."""
+        if self._relays is not None:
+            self._relays.take(connection)
+        else:
+            self.take_plain(connection, received)
+
+    def take_plain(self, connection: Connection, received: int | None = None) -> None:
+        """Take over a connection that speaks uwsgi.
 
         Args:
             connection: the connection, from which nothing is read but `received`.
             received: as for `Connection.receive_packet`.
         """
         if not self._try_to_read(connection, received):
-            self._wait_for(connection)
+            self.wait_for(connection)
             connection.task = self._loop.spawn(self._wait_for_packet, connection)
 
     def _try_to_read(self, connection: Connection, received: int | None = None) -> bool:
@@ -394,7 +419,7 @@ class Listener:
                 if self._try_to_read(connection):
                     return
         finally:
-            self._remove_waiting(connection)
+            self.remove_waiting(connection)
 
     def _refuse(self, connection: Connection, error: ProtocolError) -> None:
         request = error.request if isinstance(error.request, Request) else None
@@ -417,19 +442,21 @@ class Listener:
             connection.force_close()
             is_sent = False
         else:
-            self._wait_for(connection)
-            self._lingering.discard(connection, self._remove_waiting)
+            self.wait_for(connection)
+            self._lingering.discard(connection, self.remove_waiting)
         record_own_answer(self._recorder, connection, answer.status if is_sent else 0)
         if request is not None:
             self._reporter.answered(
                 request, answer, accepted_at=connection.accepted_at, is_sent=is_sent
             )
 
-    def _wait_for(self, connection: Connection) -> None:
+    def wait_for(self, connection: Connection) -> None:
+        """Count a connection that has sent no packet yet, or that was refused and is being closed."""
         self._waiting.add(connection)
         self._flights.count_connections(len(self._waiting))
 
-    def _remove_waiting(self, connection: Connection) -> None:
+    def remove_waiting(self, connection: Connection) -> None:
+        """Count it no more."""
         self._waiting.discard(connection)
         self._flights.count_connections(len(self._waiting))
         self.resume()

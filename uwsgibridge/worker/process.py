@@ -86,6 +86,10 @@ def run_process(
 
             user = resolve_user(settings.user, settings.group)
             stack.enter_context(hold_directory(settings.prometheus_multiproc_dir, user))
+        if settings.speaks_tls:
+            from uwsgibridge.connection.tls import TlsFiles, prepare_context  # few have any
+
+            prepare_context(settings, TlsFiles.read(settings))
         after_bind()
         reopen_log_at_signal(settings)
         if settings.metrics_file:

@@ -22,6 +22,7 @@ from uwsgibridge.application.application import Application
 from uwsgibridge.application.forked_child import kept_from_copies
 from uwsgibridge.application.loading import load_applications
 from uwsgibridge.config.address import DescriptorAddress, parse_address
+from uwsgibridge.config.settings import Settings
 from uwsgibridge.errors import EXIT_FAILURE, SettingsError
 from uwsgibridge.figures.memory import FiguresMemory
 from uwsgibridge.figures.planning import plan_figures
@@ -106,6 +107,8 @@ def run(control: socket.socket, blueprint: Blueprint) -> int:
         keep_to_one_thread(True)
         own_standard_error()
         set_title(settings.title, "template")
+        if blueprint.tls is not None:
+            _prepare_tls(settings, blueprint.tls)
         raise_oom_score(settings.worker_oom_score)
         if settings.tracemalloc:
             import tracemalloc  # imported here: few services trace their memory
@@ -147,6 +150,17 @@ def run(control: socket.socket, blueprint: Blueprint) -> int:
     end_multiprocessing_later()
     flush_output()
     return outcome.status
+
+
+def _prepare_tls(settings: Settings, memory: int) -> None:
+    """Make the context of TLS before workers are forked, which then know each other's sessions."""
+    # Imported here, since few services speak TLS.
+    from uwsgibridge.connection.tls import TlsFiles, prepare_context
+    from uwsgibridge.system import held_secret
+
+    files = TlsFiles.decode(held_secret.read(memory))
+    os.close(memory)  # no worker needs it, nor a program that one starts
+    prepare_context(settings, files)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from uwsgibridge.config.peers import parse_network
+from uwsgibridge.errors import SettingsError
 from uwsgibridge.migration.gunicorn.given import Given
 from uwsgibridge.migration.gunicorn.paths import absolute
 from uwsgibridge.migration.gunicorn.translation import (
@@ -83,7 +85,13 @@ def _umask(translation: Translation, row: Row, given: Given) -> None:
 def _protocol(translation: Translation, row: Row, given: Given) -> None:
     del row
     if given.value == "uwsgi":
-        translation.pass_over(given, "This server speaks uwsgi: Nginx's uwsgi_pass stays as it is.")
+        if not translation.is_given("uwsgi_allow_ips") and _is_open(translation):
+            # gunicorn answers 403 to all others.
+            translation.map(given, allow_from=tuple(translation.value("uwsgi_allow_ips")))
+        else:
+            translation.pass_over(
+                given, "This server speaks uwsgi: Nginx's uwsgi_pass stays as it is."
+            )
     elif given.value == "http":
         translation.pass_over(
             given, "It is gunicorn's default; see bind for what changes in Nginx."
@@ -94,6 +102,13 @@ def _protocol(translation: Translation, row: Row, given: Given) -> None:
         )
 
 
+def _is_open(translation: Translation) -> bool:
+    """Whether an address is neither a unix socket nor of the loopback interface."""
+    near = ("unix:", "fd://", "127.", "[::1]:", "localhost:")
+    directory = translation.reading.directory
+    return not all(_address(it, directory).startswith(near) for it in translation.value("bind"))
+
+
 def _proxy_protocol(translation: Translation, row: Row, given: Given) -> None:
     del row
     if str(given.value).strip().lower() in {"off", "false", "0", "none", ""}:
@@ -102,15 +117,39 @@ def _proxy_protocol(translation: Translation, row: Row, given: Given) -> None:
         translation.warn(given, _PROXY)
 
 
+def _allow(translation: Translation, row: Row, given: Given) -> None:
+    del row
+    named = tuple(given.value)
+    if translation.value("protocol") != "uwsgi":
+        translation.pass_over(given, "gunicorn looks at it with protocol = 'uwsgi' alone.")
+        return
+    if "*" in named:
+        translation.pass_over(given, "Everybody may connect, as without --allow-from.")
+        return
+    for name in named:
+        try:
+            parse_network("uwsgi_allow_ips", name)
+        except SettingsError as error:
+            translation.refuse(given, f"{error}.")
+            return
+    if named:
+        translation.map(given, allow_from=named)
+    else:
+        translation.refuse(
+            given,
+            "gunicorn would let nobody connect by TCP: name Nginx's address, or remove the line.",
+        )
+
+
 ROWS: Final = (
     *mapped("bind", "`--bind`, with a warning what to change in Nginx, unless protocol is uwsgi; a unix socket "
             "gets `--socket-mode` 0777, which is what gunicorn gives it", _bind),
     *mapped("umask", "`--socket-mode`: gunicorn takes it for unix sockets alone", _umask),
     *number("backlog", "backlog", least=1),
     *passed_over("reuse_port", "Workers share one socket, and the kernel spreads connections over them."),
-    *mapped("protocol", "nothing for uwsgi and http, see bind; others are refused", _protocol),
-    *passed_over("uwsgi_allow_ips",
-                 "Whoever reaches the socket can send requests: bind to 127.0.0.1, a unix socket or a private network."),
+    *mapped("protocol", "nothing for uwsgi and http, see bind; others are refused. With uwsgi, an open address and no uwsgi_allow_ips, "
+            "`--allow-from` 127.0.0.1 and ::1, as gunicorn has it", _protocol),
+    *mapped("uwsgi_allow_ips", "`--allow-from`, where `bind` has a TCP address; nothing for `*`", _allow),
     *mapped("proxy_protocol", "nothing where it is off, else a warning", _proxy_protocol),
     *passed_over("proxy_allow_ips", "It is about the PROXY protocol, which is Nginx's: set_real_ip_from."),
     *passed_over("forwarded_allow_ips",

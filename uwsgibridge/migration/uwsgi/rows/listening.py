@@ -102,6 +102,55 @@ def _buffer(translation: Translation, row: Row, settings: Sequence[Setting]) -> 
             )
 
 
+def _suwsgi(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
+    """Translate ``ADDRESS,CERTIFICATE,KEY[,CIPHERS[,CLIENT_CA]]`` (`uwsgi_opt_add_ssl_socket` in core/socket.c)."""
+    for setting in settings:
+        address, *rest = text_of(setting).split(",", 4)
+        certificate, key, ciphers, client_ca = [*rest, "", "", "", ""][:4]
+        if not (certificate and key):
+            translation.refuse(
+                setting, "uWSGI wants ADDRESS,CERTIFICATE,KEY, and does not start.", row.group
+            )
+            continue
+        if translation.last(*_SOCKETS) is not None:
+            translation.refuse(
+                setting,
+                "All sockets speak TLS here, or none does: leave the socket lines out, or this one.",
+                row.group,
+            )
+            continue
+        # An exclamation mark has uWSGI refuse clients without a certificate.
+        authority = client_ca.removeprefix("!")
+        values = {"bind_tls_certificate": (certificate,), "bind_tls_key": (key,)}
+        before = translation.plan.values
+        if any(before.get(name, value) != value for name, value in values.items()) or (
+            "bind_tls_certificate" in before and before.get("bind_tls_client_ca", "") != authority
+        ):
+            translation.refuse(
+                setting, "All sockets have the same certificate and client CA here.", row.group
+            )
+            continue
+        try:
+            bind = meaning.address(address, translation.directory)
+        except meaning.MeaninglessError as error:
+            translation.refuse(setting, f"{error}.", row.group)
+            continue
+        more = {"bind_tls_client_ca": authority} if authority else {}
+        if "bind_tls_certificate" in before:
+            values = {}
+        translation.map(setting, row.group, bind=(bind,), **values, **more)
+        if ciphers:
+            translation.warn(
+                setting, "Ciphers are those of OpenSSL's configuration, from TLS 1.2 on.", row.group
+            )
+        if client_ca and not client_ca.startswith("!"):
+            translation.warn(
+                setting,
+                "uWSGI serves clients without a certificate as well; here each client needs one.",
+                row.group,
+            )
+
+
 ROWS: Final = (
     mapped("socket uwsgi-socket s", "`--bind`; a path is `unix:PATH`", _bind),
     mapped("chmod-socket chmod C", "`--socket-mode`; without it 0660, not 0755", _mode),
@@ -117,9 +166,11 @@ ROWS: Final = (
         for names in ("http httprouter h", "http-socket", "http-socket-modifier1", "http11-socket", "https",
                       "https2", "https-socket", "http-to-https")
     ),
-    refused(
-        "suwsgi-socket",
-        "TLS between Nginx and this server is not there yet; use a unix socket, or a network that nobody else is on.",
+    mapped(
+        "suwsgi-socket ssl-socket",
+        "`--bind`, `--bind-tls-certificate`, `--bind-tls-key` and `--bind-tls-client-ca`; refused beside sockets without TLS or with "
+        "other certificates",
+        _suwsgi,
     ),
     refused(
         "fastcgi-socket fastcgi-nph-socket scgi-socket scgi-nph-socket raw-socket puwsgi-socket",
