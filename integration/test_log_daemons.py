@@ -231,7 +231,7 @@ def test_rsyslog_takes_both_forms_for_what_they_are(directory: Path) -> None:
         os.kill(int(pid_file.read_text()), signal.SIGTERM)
         written.close()
     local, remote = sorted(received)
-    assert local.startswith("shop local3.err 0 -  told of /one worker=")
-    assert remote.startswith('shop local3.err 1 [uwsgibridge@32473 worker="')
+    assert local.startswith("shop local3.err 0 -  told of /one request_id=")
+    assert remote.startswith('shop local3.err 1 [uwsgibridge@32473 request_id="')
     assert 'logger="shop.views"' in remote
     assert remote.endswith("] told of /one\n")

@@ -23,6 +23,8 @@ from integration.applications.site import Site
 
 
 class OfDjango(Checks):
+    # Django warns of what it refuses, which is asked for here.
+    excused: ClassVar[tuple[str, ...]] = (r'^.*"logger": "django\.request".*$',)
     app: ClassVar[str] = "channels_app:app"
     needs: ClassVar[tuple[str, ...]] = ("django", "channels", "ninja")
 

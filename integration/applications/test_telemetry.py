@@ -60,7 +60,13 @@ class OverWsgi(Checks):
 
 class OfOpenTelemetry(Checks):
     span: ClassVar[str]
-    needs: ClassVar[tuple[str, ...]] = ("opentelemetry.sdk", "opentelemetry.exporter", "flask")
+    needs: ClassVar[tuple[str, ...]] = (
+        "opentelemetry.sdk",
+        "opentelemetry.exporter",
+        "opentelemetry.instrumentation.asgi",
+        "opentelemetry.instrumentation.flask",
+        "flask",
+    )
 
     def use(self, site: Site) -> None:
         with new_browser() as browser:

@@ -233,10 +233,8 @@ def test_flask_adds_the_missing_slash_to_its_prefix(
 def test_failure_is_told_with_the_whole_path(mounted: LocalStack, browser: requests.Session):
     before = len(mounted.log_events())
     assert browser.get(f"{mounted.url}/cut/shop/fails").status_code == 500
-    event = mounted.wait_for_event(
-        event_with(event="application wrote to wsgi.errors"), since=before
-    )
-    assert event["app"] == "integration.wsgi.apps.flask_app:plain"
+    event = mounted.wait_for_event(event_with(event="Exception on /fails [GET]"), since=before)
+    assert event["logger"] == "integration.wsgi.apps.flask_app"
 
 
 def test_without_an_application_at_the_root_the_rest_is_not_found(socket_kind: str, tmp_path: Path):

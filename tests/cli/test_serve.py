@@ -64,6 +64,8 @@ SAMPLES: dict[str, Any] = {
     "static": ("/static=.", "/favicon.ico=favicon.ico"),
     "on_load": "site:load",
     "health_path": ("/healthz", "/ready"),
+    "request_id_from": ("HTTP_X_TRACE", "REQUEST_ID"),
+    "request_id_header": "X-Request-ID",
     "mount_limit": ("/one=3", "/=20"),
     "metrics_buckets": "0.1,1",
     "metrics_file": "bridge.prom",

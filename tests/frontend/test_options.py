@@ -43,7 +43,7 @@ from uwsgibridge.frontend.options import OptionError, RateLimit, Site, StaticDir
     ],
 )
 def test_a_site_names_the_option_that_is_wrong(option: str, values: dict[str, Any]) -> None:
-    with pytest.raises(OptionError, match=f"^{option}[ :]"):
+    with pytest.raises(OptionError, match=f"^{option}[ :,]"):
         Site(**values)
 
 
