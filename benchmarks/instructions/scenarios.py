@@ -70,15 +70,6 @@ def _asgi(loop: str) -> Scenario:
     )
 
 
-def _with_log(scenario: Scenario) -> Scenario:
-    return replace(
-        scenario,
-        name=f"{scenario.name}-log",
-        summary=f"{scenario.summary}, access log as JSON",
-        options=(*scenario.options, "--access-log", "--access-log-format", "json"),
-    )
-
-
 def _pure(scenario: Scenario) -> Scenario:
     return replace(
         scenario,
@@ -90,7 +81,7 @@ def _pure(scenario: Scenario) -> Scenario:
 
 _ACCELERATED = (_wsgi(1), _wsgi(8), _asgi("asyncio"), _asgi("uvloop"), _asgi("trio"))
 
-SCENARIOS = (*_ACCELERATED, *map(_with_log, (_wsgi(8), _asgi("uvloop"))), *map(_pure, _ACCELERATED))
+SCENARIOS = (*_ACCELERATED, *map(_pure, _ACCELERATED))
 
 
 def choose(only: Sequence[str], *, has_accelerator: bool) -> list[Scenario]:

@@ -37,7 +37,9 @@ def test_every_ratio_is_of_servers_that_are_there() -> None:
 
 def test_the_default_run_has_every_server_of_the_bridge_and_a_peer_of_each_interface() -> None:
     servers = choose(SERVERS)
-    assert [s.name for s in servers if s.is_bridge] == [s.name for s in SERVERS if s.is_bridge]
+    # Those with more switched on are held against the others when they are named.
+    plain = [s for s in SERVERS if s.is_bridge and not s.name.endswith(("-figures", "-log"))]
+    assert [s for s in servers if s.is_bridge] == plain
     assert {s.interface for s in servers if not s.is_bridge} == {"wsgi", "asgi"}
 
 

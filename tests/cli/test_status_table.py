@@ -16,6 +16,7 @@ from uwsgibridge.cli.status_table import format_rates, format_status
 from uwsgibridge.hosts import turn
 from uwsgibridge.protocol.errors import ProtocolError
 from uwsgibridge.telemetry import reporting
+from uwsgibridge.worker import peer_check, tls_relays
 
 STATUS: dict[str, Any] = FakeSupervisor().status_answer
 
@@ -203,7 +204,11 @@ def test_each_reason_to_refuse_is_documented() -> None:
         importlib.import_module(f"uwsgibridge.{module}")
     counted = set(re.findall(r'count_refusal\("(\w+)"\)', inspect.getsource(reporting)))
     counted |= set(re.findall(r'_refuse\(connection, "(\w+)"', inspect.getsource(turn)))
-    assert {"not_mounted", "queue_timeout"} <= counted
+    counted |= set(re.findall(r'"(not_tls|tls_\w+)"', inspect.getsource(tls_relays)))
+    counted |= set(
+        re.findall(r'^_REASON: Final = "(\w+)"', inspect.getsource(peer_check), re.MULTILINE)
+    )
+    assert {"not_mounted", "queue_timeout", "tls_handshake", "peer_not_allowed"} <= counted
     kinds = [ProtocolError]
     for kind in kinds:
         kinds += kind.__subclasses__()

@@ -27,6 +27,7 @@ from uwsgibridge.errors import WorkerUnfit
 from uwsgibridge.hosts.wsgi import exchange as wsgi_exchange
 from uwsgibridge.hosts.wsgi.exchange import WsgiExchange
 from uwsgibridge.hosts.wsgi.interruption import Interruption
+from uwsgibridge.telemetry.access_log import AccessLog
 from uwsgibridge.telemetry.reporting import Reporter
 
 pytestmark = looks_at_frames
@@ -570,6 +571,7 @@ def test_access_log_has_one_line_of_what_its_thread_ends_at_its_deadline(
             assert gate.wait(PATIENCE_SECONDS)
 
     monkeypatch.setattr(Reporter, "log_access", log_slowly)
+    monkeypatch.setattr(AccessLog, "sent_writer", None)
     app = Application(holds_on)
     with running(app, "unix", **limits(threads=2, access_log=True)) as bridge:
         assert bridge.ask("/quick").seen == 200
@@ -636,6 +638,7 @@ def test_no_other_request_is_interrupted(monkeypatch: pytest.MonkeyPatch, delay:
     monkeypatch.setattr(
         Reporter, "log_access", lambda _, request, **__: logged.append(request.path)
     )
+    monkeypatch.setattr(AccessLog, "sent_writer", None)
     app = Hammered()
     spread = [chance.uniform(-SPREAD_SECONDS, SPREAD_SECONDS) for _ in range(CLIENTS * REQUESTS)]
 
