@@ -128,17 +128,8 @@ outcome_of_answer(const http_fields *self)
 static void
 record_answer(http_fields *self)
 {
-    const connection_fields *connection = self->connection;
-    double now = monotonic_now();
-    const double seconds[TIMES] = {
-        [TIME_FRONTEND] = seconds_on_its_way(self->plan->module, connection, now - connection->accepted_at),
-        [TIME_QUEUE] = self->started_at - connection->accepted_at,
-        [TIME_APPLICATION] = self->answer_began - self->started_at,
-        [TIME_SEND] = now - self->answer_began,
-        [TIME_TOTAL] = now - connection->accepted_at,
-    };
-    record_request((recorder *)self->plan->recorder, self->method_row, outcome_of_answer(self),
-                   body_bytes_of(self->plan->module, self->request), self->sent_body, seconds);
+    record_whole_answer((recorder *)self->plan->recorder, self->plan->module, self->connection, self->request,
+                        self->method_row, outcome_of_answer(self), self->started_at, self->answer_began, self->sent_body);
 }
 
 /* Send head and body in one call; errno tells where -1 is given. */

@@ -37,6 +37,22 @@ seconds_on_its_way(const module_state *state, const connection_fields *connectio
     return isnan(age) ? -1.0 : (age > since_accepted ? age - since_accepted : 0.0);
 }
 
+/* Record an answer that was sent whole; `Exchange._record` has the same for all others. */
+static void
+record_whole_answer(recorder *counts, const module_state *state, const connection_fields *connection, PyObject *request,
+                    int row, int outcome, double started_at, double answer_began, long long body_bytes)
+{
+    double now = monotonic_now();
+    const double seconds[TIMES] = {
+        [TIME_FRONTEND] = seconds_on_its_way(state, connection, now - connection->accepted_at),
+        [TIME_QUEUE] = started_at - connection->accepted_at,
+        [TIME_APPLICATION] = answer_began - started_at,
+        [TIME_SEND] = now - answer_began,
+        [TIME_TOTAL] = now - connection->accepted_at,
+    };
+    record_request(counts, row, outcome, body_bytes_of(state, request), body_bytes, seconds);
+}
+
 /* Whether the client has left. */
 static int
 has_left(const connection_fields *connection, int fd)

@@ -137,17 +137,9 @@ end_call(wsgi_thread *self, wsgi_exchange *exchange, const called *call)
 static void
 record_sent(wsgi_thread *self, wsgi_exchange *exchange, Py_ssize_t body_bytes)
 {
-    const connection_fields *connection = (connection_fields *)exchange->connection;
-    double now = monotonic_now();
-    const double seconds[TIMES] = {
-        [TIME_FRONTEND] = seconds_on_its_way(self->state, connection, now - connection->accepted_at),
-        [TIME_QUEUE] = exchange->started_at - connection->accepted_at,
-        [TIME_APPLICATION] = exchange->answer_began - exchange->started_at,
-        [TIME_SEND] = now - exchange->answer_began,
-        [TIME_TOTAL] = now - connection->accepted_at,
-    };
-    record_request((recorder *)self->parts[PART_RECORDER], exchange->method_row, outcome_of_whole(exchange->status),
-                   body_bytes_of(self->state, exchange->request), body_bytes, seconds);
+    record_whole_answer((recorder *)self->parts[PART_RECORDER], self->state, (connection_fields *)exchange->connection,
+                        exchange->request, exchange->method_row, outcome_of_whole(exchange->status), exchange->started_at,
+                        exchange->answer_began, body_bytes);
 }
 
 /* Close the connection of an answer whose whole body was sent, of so many bytes. Within the guard of the exchange. */
