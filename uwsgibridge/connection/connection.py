@@ -256,11 +256,12 @@ class Connection(Sending):
         Raises:
             OSError: the peer is gone.
         """
-        if self._peeked_bytes:
-            # BlockingIOError: the thread that lost the connection may have read the bytes.
-            with contextlib.suppress(BlockingIOError):
-                self._consume_peeked(self._peeked_bytes)
-            self._peeked_bytes = 0
+        count, self._peeked_bytes = self._peeked_bytes, 0
+        if count:
+            try:  # `contextlib.suppress` costs each request a microsecond more
+                self._consume_peeked(count)
+            except BlockingIOError:
+                return  # the thread that lost the connection may have read the bytes
 
     def begin_tunnel(self) -> None:
         """Read the request out of the kernel: bytes after it belong to the tunnel of a 101."""

@@ -6,7 +6,6 @@ can't be closed yet holds no place: otherwise stalling clients would take all pl
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from time import monotonic, time
 from typing import Final, Generic, Protocol, TypeVar
@@ -186,11 +185,14 @@ class Exchange(Generic[_Context]):
             recorder: of this thread.
             response: the answer.
         """
-        if self.connection.body_unseen:
+        connection = self.connection
+        if connection.body_unseen:
             return
-        with contextlib.suppress(OSError):  # the peer is gone: the call tells it
-            self.connection.take_request()
-            self._mark(recorder, response)
+        try:
+            connection.take_request()
+        except OSError:  # the peer is gone: the call tells it
+            return
+        self._mark(recorder, response)
 
     def _mark(self, recorder: Recorder, response: Response) -> None:
         status = self._failure_status or response.status
