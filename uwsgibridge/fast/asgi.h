@@ -434,13 +434,15 @@ return_plainly(http_fields *self, PyObject *Py_UNUSED(ignored))
     Py_SETREF(self->life, Py_NewRef(plan->over));
     int done = release_plainly(self);
     if (done > 0 && plan->logs_access) {
-        int is_plain = plan->log_sent != Py_None && self->response == NULL && self->sent_body >= 0;
-        PyObject *logged = is_plain
-            ? PyObject_CallFunction(plan->log_sent, "OOndd", self->request, self->status, self->sent_body,
-                                    self->connection->accepted_at, self->started_at)
-            : PyObject_CallMethod((PyObject *)self, "_log_answer", NULL);
-        done = logged == NULL ? -1 : 1;
-        Py_XDECREF(logged);
+        if (plan->log_sent != Py_None && self->response == NULL && self->sent_body >= 0) {
+            done = write_sent(plan->module, plan->log_sent, self->request, PyLong_AsLong(self->status), self->sent_body,
+                              self->connection->accepted_at, self->started_at);
+        }
+        else {
+            PyObject *logged = PyObject_CallMethod((PyObject *)self, "_log_answer", NULL);
+            done = logged == NULL ? -1 : 1;
+            Py_XDECREF(logged);
+        }
     }
     return done < 0 ? NULL : Py_NewRef(Py_True);
 }

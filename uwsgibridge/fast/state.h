@@ -32,7 +32,8 @@ enum {
     TEXT_SSL_PROTOCOL, TEXT_STATE, TEXT_STATUS, TEXT_TLS, TEXT_UWSGI,
     TEXT_ZEROCOPYSEND,
     TEXT_CLOSE, TEXT_HAS_UNFINISHED, TEXT_INPUT, TEXT_START_RESPONSE, TEXT_WAKE_AT, TEXT_WRITE,
-    TEXT_CANCEL, TEXT_IS_COPY, TEXT_PLAN, TEXT_REQUEST_ID,
+    TEXT_ARE_KEPT, TEXT_AT_ONCE, TEXT_CANCEL, TEXT_IS_COPY, TEXT_IS_CUT, TEXT_IS_NONBLOCKING, TEXT_OUTLET, TEXT_PENDING, TEXT_PLAN, TEXT_PUSHING,
+    TEXT_REQUEST_ID,
     TEXTS
 };
 
@@ -46,7 +47,8 @@ static const char *const TEXT_WORDS[TEXTS] = {
     "SSL_PROTOCOL", "state", "status", "tls", "uwsgi",
     "http.response.zerocopysend",
     "close", "has_unfinished", "wsgi.input", "start_response", "_wake_at", "_write_from_application",
-    "cancel", "_is_copy", "plan", "uwsgibridge.request_id",
+    "are_kept", "at_once", "cancel", "_is_copy", "_is_cut", "is_nonblocking", "outlet", "_pending", "plan", "_pushing",
+    "uwsgibridge.request_id",
 };
 
 /* A var at one place of the previous packet. The next packet has mostly the same one at that place. */
@@ -98,6 +100,7 @@ typedef struct {
     PyObject *scope;           /* a dict with the keys of each scope */
     PyObject *empty_bytes;
     PyTypeObject *recorder_type;
+    PyTypeObject *sent_line_type;
     PyTypeObject *descriptor_type;
     PyTypeObject *fields_type;
     PyTypeObject *intake_type;

@@ -101,6 +101,20 @@ has_unfinished_text(const wsgi_thread *self)
     return flag == NULL ? -1 : flag != Py_False;
 }
 
+/* Write the line of an answer that was sent here; -1 with an error. */
+static int
+log_sent(const wsgi_thread *self, wsgi_exchange *exchange, const connection_fields *connection)
+{
+    PyObject *writer = self->parts[PART_LOG_SENT];
+    if (writer != Py_None) {
+        return write_sent(self->state, writer, exchange->request, exchange->status, exchange->sent_bytes,
+                          connection->accepted_at, exchange->started_at);
+    }
+    PyObject *done = PyObject_CallMethod((PyObject *)exchange, "log_sent", "ln", exchange->status, exchange->sent_bytes);
+    Py_XDECREF(done);
+    return done == NULL ? -1 : 0;
+}
+
 /* End the exchange of an answer that was sent here. 1, or 0 where Python has done it, or -1 with an error. */
 static int
 end_call(wsgi_thread *self, wsgi_exchange *exchange, const called *call)
@@ -121,13 +135,7 @@ end_call(wsgi_thread *self, wsgi_exchange *exchange, const called *call)
     Py_SETREF(exchange->life, Py_NewRef(self->parts[PART_OVER]));
     /* Before its place is free: a drain waits for no request without one. */
     if (self->logs_access) {
-        PyObject *writer = self->parts[PART_LOG_SENT];
-        PyObject *done = writer == Py_None
-            ? PyObject_CallMethod((PyObject *)exchange, "log_sent", "ln", exchange->status, exchange->sent_bytes)
-            : PyObject_CallFunction(writer, "Olndd", exchange->request, exchange->status, exchange->sent_bytes,
-                                    connection->accepted_at, exchange->started_at);
-        Py_XDECREF(done);
-        if (done == NULL) {
+        if (log_sent(self, exchange, connection) < 0) {
             return -1;
         }
     }
