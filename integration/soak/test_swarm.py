@@ -73,11 +73,14 @@ def swarm() -> Iterator[None]:
     if docker("info", "--format={{.Swarm.LocalNodeState}}").strip() == "active":
         yield
         return
+    networks = docker("network", "ls", "--format={{.Name}}").split()
     docker("swarm", "init", "--advertise-addr=127.0.0.1", "--listen-addr=127.0.0.1")
     try:
         yield
     finally:
         docker("swarm", "leave", "--force")
+        if "docker_gwbridge" not in networks:  # Docker leaves it there
+            docker("network", "rm", "docker_gwbridge")
 
 
 @pytest.fixture
