@@ -38,7 +38,7 @@ send_piece(const wsgi_thread *self, wsgi_exchange *exchange, PyObject *piece, in
         {PyBytes_AS_STRING(piece), size < MAX_COPY_BYTES ? size : MAX_COPY_BYTES},
     };
     struct msghdr message = {.msg_iov = parts, .msg_iovlen = size ? 3 : 2};
-    const connection_fields *connection = (const connection_fields *)exchange->connection;
+    connection_fields *connection = (connection_fields *)exchange->connection;
     int fd = ((descriptor *)connection->socket)->fd;
     *total = PyBytes_GET_SIZE(exchange->head) + end_size + size;
     /* The access log has to tell that the client has left: a first send after that may still succeed. */
@@ -47,6 +47,9 @@ send_piece(const wsgi_thread *self, wsgi_exchange *exchange, PyObject *piece, in
     }
     recorder *counts = (recorder *)self->parts[PART_RECORDER];
     int is_marked = is_last && size <= MAX_COPY_BYTES;
+    if (is_marked) {
+        (void)take_request(connection, fd); /* where it fails, the peer is gone, and the send tells it */
+    }
     exchange->answer_began = monotonic_now();
     if (is_marked) {
         mark_answer(counts, exchange->method_row, outcome_of_whole(exchange->status));
@@ -68,9 +71,7 @@ end_exchange(wsgi_thread *self, wsgi_exchange *exchange)
 {
     connection_fields *connection = (connection_fields *)exchange->connection;
     descriptor *socket = (descriptor *)connection->socket;
-    /* Where it fails, the peer is gone. */
-    (void)drop_peeked(socket->fd, connection->peeked_bytes);
-    connection->peeked_bytes = 0;
+    (void)take_request(connection, socket->fd); /* where it fails, the peer is gone */
     close_once(socket);
     Py_SETREF(exchange->life, Py_NewRef(self->parts[PART_ENDED]));
 }
