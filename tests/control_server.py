@@ -119,12 +119,14 @@ class FakeSupervisor:
         refusal: the sentence with which `reload`, `reopen`, `kill` and `memory` fail, if any.
         fault: what `status` raises, if anything.
         held: what `reload` and `kill` wait for, if anything.
+        stopping_state: its state once `stop` was asked for.
         ends_on_stop: whether `stop` is followed by the end.
         ends: set when it is to end.
     """
 
     def __init__(self) -> None:
         self.asked: list[object] = []
+        self.stopping_state = "stopping"
         self.status_answer: dict[str, Any] = {
             "version": "0.1.0",
             "accelerator": "in use",
@@ -206,7 +208,7 @@ class FakeSupervisor:
 
     async def stop(self) -> Mapping[str, object]:
         self.asked.append("stop")
-        self.status_answer["state"] = "stopping"
+        self.status_answer["state"] = self.stopping_state
         if self.ends_on_stop:
             self.ends.set()
         return {"stopping": True}

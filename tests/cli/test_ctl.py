@@ -195,6 +195,12 @@ def test_stop_waits_no_longer_than_it_may(path, supervisor):
     assert "--timeout-seconds waits longer" in error
 
 
+def test_stop_waits_through_the_drain_delay(path, supervisor):
+    supervisor.ends_on_stop = False
+    supervisor.stopping_state = "draining"
+    assert "--drain-delay-seconds" in fail(ctl(path, "stop", "--timeout-seconds", "0.1"))
+
+
 def test_stop_returns_at_once_where_it_is_not_to_wait(path, supervisor):
     supervisor.ends_on_stop = False
     assert succeed(ctl(path, "stop", "--no-wait")) == "The supervisor (pid 1) stops.\n"

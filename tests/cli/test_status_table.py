@@ -97,6 +97,13 @@ def test_sidecars_have_a_table_of_their_own() -> None:
     assert format_status({**STATUS, "sidecars": []}) == without
 
 
+def test_a_drain_delay_is_told() -> None:
+    status = {**STATUS, "state": "draining", "drain_delay_seconds_left": 12.0}
+    assert ": draining (stops in 12.0 s), up " in format_status(status)
+    status["drain_delay_seconds_left"] = None
+    assert ": draining, up " in format_status(status)
+
+
 def test_the_largest_values_fit() -> None:
     worker = with_worker(
         pid=4_194_304,

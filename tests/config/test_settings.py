@@ -40,6 +40,7 @@ MAY_BE_ZERO = {
     "accept_margin",
     "prometheus_multiproc_gauges",  # none are kept
     "graceful_timeout_seconds",
+    "drain_delay_seconds",  # none
     "stream_drain_seconds",
     "linger_seconds",
     "otel_flush_seconds",

@@ -22,6 +22,11 @@ from uwsgibridge.figures.state_families import state_families
             "no worker serves: 2 starting, 1 stuck",
         ),
         (service(state="starting"), False, "no worker serves: there is none"),
+        (
+            service(worker(1), state="draining"),
+            False,
+            "draining: requests are still answered, and the service stops soon",
+        ),
         # They still run what they have.
         (service(worker(1), state="stopping"), False, "stopping: no new requests are accepted"),
     ],

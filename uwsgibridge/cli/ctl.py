@@ -68,7 +68,7 @@ def _stop(asked: Asked, timeout_seconds: float, *, no_wait: bool) -> None:
     except ControlTimeoutError as error:
         raise click.ClickException(
             f"The supervisor (pid {pid}) still runs after {timeout_seconds:g} s: running requests "
-            "have its --graceful-timeout-seconds to end; --timeout-seconds waits longer."
+            "have its --graceful-timeout-seconds to end, after its --drain-delay-seconds; --timeout-seconds waits longer."
         ) from error
     asked.show(answer, f"The supervisor (pid {pid}) has stopped.")
 
@@ -93,7 +93,7 @@ def _wait_until_gone(path: Path, deadline: float) -> None:
     while True:
         try:
             with ControlConnection(path) as connection:
-                if connection.ask("status").get("state") != "stopping":
+                if connection.ask("status").get("state") not in {"draining", "stopping"}:
                     return  # another supervisor has the socket already
                 connection.wait_until_closed(deadline - time.monotonic())
         except (ControlTimeoutError, CommandRefusedError):

@@ -29,6 +29,7 @@ OWN_OPTIONS: Final = frozenset(
         "bind",
         "socket_mode",
         "backlog",
+        "drain_delay_seconds",
         "graceful_timeout_seconds",
         "stream_drain_seconds",
         "frontend_buffer_bytes",

@@ -103,9 +103,14 @@ class _Column:
         return text.ljust(-self.width) if self.width < 0 else text.rjust(self.width)
 
 
+def _delay(status: Status) -> str:
+    left = status.get("drain_delay_seconds_left")
+    return "" if left is None else f" (stops in {_duration(left)})"
+
+
 def _heading(status: Status) -> list[str]:
     first = (
-        f"{_text(status.get('name'))}: {_text(status.get('state'))}, "
+        f"{_text(status.get('name'))}: {_text(status.get('state'))}{_delay(status)}, "
         f"up {_duration(status.get('started_seconds_ago'))}, pid {_text(status.get('pid'))}, "
         f"generation {_text(status.get('generation'))}, "
         f"uwsgibridge {_text(status.get('version'))}"

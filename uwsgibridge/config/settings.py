@@ -429,6 +429,15 @@ class Settings:
         "--graceful-timeout-seconds counts; 0 tells all at once.",
         section="Running",
     )
+    drain_delay_seconds: float = seconds(
+        0.0,
+        may_be_zero=True,
+        help="How many seconds, from a stop's signal on, new requests are still accepted and answered, while /healthz is 503 and "
+        "load balancers forget this service; running requests have --graceful-timeout-seconds after that. A second "
+        "signal ends the delay; 0 is no delay.",
+        section="Running",
+        needs_supervisor=True,
+    )
     lifespan_timeout_seconds: float = seconds(
         60.0,
         help="How many seconds the application's startup may take, and as many its shutdown.",

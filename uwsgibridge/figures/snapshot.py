@@ -86,7 +86,7 @@ class Snapshot:
         version, accelerator: of the bridge.
         pid: of the supervisor, or of the one process.
         started_at: when the service was started, in seconds since 1970.
-        state: ``starting``, ``running``, ``reloading`` or ``stopping``.
+        state: ``starting``, ``running``, ``reloading``, ``draining`` or ``stopping``.
         mounts: the prefixes of the applications; the root is ``/``.
         workers_wanted: how many workers should run.
         workers: those that run, by number.
@@ -109,6 +109,8 @@ class Snapshot:
         """Tell whether requests are served, and say why, or why not, in a sentence."""
         if self.state == "stopping":
             return False, "stopping: no new requests are accepted"
+        if self.state == "draining":
+            return False, "draining: requests are still answered, and the service stops soon"
         serving = sum(it.state in SERVING_STATES for it in self.workers)
         if serving:
             return True, f"{self.state}: {serving} of {self.workers_wanted} workers serve"

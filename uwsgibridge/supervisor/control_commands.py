@@ -17,6 +17,7 @@ from uwsgibridge.errors import LogFileError
 from uwsgibridge.figures.totals import HistogramSum, Totals
 from uwsgibridge.supervisor.fleet import Fleet
 from uwsgibridge.supervisor.log_reopening import reopen_logs
+from uwsgibridge.supervisor.phase import Phase
 from uwsgibridge.supervisor.worker_process import WorkerProcess
 from uwsgibridge.system.backlog import connections_waiting
 from uwsgibridge.system.process_figures import cpu_seconds, rss_bytes
@@ -77,6 +78,7 @@ class ControlCommands:
             "name": self._name,
             "started_seconds_ago": round(monotonic() - self._fleet.started_at, 3),
             "state": self._fleet.state,
+            "drain_delay_seconds_left": self._drain_seconds_left(),
             "generation": self._fleet.current.number,
             "workers_wanted": self._fleet.wanted,
             "listening": [
@@ -159,6 +161,12 @@ class ControlCommands:
             raise CommandFailed(answer["error"])
         return answer
 
+    def _drain_seconds_left(self) -> float | None:
+        ends_at = self._fleet.drain_ends_at
+        if ends_at is None or self._fleet.is_stopping:
+            return None
+        return round(max(ends_at - monotonic(), 0.0), 3)
+
     def _find_worker(self, pid: int) -> WorkerProcess:
         """Find a worker by its process id.
 
@@ -193,8 +201,8 @@ class ControlCommands:
         return {"workers_wanted": self._fleet.wanted}
 
     async def stop(self) -> dict[str, Any]:
-        """Begin the graceful stop."""
-        if not self._fleet.is_stopping:
+        """Begin the graceful stop, after the drain delay."""
+        if not (self._fleet.is_stopping or self._fleet.phase is Phase.DRAIN_DELAY):
             self._stop("control socket")
         return {"stopping": True}
 

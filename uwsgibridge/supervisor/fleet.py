@@ -65,6 +65,8 @@ class Fleet:
         follows_load: whether the number of workers follows the load.
         failure: why the supervisor stops although nobody asked it to; empty otherwise.
         phase: of the supervisor's life.
+        has_served: whether requests were ever accepted; a stop that comes before that has nothing to delay for.
+        drain_ends_at: `time.monotonic()` when the drain delay is over; None where none has begun.
         is_bringing_up: whether a generation is coming up, at the start or in a reload.
         due_reload: the reload that was asked for and has not begun.
     """
@@ -107,13 +109,19 @@ class Fleet:
         self.recycled: WorkerProcess | None = None
         self.failure = ""
         self.phase = Phase.SERVING
+        self.has_served = False
+        self.drain_ends_at: float | None = None
         self.is_bringing_up = False
         self.due_reload: Reload | None = None
         self._changed = trio.Event()
 
     # A method: mypy would take a property that was looked at before an `await` for unchanged after it.
     def is_ending(self) -> bool:
-        """Whether the supervisor is upgrading or stopping: no worker, reload or upgrade is begun any more."""
+        """Whether the supervisor is upgrading or stopping: no worker and no reload is begun any more."""
+        return self.phase not in {Phase.SERVING, Phase.DRAIN_DELAY}
+
+    def is_leaving(self) -> bool:
+        """Whether a stop or an upgrade was begun, or a stop was asked for, which the drain delay puts off."""
         return self.phase is not Phase.SERVING
 
     @property
@@ -145,6 +153,8 @@ class Fleet:
         """The state of the service, in a word."""
         if self.is_stopping:
             return "stopping"
+        if self.phase is Phase.DRAIN_DELAY:
+            return "draining"
         return "reloading" if self.is_bringing_up else "running"
 
     @property
@@ -178,15 +188,35 @@ class Fleet:
             self.wake_waiters()
 
     def stop_or_hurry(self, reason: str) -> None:
-        """Begin the stop; where it has begun, break running requests off."""
+        """Begin the stop, after the drain delay; where the delay or the stop has begun, cut that short."""
         if self.is_stopping:
             self.log.warning("stopping at once", reason=reason)
             self.enter(Phase.HURRYING)
             for generation in self.generations:
                 generation.hurry_workers()
+        elif self.phase is Phase.DRAIN_DELAY:
+            self.log.warning("drain delay is cut short", reason=reason)
+            self.begin_stop(reason)
+        elif self.phase is Phase.SERVING and self.has_served and self.settings.drain_delay_seconds:
+            self._begin_drain_delay(reason)
         else:
-            self.log.info("stopping: running requests may end", reason=reason)
-            self.enter(Phase.STOPPING)
+            self.begin_stop(reason)
+
+    def begin_stop(self, reason: str) -> None:
+        """Begin the stop at once."""
+        self.log.info("stopping: running requests may end", reason=reason)
+        self.enter(Phase.STOPPING)
+
+    def _begin_drain_delay(self, reason: str) -> None:
+        seconds = self.settings.drain_delay_seconds
+        self.log.info(
+            "draining: new requests are answered until the delay is over",
+            reason=reason,
+            option="--drain-delay-seconds",
+            seconds=seconds,
+        )
+        self.drain_ends_at = monotonic() + seconds
+        self.enter(Phase.DRAIN_DELAY)
 
     def fail(self, reason: str) -> None:
         """Stop the supervisor, because it can't serve any more."""

@@ -11,12 +11,14 @@ class Phase(enum.Enum):
 
     Attributes:
         SERVING: the number of workers is kept up; reloads and upgrades may begin.
+        DRAIN_DELAY: a stop was asked for, and all goes on for ``--drain-delay-seconds``; no upgrade begins.
         UPGRADING: another program is taking the process over; no worker, reload or upgrade begins.
         STOPPING: all workers drain for good.
         HURRYING: the drain is cut short; running requests are broken off.
     """
 
     SERVING = enum.auto()
+    DRAIN_DELAY = enum.auto()
     UPGRADING = enum.auto()
     STOPPING = enum.auto()
     HURRYING = enum.auto()
@@ -32,7 +34,8 @@ class Phase(enum.Enum):
 
 
 _FOLLOWING: Final[dict[Phase, frozenset[Phase]]] = {
-    Phase.SERVING: frozenset({Phase.UPGRADING, Phase.STOPPING}),
+    Phase.SERVING: frozenset({Phase.UPGRADING, Phase.DRAIN_DELAY, Phase.STOPPING}),
+    Phase.DRAIN_DELAY: frozenset({Phase.STOPPING}),
     # A stop that comes at the last moment wins.
     Phase.UPGRADING: frozenset({Phase.STOPPING}),
     Phase.STOPPING: frozenset({Phase.HURRYING}),

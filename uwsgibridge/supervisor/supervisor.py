@@ -61,7 +61,8 @@ def run_supervisor(
 ) -> None:
     """Serve with workers until SIGTERM or SIGINT, then drain and return.
 
-    A second such signal breaks the drain off. SIGHUP reloads. SIGTTIN adds a worker, and SIGTTOU removes one.
+    With ``--drain-delay-seconds``, the drain begins so much later, or at a second such signal. The next one breaks the
+    drain off. SIGHUP reloads. SIGTTIN adds a worker, and SIGTTOU removes one.
     SIGUSR1 opens the log file anew, SIGUSR2 upgrades in place, and SIGQUIT logs all stacks.
 
     Args:
@@ -201,6 +202,7 @@ class _Supervisor:
         if heritage is not None:
             self._fleet.tally = Tally.of_heritage(heritage.tally, self._fleet.tally.counted.bounds)
             self._fleet.started_at = heritage.started_at
+            self._fleet.has_served = True
         self._upgrade = Upgrade(self._fleet, sockets, program)
         self._sidecars = Sidecars(
             app_name, self._fleet, heritage.sidecars if heritage is not None else ()
@@ -253,6 +255,10 @@ class _Supervisor:
             await nursery.start(signals.receive)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SERVER_SIGNALS)
             nursery.start_soon(self._feed_watchdog)
+            if fleet.settings.drain_delay_seconds:
+                from uwsgibridge.supervisor.drain_delay import end_drain_delay  # few have any
+
+                nursery.start_soon(end_drain_delay, fleet)
             # After an upgrade, a missing control socket must not end the service.
             self._control.open_named(stack, must_open=self._heritage is None)
             if self._publishing is not None:
@@ -280,6 +286,7 @@ class _Supervisor:
                 announce(self._app_name, fleet.settings, self._log, fleet.sockets)
                 for listening in fleet.sockets:
                     self._log.info("listening", address=str(listening.address))
+                fleet.has_served = True
                 fleet.notifier.ready(fleet.summary)
                 if self._heritage is None and fleet.settings.on_ready:
                     from uwsgibridge.commands.actions import run_when_ready  # few have any

@@ -59,7 +59,9 @@ class Upgrade:
 
     async def attempt(self) -> None:
         """Have the fleet enter `Phase.UPGRADING`, if the rehearsal of the installed program succeeds."""
-        if self._fleet.is_ending():
+        if self._fleet.phase is Phase.DRAIN_DELAY:
+            self._log.info("upgrade is not begun: the service stops")
+        if self._fleet.is_leaving():
             return
         if self._rehearsal is not None:
             self._log.info("upgrade is being tried already: ask again where it fails")
@@ -74,7 +76,7 @@ class Upgrade:
             status, output = EXIT_FAILURE, str(error)
         finally:
             self._rehearsal = None
-        if self._fleet.is_ending():
+        if self._fleet.is_leaving():
             return
         if status:
             self._log.error(
@@ -87,9 +89,9 @@ class Upgrade:
             self._log.info("upgrade waits until the new workers are ready")
             # A generation with only some of its workers is not handed on.
             await self._fleet.wait_for(
-                lambda: not self._fleet.is_bringing_up or self._fleet.is_ending()
+                lambda: not self._fleet.is_bringing_up or self._fleet.is_leaving()
             )
-        if self._fleet.is_ending():
+        if self._fleet.is_leaving():
             return
         self._log.info("upgrading: the program that is installed now takes over")
         self._fleet.enter(Phase.UPGRADING)

@@ -75,7 +75,7 @@ class Notifier:
 
     def starting(self, seconds: float) -> None:
         """Ask systemd to wait for `ready` so long from now on, where ``TimeoutStartSec=`` is shorter (sd_notify(3))."""
-        self._send(f"EXTEND_TIMEOUT_USEC={round(seconds * 1_000_000)}")
+        self._send(f"EXTEND_TIMEOUT_USEC={_microseconds(seconds)}")
 
     def reloading(self) -> None:
         """Tell systemd that a reload has begun; systemd then waits for `ready`."""
@@ -83,9 +83,15 @@ class Notifier:
         microseconds = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
         self._send("RELOADING=1", f"MONOTONIC_USEC={microseconds}")
 
-    def stopping(self) -> None:
-        """Tell systemd that the service drains and will end."""
-        self._send("STOPPING=1")
+    def stopping(self, seconds: float | None = None) -> None:
+        """Tell systemd that the service drains and will end.
+
+        Args:
+            seconds: how long that may take; ``TimeoutStopSec=`` counts where it is longer, or where this is
+                None (sd_notify(3)).
+        """
+        extension = () if seconds is None else (f"EXTEND_TIMEOUT_USEC={_microseconds(seconds)}",)
+        self._send("STOPPING=1", *extension)
 
     def status(self, text: str) -> None:
         """Set the line that ``systemctl status`` shows."""
@@ -173,6 +179,10 @@ def _parse_number(variables: Mapping[str, str], name: str) -> int:
             f"{name}={text!r} is not a whole number; unset it, or let systemd set it"
         )
     return int(text)
+
+
+def _microseconds(seconds: float) -> int:
+    return round(seconds * 1_000_000)
 
 
 def _assign_status(text: str) -> str:
