@@ -292,7 +292,7 @@ class Accelerator(Protocol):
         self,
         sources: tuple[str, ...],
         name: Callable[[Any], str],
-        traces: type,
+        traces: object,
         clock: Callable[[], str],
         buffer: object,
         write: Callable[[bytes], object],
