@@ -61,7 +61,6 @@ def make_site(chosen: Mapping[str, Any]) -> Site:
         Balancing,
         Cache,
         Canary,
-        OptionError,
         RateLimit,
         Site,
         StaticDirectory,
@@ -69,15 +68,6 @@ def make_site(chosen: Mapping[str, Any]) -> Site:
         Tls,
         parse_version,
     )
-
-    def directories(option: str) -> tuple[StaticDirectory, ...]:
-        pairs = []
-        for text in chosen[option]:
-            url, equals, directory = text.partition("=")
-            if not equals:
-                raise OptionError(f"--{option} {text!r} is not of the form /{option}/=/srv/files")
-            pairs.append(StaticDirectory(url, directory))
-        return tuple(pairs)
 
     rate = chosen["rate_limit"]
     version = chosen["nginx_version"]
@@ -87,8 +77,8 @@ def make_site(chosen: Mapping[str, Any]) -> Site:
         resolver=chosen["resolver"],
         listen=chosen["listen"],
         server_names=chosen["server_names"],
-        static=directories("static"),
-        offload=directories("offload"),
+        static=tuple(map(StaticDirectory.parse, chosen["static"])),
+        offload=tuple(StaticDirectory.parse(it, "--offload") for it in chosen["offload"]),
         status=None
         if chosen["status"] is None
         else StatusLocation(

@@ -72,6 +72,18 @@ class StaticDirectory:
             )
         check_path(self.directory, "--static")
 
+    @classmethod
+    def parse(cls, text: str, option: str = "--static") -> StaticDirectory:
+        """Read it as an option has it: ``/static/=/srv/files``.
+
+        Raises:
+            OptionError: it has not this form, or a value can't go into a configuration.
+        """
+        url, equals, directory = text.partition("=")
+        if not equals:
+            raise OptionError(f"{option} {text!r} is not of the form /static/=/srv/files")
+        return cls(url, directory)
+
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:

@@ -37,7 +37,7 @@ def check_connectable(text: str, option: str, bound_by: str) -> None:
         raise OptionError(f"{option}: {error}") from None
     if isinstance(address, DescriptorAddress):
         raise OptionError(
-            f"{option} {text}: Nginx cannot connect to a descriptor; give the address that it is bound to"
+            f"{option} {text}: a frontend cannot connect to a descriptor; give the address that it is bound to"
         )
     if isinstance(address, TcpAddress):
         if not _HOST.fullmatch(address.host):
@@ -45,7 +45,7 @@ def check_connectable(text: str, option: str, bound_by: str) -> None:
                 f"{option} {text!r}: {address.host!r} is not a host name or an address"
             )
         if address.port == 0:
-            raise OptionError(f"{option} {text}: Nginx needs the port that {bound_by} has")
+            raise OptionError(f"{option} {text}: the frontend needs the port that {bound_by} has")
     else:
         check_path(address.path, f"{option} unix:")
 
