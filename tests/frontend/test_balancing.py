@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import socket
+import struct
+import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -90,6 +94,64 @@ def test_where_the_canary_does_not_answer_the_others_do(
     answers = [get(nginx, headers={"User-Agent": str(number)}) for number in range(5)]
     assert [(answer.status_code, answer.text) for answer in answers] == [(200, "old")] * 5
     assert new.received
+
+
+class NameServer:
+    """Answers each question for an IPv4 address with the same two."""
+
+    def __init__(self, *addresses: str) -> None:
+        self.addresses = addresses
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.bind(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self.socket.getsockname()[1]}"
+
+    def run(self) -> None:
+        while True:
+            question, client = self.socket.recvfrom(512)
+            if not question:
+                return
+            # RFC 1035, 4.1: the head with QR and RA, the question as it came, and a pointer to its name in each answer.
+            head = question[:2] + b"\x81\x80" + struct.pack(">HHHH", 1, len(self.addresses), 0, 0)
+            answers = (
+                b"\xc0\x0c" + struct.pack(">HHIH", 1, 1, 60, 4) + socket.inet_aton(one)
+                for one in self.addresses
+            )
+            self.socket.sendto(head + question[12:] + b"".join(answers), client)
+
+    def stop(self) -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+            one.sendto(b"", self.socket.getsockname())
+
+
+def test_all_addresses_of_a_name_are_asked(
+    named: Callable[[str], StandIn], serve: Serve, newest: Path
+) -> None:
+    one = named("one")
+    port = one.listener.getsockname()[1]
+    two = StandIn(socket.create_server(("127.0.0.2", port)), answer=OK + b"\r\ntwo")
+    names = NameServer("127.0.0.1", "127.0.0.2")
+    threads = [threading.Thread(target=it.run) for it in (two, names)]
+    for thread in threads:
+        thread.start()
+    try:
+        nginx = serve(
+            binary=newest,
+            upstreams=(f"app.internal:{port}",),
+            resolver=names.address,
+            balancing=Balancing(resolve=True),
+        )
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        # Until the first answer of DNS, the upstream is empty.
+        while get(nginx).status_code == 502:
+            assert time.monotonic() < deadline
+        assert {get(nginx).text for _ in range(4)} == {"one", "two"}
+    finally:
+        two.listener.shutdown(socket.SHUT_RDWR)
+        names.stop()
+        for thread in threads:
+            thread.join(PATIENCE_SECONDS)
+        two.listener.close()
+        names.socket.close()
 
 
 def test_addresses_are_not_looked_up() -> None:
