@@ -73,8 +73,6 @@ class Balancing:
             require(version, RESOLVE, "--resolve", "resolve in an upstream")
             if resolver is None:
                 raise OptionError("--resolve goes with --resolver, the DNS server to ask")
-            if not any(map(is_name, upstreams)):
-                raise OptionError("--resolve: no --upstream is a host name")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

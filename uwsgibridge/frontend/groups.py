@@ -51,7 +51,8 @@ def _group(
         lines.append(f"zone {name} 64k;")
     if balancing.resolve and site.resolver is not None:
         lines += [
-            "# Nginx looks names up again while it runs: bridges may come, go and change their addresses.",
+            "# Nginx looks names up again while it runs: bridges may come, go and change their addresses. After a start,",
+            "# requests get 502 until DNS has answered.",
             *resolver_lines(site.resolver),
         ]
     if method is not None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from typing import Final
 
 from uwsgibridge.frontend.acme import Acme
-from uwsgibridge.frontend.balancing import Balancing, Canary
+from uwsgibridge.frontend.balancing import Balancing, Canary, is_name
 from uwsgibridge.frontend.caching import Cache
 from uwsgibridge.frontend.values import (
     OptionError,
@@ -257,10 +257,12 @@ class Site:
 
     def _check_balancing(self) -> None:
         self.balancing.check(self.upstreams, self.resolver, self.nginx_version)
-        if self.canary is not None:
-            for address in self.canary.upstreams:
-                if address in self.upstreams:
-                    raise OptionError(f"--canary {address} is an address of --upstream, too")
+        new = self.canary.upstreams if self.canary is not None else ()
+        if self.balancing.resolve and not any(map(is_name, (*self.upstreams, *new))):
+            raise OptionError("--resolve: no --upstream and no --canary is a host name")
+        for address in new:
+            if address in self.upstreams:
+                raise OptionError(f"--canary {address} is an address of --upstream, too")
         if self.resolver is None:
             return
         check_resolver(self.resolver, "--resolver")
