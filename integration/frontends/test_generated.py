@@ -162,7 +162,7 @@ def test_a_request_of_http_3_reaches_the_application_with_its_host(
         top = Path(tempfile.mkdtemp(prefix="uwsgibridge-http3-"))
         running.callback(shutil.rmtree, top, ignore_errors=True)
         top.chmod(0o755)
-        bind = ("--bind", f"unix:{top}/bridge.sock", "--socket-mode", "666")
+        bind = ("--bind", f"unix:{top}/bridge.sock", "--socket-mode", "666", "--workers", "0")
         running.enter_context(
             BridgeProcess("told:application", "--app-dir", str(HERE / "apps"), *bind)
         )

@@ -164,7 +164,7 @@ def start() -> Iterator[Start]:
                 text = printed("lighttpd", *first, *static, *arguments)
                 return around_lighttpd(directory, text, address)
 
-            bind = ("--bind", f"unix:{top}/bridge.sock", "--socket-mode", "666")
+            bind = ("--bind", f"unix:{top}/bridge.sock", "--socket-mode", "666", "--workers", "0")
             bridge = running.enter_context(
                 BridgeProcess(app, "--app-dir", str(HERE / "apps"), *bind)
             )
@@ -235,7 +235,9 @@ def test_a_bridge_that_comes_back_is_asked_soon(start: Start, frontend: Frontend
     address = f"127.0.0.1:{free_port()}"
     site, _, _ = start(frontend, "--upstream", address)
     assert site.ask("/").status == 503
-    with BridgeProcess("told:application", "--app-dir", str(HERE / "apps"), "--bind", address):
+    with BridgeProcess(
+        "told:application", "--app-dir", str(HERE / "apps"), "--bind", address, "--workers", "0"
+    ):
         deadline = time.monotonic() + 5
         while site.ask("/").status != 200:
             assert time.monotonic() < deadline
@@ -268,7 +270,7 @@ def test_another_bridge_is_asked_where_one_is_gone(start: Start, frontend: Front
     gone = f"127.0.0.1:{free_port()}"
     with tempfile.TemporaryDirectory() as directory:
         Path(directory).chmod(0o755)
-        bind = ("--bind", f"unix:{directory}/second.sock", "--socket-mode", "666")
+        bind = ("--bind", f"unix:{directory}/second.sock", "--socket-mode", "666", "--workers", "0")
         with BridgeProcess("told:application", "--app-dir", str(HERE / "apps"), *bind):
             site, _, _ = start(
                 frontend, "--upstream", gone, "--upstream", f"unix:{directory}/second.sock"
