@@ -105,7 +105,8 @@ def _host(site: OtherSite, listen: tuple[str, ...], inner: Iterable[str]) -> lis
 
 def _serving(site: OtherSite) -> list[str]:
     lines = [
-        "# Over it, 413. Apache's own limits for headers are 100 of them, of 8190 bytes each.",
+        "# Over it, 413. Apache's own limits for headers are 100 of them, of 8190 bytes each. Of more than 64 KiB in all,",
+        "# which a uwsgi packet can't hold, Apache answers 500.",
         f"LimitRequestBody {site.client_max_body_bytes}",
         "",
         "# Sent where the application sends none of that name. With `always`, both would be sent.",

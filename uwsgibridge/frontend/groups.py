@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from uwsgibridge.frontend.balancing import METHODS, is_name
 from uwsgibridge.frontend.quoting import quote
+from uwsgibridge.frontend.versions import LEAST_TIME, RESOLVE, STICKY, dotted
 from uwsgibridge.frontend.writing import block, resolver_lines
 
 if TYPE_CHECKING:
@@ -51,19 +52,20 @@ def _group(
         lines.append(f"zone {name} 64k;")
     if balancing.resolve and site.resolver is not None:
         lines += [
-            "# Nginx looks names up again while it runs: bridges may come, go and change their addresses. After a start,",
-            "# requests get 502 until DNS has answered.",
+            f"# Nginx ({dotted(RESOLVE)} and later) looks names up again while it runs: bridges may come, go and change their",
+            "# addresses. After a start, requests get 502 until DNS has answered.",
             *resolver_lines(site.resolver),
         ]
     if method is not None:
-        lines.append(f"{method};")
+        newer = f"  # a directive of nginx {dotted(LEAST_TIME)} and later"
+        lines.append(f"{method};{newer if balancing.method == 'least-time' else ''}")
     lines += [_server(site, one) for one in upstreams]
     lines += [_server(site, one, "backup") for one in spare]
     if balancing.cookie is not None:
         secure = " secure" if site.tls.enabled else ""
         lines += [
-            "# A client stays at the bridge that it had first: the cookie's value is a hash of that bridge's address.",
-            "# Before a line that names a method, this line would count for nothing.",
+            f"# A client stays at the bridge that it had first (nginx {dotted(STICKY)} and later): the cookie's value is a hash of that",
+            "# bridge's address. Before a line that names a method, this line would count for nothing.",
             f"sticky cookie {balancing.cookie} path=/ httponly{secure} samesite=lax;",
         ]
     return block(f"upstream {name}", lines)

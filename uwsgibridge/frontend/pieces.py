@@ -15,6 +15,7 @@ from uwsgibridge.frontend.quoting import quote
 from uwsgibridge.frontend.tls_piece import http3_maps, render_tls
 from uwsgibridge.frontend.versions import (
     ADD_HEADER_INHERIT,
+    MAX_HEADERS,
     OWN_HTTP_HOST,
     dotted,
     has,
@@ -137,7 +138,7 @@ def _limits(site: Site) -> list[str]:
         "large_client_header_buffers 4 8k;",
         *(
             [
-                "# A client that sends more headers gets 400.",
+                f"# A client that sends more headers gets 400 (nginx {dotted(MAX_HEADERS)} and later).",
                 f"max_headers {site.max_headers};",
             ]
             if site.max_headers is not None
