@@ -17,6 +17,7 @@ import requests
 from click.testing import CliRunner
 
 from integration.frontends.running import FRONTENDS, HERE, Frontend, Site, free_port, run_frontend
+from integration.frontends.test_streams import assert_first_line_comes_alone
 from uwsgibridge.cli.frontend import command
 from uwsgibridge.testing import BridgeProcess, event_with
 
@@ -206,8 +207,11 @@ def test_requests_reach_the_application(start: Start, frontend: Frontend) -> Non
 
 
 @each_other
-def test_websockets_are_refused_in_words(start: Start, frontend: Frontend) -> None:
+def test_streams_come_line_by_line_and_websockets_are_refused_in_words(
+    start: Start, frontend: Frontend
+) -> None:
     site, bridge, _ = start(frontend, app="lines:asgi")
+    assert_first_line_comes_alone(site, "/lines?type=text/plain")
     handshake = (
         "GET /ws HTTP/1.1\r\nHost: example.com\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
