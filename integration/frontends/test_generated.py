@@ -152,7 +152,7 @@ def test_a_request_of_http_3_reaches_the_application_with_its_host(
     version = ".".join(map(str, version_of(frontend)))
     image, docker = frontend.command[-2], docker_command()
     client = (docker, "run", "--rm", "--entrypoint", "curl")
-    curl = os.environ["NGINX_IMAGE"]
+    curl = os.environ.get("NGINX_IMAGE", image)
     told = subprocess.run(
         [*client, curl, "--version"], capture_output=True, text=True, timeout=60, check=False
     )
