@@ -134,20 +134,27 @@ def _frontends() -> list[Frontend]:
 
 
 @contextlib.contextmanager
-def run_frontend(frontend: Frontend, directory: Path, upstream: str) -> Iterator[Site]:
+def run_frontend(
+    frontend: Frontend,
+    directory: Path,
+    upstream: str,
+    write: Callable[[Path, str, str], str] | None = None,
+) -> Iterator[Site]:
     """Run a frontend whose files are in a directory that is its own.
 
     Args:
         frontend: one that is not missing.
         directory: empty; everybody may look into it.
         upstream: path of the unix socket of the server behind it.
+        write: makes a configuration of the directory, the address to listen at and `upstream`, in the place of those in
+            ``configurations.py``.
     """
     from integration.frontends import configurations
 
-    write = getattr(configurations, frontend.family)
+    write = write or getattr(configurations, frontend.family)
     address = f"{directory}/http.sock"
     if frontend.family == "apache":
-        address = f"127.0.0.1:{_free_port()}"
+        address = f"127.0.0.1:{free_port()}"
     (directory / "files").mkdir()
     (directory / "files" / "page").write_text("the page")
     path = directory / "frontend.conf"
@@ -245,7 +252,8 @@ def _connect_unix(path: str) -> socket.socket:
     return connection
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Give a port that is free now."""
     # Apache takes over no listening socket; tests that want a port take the next free one.
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))

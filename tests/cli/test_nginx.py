@@ -7,9 +7,21 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from uwsgibridge.cli import nginx_options
 from uwsgibridge.cli.nginx import command
+from uwsgibridge.frontend import acme, balancing
 from uwsgibridge.frontend.config import render_compose_files, render_site, render_site_files
-from uwsgibridge.frontend.options import RateLimit, Site, StaticDirectory, StatusLocation, Tls
+from uwsgibridge.frontend.options import (
+    Acme,
+    Balancing,
+    Cache,
+    Canary,
+    RateLimit,
+    Site,
+    StaticDirectory,
+    StatusLocation,
+    Tls,
+)
 
 
 def run(*arguments: object) -> Result:
@@ -60,6 +72,50 @@ def test_every_option_has_its_place() -> None:
     )
 
 
+def test_options_of_newer_versions_have_their_places() -> None:
+    result = run(
+        *("--upstream", "app1:3031", "--upstream", "app2:3031", "--server-name", "example.org"),
+        *("--resolver", "10.0.0.2", "--resolve", "--balance", "least-time", "--sticky", "at"),
+        *("--drain", "app2:3031", "--canary", "new:3031", "--canary-percent", "2.5"),
+        *("--max-headers", "100", "--tls", "--http3", "--acme", "--acme-resolver", "127.0.0.53"),
+        *("--acme-contact", "ops@example.org", "--acme-accept-terms", "--nginx-version", "1.31.3"),
+    )
+    assert result.exit_code == 0
+    assert result.stdout == render_site(
+        Site(
+            upstreams=("app1:3031", "app2:3031"),
+            resolver="10.0.0.2",
+            server_names=("example.org",),
+            balancing=Balancing(
+                method="least-time", cookie="at", drain=("app2:3031",), resolve=True
+            ),
+            canary=Canary(upstreams=("new:3031",), percent=2.5),
+            max_headers=100,
+            tls=Tls(enabled=True, http3=True),
+            acme=Acme(resolver="127.0.0.53", contact="ops@example.org", accepts_terms=True),
+            nginx_version=(1, 31, 3),
+        )
+    )
+    assert "\n    accept_terms_of_service;\n" in result.stdout
+    assert run("--sticky").stdout == render_site(Site(balancing=Balancing(cookie="route")))
+    cached = run("--cache", "/x", "--cache-max-bytes", "5M", "--cache-valid-seconds", "1m").stdout
+    assert cached == render_site(
+        Site(cache=Cache(directory="/x", max_bytes=5 * 1024 * 1024, valid_seconds=60))
+    )
+
+
+def test_help_knows_the_methods_and_the_issuer() -> None:
+    assert tuple(balancing.METHODS) == nginx_options.METHODS
+    assert nginx_options.ROUND_ROBIN == balancing.ROUND_ROBIN
+    assert nginx_options.LETS_ENCRYPT == acme.LETS_ENCRYPT
+
+
+def test_nobody_agrees_to_terms_in_the_place_of_the_operator() -> None:
+    arguments = ("--tls", "--server-name", "example.org", "--acme", "--acme-resolver", "127.0.0.53")
+    lines = [it.strip() for it in run(*arguments).stdout.splitlines()]
+    assert "accept_terms_of_service;" not in lines
+
+
 def test_the_status_application_is_published_to_this_machine_alone() -> None:
     printed = run("--status").stdout
     assert printed == render_site(Site(status=StatusLocation(address="127.0.0.1:3032")))
@@ -94,6 +150,13 @@ def test_a_resolver_is_for_a_name() -> None:
         (("--status-allow", "10.0.0.0/8"), "--status-allow"),
         (("--status-location", "/figures/"), "--status-location"),
         (("--nginx-version", "stable"), "--nginx-version"),
+        (("--sticky", "--nginx-version", "1.26.3"), "--sticky needs nginx 1.29.6"),
+        (("--canary-percent", "5"), "--canary-percent goes with --canary"),
+        (("--cache-max-bytes", "5M"), "--cache-max-bytes goes with --cache"),
+        (("--cache-valid-seconds", "5"), "--cache-valid-seconds goes with --cache"),
+        (("--acme-resolver", "127.0.0.1"), "--acme-resolver goes with --acme"),
+        (("--acme-accept-terms",), "--acme-accept-terms goes with --acme"),
+        (("--acme", "--tls", "--server-name", "a.example"), "--acme-resolver"),
         (("--compose",), "--output"),
         (("--compose", "--output", "x", "--tls"), "--tls"),
         (("--force",), "--output"),

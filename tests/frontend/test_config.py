@@ -115,6 +115,22 @@ def test_http_2_is_written_as_a_version_understands_it(
     ]
 
 
+@pytest.mark.parametrize(
+    ("version", "line"),
+    [
+        (None, "# add_header_inherit merge;"),
+        ((1, 29, 2), "# add_header_inherit merge;"),
+        ((1, 29, 3), "add_header_inherit merge;"),
+    ],
+)
+def test_headers_are_merged_where_a_version_can(
+    version: tuple[int, int, int] | None, line: str
+) -> None:
+    lines = [it.strip() for it in render_site(Site(nginx_version=version)).splitlines()]
+    (found,) = [it for it in lines if "add_header_inherit" in it]
+    assert found.startswith(line)
+
+
 def test_two_sites_live_in_one_nginx(tmp_path: Path) -> None:
     sites = (Site(), Site(name="other", server_names=("other.example",)))
     http = "\n".join(render_site(site) for site in sites)

@@ -6,7 +6,22 @@ from typing import Any
 
 import pytest
 
-from uwsgibridge.frontend.options import OptionError, RateLimit, Site, StaticDirectory, Tls
+from uwsgibridge.frontend.options import (
+    Acme,
+    Balancing,
+    Cache,
+    Canary,
+    OptionError,
+    RateLimit,
+    Site,
+    StaticDirectory,
+    Tls,
+)
+
+TWO = ("a:1", "b:1")
+CACHE = Cache(directory="/var/cache/nginx/app")
+ACME = Acme(resolver="127.0.0.53")
+TLS = Tls(enabled=True)
 
 
 @pytest.mark.parametrize(
@@ -40,6 +55,23 @@ from uwsgibridge.frontend.options import OptionError, RateLimit, Site, StaticDir
         ("--client-max-body-bytes", {"client_max_body_bytes": -1}),
         ("--read-timeout-seconds", {"read_timeout_seconds": 0}),
         ("--uwsgi-buffer-bytes", {"uwsgi_buffer_bytes": 0}),
+        ("--max-headers", {"max_headers": 0}),
+        ("--balance", {"balancing": Balancing(method="random")}),
+        ("--sticky", {"balancing": Balancing(cookie="a b")}),
+        ("--drain", {"upstreams": TWO, "balancing": Balancing(drain=("a:1",))}),
+        ("--drain", {"upstreams": TWO, "balancing": Balancing(cookie="x", drain=("c:1",))}),
+        ("--drain", {"upstreams": TWO, "balancing": Balancing(cookie="x", drain=TWO)}),
+        ("--resolve", {"upstreams": TWO, "balancing": Balancing(resolve=True)}),
+        ("--resolve", {"resolver": "127.0.0.11", "balancing": Balancing(resolve=True)}),
+        ("--resolver", {"resolver": "127.0.0.11", "balancing": Balancing(method="least-conn")}),
+        ("--resolver", {"resolver": "127.0.0.11", "canary": Canary(upstreams=("c:1",))}),
+        ("--canary", {"upstreams": TWO, "canary": Canary(upstreams=("a:1",))}),
+        ("--cache", {"upstreams": TWO, "cache": CACHE, "balancing": Balancing(cookie="x")}),
+        ("--acme", {"acme": ACME, "server_names": ("example.org",)}),
+        ("--acme", {"acme": ACME, "tls": TLS, "server_names": ("localhost",)}),
+        ("--acme", {"acme": ACME, "tls": TLS, "server_names": ("a.example", "*.a.example")}),
+        ("--http3", {"tls": Tls(enabled=True, http3=True), "nginx_version": (1, 24, 0)}),
+        ("--max-headers", {"max_headers": 9, "nginx_version": (1, 29, 7)}),
     ],
 )
 def test_a_site_names_the_option_that_is_wrong(option: str, values: dict[str, Any]) -> None:
@@ -83,6 +115,33 @@ def test_both_ends_of_a_static_directory_have_a_slash() -> None:
 def test_tls_names_the_option_that_is_wrong(option: str, values: dict[str, Any]) -> None:
     with pytest.raises(OptionError, match=f"^{option}[ :]"):
         Tls(**values)
+
+
+@pytest.mark.parametrize(
+    ("option", "part", "values"),
+    [
+        ("--http3", Tls, {"http3": True}),
+        ("--canary", Canary, {"upstreams": ("c",)}),
+        ("--canary-percent", Canary, {"upstreams": ("c:1",), "percent": 0.0}),
+        ("--canary-percent", Canary, {"upstreams": ("c:1",), "percent": 100.0}),
+        ("--canary-percent", Canary, {"upstreams": ("c:1",), "percent": 0.015}),
+        ("--canary-percent", Canary, {"upstreams": ("c:1",), "percent": float("nan")}),
+        ("--cache", Cache, {"directory": "pages"}),
+        ("--cache", Cache, {"directory": "/var/$host"}),
+        ("--cache-max-bytes", Cache, {"directory": "/x", "max_bytes": 1}),
+        ("--cache-valid-seconds", Cache, {"directory": "/x", "valid_seconds": 0}),
+        ("--acme", Acme, {"resolver": ""}),
+        ("--acme-resolver", Acme, {"resolver": "dns.example"}),
+        ("--acme", Acme, {"resolver": "127.0.0.1", "url": "http://ca.example/directory"}),
+        ("--acme", Acme, {"resolver": "127.0.0.1", "url": "https://ca.example/;x"}),
+        ("--acme-contact", Acme, {"resolver": "127.0.0.1", "contact": "a b@example.org"}),
+    ],
+)
+def test_a_part_names_the_option_that_is_wrong(
+    option: str, part: type, values: dict[str, Any]
+) -> None:
+    with pytest.raises(OptionError, match=f"^{option}[ :]"):
+        part(**values)
 
 
 def test_a_rate_of_nothing_is_refused() -> None:

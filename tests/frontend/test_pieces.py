@@ -9,133 +9,17 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
-from typing import TypeAlias
 
 import pytest
 import requests
 
-from uwsgibridge.frontend.options import RateLimit, Site, StaticDirectory, Tls
-from uwsgibridge.frontend.private import PrivateNginx
+from tests.frontend.conftest import Serve
+from tests.frontend.stand_in import OK, PATIENCE_SECONDS, StandIn, get, say
+from uwsgibridge.frontend.binary import choose_nginx
+from uwsgibridge.frontend.options import RateLimit, StaticDirectory, Tls
 from uwsgibridge.protocol.sent import read_moment
-
-PATIENCE_SECONDS = 20.0
-OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n"
-
-
-@dataclass
-class StandIn:
-    """Answers each uwsgi request with the same bytes, and keeps what came."""
-
-    listener: socket.socket
-    answer: bytes = OK + b"\r\nhello"
-    # Sends back what comes after the answer's head, as in an upgraded connection.
-    echo: bool = False
-    received: list[list[tuple[str, str]]] = field(default_factory=list)
-    packet_sizes: list[int] = field(default_factory=list)
-
-    @property
-    def address(self) -> str:
-        return f"127.0.0.1:{self.listener.getsockname()[1]}"
-
-    def vars(self) -> dict[str, str]:
-        """Give the vars of the only request, each of which was sent once."""
-        (pairs,) = self.received
-        assert len(dict(pairs)) == len(pairs)
-        return dict(pairs)
-
-    def run(self) -> None:
-        """Serve one connection after the other until the listener is shut down."""
-        while True:
-            try:
-                connection, _ = self.listener.accept()
-            except OSError:
-                return
-            # A client of Nginx that gives up takes the connection with it.
-            with connection, suppress(ConnectionError):
-                connection.settimeout(PATIENCE_SECONDS)
-                self._serve(connection)
-
-    def _serve(self, connection: socket.socket) -> None:
-        with connection.makefile("rb") as stream:
-            size = int.from_bytes(stream.read(4)[1:3], "little")
-            packet = stream.read(size)
-            pairs = list(_vars(packet))
-            self.packet_sizes.append(size)
-            self.received.append(pairs)
-            stream.read(int(dict(pairs)["CONTENT_LENGTH"] or 0))
-            connection.sendall(self.answer)
-            while self.echo and (data := connection.recv(4096)):
-                connection.sendall(data)
-
-
-def _vars(packet: bytes) -> Iterator[tuple[str, str]]:
-    texts = []
-    while packet:
-        end = 2 + int.from_bytes(packet[:2], "little")
-        texts.append(packet[2:end].decode("latin-1"))
-        packet = packet[end:]
-    yield from zip(texts[::2], texts[1::2], strict=True)
-
-
-@pytest.fixture
-def stand_ins() -> Iterator[Callable[[], StandIn]]:
-    running: list[tuple[StandIn, threading.Thread]] = []
-
-    def start() -> StandIn:
-        stand_in = StandIn(socket.create_server(("127.0.0.1", 0)))
-        thread = threading.Thread(target=stand_in.run)
-        thread.start()
-        running.append((stand_in, thread))
-        return stand_in
-
-    yield start
-    for stand_in, thread in running:
-        stand_in.listener.shutdown(socket.SHUT_RDWR)
-        thread.join(PATIENCE_SECONDS)
-        assert not thread.is_alive()
-        stand_in.listener.close()
-
-
-@pytest.fixture
-def app(stand_ins: Callable[[], StandIn]) -> StandIn:
-    return stand_ins()
-
-
-Serve: TypeAlias = Callable[..., PrivateNginx]
-
-
-@pytest.fixture
-def serve(app: StandIn) -> Iterator[Serve]:
-    """Start an Nginx in front of `app`, or of the upstreams that are named."""
-    running: list[PrivateNginx] = []
-
-    def start(**values: object) -> PrivateNginx:
-        site = Site(**{"upstreams": (app.address,), **values})  # type: ignore[arg-type] # Site checks
-        nginx = PrivateNginx(site, grace_seconds=0.5)
-        nginx.start()
-        running.append(nginx)
-        return nginx
-
-    yield start
-    for nginx in running:
-        nginx.stop()
-
-
-def get(nginx: PrivateNginx, path: str = "/", **values: object) -> requests.Response:
-    return requests.get(nginx.url + path, timeout=PATIENCE_SECONDS, **values)  # type: ignore[arg-type] # requests checks
-
-
-def say(nginx: PrivateNginx, request: bytes) -> bytes:
-    """Send bytes, and read until Nginx closes the connection."""
-    with socket.create_connection(("127.0.0.1", nginx.port), PATIENCE_SECONDS) as client:
-        client.sendall(request)
-        with client.makefile("rb") as stream:
-            return stream.read()
-
 
 # --- The vars -------------------------------------------------------------------------------------
 
@@ -225,6 +109,14 @@ def test_a_client_over_its_rate_gets_429(app: StandIn, serve: Serve) -> None:
     assert len(app.received) == statuses.count(200)
 
 
+def test_a_client_with_too_many_headers_gets_400(app: StandIn, serve: Serve) -> None:
+    nginx = serve(binary=choose_nginx("packaged").path, max_headers=20)
+    for number, status in ((10, 200), (30, 400)):
+        answer = get(nginx, headers={f"X-{it}": "x" for it in range(number)})
+        assert answer.status_code == status
+    assert len(app.received) == 1
+
+
 # --- Answers --------------------------------------------------------------------------------------
 
 SECURITY = {
@@ -236,6 +128,19 @@ SECURITY = {
 
 def chosen(answer: requests.Response) -> dict[str, str | None]:
     return {name: answer.headers.get(name) for name in SECURITY}
+
+
+def test_a_location_with_a_header_of_its_own_sends_these_as_well(serve: Serve) -> None:
+    newest = choose_nginx("packaged")
+    assert newest.version is not None
+    nginx = serve(
+        binary=newest.path,
+        nginx_version=newest.version,
+        directives="location /own/ { add_header X-Own 1; return 204; }",
+    )
+    answer = get(nginx, "/own/")
+    assert answer.headers["X-Own"] == "1"
+    assert chosen(answer) == SECURITY
 
 
 @pytest.mark.parametrize("status", [b"200 OK", b"404 Not Found", b"500 Oops"])

@@ -25,6 +25,7 @@ _COMMANDS: Final = {
     "ctl": "Look at a running supervisor and steer it.",
     "explain": "Say why requests failed, from Nginx's log and ours.",
     "nginx": "Print an Nginx configuration that fits.",
+    "frontend": "Print a configuration of Apache or lighttpd that fits.",
     "run-uwsgi": "Run a configuration of uWSGI as it is.",
     "run-gunicorn": "Run a configuration of gunicorn as it is.",
     "convert": "Write a configuration of uWSGI or gunicorn as TOML.",

@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from uwsgibridge.cli.units import seconds, size
+from uwsgibridge.cli.nginx_options import make_site, refuse_strays, site_options
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from uwsgibridge.frontend.options import Site
 
 _HELP = """Print a hardened Nginx configuration for a bridge, ready for /etc/nginx/conf.d/.
 
@@ -28,6 +26,9 @@ Examples:
   uwsgibridge nginx --static /static/=/srv/www/static --rate-limit 20
   uwsgibridge nginx --upstream 127.0.0.1:3031 --upstream 127.0.0.1:3032
   uwsgibridge nginx --status unix:/run/status.sock --status-allow 10.0.0.0/8
+  uwsgibridge nginx -u app1:3031 -u app2:3031 --resolver 10.0.0.2 --resolve --sticky
+  uwsgibridge nginx --canary 127.0.0.1:3032 --canary-percent 5
+  uwsgibridge nginx --cache /var/cache/nginx/app --nginx-version 1.26.3
   uwsgibridge nginx --output /etc/nginx && nginx -t
   uwsgibridge nginx --check /etc/nginx/nginx.conf
   nginx -T | uwsgibridge nginx --check - --config uwsgibridge.toml
@@ -45,137 +46,7 @@ _WITH_CHECK: Final = frozenset({*_FOR_CHECK, "check", "files", "nginx_version", 
 
 
 @click.command(help=_HELP, short_help="Print an Nginx configuration that fits.")
-@click.option(
-    "--upstream",
-    "-u",
-    "upstreams",
-    multiple=True,
-    default=("127.0.0.1:3031",),
-    show_default=True,
-    metavar="ADDRESS",
-    help="Where the bridge listens, as for serve's --bind. Repeatable: requests are spread.",
-)
-@click.option(
-    "--resolver",
-    metavar="ADDRESS",
-    help="DNS server that is asked for the upstream's name while Nginx runs; in Docker 127.0.0.11.",
-)
-@click.option(
-    "--listen",
-    "-l",
-    multiple=True,
-    default=("80",),
-    show_default=True,
-    metavar="[HOST:]PORT",
-    help="Where Nginx listens for HTTP, such as 8080 or [::]:80. Repeatable.",
-)
-@click.option(
-    "--server-name",
-    "-n",
-    "server_names",
-    multiple=True,
-    default=("localhost",),
-    show_default=True,
-    metavar="HOST",
-    help="The site's host name. Repeatable.",
-)
-@click.option(
-    "--static",
-    "-s",
-    multiple=True,
-    metavar="URL=DIR",
-    help="Files that Nginx sends itself, such as /static/=/srv/www/static. Repeatable.",
-)
-@click.option(
-    "--offload",
-    multiple=True,
-    metavar="URL=DIR",
-    help="Files that the application names and Nginx sends, as given to serve --offload. Repeatable.",
-)
-@click.option(
-    "--status",
-    is_flag=False,
-    flag_value="127.0.0.1:3032",
-    metavar="[ADDRESS]",
-    help="Publish the status application that serve has at this --status-bind; without a value 127.0.0.1:3032.",
-)
-@click.option(
-    "--status-location",
-    default="/-/status/",
-    show_default=True,
-    metavar="PATH",
-    help="The path below which --status publishes its pages, such as /-/status/metrics.",
-)
-@click.option(
-    "--status-allow",
-    multiple=True,
-    default=("127.0.0.1", "::1"),
-    show_default=True,
-    metavar="NET",
-    help="An address or a network that may ask for --status, such as 10.0.0.0/8; all others get 403. Repeatable.",
-)
-@click.option(
-    "--client-max-body-bytes",
-    type=size(least=0),
-    default=16 * 1024 * 1024,
-    show_default="16 MiB",
-    help="Bytes of the largest request body; over it, 413. 0 is no limit.",
-)
-@click.option(
-    "--read-timeout-seconds",
-    type=seconds(is_whole=True, least=1),
-    default=65,
-    show_default=True,
-    help="How many seconds the application may be silent, also on a WebSocket or an event stream.",
-)
-@click.option("--gzip/--no-gzip", default=True, show_default=True, help="Compress text.")
-@click.option(
-    "--rate-limit",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Requests a second that one client address may send; over it and a burst of 2 N, 429.",
-)
-@click.option("--tls", is_flag=True, help="Speak TLS on port 443, and redirect plain HTTP to it.")
-@click.option(
-    "--tls-certificate",
-    default="/etc/nginx/tls/fullchain.pem",
-    show_default=True,
-    metavar="FILE",
-    help="TLS certificate of the site, with its chain.",
-)
-@click.option(
-    "--tls-client-ca",
-    metavar="FILE",
-    help="Mutual TLS: the authority of client certificates; what they say reaches the application.",
-)
-@click.option(
-    "--tls-certificate-key",
-    default="/etc/nginx/tls/privkey.pem",
-    show_default=True,
-    metavar="FILE",
-    help="Key of the TLS certificate.",
-)
-@click.option(
-    "--tls-listen",
-    multiple=True,
-    default=("443",),
-    show_default=True,
-    metavar="[HOST:]PORT",
-    help="Where Nginx listens for TLS. Repeatable.",
-)
-@click.option("--http2", is_flag=True, help="HTTP/2 over TLS.")
-@click.option(
-    "--nginx-version",
-    default="",
-    metavar="VERSION",
-    help="Write what this version understands, such as 1.22.1 (Debian 12); by default a current one.",
-)
-@click.option(
-    "--name",
-    default="uwsgibridge",
-    show_default=True,
-    help="Name of the site's files, upstream and zones; give each site its own.",
-)
+@site_options
 @click.option(
     "--output",
     "-o",
@@ -281,12 +152,9 @@ def command(
             raise click.UsageError("--compose is a set of files: say where with --output")
         _write(render_compose_files(), output, force=force)
         return
-    if chosen["status"] is None:
-        for name in ("status_location", "status_allow"):
-            if ctx.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
-                raise click.UsageError(f"--{name.replace('_', '-')} goes with --status")
+    refuse_strays(ctx)
     try:
-        site = _site(chosen)
+        site = make_site(chosen)
     except OptionError as error:
         raise click.UsageError(str(error)) from error
     if output is None:
@@ -312,61 +180,6 @@ def _refuse_others(ctx: click.Context, chosen: Mapping[str, object]) -> None:
         name = parameter.name
         if name in chosen and ctx.get_parameter_source(name) is not default:
             raise click.UsageError(f"--compose has its own value for {parameter.opts[0]}")
-
-
-def _site(chosen: Mapping[str, Any]) -> Site:
-    from uwsgibridge.frontend.options import (
-        OptionError,
-        RateLimit,
-        Site,
-        StaticDirectory,
-        StatusLocation,
-        Tls,
-        parse_version,
-    )
-
-    def directories(option: str) -> tuple[StaticDirectory, ...]:
-        pairs = []
-        for text in chosen[option]:
-            url, equals, directory = text.partition("=")
-            if not equals:
-                raise OptionError(f"--{option} {text!r} is not of the form /{option}/=/srv/files")
-            pairs.append(StaticDirectory(url, directory))
-        return tuple(pairs)
-
-    rate = chosen["rate_limit"]
-    version = chosen["nginx_version"]
-    return Site(
-        name=chosen["name"],
-        upstreams=chosen["upstreams"],
-        resolver=chosen["resolver"],
-        listen=chosen["listen"],
-        server_names=chosen["server_names"],
-        static=directories("static"),
-        offload=directories("offload"),
-        status=None
-        if chosen["status"] is None
-        else StatusLocation(
-            address=chosen["status"],
-            url=chosen["status_location"],
-            allow=chosen["status_allow"],
-        ),
-        client_max_body_bytes=chosen["client_max_body_bytes"],
-        read_timeout_seconds=chosen["read_timeout_seconds"],
-        gzip=chosen["gzip"],
-        rate_limit=RateLimit()
-        if rate is None
-        else RateLimit(enabled=True, requests_per_second=rate, burst=2 * rate),
-        tls=Tls(
-            enabled=chosen["tls"],
-            listen=chosen["tls_listen"],
-            certificate=chosen["tls_certificate"],
-            certificate_key=chosen["tls_certificate_key"],
-            http2=chosen["http2"],
-            client_ca=chosen["tls_client_ca"],
-        ),
-        nginx_version=parse_version(version) if version else None,
-    )
 
 
 def _write(files: Mapping[str, str], directory: Path, *, force: bool) -> None:

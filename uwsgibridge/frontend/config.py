@@ -11,9 +11,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from uwsgibridge.frontend import pieces
+from uwsgibridge.frontend.cache_piece import render_cache_path
+from uwsgibridge.frontend.groups import chosen_group, render_groups
 from uwsgibridge.frontend.options import Site, StaticDirectory, StatusLocation, Tls
-from uwsgibridge.frontend.pieces import block
 from uwsgibridge.frontend.quoting import quote
+from uwsgibridge.frontend.tls_piece import render_issuer
+from uwsgibridge.frontend.writing import block
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,7 +72,11 @@ def render_site_files(site: Site) -> dict[str, str]:
     head = ["# A site in front of uwsgibridge. Lines that are commented out can be switched on."]
     return {
         f"conf.d/{site.name}.conf": _text([*head, "", *_site(site, included=True)]),
-        **{_piece_path(site, name): _text(render(site)) for name, render in pieces.PIECES.items()},
+        **{
+            _piece_path(site, name): _text(render(site))
+            for name, render in pieces.PIECES.items()
+            if name != "cache" or site.cache is not None
+        },
     }
 
 
@@ -130,12 +137,14 @@ def _site(site: Site, *, included: bool, directives: Sequence[str] = ()) -> list
             return [f"{'' if on else '# '}include {_piece_path(site, name)};"]
         return [*pieces.PIECES[name](site), ""] if on else []
 
+    by_variable = included or _by_variable(site)
     # A piece that a set has switched off needs its zones and variables when it is switched on.
     limited = included or site.rate_limit.enabled
     encrypted = included or site.tls.enabled
     application = [
         *piece("rate_limit", on=site.rate_limit.enabled),
-        f"uwsgi_pass {_target(site, included)};",
+        *(piece("cache") if site.cache is not None else []),
+        f"uwsgi_pass {f'${site.name}_upstream' if by_variable else chosen_group(site)};",
     ]
     server = [
         *(f"listen {address};" for address in site.listen),
@@ -147,7 +156,7 @@ def _site(site: Site, *, included: bool, directives: Sequence[str] = ()) -> list
         *piece("gzip", on=site.gzip),
         *piece("error_pages"),
         *([""] if included else []),
-        *(piece("upstream") if included or site.resolver is not None else []),
+        *(piece("upstream") if by_variable else []),
         *piece("params"),
         *piece("application"),
         *([""] if included else []),
@@ -166,25 +175,16 @@ def _site(site: Site, *, included: bool, directives: Sequence[str] = ()) -> list
         *pieces.header_maps(site, encrypted=encrypted),
         "",
         *([*pieces.rate_limit_zone(site), ""] if limited else []),
-        *(_group(site) if _grouped(site, included) else []),
+        *render_cache_path(site),
+        *render_issuer(site),
+        *(render_groups(site) if site.needs_group or not by_variable else []),
         *block("server", server),
     ]
 
 
-def _grouped(site: Site, included: bool) -> bool:
-    return site.resolver is None and (not included or len(site.upstreams) > 1)
-
-
-def _target(site: Site, included: bool) -> str:
-    by_variable = included or site.resolver is not None
-    return f"${site.name}_upstream" if by_variable else site.name
-
-
-def _group(site: Site) -> list[str]:
-    return [
-        *block(f"upstream {site.name}", [f"server {quote(one)};" for one in site.upstreams]),
-        "",
-    ]
+def _by_variable(site: Site) -> bool:
+    """Whether Nginx looks the only name up by a variable, as versions without `resolve` do it."""
+    return site.resolver is not None and not site.balancing.resolve
 
 
 def _static(static: StaticDirectory, max_age_seconds: int) -> list[str]:

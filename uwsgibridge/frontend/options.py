@@ -7,23 +7,35 @@ import re
 from dataclasses import dataclass, field, fields
 from typing import Final
 
-from uwsgibridge.config.address import (
-    FORMS_TO_CONNECT,
-    AddressError,
-    DescriptorAddress,
-    TcpAddress,
-    parse_address,
+from uwsgibridge.frontend.acme import Acme
+from uwsgibridge.frontend.balancing import Balancing, Canary, is_name
+from uwsgibridge.frontend.caching import Cache
+from uwsgibridge.frontend.values import (
+    OptionError,
+    check_connectable,
+    check_listen,
+    check_path,
+    check_resolver,
+    check_server_name,
 )
-from uwsgibridge.frontend.quoting import QuotingError, quote
+from uwsgibridge.frontend.versions import HTTP3, MAX_HEADERS, Version, parse_version, require
 
-# Forms of nginx's `listen`: a port, or an address and a port. `unix:` is not supported here.
-_LISTEN: Final = re.compile(r"(?:(?:\*|[0-9.]+|\[[0-9A-Fa-f:.]+\]):)?(?P<port>\d{1,5})")
-_SERVER_NAME: Final = re.compile(r"_|(?:\*\.|\.)?[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?")
-_HOST: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?|[0-9A-Fa-f:.]+")
+__all__ = [
+    "Acme",
+    "Balancing",
+    "Cache",
+    "Canary",
+    "OptionError",
+    "RateLimit",
+    "Site",
+    "StaticDirectory",
+    "StatusLocation",
+    "Tls",
+    "parse_version",
+]
+
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,30}")
 _URL_PREFIX: Final = re.compile(r"/(?:[A-Za-z0-9_~-][A-Za-z0-9._~-]*/)+")
-_RESOLVER: Final = re.compile(r"(?:[0-9.]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")
-_VERSION: Final = re.compile(r"(\d{1,4})\.(\d{1,4})(?:\.(\d{1,4}))?")
 
 _MIB: Final = 1024 * 1024
 
@@ -32,10 +44,6 @@ def _number(default: int, *, least: int = 1) -> int:
     """Make a field for a whole number that has a least value."""
     number: int = field(default=default, metadata={"least": least})
     return number
-
-
-class OptionError(ValueError):
-    """A value cannot go into the configuration; the message names its option."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +70,19 @@ class StaticDirectory:
                 f"--static {self.url!r}: the URL part is a path such as /static/ "
                 "of letters, digits and . _ ~ -, below the root"
             )
-        _check_path(self.directory, "--static")
+        check_path(self.directory, "--static")
+
+    @classmethod
+    def parse(cls, text: str, option: str = "--static") -> StaticDirectory:
+        """Read it as an option has it: ``/static/=/srv/files``.
+
+        Raises:
+            OptionError: it has not this form, or a value can't go into a configuration.
+        """
+        url, equals, directory = text.partition("=")
+        if not equals:
+            raise OptionError(f"{option} {text!r} is not of the form /static/=/srv/files")
+        return cls(url, directory)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,17 +107,20 @@ class Tls:
     certificate: str = "/etc/nginx/tls/fullchain.pem"
     certificate_key: str = "/etc/nginx/tls/privkey.pem"
     http2: bool = False
+    http3: bool = False
     hsts_seconds: int = 31_536_000
     # The authority whose client certificates are accepted; None asks for none.
     client_ca: str | None = None
 
     def __post_init__(self) -> None:
         for address in self.listen:
-            _check_listen(address, "--tls-listen")
-        _check_path(self.certificate, "--tls-certificate")
-        _check_path(self.certificate_key, "--tls-certificate-key")
+            check_listen(address, "--tls-listen")
+        check_path(self.certificate, "--tls-certificate")
+        check_path(self.certificate_key, "--tls-certificate-key")
         if self.client_ca is not None:
-            _check_path(self.client_ca, "--tls-client-ca")
+            check_path(self.client_ca, "--tls-client-ca")
+        if self.http3 and not self.enabled:
+            raise OptionError("--http3 goes with --tls: there is no HTTP/3 without it")
         if self.hsts_seconds < 0:
             raise OptionError(f"--hsts-seconds {self.hsts_seconds} must be at least 0")
 
@@ -121,7 +144,7 @@ class StatusLocation:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "url", self.url.rstrip("/") + "/")
-        _check_connectable(self.address, "--status", "--status-bind")
+        check_connectable(self.address, "--status", "--status-bind")
         if not _URL_PREFIX.fullmatch(self.url):
             raise OptionError(
                 f"--status-location {self.url!r} is not a path such as /-/status/ of letters, digits and . _ ~ -, below "
@@ -174,8 +197,15 @@ class Site:
     gzip: bool = True
     rate_limit: RateLimit = field(default_factory=RateLimit)
     tls: Tls = field(default_factory=Tls)
+    balancing: Balancing = field(default_factory=Balancing)
+    # None has no canary, cache or ACME.
+    canary: Canary | None = None
+    cache: Cache | None = None
+    acme: Acme | None = None
+    # None leaves it to Nginx: 1000.
+    max_headers: int | None = None
     # The version of the Nginx that has to understand the configuration; None is a current one.
-    nginx_version: tuple[int, int, int] | None = None
+    nginx_version: Version | None = None
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -183,25 +213,16 @@ class Site:
         if not self.upstreams:
             raise OptionError("--upstream names no address")
         for address in self.upstreams:
-            _check_upstream(address)
-        if self.resolver is not None:
-            if not _RESOLVER.fullmatch(self.resolver):
-                raise OptionError(
-                    f"--resolver {self.resolver!r} is not an address such as 127.0.0.11"
-                )
-            if len(self.upstreams) > 1:
-                raise OptionError(
-                    "--resolver goes with one --upstream: a name that has all addresses"
-                )
+            check_connectable(address, "--upstream", "--bind")
+        self._check_balancing()
         if not self.listen:
             raise OptionError("--listen names no address")
         for address in self.listen:
-            _check_listen(address, "--listen")
+            check_listen(address, "--listen")
         if not self.server_names:
             raise OptionError("--server-name names no host")
         for name in self.server_names:
-            if not _SERVER_NAME.fullmatch(name):
-                raise OptionError(f"--server-name {name!r} is not a host name such as example.org")
+            check_server_name(name)
         urls = [one.url for one in (*self.static, *self.offload)]
         if self.status is not None:
             urls.append(self.status.url)
@@ -214,55 +235,39 @@ class Site:
                 raise OptionError(
                     f"--{one.name.replace('_', '-')} {value} must be at least {least}"
                 )
-
-
-def parse_version(text: str) -> tuple[int, int, int]:
-    """Read the version of an Nginx, such as ``1.22.1`` or ``1.22``.
-
-    Raises:
-        OptionError: the text is no version.
-    """
-    match = _VERSION.fullmatch(text)
-    if match is None:
-        raise OptionError(f"--nginx-version {text!r} is not a version such as 1.22.1")
-    return int(match[1]), int(match[2]), int(match[3] or 0)
-
-
-def _check_upstream(text: str) -> None:
-    _check_connectable(text, "--upstream", "--bind")
-
-
-def _check_connectable(text: str, option: str, bound_by: str) -> None:
-    """Check an address that Nginx connects to, which an option of the bridge has bound."""
-    try:
-        address = parse_address(text, forms=FORMS_TO_CONNECT)
-    except AddressError as error:
-        raise OptionError(f"{option}: {error}") from None
-    if isinstance(address, DescriptorAddress):
-        raise OptionError(
-            f"{option} {text}: Nginx cannot connect to a descriptor; give the address that it is bound to"
-        )
-    if isinstance(address, TcpAddress):
-        if not _HOST.fullmatch(address.host):
+        if self.tls.http3:
+            require(self.nginx_version, HTTP3, "--http3", "HTTP/3")
+        if self.max_headers is not None:
+            require(self.nginx_version, MAX_HEADERS, "--max-headers", "max_headers")
+            if self.max_headers < 1:
+                raise OptionError(f"--max-headers {self.max_headers} must be at least 1")
+        if self.acme is not None:
+            if not self.tls.enabled:
+                raise OptionError("--acme goes with --tls, which it gets certificates for")
+            self.acme.check(self.server_names, self.nginx_version)
+        if self.cache is not None and self.balancing.cookie is not None:
             raise OptionError(
-                f"{option} {text!r}: {address.host!r} is not a host name or an address"
+                "--cache and --sticky: each client gets a cookie, and a request with a cookie is not answered from the cache"
             )
-        if address.port == 0:
-            raise OptionError(f"{option} {text}: Nginx needs the port that {bound_by} has")
-    else:
-        _check_path(address.path, f"{option} unix:")
 
+    @property
+    def needs_group(self) -> bool:
+        """Whether an address alone can't say where requests go, so that they go to an upstream."""
+        return len(self.upstreams) > 1 or not self.balancing.is_plain or self.canary is not None
 
-def _check_listen(text: str, option: str) -> None:
-    match = _LISTEN.fullmatch(text)
-    if match is None or not 1 <= int(match["port"]) <= 65_535:
-        raise OptionError(f"{option} {text!r} is not a port or an address such as 127.0.0.1:8080")
-
-
-def _check_path(path: str, option: str) -> None:
-    if not path.startswith("/") or ".." in path.split("/"):
-        raise OptionError(f"{option} {path!r} is not an absolute path without '..'")
-    try:
-        quote(path)
-    except QuotingError as error:
-        raise OptionError(f"{option} {path!r}: {error}") from None
+    def _check_balancing(self) -> None:
+        self.balancing.check(self.upstreams, self.resolver, self.nginx_version)
+        new = self.canary.upstreams if self.canary is not None else ()
+        if self.balancing.resolve and not any(map(is_name, (*self.upstreams, *new))):
+            raise OptionError("--resolve: no --upstream and no --canary is a host name")
+        for address in new:
+            if address in self.upstreams:
+                raise OptionError(f"--canary {address} is an address of --upstream, too")
+        if self.resolver is None:
+            return
+        check_resolver(self.resolver, "--resolver")
+        if not self.balancing.resolve and self.needs_group:
+            raise OptionError(
+                "--resolver goes with one --upstream alone, a name that has all addresses; --resolve (nginx 1.27.3) looks "
+                "up the names of several, and of --balance, --sticky and --canary"
+            )

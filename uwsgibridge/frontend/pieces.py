@@ -8,34 +8,30 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from uwsgibridge.frontend.cache_piece import render_cache
+from uwsgibridge.frontend.groups import chosen_group
 from uwsgibridge.frontend.mime_types import COMPRESSED_TYPES, MIME_TYPES
 from uwsgibridge.frontend.quoting import quote
+from uwsgibridge.frontend.tls_piece import http3_maps, render_tls
+from uwsgibridge.frontend.versions import (
+    ADD_HEADER_INHERIT,
+    MAX_HEADERS,
+    OWN_HTTP_HOST,
+    dotted,
+    has,
+)
+from uwsgibridge.frontend.writing import INDENT, block, indent, resolver_lines, size, switch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from uwsgibridge.frontend.options import Site
-
-_INDENT: Final = "    "
 
 # Each header with its variable, and its value where the application sends none.
 _SECURITY_HEADERS: Final = (
     ("X-Content-Type-Options", "content_type_options", "nosniff"),
     ("X-Frame-Options", "frame_options", "SAMEORIGIN"),
     ("Referrer-Policy", "referrer_policy", "strict-origin-when-cross-origin"),
-)
-
-# In earlier versions, HTTP/2 is a parameter of `listen` (ngx_http_v2_module).
-_HTTP2_DIRECTIVE_SINCE: Final = (1, 25, 1)
-
-# Suites of TLS 1.2 with forward secrecy and AEAD. This list does not concern TLS 1.3.
-_CIPHERS: Final = (
-    "ECDHE-ECDSA-AES128-GCM-SHA256",
-    "ECDHE-RSA-AES128-GCM-SHA256",
-    "ECDHE-ECDSA-AES256-GCM-SHA384",
-    "ECDHE-RSA-AES256-GCM-SHA384",
-    "ECDHE-ECDSA-CHACHA20-POLY1305",
-    "ECDHE-RSA-CHACHA20-POLY1305",
 )
 
 _ERROR_PAGES: Final = (
@@ -45,17 +41,7 @@ _ERROR_PAGES: Final = (
 )
 
 
-def block(head: str, lines: Iterable[str]) -> list[str]:
-    """Put lines between braces."""
-    return [f"{head} {{", *indent(lines), "}"]
-
-
-def indent(lines: Iterable[str]) -> list[str]:
-    """Move lines one step to the right."""
-    return [_INDENT + line if line else line for line in lines]
-
-
-def _params(_site: Site) -> list[str]:
+def _params(site: Site) -> list[str]:
     return [
         "# What the application learns about a request beside its headers. Include it in place of",
         "# uwsgi_params, whose Debian version replaces the Host header by one without its port.",
@@ -84,6 +70,16 @@ def _params(_site: Site) -> list[str]:
         "# of another host. Where TLS ends in front of Nginx, put after this include: uwsgi_param HTTPS on;",
         "# A client's Proxy header is not passed on (httpoxy).",
         'uwsgi_param HTTP_PROXY "" if_not_empty;',
+        *_host_of_http3(site),
+    ]
+
+
+def _host_of_http3(site: Site) -> list[str]:
+    if not site.tls.http3 or has(site.nginx_version, OWN_HTTP_HOST):
+        return []
+    return [
+        "# A request of HTTP/3 has no Host header, and this version of Nginx then sends no HTTP_HOST by itself.",
+        f"uwsgi_param HTTP_HOST ${site.name}_host;",
     ]
 
 
@@ -102,15 +98,14 @@ def _next_server(site: Site) -> list[str]:
 
 def _upstream(site: Site) -> list[str]:
     variable = f"${site.name}_upstream"
-    if site.resolver is not None:
+    if site.resolver is not None and not site.balancing.resolve:
         return [
             "# Nginx looks the name up again while it runs: the bridge may come back at another address.",
-            f"resolver {site.resolver} valid=5s ipv6=off;",
-            "resolver_timeout 5s;",
+            *resolver_lines(site.resolver),
             f"set {variable} {quote(site.upstreams[0])};",
             *_next_server(site),
         ]
-    target = quote(site.upstreams[0]) if len(site.upstreams) == 1 else site.name
+    target = chosen_group(site) if site.needs_group else quote(site.upstreams[0])
     return ["# Where the bridge listens.", f"set {variable} {target};", *_next_server(site)]
 
 
@@ -123,13 +118,13 @@ def _application(site: Site) -> list[str]:
         f"uwsgi_read_timeout {site.read_timeout_seconds}s;",
         "",
         "# The head of an answer has to fit into the first buffer, or the client gets 502.",
-        f"uwsgi_buffer_size {_size(site.uwsgi_buffer_bytes)};",
-        f"uwsgi_buffers 8 {_size(site.uwsgi_buffer_bytes)};",
+        f"uwsgi_buffer_size {size(site.uwsgi_buffer_bytes)};",
+        f"uwsgi_buffers 8 {size(site.uwsgi_buffer_bytes)};",
         "# An answer that is larger than the buffers waits in the application, not in a file on Nginx's disk.",
         "uwsgi_max_temp_file_size 0;",
-        f"uwsgi_buffering {_switch(site.response_buffering)};",
+        f"uwsgi_buffering {switch(site.response_buffering)};",
         "# When on, Nginx collects a slow upload, so that it holds no thread of the application.",
-        f"uwsgi_request_buffering {_switch(site.request_buffering)};",
+        f"uwsgi_request_buffering {switch(site.request_buffering)};",
     ]
 
 
@@ -137,7 +132,7 @@ def _limits(site: Site) -> list[str]:
     return [
         "# What a client may send, and how slowly.",
         "server_tokens off;",
-        f"client_max_body_size {_size(site.client_max_body_bytes)};",
+        f"client_max_body_size {size(site.client_max_body_bytes)};",
         "client_body_buffer_size 128k;",
         "client_header_timeout 20s;",
         "client_body_timeout 30s;",
@@ -148,6 +143,14 @@ def _limits(site: Site) -> list[str]:
         "# uwsgi packet, and a client that sends more gets 400, not 500.",
         "client_header_buffer_size 1k;",
         "large_client_header_buffers 4 8k;",
+        *(
+            [
+                f"# A client that sends more headers gets 400 (nginx {dotted(MAX_HEADERS)} and later).",
+                f"max_headers {site.max_headers};",
+            ]
+            if site.max_headers is not None
+            else []
+        ),
         "# A name with an underscore is dropped: X_User would become the same var as X-User, HTTP_X_USER.",
         "underscores_in_headers off;",
         "# Redirects name no port, because Nginx does not know the published one.",
@@ -156,9 +159,21 @@ def _limits(site: Site) -> list[str]:
 
 
 def _security_headers(site: Site) -> list[str]:
+    merges = site.nginx_version is not None and site.nginx_version >= ADD_HEADER_INHERIT
     return [
-        "# Nginx sends each of these headers where the application sends none of that name. A location inherits",
-        "# them only if it has no add_header of its own. Include this file there, too.",
+        "# Nginx sends each of these headers where the application sends none of that name.",
+        *(
+            [
+                "# A location with an add_header of its own sends these as well.",
+                "add_header_inherit merge;",
+            ]
+            if merges
+            else [
+                "# A location inherits them only if it has no add_header of its own. Include this file there, too, or have",
+                "# them merged:",
+                f"# add_header_inherit merge;  # a directive of nginx {dotted(ADD_HEADER_INHERIT)} and later",
+            ]
+        ),
         *(
             f"add_header {header} ${site.name}_{variable} always;"
             for header, variable, _value in _SECURITY_HEADERS
@@ -179,6 +194,8 @@ def header_maps(site: Site, *, encrypted: bool) -> list[str]:
         sent = "$https$upstream_http_strict_transport_security"
         value = f"max-age={site.tls.hsts_seconds}"
         lines += block(f"map {sent} ${site.name}_hsts", [f"on {value};"])
+    if site.tls.http3:
+        lines += http3_maps(site)
     return lines
 
 
@@ -192,7 +209,7 @@ def _gzip(_site: Site) -> list[str]:
         "gzip_min_length 1024;",
         "gzip_types",
         *indent(COMPRESSED_TYPES[:-1]),
-        f"{_INDENT}{COMPRESSED_TYPES[-1]};",
+        f"{INDENT}{COMPRESSED_TYPES[-1]};",
     ]
 
 
@@ -212,59 +229,6 @@ def _rate_limit(site: Site) -> list[str]:
         f"limit_req zone={site.name}_clients burst={site.rate_limit.burst} nodelay;",
         "limit_req_status 429;",
         "limit_req_log_level warn;",
-    ]
-
-
-def _tls(site: Site) -> list[str]:
-    tls = site.tls
-    return [
-        "# TLS; plain HTTP is redirected to it.",
-        *_tls_listeners(site),
-        f"ssl_certificate {quote(tls.certificate)};",
-        f"ssl_certificate_key {quote(tls.certificate_key)};",
-        "ssl_protocols TLSv1.2 TLSv1.3;",
-        f"ssl_ciphers {':'.join(_CIPHERS)};",
-        "ssl_prefer_server_ciphers off;",
-        f"ssl_session_cache shared:{site.name}_tls:10m;",
-        "ssl_session_timeout 1d;",
-        "ssl_session_tickets off;",
-        f"add_header Strict-Transport-Security ${site.name}_hsts always;",
-        *block('if ($https = "")', ["return 308 https://$host$request_uri;"]),
-        "# The application gets these facts about TLS: in WSGI's environ, or in the tls extension of ASGI.",
-        "uwsgi_param SSL_PROTOCOL $ssl_protocol if_not_empty;",
-        "uwsgi_param SSL_CIPHER $ssl_cipher if_not_empty;",
-        "uwsgi_param SSL_CLIENT_VERIFY $ssl_client_verify if_not_empty;",
-        "uwsgi_param SSL_CLIENT_S_DN $ssl_client_s_dn if_not_empty;",
-        "uwsgi_param SSL_CLIENT_CERT $ssl_client_escaped_cert if_not_empty;",
-        *_client_certificates(tls.client_ca),
-    ]
-
-
-def _tls_listeners(site: Site) -> list[str]:
-    tls = site.tls
-    if site.nginx_version is None or site.nginx_version >= _HTTP2_DIRECTIVE_SINCE:
-        return [
-            *(f"listen {address} ssl;" for address in tls.listen),
-            "http2 on;" if tls.http2 else "# http2 on;  # a directive of nginx 1.25.1 and later",
-        ]
-    if tls.http2:
-        return [f"listen {address} ssl http2;" for address in tls.listen]
-    return [
-        *(f"listen {address} ssl;" for address in tls.listen),
-        f"# listen {tls.listen[0]} ssl http2;  # instead of the line above, for HTTP/2",
-    ]
-
-
-def _client_certificates(authority: str | None) -> list[str]:
-    if authority is None:
-        return [
-            "# Mutual TLS: Nginx asks clients for certificates, and checks them against this authority.",
-            "# ssl_client_certificate /etc/nginx/tls/client_ca.pem;",
-            "# ssl_verify_client optional;  # or on, to refuse clients without one",
-        ]
-    return [
-        f"ssl_client_certificate {quote(authority)};",
-        "ssl_verify_client optional;",
     ]
 
 
@@ -292,7 +256,7 @@ def mime_types() -> list[str]:
     ]
 
 
-# Each piece by the name of its file in a set.
+# Each piece by the name of its file in a set. Only a site with a cache has `cache`.
 PIECES: Final[dict[str, Callable[[Site], list[str]]]] = {
     "params": _params,
     "upstream": _upstream,
@@ -301,17 +265,7 @@ PIECES: Final[dict[str, Callable[[Site], list[str]]]] = {
     "security_headers": _security_headers,
     "gzip": _gzip,
     "rate_limit": _rate_limit,
-    "tls": _tls,
+    "cache": render_cache,
+    "tls": render_tls,
     "error_pages": _error_pages,
 }
-
-
-def _size(size_bytes: int) -> str:
-    for suffix, unit_bytes in (("m", 1024 * 1024), ("k", 1024)):
-        if size_bytes and size_bytes % unit_bytes == 0:
-            return f"{size_bytes // unit_bytes}{suffix}"
-    return str(size_bytes)
-
-
-def _switch(on: bool) -> str:
-    return "on" if on else "off"

@@ -28,4 +28,12 @@ def _allow(start_response: StartResponse) -> list[bytes]:
     return []
 
 
-_SPECIAL: dict[str, Callable[[StartResponse], list[bytes]]] = {"allow": _allow}
+def _own_headers(start_response: StartResponse) -> list[bytes]:
+    start_response("404 Not Found", [("Content-Length", "3"), ("X-Frame-Options", "DENY")])
+    return [b"own"]
+
+
+_SPECIAL: dict[str, Callable[[StartResponse], list[bytes]]] = {
+    "allow": _allow,
+    "own-headers": _own_headers,
+}

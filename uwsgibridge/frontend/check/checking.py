@@ -103,7 +103,8 @@ def check(
         tuple(loader.missing),
         _socket_mode_of if is_here else lambda _path: None,
     )
-    return Result(file, judge(case), len(tree.ways), tuple(dict.fromkeys(loader.read_files)))
+    ways = {(id(way.uwsgi_pass), way.level) for way in tree.ways}
+    return Result(file, judge(case), len(ways), tuple(dict.fromkeys(loader.read_files)))
 
 
 def judge(case: Case) -> tuple[Finding, ...]:

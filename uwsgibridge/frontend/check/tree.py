@@ -40,6 +40,9 @@ _OUTER: Final = {
     "location": ("main", "http", "server"),
 }
 
+# Blocks that give a variable one of several values.
+_CHOOSING: Final = ("map", "split_clients", "geo")
+
 _MODIFIED: Final = re.compile(r"(=|\^~|~\*?)(.*)", re.DOTALL)
 VARIABLE: Final = re.compile(r"\$(?:\{([A-Za-z0-9_]+)\}|([A-Za-z0-9_]+))")
 
@@ -144,7 +147,7 @@ class Upstream:
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """A way that leads to an application.
+    """A way that leads to an application. Where a ``map``, ``split_clients`` or ``geo`` chooses, each choice is a way.
 
     Attributes:
         uwsgi_pass: the directive.
@@ -152,7 +155,7 @@ class Way:
         location: the location around it, or the server where there is none.
         server: the server around it, or the level that stands for one.
         upstream: the upstream that it names.
-        peers: whom it leads to, each with the line that says so. Empty where a variable decides.
+        peers: whom it leads to, each with the line that says so. Empty where that can't be told.
         has_variable: whether it names whom it leads to by a variable.
     """
 
@@ -190,12 +193,13 @@ def grow(directives: tuple[Directive, ...]) -> Tree:
         level = below
     _fill(level, directives)
     levels = tuple(main.within())
-    upstreams = _find_upstreams(main)
+    upstreams, choices = _find_upstreams(main), _find_choices(main)
     ways = tuple(
-        _way(directive, level, upstreams)
+        way
         for level in levels
         for directive in level.have("uwsgi_pass")
         if level.kind in {"location", "if", "limit_except"}
+        for way in _ways(directive, level, upstreams, choices)
     )
     ways_of: dict[Level, tuple[Way, ...]] = {}
     for way in ways:
@@ -233,19 +237,38 @@ def _find_upstreams(main: Level) -> dict[str, Upstream]:
     return found
 
 
-def _way(directive: Directive, level: Level, upstreams: dict[str, Upstream]) -> Way:
+def _find_choices(main: Level) -> dict[str, tuple[Directive, ...]]:
+    """Give the lines of each ``map``, ``split_clients`` and ``geo``, by the variable that they give a value to."""
+    found: dict[str, tuple[Directive, ...]] = {}
+    for level in main.within():
+        for directive in (it for name in _CHOOSING for it in level.have(name)):
+            lines = tuple(it for it in directive.block or () if len(it.args) == 1)
+            if directive.args and lines:
+                found[directive.args[-1]] = tuple(it for it in lines if it.name != "include")
+    return found
+
+
+def _ways(
+    directive: Directive,
+    level: Level,
+    upstreams: dict[str, Upstream],
+    choices: dict[str, tuple[Directive, ...]],
+) -> Iterator[Way]:
+    text = resolve_sets(directive.value, level)
+    chosen = choices.get(text.replace("{", "").replace("}", ""))
+    targets = [(it, it.value) for it in chosen] if chosen else [(directive, text)]
     location = level.nearest("location") or level
     server = level.nearest("server") or level
     has_variable = "$" in directive.value
-    text = resolve_sets(directive.value, level)
-    peer = parse_peer(text)
-    upstream = upstreams.get(peer.text)
-    peers: tuple[tuple[Directive, Peer], ...]
-    if upstream is not None:
-        peers = upstream.servers
-    else:
-        peers = () if "$" in text else ((directive, peer),)
-    return Way(directive, level, location, server, upstream, peers, has_variable)
+    for at, target in targets:
+        peer = parse_peer(target)
+        upstream = upstreams.get(peer.text)
+        peers: tuple[tuple[Directive, Peer], ...]
+        if upstream is not None:
+            peers = upstream.servers
+        else:
+            peers = () if "$" in target or not target else ((at, peer),)
+        yield Way(directive, level, location, server, upstream, peers, has_variable)
 
 
 def resolve_sets(text: str, level: Level) -> str:

@@ -20,6 +20,7 @@ from uwsgibridge.frontend.check.tree import Way, resolve_sets
 
 _TEMPORARY: Final = ("/tmp/", "/var/tmp/")  # noqa: S108 - what is looked for, no file of ours
 _RESOLVE_SINCE: Final = (1, 27, 3)
+_METHODS: Final = frozenset({"least_conn", "least_time", "ip_hash", "hash", "random"})
 
 
 @for_way(
@@ -188,6 +189,25 @@ def _port(_case: Case, way: Way) -> Iterator[Found]:
                 at,
                 f"{peer.host} has no port, and so port 80, which speaks HTTP and not uwsgi",
                 f"server {host}:3031{rest};",
+            )
+
+
+@for_way(
+    "sticky-before-method",
+    Severity.ERROR,
+    "`sticky` stands before `least_conn` or another method of its upstream, which takes its place: no client is kept.",
+)
+def _sticky(_case: Case, way: Way) -> Iterator[Found]:
+    if way.upstream is None:
+        return
+    lines = way.upstream.directive.block or ()
+    for number, directive in enumerate(lines):
+        method = next((it for it in lines[number:] if it.name in _METHODS), None)
+        if directive.name == "sticky" and method is not None:
+            yield Found(
+                directive,
+                f"{method.name} stands behind sticky and takes its place: no cookie is set, and a client is kept at no server",
+                f"{' '.join([method.name, *method.args])}; {' '.join(['sticky', *directive.args])};",
             )
 
 

@@ -57,9 +57,12 @@ def _directive(case: Case) -> Iterator[Found]:
         "http2": ((1, 25, 1), "listen 443 ssl http2;"),
         "http3": ((1, 25, 0), "listen 443 ssl;"),
         "add_header_inherit": ((1, 29, 3), "# repeat the add_header lines of the outer level"),
+        "sticky": ((1, 29, 6), "ip_hash;"),
+        "least_time": ((1, 31, 0), "least_conn;"),
     }
     for level in case.tree.levels:
-        for directive in level.own:
+        upstreams = level.have("upstream") if level.kind == "http" else []
+        for directive in (*level.own, *(line for it in upstreams for line in it.block or ())):
             version, instead = since.get(directive.name, ((0, 0, 0), ""))
             if instead and case.is_before(*version):
                 shown = ".".join(map(str, version))
