@@ -145,6 +145,20 @@ def test_a_reload_knows_no_delay(directory):
         assert stack.bridge.wait_ended(PATIENCE_SECONDS) == 0
 
 
+def test_a_stop_in_an_upgrade_is_put_off_by_the_new_program(directory):
+    with delaying(directory) as stack:
+        stack.bridge.signal(signal.SIGUSR2)
+        # At this moment, the new program has not taken the workers over yet, which have served all the while.
+        stack.wait_for_event(event_with(event="upgraded"), timeout_seconds=PATIENCE_SECONDS)
+        with Load(stack.url) as load:
+            stack.bridge.signal(signal.SIGTERM)
+            stack.wait_for_event(DRAINING)
+            assert health(directory).status == 503
+        assert set(load.seen) == {"one"}
+        cut_short(stack)
+        assert stack.bridge.wait_ended(PATIENCE_SECONDS) == 0
+
+
 def test_a_stop_before_the_service_has_served_comes_at_once(directory):
     with Gate(directory) as gate:
         write(directory, "one", first=gate.code + "\n")

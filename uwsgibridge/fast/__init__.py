@@ -22,7 +22,7 @@ from typing import Any, Final, Protocol, TypeVar, cast
 PURE_VARIABLE: Final = "UWSGIBRIDGE_PURE"
 
 # The version of the functions below. A module that was built from another state of the source may have others.
-INTERFACE: Final = 19
+INTERFACE: Final = 20
 
 _FALSE_WORDS: Final = frozenset({"", "0", "false", "no", "off"})
 
@@ -286,6 +286,29 @@ class Accelerator(Protocol):
         /,
     ) -> str | None:
         """Make a line of the access log as JSON, without its end."""
+
+    def SentLine(  # noqa: N802 - a class
+        self,
+        sources: tuple[str, ...],
+        name: Callable[[Any], str],
+        traces: type,
+        clock: Callable[[], str],
+        buffer: object,
+        write: Callable[[bytes], object],
+        otherwise: Callable[[Any, int, int, float, float], None],
+        /,
+    ) -> Callable[[Any, int, int, float, float], None]:
+        """Make what writes the line of an answer that was sent as a whole, as `telemetry.access.SentWriter`.
+
+        Args:
+            sources: names of vars with an id, the first one first.
+            name: gives a request its id, where those have none.
+            traces: tells by ``are_kept`` whether a line may have more than an id.
+            clock: gives the present time as a line has it.
+            buffer: a `LineBuffer`; as long as it is idle, lines are written beside it. None for no such buffer.
+            write: takes a line with its end, in other cases.
+            otherwise: writes a line that is not plain.
+        """
 
     def write_at_once(self, descriptor: int, data: bytes | memoryview, /) -> int:
         """Write what can be written without a wait; raise as `os.pwritev` with ``RWF_NOWAIT``."""

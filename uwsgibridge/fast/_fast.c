@@ -45,7 +45,7 @@
 #include <unistd.h>
 
 /* Of `uwsgibridge.fast`: another number there means that this was built from another state of the source. */
-#define INTERFACE 19
+#define INTERFACE 20
 
 /* Of the source that this was built from; given by who compiles. */
 #ifndef SOURCE_DIGEST
@@ -75,6 +75,7 @@
 #include "intake.h"
 #include "files.h"
 #include "access_line.h"
+#include "sent_line.h"
 #include "releasing.h"
 #include "awaitable.h"
 #include "first_step.h"
@@ -141,6 +142,7 @@ static const struct {
     size_t place;
 } TYPES[] = {
     {&recorder_spec, offsetof(module_state, recorder_type)},
+    {&sent_line_spec, offsetof(module_state, sent_line_type)},
     {&descriptor_spec, offsetof(module_state, descriptor_type)},
     {&fields_spec, offsetof(module_state, fields_type)},
     {&intake_spec, offsetof(module_state, intake_type)},

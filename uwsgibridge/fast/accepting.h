@@ -193,11 +193,12 @@ read_request(intake *self, batch *now, connection_fields *connection, Py_ssize_t
     if (received <= 0 || data[0] != MODIFIER_REQUEST) {
         return 0;
     }
-    PyObject *vars = find_vars(now->state, data, received, self->limits.max_vars_bytes, self->limits.max_vars, &end);
+    known_vars known;
+    PyObject *vars = find_vars(now->state, data, received, self->limits.max_vars_bytes, self->limits.max_vars, &known, &end);
     if (vars == NULL) {
         return PyErr_Occurred() ? -1 : 0;
     }
-    long long length = settle(now->state, vars, self->limits.max_body_bytes);
+    long long length = settle(now->state, vars, &known, self->limits.max_body_bytes);
     int is_plain = length < -1 ? -1 : length >= 0;
     if (is_plain > 0 && self->file_prefixes != NULL && may_be_file(now->state, vars, self->file_prefixes)) {
         is_plain = 0;

@@ -48,18 +48,42 @@ append_quoted(line_space *line, PyObject *text)
                         : APPEND(line, "\"") && append_plain(line, text) && APPEND(line, "\"");
 }
 
+/* Append a number with this many digits at the least. */
+static int
+append_digits(line_space *line, unsigned long long number, int least)
+{
+    char digits[24];
+    char *place = digits + sizeof(digits);
+    do {
+        *--place = (char)('0' + number % 10);
+        number /= 10;
+    } while (--least > 0 || number);
+    return append_bytes(line, place, (size_t)(digits + sizeof(digits) - place));
+}
+
 static int
 append_number(line_space *line, long long number)
 {
-    char digits[24];
-    int size = snprintf(digits, sizeof(digits), "%lld", number);
-    return append_bytes(line, digits, (size_t)size);
+    return number < 0 ? APPEND(line, "-") && append_digits(line, 0ULL - (unsigned long long)number, 1)
+                      : append_digits(line, (unsigned long long)number, 1);
 }
+
+/* What is measured with a clock: to write that as whole microseconds needs no text of Python's. */
+#define MOST_MEASURED_SECONDS 1e6
+
+/* So near to the middle between two microseconds, a product does not tell to which of them a time is rounded. */
+#define NEAR_MIDDLE 1e-3
 
 /* Append seconds with six decimals; false with an error. The C library's own way follows the locale. */
 static int
 append_seconds(line_space *line, double seconds)
 {
+    double exact = seconds * 1e6;
+    if (seconds >= 0.0 && seconds < MOST_MEASURED_SECONDS && fabs(exact - floor(exact) - 0.5) > NEAR_MIDDLE) {
+        unsigned long long microseconds = (unsigned long long)llrint(exact);
+        return append_digits(line, microseconds / 1000000, 1) && APPEND(line, ".")
+            && append_digits(line, microseconds % 1000000, 6);
+    }
     char *digits = PyOS_double_to_string(seconds, 'f', 6, 0, NULL);
     if (digits == NULL) {
         return 0;
@@ -112,6 +136,36 @@ append_referer(line_space *line, PyObject *referer)
     return 1;
 }
 
+/* What a line tells beside the vars. */
+typedef struct {
+    PyObject *now;     /* a text */
+    Py_ssize_t status;
+    Py_ssize_t body_bytes;
+    int is_complete;
+    double queue_seconds;
+    double seconds;
+    Py_ssize_t worker;
+    PyObject *id;      /* a text */
+} access_facts;
+
+/* Append a line, without its end; false where a text needs an escape, where the line is too long, or with an error. */
+static int
+append_line(line_space *line, const module_state *state, PyObject *vars, const access_facts *told)
+{
+    return APPEND(line, "{\"event\": \"access\", \"timestamp\": ") && append_quoted(line, told->now)
+        && APPEND(line, ", ") && append_request(line, state, vars)
+        && APPEND(line, ", \"status\": ") && append_number(line, told->status)
+        && APPEND(line, ", \"bytes\": ") && append_number(line, told->body_bytes)
+        && (told->is_complete ? APPEND(line, ", \"complete\": true") : APPEND(line, ", \"complete\": false"))
+        && APPEND(line, ", \"referer\": ") && append_referer(line, var_of(state, vars, VAR_HTTP_REFERER))
+        && APPEND(line, ", \"user_agent\": ") && append_quoted(line, var_of(state, vars, VAR_HTTP_USER_AGENT))
+        && APPEND(line, ", \"queue_seconds\": ") && append_seconds(line, told->queue_seconds)
+        && APPEND(line, ", \"application_seconds\": ") && append_seconds(line, told->seconds)
+        && APPEND(line, ", \"total_seconds\": ") && append_seconds(line, told->queue_seconds + told->seconds)
+        && APPEND(line, ", \"worker\": ") && append_number(line, told->worker)
+        && APPEND(line, ", \"request_id\": ") && append_quoted(line, told->id) && APPEND(line, "}");
+}
+
 PyDoc_STRVAR(access_line_doc,
 "access_line(vars, now, status, body_bytes, complete, queue_seconds, seconds, worker, request_id, /)\n--\n\n"
 "Make a line of the access log, without its end; None where a text needs an escape, a number\n"
@@ -120,43 +174,45 @@ PyDoc_STRVAR(access_line_doc,
 static PyObject *
 access_line(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
-    Py_ssize_t status, body_bytes, worker;
     char text[MAX_ACCESS_LINE_BYTES];
     line_space line = {text, text + sizeof(text)};
-    const module_state *state = state_of(module);
+    access_facts told = {0};
     if (!check_count("access_line", count, 9)) {
         return NULL;
     }
-    if (!as_size(args[2], &status) || !as_size(args[3], &body_bytes) || !as_size(args[7], &worker)) {
+    if (!as_size(args[2], &told.status) || !as_size(args[3], &told.body_bytes) || !as_size(args[7], &told.worker)) {
         if (PyErr_ExceptionMatches(PyExc_OverflowError)) {
             PyErr_Clear();
             Py_RETURN_NONE;
         }
         return NULL;
     }
-    double queued = PyFloat_AsDouble(args[5]);
-    double seconds = PyFloat_AsDouble(args[6]);
+    told.now = args[1];
+    told.is_complete = args[4] == Py_True;
+    told.queue_seconds = PyFloat_AsDouble(args[5]);
+    told.seconds = PyFloat_AsDouble(args[6]);
+    told.id = args[8];
     if (PyErr_Occurred()) {
         return NULL;
     }
-    PyObject *vars = args[0];
-    int done = PyDict_CheckExact(vars)
-        && APPEND(&line, "{\"event\": \"access\", \"timestamp\": ") && append_quoted(&line, args[1])
-        && APPEND(&line, ", ") && append_request(&line, state, vars)
-        && APPEND(&line, ", \"status\": ") && append_number(&line, status)
-        && APPEND(&line, ", \"bytes\": ") && append_number(&line, body_bytes)
-        && (args[4] == Py_True ? APPEND(&line, ", \"complete\": true") : APPEND(&line, ", \"complete\": false"))
-        && APPEND(&line, ", \"referer\": ") && append_referer(&line, var_of(state, vars, VAR_HTTP_REFERER))
-        && APPEND(&line, ", \"user_agent\": ") && append_quoted(&line, var_of(state, vars, VAR_HTTP_USER_AGENT))
-        && APPEND(&line, ", \"queue_seconds\": ") && append_seconds(&line, queued)
-        && APPEND(&line, ", \"application_seconds\": ") && append_seconds(&line, seconds)
-        && APPEND(&line, ", \"total_seconds\": ") && append_seconds(&line, queued + seconds)
-        && APPEND(&line, ", \"worker\": ") && append_number(&line, worker)
-        && APPEND(&line, ", \"request_id\": ") && append_quoted(&line, args[8]) && APPEND(&line, "}");
+    int done = PyDict_CheckExact(args[0]) && append_line(&line, state_of(module), args[0], &told);
     if (PyErr_Occurred()) {
         return NULL;
     }
     return done ? PyUnicode_FromStringAndSize(text, line.place - text) : Py_NewRef(Py_None);
+}
+
+/* Write what can be written without a wait; -1 with errno. */
+static ssize_t
+write_without_wait(int fd, const char *data, size_t size)
+{
+    struct iovec piece = {(void *)data, size};
+    ssize_t written;
+    do {
+        /* -1 stands for the file's own position; a pipe has none. */
+        written = pwritev2(fd, &piece, 1, -1, RWF_NOWAIT);
+    } while (written < 0 && errno == EINTR);
+    return written;
 }
 
 PyDoc_STRVAR(write_at_once_doc,
@@ -175,12 +231,7 @@ write_at_once(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t cou
     {
         return NULL;
     }
-    struct iovec piece = {data.buf, (size_t)data.len};
-    ssize_t written;
-    do {
-        /* -1 stands for the file's own position; a pipe has none. */
-        written = pwritev2(fd, &piece, 1, -1, RWF_NOWAIT);
-    } while (written < 0 && errno == EINTR);
+    ssize_t written = write_without_wait(fd, data.buf, (size_t)data.len);
     int failure = errno;
     PyBuffer_Release(&data);
     if (written < 0) {

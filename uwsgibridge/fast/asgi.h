@@ -149,8 +149,14 @@ send_answer(int fd, http_fields *self, PyObject *body, size_t *size)
     struct msghdr all = {.msg_iov = pieces, .msg_iovlen = 3};
     *size = pieces[0].iov_len + pieces[1].iov_len + pieces[2].iov_len;
     recorder *counts = (recorder *)self->plan->recorder;
+    int is_marked = !self->connection->body_unseen; /* else the end of this process resets the connection */
+    if (is_marked && take_request(self->connection, fd) < 0) {
+        return -1;
+    }
     self->answer_began = monotonic_now();
-    mark_answer(counts, self->method_row, outcome_of_answer(self));
+    if (is_marked) {
+        mark_answer(counts, self->method_row, outcome_of_answer(self));
+    }
     ssize_t sent;
     do {
         sent = sendmsg(fd, &all, MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -190,12 +196,11 @@ close_connection(http_fields *self)
         Py_XDECREF(ended);
         return ended != NULL;
     }
-    if (drop_peeked(own->fd, connection->peeked_bytes) < 0) {
+    if (take_request(connection, own->fd) < 0) {
         raise_errno();
         return 0;
     }
     close_once(own);
-    connection->peeked_bytes = 0;
     return 1;
 }
 
@@ -429,13 +434,15 @@ return_plainly(http_fields *self, PyObject *Py_UNUSED(ignored))
     Py_SETREF(self->life, Py_NewRef(plan->over));
     int done = release_plainly(self);
     if (done > 0 && plan->logs_access) {
-        int is_plain = plan->log_sent != Py_None && self->response == NULL && self->sent_body >= 0;
-        PyObject *logged = is_plain
-            ? PyObject_CallFunction(plan->log_sent, "OOndd", self->request, self->status, self->sent_body,
-                                    self->connection->accepted_at, self->started_at)
-            : PyObject_CallMethod((PyObject *)self, "_log_answer", NULL);
-        done = logged == NULL ? -1 : 1;
-        Py_XDECREF(logged);
+        if (plan->log_sent != Py_None && self->response == NULL && self->sent_body >= 0) {
+            done = write_sent(plan->module, plan->log_sent, self->request, PyLong_AsLong(self->status), self->sent_body,
+                              self->connection->accepted_at, self->started_at);
+        }
+        else {
+            PyObject *logged = PyObject_CallMethod((PyObject *)self, "_log_answer", NULL);
+            done = logged == NULL ? -1 : 1;
+            Py_XDECREF(logged);
+        }
     }
     return done < 0 ? NULL : Py_NewRef(Py_True);
 }

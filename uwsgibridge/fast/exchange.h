@@ -254,14 +254,15 @@ http_fields_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         PyErr_SetString(PyExc_TypeError, "an exchange takes a context and a connection");
         return NULL;
     }
-    http_fields *self = (http_fields *)type->tp_alloc(type, 0);
+    PyObject *module = PyType_GetModuleByDef(type, &definition);
+    http_fields *self = module == NULL ? NULL : (http_fields *)type->tp_alloc(type, 0);
     if (self == NULL) {
         return NULL;
     }
     self->context = Py_NewRef(PyTuple_GET_ITEM(args, 0));
     self->promised = self->sent_body = -1;
     self->started_at = monotonic_now();
-    PyObject *plan = PyObject_GetAttrString(self->context, "plan");
+    PyObject *plan = PyObject_GetAttr(self->context, state_of(module)->texts[TEXT_PLAN]);
     if (plan == NULL || Py_TYPE(plan)->tp_new != plan_new) {
         if (plan != NULL) {
             PyErr_SetString(PyExc_TypeError, "the context of an exchange has a plan");

@@ -53,6 +53,16 @@ record_whole_answer(recorder *counts, const module_state *state, const connectio
     record_request(counts, row, outcome, body_bytes_of(state, request), body_bytes, seconds);
 }
 
+/* Read the request out of the kernel, so that the end of this process resets nothing: `Connection.take_request`. -1 with
+   errno. */
+static int
+take_request(connection_fields *connection, int fd)
+{
+    int taken = drop_peeked(fd, connection->peeked_bytes);
+    connection->peeked_bytes = 0;
+    return taken;
+}
+
 /* Whether the client has left. */
 static int
 has_left(const connection_fields *connection, int fd)

@@ -12,13 +12,25 @@ size_at(const unsigned char *place)
     return place[0] | place[1] << 8;
 }
 
-/* Read the vars between `place` and `end` into `vars`.
+/* Which of the vars that mean something here has this name; -1 for none. */
+static int
+which_var(PyObject *name)
+{
+    for (int i = 0; i < VARS; i++) {
+        if (is_word(name, VAR_NAMES[i], (Py_ssize_t)strlen(VAR_NAMES[i]))) {
+            return i;
+        }
+    }
+    return -1;
+}
+
+/* Read the vars between `place` and `end` into `vars`, and note in `known` those that mean something here.
 
    Gives 1 where that went well, 0 where they are not mine, -1 with an error. Nothing here runs Python code,
    or lets another thread use what is kept: else that could change meanwhile. */
 static int
 read_vars(module_state *state, const unsigned char *place, const unsigned char *end, Py_ssize_t most,
-          PyObject *vars)
+          PyObject *vars, known_vars *known)
 {
     Py_ssize_t count = 0;
     memo *mine = memo_of(state);
@@ -41,12 +53,18 @@ read_vars(module_state *state, const unsigned char *place, const unsigned char *
         if (end - place < value_size) {
             return 0;
         }
-        kept_var unkept = {NULL, NULL};
+        kept_var unkept = {0};
         kept_var *kept = count < KEPT_VARS ? &mine->kept[count] : &unkept;
+        /* A new text is never where this one is, which still lives when the new one is made. */
+        const PyObject *before = kept->name;
         PyObject *name = text_at(&kept->name, name_data, name_size, count < KEPT_VARS ? KEPT_NAME_BYTES : -1);
         if (name == NULL) {
             return -1;
         }
+        if (kept->name != before) {
+            kept->which = which_var(name);
+        }
+        int which = kept->name == name ? kept->which : which_var(name);
         PyObject *value = text_at(&kept->value, (const char *)place, value_size,
                                   count < KEPT_VARS ? KEPT_VALUE_BYTES : -1);
         int failed = value == NULL || PyDict_SetItem(vars, name, value) < 0;
@@ -54,6 +72,9 @@ read_vars(module_state *state, const unsigned char *place, const unsigned char *
         Py_XDECREF(value);
         if (failed) {
             return -1;
+        }
+        if (which >= 0) {
+            known->values[which] = value;
         }
         place += value_size;
         count++;
@@ -79,11 +100,11 @@ make_packet(PyTypeObject *type, int modifier1, PyObject *vars, Py_ssize_t size)
     return packet;
 }
 
-/* Find the vars of a packet at the start of `data`. Gives a new dict, and in `*end` where the packet ends;
-   NULL where that is not mine, or with an error. */
+/* Find the vars of a packet at the start of `data`. Gives a new dict, in `known` those of its vars that mean something
+   here, and in `*end` where the packet ends; NULL where that is not mine, or with an error. */
 static PyObject *
 find_vars(module_state *state, const unsigned char *data, Py_ssize_t have, Py_ssize_t max_vars_bytes,
-          Py_ssize_t max_vars, Py_ssize_t *end)
+          Py_ssize_t max_vars, known_vars *known, Py_ssize_t *end)
 {
     if (have < HEADER_BYTES
         || (data[0] != MODIFIER_REQUEST && data[0] != MODIFIER_STRIP_SCRIPT_NAME && data[0] != MODIFIER_PING))
@@ -95,8 +116,9 @@ find_vars(module_state *state, const unsigned char *data, Py_ssize_t have, Py_ss
         return NULL;
     }
     PyObject *vars = PyDict_New();
+    *known = (known_vars){0};
     if (vars != NULL
-        && read_vars(state, data + HEADER_BYTES, data + HEADER_BYTES + size, max_vars, vars) <= 0)
+        && read_vars(state, data + HEADER_BYTES, data + HEADER_BYTES + size, max_vars, vars, known) <= 0)
     {
         Py_CLEAR(vars);
     }
@@ -128,7 +150,8 @@ parse_packet(PyObject *module, PyObject *const *args, Py_ssize_t count)
         return NULL;
     }
     Py_ssize_t end;
-    PyObject *vars = find_vars(state_of(module), view.buf, view.len, max_vars_bytes, max_vars, &end);
+    known_vars known;
+    PyObject *vars = find_vars(state_of(module), view.buf, view.len, max_vars_bytes, max_vars, &known, &end);
     PyObject *packet = NULL;
     if (vars != NULL) {
         packet = make_packet((PyTypeObject *)args[3], *(const unsigned char *)view.buf, vars, end);

@@ -52,11 +52,12 @@ whole_request(module_state *state, const unsigned char *data, Py_ssize_t have, c
     if (!have || data[0] != MODIFIER_REQUEST) {
         return NULL;
     }
-    PyObject *vars = find_vars(state, data, have, limits->max_vars_bytes, limits->max_vars, &end);
+    known_vars known;
+    PyObject *vars = find_vars(state, data, have, limits->max_vars_bytes, limits->max_vars, &known, &end);
     if (vars == NULL) {
         return NULL;
     }
-    long long length = settle(state, vars, limits->max_body_bytes);
+    long long length = settle(state, vars, &known, limits->max_body_bytes);
     PyObject *result = NULL;
     if (length >= 0 && length <= have - end) {
         PyObject *request = make_request(state, limits->request_type, vars, length);

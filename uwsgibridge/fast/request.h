@@ -9,17 +9,17 @@ var_of(const module_state *state, PyObject *vars, int which)
 
 /* Whether a var is there and has a text of at least so many characters. */
 static inline int
-has_text(const module_state *state, PyObject *vars, int which, Py_ssize_t least)
+has_text(const known_vars *known, int which, Py_ssize_t least)
 {
-    PyObject *value = var_of(state, vars, which);
+    PyObject *value = known->values[which];
     return value != NULL && is_narrow(value) && PyUnicode_GET_LENGTH(value) >= least;
 }
 
 /* The length of the body: -1 where it is not plain, or over a limit that is not 0. */
 static long long
-body_length(const module_state *state, PyObject *vars, long long max_body_bytes)
+body_length(const known_vars *known, long long max_body_bytes)
 {
-    PyObject *text = var_of(state, vars, VAR_CONTENT_LENGTH);
+    PyObject *text = known->values[VAR_CONTENT_LENGTH];
     if (text == NULL) {
         return 0;
     }
@@ -48,9 +48,9 @@ is_plain_script_name(PyObject *script_name)
 /* The name of the host that the client has asked for, without its port: how many characters of HTTP_HOST it has. 0 where
    there is none. nginx sends an empty SERVER_NAME where no server_name is configured. */
 static Py_ssize_t
-asked_name(const module_state *state, PyObject *vars, const char **name)
+asked_name(const known_vars *known, const char **name)
 {
-    PyObject *host = var_of(state, vars, VAR_HTTP_HOST);
+    PyObject *host = known->values[VAR_HTTP_HOST];
     if (host == NULL || !is_narrow(host)) {
         return 0;
     }
@@ -63,28 +63,28 @@ asked_name(const module_state *state, PyObject *vars, const char **name)
 /* Whether these are the vars of a request for which no default is needed but an empty SCRIPT_NAME, and the name of the
    host that was asked for as SERVER_NAME. */
 static int
-are_plain(const module_state *state, PyObject *vars)
+are_plain(const known_vars *known)
 {
     const char *name;
-    return is_plain_script_name(var_of(state, vars, VAR_SCRIPT_NAME))
-        && has_text(state, vars, VAR_REQUEST_METHOD, 1)
-        && has_text(state, vars, VAR_QUERY_STRING, 0)
-        && has_text(state, vars, VAR_SERVER_PROTOCOL, 0)
-        && has_text(state, vars, VAR_PATH_INFO, 0)
-        && (has_text(state, vars, VAR_SERVER_NAME, 1)
-            || (has_text(state, vars, VAR_SERVER_NAME, 0) && asked_name(state, vars, &name) > 0))
-        && has_text(state, vars, VAR_SERVER_PORT, 1);
+    return is_plain_script_name(known->values[VAR_SCRIPT_NAME])
+        && has_text(known, VAR_REQUEST_METHOD, 1)
+        && has_text(known, VAR_QUERY_STRING, 0)
+        && has_text(known, VAR_SERVER_PROTOCOL, 0)
+        && has_text(known, VAR_PATH_INFO, 0)
+        && (has_text(known, VAR_SERVER_NAME, 1)
+            || (has_text(known, VAR_SERVER_NAME, 0) && asked_name(known, &name) > 0))
+        && has_text(known, VAR_SERVER_PORT, 1);
 }
 
 /* Give SERVER_NAME a text where it has none; false with an error. */
 static int
-name_server(module_state *state, PyObject *vars)
+name_server(module_state *state, PyObject *vars, const known_vars *known)
 {
     const char *name;
-    if (has_text(state, vars, VAR_SERVER_NAME, 1)) {
+    if (has_text(known, VAR_SERVER_NAME, 1)) {
         return 1;
     }
-    Py_ssize_t size = asked_name(state, vars, &name);
+    Py_ssize_t size = asked_name(known, &name);
     memo *mine = memo_of(state);
     PyObject *text = mine == NULL ? NULL : text_at(&mine->asked_name, name, size, KEPT_VALUE_BYTES);
     int failed = text == NULL || PyDict_SetItem(vars, state->vars[VAR_SERVER_NAME], text) < 0;
@@ -92,34 +92,26 @@ name_server(module_state *state, PyObject *vars)
     return !failed;
 }
 
-/* Take a var out, if it is there; -1 with an error. */
-static int
-drop_var(const module_state *state, PyObject *vars, int which)
-{
-    PyObject *name = state->vars[which];
-    int found = PyDict_Contains(vars, name);
-    return found > 0 ? PyDict_DelItem(vars, name) : found;
-}
-
 /* Make the vars of a packet those of a request. Gives the length of its body, -1 with nothing changed where
-   that is not mine, -2 with an error. */
+   that is not mine, -2 with an error. `known` are the vars as they came. */
 static long long
-settle(module_state *state, PyObject *vars, long long max_body_bytes)
+settle(module_state *state, PyObject *vars, const known_vars *known, long long max_body_bytes)
 {
     static const int dropped[] = {
         VAR_HTTP_PROXY, VAR_HTTP_CONTENT_TYPE, VAR_HTTP_CONTENT_LENGTH, VAR_HTTP_TRANSFER_ENCODING,
     };
-    long long length = are_plain(state, vars) ? body_length(state, vars, max_body_bytes) : -1;
+    long long length = are_plain(known) ? body_length(known, max_body_bytes) : -1;
     if (length < 0) {
-        return PyErr_Occurred() ? -2 : -1;
+        return -1;
     }
     for (size_t i = 0; i < sizeof(dropped) / sizeof(dropped[0]); i++) {
-        if (drop_var(state, vars, dropped[i]) < 0) {
+        if (known->values[dropped[i]] != NULL && PyDict_DelItem(vars, state->vars[dropped[i]]) < 0) {
             return -2;
         }
     }
-    if (PyDict_SetDefault(vars, state->vars[VAR_SCRIPT_NAME], state->texts[TEXT_EMPTY]) == NULL
-        || !name_server(state, vars))
+    if ((known->values[VAR_SCRIPT_NAME] == NULL
+         && PyDict_SetItem(vars, state->vars[VAR_SCRIPT_NAME], state->texts[TEXT_EMPTY]) < 0)
+        || !name_server(state, vars, known))
     {
         return -2;
     }
@@ -167,7 +159,12 @@ settle_vars(PyObject *module, PyObject *const *args, Py_ssize_t count)
     if (max_body_bytes == -1 && PyErr_Occurred()) {
         return NULL;
     }
-    long long length = settle(state_of(module), args[0], max_body_bytes);
+    module_state *state = state_of(module);
+    known_vars known;
+    for (int i = 0; i < VARS; i++) {
+        known.values[i] = var_of(state, args[0], i);
+    }
+    long long length = PyErr_Occurred() ? -2 : settle(state, args[0], &known, max_body_bytes);
     if (length == -1) {
         Py_RETURN_NONE;
     }

@@ -32,7 +32,8 @@ enum {
     TEXT_SSL_PROTOCOL, TEXT_STATE, TEXT_STATUS, TEXT_TLS, TEXT_UWSGI,
     TEXT_ZEROCOPYSEND,
     TEXT_CLOSE, TEXT_HAS_UNFINISHED, TEXT_INPUT, TEXT_START_RESPONSE, TEXT_WAKE_AT, TEXT_WRITE,
-    TEXT_CANCEL, TEXT_IS_COPY, TEXT_REQUEST_ID,
+    TEXT_ARE_KEPT, TEXT_AT_ONCE, TEXT_CANCEL, TEXT_IS_COPY, TEXT_IS_CUT, TEXT_IS_NONBLOCKING, TEXT_OUTLET, TEXT_PENDING, TEXT_PLAN, TEXT_PUSHING,
+    TEXT_REQUEST_ID,
     TEXTS
 };
 
@@ -46,14 +47,21 @@ static const char *const TEXT_WORDS[TEXTS] = {
     "SSL_PROTOCOL", "state", "status", "tls", "uwsgi",
     "http.response.zerocopysend",
     "close", "has_unfinished", "wsgi.input", "start_response", "_wake_at", "_write_from_application",
-    "cancel", "_is_copy", "uwsgibridge.request_id",
+    "are_kept", "at_once", "cancel", "_is_copy", "_is_cut", "is_nonblocking", "outlet", "_pending", "plan", "_pushing",
+    "uwsgibridge.request_id",
 };
 
 /* A var at one place of the previous packet. The next packet has mostly the same one at that place. */
 typedef struct {
     PyObject *name;   /* str, or NULL */
     PyObject *value;  /* str, or NULL */
+    int which;        /* of VAR_NAMES; -1 for another name */
 } kept_var;
+
+/* The values of those vars of a packet that mean something here: NULL, or borrowed of the dict that has the vars. */
+typedef struct {
+    PyObject *values[VARS];
+} known_vars;
 
 /* A var of the previous scope, and the header that it is. */
 typedef struct {
@@ -92,6 +100,7 @@ typedef struct {
     PyObject *scope;           /* a dict with the keys of each scope */
     PyObject *empty_bytes;
     PyTypeObject *recorder_type;
+    PyTypeObject *sent_line_type;
     PyTypeObject *descriptor_type;
     PyTypeObject *fields_type;
     PyTypeObject *intake_type;

@@ -38,7 +38,7 @@ send_piece(const wsgi_thread *self, wsgi_exchange *exchange, PyObject *piece, in
         {PyBytes_AS_STRING(piece), size < MAX_COPY_BYTES ? size : MAX_COPY_BYTES},
     };
     struct msghdr message = {.msg_iov = parts, .msg_iovlen = size ? 3 : 2};
-    const connection_fields *connection = (const connection_fields *)exchange->connection;
+    connection_fields *connection = (connection_fields *)exchange->connection;
     int fd = ((descriptor *)connection->socket)->fd;
     *total = PyBytes_GET_SIZE(exchange->head) + end_size + size;
     /* The access log has to tell that the client has left: a first send after that may still succeed. */
@@ -47,6 +47,9 @@ send_piece(const wsgi_thread *self, wsgi_exchange *exchange, PyObject *piece, in
     }
     recorder *counts = (recorder *)self->parts[PART_RECORDER];
     int is_marked = is_last && size <= MAX_COPY_BYTES;
+    if (is_marked) {
+        (void)take_request(connection, fd); /* where it fails, the peer is gone, and the send tells it */
+    }
     exchange->answer_began = monotonic_now();
     if (is_marked) {
         mark_answer(counts, exchange->method_row, outcome_of_whole(exchange->status));
@@ -68,9 +71,7 @@ end_exchange(wsgi_thread *self, wsgi_exchange *exchange)
 {
     connection_fields *connection = (connection_fields *)exchange->connection;
     descriptor *socket = (descriptor *)connection->socket;
-    /* Where it fails, the peer is gone. */
-    (void)drop_peeked(socket->fd, connection->peeked_bytes);
-    connection->peeked_bytes = 0;
+    (void)take_request(connection, socket->fd); /* where it fails, the peer is gone */
     close_once(socket);
     Py_SETREF(exchange->life, Py_NewRef(self->parts[PART_ENDED]));
 }
@@ -100,6 +101,20 @@ has_unfinished_text(const wsgi_thread *self)
     return flag == NULL ? -1 : flag != Py_False;
 }
 
+/* Write the line of an answer that was sent here; -1 with an error. */
+static int
+log_sent(const wsgi_thread *self, wsgi_exchange *exchange, const connection_fields *connection)
+{
+    PyObject *writer = self->parts[PART_LOG_SENT];
+    if (writer != Py_None) {
+        return write_sent(self->state, writer, exchange->request, exchange->status, exchange->sent_bytes,
+                          connection->accepted_at, exchange->started_at);
+    }
+    PyObject *done = PyObject_CallMethod((PyObject *)exchange, "log_sent", "ln", exchange->status, exchange->sent_bytes);
+    Py_XDECREF(done);
+    return done == NULL ? -1 : 0;
+}
+
 /* End the exchange of an answer that was sent here. 1, or 0 where Python has done it, or -1 with an error. */
 static int
 end_call(wsgi_thread *self, wsgi_exchange *exchange, const called *call)
@@ -120,13 +135,7 @@ end_call(wsgi_thread *self, wsgi_exchange *exchange, const called *call)
     Py_SETREF(exchange->life, Py_NewRef(self->parts[PART_OVER]));
     /* Before its place is free: a drain waits for no request without one. */
     if (self->logs_access) {
-        PyObject *writer = self->parts[PART_LOG_SENT];
-        PyObject *done = writer == Py_None
-            ? PyObject_CallMethod((PyObject *)exchange, "log_sent", "ln", exchange->status, exchange->sent_bytes)
-            : PyObject_CallFunction(writer, "Olndd", exchange->request, exchange->status, exchange->sent_bytes,
-                                    connection->accepted_at, exchange->started_at);
-        Py_XDECREF(done);
-        if (done == NULL) {
+        if (log_sent(self, exchange, connection) < 0) {
             return -1;
         }
     }

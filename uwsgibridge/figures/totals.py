@@ -86,6 +86,17 @@ class MountTotals:
     messages_in: int = 0
     messages_out: int = 0
 
+    def add(self, other: MountTotals) -> None:
+        """Add what was counted elsewhere of the same mount."""
+        for name, times in other.times.items():
+            self.times[name].add(times.bounds, times.counts, times.nanoseconds)
+        for key, count in other.requests.items():
+            self.requests[key] = self.requests.get(key, 0) + count
+        self.received_bytes += other.received_bytes
+        self.sent_bytes += other.sent_bytes
+        self.messages_in += other.messages_in
+        self.messages_out += other.messages_out
+
 
 @dataclass(slots=True)
 class Totals:
@@ -145,7 +156,20 @@ class Totals:
 
     def copy(self) -> Totals:
         """Make a copy that can be added to."""
-        return Totals.of_heritage(self.bequeath(), self.bounds)
+        made = Totals(self.bounds)
+        made.add(self)
+        return made
+
+    def add(self, other: Totals) -> None:
+        """Add what was counted elsewhere."""
+        self.arrived += other.arrived
+        for name, count in other.named.items():
+            self.count(name, count)
+        for name, one in other.own.items():
+            own = self.own.setdefault(name, HistogramSum.empty(OWN_BOUNDS))
+            own.add(one.bounds, one.counts, one.nanoseconds)
+        for label, mount in other.mounts.items():
+            self.mount(label).add(mount)
 
     def bequeath(self) -> dict[str, Any]:
         """Give everything as JSON can have it."""

@@ -87,6 +87,19 @@ def _params(_site: Site) -> list[str]:
     ]
 
 
+def _next_server(site: Site) -> list[str]:
+    # Beside the address: how long to wait for a connection, and whom to ask next, depends on how many bridges there are.
+    return [
+        "",
+        "# Nginx tries another server of the upstream once, and soon; never with a POST, LOCK or PATCH that",
+        "# may have been carried out.",
+        f"uwsgi_connect_timeout {site.connect_timeout_seconds}s;",
+        "uwsgi_next_upstream error timeout;",
+        "uwsgi_next_upstream_tries 2;",
+        "uwsgi_next_upstream_timeout 10s;",
+    ]
+
+
 def _upstream(site: Site) -> list[str]:
     variable = f"${site.name}_upstream"
     if site.resolver is not None:
@@ -95,9 +108,10 @@ def _upstream(site: Site) -> list[str]:
             f"resolver {site.resolver} valid=5s ipv6=off;",
             "resolver_timeout 5s;",
             f"set {variable} {quote(site.upstreams[0])};",
+            *_next_server(site),
         ]
     target = quote(site.upstreams[0]) if len(site.upstreams) == 1 else site.name
-    return ["# Where the bridge listens.", f"set {variable} {target};"]
+    return ["# Where the bridge listens.", f"set {variable} {target};", *_next_server(site)]
 
 
 def _application(site: Site) -> list[str]:
@@ -105,7 +119,6 @@ def _application(site: Site) -> list[str]:
         "# Timeouts. The bridge's own, for a body and for a write, are 60 s. They are shorter, so that the bridge",
         "# ends a request first, and logs why. The silence of a WebSocket or of an event stream counts as time",
         "# between two reads. For longer silences, raise uwsgi_read_timeout, or have the application send pings.",
-        f"uwsgi_connect_timeout {site.connect_timeout_seconds}s;",
         f"uwsgi_send_timeout {site.send_timeout_seconds}s;",
         f"uwsgi_read_timeout {site.read_timeout_seconds}s;",
         "",
@@ -117,12 +130,6 @@ def _application(site: Site) -> list[str]:
         f"uwsgi_buffering {_switch(site.response_buffering)};",
         "# When on, Nginx collects a slow upload, so that it holds no thread of the application.",
         f"uwsgi_request_buffering {_switch(site.request_buffering)};",
-        "",
-        "# Nginx tries another server of the upstream once, and soon; never with a POST, LOCK or PATCH that",
-        "# may have been carried out.",
-        "uwsgi_next_upstream error timeout;",
-        "uwsgi_next_upstream_tries 2;",
-        "uwsgi_next_upstream_timeout 10s;",
     ]
 
 

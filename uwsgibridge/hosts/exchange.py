@@ -134,8 +134,13 @@ class Exchange(Generic[_Context]):
         """Close the connection after a complete answer, or break it after an incomplete one; only once."""
         if self._life in _STATE_AFTER_END:
             self._life = _STATE_AFTER_END[self._life]
-            self._record_end(complete=complete)
+            if complete:
+                self._expect_close()
             self._hand_over(self.connection, complete=complete)
+            self._record_end(complete=complete)
+
+    def _expect_close(self) -> None:
+        """Prepare for the close of a complete answer; an exchange whose recorder takes marks makes them here."""
 
     def _record_end(self, *, complete: bool) -> None:
         """Record the request, whose answer has ended; called once, by who ends it."""
@@ -169,6 +174,29 @@ class Exchange(Generic[_Context]):
                 now - accepted_at,
             ),
         )
+
+    def _expect_whole(self, recorder: Recorder, response: Response) -> None:
+        """Prepare for a call that sends the end of an answer, whose length the frontend knows.
+
+        With the request read, the end of this process is no reset, which would take the answer away from the frontend
+        that has not read it. So the answer is counted if and only if it was sent.
+
+        Args:
+            recorder: of this thread.
+            response: the answer.
+        """
+        connection = self.connection
+        if connection.body_unseen:
+            return
+        try:
+            connection.take_request()
+        except OSError:  # the peer is gone: the call tells it
+            return
+        self._mark(recorder, response)
+
+    def _mark(self, recorder: Recorder, response: Response) -> None:
+        status = self._failure_status or response.status
+        recorder.mark(self.request.method, outcome_of(status, is_complete=True))
 
     def _hand_over(self, connection: Connection, *, complete: bool) -> None:
         """Give the connection to `LingeringClose`, which ends it as soon as possible."""

@@ -179,6 +179,7 @@ class Response:
         if state is not _HEAD:
             return (chunk,) if size else ()
         if last and promised is None and carries_body:
+            self._promised = size
             head = b"%b\r\nContent-Length: %d\r\n\r\n" % (self._head, size)
         else:
             if self._if_unmeasured and promised is None:

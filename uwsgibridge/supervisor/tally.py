@@ -71,7 +71,7 @@ class Tally:
         own = Totals(self.counted.bounds)
         if memory is not None:
             own.add_memory(memory, has_ended=True)
-            self.counted.add_memory(memory, has_ended=True)
+            self.counted.add(own)
         if own.mounts:
             self.add(
                 Figures(

@@ -38,6 +38,13 @@ class AccessFile(LineStream):
         """Write a line that ends with a line end; keep or drop it otherwise; from any thread."""
         self.buffer.write(line.encode("utf-8", "backslashreplace"))
 
+    @property
+    def own_buffer(self) -> LineBuffer:
+        return self.buffer
+
+    def write_ascii(self, line: bytes) -> None:
+        self.buffer.write(line)
+
     def reopen(self) -> None:
         """Write to the file that has this path now. Safe in a signal handler.
 

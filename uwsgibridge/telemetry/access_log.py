@@ -21,7 +21,7 @@ from uwsgibridge.telemetry.access_text import MAX_LINE_BYTES, TimeOfLines, clf_t
 from uwsgibridge.telemetry.line_stream import LineStream, standard_error
 from uwsgibridge.telemetry.logs import EventLogger, Logger, timestamp
 from uwsgibridge.telemetry.request_ids import fields_of, request_ids
-from uwsgibridge.telemetry.tracing import trace_of
+from uwsgibridge.telemetry.tracing import Traces, trace_of
 
 # Gives a text as JSON has it.
 _quote: Final = json.encoder.encode_basestring_ascii
@@ -117,25 +117,23 @@ class AccessLog:
     @property
     def sent_writer(self) -> SentWriter | None:
         """What writes the line of an answer that the accelerator has sent; None where the line needs more of the answer."""
-        return self._write_sent if self._is_plain_json and accelerator is not None else None
+        if not self._is_plain_json or accelerator is None:
+            return None
+        return accelerator.SentLine(
+            tuple(request_ids.sources),
+            request_ids.of,
+            Traces,
+            self._time.now,
+            self._stream.own_buffer,
+            self._stream.write_ascii,
+            self._write_sent,
+        )
 
     def _write_sent(
         self, request: Request, status: int, body_bytes: int, accepted_at: float, started_at: float
     ) -> None:
-        # What `Reporter.log_access` and `write` do, with fewer calls.
-        access = Access(
-            request,
-            status,
-            body_bytes,
-            True,
-            started_at - accepted_at,
-            monotonic() - started_at,
-        )
-        line = _plain_json(access, self._time.now())
-        if line is None:
-            self.write(access)
-        else:
-            self._stream.write(line + "\n")
+        queue_seconds, seconds = started_at - accepted_at, monotonic() - started_at
+        self.write(Access(request, status, body_bytes, True, queue_seconds, seconds))
 
     def line(self, access: Access) -> str:
         """Make one line, without its end."""

@@ -113,6 +113,14 @@ class LineBuffer:
                 gap = self._push()
         self._tell(gap)
 
+    def keep_rest(self, rest: bytes) -> None:
+        """Keep the rest of a line that somebody has begun to write to the descriptor of an idle outlet."""
+        with self._lock:
+            self._pending.appendleft(memoryview(rest))
+            self._pending_bytes += len(rest)
+            gap = None if self._pushing else self._push()
+        self._tell(gap)
+
     def _write_behind(self, line: bytes) -> Gap | None:
         """Write a line after the kept lines and the line that is being written; call it with the lock."""
         gap = None

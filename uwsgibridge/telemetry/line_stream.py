@@ -56,6 +56,15 @@ class LineStream:
         else:
             self.buffer.write(line.encode(self._encoding, "backslashreplace"))
 
+    @property
+    def own_buffer(self) -> LineBuffer | None:
+        """The buffer, where lines go there and nowhere else; it then takes ASCII as it is."""
+        return None
+
+    def write_ascii(self, line: bytes) -> None:
+        """Write a line of ASCII, as `write`."""
+        self.write(line.decode("ascii"))
+
 
 class StandardError(LineStream):
     """Writes to the file that descriptor 2 led to when this process began, or when `follow` was called last.
@@ -79,6 +88,13 @@ class StandardError(LineStream):
     def write(self, line: str) -> None:
         """Write a line that ends with a line end; keep or drop it otherwise; from any thread."""
         self.buffer.write(line.encode(self._encoding, "backslashreplace"))
+
+    @property
+    def own_buffer(self) -> LineBuffer:
+        return self.buffer
+
+    def write_ascii(self, line: bytes) -> None:
+        self.buffer.write(line)
 
     def follow(self) -> None:
         """Write to the file that descriptor 2 leads to now. Safe in a signal handler."""

@@ -43,11 +43,15 @@ class Outlet:
 
     Attributes:
         descriptor: as it was given.
+        at_once: a descriptor that the accelerator may write to in the place of `send`, or -1.
+        is_nonblocking: whether `at_once` never waits by itself; else ``RWF_NOWAIT`` is to be used.
     """
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
         self._own = -1
+        self.at_once = -1
+        self.is_nonblocking = False
         self._send: Send = self._choose()
 
     def send(self, data: bytes | memoryview) -> int:
@@ -74,19 +78,24 @@ class Outlet:
         """Close the open file that the outlet has made for itself, if any."""
         if self._own >= 0:
             os.close(self._own)
-            self._own = -1
+            self._own = self.at_once = -1
 
     def _choose(self) -> Send:
+        self.at_once = -1
         try:
             mode = os.fstat(self.descriptor).st_mode
         except OSError:  # the descriptor is closed: a write will say so
             return self._plain
         if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or os.isatty(self.descriptor)):
             return self._plain
-        return self._not_waiting if hasattr(os, "RWF_NOWAIT") else self._choose_older()
+        if not hasattr(os, "RWF_NOWAIT"):
+            return self._choose_older()
+        self.at_once, self.is_nonblocking = self.descriptor, False
+        return self._not_waiting
 
     def _choose_older(self) -> Send:
-        self._own = _open_once_more(self.descriptor)
+        self.at_once = self._own = _open_once_more(self.descriptor)
+        self.is_nonblocking = True
         return self._polled if self._own < 0 else self._by_own
 
     def _plain(self, data: bytes | memoryview) -> int:

@@ -35,9 +35,32 @@ _is_safe: Final = re.compile(r"[A-Za-z0-9._~:;/+=@,-]{1,200}").fullmatch
 
 # Of a made id: 128 bits, as of a UUID and of Nginx's $request_id.
 _MADE_BYTES: Final = 16
+_MADE_AT_ONCE: Final = 64
 
 # Bytes that a header of an answer begins behind: the end of the status line.
 _LINE_END: Final = b"\r\n"
+
+
+# Ids that no request has got yet.
+_unused: Final[list[str]] = []
+
+
+def _make_id() -> str:
+    """Make an id that no other process has; from any thread."""
+    try:
+        return _unused.pop()
+    except IndexError:
+        # One system call for many of them.
+        digits = os.urandom(_MADE_BYTES * _MADE_AT_ONCE).hex()
+        size = 2 * _MADE_BYTES
+        made = [digits[start : start + size] for start in range(0, len(digits), size)]
+        found = made.pop()
+        _unused.extend(made)
+        return found
+
+
+# Else a child and its parent would give the same ids.
+os.register_at_fork(after_in_child=_unused.clear)
 
 
 class RequestIds:
@@ -63,8 +86,7 @@ class RequestIds:
             if found and _is_safe(found):
                 break
         else:
-            # One system call, of which a fork needs to know nothing.
-            found = os.urandom(_MADE_BYTES).hex()
+            found = _make_id()
         # One of several threads is the first.
         return variables.setdefault(KEPT_AS, found)
 

@@ -46,7 +46,7 @@ def take_trace(request: Request) -> None:
     keep_trace(request, Trace(*parent))
 
 
-class _Traces:
+class Traces:
     """Whether any request of this process has a trace: where none has, each event of the log is spared the question."""
 
     are_kept = False
@@ -54,13 +54,13 @@ class _Traces:
 
 def keep_trace(request: Request, trace: Trace) -> None:
     """Keep the trace of a request with it."""
-    _Traces.are_kept = True
+    Traces.are_kept = True
     request.trace = trace
 
 
 def trace_of(request: Request) -> Trace | None:
     """Give the trace that a request belongs to, as far as it is known."""
-    if not _Traces.are_kept:
+    if not Traces.are_kept:
         return None
     found: Trace | None = getattr(request, "trace", None)
     return found

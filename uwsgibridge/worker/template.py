@@ -25,7 +25,7 @@ from uwsgibridge.config.address import DescriptorAddress, parse_address
 from uwsgibridge.config.settings import Settings
 from uwsgibridge.errors import EXIT_FAILURE, SettingsError
 from uwsgibridge.figures.memory import FiguresMemory
-from uwsgibridge.figures.planning import plan_figures
+from uwsgibridge.figures.planning import plan_figures, planned_prefixes
 from uwsgibridge.link.flights import FIGURES_OFFSET, FlightRecorder, make_flight_file
 from uwsgibridge.link.messages import (
     CLOSE,
@@ -297,7 +297,8 @@ def _introduce(control: socket.socket, blueprint: Blueprint, fork: Fork) -> _Pla
     """Tell the supervisor that this process is a new worker."""
     # The worker tells it, and not the template: so the supervisor knows also where the template ends.
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-    layout = plan_figures(blueprint.app_name, blueprint.settings)
+    prefixes = planned_prefixes(blueprint.app_name, blueprint.settings)
+    layout = plan_figures(prefixes, blueprint.settings)
     flights = make_flight_file(layout.size_bytes)
     dumps, dumped_to = os.pipe()
     with theirs, contextlib.suppress(ConnectionError):  # the supervisor is gone: see `_work`

@@ -13,14 +13,13 @@ import trio
 
 from uwsgibridge.application.application import Application
 from uwsgibridge.application.forked_child import kept_from_copies
-from uwsgibridge.config.buckets import parse_buckets
 from uwsgibridge.config.settings import Settings
 from uwsgibridge.connection.connection import Connection
 from uwsgibridge.connection.hangup import HangupWatcher
 from uwsgibridge.connection.sockets import ListeningSocket
 from uwsgibridge.errors import WorkerUnfit, single_error
-from uwsgibridge.figures.layout import Layout
 from uwsgibridge.figures.memory import FiguresMemory
+from uwsgibridge.figures.planning import plan_figures
 from uwsgibridge.hosts.host import Host
 from uwsgibridge.hosts.streams import Ending
 from uwsgibridge.link.figures import Figures
@@ -51,11 +50,6 @@ _LOOK_SECONDS: Final = 1.0
 
 # How long cancelled tasks have to end. They end at once, unless the application refuses.
 _BREAK_OFF_SECONDS: Final = 1.0
-
-
-def _own_memory(applications: Sequence[Application], settings: Settings) -> FiguresMemory:
-    bounds = parse_buckets("metrics_buckets", settings.metrics_buckets)
-    return FiguresMemory(Layout.plan((it.prefix for it in applications), bounds, settings.threads))
 
 
 class Companion:
@@ -146,7 +140,10 @@ class Worker:
         self.knows_stop_kind = companion is None
         self._exit_now = exit_now
         self._companion = companion or Companion()
-        self.counters = Counters(self._companion.figures or _own_memory(applications, settings))
+        self.counters = Counters(
+            self._companion.figures
+            or FiguresMemory(plan_figures((it.prefix for it in applications), settings))
+        )
         self._applications = applications
         self._settings = settings
         self._log = logger

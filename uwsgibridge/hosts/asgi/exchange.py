@@ -272,6 +272,7 @@ class AsgiExchange(Exchange[AsgiContext]):
 
     async def _write_rest(self, rest: memoryview) -> None:
         context = self._context
+        context.recorder.unmark()
         left = len(rest)
         try:
             for start in range(0, len(rest), _WRITE_PIECE_BYTES):

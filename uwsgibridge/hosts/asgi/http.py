@@ -112,6 +112,8 @@ class HttpExchange(HttpFields, HttpAnswer):
                 if not isinstance(body, _BODY_TYPES):
                     raise InvalidResponse(f"the body is of type {type(body).__name__}, not bytes")
                 buffers = response.send(body, last=last)
+                if last and len(buffers) == 1 and response.ends_here:
+                    self._expect_whole(self._context.recorder, response)
                 try:
                     for data in buffers:
                         # What `_write_all` does, but without a coroutine for data that fits at once.
@@ -379,6 +381,10 @@ class HttpExchange(HttpFields, HttpAnswer):
             )
         if self._context.reporter.logs_access:
             self._log_answer()
+
+    def _expect_close(self) -> None:
+        if not self._response.ends_here:
+            self._mark(self._context.recorder, self._response)
 
     def _record_end(self, *, complete: bool) -> None:
         recorder = self._context.recorder

@@ -8,7 +8,6 @@ from typing import Final
 
 from uwsgibridge.connection.connection import Connection
 from uwsgibridge.connection.sending import PeerGone
-from uwsgibridge.figures.layout import outcome_of
 from uwsgibridge.hosts.exchange import Exchange
 from uwsgibridge.hosts.exchange_states import Delivery
 from uwsgibridge.hosts.files import CANT_SEND_FILE, OpenFile, begin_file
@@ -94,10 +93,10 @@ class WsgiAnswer(WsgiFields, Exchange[ExchangeContext]):
                 raise
         if not self._answer_began:
             self._answer_began = monotonic()
-        if self._response.is_complete and sum(map(len, buffers)) <= _MARKED_BYTES:
+        response = self._response
+        if buffers and response.ends_here and sum(map(len, buffers)) <= _MARKED_BYTES:
             # After a send that fails, the mark is replaced by what is recorded then.
-            outcome = outcome_of(self._failure_status or self._response.status, is_complete=True)
-            self.recorder.mark(self.request.method, outcome)
+            self._expect_whole(self.recorder, response)
         try:
             if len(buffers) == 2:
                 data = buffers[0]
@@ -148,7 +147,10 @@ class WsgiAnswer(WsgiFields, Exchange[ExchangeContext]):
         except BlockingIOError:
             return buffers
         self._has_written = True
-        return _behind(buffers, sent)
+        left = _behind(buffers, sent)
+        if left:
+            self.recorder.unmark()
+        return left
 
     def _look_for_client(self) -> None:
         """Look whether the client has left, since the first write to a TCP peer that is gone still succeeds."""
@@ -158,6 +160,7 @@ class WsgiAnswer(WsgiFields, Exchange[ExchangeContext]):
             raise PeerGone("the client has gone away")
 
     def _write_slowly(self, rest: memoryview) -> None:
+        self.recorder.unmark()
         left = len(rest)
         try:
             for start in range(0, len(rest), _WRITE_PIECE_BYTES):

@@ -414,15 +414,17 @@ class WsgiExchange(WsgiAnswer):
                 return
             self._life = _STATE_AFTER_END[self._life]
             is_given_up = self.given_up
-        if not is_given_up:  # else who has given it up records it
-            self._record_end(complete=complete)
-        if is_given_up:
+        if is_given_up:  # who has given it up records it
             self.connection.force_close()  # the connection leads nowhere any more
-        elif complete:
+            return
+        if complete:
+            if not self._response.ends_here:
+                self._mark(self.recorder, self._response)
             # What `_hand_over` does, with one call less.
             self._context.lingering.close(self.connection)
         else:
             self._hand_over(self.connection, complete=False)
+        self._record_end(complete=complete)
 
     def _record_end(self, *, complete: bool) -> None:
         self._record(self.recorder, self._response, self.started_at, complete=complete)

@@ -1,0 +1,187 @@
+"""The line of an answer that the accelerator has sent: it is the one that Python writes, wherever it goes."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import socket
+from collections.abc import Iterator
+from typing import Any, Final
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from tests.telemetry.test_access_log import access, request_with
+from tests.ways import go
+from uwsgibridge.protocol.request import Request
+from uwsgibridge.telemetry.access_file import AccessFile
+from uwsgibridge.telemetry.access_log import AccessLog
+from uwsgibridge.telemetry.line_buffer import LineBuffer
+from uwsgibridge.telemetry.outlet import Outlet
+from uwsgibridge.telemetry.request_ids import KEPT_AS, request_ids
+from uwsgibridge.telemetry.tracing import Trace, Traces, keep_trace
+
+
+@pytest.fixture(autouse=True)
+def accelerated() -> Iterator[None]:
+    yield from go("c")
+
+
+# When a connection was accepted and its application called; the end is later than both.
+ACCEPTED_AT: Final = 5.0
+STARTED_AT: Final = 5.25
+
+
+def write(log: AccessLog, request: Request, status: int = 200, body_bytes: int = 12) -> None:
+    writer = log.sent_writer
+    assert writer is not None
+    writer(request, status, body_bytes, ACCEPTED_AT, STARTED_AT)
+
+
+def line_of(request: Request, **told: int) -> dict[str, Any]:
+    stream = io.StringIO()
+    write(AccessLog("json", stream), request, **told)
+    text = stream.getvalue()
+    assert text.endswith("\n")
+    line: dict[str, Any] = json.loads(text)
+    return line
+
+
+def without_times(line: dict[str, Any]) -> dict[str, Any]:
+    return {name: it for name, it in line.items() if name not in {"timestamp", *SECONDS}}
+
+
+SECONDS: Final = ("application_seconds", "total_seconds")
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {},
+        {"REQUEST_ID": "7f"},
+        {"HTTP_X_REQUEST_ID": "Root=1-67891233-abcdef012345678912345678"},
+        {"REQUEST_ID": "forged\nline", "HTTP_X_REQUEST_ID": "7f"},
+        {"REQUEST_ID": "x" * 201},
+        {KEPT_AS: "not an id", "REQUEST_ID": "7f"},
+        {"HTTP_USER_AGENT": 'a "quoted" agent'},
+        {"PATH_INFO": "/caf\xc3\xa9"},
+        {"HTTP_REFERER": "/" + "x" * 5000},
+    ],
+    ids=str,
+)
+def test_it_is_the_line_of_python(variables: dict[str, str]) -> None:
+    request = request_with(**variables)
+    made = line_of(request, status=404, body_bytes=2**40)
+    stream = io.StringIO()
+    AccessLog("json", stream).write(
+        access(request, status=404, body_bytes=2**40, queue_seconds=STARTED_AT - ACCEPTED_AT)
+    )
+    assert without_times(made) == without_times(json.loads(stream.getvalue()))
+    assert made["request_id"] == request_ids.of(request)
+    assert made["total_seconds"] == pytest.approx(made["application_seconds"] + 0.25)
+
+
+def test_it_has_the_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Traces, "are_kept", Traces.are_kept)
+    request = request_with()
+    keep_trace(request, Trace("1" * 32, "2" * 16))
+    assert line_of(request)["trace_id"] == "1" * 32
+
+
+@given(st.floats(min_value=0, max_value=1e7))
+@example(2.5e-6)
+@example(0.0000015)
+@example(999_999.9999995)
+def test_seconds_are_rounded_as_in_python(seconds: float) -> None:
+    it = access(request_with(REQUEST_ID="7f"), queue_seconds=seconds, application_seconds=0.0)
+    assert f'"queue_seconds": {seconds:.6f}, ' in AccessLog("json", io.StringIO()).line(it)
+
+
+class DescriptorFile(AccessFile):
+    """Writes to a descriptor."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.is_terminal = False
+        self.buffer = LineBuffer(Outlet(descriptor))
+
+
+@pytest.fixture(params=["pipe", "FIFO"])
+def pipe(request: pytest.FixtureRequest) -> Iterator[tuple[int, DescriptorFile]]:
+    """Give the end of a pipe to read from, and a file for the other one.
+
+    Linux has ``RWF_NOWAIT`` for pipes that pipe(2) has made, and not for those that were opened by a name.
+    """
+    reader, writer = os.pipe()
+    try:
+        if request.param == "FIFO":
+            opened = os.open(f"/proc/self/fd/{writer}", os.O_WRONLY)
+            os.dup2(opened, writer)
+            os.close(opened)
+        yield reader, DescriptorFile(writer)
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+def test_lines_go_through_a_pipe_in_their_order(pipe: tuple[int, DescriptorFile]) -> None:
+    reader, file = pipe
+    log = AccessLog("json", file)
+    for number in range(20):
+        if number % 3:
+            write(log, request_with(PATH_INFO=f"/{number}"))
+        else:
+            log.write(access(request_with(PATH_INFO=f"/{number}")))
+    lines = os.read(reader, 1 << 20).splitlines()
+    assert [json.loads(it)["path"] for it in lines] == [f"/{number}" for number in range(20)]
+
+
+def test_lines_that_a_pipe_does_not_take_are_kept(pipe: tuple[int, DescriptorFile]) -> None:
+    reader, file = pipe
+    log = AccessLog("json", file)
+    numbers = range(400)
+    for number in numbers:
+        write(log, request_with(PATH_INFO=f"/{number}", HTTP_USER_AGENT="x" * 900))
+    read = b""
+    while read.count(b"\n") < len(numbers):
+        read += os.read(reader, 1 << 16)
+    assert [json.loads(it)["path"] for it in read.splitlines()] == [f"/{it}" for it in numbers]
+
+
+def test_rest_of_a_line_that_is_begun_comes_before_the_next_one() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        ours = socket.socket()
+        # So small that the kernel takes lines in parts.
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+        ours.connect(listening.getsockname())
+        theirs, _ = listening.accept()
+    with ours, theirs:
+        file = DescriptorFile(ours.fileno())
+        log = AccessLog("json", file)
+        numbers = range(40)
+        for number in numbers:
+            write(log, request_with(PATH_INFO=f"/{number}", HTTP_USER_AGENT="x" * 3000))
+        read = b""
+        while read.count(b"\n") < len(numbers):
+            read += theirs.recv(1 << 16)
+    assert [json.loads(it)["path"] for it in read.splitlines()] == [f"/{it}" for it in numbers]
+
+
+def test_line_comes_behind_those_that_are_kept(pipe: tuple[int, DescriptorFile]) -> None:
+    reader, file = pipe
+    kept = b"a line that the reader did not take\n"
+    file.buffer._pending.append(kept)
+    file.buffer._pending_bytes += len(kept)
+    write(AccessLog("json", file), request_with())
+    assert os.read(reader, 1 << 20).startswith(kept)
+
+
+def test_failure_of_the_reader_ends_no_request(pipe: tuple[int, DescriptorFile]) -> None:
+    reader, file = pipe
+    log = AccessLog("json", file)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, reader)  # nobody reads the pipe any more
+    os.close(null)
+    write(log, request_with())
