@@ -41,6 +41,9 @@ ALL_OF_THE_CHART: Final = {
     "networkPolicy": {"enabled": True},
 }
 
+# How long an ASGI application's shutdown may take: there is time for as much.
+SHUTDOWN_SECONDS: Final = 20
+
 Object = dict[str, Any]
 
 
@@ -145,7 +148,7 @@ def assert_times_fit(spec: Object) -> None:
     # Processes of Nginx that the reload has replaced wait for the last request of the bridge, ...
     assert slept + shutdown >= drain + graceful + 5
     # ... and the kubelet for them, and for what Nginx itself has in its buffers.
-    assert grace >= drain + graceful + 5 + 10
+    assert grace >= drain + graceful + SHUTDOWN_SECONDS + 10 + 10
     assert grace >= slept + shutdown + 5
 
 
