@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote, urlsplit
 
 from uwsgibridge.frontend.check.finding import Bridge, Finding, Severity
-from uwsgibridge.frontend.check.locations import find_location
+from uwsgibridge.frontend.check.locations import find_location, find_named
 from uwsgibridge.frontend.check.reading import Directive
 from uwsgibridge.frontend.check.rules.params import params_of
 from uwsgibridge.frontend.check.terms import parse_size
@@ -33,19 +33,38 @@ _DEFAULT_BODY_BYTES: Final = 1024 * 1024
 def find_way(tree: Tree, url: str) -> Way | None:
     """Give the way that a URL takes, as far as the file says; None where none of its servers leads it to an application.
 
-    Of several servers, that which has the host's name goes first, then one that listens on the port.
+    Nginx takes a server that listens on the port, and of these the one with the host's name, or else the default one. Where no
+    server listens on the port, something in front of Nginx has another one, and the name decides.
     """
     parts = urlsplit(url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     servers = sorted(
         tree.ways_of,
-        key=lambda it: (not _has_name(it, parts.hostname or ""), not _listens_on(it, port)),
+        key=lambda it: (
+            not _listens_on(it, port),
+            not _has_name(it, parts.hostname or ""),
+            not any("default_server" in listen.args for listen in it.have("listen")),
+        ),
     )
     for server in servers:
         place = find_location(server, unquote(parts.path or "/")) or server
-        for way in tree.ways_of[server]:
-            if way.location is place:
-                return way
+        way = _way_at(tree, server, place)
+        if way is not None:
+            return way
+    return None
+
+
+def _way_at(tree: Tree, server: Level, place: Level) -> Way | None:
+    """Give the way of a location, or of the named one to which its ``try_files`` leads where there is no file."""
+    # One within an `if` is taken by some requests alone.
+    ways = sorted(tree.ways_of[server], key=lambda it: it.level.kind == "if")
+    found = next((it for it in ways if it.location is place), None)
+    if found is not None:
+        return found
+    for directive in place.have("try_files"):
+        named = find_named(server, directive.args[-1]) if directive.args else None
+        if named is not None:
+            return next((it for it in ways if it.location is named), None)
     return None
 
 
@@ -54,10 +73,18 @@ def _has_name(server: Level, host: str) -> bool:
 
 
 def _listens_on(server: Level, port: int) -> bool:
-    return any(
-        it.value.rpartition(":")[2] == str(port) or (port == 80 and not it.value[-1:].isdigit())
-        for it in server.have("listen")
-    )
+    listens = server.have("listen")
+    return any(_port_of(it.value) == port for it in listens) if listens else port == 80
+
+
+def _port_of(address: str) -> int | None:
+    """Give the port of a ``listen``: 80 where it is an address alone; None for a unix socket."""
+    if address.startswith("unix:"):
+        return None
+    host, _, port = address.rpartition(":")
+    if address.isdigit():
+        return int(address)
+    return int(port) if host and port.isdigit() else 80
 
 
 def differences(observed: Observed, way: Way, bridge: Bridge) -> tuple[Finding, ...]:
