@@ -78,6 +78,15 @@ class AsgiFeeder:
         self._connection_type = connection_type
         self._listening = listening
         self._exchange_type = make_exchange_type(accelerator)
+        self._line = accelerator.SentLine(
+            ("REQUEST_ID",),
+            lambda _request: "made",
+            SimpleNamespace(are_kept=False),
+            lambda: "now",
+            None,
+            lambda _line: None,
+            lambda *_told: None,
+        )
 
     def feed(self, variables: dict[str, str]) -> None:
         """Answer one request with these vars."""
@@ -136,6 +145,8 @@ class AsgiFeeder:
             is_used=bool(chance.randrange(8)),
             may_offload=not chance.randrange(8),
             logs_access=bool(chance.randrange(2)),
+            id_header=chance.choice((None, b"X-Request-ID")),
+            log_sent=chance.choice((None, lambda *_told: None, self._line)),
         )
         return SimpleNamespace(plan=plan)
 

@@ -19,7 +19,7 @@ import sysconfig
 import tempfile
 from contextlib import suppress
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from tests.fuzz.asgi_under_sanitizers import AsgiFeeder
@@ -190,6 +190,11 @@ class Feeder:
         self._asgi_feeder = AsgiFeeder(accelerator, chance, self._connection_type, self._listening)
         self.mine = 0
 
+    def close(self) -> None:
+        """Close what it feeds by."""
+        self._listening.close()
+        self._file.close()
+
     def feed(self, *, is_compared: bool) -> None:
         """Do everything once."""
         data = self._packet()
@@ -209,8 +214,40 @@ class Feeder:
             self._use_connection(data)
             self._begin_file()
             if packet is not None:
+                self._write_line(packet[1])
                 self._asgi_feeder.feed(packet[1])
         self._feed_headers()
+
+    def _write_line(self, variables: dict[str, str]) -> None:
+        """Write a line of the access log, through a pipe or by a function."""
+        chance = self._chance
+        written: list[bytes] = []
+        told: list[tuple[Any, ...]] = []
+        reader, writer = os.pipe()
+        buffer = SimpleNamespace(
+            _pushing=chance.choice((False, False, True)),
+            _is_cut=False,
+            _pending=chance.choice(((), (), (b"kept",), 5)),
+            outlet=SimpleNamespace(at_once=chance.choice((writer, -1)), is_nonblocking=False),
+        )
+        line = self._accelerator.SentLine(
+            ("A", "HTTP_HOST"),
+            lambda _request: chance.choice(("made", 'a "quoted" id')),
+            chance.choice((SimpleNamespace(are_kept=False), SimpleNamespace(are_kept=True))),
+            lambda: "now",
+            chance.choice((buffer, None)),
+            written.append,
+            lambda *given: told.append(given),
+        )
+        with suppress(TypeError):  # 5 has no length
+            seconds = chance.choice((0.0, 2.5e-6, 1e9, -1.0))
+            line(
+                SimpleNamespace(vars=variables), 200, chance.choice((0, -1, 1 << 62)), 1.0, seconds
+            )
+            os.write(writer, b".")
+            assert len(written) + len(told) + (os.read(reader, 1 << 16) != b".") == 1
+        os.close(reader)
+        os.close(writer)
 
     def _begin_file(self) -> None:
         chance = self._chance
