@@ -13,6 +13,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +165,19 @@ class Bridge:
     def underway(self) -> list[Placed]:
         """List its requests, as its own loop sees them."""
         return trio.from_thread.run_sync(self._worker.underway, trio_token=self._token)
+
+    def probe(self, token: str, *, ends: bool = False) -> dict[str, Any]:
+        """Have it answer requests with a token by itself, or no more, and tell what has arrived with it."""
+        probe = partial(self._worker.probe, token, ends=ends)
+        return trio.from_thread.run_sync(probe, trio_token=self._token)
+
+    def is_diverted(self) -> bool:
+        """Whether a probe looks at its requests."""
+        return self._worker._listener._is_diverted
+
+    def has_intakes(self) -> bool:
+        """Whether it accepts by the accelerator."""
+        return all(it._intake is not None for it in self._worker._listener._acceptors)
 
     def stacks(self) -> str:
         """Tell where each thread and request is."""

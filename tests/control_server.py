@@ -194,6 +194,10 @@ class FakeSupervisor:
             raise CommandFailed(self.refusal)
         return {"pid": 12, **self.memory_answer}
 
+    async def probe(self, *, token: str, ends: bool) -> Mapping[str, object]:
+        self.asked.append(("probe", token, ends))
+        return {"arrived": [], "workers": 1, "errors": []}
+
     async def reload(self) -> Mapping[str, object]:
         self.asked.append("reload")
         if self.held is not None:

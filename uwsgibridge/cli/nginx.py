@@ -41,7 +41,7 @@ A location that you have already needs nothing of this: uwsgi_pass to the bridge
 and include uwsgi_params are enough.
 """
 
-_FOR_CHECK: Final = ("config", "control_socket", "prefix", "form", "strict")
+_FOR_CHECK: Final = ("config", "control_socket", "prefix", "form", "strict", "probe")
 _WITH_CHECK: Final = frozenset({*_FOR_CHECK, "check", "files", "nginx_version", "help"})
 
 
@@ -94,6 +94,14 @@ _WITH_CHECK: Final = frozenset({*_FOR_CHECK, "check", "files", "nginx_version", 
     help="With --check, for a person, a program, or a code host.",
 )
 @click.option("--strict", is_flag=True, help="With --check, exit status 1 for warnings as well.")
+@click.option(
+    "--probe",
+    metavar="URL",
+    default="",
+    help="With --check, send requests to this URL through the running Nginx, and say what arrives at the workers and where "
+    "that differs from FILE. They answer in the place of the applications. Needs a supervisor: --control-socket, or the only "
+    "one that runs as this user.",
+)
 @click.argument("files", nargs=-1, metavar="[FILE]...")
 @click.pass_context
 def command(
@@ -109,6 +117,7 @@ def command(
     prefix: Path | None,
     form: str,
     strict: bool,
+    probe: str,
     files: tuple[str, ...],
     **chosen: Any,
 ) -> None:
@@ -118,7 +127,7 @@ def command(
             raise click.UsageError(
                 "--check takes files, such as /etc/nginx/nginx.conf, or - for what nginx -T prints"
             )
-        if config is not None and control_socket is not None:
+        if config is not None and control_socket is not None and not probe:
             raise click.UsageError(
                 "give --config or --control-socket: each says the bridge's options"
             )
@@ -133,6 +142,7 @@ def command(
                 prefix=prefix,
                 form=form,
                 is_strict=strict,
+                probe=probe,
             )
         )
     if files:

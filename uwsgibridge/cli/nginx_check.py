@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 if TYPE_CHECKING:
+    from uwsgibridge.frontend.check.checking import Result
     from uwsgibridge.frontend.check.finding import Bridge
+    from uwsgibridge.frontend.check.probe import Observed
 
 FORMATS: Final = ("text", "json", "sarif")
 STANDARD_INPUT: Final = "-"
@@ -28,6 +32,7 @@ def check_files(
     prefix: Path | None,
     form: str,
     is_strict: bool,
+    probe: str = "",
 ) -> int:
     """Check files, and print what was found.
 
@@ -39,6 +44,7 @@ def check_files(
         prefix: the directory that relative includes are below; found by each file where it is None.
         form: one of `FORMATS`.
         is_strict: whether a warning is a failure as well.
+        probe: a URL to send requests to; empty for none.
 
     Returns:
         The exit status: 0, or 1 where something was found that matters.
@@ -52,7 +58,10 @@ def check_files(
     from uwsgibridge.frontend.check.report import as_json, as_sarif, as_text
     from uwsgibridge.frontend.options import OptionError, parse_version
 
-    bridge = read_bridge(config) if control_socket is None else ask_bridge(control_socket)
+    if probe and control_socket is None:
+        control_socket = find_socket()
+    asked = control_socket if config is None else None
+    bridge = read_bridge(config) if asked is None else ask_bridge(asked)
     try:
         nginx = parse_version(version) if version else None
     except OptionError as error:
@@ -73,16 +82,79 @@ def check_files(
             reason = error.strerror or error
             raise click.UsageError(f"--check {file}: {reason}") from None
         results.append(result)
+    observed = None
+    if probe:
+        assert control_socket is not None
+        observed, results = send_probe(probe, control_socket, bridge, results)
     match form:
         case "json":
-            text = as_json(results)
+            text = as_json(results, observed)
         case "sarif":
             text = as_sarif(results, __version__)
         case _:
-            text = as_text(results)
+            text = as_text(results, observed)
     click.echo(text, nl=False)
     matters = {Severity.ERROR, Severity.WARNING} if is_strict else {Severity.ERROR}
     return _FOUND if any(it.severity in matters for one in results for it in one.findings) else 0
+
+
+def send_probe(
+    url: str, control_socket: Path, bridge: Bridge, results: Sequence[Result]
+) -> tuple[Observed, list[Result]]:
+    """Send requests to a URL, and add to the results where what was seen differs from them.
+
+    Raises:
+        click.UsageError: none arrived, or no file leads the URL to an application.
+    """
+    from uwsgibridge.control.client import ControlError
+    from uwsgibridge.frontend.check.probe import ProbeError, observe
+    from uwsgibridge.frontend.check.probed import differences, find_way
+
+    ways = [(it, find_way(it.tree, url)) for it in results if it.tree is not None]
+    here, way = next(((it, way) for it, way in ways if way is not None), (None, None))
+    if here is None or way is None:
+        files = ", ".join(it.file for it in results)
+        raise click.UsageError(
+            f"--probe {url}: nothing in {files} leads it to an application: name the file that does"
+        )
+    try:
+        observed = observe(
+            url,
+            partial(_ask_probe, control_socket),
+            head_bytes=bridge.settings.frontend_buffer_bytes,
+            body_bytes=bridge.settings.max_body_bytes,
+        )
+    except ProbeError as error:
+        raise click.UsageError(str(error)) from None
+    except ControlError as error:
+        raise click.UsageError(f"--control-socket {control_socket}: {error}") from None
+    found = differences(observed, way, bridge)
+    judged = replace(here, findings=(*here.findings, *found))
+    return observed, [judged if it is here else it for it in results]
+
+
+def _ask_probe(control_socket: Path, token: str, *, ends: bool = False) -> dict[str, Any]:
+    from uwsgibridge.control.client import ask
+
+    return ask(control_socket, "probe", token=token, ends=ends)
+
+
+def find_socket() -> Path:
+    """Find the control socket of the only supervisor that runs as this user.
+
+    Raises:
+        click.UsageError: there is none, or there are several.
+    """
+    from uwsgibridge.control.path import find_control_sockets
+
+    found = find_control_sockets()
+    if len(found) != 1:
+        there_are = ", ".join(map(str, found)) or "none"
+        raise click.UsageError(
+            f"--probe needs the control socket of the supervisor behind Nginx, and there are: {there_are}: name it with "
+            "--control-socket"
+        )
+    return found[0]
 
 
 def read_bridge(config: Path | None) -> Bridge:

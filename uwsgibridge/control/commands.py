@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import field
 from math import isfinite
@@ -14,6 +15,7 @@ from uwsgibridge.quick_dataclass import dataclass
 MAX_REQUESTS: Final = 10_000
 
 _MAX_SECONDS: Final = 1_000_000.0
+_TOKEN: Final = re.compile("[0-9a-f]{32}")
 _MAX_PID: Final = 2**31
 
 
@@ -49,6 +51,9 @@ class Commands(Protocol):
 
     async def memory(self, *, worker: int, lines: int, reset: bool) -> Mapping[str, object]:
         """Tell which lines of code hold memory in a worker; 0 is no worker's pid, and means the only one."""
+
+    async def probe(self, *, token: str, ends: bool) -> Mapping[str, object]:
+        """Have the workers answer requests that have a token, for 30 seconds from now on or no more, and tell what arrived."""
 
     async def reload(self) -> Mapping[str, object]:
         """Bring up new workers with new code, and return when they serve."""
@@ -115,6 +120,14 @@ def flag() -> Argument:
     return Argument("true or false", lambda it: isinstance(it, bool), default=False)
 
 
+def token() -> Argument:
+    """Make an argument that takes what nobody guesses."""
+    return Argument(
+        "32 hexadecimal digits",
+        lambda it: isinstance(it, str) and _TOKEN.fullmatch(it) is not None,
+    )
+
+
 COMMANDS: Final[Mapping[str, Command]] = {
     "status": Command(is_logged=False),
     "requests": Command(
@@ -130,6 +143,8 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "memory": Command(
         {"worker": whole(0, _MAX_PID, 0), "lines": whole(1, 1_000, 20), "reset": flag()}
     ),
+    # The log is no place for a token.
+    "probe": Command({"token": token(), "ends": flag()}, is_logged=False),
     "reload": Command(),
     "reopen": Command(),
     "kill": Command({"pid": whole(1, _MAX_PID), "now": flag()}),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import trio
 
 from uwsgibridge.connection.connection import Connection
 from uwsgibridge.hosts.admission import Admission
 from uwsgibridge.hosts.streams import Ending
+from uwsgibridge.protocol.request import Request
 
 if TYPE_CHECKING:
     from uwsgibridge.hosts.underway import Underway
@@ -27,6 +28,11 @@ class Entrance(Protocol):
     @property
     def submit(self) -> Callable[[Connection], None]:
         """Takes over a connection with its request: answers the request, ends the connection, releases the place."""
+
+
+# Finds who gets a request; and what is done with a request that has arrived.
+Select: TypeAlias = Callable[[Request], Entrance | None]
+Route: TypeAlias = Callable[[Connection, Select], None]
 
 
 class Host(Entrance, Protocol):

@@ -112,6 +112,27 @@ def handshake_denied(method: str) -> OwnAnswer:
     return _plain(403, "The WebSocket was refused.", method)
 
 
+def probed(method: str, head_padding: int = 0) -> OwnAnswer:
+    """Answer a request of ``nginx --check --probe``, which no application sees.
+
+    Args:
+        method: of the request.
+        head_padding: how many bytes longer the head is to be; fewer than the name of a header are none.
+    """
+    name = b"X-Padding"
+    value = b"x" * (head_padding - len(name) - len(b": \r\n"))
+    return _plain(200, "The probe has arrived.", method, ((name, value),) if value else ())
+
+
+def probed_in_parts(method: str) -> tuple[OwnAnswer, bytes]:
+    """Answer likewise, in two parts: the second one is sent later, and ends the answer."""
+    response = Response(method)
+    response.start(200, status_line(200), [_CONTENT_TYPE])
+    first = b"".join(response.send(b"The first part.\n", last=False))
+    second = b"".join(response.send(b"The second part.\n", last=True))
+    return OwnAnswer(200, first, response.body_bytes), second
+
+
 def switching_protocols(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     """Give the head that opens a WebSocket (RFC 6455, section 4.2.2); frames follow it.
 

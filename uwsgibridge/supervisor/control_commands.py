@@ -161,6 +161,15 @@ class ControlCommands:
             raise CommandFailed(answer["error"])
         return answer
 
+    async def probe(self, *, token: str, ends: bool) -> dict[str, Any]:
+        """Have the workers answer requests with a token for a while, and tell what has arrived with it."""
+        from uwsgibridge.supervisor import inquiring  # imported here, likewise
+
+        answer = await inquiring.probe(self._fleet, token, ends=ends)
+        if not answer["workers"]:
+            raise CommandFailed("; ".join(answer["errors"]) or "no worker is ready")
+        return answer
+
     def _drain_seconds_left(self) -> float | None:
         ends_at = self._fleet.drain_ends_at
         if ends_at is None or self._fleet.is_stopping:

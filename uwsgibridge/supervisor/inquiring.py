@@ -100,6 +100,38 @@ async def describe_memory(worker: WorkerProcess, *, lines: int, reset: bool) -> 
     return {"pid": worker.pid, **(answer or {"error": _SILENT})}
 
 
+async def probe(fleet: Fleet, token: str, *, ends: bool) -> dict[str, Any]:
+    """Have the workers answer requests with a token, and tell what has arrived with it so far.
+
+    Args:
+        fleet: the workers.
+        token: of the probe.
+        ends: whether they are to forget it.
+
+    Returns:
+        ``arrived``, in the order of the requests' numbers, each with the worker's pid; ``workers``, how many answer; and
+        ``errors``, a sentence for each that does not.
+    """
+    arrived: list[dict[str, Any]] = []
+    errors: list[str] = []
+    workers = [it for generation in fleet.generations for it in generation.workers.values()]
+
+    async def ask(worker: WorkerProcess) -> None:
+        arguments = {"token": token, "ends": ends}
+        answer = await worker.inquire("probe", arguments, seconds=_REQUESTS_SECONDS)
+        answer = answer or {"error": _SILENT}
+        if "error" in answer:
+            errors.append(f"worker {worker.pid}: {answer['error']}")
+        else:
+            arrived.extend({"pid": worker.pid, **it} for it in answer["arrived"])
+
+    async with trio.open_nursery() as nursery:
+        for worker in workers:
+            nursery.start_soon(ask, worker)
+    arrived.sort(key=lambda it: it["number"])
+    return {"arrived": arrived, "workers": len(workers) - len(errors), "errors": errors}
+
+
 def _from_flights(worker: WorkerProcess) -> list[dict[str, Any]]:
     return [
         {

@@ -147,6 +147,11 @@ class Acceptor:
         """Leave connections to threads that accept by themselves, as long as they get on."""
         self._sharing = sharing
 
+    def divert(self, is_diverted: bool) -> None:
+        """Accept without the accelerator from now on, or with it again."""
+        self._intake = None if is_diverted else self._listener.make_intake(self.listening)
+        self._admits = None if self._intake else self._listener.peer_check(self.listening)
+
     def _end_sharing(self) -> None:
         if self._sharing is not None:
             sharing, self._sharing = self._sharing, None

@@ -77,6 +77,7 @@ _ON_LOOP: Final[dict[str, Callable[[Worker, Mapping[str, Any]], Answer]]] = {
         limit=arguments["limit"],
         with_stacks=arguments["with_stacks"],
     ),
+    "probe": lambda worker, arguments: worker.probe(arguments["token"], ends=arguments["ends"]),
 }
 
 # What takes its time, in a thread.

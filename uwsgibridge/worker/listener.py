@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import trio
 
@@ -24,7 +24,7 @@ from uwsgibridge.connection.sockets import ListeningSocket
 from uwsgibridge.fast import Intake
 from uwsgibridge.figures.recorder import Recorder
 from uwsgibridge.hosts.exchange import record_own_answer
-from uwsgibridge.hosts.host import Entrance
+from uwsgibridge.hosts.host import Route, Select
 from uwsgibridge.hosts.mounts import Mounts
 from uwsgibridge.hosts.turn import Turn
 from uwsgibridge.link.flights import FlightRecorder
@@ -45,6 +45,7 @@ from uwsgibridge.worker.sharing import Sharing, share
 if TYPE_CHECKING:
     from uwsgibridge.hosts.wsgi.host import WsgiHost
     from uwsgibridge.worker.peer_check import Admits, PeerCheck
+    from uwsgibridge.worker.probing import Probes
     from uwsgibridge.worker.tls_relays import TlsRelays
 
 # Without free descriptors or memory, accepting is tried again after this time, or when a request ends.
@@ -129,6 +130,10 @@ class Listener:
         self._arrivals = Arrivals(turn)
         self._lending: Lending | Sharing | None = None
         self._relays: TlsRelays | None = None
+        self._probes: Probes | None = None
+        self._is_diverted = False
+        # What gets a request; a probe puts itself there for as long as it runs.
+        self._route: Route = self.hand_over
 
     def speak_tls(self, relays: TlsRelays) -> None:
         """Have the connections of all sockets speak TLS; before `listen`."""
@@ -153,6 +158,8 @@ class Listener:
     def lendable(self) -> Acceptor | None:
         """Give the acceptor whose socket a thread may accept on now; None where the loop has to decide."""
         if self._closed or self._refuses or self._paused or self._held_back or not self._acceptors:
+            return None
+        if self._is_diverted:
             return None
         first = self._acceptors[0]
         return None if first.is_replaced or self.is_leaving(first.listening) else first
@@ -391,21 +398,59 @@ class Listener:
             self._enough = nothing  # once
         if self._arrivals.drops(connection, is_due=received is not None):
             return True
-        self._hand_over(self._mounts.select(connection.request), connection)
+        self._route(connection, self._mounts.select)
         return True
 
     def pass_on(self, connection: Connection) -> None:
         """Hand a request to its application, which another host had and has not answered."""
-        self._hand_over(self._mounts.select_application(connection.request), connection)
+        self.hand_over(connection, self._mounts.select_application)
 
-    def _hand_over(self, host: Entrance | None, connection: Connection) -> None:
+    def hand_over(self, connection: Connection, select: Select) -> None:
+        """Hand a request to the host that `select` finds for it; answer it where there is none."""
+        host = select(connection.request)
         if host is None:
             answer = self._reporter.not_mounted(connection.request)
-            self._answer(connection, answer, connection.request)
+            self.answer(connection, answer, connection.request)
             self._flights.end(connection)
         elif not self._held_back.submit(host, connection):
             self._pause()
             self.resume()
+
+    def probe(self, token: str, *, ends: bool = False) -> list[dict[str, Any]]:
+        """Answer requests that have a token in the place of the applications, for a while; see `worker.probing`.
+
+        Args:
+            token: of the probe.
+            ends: whether that is over.
+
+        Returns:
+            What has arrived with the token so far; nothing at its end.
+
+        Raises:
+            ProbeRefused: the message says why that can't be.
+        """
+        from uwsgibridge.worker.probing import ProbeRefused, Probes  # imported here: few have any
+
+        if isinstance(self._lending, Sharing):
+            raise ProbeRefused(
+                "its threads accept by themselves, on a Python without the GIL, unless there are several workers"
+            )
+        if self._probes is None:
+            self._probes = Probes(self, self._loop, self._lingering, self._recorder)
+        if ends:
+            self._probes.end(token)
+            return []
+        return self._probes.begin(token)
+
+    def divert(self, route: Route | None) -> None:
+        """Have all requests go another way, and none by the accelerator; None has them go to their hosts again."""
+        self._is_diverted = route is not None
+        self._route = route or self.hand_over
+        if self._is_diverted:
+            self._take_back()
+        # A closed one has no socket, and what it took at the end went without the accelerator.
+        for acceptor in () if self._closed else self._acceptors:
+            acceptor.divert(self._is_diverted)
 
     async def _wait_for_packet(self, connection: Connection) -> None:
         deadline = monotonic() + self._packet_timeout_seconds
@@ -427,11 +472,11 @@ class Listener:
         self._counters.own.count_unread()
         self._flights.drop_packet()
         if answer.status:
-            self._answer(connection, answer, request)
+            self.answer(connection, answer, request)
         else:
             connection.force_close()
 
-    def _answer(self, connection: Connection, answer: OwnAnswer, request: Request | None) -> None:
+    def answer(self, connection: Connection, answer: OwnAnswer, request: Request | None) -> None:
         """Send a short answer, and close the connection when the peer has sent everything."""
         if request is not None:
             answer = self._reporter.with_id(request, answer)
@@ -449,6 +494,10 @@ class Listener:
             self._reporter.answered(
                 request, answer, accepted_at=connection.accepted_at, is_sent=is_sent
             )
+
+    def end_flight(self, connection: Connection) -> None:
+        """Record the request no more as one that the worker holds."""
+        self._flights.end(connection)
 
     def wait_for(self, connection: Connection) -> None:
         """Count a connection that has sent no packet yet, or that was refused and is being closed."""

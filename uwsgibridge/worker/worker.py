@@ -239,6 +239,15 @@ class Worker:
                 parts.append(f"{about}:\n{waits}" if waits else about)
         return "\n".join([*parts, *stacks_of_threads()])
 
+    def probe(self, token: str, *, ends: bool = False) -> dict[str, object]:
+        """Answer requests with a token in the place of the applications, as `Listener.probe` does; called on the loop."""
+        from uwsgibridge.worker.probing import ProbeRefused  # imported here: few workers are probed
+
+        try:
+            return {"arrived": self._listener.probe(token, ends=ends)}
+        except ProbeRefused as error:
+            return {"error": str(error)}
+
     def underway(self) -> list[Placed]:
         """List the requests in flight, and those that were given up; called on the loop."""
         # Imported here: most workers are never asked for it.

@@ -11,7 +11,7 @@ from typing import Final
 from uwsgibridge.frontend.check.files import Disk, Dump, Files, Loader, find_prefix
 from uwsgibridge.frontend.check.finding import RULES, Bridge, Case, Finding, Severity, Version
 from uwsgibridge.frontend.check.reading import ReadingError
-from uwsgibridge.frontend.check.tree import grow
+from uwsgibridge.frontend.check.tree import Tree, grow
 
 _GROUNDS: Final = (
     "params",
@@ -37,12 +37,14 @@ class Result:
         findings: in the order of files and lines.
         ways: how many ways lead to an application.
         files: all files that were read.
+        tree: what the text says; None where it is no configuration.
     """
 
     file: str
     findings: tuple[Finding, ...]
     ways: int
     files: tuple[str, ...]
+    tree: Tree | None = None
 
 
 def load_rules() -> None:
@@ -104,7 +106,8 @@ def check(
         _socket_mode_of if is_here else lambda _path: None,
     )
     ways = {(id(way.uwsgi_pass), way.level) for way in tree.ways}
-    return Result(file, judge(case), len(ways), tuple(dict.fromkeys(loader.read_files)))
+    read = tuple(dict.fromkeys(loader.read_files))
+    return Result(file, judge(case), len(ways), read, tree)
 
 
 def judge(case: Case) -> tuple[Finding, ...]:

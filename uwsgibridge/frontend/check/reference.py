@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from uwsgibridge.frontend.check.checking import SYNTAX, SYNTAX_MEANS, load_rules
 from uwsgibridge.frontend.check.finding import RULES, Severity
+from uwsgibridge.frontend.check.probed import PROBE, PROBE_MEANS
 
 
 def table_lines() -> list[str]:
@@ -13,6 +14,7 @@ def table_lines() -> list[str]:
         "| rule | severity | what is found |",
         "|---|---|---|",
         f"| `{SYNTAX}` | {Severity.ERROR.value} | {SYNTAX_MEANS} |",
+        f"| `{PROBE}` | {Severity.ERROR.value} | {PROBE_MEANS} |",
         *(f"| `{it.name}` | {it.severity.value} | {it.what} |" for it in RULES.values()),
     ]
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from uwsgibridge.frontend.check.checking import SYNTAX, SYNTAX_MEANS, Result
 from uwsgibridge.frontend.check.finding import RULES, Severity
+from uwsgibridge.frontend.check.probed import PROBE, PROBE_MEANS, probe_as_json, probe_as_text
+
+if TYPE_CHECKING:
+    from uwsgibridge.frontend.check.probe import Observed
 
 FORM_VERSION: Final = 1
 _SARIF_LEVELS: Final = {
@@ -19,8 +23,8 @@ _SARIF_LEVELS: Final = {
 }
 
 
-def as_text(results: Sequence[Result]) -> str:
-    """Give a line for each finding, in the form of compilers, and one with the line to write."""
+def as_text(results: Sequence[Result], observed: Observed | None = None) -> str:
+    """Give a line for each finding, in the form of compilers, and one with the line to write; first, what a probe has seen."""
     lines = []
     for result in results:
         for it in result.findings:
@@ -33,12 +37,16 @@ def as_text(results: Sequence[Result]) -> str:
     )
     where = f"{ways} {'way leads' if ways == 1 else 'ways lead'} to an application"
     lines.append(f"{where}: {shown}")
-    return "\n".join(lines) + "\n"
+    seen = "" if observed is None else probe_as_text(observed)
+    return seen + "\n".join(lines) + "\n"
 
 
-def as_json(results: Sequence[Result]) -> str:
-    """Give one object: ``version``, ``files`` with ``file``, ``ways``, ``read``, ``findings``, and ``counts``."""
-    document = {
+def as_json(results: Sequence[Result], observed: Observed | None = None) -> str:
+    """Give one object: ``version``, ``files`` with ``file``, ``ways``, ``read``, ``findings``, and ``counts``.
+
+    With a probe, it has ``probe`` as well.
+    """
+    document: dict[str, Any] = {
         "version": FORM_VERSION,
         "files": [
             {
@@ -61,6 +69,8 @@ def as_json(results: Sequence[Result]) -> str:
         ],
         "counts": _count(results),
     }
+    if observed is not None:
+        document["probe"] = probe_as_json(observed)
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
@@ -79,13 +89,14 @@ def as_sarif(results: Sequence[Result], version: str) -> str:
         }
         for rule in RULES.values()
     ]
-    rules.append(
+    rules += [
         {
-            "id": SYNTAX,
-            "shortDescription": {"text": SYNTAX_MEANS},
+            "id": name,
+            "shortDescription": {"text": means.replace("`", "")},
             "defaultConfiguration": {"level": "error"},
         }
-    )
+        for name, means in ((SYNTAX, SYNTAX_MEANS), (PROBE, PROBE_MEANS))
+    ]
     places = {rule["id"]: index for index, rule in enumerate(rules)}
     document = {
         "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
