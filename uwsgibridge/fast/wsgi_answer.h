@@ -41,8 +41,9 @@ send_piece(const wsgi_thread *self, wsgi_exchange *exchange, PyObject *piece, in
     connection_fields *connection = (connection_fields *)exchange->connection;
     int fd = ((descriptor *)connection->socket)->fd;
     *total = PyBytes_GET_SIZE(exchange->head) + end_size + size;
-    /* The access log has to tell that the client has left: a first send after that may still succeed. */
-    if (self->logs_access && has_left(connection, fd)) {
+    /* The access log has to tell that the client has left. By TCP, a first send after that may still succeed; by a unix socket,
+       the send fails. */
+    if (self->logs_access && !connection->keeps_input_in_kernel && has_left(connection, fd)) {
         return 0;
     }
     recorder *counts = (recorder *)self->parts[PART_RECORDER];
