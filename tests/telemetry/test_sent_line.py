@@ -5,8 +5,12 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -28,6 +32,8 @@ from uwsgibridge.telemetry.tracing import Trace, Traces, keep_trace
 def accelerated() -> Iterator[None]:
     yield from go("c")
 
+
+ROOT: Final = Path(__file__).parents[2]
 
 # When a connection was accepted and its application called; the end is later than both.
 ACCEPTED_AT: Final = 5.0
@@ -185,3 +191,29 @@ def test_failure_of_the_reader_ends_no_request(pipe: tuple[int, DescriptorFile])
     os.dup2(null, reader)  # nobody reads the pipe any more
     os.close(null)
     write(log, request_with())
+
+
+FORKING: Final = """
+import os
+from tests.telemetry.test_sent_line import line_of, request_with
+
+line_of(request_with())
+child = os.fork()
+print(line_of(request_with())["request_id"], flush=True)
+if child:
+    os.waitpid(child, 0)
+"""
+
+
+def test_child_makes_other_ids_than_its_parent() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FORKING],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    ids = done.stdout.split()
+    assert len(ids) == len(set(ids)) == 2
+    assert all(re.fullmatch("[0-9a-f]{32}", it) for it in ids)

@@ -35,6 +35,7 @@
 #include <stddef.h>
 #include <structmember.h>
 #include <sys/eventfd.h>
+#include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
@@ -54,6 +55,7 @@
 
 /* The parts; each uses those above it. */
 #include "threads.h"
+#include "forks.h"
 #include "state.h"
 #include "memo.h"
 #include "texts.h"

@@ -22,6 +22,11 @@ append_bytes(line_space *line, const char *bytes, size_t size)
 
 #define APPEND(line, words) append_bytes(line, words, sizeof(words) - 1)
 
+/* Whether a byte has to be escaped: what `json.encoder.encode_basestring_ascii` leaves as it is has a 0. */
+static const char ESCAPED[256] = {
+    [0 ... 31] = 1, ['"'] = 1, ['\\'] = 1, [127 ... 255] = 1,
+};
+
 /* Append a text that stands in JSON as it is; false where it does not, or does not fit. */
 static int
 append_plain(line_space *line, PyObject *text)
@@ -31,13 +36,11 @@ append_plain(line_space *line, PyObject *text)
     }
     const Py_UCS1 *data = PyUnicode_1BYTE_DATA(text);
     Py_ssize_t size = PyUnicode_GET_LENGTH(text);
+    char found = 0;
     for (Py_ssize_t i = 0; i < size; i++) {
-        /* What `json.encoder.encode_basestring_ascii` escapes. */
-        if (data[i] < ' ' || data[i] > '~' || data[i] == '"' || data[i] == '\\') {
-            return 0;
-        }
+        found |= ESCAPED[data[i]];
     }
-    return append_bytes(line, (const char *)data, (size_t)size);
+    return !found && append_bytes(line, (const char *)data, (size_t)size);
 }
 
 /* Append a text with quotes around it, or null for NULL. */

@@ -56,15 +56,6 @@ typedef struct {
     long losses;    /* how often it had lost the processor */
 } pace;
 
-/* How often this process was forked from another one, counted in the child. */
-static volatile sig_atomic_t forks;
-
-static void
-count_fork(void)
-{
-    forks++;
-}
-
 /* Have the thread that waits at the socket that was lent, or is shared, look at the queue. */
 static void
 ring(handover *self)

@@ -5,6 +5,11 @@
 #define ID_MARKS "._~:;/+=@,-"
 #define MAX_ID_BYTES 200
 
+/* An id that is made has 128 bits. One system call gives the bits of so many ids: getrandom(2) never gives less than it is asked
+   for where that is up to 256 bytes. */
+#define MADE_ID_BYTES 16
+#define MADE_AT_ONCE 16
+
 typedef struct {
     PyObject_HEAD
     const module_state *state;
@@ -16,6 +21,9 @@ typedef struct {
     PyObject *write;      /* takes a line with its end, as bytes */
     PyObject *otherwise;  /* writes a line that is not plain */
 #ifndef Py_GIL_DISABLED
+    int unused_ids;       /* of those that `random` has */
+    sig_atomic_t made_at_fork;
+    unsigned char random[MADE_AT_ONCE * MADE_ID_BYTES];
     time_t second;        /* of `now` */
     PyObject *now;        /* a text; NULL before the first line */
 #endif
@@ -50,9 +58,40 @@ is_safe_id(PyObject *text)
     return size > 0 && size <= MAX_ID_BYTES;
 }
 
+#ifndef Py_GIL_DISABLED
+
+/* Make an id, and keep it with the request, as `RequestIds.of` does; a new reference, or NULL with an error. */
+static PyObject *
+make_id(sent_line *self, PyObject *vars)
+{
+    static const char digits[] = "0123456789abcdef";
+    char text[2 * MADE_ID_BYTES];
+    /* A child would give the same ids as its parent. */
+    if (!self->unused_ids || self->made_at_fork != forks) {
+        if (getrandom(self->random, sizeof(self->random), 0) != (ssize_t)sizeof(self->random)) {
+            return raise_errno();
+        }
+        self->unused_ids = MADE_AT_ONCE;
+        self->made_at_fork = forks;
+    }
+    const unsigned char *bytes = self->random + --self->unused_ids * MADE_ID_BYTES;
+    for (int i = 0; i < MADE_ID_BYTES; i++) {
+        text[2 * i] = digits[bytes[i] >> 4];
+        text[2 * i + 1] = digits[bytes[i] & 15];
+    }
+    PyObject *made = PyUnicode_FromStringAndSize(text, sizeof(text));
+    /* One of several threads is the first. */
+    PyObject *kept = made == NULL ? NULL : PyDict_SetDefault(vars, self->state->texts[TEXT_REQUEST_ID], made);
+    Py_XINCREF(kept);
+    Py_XDECREF(made);
+    return kept;
+}
+
+#endif
+
 /* The id of a request; a new reference, or NULL with an error. */
 static PyObject *
-id_of(const sent_line *self, PyObject *request, PyObject *vars)
+id_of(sent_line *self, PyObject *request, PyObject *vars)
 {
     PyObject *known = PyDict_GetItemWithError(vars, self->state->texts[TEXT_REQUEST_ID]);
     for (Py_ssize_t i = 0; known == NULL && i < PyTuple_GET_SIZE(self->sources) && !PyErr_Occurred(); i++) {
@@ -62,7 +101,15 @@ id_of(const sent_line *self, PyObject *request, PyObject *vars)
     if (PyErr_Occurred()) {
         return NULL;
     }
-    return known != NULL && is_safe_id(known) ? Py_NewRef(known) : PyObject_CallOneArg(self->name, request);
+    if (known != NULL && is_safe_id(known)) {
+        return Py_NewRef(known);
+    }
+#ifndef Py_GIL_DISABLED
+    if (known == NULL) {
+        return make_id(self, vars);
+    }
+#endif
+    return PyObject_CallOneArg(self->name, request);
 }
 
 /* The present time as a line has it; a new reference, or NULL with an error. */
