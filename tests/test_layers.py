@@ -281,6 +281,7 @@ def test_a_ping_loads_no_event_loop() -> None:
             thread.join(PATIENCE_SECONDS)
     assert received == [PING]
     assert "uwsgibridge.client" in loaded
+    assert "uwsgibridge.client.tls_route" not in loaded  # for TLS alone
     assert not {m.partition(".")[0] for m in loaded} & {"trio", "asyncio", "structlog", "click"}
 
 

@@ -87,6 +87,7 @@ def test_a_reload_reads_the_files_again_and_what_is_wrong_changes_nothing(
         (new / "server.pem").rename(tmp_path / "server.pem")
         bridge.signal(signal.SIGHUP)
         bridge.events.wait(event="reloaded")
+        bridge.events.wait(event="generation has ended", generation=1)  # until then it may accept
         assert served_by(bridge, new_ca)
         assert not served_by(bridge, old_ca)
         assert bridge.stop() == 0

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
+from uwsgibridge.cli.tls_options import make_tls, tls_options
 from uwsgibridge.cli.units import SECONDS
 from uwsgibridge.client import DEFAULT_PING_TIMEOUT_SECONDS, PingError, ping
 
@@ -11,7 +14,8 @@ _HELP = """Ask whether a bridge answers at ADDRESS; for health checks.
 
 ADDRESS is written as for serve's --bind: 127.0.0.1:3031, [::1]:3031 or
 unix:/run/app.sock. Any uwsgi server answers, uWSGI too; the bridge does so even
-while all its threads are busy, as long as --accept-margin has room.
+while all its threads are busy, as long as --accept-margin has room. A bridge with
+--bind-tls-certificate answers only with --tls, or with --tls-ca and the like.
 
 \b
 Exit status:
@@ -23,6 +27,7 @@ Exit status:
 Examples:
   uwsgibridge ping 127.0.0.1:3031
   uwsgibridge ping unix:/run/app.sock --timeout-seconds 1 --quiet
+  uwsgibridge ping backend.example:3031 --tls-ca ca.pem
 """
 
 
@@ -33,12 +38,13 @@ Examples:
     type=SECONDS,
     default=DEFAULT_PING_TIMEOUT_SECONDS,
     show_default=True,
-    help="How many seconds connecting and the answer may take together.",
+    help="How many seconds connecting, TLS and the answer may take together.",
 )
+@tls_options
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing when the bridge answers.")
-def command(address: str, timeout_seconds: float, *, quiet: bool) -> None:
+def command(address: str, timeout_seconds: float, *, quiet: bool, **tls: Any) -> None:
     try:
-        elapsed_seconds = ping(address, timeout_seconds=timeout_seconds)
+        elapsed_seconds = ping(address, tls=make_tls(**tls), timeout_seconds=timeout_seconds)
     except PingError as error:
         raise click.ClickException(str(error)) from error
     except ValueError as error:

@@ -7,10 +7,11 @@ import io
 import os
 from contextlib import ExitStack, suppress
 from itertools import chain
-from typing import IO
+from typing import IO, Any
 
 import click
 
+from uwsgibridge.cli.tls_options import make_tls, tls_options
 from uwsgibridge.cli.units import SECONDS
 from uwsgibridge.client import DEFAULT_REQUEST_TIMEOUT_SECONDS, RequestError, stream
 
@@ -27,6 +28,7 @@ Examples:
   uwsgibridge request 127.0.0.1:3031 /items -H 'Content-Type: application/json' -d @item.json
   uwsgibridge request 127.0.0.1:3031 /upload -X PUT -d @- < large.bin
   uwsgibridge request 127.0.0.1:3031 /whoami --var REMOTE_ADDR=192.0.2.7 --var HTTPS=on
+  uwsgibridge request backend.example:3031 --tls-ca ca.pem
 
 DATA goes out as it is, a file's line ends included, as a form unless there is a Content-Type
 header. Exit status: 0 for an answer of any status (see --fail), 1 for none or a truncated one,
@@ -76,6 +78,7 @@ _FORM_TYPE = "application/x-www-form-urlencoded"
     show_default=True,
     help="How many seconds connecting and the whole answer, up to its last byte, may take.",
 )
+@tls_options
 def command(
     address: str,
     path: str,
@@ -88,6 +91,7 @@ def command(
     *,
     include: bool,
     fail: bool,
+    **tls: Any,
 ) -> None:
     if not path.startswith("/") and path != "*":
         raise click.UsageError(
@@ -106,6 +110,7 @@ def command(
                     headers=parsed_headers,
                     body=_open_body(data, stack) if data else b"",
                     vars=dict(map(_parse_var, overrides)),
+                    tls=make_tls(**tls),
                     timeout_seconds=timeout_seconds,
                 )
             )

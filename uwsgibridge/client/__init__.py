@@ -10,6 +10,7 @@ from uwsgibridge.client.asking import DEFAULT_REQUEST_TIMEOUT_SECONDS, request, 
 from uwsgibridge.client.dialing import Address
 from uwsgibridge.client.errors import ClientError, PingError, RequestError, TruncatedAnswerError
 from uwsgibridge.client.probing import DEFAULT_PING_TIMEOUT_SECONDS, ping
+from uwsgibridge.client.tls import Tls
 from uwsgibridge.client.vars import Headers
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "Response",
     "ResponseHead",
     "StreamedResponse",
+    "Tls",
     "TruncatedAnswerError",
     "ping",
     "request",

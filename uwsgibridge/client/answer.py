@@ -10,9 +10,10 @@ from email.errors import FirstHeaderLineIsContinuationDefect, MissingHeaderBodyS
 from http.client import HTTPException, HTTPResponse
 from typing import Final, TypeAlias, cast
 
-from uwsgibridge.client.dialing import Deadline, Target
+from uwsgibridge.client.dialing import Deadline
 from uwsgibridge.client.errors import RequestError, TruncatedAnswerError
 from uwsgibridge.client.exchange import CHUNK_BYTES, Exchange
+from uwsgibridge.client.route import Route
 
 _Reader: TypeAlias = "io.BufferedReader[Exchange]"
 
@@ -65,7 +66,7 @@ class StreamedResponse(ResponseHead):
 
 
 def read_head(
-    reader: _Reader, target: Target, method: str, deadline: Deadline
+    reader: _Reader, route: Route, method: str, deadline: Deadline
 ) -> tuple[HTTPResponse, bytes]:
     lines = _HeadLines(reader)
     # HTTPResponse only calls makefile() of its socket.
@@ -78,7 +79,7 @@ def read_head(
             parsed.begin()
     except TimeoutError as error:
         raise RequestError(
-            f"{target} sent no head of an answer within {deadline.seconds:g} s: the application "
+            f"{route} sent no head of an answer within {deadline.seconds:g} s: the application "
             "is slow or stuck (--timeout-seconds allows it more), or the server does not speak uwsgi"
         ) from error
     except (HTTPException, OSError) as error:
@@ -86,28 +87,30 @@ def read_head(
     head = b"".join(lines.seen)
     if not head:
         raise RequestError(
-            f"{target} closed the connection without an answer: it refused the request or was "
-            "stopped; its log says which"
+            f"{route} closed the connection without an answer: it refused the request or was "
+            f"stopped; its log says which{route.hint}"
         ) from problem
+    if words := route.explain_answer(head):
+        raise RequestError(words) from problem
     if not head.startswith(b"HTTP/"):
         raise RequestError(
-            f"{target} answered {head[:40]!r}, which is not HTTP: "
+            f"{route} answered {head[:40]!r}, which is not HTTP: "
             "name an address that the bridge is bound to (--bind)"
         ) from problem
     if lines.ended or isinstance(problem, OSError):
         raise TruncatedAnswerError(
-            f"{target}: the answer broke off inside its head, after {len(head)} bytes: "
+            f"{route}: the answer broke off inside its head, after {len(head)} bytes: "
             "the server failed or was stopped; its log says which",
             received_bytes=0,
         ) from problem
     if problem is not None:
-        raise RequestError(f"{target} sent a head that is not valid HTTP: {problem}") from problem
+        raise RequestError(f"{route} sent a head that is not valid HTTP: {problem}") from problem
     if any(isinstance(defect, _HEAD_DEFECTS) for defect in parsed.headers.defects):
-        raise RequestError(f"{target} sent a head with a line that is no header: {head[:200]!r}")
+        raise RequestError(f"{route} sent a head with a line that is no header: {head[:200]!r}")
     if lines.seen[0].split(None, 2)[1] == b"100":
         # http.client skips such a line silently, but nginx's ngx_http_uwsgi_process_header does not.
         raise RequestError(
-            f"{target} sent an interim answer 100, which Nginx takes for the final one"
+            f"{route} sent an interim answer 100, which Nginx takes for the final one"
         )
     return parsed, head
 
@@ -115,7 +118,7 @@ def read_head(
 def read_body(
     reader: _Reader,
     length_bytes: int | None,
-    target: Target,
+    route: Route,
     deadline: Deadline,
 ) -> Iterator[bytes]:
     # Not with HTTPResponse.read, which would decode a Transfer-Encoding, as Nginx does not.
@@ -127,7 +130,7 @@ def read_body(
             chunk = reader.read1(min(CHUNK_BYTES, missing_bytes))
         except TimeoutError as error:
             raise RequestError(
-                f"{target} did not complete its answer within {deadline.seconds:g} s "
+                f"{route} did not complete its answer within {deadline.seconds:g} s "
                 f"({received_bytes} bytes of the body arrived); --timeout-seconds allows it more"
             ) from error
         except OSError as error:
@@ -137,7 +140,7 @@ def read_body(
                 return
             of_length = "" if length_bytes is None else f" of {length_bytes}"
             raise TruncatedAnswerError(
-                f"{target}: the answer broke off after {received_bytes}{of_length} bytes of its "
+                f"{route}: the answer broke off after {received_bytes}{of_length} bytes of its "
                 "body: the application failed or the server was stopped; its log says which",
                 received_bytes=received_bytes,
             ) from problem

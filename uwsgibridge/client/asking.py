@@ -10,10 +10,12 @@ from http import HTTPStatus
 from typing import IO, Final
 
 from uwsgibridge.client.answer import Response, StreamedResponse, read_body, read_head
-from uwsgibridge.client.dialing import Address, Deadline, connect, dialable
+from uwsgibridge.client.dialing import Address, Deadline
 from uwsgibridge.client.errors import RequestError
 from uwsgibridge.client.exchange import CHUNK_BYTES, Exchange, measured
 from uwsgibridge.client.probing import refuse_http_server
+from uwsgibridge.client.routing import route_to
+from uwsgibridge.client.tls import Tls
 from uwsgibridge.client.vars import Headers, build_vars
 from uwsgibridge.protocol.packet import MODIFIER_REQUEST, encode_packet
 
@@ -29,6 +31,7 @@ def request(
     body: bytes | IO[bytes] = b"",
     vars: Mapping[str, str | None] | None = None,  # noqa: A002 - the protocol's word for them
     modifier1: int = MODIFIER_REQUEST,
+    tls: Tls | bool = False,
     timeout_seconds: float = DEFAULT_REQUEST_TIMEOUT_SECONDS,
 ) -> Response:
     """Send one request and wait for the whole answer.
@@ -44,6 +47,7 @@ def request(
         body=body,
         vars=vars,
         modifier1=modifier1,
+        tls=tls,
         timeout_seconds=timeout_seconds,
     ) as answer:
         return Response(
@@ -65,6 +69,7 @@ def stream(
     body: bytes | IO[bytes] = b"",
     vars: Mapping[str, str | None] | None = None,  # noqa: A002 - the protocol's word for them
     modifier1: int = MODIFIER_REQUEST,
+    tls: Tls | bool = False,
     timeout_seconds: float = DEFAULT_REQUEST_TIMEOUT_SECONDS,
 ) -> Iterator[StreamedResponse]:
     """Send one request, and give the answer as soon as its head has arrived.
@@ -86,6 +91,7 @@ def stream(
             seek is first copied, since uwsgi needs the length in advance.
         vars: these replace or extend the vars that Nginx's ``uwsgi_params`` would send; None removes one.
         modifier1: 0, or 30 to have SCRIPT_NAME removed from the beginning of PATH_INFO.
+        tls: True speaks TLS, as to a bridge with ``--bind-tls-certificate``; a `Tls` says whom to trust.
         timeout_seconds: the limit for everything from connecting to the last byte of the answer, however
             steadily bytes arrive. It does not include the look-up of a host name.
 
@@ -97,28 +103,30 @@ def stream(
             or with a reset.
         RequestError: there is no connection or no answer in time, the answer is not HTTP, the server speaks
             HTTP and not uwsgi, or `body` can't be read.
-        ValueError: the address (as `AddressError`) or the timeout is not valid, or the vars do not fit into
-            the 65,535 bytes of a packet.
+        ValueError: the address (as `AddressError`), the timeout or a file of `tls` is not valid, or the vars do
+            not fit into the 65,535 bytes of a packet.
     """
-    target = dialable(address)
+    route = route_to(address, tls)
     with measured(body) as (source, body_bytes):
         packet = encode_packet(
             build_vars(path, method, headers, body_bytes, vars or {}), modifier1=modifier1
         )
         deadline = Deadline(timeout_seconds)
         with (
-            connect(target, deadline, RequestError) as connection,
-            closing(Exchange(connection, packet, source, body_bytes or 0, deadline)) as exchange,
+            route.connect(deadline, RequestError) as connection,
+            closing(
+                Exchange(route.transport(connection), packet, source, body_bytes or 0, deadline)
+            ) as exchange,
         ):
-            exchange.when_silent = partial(refuse_http_server, target, deadline)
+            exchange.when_silent = partial(refuse_http_server, route, deadline)
             reader = io.BufferedReader(exchange, CHUNK_BYTES)
-            parsed, head = read_head(reader, target, method, deadline)
+            parsed, head = read_head(reader, route, method, deadline)
             if parsed.status == HTTPStatus.BAD_REQUEST:
-                refuse_http_server(target, deadline)
+                refuse_http_server(route, deadline)
             yield StreamedResponse(
                 status=parsed.status,
                 reason=parsed.reason,
                 headers=parsed.getheaders(),
                 head=head,
-                chunks=read_body(reader, parsed.length, target, deadline),
+                chunks=read_body(reader, parsed.length, route, deadline),
             )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import selectors
 import shutil
-import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ from typing import IO, TYPE_CHECKING, Final
 
 from uwsgibridge.client.dialing import Deadline
 from uwsgibridge.client.errors import RequestError, describe
+from uwsgibridge.client.transport import Transport
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -53,7 +53,7 @@ class Exchange(io.RawIOBase):
     """The connection as a file, from which the answer is read; reading also sends the request.
 
     Each read works in both directions: otherwise an application that answers while it reads its body would fill both
-    buffers, and both sides would wait for ever. The connection belongs to the caller.
+    buffers, and both sides would wait for ever. The transport belongs to the caller.
 
     Attributes:
         when_silent: called once when the server has sent nothing for a second; it may raise.
@@ -61,13 +61,13 @@ class Exchange(io.RawIOBase):
 
     def __init__(
         self,
-        connection: socket.socket,
+        transport: Transport,
         packet: bytes,
         body: IO[bytes],
         body_bytes: int,
         deadline: Deadline,
     ) -> None:
-        self._connection = connection
+        self._transport = transport
         self._pending = memoryview(packet)
         self._body = body
         self._unread_bytes = body_bytes
@@ -75,27 +75,22 @@ class Exchange(io.RawIOBase):
         self.when_silent: Callable[[], None] | None = None
         self._silent_at = time.monotonic() + _SILENCE_SECONDS
         self._selector = selectors.DefaultSelector()
-        connection.setblocking(False)
-        self._selector.register(connection, selectors.EVENT_READ | selectors.EVENT_WRITE)
+        self._awaited = transport.receives_on | transport.sends_on
+        self._selector.register(transport.connection, self._awaited)
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
         while True:
-            wait_seconds = self._deadline.remaining_seconds()
-            if self.when_silent is not None:
-                wait_seconds = min(wait_seconds, max(0.0, self._silent_at - time.monotonic()))
-            ready = self._selector.select(wait_seconds)
-            for _key, events in ready:
-                if events & selectors.EVENT_READ:
+            events = self._wait()
+            if events & self._transport.receives_on:
+                received_bytes = self._transport.receive_into(buffer)
+                if received_bytes is not None:
                     self.when_silent = None
-                    try:
-                        return self._connection.recv_into(buffer)
-                    except BlockingIOError:
-                        pass
-                if events & selectors.EVENT_WRITE:
-                    self._send()
+                    return received_bytes
+            if self._is_sending and events & self._transport.sends_on:
+                self._send()
             if self.when_silent is not None and time.monotonic() >= self._silent_at:
                 when_silent, self.when_silent = self.when_silent, None
                 when_silent()
@@ -104,20 +99,35 @@ class Exchange(io.RawIOBase):
         self._selector.close()
         super().close()
 
+    @property
+    def _is_sending(self) -> bool:
+        return bool(self._pending or self._unread_bytes)
+
+    def _wait(self) -> int:
+        """Wait for the connection; give the events of `selectors` that are there."""
+        transport = self._transport
+        wait_seconds = self._deadline.remaining_seconds()
+        if transport.has_received():
+            return transport.receives_on
+        if self.when_silent is not None:
+            wait_seconds = min(wait_seconds, max(0.0, self._silent_at - time.monotonic()))
+        awaited = transport.receives_on | (transport.sends_on if self._is_sending else 0)
+        if awaited != self._awaited:
+            self._selector.modify(transport.connection, awaited)
+            self._awaited = awaited
+        ready = self._selector.select(wait_seconds)
+        return ready[0][1] if ready else 0
+
     def _send(self) -> None:
-        if not self._pending and self._unread_bytes:
+        if not self._pending:
             self._pending = memoryview(self._next_piece())
         try:
-            sent_bytes = self._connection.send(self._pending)
-        except BlockingIOError:
-            return
+            sent_bytes = self._transport.send(self._pending)
         except (BrokenPipeError, ConnectionResetError):
             # The server refuses the rest of the request, but may have sent an answer.
             self._unread_bytes = 0
             sent_bytes = len(self._pending)
-        self._pending = self._pending[sent_bytes:]
-        if not self._pending and not self._unread_bytes:
-            self._selector.modify(self._connection, selectors.EVENT_READ)
+        self._pending = self._pending[sent_bytes or 0 :]
 
     def _next_piece(self) -> bytes:
         try:

@@ -181,7 +181,7 @@ class _Relay:
                 self._relays.failed(
                     "not_tls",
                     "what came is no TLS, which --bind-tls-certificate has all of --bind speak",
-                    "write suwsgi:// in Nginx's uwsgi_pass",
+                    "write suwsgi:// in Nginx's uwsgi_pass, and --tls for uwsgibridge ping",
                 )
                 return False
             is_first = False
