@@ -194,12 +194,16 @@ def test_failure_of_the_reader_ends_no_request(pipe: tuple[int, DescriptorFile])
 
 
 FORKING: Final = """
-import os
-from tests.telemetry.test_sent_line import line_of, request_with
+import io, json, os
+from tests.telemetry.test_sent_line import AccessLog, request_with
 
-line_of(request_with())
+stream = io.StringIO()
+writer = AccessLog("json", stream).sent_writer
+writer(request_with(), 200, 0, 1.0, 1.0)
 child = os.fork()
-print(line_of(request_with())["request_id"], flush=True)
+writer(request_with(), 200, 0, 1.0, 1.0)
+made = json.loads(stream.getvalue().splitlines()[-1])["request_id"]
+os.write(1, f"{made} ".encode())  # at once: both write to one pipe
 if child:
     os.waitpid(child, 0)
 """
