@@ -22,13 +22,18 @@ _COMBINED: Final = frozenset(
     }
 )
 
-# The modules that take longest, which begin first: else one of them would go on alone at the end.
+# The modules that take longest, which begin first: else one of them would go on alone at the end. Those whose containers start
+# again and again stand apart: several of them at a time leave none of the containers the processor.
 _LONGEST: Final = (
+    "integration/test_compose_workers.py",
     "integration/test_worker_life.py",
     "integration/test_broken_upgrades.py",
     "tests/worker/test_process.py",
+    "integration/test_compose_processes.py",
     "integration/test_reloading.py",
     "tests/worker/test_started_at_import.py",
+    "integration/asgi/test_clients_that_leave.py",
+    "integration/test_compose_users.py",
     "integration/test_lost_sockets.py",
     "integration/test_forked_children.py",
     "integration/test_lifecycle.py",

@@ -18,6 +18,9 @@ from integration.kubernetes import manifests
 from integration.kubernetes.pod import Pod, build_image, removed_images, version_of
 from uwsgibridge.testing.engine import is_required, why_no_engine
 
+# An image is built for it, which takes longer than all else.
+pytestmark = pytest.mark.soak
+
 PATIENCE_SECONDS: Final = 30.0
 APPS: Final = Path(__file__).parent / "apps"
 HOOK_SECONDS: Final = 2
