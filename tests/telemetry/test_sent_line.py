@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from tests.telemetry.test_access_log import access, request_with
 from tests.ways import go
+from uwsgibridge.fast import PURE_VARIABLE
 from uwsgibridge.protocol.request import Request
 from uwsgibridge.telemetry.access_file import AccessFile
 from uwsgibridge.telemetry.access_log import AccessLog
@@ -213,6 +214,8 @@ def test_child_makes_other_ids_than_its_parent() -> None:
     done = subprocess.run(
         [sys.executable, "-c", FORKING],
         cwd=ROOT,
+        # Tests of processes may have been told to go without the accelerator.
+        env={**os.environ, PURE_VARIABLE: ""},
         stdout=subprocess.PIPE,
         text=True,
         timeout=30,
