@@ -9,7 +9,7 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,9 +21,8 @@ from tests.telemetry.test_access_log import access, request_with
 from tests.ways import go
 from uwsgibridge.fast import PURE_VARIABLE
 from uwsgibridge.protocol.request import Request
-from uwsgibridge.telemetry.access_file import AccessFile
 from uwsgibridge.telemetry.access_log import AccessLog
-from uwsgibridge.telemetry.line_buffer import LineBuffer
+from uwsgibridge.telemetry.line_stream import BufferedLines
 from uwsgibridge.telemetry.outlet import Outlet
 from uwsgibridge.telemetry.request_ids import KEPT_AS, request_ids
 from uwsgibridge.telemetry.tracing import Trace, Traces, keep_trace
@@ -106,16 +105,8 @@ def test_seconds_are_rounded_as_in_python(seconds: float) -> None:
     assert f'"queue_seconds": {seconds:.6f}, ' in AccessLog("json", io.StringIO()).line(it)
 
 
-class DescriptorFile(AccessFile):
-    """Writes to a descriptor."""
-
-    def __init__(self, descriptor: int) -> None:
-        self.is_terminal = False
-        self.buffer = LineBuffer(Outlet(descriptor))
-
-
 @pytest.fixture(params=["pipe", "FIFO"])
-def pipe(request: pytest.FixtureRequest) -> Iterator[tuple[int, DescriptorFile]]:
+def pipe(request: pytest.FixtureRequest) -> Iterator[tuple[int, BufferedLines]]:
     """Give the end of a pipe to read from, and a file for the other one.
 
     Linux has ``RWF_NOWAIT`` for pipes that pipe(2) has made, and not for those that were opened by a name.
@@ -126,13 +117,13 @@ def pipe(request: pytest.FixtureRequest) -> Iterator[tuple[int, DescriptorFile]]
             opened = os.open(f"/proc/self/fd/{writer}", os.O_WRONLY)
             os.dup2(opened, writer)
             os.close(opened)
-        yield reader, DescriptorFile(writer)
+        yield reader, BufferedLines(Outlet(writer))
     finally:
         os.close(reader)
         os.close(writer)
 
 
-def test_lines_go_through_a_pipe_in_their_order(pipe: tuple[int, DescriptorFile]) -> None:
+def test_lines_go_through_a_pipe_in_their_order(pipe: tuple[int, BufferedLines]) -> None:
     reader, file = pipe
     log = AccessLog("json", file)
     for number in range(20):
@@ -144,16 +135,22 @@ def test_lines_go_through_a_pipe_in_their_order(pipe: tuple[int, DescriptorFile]
     assert [json.loads(it)["path"] for it in lines] == [f"/{number}" for number in range(20)]
 
 
-def test_lines_that_a_pipe_does_not_take_are_kept(pipe: tuple[int, DescriptorFile]) -> None:
-    reader, file = pipe
+def write_and_read(
+    file: BufferedLines, lines: int, agent_bytes: int, read_some: Callable[[], bytes]
+) -> None:
+    """Write numbered lines that nobody reads meanwhile, and look that all of them come in their order."""
     log = AccessLog("json", file)
-    numbers = range(400)
-    for number in numbers:
-        write(log, request_with(PATH_INFO=f"/{number}", HTTP_USER_AGENT="x" * 900))
+    for number in range(lines):
+        write(log, request_with(PATH_INFO=f"/{number}", HTTP_USER_AGENT="x" * agent_bytes))
     read = b""
-    while read.count(b"\n") < len(numbers):
-        read += os.read(reader, 1 << 16)
-    assert [json.loads(it)["path"] for it in read.splitlines()] == [f"/{it}" for it in numbers]
+    while read.count(b"\n") < lines:
+        read += read_some()
+    assert [json.loads(it)["path"] for it in read.splitlines()] == [f"/{it}" for it in range(lines)]
+
+
+def test_lines_that_a_pipe_does_not_take_are_kept(pipe: tuple[int, BufferedLines]) -> None:
+    reader, file = pipe
+    write_and_read(file, 400, 900, lambda: os.read(reader, 1 << 16))
 
 
 def test_rest_of_a_line_that_is_begun_comes_before_the_next_one() -> None:
@@ -165,18 +162,11 @@ def test_rest_of_a_line_that_is_begun_comes_before_the_next_one() -> None:
         ours.connect(listening.getsockname())
         theirs, _ = listening.accept()
     with ours, theirs:
-        file = DescriptorFile(ours.fileno())
-        log = AccessLog("json", file)
-        numbers = range(40)
-        for number in numbers:
-            write(log, request_with(PATH_INFO=f"/{number}", HTTP_USER_AGENT="x" * 3000))
-        read = b""
-        while read.count(b"\n") < len(numbers):
-            read += theirs.recv(1 << 16)
-    assert [json.loads(it)["path"] for it in read.splitlines()] == [f"/{it}" for it in numbers]
+        file = BufferedLines(Outlet(ours.fileno()))
+        write_and_read(file, 40, 3000, lambda: theirs.recv(1 << 16))
 
 
-def test_line_comes_behind_those_that_are_kept(pipe: tuple[int, DescriptorFile]) -> None:
+def test_line_comes_behind_those_that_are_kept(pipe: tuple[int, BufferedLines]) -> None:
     reader, file = pipe
     kept = b"a line that the reader did not take\n"
     file.buffer._pending.append(kept)
@@ -185,7 +175,7 @@ def test_line_comes_behind_those_that_are_kept(pipe: tuple[int, DescriptorFile])
     assert os.read(reader, 1 << 20).startswith(kept)
 
 
-def test_failure_of_the_reader_ends_no_request(pipe: tuple[int, DescriptorFile]) -> None:
+def test_failure_of_the_reader_ends_no_request(pipe: tuple[int, BufferedLines]) -> None:
     reader, file = pipe
     log = AccessLog("json", file)
     null = os.open(os.devnull, os.O_RDONLY)

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Final
 
 from uwsgibridge.telemetry.appending import open_to_append
-from uwsgibridge.telemetry.line_buffer import LineBuffer
-from uwsgibridge.telemetry.line_stream import LineStream
+from uwsgibridge.telemetry.line_stream import BufferedLines
 from uwsgibridge.telemetry.outlet import Outlet
 
 OPTION: Final = "--access-log-file"
 
 
-class AccessFile(LineStream):
+class AccessFile(BufferedLines):
     """Writes whole lines to the end of a file, and never raises.
 
     Args:
@@ -25,25 +24,11 @@ class AccessFile(LineStream):
         LogFileError: on construction, where the file can't be opened.
     """
 
-    buffer: LineBuffer
-
     def __init__(self, path: Path, buffer_bytes: int) -> None:
         self._path = path
         self._descriptor = open_to_append(OPTION, path)
-        self.is_terminal = os.isatty(self._descriptor)
-        self.buffer = LineBuffer(Outlet(self._descriptor))
+        super().__init__(Outlet(self._descriptor))
         self.buffer.buffer_bytes = buffer_bytes
-
-    def write(self, line: str) -> None:
-        """Write a line that ends with a line end; keep or drop it otherwise; from any thread."""
-        self.buffer.write(line.encode("utf-8", "backslashreplace"))
-
-    @property
-    def own_buffer(self) -> LineBuffer:
-        return self.buffer
-
-    def write_ascii(self, line: bytes) -> None:
-        self.buffer.write(line)
 
     def reopen(self) -> None:
         """Write to the file that has this path now. Safe in a signal handler.

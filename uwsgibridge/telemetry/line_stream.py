@@ -66,24 +66,20 @@ class LineStream:
         self.write(line.decode("ascii"))
 
 
-class StandardError(LineStream):
-    """Writes to the file that descriptor 2 led to when this process began, or when `follow` was called last.
+class BufferedLines(LineStream):
+    """Writes whole lines to a descriptor of its own; the base of what says which file it leads to.
 
-    The log has a descriptor of its own: an application may close or redirect `sys.stderr` or descriptor 2,
-    which must not change where the log goes. Number 2 could then even become a client's connection.
-
-    Attributes:
-        descriptor: the log's own descriptor.
+    Args:
+        outlet: where the lines go.
+        encoding: of the lines.
     """
 
     buffer: LineBuffer
 
-    def __init__(self) -> None:
-        self._encoding = getattr(sys.__stderr__, "encoding", None) or "utf-8"
-        self.descriptor = _duplicate()
-        self.is_terminal = os.isatty(self.descriptor)
-        self._outlet = Outlet(self.descriptor)
-        self.buffer = LineBuffer(self._outlet)
+    def __init__(self, outlet: Outlet, encoding: str = "utf-8") -> None:
+        self._encoding = encoding
+        self.is_terminal = os.isatty(outlet.descriptor)
+        self.buffer = LineBuffer(outlet)
 
     def write(self, line: str) -> None:
         """Write a line that ends with a line end; keep or drop it otherwise; from any thread."""
@@ -95,6 +91,22 @@ class StandardError(LineStream):
 
     def write_ascii(self, line: bytes) -> None:
         self.buffer.write(line)
+
+
+class StandardError(BufferedLines):
+    """Writes to the file that descriptor 2 led to when this process began, or when `follow` was called last.
+
+    The log has a descriptor of its own: an application may close or redirect `sys.stderr` or descriptor 2,
+    which must not change where the log goes. Number 2 could then even become a client's connection.
+
+    Attributes:
+        descriptor: the log's own descriptor.
+    """
+
+    def __init__(self) -> None:
+        self.descriptor = _duplicate()
+        self._outlet = Outlet(self.descriptor)
+        super().__init__(self._outlet, getattr(sys.__stderr__, "encoding", None) or "utf-8")
 
     def follow(self) -> None:
         """Write to the file that descriptor 2 leads to now. Safe in a signal handler."""
