@@ -52,3 +52,17 @@ class Certificates:
         if name:
             context.load_cert_chain(self.directory / f"{name}.pem", self.directory / f"{name}.key")
         return context
+
+
+def make_site_certificate(directory: Path) -> Path:
+    """Make the certificate of a frontend's site, for ``example.org``, ``localhost`` and 127.0.0.1.
+
+    Returns:
+        The directory, which has ``cert.pem`` and ``key.pem`` then, and ``ca.pem`` of the authority.
+    """
+    authority = trustme.CA()
+    made = authority.issue_cert("example.org", "localhost", "127.0.0.1")
+    made.private_key_pem.write_to_path(directory / "key.pem")
+    (directory / "cert.pem").write_bytes(b"".join(it.bytes() for it in made.cert_chain_pems))
+    authority.cert_pem.write_to_path(directory / "ca.pem")
+    return directory

@@ -18,6 +18,7 @@ from click.testing import CliRunner, Result
 
 from integration.frontends.conftest import NGINXES, each_nginx
 from integration.frontends.running import HERE, Frontend, version_of
+from tests.certificates import make_site_certificate
 from uwsgibridge.cli.nginx import command
 from uwsgibridge.testing import BridgeProcess
 from uwsgibridge.testing.engine import docker_command
@@ -93,16 +94,7 @@ def output_of(frontend: Frontend, directory: Path, *arguments: str) -> str:
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("no openssl here to make a certificate with")
-    directory = tmp_path_factory.mktemp("tls")
-    subprocess.run(
-        [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
-         "-subj", "/CN=example.org", "-keyout", directory / "key.pem", "-out", directory / "cert.pem"],
-        check=True, capture_output=True, timeout=30,
-    )  # fmt: skip
-    return directory
+    return make_site_certificate(tmp_path_factory.mktemp("tls"))
 
 
 @each_nginx

@@ -18,6 +18,7 @@ from click.testing import CliRunner
 
 from integration.frontends.running import FRONTENDS, HERE, Frontend, Site, free_port, run_frontend
 from integration.frontends.test_streams import assert_first_line_comes_alone
+from tests.certificates import make_site_certificate
 from uwsgibridge.cli.frontend import command
 from uwsgibridge.testing import BridgeProcess, event_with
 
@@ -85,17 +86,7 @@ VARIANTS = (
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("no openssl here to make a certificate with")
-    directory = tmp_path_factory.mktemp("tls")
-    subprocess.run(
-        [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
-         "-subj", "/CN=example.org", "-addext", "subjectAltName=DNS:example.org,IP:127.0.0.1",
-         "-keyout", directory / "key.pem", "-out", directory / "cert.pem"],
-        check=True, capture_output=True, timeout=30,
-    )  # fmt: skip
-    return directory
+    return make_site_certificate(tmp_path_factory.mktemp("tls"))
 
 
 @each_other
@@ -260,7 +251,7 @@ def test_plain_http_goes_to_tls(start: Start, frontend: Frontend, certificate: P
     plain = site.ask("/a?b=c", host="example.org", method="POST", body=b"x")
     assert (plain.status, plain.headers["Location"]) == (308, "https://example.org/a?b=c")
     answer = requests.get(
-        f"https://{address}/a", verify=str(certificate / "cert.pem"), timeout=PATIENCE_SECONDS
+        f"https://{address}/a", verify=str(certificate / "ca.pem"), timeout=PATIENCE_SECONDS
     )
     assert answer.json()["scheme"] == "https"
     assert answer.headers["Strict-Transport-Security"] == "max-age=31536000"

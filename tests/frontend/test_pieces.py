@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import gzip
 import re
-import shutil
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -15,6 +13,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from tests.certificates import make_site_certificate
 from tests.frontend.conftest import Serve
 from tests.frontend.stand_in import OK, PATIENCE_SECONDS, StandIn, get, say
 from uwsgibridge.frontend.binary import choose_nginx
@@ -357,21 +356,7 @@ def test_there_is_no_way_out_of_a_static_directory(
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("no openssl here to make a certificate with")
-    directory = tmp_path_factory.mktemp("tls")
-    subprocess.run(
-        [
-            *(openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
-            *("-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"),
-            *("-keyout", directory / "key.pem", "-out", directory / "cert.pem"),
-        ],
-        check=True,
-        capture_output=True,
-        timeout=60,
-    )
-    return directory
+    return make_site_certificate(tmp_path_factory.mktemp("tls"))
 
 
 def test_tls_is_spoken_and_plain_http_goes_there(
@@ -391,7 +376,7 @@ def test_tls_is_spoken_and_plain_http_goes_there(
             )
         )
     answer = requests.get(
-        f"https://127.0.0.1:{port}/", timeout=PATIENCE_SECONDS, verify=str(certificate / "cert.pem")
+        f"https://127.0.0.1:{port}/", timeout=PATIENCE_SECONDS, verify=str(certificate / "ca.pem")
     )
     assert answer.text == "hello"
     assert answer.headers["Strict-Transport-Security"] == "max-age=31536000"
