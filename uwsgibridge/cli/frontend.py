@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from uwsgibridge.cli.units import seconds, size
+from uwsgibridge.cli.site_options import (
+    CLIENT_MAX_BODY_BYTES,
+    TLS,
+    UPSTREAM,
+    listen,
+    static,
+    tls_listen,
+)
+from uwsgibridge.cli.units import seconds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,25 +36,8 @@ Examples:
 
 @click.command(help=_HELP, short_help="Print a configuration of Apache or lighttpd that fits.")
 @click.argument("server", type=click.Choice(["apache", "lighttpd"]))
-@click.option(
-    "--upstream",
-    "-u",
-    "upstreams",
-    multiple=True,
-    default=("127.0.0.1:3031",),
-    show_default=True,
-    metavar="ADDRESS",
-    help="Where the bridge listens, as for serve's --bind. Repeatable: requests are spread.",
-)
-@click.option(
-    "--listen",
-    "-l",
-    multiple=True,
-    default=("80",),
-    show_default=True,
-    metavar="[HOST:]PORT",
-    help="Where the server listens for HTTP, such as 8080 or [::]:80. Repeatable.",
-)
+@UPSTREAM
+@listen("the server")
 @click.option(
     "--server-name",
     "-n",
@@ -55,20 +46,8 @@ Examples:
     metavar="HOST",
     help="The site's host name; by default every host. Repeatable.",
 )
-@click.option(
-    "--static",
-    "-s",
-    multiple=True,
-    metavar="URL=DIR",
-    help="Files that the server sends itself, such as /static/=/srv/www/static. Repeatable.",
-)
-@click.option(
-    "--client-max-body-bytes",
-    type=size(least=0),
-    default=16 * 1024 * 1024,
-    show_default="16 MiB",
-    help="Bytes of the largest request body; over it, 413. 0 is no limit.",
-)
+@static("the server")
+@CLIENT_MAX_BODY_BYTES
 @click.option(
     "--read-timeout-seconds",
     type=seconds(is_whole=True, least=1),
@@ -76,21 +55,14 @@ Examples:
     show_default=True,
     help="How many seconds the application may be silent, also on an event stream.",
 )
-@click.option("--tls", is_flag=True, help="Speak TLS on port 443, and redirect plain HTTP to it.")
+@TLS
 @click.option(
     "--tls-certificate",
     metavar="FILE",
     help="TLS certificate of the site, with its chain.",
 )
 @click.option("--tls-certificate-key", metavar="FILE", help="Key of the TLS certificate.")
-@click.option(
-    "--tls-listen",
-    multiple=True,
-    default=("443",),
-    show_default=True,
-    metavar="[HOST:]PORT",
-    help="Where the server listens for TLS. Repeatable.",
-)
+@tls_listen("the server")
 @click.option(
     "--name",
     default="uwsgibridge",

@@ -7,6 +7,14 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
+from uwsgibridge.cli.site_options import (
+    CLIENT_MAX_BODY_BYTES,
+    TLS,
+    UPSTREAM,
+    listen,
+    static,
+    tls_listen,
+)
 from uwsgibridge.cli.units import seconds, size
 
 if TYPE_CHECKING:
@@ -131,16 +139,7 @@ def make_site(chosen: Mapping[str, Any]) -> Site:
 
 
 _OPTIONS: Final[tuple[Callable[[Any], Any], ...]] = (
-    click.option(
-        "--upstream",
-        "-u",
-        "upstreams",
-        multiple=True,
-        default=("127.0.0.1:3031",),
-        show_default=True,
-        metavar="ADDRESS",
-        help="Where the bridge listens, as for serve's --bind. Repeatable: requests are spread.",
-    ),
+    UPSTREAM,
     click.option(
         "--resolver",
         metavar="ADDRESS",
@@ -187,15 +186,7 @@ _OPTIONS: Final[tuple[Callable[[Any], Any], ...]] = (
         metavar="N",
         help="How many of a hundred clients get the --canary, in steps of 0.01.",
     ),
-    click.option(
-        "--listen",
-        "-l",
-        multiple=True,
-        default=("80",),
-        show_default=True,
-        metavar="[HOST:]PORT",
-        help="Where Nginx listens for HTTP, such as 8080 or [::]:80. Repeatable.",
-    ),
+    listen("Nginx"),
     click.option(
         "--server-name",
         "-n",
@@ -206,13 +197,7 @@ _OPTIONS: Final[tuple[Callable[[Any], Any], ...]] = (
         metavar="HOST",
         help="The site's host name. Repeatable.",
     ),
-    click.option(
-        "--static",
-        "-s",
-        multiple=True,
-        metavar="URL=DIR",
-        help="Files that Nginx sends itself, such as /static/=/srv/www/static. Repeatable.",
-    ),
+    static("Nginx"),
     click.option(
         "--offload",
         multiple=True,
@@ -241,13 +226,7 @@ _OPTIONS: Final[tuple[Callable[[Any], Any], ...]] = (
         metavar="NET",
         help="An address or a network that may ask for --status, such as 10.0.0.0/8; all others get 403. Repeatable.",
     ),
-    click.option(
-        "--client-max-body-bytes",
-        type=size(least=0),
-        default=16 * 1024 * 1024,
-        show_default="16 MiB",
-        help="Bytes of the largest request body; over it, 413. 0 is no limit.",
-    ),
+    CLIENT_MAX_BODY_BYTES,
     click.option(
         "--max-headers",
         type=click.IntRange(min=1),
@@ -286,9 +265,7 @@ _OPTIONS: Final[tuple[Callable[[Any], Any], ...]] = (
         metavar="N",
         help="Requests a second that one client address may send; over it and a burst of 2 N, 429.",
     ),
-    click.option(
-        "--tls", is_flag=True, help="Speak TLS on port 443, and redirect plain HTTP to it."
-    ),
+    TLS,
     click.option(
         "--tls-certificate",
         default="/etc/nginx/tls/fullchain.pem",
@@ -308,14 +285,7 @@ _OPTIONS: Final[tuple[Callable[[Any], Any], ...]] = (
         metavar="FILE",
         help="Key of the TLS certificate.",
     ),
-    click.option(
-        "--tls-listen",
-        multiple=True,
-        default=("443",),
-        show_default=True,
-        metavar="[HOST:]PORT",
-        help="Where Nginx listens for TLS. Repeatable.",
-    ),
+    tls_listen("Nginx"),
     click.option("--http2", is_flag=True, help="HTTP/2 over TLS."),
     click.option(
         "--http3", is_flag=True, help="HTTP/3 over TLS and UDP. Needs nginx 1.25.0, built with it."
