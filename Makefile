@@ -127,7 +127,7 @@ $(VENV)/.demo: $(BUILD) | $(VENV)/bin/python
 
 $(VENV)/.test: $(BUILD) | $(VENV)/bin/python
 	$(INSTALLING) "uwsgibridge, Nginx, pytest and web frameworks ..."
-	@$(BIN)/python -m pip install --quiet --editable '.[test]'
+	@$(BIN)/python -m pip install --quiet --editable '.[test,kubernetes]'
 	@touch $@
 
 # pytest rewrites the assertions of each module and keeps what it makes. This does it once, on both processors;
