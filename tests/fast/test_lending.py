@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import select
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -301,6 +303,67 @@ def test_the_loop_accepts_where_requests_take_long_and_other_threads_are_free(fa
             "/second"
         )  # before that, a thread may have had no wait of its own to compare with
         wait_until_lent(bridge, wanted=False)
+
+
+def test_the_loop_accepts_where_requests_compute_long_and_other_threads_are_free() -> None:
+    def computing(environ: Any, start_response: Any) -> Any:
+        end = time.thread_time() + 0.002
+        while time.thread_time() < end:
+            pass
+        return hello(environ, start_response)
+
+    with lending(computing, threads=3) as bridge:
+        # One alone may be a collection of garbage. The loop may get some of them, where their packets come late.
+        asked = (bridge.ask("/") for _ in range(16))
+        assert any(not is_lent(bridge) for _ in asked)
+
+
+BUSY = """
+print("", flush=True)
+while True:
+    pass
+"""
+
+
+@contextmanager
+def on_a_busy_cpu() -> Iterator[None]:
+    """Keep what is begun here, threads included, on a CPU that another process computes on all the time."""
+    before = os.sched_getaffinity(0)
+    cpu = {min(before)}
+    try:
+        os.sched_setaffinity(0, cpu)
+        with subprocess.Popen([sys.executable, "-c", BUSY], stdout=subprocess.PIPE) as busy:
+            try:
+                assert busy.stdout is not None
+                assert busy.stdout.read(1)
+                yield
+            finally:
+                busy.kill()
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def test_the_thread_goes_on_where_others_keep_it_from_the_processor() -> None:
+    """Other threads would get on no better. The alarm of the loop may ring once or twice."""
+    computed: list[float] = []
+
+    def kept(environ: Any, start_response: Any) -> Any:
+        before = time.thread_time()
+        end = time.monotonic() + 0.002
+        while time.monotonic() < end:
+            os.sched_yield()
+        computed.append(time.thread_time() - before)
+        return hello(environ, start_response)
+
+    def stays_lent(bridge: Bridge) -> bool:
+        wait_until_lent(bridge)
+        for _ in range(8):
+            bridge.ask("/")
+        return is_lent(bridge)
+
+    with on_a_busy_cpu(), lending(kept, threads=3) as bridge:
+        assert any(stays_lent(bridge) for _ in range(3))
+        assert max(computed) < 0.001
 
 
 def eventfds() -> set[int]:

@@ -193,14 +193,15 @@ writer = AccessLog("json", stream).sent_writer
 writer(request_with(), 200, 0, 1.0, 1.0)
 child = os.fork()
 writer(request_with(), 200, 0, 1.0, 1.0)
-made = json.loads(stream.getvalue().splitlines()[-1])["request_id"]
-os.write(1, f"{made} ".encode())  # at once: both write to one pipe
+line = json.loads(stream.getvalue().splitlines()[-1])
+assert line["worker"] == os.getpid()
+os.write(1, f"{line['request_id']} ".encode())  # at once: both write to one pipe
 if child:
-    os.waitpid(child, 0)
+    assert os.waitpid(child, 0)[1] == 0
 """
 
 
-def test_child_makes_other_ids_than_its_parent() -> None:
+def test_child_has_its_own_number_and_makes_its_own_ids() -> None:
     done = subprocess.run(
         [sys.executable, "-c", FORKING],
         cwd=ROOT,

@@ -196,6 +196,7 @@ execute(PyObject *module)
     }
     if (!counts_forks) {
         counts_forks = 1;
+        own_number = getpid();
         if (pthread_atfork(NULL, NULL, count_fork)) {
             PyErr_NoMemory();
             return -1;

@@ -52,8 +52,9 @@ typedef struct {
 
 /* What a thread knew of itself when it last waited for a request, or had one that took long. */
 typedef struct {
-    long switches;  /* how often it had let the processor go */
-    long losses;    /* how often it had lost the processor */
+    long switches;    /* how often it had let the processor go */
+    double noted_at;  /* by the monotonic clock, in seconds */
+    double computed;  /* how many seconds it had had the processor */
 } pace;
 
 /* Have the thread that waits at the socket that was lent, or is shared, look at the queue. */

@@ -15,8 +15,8 @@
 /* How long a request may take where one thread is to do all, and where others are free. */
 #define SHORT_SECONDS 0.001
 
-/* What `suspicion` may be; each request that takes longer, and may have been kept from the processor, adds LONG, and each
-   that does not takes 1 off. */
+/* What `suspicion` may be. Each request that takes longer, and may have computed for so long, adds LONG; each that does not
+   take longer takes 1 off. */
 #define MOST_SUSPICION 64
 #define LONG 32
 
@@ -134,36 +134,45 @@ lead(handover *self)
     return done;
 }
 
-/* Note how often this thread has let the processor go, or lost it, up to now. */
+/* Note how this thread has got on up to now.
+
+   The time comes from the thread's own clock, since getrusage(2) tells it as of the last tick only. Neither counts what the
+   host of a virtual machine has taken, where it tells the machine of that (steal time). */
 static void
 note_pace(pace *own)
 {
     struct rusage usage;
     (void)getrusage(RUSAGE_THREAD, &usage);
     own->switches = usage.ru_nvcsw;
-    own->losses = usage.ru_nivcsw;
+    own->noted_at = monotonic_now();
+    own->computed = seconds_of_clock(CLOCK_THREAD_CPUTIME_ID);
 }
 
 /* Note that a request has ended, of a queue whose other threads are free. Where requests take long, the loop is to
    accept for all of them.
 
-   One that has waited for something takes long by itself, and so does one that had the processor all the time. Of
-   another one it is not known whether it has computed, or another process had the processor: that is taken for long only
-   where it happens often. */
+   One that has waited for something takes long by itself. One that has not has computed, or was kept from the processor: by
+   another process, or by the host of a virtual machine. Then no other thread would have got on either. So it takes long
+   where it has surely computed for ALARM_SECONDS; for less, or where it is one of several that may have, only if that
+   happens often. */
 static void
 note_end(handover *self, pace *own, double began)
 {
-    struct timespec moment;
-    clock_gettime(CLOCK_MONOTONIC, &moment);
-    if ((double)moment.tv_sec + (double)moment.tv_nsec * 1e-9 - began <= SHORT_SECONDS) {
+    double lasted = monotonic_now() - began;
+    if (lasted <= SHORT_SECONDS) {
         self->suspicion -= self->suspicion > 0;
         return;
     }
     const pace before = *own;
     note_pace(own);
-    int has_waited = own->switches > before.switches;
-    int was_kept = own->losses > before.losses;
-    self->suspicion += has_waited || !was_kept ? MOST_SUSPICION + 1 : LONG;
+    double computed = own->computed - before.computed; /* by this request, and by those before it since the last note */
+    double kept = own->noted_at - before.noted_at - computed;
+    if (own->switches > before.switches || lasted - kept > ALARM_SECONDS) {
+        self->suspicion = MOST_SUSPICION + 1;
+    }
+    else if (computed > SHORT_SECONDS) {
+        self->suspicion += LONG;
+    }
     if (self->suspicion > MOST_SUSPICION) {
         give_back(self);
     }

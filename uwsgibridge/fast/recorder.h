@@ -62,13 +62,19 @@ count_in(uint64_t *cell, uint64_t by)
     __atomic_store_n(cell, *cell + by, __ATOMIC_RELAXED);
 }
 
+static inline double
+seconds_of_clock(clockid_t clock)
+{
+    struct timespec now;
+    clock_gettime(clock, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
 /* The time of `time.monotonic()`. */
 static double
 monotonic_now(void)
 {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+    return seconds_of_clock(CLOCK_MONOTONIC);
 }
 
 /* The bytes of a request's body; 0 where they are not known. */

@@ -263,7 +263,7 @@ write_sent(const module_state *state, PyObject *writer, PyObject *request, long 
     PyObject *otherwise = writer;
     if (Py_IS_TYPE(writer, state->sent_line_type)) {
         access_facts told = {
-            .status = status, .body_bytes = body_bytes, .is_complete = 1, .worker = getpid(),
+            .status = status, .body_bytes = body_bytes, .is_complete = 1, .worker = own_number,
             .queue_seconds = started_at - accepted_at, .seconds = monotonic_now() - started_at,
         };
         int done = write_plainly((sent_line *)writer, request, &told);
