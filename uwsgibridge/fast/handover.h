@@ -52,6 +52,7 @@ typedef struct {
 
 /* What a thread knew of itself when it last waited for a request, or had one that took long. */
 typedef struct {
+    int is_new;       /* whether no request has ended since */
     long switches;    /* how often it had let the processor go */
     double noted_at;  /* by the monotonic clock, in seconds */
     double computed;  /* how many seconds it had had the processor */

@@ -15,8 +15,7 @@
 /* How long a request may take where one thread is to do all, and where others are free. */
 #define SHORT_SECONDS 0.001
 
-/* What `suspicion` may be. Each request that takes longer, and may have computed for so long, adds LONG; each that does not
-   take longer takes 1 off. */
+/* What `suspicion` may be. Each request that may have taken longer by itself adds LONG, and each that is short takes 1 off. */
 #define MOST_SUSPICION 64
 #define LONG 32
 
@@ -143,6 +142,7 @@ note_pace(pace *own)
 {
     struct rusage usage;
     (void)getrusage(RUSAGE_THREAD, &usage);
+    own->is_new = 1;
     own->switches = usage.ru_nvcsw;
     own->noted_at = monotonic_now();
     own->computed = seconds_of_clock(CLOCK_THREAD_CPUTIME_ID);
@@ -151,26 +151,29 @@ note_pace(pace *own)
 /* Note that a request has ended, of a queue whose other threads are free. Where requests take long, the loop is to
    accept for all of them.
 
-   One that has waited for something takes long by itself. One that has not has computed, or was kept from the processor: by
-   another process, or by the host of a virtual machine. Then no other thread would have got on either. So it takes long
-   where it has surely computed for ALARM_SECONDS; for less, or where it is one of several that may have, only if that
-   happens often. */
+   One that has waited for something takes long by itself, and so does one that has computed for ALARM_SECONDS. Where it has
+   computed for less, or one before it may have been the one that waited, requests take long only if that happens often. One
+   that was kept from the processor, by another process or by the host of a virtual machine, does not count: no other thread
+   would have got on. */
 static void
 note_end(handover *self, pace *own, double began)
 {
     double lasted = monotonic_now() - began;
     if (lasted <= SHORT_SECONDS) {
         self->suspicion -= self->suspicion > 0;
+        own->is_new = 0;
         return;
     }
     const pace before = *own;
     note_pace(own);
-    double computed = own->computed - before.computed; /* by this request, and by those before it since the last note */
-    double kept = own->noted_at - before.noted_at - computed;
-    if (own->switches > before.switches || lasted - kept > ALARM_SECONDS) {
+    int has_waited = own->switches > before.switches;
+    /* Those before it were short, so that it was this one that was kept. */
+    double kept = own->noted_at - before.noted_at - (own->computed - before.computed);
+    double computed = lasted - kept;
+    if ((has_waited && before.is_new) || computed > ALARM_SECONDS) {
         self->suspicion = MOST_SUSPICION + 1;
     }
-    else if (computed > SHORT_SECONDS) {
+    else if (has_waited || computed > SHORT_SECONDS) {
         self->suspicion += LONG;
     }
     if (self->suspicion > MOST_SUSPICION) {
