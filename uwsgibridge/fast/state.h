@@ -31,9 +31,9 @@ enum {
     TEXT_REQUEST_TYPE, TEXT_RESPONSE_BODY, TEXT_RESPONSE_START,
     TEXT_SSL_PROTOCOL, TEXT_STATE, TEXT_STATUS, TEXT_TLS, TEXT_UWSGI,
     TEXT_ZEROCOPYSEND,
-    TEXT_CLOSE, TEXT_HAS_UNFINISHED, TEXT_INPUT, TEXT_START_RESPONSE, TEXT_WAKE_AT, TEXT_WRITE,
+    TEXT_CLOSE, TEXT_FILELIKE, TEXT_FILENO, TEXT_HAS_UNFINISHED, TEXT_INPUT, TEXT_START_RESPONSE, TEXT_WAKE_AT, TEXT_WRITE,
     TEXT_ARE_KEPT, TEXT_AT_ONCE, TEXT_CANCEL, TEXT_IS_COPY, TEXT_IS_CUT, TEXT_IS_NONBLOCKING, TEXT_OUTLET, TEXT_PENDING, TEXT_PLAN, TEXT_PUSHING,
-    TEXT_REQUEST_ID,
+    TEXT_RAW, TEXT_REQUEST_ID, TEXT_TELL,
     TEXTS
 };
 
@@ -46,9 +46,9 @@ static const char *const TEXT_WORDS[TEXTS] = {
     "http.request", "http.response.body", "http.response.start",
     "SSL_PROTOCOL", "state", "status", "tls", "uwsgi",
     "http.response.zerocopysend",
-    "close", "has_unfinished", "wsgi.input", "start_response", "_wake_at", "_write_from_application",
+    "close", "filelike", "fileno", "has_unfinished", "wsgi.input", "start_response", "_wake_at", "_write_from_application",
     "are_kept", "at_once", "cancel", "_is_copy", "_is_cut", "is_nonblocking", "outlet", "_pending", "plan", "_pushing",
-    "uwsgibridge.request_id",
+    "raw", "uwsgibridge.request_id", "tell",
 };
 
 /* A var at one place of the previous packet. The next packet has mostly the same one at that place. */

@@ -7,15 +7,15 @@
 /* What the threads of a host share, by the names of the arguments of `WsgiThread`. */
 enum {
     PART_ADMISSION, PART_APP, PART_BASE_ENVIRON, PART_BEGIN, PART_CONCLUDE, PART_CONTEXT, PART_ENDED, PART_ERRORS,
-    PART_EXCHANGE_TYPE, PART_FILE_WRAPPER, PART_FREE_SLOTS, PART_ID_HEADER, PART_INPUT_TYPE, PART_IN_FLIGHT, PART_KINDS, PART_LOG_SENT, PART_OVER, PART_QUEUE,
-    PART_RECORDER, PART_REFUSES, PART_RUNNING, PART_SERVER_SOFTWARE, PART_STARTED, PART_STATUSES, PART_STREAM_KINDS, PART_THREAD,
+    PART_EXCHANGE_TYPE, PART_FILE_TYPE, PART_FILE_WRAPPER, PART_FREE_SLOTS, PART_ID_HEADER, PART_INPUT_TYPE, PART_IN_FLIGHT, PART_KINDS, PART_LOG_SENT, PART_OPEN_FILE_TYPE, PART_OVER, PART_QUEUE,
+    PART_READER_TYPE, PART_RECORDER, PART_REFUSES, PART_RUNNING, PART_SERVER_SOFTWARE, PART_STARTED, PART_STATUSES, PART_STREAM_KINDS, PART_THREAD,
     PARTS
 };
 
 static const char *const PART_NAMES[PARTS] = {
     "admission", "app", "base_environ", "begin", "conclude", "context", "ended", "errors",
-    "exchange_type", "file_wrapper", "free_slots", "id_header", "input_type", "in_flight", "kinds", "log_sent", "over", "queue",
-    "recorder", "refuses", "running", "server_software", "started", "statuses", "stream_kinds", "thread",
+    "exchange_type", "file_type", "file_wrapper", "free_slots", "id_header", "input_type", "in_flight", "kinds", "log_sent", "open_file_type", "over", "queue",
+    "reader_type", "recorder", "refuses", "running", "server_software", "started", "statuses", "stream_kinds", "thread",
 };
 
 /* One thread of a host, which runs one exchange after the other. */
@@ -28,6 +28,8 @@ typedef struct {
     seat *seat;                        /* what it accepts by, or NULL; the queue owns it */
 #endif
     Py_ssize_t frontend_buffer_bytes;  /* a larger head is told of by Python */
+    Py_ssize_t whole_file_bytes;       /* a file of so many bytes is read, and sent with the head */
+    Py_ssize_t first_piece_bytes;      /* of a larger one, so many are */
     int has_offload;
     double began_at;  /* when the last request began, until its end is noted; else 0 */
     pace pace;

@@ -6,15 +6,16 @@
 /* What "Content-Length" takes at the most, with its number and the end of its line. */
 #define MAX_LENGTH_LINE 40
 
-/* What `hosts.files.regular_file` has found; all borrowed from its tuple. */
+/* The file of a wrapper, as `hosts.files.OpenFile`. */
 typedef struct {
     int fd;
     off_t offset;
     Py_ssize_t size;
     PyObject *first_piece;
+    PyObject *found;        /* what `hosts.files.regular_file` has made of it, or NULL */
 } open_file;
 
-/* Take an `OpenFile` apart. 0 where it is none, or with an error. */
+/* Take what Python has found apart. 0 where it is None, or with an error. */
 static int
 as_open_file(PyObject *found, open_file *file)
 {
@@ -25,8 +26,63 @@ as_open_file(PyObject *found, open_file *file)
         return 0;
     }
     file->offset = offset;
-    file->first_piece = PyTuple_GET_ITEM(found, 3);
+    file->first_piece = Py_NewRef(PyTuple_GET_ITEM(found, 3));
     return PyBytes_CheckExact(file->first_piece) && PyBytes_GET_SIZE(file->first_piece) <= file->size;
+}
+
+/* Find the file of a wrapper here. 1, or 0 where Python is to look, or -1 with an error. */
+static int
+begin_reader(const wsgi_thread *self, PyObject *wrapper, open_file *file)
+{
+    Py_ssize_t offset;
+    PyObject *reader = PyObject_GetAttr(wrapper, self->state->texts[TEXT_FILELIKE]);
+    if (reader == NULL) {
+        return -1;
+    }
+    int is_plain = place_of_reader(self->state, reader, (PyTypeObject *)self->parts[PART_READER_TYPE],
+                                   (PyTypeObject *)self->parts[PART_FILE_TYPE], &file->fd, &offset);
+    if (is_plain) {
+        char place[MAX_BEGINNING_BYTES];
+        file_beginning begun;
+        Py_BEGIN_ALLOW_THREADS
+        is_plain = read_beginning(file->fd, offset, (size_t)self->whole_file_bytes, (size_t)self->first_piece_bytes, place, &begun);
+        Py_END_ALLOW_THREADS
+        if (is_plain) {
+            file->offset = offset;
+            file->size = (Py_ssize_t)begun.available;
+            file->first_piece = PyBytes_FromStringAndSize(place, begun.read);
+            is_plain = file->first_piece == NULL ? -1 : 1;
+        }
+    }
+    Py_DECREF(reader);
+    return is_plain;
+}
+
+/* Find the file of a wrapper. 1, or 0 where there is none, or -1 with an error. */
+static int
+find_file(const wsgi_thread *self, wsgi_exchange *exchange, PyObject *wrapper, open_file *file)
+{
+    int is_plain = begin_reader(self, wrapper, file);
+    if (is_plain) {
+        return is_plain;
+    }
+    file->found = PyObject_CallMethod((PyObject *)exchange, "find_file", "O", wrapper);
+    if (file->found == NULL) {
+        return -1;
+    }
+    int is_found = as_open_file(file->found, file);
+    return PyErr_Occurred() ? -1 : is_found;
+}
+
+/* Have Python go on with a file, of which so much was sent behind its first piece; the result is that of `go_on_in_python`. */
+static int
+go_on_with_file(const wsgi_thread *self, wsgi_exchange *exchange, const called *call, open_file *file, Py_ssize_t sent)
+{
+    if (file->found == NULL) {
+        file->found = PyObject_CallFunction(self->parts[PART_OPEN_FILE_TYPE], "innO", file->fd, (Py_ssize_t)file->offset, file->size,
+                                            file->first_piece);
+    }
+    return file->found == NULL ? -1 : go_on_in_python(exchange, call, file->found, sent, NULL);
 }
 
 /* Whether a file may be sent here, as all of the body. */
@@ -106,16 +162,19 @@ send_behind_piece(const wsgi_exchange *exchange, const open_file *file)
 
 /* Send a file. 1, or 0 where Python has gone on, or -1 with an error. */
 static int
-send_file(wsgi_thread *self, wsgi_exchange *exchange, const called *call, PyObject *found, const open_file *file)
+send_file(wsgi_thread *self, wsgi_exchange *exchange, const called *call, open_file *file)
 {
     Py_ssize_t sent;
     int done = send_beginning(self, exchange, call, file, &sent);
-    if (done <= 0) {
-        return done < 0 ? -1 : go_on_in_python(exchange, call, sent ? found : NULL, sent, NULL);
+    if (done < 0) {
+        return -1;
+    }
+    if (!done) {
+        return sent ? go_on_with_file(self, exchange, call, file, sent) : go_on_in_python(exchange, call, NULL, 0, NULL);
     }
     sent = send_behind_piece(exchange, file);
     if (sent < file->size - PyBytes_GET_SIZE(file->first_piece) || !may_end(self, exchange, call, file->size)) {
-        return go_on_in_python(exchange, call, found, sent, NULL);
+        return go_on_with_file(self, exchange, call, file, sent);
     }
     return end_sent(self, exchange, call);
 }
@@ -124,24 +183,23 @@ send_file(wsgi_thread *self, wsgi_exchange *exchange, const called *call, PyObje
 static int
 answer_file(wsgi_thread *self, wsgi_exchange *exchange, const called *call)
 {
-    open_file file;
+    open_file file = {.first_piece = NULL, .found = NULL};
     if (!is_mine_to_answer(self, exchange, call)) {
         return go_on_in_python(exchange, call, NULL, 0, NULL);
     }
-    PyObject *found = PyObject_CallMethod((PyObject *)exchange, "find_file", "O", call->iterable);
-    if (found == NULL) {
-        PyObject *error = take_raised();
-        int done = go_on_in_python(exchange, call, NULL, 0, error);
-        Py_DECREF(error);
-        return done;
+    int done = find_file(self, exchange, call->iterable, &file);
+    if (done > 0) {
+        done = send_file(self, exchange, call, &file);
     }
-    int done;
-    if (as_open_file(found, &file)) {
-        done = send_file(self, exchange, call, found, &file);
+    else if (!done) {
+        done = go_on_in_python(exchange, call, NULL, 0, NULL);
     }
     else {
-        done = PyErr_Occurred() ? -1 : go_on_in_python(exchange, call, NULL, 0, NULL);
+        PyObject *error = take_raised();
+        done = go_on_in_python(exchange, call, NULL, 0, error);
+        Py_DECREF(error);
     }
-    Py_DECREF(found);
+    Py_XDECREF(file.first_piece);
+    Py_XDECREF(file.found);
     return done;
 }

@@ -220,7 +220,7 @@ check_parts(const wsgi_thread *self)
 static PyObject *
 thread_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    if (PyTuple_GET_SIZE(args) || kwargs == NULL || PyDict_GET_SIZE(kwargs) != PARTS + 6) {
+    if (PyTuple_GET_SIZE(args) || kwargs == NULL || PyDict_GET_SIZE(kwargs) != PARTS + 8) {
         PyErr_SetString(PyExc_TypeError, "WsgiThread takes all of its arguments by their names");
         return NULL;
     }
@@ -238,18 +238,21 @@ thread_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         }
     }
     PyObject *most = PyDict_GetItemString(kwargs, "frontend_buffer_bytes");
+    PyObject *whole = PyDict_GetItemString(kwargs, "whole_file_bytes");
+    PyObject *first = PyDict_GetItemString(kwargs, "first_piece_bytes");
     PyObject *offload = PyDict_GetItemString(kwargs, "has_offload");
     PyObject *logs = PyDict_GetItemString(kwargs, "logs_access");
     PyObject *wait = PyDict_GetItemString(kwargs, "write_milliseconds");
     PyObject *looks = PyDict_GetItemString(kwargs, "looks");
     PyObject *most_seconds = PyDict_GetItemString(kwargs, "max_queue_seconds");
-    if (most == NULL || offload == NULL || logs == NULL || wait == NULL || looks == NULL || most_seconds == NULL
+    if (most == NULL || whole == NULL || first == NULL || offload == NULL || logs == NULL || wait == NULL || looks == NULL || most_seconds == NULL
         || !as_size(most, &self->frontend_buffer_bytes) || !as_size(wait, &self->write_milliseconds)
-        || !check_parts(self))
+        || !as_size(whole, &self->whole_file_bytes) || !as_size(first, &self->first_piece_bytes)
+        || !check_beginning(self->whole_file_bytes, self->first_piece_bytes) || !check_parts(self))
     {
         if (!PyErr_Occurred()) {
-            PyErr_SetString(PyExc_TypeError, "WsgiThread needs frontend_buffer_bytes, has_offload, logs_access, looks, max_queue_seconds and "
-                                             "write_milliseconds");
+            PyErr_SetString(PyExc_TypeError, "WsgiThread needs first_piece_bytes, frontend_buffer_bytes, has_offload, logs_access, looks, "
+                                             "max_queue_seconds, whole_file_bytes and write_milliseconds");
         }
         Py_DECREF(self);
         return NULL;

@@ -19,10 +19,10 @@ from uwsgibridge.fast import accelerator
 CANT_SEND_FILE: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 
 # A file up to this size is read and sent with the head. To copy a larger one costs more than a call of sendfile.
-_WHOLE_BYTES: Final = 16_384
+WHOLE_BYTES: Final = 16_384
 
 # How much of a larger file is read and sent with the head: an error of reading is then met before the head is sent.
-_FIRST_PIECE_BYTES: Final = 4096
+FIRST_PIECE_BYTES: Final = 4096
 
 _BUFFERED: Final = frozenset({io.BufferedReader, io.BufferedRandom})
 
@@ -83,7 +83,7 @@ def begin_file(descriptor: int, offset: int) -> OpenFile:
 
 def _begin_plain_file(descriptor: int, offset: int) -> OpenFile | None:
     if accelerator is not None:
-        begun = accelerator.begin_file(descriptor, offset, _WHOLE_BYTES, _FIRST_PIECE_BYTES)
+        begun = accelerator.begin_file(descriptor, offset, WHOLE_BYTES, FIRST_PIECE_BYTES)
         if begun is not None:
             return OpenFile(descriptor, offset, *begun)
     return None
@@ -91,7 +91,7 @@ def _begin_plain_file(descriptor: int, offset: int) -> OpenFile | None:
 
 def _begin_any_file(descriptor: int, offset: int, size_bytes: int) -> OpenFile:
     available = max(0, size_bytes - offset)
-    wanted = available if available <= _WHOLE_BYTES else _FIRST_PIECE_BYTES
+    wanted = available if available <= WHOLE_BYTES else FIRST_PIECE_BYTES
     first_piece = os.pread(descriptor, wanted, offset)
     if len(first_piece) < wanted:
         available = len(first_piece)  # some files (in /sys) have fewer bytes than their size says

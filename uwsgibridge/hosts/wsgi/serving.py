@@ -14,7 +14,7 @@ from uwsgibridge.connection.connection import Connection
 from uwsgibridge.fast import accelerator
 from uwsgibridge.hosts.admission import Admission
 from uwsgibridge.hosts.exchange_states import Life
-from uwsgibridge.hosts.files import FileWrapper
+from uwsgibridge.hosts.files import FIRST_PIECE_BYTES, WHOLE_BYTES, FileWrapper, OpenFile
 from uwsgibridge.hosts.turn import Turn
 from uwsgibridge.hosts.wsgi.context import ExchangeContext
 from uwsgibridge.hosts.wsgi.exchange import SERVER_SOFTWARE, WsgiExchange
@@ -140,6 +140,11 @@ def make_thread(
         server_software=SERVER_SOFTWARE,
         input_type=io.BytesIO,
         file_wrapper=FileWrapper,
+        open_file_type=OpenFile,
+        reader_type=io.BufferedReader,
+        file_type=io.FileIO,
+        whole_file_bytes=WHOLE_BYTES,
+        first_piece_bytes=FIRST_PIECE_BYTES,
         exchange_type=WsgiExchange,
         context=context,
         errors=context.errors,
