@@ -282,7 +282,6 @@ def test_another_socket_in_the_place_of_ours_is_left_alone() -> None:
 
 @on_each_socket
 def test_the_loop_accepts_where_requests_take_long_and_other_threads_are_free(family: str) -> None:
-    """One that waits shows it by itself, be it as short as a few milliseconds."""
     gate = Gate()
     with lending(gate, family, threads=3) as bridge:
         with in_background(bridge, "/wait") as answers:
@@ -293,27 +292,26 @@ def test_the_loop_accepts_where_requests_take_long_and_other_threads_are_free(fa
             gate.release.release()
         assert answers[0].body == b"/wait"
 
-    def waiting(environ: Any, start_response: Any) -> Any:
-        time.sleep(0.002)
+
+def compute(seconds: float) -> None:
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
+        pass
+
+
+@on_each_socket
+@pytest.mark.parametrize("pass_time", [time.sleep, compute])
+def test_the_loop_accepts_where_many_requests_take_long_and_other_threads_are_free(
+    pass_time: Callable[[float], None], family: str
+) -> None:
+    """One that takes long shows it by itself, be it as short as a few milliseconds."""
+
+    def slow(environ: Any, start_response: Any) -> Any:
+        pass_time(0.002)
         return hello(environ, start_response)
 
-    with lending(waiting, family, threads=3) as bridge:
-        bridge.ask("/first")
-        bridge.ask(
-            "/second"
-        )  # before that, a thread may have had no wait of its own to compare with
-        wait_until_lent(bridge, wanted=False)
-
-
-def test_the_loop_accepts_where_requests_compute_long_and_other_threads_are_free() -> None:
-    def computing(environ: Any, start_response: Any) -> Any:
-        end = time.thread_time() + 0.002
-        while time.thread_time() < end:
-            pass
-        return hello(environ, start_response)
-
-    with lending(computing, threads=3) as bridge:
-        # One alone may be a collection of garbage. The loop may get some of them, where their packets come late.
+    with lending(slow, family, threads=3) as bridge:
+        # A single one may have been kept from the processor. The loop may get some, where their packets come late.
         asked = (bridge.ask("/") for _ in range(16))
         assert any(not is_lent(bridge) for _ in asked)
 

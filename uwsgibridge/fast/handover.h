@@ -32,6 +32,7 @@ typedef struct {
     Py_ssize_t count;
     waiter *waiters;      /* the one that has waited for the shortest time comes first: its memory is still near */
     int is_waking;        /* a thread was woken, and has not got the interpreter's lock yet */
+    Py_ssize_t taken;     /* of all items so far */
     /* What `lending.h` needs. */
     intake *lent;         /* accepts for the threads, or NULL */
     int listening;        /* the socket that they accept on */
@@ -43,6 +44,7 @@ typedef struct {
     int is_ringing;       /* the bell was rung, and that thread has not heard it yet */
     char is_accepting;    /* that thread may have a connection that is in no table yet */
     Py_ssize_t accepted;  /* by threads */
+    double lent_at;       /* by the monotonic clock, in seconds */
     int suspicion;        /* that requests take long: see `note_end` */
     guard guard;          /* of all but this */
 #ifdef Py_GIL_DISABLED
@@ -52,7 +54,6 @@ typedef struct {
 
 /* What a thread knew of itself when it last waited for a request, or had one that took long. */
 typedef struct {
-    int is_new;       /* whether no request has ended since */
     long switches;    /* how often it had let the processor go */
     double noted_at;  /* by the monotonic clock, in seconds */
     double computed;  /* how many seconds it had had the processor */
@@ -136,6 +137,7 @@ take_item(handover *self)
     PyObject *item = self->items[self->first];
     self->first = (self->first + 1) & (self->capacity - 1);
     self->count--;
+    self->taken++;
     return item;
 }
 

@@ -115,6 +115,7 @@ static PyMethodDef handover_methods[] = {
 static PyMemberDef handover_members[] = {
 #ifndef Py_GIL_DISABLED
     {"accepted", T_PYSSIZET, offsetof(handover, accepted), READONLY, "How many connections its threads have accepted."},
+    {"taken", T_PYSSIZET, offsetof(handover, taken), READONLY, "How many items were taken so far."},
     {"is_accepting", T_BOOL, offsetof(handover, is_accepting), READONLY,
      "Whether a thread may have a connection that is in no table yet."},
 #endif

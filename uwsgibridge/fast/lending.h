@@ -15,8 +15,8 @@
 /* How long a request may take where one thread is to do all, and where others are free. */
 #define SHORT_SECONDS 0.001
 
-/* What `suspicion` may be. Each request that may have taken longer by itself adds LONG, and each that is short takes 1 off. */
-#define MOST_SUSPICION 64
+/* What `suspicion` may be. Each request that takes longer by itself adds LONG, and each that is short takes 1 off. */
+#define MOST_SUSPICION 96
 #define LONG 32
 
 /* How long the thread waits for the packet of a connection that it has just accepted, where the frontend has connected
@@ -142,38 +142,30 @@ note_pace(pace *own)
 {
     struct rusage usage;
     (void)getrusage(RUSAGE_THREAD, &usage);
-    own->is_new = 1;
     own->switches = usage.ru_nvcsw;
     own->noted_at = monotonic_now();
     own->computed = seconds_of_clock(CLOCK_THREAD_CPUTIME_ID);
 }
 
-/* Note that a request has ended, of a queue whose other threads are free. Where requests take long, the loop is to
+/* Note that a request has ended, of a queue whose other threads are free. Where requests often take long, the loop is to
    accept for all of them.
 
-   One that has waited for something takes long by itself, and so does one that has computed for ALARM_SECONDS. Where it has
-   computed for less, or one before it may have been the one that waited, requests take long only if that happens often. One
-   that was kept from the processor, by another process or by the host of a virtual machine, does not count: no other thread
-   would have got on. */
+   One takes long by itself where it has waited for something, or computed. One that was kept from the processor, by another
+   process or by the host of a virtual machine, does not: no other thread would have got on. Neither does one that the loop has
+   accepted, beside which others ran. A single one may also have waited for the interpreter's lock, which the loop had. */
 static void
 note_end(handover *self, pace *own, double began)
 {
     double lasted = monotonic_now() - began;
-    if (lasted <= SHORT_SECONDS) {
+    if (lasted <= SHORT_SECONDS || began < self->lent_at) {
         self->suspicion -= self->suspicion > 0;
-        own->is_new = 0;
         return;
     }
     const pace before = *own;
     note_pace(own);
-    int has_waited = own->switches > before.switches;
-    /* Those before it were short, so that it was this one that was kept. */
-    double kept = own->noted_at - before.noted_at - (own->computed - before.computed);
-    double computed = lasted - kept;
-    if ((has_waited && before.is_new) || computed > ALARM_SECONDS) {
-        self->suspicion = MOST_SUSPICION + 1;
-    }
-    else if (has_waited || computed > SHORT_SECONDS) {
+    /* Those before it were short, so that it was this one that was away. */
+    double away = own->noted_at - before.noted_at - (own->computed - before.computed);
+    if (own->switches > before.switches || lasted - away > SHORT_SECONDS) {
         self->suspicion += LONG;
     }
     if (self->suspicion > MOST_SUSPICION) {
@@ -217,6 +209,7 @@ handover_lend(handover *self, PyObject *const *args, Py_ssize_t count)
     self->listening = listening;
     self->lender_forks = forks;
     self->suspicion = 0;
+    self->lent_at = monotonic_now();
     Py_XSETREF(self->lent, (intake *)Py_NewRef(args[0]));
     /* The leader sets the alarm after a wait. It may find a connection at once, and then does not wait. */
     set_alarm(self, ALARM_SECONDS);

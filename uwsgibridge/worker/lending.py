@@ -32,8 +32,19 @@ _SOON_SECONDS: Final = 0.001
 _LOOK_SECONDS: Final = {True: (0.05, 0.8), False: (1.0, 64.0)}
 
 
+# How soon to look again where the loop can't lend at the moment.
+_BUSY_SECONDS: Final = 0.05
+
+# Where all threads are busy, their requests are short enough if they begin so many in a second: one thread could do all.
+_QUICK_PER_SECOND: Final = 1000
+
+
 class Borrower(Protocol):
     """The queue of the threads of a host: what `fast/lending.h` has for the loop."""
+
+    @property
+    def taken(self) -> int:
+        """How many connections the threads have got from the loop."""
 
     @property
     def accepted(self) -> int:
@@ -150,6 +161,8 @@ class Lending:
         self._intake = intake
         self._lent: Lendable | None = None
         self._accepted = 0
+        self._taken = 0
+        self._looked_at = monotonic()
         self._first_look, self._last_look = _LOOK_SECONDS[has_one_thread]
         self._look_seconds = self._first_look
         self._lent_at = 0.0
@@ -181,6 +194,7 @@ class Lending:
             lent.resume()
             if monotonic() - self._lent_at >= self._look_seconds:
                 self._look_seconds = self._first_look
+            self._is_quick()  # what the threads did by themselves is not in the next answer
             self._look_later()
 
     def end(self) -> None:
@@ -212,15 +226,26 @@ class Lending:
         self._lender.tell_if_idle()
 
     def _lend(self) -> None:
-        acceptor = None if self._is_ended else self._lender.lendable()
-        if acceptor is None or not self._borrower.has_waiter:
-            self._look_later()
+        if self._is_ended:
+            return
+        acceptor = self._lender.lendable()
+        is_quick = self._is_quick()
+        if acceptor is None or not (self._borrower.has_waiter or is_quick):
+            self._borrower.set_alarm(_BUSY_SECONDS)
             return
         acceptor.suspend()
         self._lent = acceptor
         self._accepted = self._borrower.accepted
         self._lent_at = monotonic()
         self._lend_on()
+
+    def _is_quick(self) -> bool:
+        """Whether the threads have begun many requests since this was asked for the last time."""
+        now = monotonic()
+        seconds, self._looked_at = now - self._looked_at, now
+        taken = self._borrower.taken
+        begun, self._taken = taken - self._taken, taken
+        return begun > seconds * _QUICK_PER_SECOND
 
     def _lend_on(self) -> None:
         acceptor = self._lender.lendable()
