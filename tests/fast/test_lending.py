@@ -316,6 +316,38 @@ def test_the_loop_accepts_where_many_requests_take_long_and_other_threads_are_fr
         assert any(not is_lent(bridge) for _ in asked)
 
 
+def test_the_loop_sleeps_while_a_thread_finds_one_connection_after_the_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rings = 0
+    ring = Lending._on_alarm
+
+    def counted(self: Lending) -> None:
+        nonlocal rings
+        rings += 1
+        ring(self)
+
+    monkeypatch.setattr(Lending, "_on_alarm", counted)
+    waiting: list[socket.socket] = []
+
+    def app(environ: Any, start_response: Any) -> Any:
+        if environ["PATH_INFO"] == "/first":
+            for _ in range(60):
+                waiting.append(connect(bridge.address))
+                waiting[-1].sendall(packet("/next"))
+        else:
+            compute(0.0005)
+        return hello(environ, start_response)
+
+    with lending(app, threads=3) as bridge, ExitStack() as stack:
+        before = rings
+        bridge.ask("/first")
+        for connection in waiting:
+            assert read_answer(stack.enter_context(connection)).body == b"/next"
+        # 30 ms are six alarms. On a busy machine, the thread may be kept for as long as one.
+        assert rings - before < 3
+
+
 BUSY = """
 print("", flush=True)
 while True:

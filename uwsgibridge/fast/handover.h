@@ -44,7 +44,8 @@ typedef struct {
     int is_ringing;       /* the bell was rung, and that thread has not heard it yet */
     char is_accepting;    /* that thread may have a connection that is in no table yet */
     Py_ssize_t accepted;  /* by threads */
-    double lent_at;       /* by the monotonic clock, in seconds */
+    double lent_at;       /* by the monotonic clock, in seconds, as the next one */
+    double armed_at;      /* when a thread that leads set the alarm */
     int suspicion;        /* that requests take long: see `note_end` */
     guard guard;          /* of all but this */
 #ifdef Py_GIL_DISABLED

@@ -82,9 +82,9 @@ handover_is_lent(handover *self, void *Py_UNUSED(closure))
 }
 
 static PyObject *
-handover_is_watched(handover *self, void *Py_UNUSED(closure))
+handover_is_overdue(handover *self, void *Py_UNUSED(closure))
 {
-    return PyBool_FromLong(self->is_polling);
+    return PyBool_FromLong(!self->is_polling && monotonic_now() - self->armed_at >= ALARM_SECONDS);
 }
 
 static PyObject *
@@ -127,7 +127,7 @@ static PyGetSetDef handover_properties[] = {
     SHARING_ATTRIBUTES
 #else
     {"is_lent", (getter)handover_is_lent, NULL, "Whether a threads accept on a socket.", NULL},
-    {"is_watched", (getter)handover_is_watched, NULL, "Whether a thread waits at the socket.", NULL},
+    {"is_overdue", (getter)handover_is_overdue, NULL, "Whether no thread has come back to the socket for long.", NULL},
     {"has_waiter", (getter)handover_has_waiter, NULL, "Whether it is empty, and a thread waits at it.", NULL},
 #endif
     {NULL, NULL, NULL, NULL, NULL},

@@ -8,9 +8,11 @@
 
    Three descriptors are involved. The leader waits at the listening socket and at the bell, which rings where something
    was put into the queue, or the socket was taken back. The loop waits at the alarm, a timer: by that it learns that
-   the leader has not come back for ALARM_SECONDS. */
+   the leader has not come back for ALARM_SECONDS. A leader that finds the next connection without a wait sets the alarm
+   anew each ARM_SECONDS, so that the loop sleeps as long as requests are short. */
 
 #define ALARM_SECONDS 0.005
+#define ARM_SECONDS 0.001
 
 /* How long a request may take where one thread is to do all, and where others are free. */
 #define SHORT_SECONDS 0.001
@@ -33,6 +35,14 @@ set_alarm(handover *self, double seconds)
     (void)timerfd_settime(self->alarm, 0, &when, NULL); /* fails only with a bad descriptor or value */
 }
 
+/* Have the loop look after the leader when ALARM_SECONDS have passed from now on. */
+static void
+arm(handover *self, double now)
+{
+    self->armed_at = now;
+    set_alarm(self, ALARM_SECONDS);
+}
+
 /* Have the thread give the socket back; the loop learns of it at once. */
 static void
 give_back(handover *self)
@@ -47,6 +57,10 @@ static int
 wait_at_socket(handover *self, struct pollfd *watched)
 {
     if (poll(watched, 2, 0) != 0) {
+        double now = monotonic_now();
+        if (now - self->armed_at > ARM_SECONDS) {
+            arm(self, now);
+        }
         return 0;
     }
     set_alarm(self, 0);
@@ -55,7 +69,7 @@ wait_at_socket(handover *self, struct pollfd *watched)
     (void)poll(watched, 2, -1); /* a signal: other threads see to it */
     Py_END_ALLOW_THREADS
     self->is_polling = 0;
-    set_alarm(self, ALARM_SECONDS);
+    arm(self, monotonic_now());
     return 1;
 }
 
@@ -211,8 +225,8 @@ handover_lend(handover *self, PyObject *const *args, Py_ssize_t count)
     self->suspicion = 0;
     self->lent_at = monotonic_now();
     Py_XSETREF(self->lent, (intake *)Py_NewRef(args[0]));
-    /* The leader sets the alarm after a wait. It may find a connection at once, and then does not wait. */
-    set_alarm(self, ALARM_SECONDS);
+    /* All threads may be busy. */
+    arm(self, self->lent_at);
     wake_one(self);
     Py_RETURN_NONE;
 }

@@ -21,8 +21,8 @@ from uwsgibridge.loop.interface import Loop
 from uwsgibridge.worker.handed import HandedConnections
 from uwsgibridge.worker.intakes import Intakes
 
-# How long requests may take before the loop looks whether another thread accepts: `ALARM_NANOSECONDS` in `fast/lending.h`.
-_SHORT_SECONDS: Final = 0.005
+# How soon to look once more after a thread that has not come back: where this process has stood still, it comes now.
+_AGAIN_SECONDS: Final = 0.001
 
 # How soon to lend the socket for the first time: the threads are about to wait.
 _SOON_SECONDS: Final = 0.001
@@ -59,8 +59,8 @@ class Borrower(Protocol):
         """Whether they accept."""
 
     @property
-    def is_watched(self) -> bool:
-        """Whether one of them waits at the socket."""
+    def is_overdue(self) -> bool:
+        """Whether none of them waits at the socket, or has come back to it for some milliseconds."""
 
     @property
     def has_waiter(self) -> bool:
@@ -217,10 +217,10 @@ class Lending:
         elif not borrower.is_lent:
             if not self._handed.connections:  # a thread has met an error
                 self.take_back()
-        elif borrower.is_watched:
-            pass  # the thread sets the alarm when it wakes up
+        elif not borrower.is_overdue:
+            pass  # the thread sets the alarm by itself
         elif borrower.accepted != before:
-            borrower.set_alarm(_SHORT_SECONDS)
+            borrower.set_alarm(_AGAIN_SECONDS)
         else:  # it runs what it ran at the last alarm
             self.take_back()
         self._lender.tell_if_idle()
