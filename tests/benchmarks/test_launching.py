@@ -21,6 +21,7 @@ def test_variables_that_would_change_a_server_are_dropped_and_all_others_kept() 
         "UVICORN_WORKERS": "4",
         "UWSGIBRIDGE_WORKERS": "4",
         "GRANIAN_WORKERS": "4",
+        "PYTHONDONTWRITEBYTECODE": "1",
         "UWSGIBRIDGE_PURE": "1",
     }
     assert server_environment(environ) == {
