@@ -84,7 +84,8 @@ handover_is_lent(handover *self, void *Py_UNUSED(closure))
 static PyObject *
 handover_is_overdue(handover *self, void *Py_UNUSED(closure))
 {
-    return PyBool_FromLong(!self->is_polling && monotonic_now() - self->armed_at >= ALARM_SECONDS);
+    /* Less than the alarm's time: it is enough that no thread has set the alarm anew. */
+    return PyBool_FromLong(!self->is_polling && monotonic_now() - self->armed_at > ALARM_SECONDS - ARM_SECONDS);
 }
 
 static PyObject *

@@ -31,7 +31,6 @@ _SOON_SECONDS: Final = 0.001
 # threads are free, the first request that takes long keeps a connection waiting for 5 ms, so that it is tried rarely.
 _LOOK_SECONDS: Final = {True: (0.05, 0.8), False: (1.0, 64.0)}
 
-
 # How soon to look again where the loop can't lend at the moment.
 _BUSY_SECONDS: Final = 0.05
 
@@ -161,8 +160,7 @@ class Lending:
         self._intake = intake
         self._lent: Lendable | None = None
         self._accepted = 0
-        self._taken = 0
-        self._looked_at = monotonic()
+        self._count_from_now()
         self._first_look, self._last_look = _LOOK_SECONDS[has_one_thread]
         self._look_seconds = self._first_look
         self._lent_at = 0.0
@@ -194,7 +192,7 @@ class Lending:
             lent.resume()
             if monotonic() - self._lent_at >= self._look_seconds:
                 self._look_seconds = self._first_look
-            self._is_quick()  # what the threads did by themselves is not in the next answer
+            self._count_from_now()
             self._look_later()
 
     def end(self) -> None:
@@ -230,6 +228,7 @@ class Lending:
             return
         acceptor = self._lender.lendable()
         is_quick = self._is_quick()
+        self._count_from_now()
         if acceptor is None or not (self._borrower.has_waiter or is_quick):
             self._borrower.set_alarm(_BUSY_SECONDS)
             return
@@ -239,13 +238,14 @@ class Lending:
         self._lent_at = monotonic()
         self._lend_on()
 
+    def _count_from_now(self) -> None:
+        self._counted_from = monotonic()
+        self._taken = self._borrower.taken
+
     def _is_quick(self) -> bool:
-        """Whether the threads have begun many requests since this was asked for the last time."""
-        now = monotonic()
-        seconds, self._looked_at = now - self._looked_at, now
-        taken = self._borrower.taken
-        begun, self._taken = taken - self._taken, taken
-        return begun > seconds * _QUICK_PER_SECOND
+        """Whether the threads have begun many requests since `_count_from_now`."""
+        seconds = monotonic() - self._counted_from
+        return self._borrower.taken - self._taken > seconds * _QUICK_PER_SECOND
 
     def _lend_on(self) -> None:
         acceptor = self._lender.lendable()
