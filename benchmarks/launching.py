@@ -23,10 +23,11 @@ if TYPE_CHECKING:
 
 # Options that a server would take from the environment in addition to those of the table.
 _ENV_PREFIXES = ("UWSGI_", "UWSGIBRIDGE_", "GUNICORN_", "UVICORN_", "GRANIAN_", "FLASK_", "DJANGO_")
-_ENV_NAMES = ("WEB_CONCURRENCY", "FORWARDED_ALLOW_IPS")
-
-# What is installed for good has its bytecode, the checkout itself only where Python may write it: else each start compiles it.
-_ENV_SLOWING = ("PYTHONDONTWRITEBYTECODE",)
+_ENV_NAMES = (
+    *("WEB_CONCURRENCY", "FORWARDED_ALLOW_IPS"),
+    # pip has compiled the peers. The checkout would be compiled at each start.
+    "PYTHONDONTWRITEBYTECODE",
+)
 
 # Whether the bridge runs without its accelerator is for the one who runs the benchmark to say.
 _ENV_KEPT = (PURE_VARIABLE,)
@@ -110,8 +111,7 @@ def server_environment(environ: Mapping[str, str]) -> dict[str, str]:
     return {
         name: value
         for name, value in environ.items()
-        if name in _ENV_KEPT
-        or (not name.startswith(_ENV_PREFIXES) and name not in _ENV_NAMES + _ENV_SLOWING)
+        if name in _ENV_KEPT or (not name.startswith(_ENV_PREFIXES) and name not in _ENV_NAMES)
     }
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from typing import Final
 
 import pytest
 
+from integration.soak.wrk import wrk_or_skip
 from integration.workers import EVERY_INTERFACE, PATIENCE_SECONDS, workers
 from uwsgibridge.client.asking import request
 from uwsgibridge.control.client import ask
@@ -43,9 +43,7 @@ def test_every_answer_is_counted_once_in_small(tmp_path: Path) -> None:
 
 def compare(directory: Path, interface: str, *, reloads: int, kills: int, upgrades: int) -> None:
     """Have wrk ask while workers come and go, and hold its counts against the figures."""
-    wrk = shutil.which("wrk")
-    if wrk is None:
-        pytest.skip("wrk is not installed (Debian: wrk)")
+    wrk = wrk_or_skip()
     own = directory / "own"
     own.mkdir()
     (own / "file").write_text("Nginx's own\n")

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import re
-import shutil
-import subprocess
 import sys
 import urllib.request
 from pathlib import Path
 from time import monotonic
 from typing import Final, Literal
+from urllib.parse import urlsplit
 
 import pytest
 
+from benchmarks import load
 from integration.asgi.resident_memory import resident_bytes
+from integration.soak.wrk import wrk_or_skip
 from integration.workers import PATIENCE_SECONDS
 from uwsgibridge.control.client import ask
 from uwsgibridge.testing import LocalStack
@@ -49,7 +49,6 @@ async def asgi(scope, receive, send):
 # Blocks that come and go by themselves: caches of the interpreter, lines of the log, what the loop has under way.
 MOST_BLOCKS: Final = 5_000
 
-
 HOW: Final[dict[str, tuple[Literal["wsgi", "asgi"], str, str]]] = {
     "threads": ("wsgi", "--threads", "8"),
     "one_thread": ("wsgi", "--threads", "1"),
@@ -63,9 +62,7 @@ HOW: Final[dict[str, tuple[Literal["wsgi", "asgi"], str, str]]] = {
 @pytest.mark.parametrize("how", HOW)
 def test_a_million_requests_leave_nothing_behind(tmp_path: Path, how: str) -> None:
     interface, *options = HOW[how]
-    wrk = shutil.which("wrk")
-    if wrk is None:
-        pytest.skip("wrk is not installed (Debian: wrk)")
+    wrk = wrk_or_skip()
     (tmp_path / "plain.py").write_text(APPLICATION)
     control = tmp_path / "control"
     with LocalStack(
@@ -98,18 +95,13 @@ def test_a_million_requests_leave_nothing_behind(tmp_path: Path, how: str) -> No
 
 def drive(wrk: str, url: str, seconds: int) -> int:
     """Ask for some seconds; give how many answers came, which are all good ones."""
-    report = subprocess.run(
-        [wrk, "--threads", "1", "--connections", "32", "--duration", f"{seconds}s", url],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=seconds + 30,
-    ).stdout
-    assert "Non-2xx" not in report
-    assert "Socket errors" not in report
-    found = re.search(r"(\d+) requests in", report)
-    assert found is not None
-    return int(found[1])
+    where = urlsplit(url)
+    assert where.port
+    report = load.drive(
+        wrk, load.Request(), port=where.port, host=where.netloc, connections=32, seconds=seconds
+    )
+    assert not report.errors
+    return report.requests
 
 
 def blocks_of(stack: LocalStack) -> int:

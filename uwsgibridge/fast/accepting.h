@@ -299,7 +299,6 @@ take_connection(intake *self, batch *now, connection_fields *connection, int fd)
 static connection_fields *
 make_connection(intake *self, const batch *now, int fd)
 {
-    struct timespec moment;
     descriptor *accepted = PyObject_New(descriptor, now->state->descriptor_type);
     if (accepted == NULL) {
         close(fd);
@@ -315,8 +314,7 @@ make_connection(intake *self, const batch *now, int fd)
     }
     connection->socket = (PyObject *)accepted;
     connection->keeps_input_in_kernel = (char)self->keeps_input_in_kernel;
-    clock_gettime(CLOCK_MONOTONIC, &moment);
-    connection->accepted_at = (double)moment.tv_sec + (double)moment.tv_nsec * 1e-9;
+    connection->accepted_at = monotonic_now();
     return connection;
 }
 

@@ -245,7 +245,8 @@ thread_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     PyObject *wait = PyDict_GetItemString(kwargs, "write_milliseconds");
     PyObject *looks = PyDict_GetItemString(kwargs, "looks");
     PyObject *most_seconds = PyDict_GetItemString(kwargs, "max_queue_seconds");
-    if (most == NULL || whole == NULL || first == NULL || offload == NULL || logs == NULL || wait == NULL || looks == NULL || most_seconds == NULL
+    if (most == NULL || whole == NULL || first == NULL || offload == NULL || logs == NULL || wait == NULL || looks == NULL
+        || most_seconds == NULL
         || !as_size(most, &self->frontend_buffer_bytes) || !as_size(wait, &self->write_milliseconds)
         || !as_size(whole, &self->whole_file_bytes) || !as_size(first, &self->first_piece_bytes)
         || !check_beginning(self->whole_file_bytes, self->first_piece_bytes) || !check_parts(self))

@@ -79,7 +79,6 @@ go_on_in_python(wsgi_exchange *exchange, const called *call, PyObject *piece, Py
 static wsgi_exchange *
 make_exchange(wsgi_thread *self, connection_fields *connection)
 {
-    struct timespec moment;
     PyTypeObject *type = (PyTypeObject *)self->parts[PART_EXCHANGE_TYPE];
     wsgi_exchange *exchange = (wsgi_exchange *)type->tp_alloc(type, 0);
     if (exchange == NULL) {
@@ -93,8 +92,7 @@ make_exchange(wsgi_thread *self, connection_fields *connection)
     exchange->life = Py_NewRef(self->parts[PART_STARTED]);
     exchange->interruption = Py_NewRef(Py_None);
     exchange->promised = -1;
-    clock_gettime(CLOCK_MONOTONIC, &moment);
-    exchange->started_at = (double)moment.tv_sec + (double)moment.tv_nsec * 1e-9;
+    exchange->started_at = monotonic_now();
     return exchange;
 }
 
