@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import Callable
 from contextlib import ExitStack
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from uwsgibridge.config.address import TcpAddress
 from uwsgibridge.connection.connection import Connection
 from uwsgibridge.connection.sockets import ListeningSocket, open_sockets
+from uwsgibridge.fast import Intake
 from uwsgibridge.link.flights import FlightRecorder
 from uwsgibridge.worker.acceptor import Acceptor
 
@@ -32,8 +34,9 @@ class Accepted:
     def room(self) -> int:
         return 10
 
-    def make_intake(self, listening: ListeningSocket) -> None:
+    def make_intake(self, listening: ListeningSocket) -> Intake | None:
         """Have each connection accepted for `take`."""
+        return None
 
     def peer_check(self, listening: ListeningSocket) -> None:
         """Let everybody connect."""
@@ -125,3 +128,39 @@ def test_a_blocking_socket_that_is_put_there_after_the_look_is_not_waited_at(
         listening.socket.detach()
         os.close(number)
     assert not accepted.connections
+
+
+class Batches(Accepted):
+    """Accepts batches of given sizes, each as an accelerator's intake does; remembers how often each was to wait."""
+
+    def __init__(self, *sizes: int) -> None:
+        super().__init__()
+        self._sizes = list(sizes)
+        self.waits: list[int] = []
+
+    def make_intake(self, listening: ListeningSocket) -> Intake | None:
+        return SimpleNamespace(accept=self._accept, failed=0)  # type: ignore[return-value]
+
+    def _accept(self, _listening: int, _most: int, waits: int) -> int:
+        self.waits.append(waits)
+        return self._sizes.pop(0)
+
+
+def accept_batches(*sizes: int) -> list[bool]:
+    """Tell for each batch whether it was to wait for further connections."""
+    batches, calls = Batches(*sizes), Calls()
+    with open_sockets(("127.0.0.1:0",), mode="600", backlog=5) as [listening]:
+        Acceptor(batches, calls, listening, FlightRecorder())  # type: ignore[arg-type] # a stand-in
+        for _ in sizes:
+            calls.asked()
+    return [waits > 0 for waits in batches.waits]
+
+
+def test_where_connections_come_one_by_one_few_batches_wait_for_more() -> None:
+    waited = accept_batches(*[1] * 33)
+    assert [number for number, waits in enumerate(waited) if waits] == [0, 16, 32]
+
+
+@pytest.mark.parametrize("size", [0, 2])
+def test_where_they_do_not_come_one_by_one_each_batch_waits(size: int) -> None:
+    assert accept_batches(1, size, 1) == [True, False, True]

@@ -21,6 +21,7 @@ from tests.bridge_process import run_to_its_end, running_process
 from tests.log_events import PATIENCE_SECONDS
 from tests.raw_client import ask, connect, packet, read_answer, reset
 from uwsgibridge.protocol.packet import PING, PONG, encode_packet
+from uwsgibridge.worker.acceptor import Acceptor
 
 # For a deadline that is meant to pass.
 SHORT_SECONDS = 0.1
@@ -606,6 +607,40 @@ def test_what_waits_in_the_kernel_is_taken_as_soon_as_there_is_room(family: str)
         for connection in connections:
             go_on.release()
             assert read_answer(connection).body == b"served"
+
+
+@on_each_socket
+def test_a_host_that_is_full_again_at_once_has_no_socket_watched(
+    monkeypatch: pytest.MonkeyPatch, family: str
+):
+    """To watch it costs several turns of the loop, for each time that a busy host makes room."""
+    go_on = threading.Semaphore(0)
+    watched: list[Acceptor] = []
+    resume = Acceptor.resume
+
+    def note_and_resume(acceptor: Acceptor) -> None:
+        watched.append(acceptor)
+        resume(acceptor)
+
+    monkeypatch.setattr(Acceptor, "resume", note_and_resume)
+
+    def app(environ, start_response):
+        assert go_on.acquire(timeout=PATIENCE_SECONDS)
+        start_response("200 OK", [])
+        return [b"served"]
+
+    with (
+        running(app, family, threads=1, accept_margin=0) as bridge,
+        ten_requests(bridge) as connections,
+    ):
+        bridge.settle()
+        watched.clear()
+        for connection in connections[:-1]:
+            go_on.release()
+            assert read_answer(connection).body == b"served"
+        assert not watched
+        go_on.release()
+        read_answer(connections[-1])
 
 
 @needs_proc

@@ -26,6 +26,10 @@ _MAX_BATCH: Final = 32
 # How often a batch waits for further connections, each time for 0.3 ms at the most.
 _WAITS: Final = 8
 
+# Where batches have a single connection each, one of so many waits. A wait costs up to 40 us of CPU: it sets a timer of the
+# processor.
+_SINGLE_BATCHES: Final = 16
+
 # Calling accept(2) in vain costs as much as half a request. So a batch is no longer than the last ones were.
 # It grows only after this many full batches.
 _FULL_BATCHES_TO_GROW: Final = 4
@@ -126,6 +130,7 @@ class Acceptor:
         self._waits = _WAITS if is_alone and listener.has_threads_alone else 0
         self._batch = self._least_batch
         self._full_batches = 0
+        self._single_batches = 0
         self._sharing: Sharing | None = None
         self._loop = loop
         # Whether to look, before accept(2), whose socket it is. An epoll watches the file that it was given, but trio
@@ -142,6 +147,11 @@ class Acceptor:
         """Watch the socket again."""
         self._looks = True
         self._resume_watch()
+
+    def accept_unwatched(self) -> None:
+        """Accept a batch while the socket is not watched."""
+        self._looks = True
+        self._accept_again()
 
     def share(self, sharing: Sharing) -> None:
         """Leave connections to threads that accept by themselves, as long as they get on."""
@@ -271,6 +281,13 @@ class Acceptor:
             return False
         return self._accept_batch()
 
+    def _waits_now(self) -> int:
+        """Tell how often to wait for further connections: not where they come one by one, when each wait is in vain."""
+        return self._waits if not self._single_batches % _SINGLE_BATCHES else 0
+
+    def _note_taken(self, taken: int) -> None:
+        self._single_batches = self._single_batches + 1 if taken == 1 else 0
+
     def _accept(self, most: int) -> int:
         """Accept up to so many connections, and have them taken over; give their number.
 
@@ -279,7 +296,8 @@ class Acceptor:
                 place of a `BlockingIOError`.
         """
         if self._intake is not None:
-            taken = self._intake.accept(self._socket.fileno(), most, self._waits)
+            taken = self._intake.accept(self._socket.fileno(), most, self._waits_now())
+            self._note_taken(taken)
         else:
             if self._looks and self._is_replaced_now():
                 # Another server's: accept(2) would take what is not ours, or, where that one blocks, wait for ever.

@@ -259,6 +259,19 @@ class Listener:
         is_relayed = self._relays is not None and not self._relays.is_idle
         return not (self._waiting or is_held or is_lent or is_relayed)
 
+    def go_on(self) -> None:
+        """Accept what waits, after a host has made room; from the loop's thread.
+
+        Where the hosts are full again afterwards, no socket is watched meanwhile: to watch one costs several turns of the
+        loop.
+        """
+        self._held_back.resume()
+        self._mounts.resume()
+        if self._paused and not self._closed:
+            for acceptor in list(self._acceptors):
+                acceptor.accept_unwatched()
+        self.resume()
+
     def resume(self) -> None:
         """Accept again after a pause, where there is room again; from the loop's thread."""
         self._held_back.resume()

@@ -418,7 +418,7 @@ class Worker:
         self._loop.run_threadsafe(self._look_again)
 
     def _look_again(self) -> None:
-        self._listener.resume()
+        self._listener.go_on()
         self._changed.set()
 
     async def _wait_until(self, is_done: Callable[[], bool]) -> None:
