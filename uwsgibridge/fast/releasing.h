@@ -7,17 +7,27 @@ typedef struct {
     PyObject *admission;
 } place_tables;
 
-/* Give the place of a request back, which is over. 1, or 0 with nothing done where somebody is to be woken for it, or -1
-   with an error. */
+/* Whether somebody is to be woken, as few requests as are in flight now; -1 with an error. */
 static int
-give_place_back(const module_state *state, const place_tables *tables, connection_fields *connection)
+is_awaited(const module_state *state, const place_tables *tables)
 {
     PyObject *wake_at = PyObject_GetAttr(tables->admission, state->texts[TEXT_WAKE_AT]);
     Py_ssize_t level = wake_at == NULL ? -1 : PyLong_AsSsize_t(wake_at);
     Py_XDECREF(wake_at);
-    if (level != -1 || PyErr_Occurred()) {
-        return PyErr_Occurred() ? -1 : 0;
+    if (PyErr_Occurred()) {
+        return -1;
     }
+    return level >= 0 && PySet_Size(tables->in_flight) <= level;
+}
+
+/* Give the place of a request back, which is over. 1, or 0 where Python is to do it once more, since somebody is to be woken
+   for it, or -1 with an error.
+
+   That is looked at last, as `Admission.release` does: without the interpreter's lock, the listener may ask to be woken just
+   before the request leaves the table. */
+static int
+give_place_back(const module_state *state, const place_tables *tables, connection_fields *connection)
+{
     PyObject *slot = connection->slot;
     if (PyMemoryView_Check(slot)) {
         *(unsigned char *)PyMemoryView_GET_BUFFER(slot)->buf = SLOT_FREE;
@@ -26,5 +36,9 @@ give_place_back(const module_state *state, const place_tables *tables, connectio
         }
         Py_SETREF(connection->slot, Py_NewRef(Py_None));
     }
-    return PySet_Discard(tables->in_flight, (PyObject *)connection) < 0 ? -1 : 1;
+    if (PySet_Discard(tables->in_flight, (PyObject *)connection) < 0) {
+        return -1;
+    }
+    int awaited = is_awaited(state, tables);
+    return awaited < 0 ? -1 : !awaited;
 }

@@ -15,6 +15,7 @@ import trio
 
 from tests.asgi_conversation import Conversation
 from tests.asgi_messages import START, answer, body, start
+from tests.asked_admission import seen_by_who_asks
 from tests.bridge import on_each_loop, running
 from uwsgibridge.hosts.offload import Offload
 from uwsgibridge.protocol.errors import InvalidResponse
@@ -283,3 +284,15 @@ def test_a_listener_that_waits_for_the_place_of_a_request_is_woken() -> None:
     assert conversation.woken == 1
     conversation = converse(application)
     assert (conversation.is_released, conversation.woken) == (True, 0)
+
+
+def test_whether_a_listener_waits_is_looked_at_last() -> None:
+    """Without the GIL, it may ask to be woken at any moment."""
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        await answer(send)
+
+    conversation = Conversation(application)
+    with seen_by_who_asks(conversation.admission) as seen:
+        conversation.run()
+    assert seen == [0]

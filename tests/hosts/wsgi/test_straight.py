@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.asked_admission import seen_by_who_asks
 from tests.bridge import running
 from tests.hosts.wsgi.test_interruption import settle
 from tests.log_events import PATIENCE_SECONDS
@@ -335,6 +336,22 @@ class TestEnds:
         host.in_flight.discard(placeholder)
         assert host.ask() == (WHOLE, False)
         assert host.woken == 1
+
+    def test_a_host_that_is_as_full_as_before_wakes_nobody(self) -> None:
+        host = Conversations(PLAIN["list"])
+        others: list[Any] = [object(), object()]
+        host.in_flight.update(others)
+        assert host.admission.wake_at(1) is True
+        assert host.ask() == (WHOLE, False)
+        assert host.woken == 0
+        assert host.in_flight == set(others)
+
+    def test_whether_somebody_waits_is_looked_at_last(self) -> None:
+        """Without the GIL, a listener may ask to be woken at any moment."""
+        host = Conversations(PLAIN["list"])
+        with seen_by_who_asks(host.admission) as seen:
+            assert host.ask() == (WHOLE, False)
+        assert seen == [0]
 
     def test_the_slot_of_the_packet_is_free_again(self) -> None:
         host = Conversations(PLAIN["list"])
