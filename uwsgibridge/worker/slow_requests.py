@@ -118,7 +118,7 @@ class SlowRequests:
     def _tell(self, placed: Placed, seconds: float, *, is_blocked: bool) -> None:
         underway = placed.underway
         self._counters.count_slow_request()
-        if is_blocked and is_running(underway.task):
+        if is_blocked and _runs_on_loop(underway):
             stack = stack_of_thread(self._thread_of_loop)
         else:
             stack = stack_of(underway)
@@ -134,6 +134,14 @@ class SlowRequests:
             option="--slow-request-seconds",
             stack=stack,
         )
+
+
+def _runs_on_loop(underway: Underway) -> bool:
+    """Whether it is this request that the loop runs at this moment.
+
+    From Python 3.12 on, asyncio runs the first step of a task before anybody has the task.
+    """
+    return underway.thread is None and (underway.task is None or is_running(underway.task))
 
 
 def _running_seconds(underway: Underway, now: float) -> float | None:
