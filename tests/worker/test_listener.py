@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import socket
 import sys
 import threading
@@ -475,10 +476,12 @@ def count_sockets() -> int:
 
 
 @contextmanager
-def ten_requests(bridge: Bridge) -> Iterator[list[socket.socket]]:
+def ten_requests(bridge: Bridge, which: int = 0) -> Iterator[list[socket.socket]]:
+    """Send ten requests at once to one of the sockets."""
+    address = bridge.addresses[which]
     with ExitStack() as stack:
         with bridge.held():
-            connections = [stack.enter_context(connect(bridge.address)) for _ in range(10)]
+            connections = [stack.enter_context(connect(address)) for _ in range(10)]
             for connection in connections:
                 connection.sendall(packet())
         yield connections
@@ -641,6 +644,34 @@ def test_a_host_that_is_full_again_at_once_has_no_socket_watched(
         assert not watched
         go_on.release()
         read_answer(connections[-1])
+
+
+@pytest.mark.parametrize("busy", [0, 1])
+def test_a_socket_on_which_many_wait_leaves_places_to_the_other_one(busy: int):
+    begun, go_on = threading.Semaphore(0), threading.Semaphore(0)
+
+    def app(environ, start_response):
+        begun.release()
+        assert go_on.acquire(timeout=PATIENCE_SECONDS)
+        start_response("200 OK", [])
+        return [b"served"]
+
+    with (
+        running(app, "both", threads=1, accept_margin=0) as bridge,
+        ten_requests(bridge, busy) as connections,
+        connect(bridge.addresses[1 - busy]) as other,
+    ):
+        other.sendall(packet())
+        waiting, order = [*connections, other], []
+        while waiting:
+            assert begun.acquire(timeout=PATIENCE_SECONDS)
+            bridge.settle()  # else the request could end while the listener still looks at the other socket
+            go_on.release()
+            answered, _, _ = select.select(waiting, [], [], PATIENCE_SECONDS)
+            assert [read_answer(it).body for it in answered] == [b"served"]
+            waiting.remove(answered[0])
+            order.append(answered[0])
+    assert order.index(other) < 4
 
 
 @needs_proc

@@ -268,6 +268,8 @@ class Listener:
         self._held_back.resume()
         self._mounts.resume()
         if self._paused and not self._closed:
+            # Each time, another one is the first. Else a socket on which connections always wait would take all of the room.
+            self._acceptors = [*self._acceptors[1:], *self._acceptors[:1]]
             for acceptor in list(self._acceptors):
                 acceptor.accept_unwatched()
         self.resume()
