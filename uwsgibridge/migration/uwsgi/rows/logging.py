@@ -46,6 +46,11 @@ _STREAMS: Final = frozenset(
 
 def _log_file(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
     last = last_of(translation, row, settings)
+    # What counts in the end: logto2 is applied after daemonize, and daemonize2 after both; logto is left out beside daemonize.
+    after = ("daemonize2",) if last.name == "logto2" else ("daemonize", "daemonize2", "d")
+    if (daemonize := translation.last(*after)) is not None:
+        translation.pass_over(last, f"uWSGI logs to the file of {daemonize.name}.", row.group)
+        return
     _log_to(translation, row, last, text_of(last), translation.start)
 
 

@@ -158,10 +158,11 @@ def _title(translation: Translation, row: Row, settings: Sequence[Setting]) -> N
 def _daemonize(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
     last = last_of(translation, row, settings)
     path = meaning.path(text_of(last), translation.start)
+    goes_elsewhere = translation.last("logger", "logto2") is not None
     translation.warn(
         last,
-        "The process stays in the foreground, where a service manager (systemd's Type=exec, Docker) has it; the log "
-        f"goes to {path}.",
+        "The process stays in the foreground, where a service manager (systemd's Type=exec, Docker) has it"
+        + ("." if goes_elsewhere else f"; the log goes to {path}."),
         row.group,
     )
     translation.map(last, row.group, log_file=path)
