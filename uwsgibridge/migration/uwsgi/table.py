@@ -131,6 +131,7 @@ def make_plan(
         if row.group in by_row:
             row.translate(translation, row, by_row[row.group])
     _fill_defaults(translation)
+    listening.fill_socket_mode(translation)
     _judge_absence(translation)
     plan = translation.plan
     plan.findings += [

@@ -24,6 +24,9 @@ from uwsgibridge.migration.uwsgi.translation import (
 
 # uWSGI wants exactly three digits, and ends its start for any other value.
 _MODE: Final = re.compile(r"[0-7]{3}")
+_MODE_DIGITS: Final = 3
+_ALL_PERMISSIONS: Final = 0o777
+_OTHERS_WRITE: Final = 0o002
 _SOCKETS: Final = ("socket", "uwsgi-socket", "s")
 _LARGEST_BUFFER: Final = 65_535
 
@@ -83,6 +86,39 @@ def _mode(translation: Translation, row: Row, settings: Sequence[Setting]) -> No
         )
     else:
         translation.map(last, row.group, socket_mode=last.value)
+
+
+def _umask(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
+    """Translate octal digits as `uwsgi_mode_t` in core/utils.c reads them: three, or the second to the fourth one."""
+    last = last_of(translation, row, settings)
+    text = text_of(last)
+    digits = text if len(text) == _MODE_DIGITS else text[1 : _MODE_DIGITS + 1]
+    if len(text) < _MODE_DIGITS:
+        translation.warn(
+            last,
+            f"It takes three octal digits: uWSGI reads {text!r} as 000, and so it is read here.",
+            row.group,
+        )
+        translation.map(last, row.group, umask="000")
+    elif not _MODE.fullmatch(digits):
+        translation.refuse(last, "It takes three octal digits, such as 022.", row.group)
+    else:
+        translation.map(last, row.group, umask=digits)
+
+
+def fill_socket_mode(translation: Translation) -> None:
+    """Have other users connect where uWSGI lets them: without chmod-socket, the umask says the mode of unix sockets.
+
+    A usual umask lets nobody else connect, and neither does the default here. With daemonize, uWSGI clears the umask.
+    """
+    values = translation.plan.values
+    has_file = any(it.startswith("unix:") for it in values.get("bind", ()))
+    origin = translation.last("umask") or translation.last("daemonize", "d")
+    if not has_file or "socket_mode" in values or origin is None:
+        return
+    umask = int(values.get("umask", "000"), 8)
+    if not umask & _OTHERS_WRITE:
+        translation.map(origin, origin.name, socket_mode=f"{_ALL_PERMISSIONS & ~umask:03o}")
 
 
 def _buffer(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
@@ -156,7 +192,7 @@ ROWS: Final = (
     mapped("chmod-socket chmod C", "`--socket-mode`; without it 0660, not 0755", _mode),
     last_text("chown-socket", "socket_owner"),
     count("listen l", "backlog"),
-    last_text("umask", "umask"),
+    mapped("umask", "`--umask`, and without chmod-socket `--socket-mode` where others may connect", _umask),
     count("limit-post", "max_body_bytes"),
     count("socket-timeout z", "write_timeout_seconds", "body_timeout_seconds"),
     mapped("buffer-size b", "nothing: 65,535 bytes, the most that the protocol holds", _buffer),
