@@ -34,6 +34,7 @@ from uwsgibridge.protocol.errors import ProtocolError
 from uwsgibridge.protocol.packet import MODIFIER_PING, PONG, PacketLimits
 from uwsgibridge.protocol.request import Request
 from uwsgibridge.system.interpreter import runs_without_gil
+from uwsgibridge.telemetry.once_a_second import LOG_SECONDS
 from uwsgibridge.telemetry.reporting import Reporter
 from uwsgibridge.worker.acceptor import Acceptor
 from uwsgibridge.worker.arrivals import Arrivals
@@ -121,6 +122,8 @@ class Listener:
         self._acceptors: list[Acceptor] = []
         self._paused = False
         self._is_short = False  # of descriptors or memory; the log says so already
+        # Each connection that ends makes room for one, after which it is short again: that is logged once a second.
+        self._tells_short_at = 0.0
         self._closed = False
         self._refuses = False  # `refuse_new` was called; `close` comes next
         self._leaving: set[int] = set()  # descriptors
@@ -296,8 +299,9 @@ class Listener:
 
     def pause_for_resources(self, error: OSError) -> None:
         """Pause accepting for a moment, because the process or the machine lacks a resource."""
-        if not self._is_short:
-            self._is_short = True
+        now = monotonic()
+        if not self._is_short and now >= self._tells_short_at:
+            self._tells_short_at = now + LOG_SECONDS
             self._reporter.log.error(
                 "can't accept connections: waiting for some to end",
                 reason=os.strerror(error.errno or 0),
@@ -307,6 +311,7 @@ class Listener:
                     else {}
                 ),
             )
+        self._is_short = True
         self._pause()
         self._loop.call_later(_RETRY_SECONDS, self.resume)
 
