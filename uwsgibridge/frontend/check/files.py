@@ -157,7 +157,7 @@ class Loader:
     read_files: list[str] = field(default_factory=list)
 
     def load(self, text: str, file: str) -> tuple[Directive, ...]:
-        """Read a text, with its includes in their places.
+        """Read a text, with its includes in their places; one that is not found stays as it is.
 
         Raises:
             ReadingError: the text or an included one is no configuration, or includes go in a circle.
@@ -203,12 +203,14 @@ class Loader:
                     replace(directive, line=include.line) for directive in read(stock, include.file)
                 )
             self.missing.append(Missing(include, reason))
+            return (include,)
         expanded: list[Directive] = []
         for path in found:
             try:
                 text = self.files.read(path)
             except OSError as error:
                 self.missing.append(Missing(include, f"{path}: {error.strerror or error}"))
+                expanded.append(include)
             else:
                 expanded.extend(self._expand(self._read(include, path, text), depth))
         return tuple(expanded)

@@ -99,6 +99,15 @@ class Level:
         """Give the directives in force of a name that can stand several times."""
         return next((own for level in self.around() if (own := level.have(name))), [])
 
+    def may_hide(self, name: str) -> bool:
+        """Whether what is in force of a name may stand in a file that was not found: its ``include`` is still there."""
+        for level in self.around():
+            if level.have("include"):
+                return True
+            if level.have(name):
+                return False
+        return False
+
     def is_on(self, name: str, *, default: bool) -> bool:
         """Whether a switch is on."""
         directive = self.one(name)

@@ -31,7 +31,7 @@ def _key(way: Way) -> Directive | None:
 )
 def _missing(_case: Case, way: Way) -> Iterator[Found]:
     cache = _cache(way)
-    if cache is not None and _key(way) is None:
+    if cache is not None and _key(way) is None and not way.level.may_hide("uwsgi_cache_key"):
         yield Found(
             cache,
             "there is no uwsgi_cache_key, so that each URL gets the first page that was kept",

@@ -52,7 +52,7 @@ def params_of(way: Way) -> dict[str, Directive]:
     "No `uwsgi_param` is in force at a `uwsgi_pass`: the application learns no path and no method.",
 )
 def _none(_case: Case, way: Way) -> Iterator[Found]:
-    if not way.level.all("uwsgi_param"):
+    if not way.level.all("uwsgi_param") and not way.level.may_hide("uwsgi_param"):
         yield Found(
             way.uwsgi_pass,
             "no uwsgi_param is in force here, so that the application learns neither method nor path",
@@ -69,7 +69,8 @@ def _lost(_case: Case, way: Way) -> Iterator[Found]:
     in_force = params_of(way)
     outer = _lost_params(way)
     lost = [name for name in outer if name not in in_force]
-    if lost and any(name in _NEEDED or name in _USEFUL for name in lost):
+    is_known = any(name in _NEEDED or name in _USEFUL for name in lost)
+    if is_known and not way.level.may_hide("uwsgi_param"):
         first = way.level.all("uwsgi_param")[0]
         shown = ", ".join(lost[:4]) + (" and others" if len(lost) > 4 else "")
         yield Found(
@@ -110,7 +111,7 @@ def _not_told(way: Way, wanted: dict[str, str]) -> Iterator[Found]:
     in_force = params_of(way)
     elsewhere = set(_lost_params(way))
     missing = [name for name in wanted if name not in in_force and name not in elsewhere]
-    if in_force and missing:
+    if in_force and missing and not way.level.may_hide("uwsgi_param"):
         line = f"uwsgi_param {missing[0]} {wanted[missing[0]]};"
         yield Found(
             way.uwsgi_pass,

@@ -114,6 +114,8 @@ def _try_files(_case: Case, way: Way) -> Iterator[Found]:
     "`try_files` or `error_page` names a location such as `@app` that the server does not have: 500.",
 )
 def _named(_case: Case, server: Level) -> Iterator[Found]:
+    if server.have("include"):  # the location may stand in a file that was not found
+        return
     for level in server.within():
         for directive in (*level.have("try_files"), *level.have("error_page")):
             name = directive.args[-1] if directive.args else ""
@@ -136,7 +138,7 @@ def _unused(_case: Case, way: Way) -> Iterator[Found]:
         return
     for level in way.server.around():
         for inner in level.within() if level is way.server else (level,):
-            if any(_may_lead_to(name, directive) for directive in inner.own):
+            if inner.have("include") or any(_may_lead_to(name, it) for it in inner.own):
                 return
     assert way.location.directive is not None
     yield Found(
@@ -247,6 +249,8 @@ def _offload(case: Case, server: Level) -> Iterator[Found]:
             or location.directive is None
             or _leads_to_application(case, server, location)
         ):
+            if server.have("include"):  # the location may stand in a file that was not found
+                continue
             yield Found(
                 _first_pass(case, server),
                 f"--offload {url}={directory} sends files by X-Accel-Redirect below {url}, and this server has no location for it",

@@ -146,7 +146,7 @@ def _once(case: Case, way: Way) -> Iterator[Found]:
     "A name has to be looked up while Nginx runs, since it is in a variable or has `resolve`, and there is no `resolver`.",
 )
 def _resolver(_case: Case, way: Way) -> Iterator[Found]:
-    if way.level.one("resolver") is not None:
+    if way.level.one("resolver") is not None or way.level.may_hide("resolver"):
         return
     for at, peer in way.peers:
         is_looked_up = way.has_variable and way.upstream is None
