@@ -138,8 +138,8 @@ class Batches(Accepted):
         self._sizes = list(sizes)
         self.waits: list[int] = []
 
-    def make_intake(self, listening: ListeningSocket) -> Intake | None:
-        return SimpleNamespace(accept=self._accept, failed=0)  # type: ignore[return-value]
+    def make_intake(self, listening: ListeningSocket) -> Any:
+        return SimpleNamespace(accept=self._accept, failed=0)
 
     def _accept(self, _listening: int, _most: int, waits: int) -> int:
         self.waits.append(waits)
