@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
 from uwsgibridge.migration.plan import Finding, Verdict
 from uwsgibridge.migration.report import describe_refusals, describe_warnings
 from uwsgibridge.migration.uwsgi.reading import read_configuration
@@ -57,3 +59,17 @@ def test_an_option_that_is_ignored_has_no_finding_of_the_reading(tmp_path: Path)
     assert [it.text for it in found if it.setting.name == "chmod-socket"] == [
         "--ignore leaves it out."
     ]
+
+
+@pytest.mark.parametrize("name", ["user", "timeout", "modules", "app"])
+@pytest.mark.parametrize("value", ["%({})", "%({} + 1)"])
+def test_nobody_means_an_option_by_a_placeholder(tmp_path: Path, name: str, value: str) -> None:
+    lines = f"{name} = 5\nmodule = {value.format(name)}\nsocket = :1\nmax-request = 5\n"
+    found = findings(tmp_path, f"[uwsgi]\n{lines}")
+    assert [it.verdict for it in found if it.setting.name == name] == [Verdict.PASSED_OVER]
+    assert [it.verdict for it in found if it.setting.name == "max-request"] == [Verdict.WARNED]
+
+
+def test_app_is_not_taken_for_pp(tmp_path: Path) -> None:
+    found = findings(tmp_path, "[uwsgi]\napp = a\nmodule = a\nsocket = :1\nmax-request = 5\n")
+    assert [it.verdict for it in found if it.setting.name == "app"] == [Verdict.PASSED_OVER]

@@ -146,6 +146,8 @@ def _option(key: str, first: Mapping[str, Item], item: Item, budget: Budget) -> 
     """
     if " " not in key:
         found = first.get(key)
+        if found is not None:
+            found.is_named = True
         return None if found is None else found.value
     result: str | None = None
     operator = ""
@@ -164,6 +166,8 @@ def _option(key: str, first: Mapping[str, Item], item: Item, budget: Budget) -> 
         if not (word.isascii() and word.isdecimal()):
             found = first.get(word)
             value = "" if found is None or found.value is None else found.value
+            if found is not None:
+                found.is_named = True
         if operator:
             result = _checked(_calculate(_integer(result or ""), operator, _integer(value)), item)
         else:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from uwsgibridge.migration.plan import Place
 from uwsgibridge.migration.uwsgi.formats.entry import Note
+
+# What is said of a name that is no option, where the value of another one names it.
+NAMED: Final = "uWSGI has no such option: it is a placeholder, which other lines name."
 
 
 class Item:
@@ -20,10 +24,20 @@ class Item:
         is_bare: whether nothing but the name was written.
         is_done: whether uWSGI has applied it as soon as it was read, so that its placeholders stay.
         is_placeholder: whether it is a name for ``%( )`` alone, and no option.
+        is_named: whether the value of another one names it by ``%( )``.
         notes: what is to be said of it.
     """
 
-    __slots__ = ("is_bare", "is_done", "is_placeholder", "name", "notes", "place", "value")
+    __slots__ = (
+        "is_bare",
+        "is_done",
+        "is_named",
+        "is_placeholder",
+        "name",
+        "notes",
+        "place",
+        "value",
+    )
 
     def __init__(
         self,
@@ -42,4 +56,5 @@ class Item:
         self.is_bare = is_bare
         self.is_done = is_done
         self.is_placeholder = is_placeholder
+        self.is_named = False
         self.notes = list(notes)

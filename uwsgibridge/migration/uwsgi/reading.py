@@ -15,7 +15,8 @@ from uwsgibridge.migration.errors import ConfigurationError
 from uwsgibridge.migration.plan import Finding, Place, Setting, Verdict
 from uwsgibridge.migration.uwsgi.collector import Collector
 from uwsgibridge.migration.uwsgi.command_line import COMMAND_LINE, read_arguments
-from uwsgibridge.migration.uwsgi.item import Item
+from uwsgibridge.migration.uwsgi.item import NAMED, Item
+from uwsgibridge.migration.uwsgi.option_names import OPTION_NAMES
 
 _PREFIX: Final = "UWSGI_"
 # Those that uWSGI sets itself (parse_sys_envs in its core/utils.c).
@@ -96,6 +97,8 @@ def _read(arguments: Sequence[str], environ: Mapping[str, str], start: str) -> R
         _check_text(setting)
         settings.append(setting)
         notes = item.notes
+        if item.is_named and item.name not in OPTION_NAMES:
+            notes = [*notes, (Verdict.PASSED_OVER, NAMED, item.name)]
         if item.value is not None and ("$" in item.value or "%(" in item.value):
             notes = notes + _leftovers(item, environ)
         findings += [Finding(verdict, setting, text, group) for verdict, text, group in notes]

@@ -10,6 +10,7 @@ from typing import Final
 from uwsgibridge.migration.nginx_block import SUGGESTED_BIND
 from uwsgibridge.migration.plan import Finding, Place, Plan, Setting, Verdict
 from uwsgibridge.migration.uwsgi import meaning
+from uwsgibridge.migration.uwsgi.item import NAMED
 from uwsgibridge.migration.uwsgi.option_names import OPTION_NAMES
 from uwsgibridge.migration.uwsgi.rows import (
     application,
@@ -49,6 +50,7 @@ _MEANT: Final[Mapping[str, str]] = {
     "timeout": "harakiri",
 }
 _CLOSE: Final = 0.8
+_SHORT: Final = 2
 _SOCKETS: Final = ROW_OF["socket"].names
 
 # Families of options without a row of their own: how their names begin, what becomes of them, and why.
@@ -121,10 +123,11 @@ def make_plan(
         if _is_ignored(setting.name, ignored):
             translation.pass_over(setting, "--ignore leaves it out.", setting.name)
     by_row: dict[str, list[Setting]] = {}
+    named = {id(it.setting) for it in findings if it.text == NAMED}
     for setting in wanted:
         row = ROW_OF.get(setting.name)
         if row is None:
-            _judge_unknown(translation, setting)
+            _judge_unknown(translation, setting, is_named=id(setting) in named)
         else:
             by_row.setdefault(row.group, []).append(setting)
     for row in ROWS:
@@ -162,13 +165,15 @@ def _directory(settings: Sequence[Setting], start: str) -> str:
     return start if last is None else meaning.path(text_of(last), start)
 
 
-def _judge_unknown(translation: Translation, setting: Setting) -> None:
+def _judge_unknown(translation: Translation, setting: Setting, *, is_named: bool) -> None:
     name = setting.name
     if name in OPTION_NAMES:
         verdict, text = _family(name)
         translation.find(verdict, setting, text, name)
     elif translation.is_on("strict"):
         translation.refuse(setting, "uWSGI has no such option, and strict is on.", name)
+    elif is_named:
+        pass  # the reading has said it
     elif meant := _meant(name):
         translation.warn(
             setting,
@@ -193,7 +198,9 @@ def _family(name: str) -> tuple[Verdict, str]:
 def _meant(name: str) -> str | None:
     if name in _MEANT:
         return _MEANT[name]
-    close = get_close_matches(name.lower().replace("_", "-"), list(ROW_OF), n=1, cutoff=_CLOSE)
+    # Nobody who writes app means pp.
+    candidates = [it for it in ROW_OF if len(it) > _SHORT]
+    close = get_close_matches(name.lower().replace("_", "-"), candidates, n=1, cutoff=_CLOSE)
     return close[0] if close else None
 
 
