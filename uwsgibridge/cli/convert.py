@@ -22,10 +22,13 @@ which line it comes from; what is not carried over stands at the end, with what 
 uwsgibridge convert app.ini > uwsgibridge.toml
 uwsgibridge convert -c gunicorn.conf.py mysite.wsgi > uwsgibridge.toml
 
-A Python file among the arguments means gunicorn, everything else uWSGI; --from says it where that is wrong.
+A Python file among the arguments means gunicorn, unless an option of uWSGI such as --wsgi-file names it; everything
+else means uWSGI. --from says it where that is wrong.
 """
 
 _PYTHON: Final = ".py"
+# A long option of both servers, which names a Python file for gunicorn alone.
+_OF_BOTH: Final = "config"
 
 
 @click.command(
@@ -46,9 +49,7 @@ def command(arguments: tuple[str, ...], *, server: str | None) -> None:
     refuse_missing_directory()
     if not arguments:
         raise click.UsageError("name a configuration: uwsgibridge convert app.ini")
-    is_gunicorn = server == "gunicorn" or (
-        server is None and any(it.endswith(_PYTHON) for it in arguments)
-    )
+    is_gunicorn = server == "gunicorn" if server else _looks_like_gunicorn(arguments)
     try:
         plan = _plan_of_gunicorn(arguments) if is_gunicorn else _plan_of_uwsgi(arguments)
     except ConfigurationError as error:
@@ -57,6 +58,17 @@ def command(arguments: tuple[str, ...], *, server: str | None) -> None:
     if refusals := report.describe_refusals(plan):
         click.echo(refusals, err=True)
         sys.exit(2)
+
+
+def _looks_like_gunicorn(arguments: tuple[str, ...]) -> bool:
+    from uwsgibridge.migration.uwsgi.option_names import OPTION_NAMES
+
+    for before, argument in zip(("", *arguments), arguments, strict=False):
+        option = argument.partition("=")[0] if argument.startswith("--") else before
+        name = option.removeprefix("--")
+        if argument.endswith(_PYTHON) and (name == _OF_BOTH or name not in OPTION_NAMES):
+            return True
+    return False
 
 
 def _plan_of_uwsgi(arguments: tuple[str, ...]) -> Plan:
