@@ -213,6 +213,23 @@ def test_what_is_different_is_warned_of(text: str, name: str, told: str, plan: M
     assert told in texts(made, name)
 
 
+@pytest.mark.parametrize(
+    ("written", "formed", "told"),
+    [
+        ("%(h)s %(foo)s %(s)s", "%(h)s - %(s)s", "There is no %(foo)s, and a dash stands in its place"),
+        ("%(h) - %(t)s", "combined", "the variable %(h) is gunicorn's, which has an s behind it"),
+        ("100", "combined", "has no variable"),
+    ],
+)  # fmt: skip
+def test_format_that_is_none_here_is_warned_of(
+    written: str, formed: str, told: str, plan: MakePlan
+) -> None:
+    made = plan(text=f"accesslog = '-'\naccess_log_format = {written!r}\n")
+    assert made.values["access_log_format"] == formed
+    assert told in texts(made, "access_log_format")
+    assert Verdict.WARNED in verdicts(made, "access_log_format")
+
+
 def test_nginx_stays_as_it_is_where_gunicorn_speaks_uwsgi(plan: MakePlan) -> None:
     made = plan(text="protocol = 'uwsgi'\nbind = '127.0.0.1:3031'\n")
     assert made.of(Verdict.WARNED) == []

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
+from uwsgibridge.config.access_format import parse_format
 from uwsgibridge.config.log_target import parse_log_target
 from uwsgibridge.config.options import option_name
 from uwsgibridge.config.settings import OPTIONS
@@ -25,6 +27,7 @@ _STREAMS: Final = frozenset(
         "/proc/1/fd/2",
     }
 )
+_VARIABLE: Final = re.compile(r"%\([^()]+\)s")
 # gunicorn takes any other word for info.
 _LEVELS: Final = {
     "debug": "debug",
@@ -52,8 +55,38 @@ def _access_log_format(translation: Translation, row: Row, given: Given) -> None
     del row
     if given.value in {None, "", ACCESS_LOG_FORMAT}:
         translation.map(given, access_log_format="combined")
+        return
+    unknown: list[str] = []
+
+    def replace(found: re.Match[str]) -> str:
+        """Give what stands for a variable here: gunicorn writes a dash for one that it does not have."""
+        if _why_no_format(found[0]) is None:
+            return found[0]
+        unknown.append(found[0])
+        return "-"
+
+    text = _VARIABLE.sub(replace, given.value)
+    if unknown:
+        translation.warn(
+            given,
+            f"There is no {', '.join(dict.fromkeys(unknown))}, and a dash stands in its place; docs/logs.md lists what "
+            "there is.",
+        )
+    why = _why_no_format(text)
+    if why is None:
+        translation.map(given, access_log_format=text)
     else:
-        translation.map(given, access_log_format=given.value)
+        translation.warn(given, f"The usual lines are written: {why}.")
+        translation.map(given, access_log_format="combined")
+
+
+def _why_no_format(text: str) -> str | None:
+    """Say why a text is no format here; None where it is one."""
+    try:
+        parse_format("access_log_format", text)
+    except SettingsError as error:
+        return str(error).removeprefix("access_log_format: ")
+    return None
 
 
 def _error_log(translation: Translation, row: Row, given: Given) -> None:
