@@ -111,6 +111,12 @@ def test_what_the_file_prints_is_not_printed_again(
     assert "printed" not in capfd.readouterr().out
 
 
+def test_without_the_variable_it_is_said_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    with pytest.raises(ApplicationError, match=f"need the variable {VARIABLE}"):
+        hooks.on_load()
+
+
 def test_with_preload_hooks_of_a_fork_come_after_it(told: Any) -> None:
     assert [it.split()[0] for it in told("site:app", "--preload")] == [
         "the", "pre_fork", "post_fork", "post_worker_init", "worker_exit", "child_exit",

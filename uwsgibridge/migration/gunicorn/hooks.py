@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+from uwsgibridge.errors import ApplicationError
 from uwsgibridge.migration.gunicorn.known_settings import SETTINGS
 from uwsgibridge.migration.gunicorn.loggers import make_loggers
 from uwsgibridge.migration.gunicorn.passed_on import VARIABLE
@@ -108,7 +109,14 @@ def _state() -> _State:
 
 
 def _read() -> _State:
-    content = json.loads(os.environ[VARIABLE])
+    try:
+        text = os.environ[VARIABLE]
+    except KeyError:
+        raise ApplicationError(
+            f"hooks of gunicorn's configuration need the variable {VARIABLE} in the environment, which says where that is: "
+            "uwsgibridge convert and run-gunicorn --explain write its value"
+        ) from None
+    content = json.loads(text)
     start = content["start"]
     # What the file prints was printed when the server was started.
     with _in_directory(start), contextlib.redirect_stdout(io.StringIO()):
