@@ -8,6 +8,8 @@ import pytest
 
 from tests.migration.uwsgi.planning import plan_of, verdicts
 from uwsgibridge.migration.plan import Verdict
+from uwsgibridge.migration.uwsgi.reading import read_configuration
+from uwsgibridge.migration.uwsgi.table import make_plan
 
 FILE = "socket = run/app.sock"
 
@@ -59,3 +61,29 @@ def test_what_is_no_umask_is_refused(tmp_path: Path, text: str) -> None:
 
 def test_a_umask_that_uwsgi_reads_as_0_is_warned_of(tmp_path: Path) -> None:
     assert Verdict.WARNED in verdicts(plan_of(tmp_path, "umask = 22"), "umask")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "file"),
+    [
+        (["--chmod-socket"], ""),
+        (["-C"], ""),
+        (["--chmod-socket=1"], ""),
+        (["--ini", "a.ini"], "[uwsgi]\nchmod-socket = 1\n"),
+        (["--xml", "a.xml"], "<uwsgi><chmod-socket/></uwsgi>"),
+        (["--json", "a.json"], '{"uwsgi": {"chmod-socket": true}}'),
+    ],
+)
+def test_without_a_value_everybody_may_connect(
+    tmp_path: Path, arguments: list[str], file: str
+) -> None:
+    if file:
+        (tmp_path / arguments[-1]).write_text(file)
+    reading = read_configuration(["-s", "run/app.sock", "-w", "app", *arguments], {}, str(tmp_path))
+    plan = make_plan(reading.settings, start=str(tmp_path), is_root=False)
+    assert plan.values["socket_mode"] == "666"
+
+
+@pytest.mark.parametrize("line", ["chmod-socket", "chmod-socket =", "chmod-socket = true"])
+def test_what_is_no_mode_is_refused(tmp_path: Path, line: str) -> None:
+    assert verdicts(plan_of(tmp_path, line), "chmod-socket") == [Verdict.REFUSED]

@@ -9,6 +9,7 @@ from typing import Final
 from uwsgibridge.migration.nginx_block import SUGGESTED_BIND
 from uwsgibridge.migration.plan import Setting, Verdict
 from uwsgibridge.migration.uwsgi import meaning
+from uwsgibridge.migration.uwsgi.command_line import COMMAND_LINE
 from uwsgibridge.migration.uwsgi.translation import (
     Row,
     Translation,
@@ -25,6 +26,7 @@ from uwsgibridge.migration.uwsgi.translation import (
 # uWSGI wants exactly three digits, and ends its start for any other value.
 _MODE: Final = re.compile(r"[0-7]{3}")
 _MODE_DIGITS: Final = 3
+_MODE_WITHOUT_VALUE: Final = "666"
 _ALL_PERMISSIONS: Final = 0o777
 _OTHERS_WRITE: Final = 0o002
 _SOCKETS: Final = ("socket", "uwsgi-socket", "s")
@@ -78,7 +80,10 @@ def _protocol(translation: Translation, row: Row, settings: Sequence[Setting]) -
 
 def _mode(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
     last = last_of(translation, row, settings)
-    if last.value is None or not _MODE.fullmatch(last.value):
+    # uWSGI reads the value 1 as none, and an empty one, which a bare name has in a file, as a wrong one.
+    if last.value == "1" or (last.value is None and last.place == COMMAND_LINE):
+        translation.map(last, row.group, socket_mode=_MODE_WITHOUT_VALUE)
+    elif last.value is None or not _MODE.fullmatch(last.value):
         translation.refuse(
             last,
             "It takes three octal digits and nothing else, such as 660; uWSGI does not start with this.",
@@ -189,7 +194,7 @@ def _suwsgi(translation: Translation, row: Row, settings: Sequence[Setting]) -> 
 
 ROWS: Final = (
     mapped("socket uwsgi-socket s", "`--bind`; a path is `unix:PATH`", _bind),
-    mapped("chmod-socket chmod C", "`--socket-mode`; without it 0660, not 0755", _mode),
+    mapped("chmod-socket chmod C", "`--socket-mode`; without a value 0666, without it 0660, not 0755", _mode),
     last_text("chown-socket", "socket_owner"),
     count("listen l", "backlog"),
     mapped("umask", "`--umask`, and without chmod-socket `--socket-mode` where others may connect", _umask),
