@@ -52,6 +52,14 @@ _MEANT: Final[Mapping[str, str]] = {
 _CLOSE: Final = 0.8
 _SHORT: Final = 2
 _SOCKETS: Final = ROW_OF["socket"].names
+# Groups whose values are names: of files, users, modules and processes.
+_NAMES: Final = frozenset(
+    {
+        "chown-socket", "chdir", "module", "wsgi-file", "callable", "pythonpath", "virtualenv", "import", "uid", "gid",
+        "pidfile", "safe-pidfile", "procname-prefix", "daemonize", "logto", "touch-reload", "touch-chain-reload",
+        "static-map", "check-static",
+    }
+)  # fmt: skip
 
 # Families of options without a row of their own: how their names begin, what becomes of them, and why.
 _FAMILIES: Final[tuple[tuple[tuple[str, ...], Verdict, str], ...]] = (
@@ -133,6 +141,7 @@ def make_plan(
     for row in ROWS:
         if row.group in by_row:
             row.translate(translation, row, by_row[row.group])
+    _judge_comments(translation)
     _fill_defaults(translation)
     listening.fill_socket_mode(translation)
     _judge_absence(translation)
@@ -186,6 +195,18 @@ def _judge_unknown(translation: Translation, setting: Setting, *, is_named: bool
             "uWSGI has no such option: the line is a placeholder, or a value for the application.",
             name,
         )
+
+
+def _judge_comments(translation: Translation) -> None:
+    """Warn of what its author took for a comment, where it is a part of a name that nothing else would complain about."""
+    for setting in translation.settings:
+        row = ROW_OF.get(setting.name)
+        if row is not None and row.group in _NAMES and meaning.has_comment(setting.value):
+            translation.warn(
+                setting,
+                f"uWSGI has no comments behind values: {setting.value!r} is the whole value.",
+                row.group,
+            )
 
 
 def _family(name: str) -> tuple[Verdict, str]:
