@@ -111,4 +111,9 @@ def address(value: str, directory: str) -> str:
     if rest and not _COMMENT.match(rest):
         raise MeaninglessError(f"{rest!r} behind the port means nothing")
     host = match["host"]
+    if "*" in host and host != "*":
+        raise MeaninglessError(
+            f"uWSGI looks for an address of this machine that begins with {host.partition('*')[0]}; write the address, or "
+            f":{match['port']} for all"
+        )
     return f"{'' if host == '*' else host}:{match['port']}"
