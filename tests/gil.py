@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from uwsgibridge.system.interpreter import runs_without_gil
@@ -19,4 +21,10 @@ deletes_at_once = pytest.mark.skipif(
 # How threads accept where one of them does at a time; without the GIL, they do beside each other.
 lends_the_socket = pytest.mark.skipif(
     runs_without_gil(), reason="without the GIL, threads accept beside each other"
+)
+
+# FastAPI needs it.
+has_pydantic = pytest.mark.skipif(
+    runs_without_gil() and sys.version_info < (3, 14),
+    reason="pydantic has no build for Python 3.13 without the GIL",
 )

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.bridge_process import running_process
+from tests.gil import has_pydantic
 from tests.log_events import LogEvents
 from uwsgibridge.client import request
 
@@ -81,6 +82,7 @@ def told_once(events: LogEvents, text: str) -> None:
     assert events.text().count(text) == 1, events.text()
 
 
+@has_pydantic
 def test_what_frameworks_tell_is_told_once(tmp_path: Path) -> None:
     (tmp_path / "apps.py").write_text(FRAMEWORKS)
     with running_process(

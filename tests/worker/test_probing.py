@@ -7,11 +7,13 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
 
 from tests.bridge import Bridge, on_each_loop, on_each_socket, running
+from tests.gil import deletes_at_once
 from tests.log_events import PATIENCE_SECONDS
 from tests.raw_client import connect, packet
 from uwsgibridge.worker import probing
@@ -30,6 +32,11 @@ async def asgi(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": b"the application"})
 
 
+def one_of_several(app: Any, family: str, **options: Any) -> AbstractContextManager[Bridge]:
+    """Run a worker as one of several: without the GIL, the threads of a single one accept by themselves, past any probe."""
+    return running(app, family, workers=2, **options)
+
+
 def probed(bridge: Bridge, header: str, **variables: Any) -> Any:
     return bridge.ask("/there", HTTP_UWSGIBRIDGE_PROBE=header, **variables)
 
@@ -45,7 +52,7 @@ def arrived(bridge: Bridge, token: str = TOKEN) -> list[dict[str, Any]]:
 def test_a_token_has_its_requests_answered_and_noted(family: str, loop: str) -> None:
     # Of asyncio's loops, the application runs on the loop itself.
     app = wsgi if loop == "trio" else asgi
-    with running(app, family, loop=loop) as bridge:
+    with one_of_several(app, family, loop=loop) as bridge:
         assert probed(bridge, f"{TOKEN} 1 short").body == b"the application"
         assert arrived(bridge) == []
         answer = probed(bridge, f"{TOKEN} 1 short", REMOTE_ADDR="192.0.2.1")
@@ -65,7 +72,7 @@ def test_a_token_has_its_requests_answered_and_noted(family: str, loop: str) -> 
 
 @pytest.mark.parametrize("size", [300, 4096, 32_768])
 def test_a_head_has_the_size_that_is_asked_for(size: int) -> None:
-    with running(wsgi, "unix") as bridge:
+    with one_of_several(wsgi, "unix") as bridge:
         arrived(bridge)
         with connect(bridge.address) as connection:
             header = f"{TOKEN} 1 head={size}"
@@ -78,7 +85,7 @@ def test_a_head_has_the_size_that_is_asked_for(size: int) -> None:
 @on_each_loop
 def test_an_answer_in_parts_comes_in_parts(loop: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probing, "PAUSE_SECONDS", 0.3)
-    with running(wsgi, "unix", loop=loop) as bridge:
+    with one_of_several(wsgi, "unix", loop=loop) as bridge:
         arrived(bridge)
         with connect(bridge.address) as connection:
             connection.sendall(packet(HTTP_UWSGIBRIDGE_PROBE=f"{TOKEN} 1 parts"))
@@ -90,8 +97,9 @@ def test_an_answer_in_parts_comes_in_parts(loop: str, monkeypatch: pytest.Monkey
             assert connection.recv(1) == b""
 
 
+@deletes_at_once
 def test_a_stop_does_not_wait_for_ever_for_the_second_part() -> None:
-    with running(wsgi, "unix", graceful_timeout_seconds=0.0) as bridge:
+    with one_of_several(wsgi, "unix", graceful_timeout_seconds=0.0) as bridge:
         arrived(bridge)
         with connect(bridge.address) as connection:
             connection.sendall(packet(HTTP_UWSGIBRIDGE_PROBE=f"{TOKEN} 1 parts"))
@@ -107,7 +115,7 @@ def test_a_token_is_forgotten_and_the_accelerator_used_again(
     app: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(probing, "PROBE_SECONDS", 0.3)
-    with running(app, "unix") as bridge:
+    with one_of_several(app, "unix") as bridge:
         has_intakes = bridge.has_intakes()
         arrived(bridge)
         assert not bridge.has_intakes()
@@ -131,7 +139,7 @@ def test_a_token_may_end_while_the_worker_drains(monkeypatch: pytest.MonkeyPatch
         assert may_end.wait(PATIENCE_SECONDS)
         return wsgi(environ, start_response)
 
-    with running(app, "unix") as bridge, ThreadPoolExecutor() as threads:
+    with one_of_several(app, "unix") as bridge, ThreadPoolExecutor() as threads:
         arrived(bridge)
         answer = threads.submit(bridge.ask)
         try:
@@ -150,7 +158,7 @@ def test_a_token_may_end_while_the_worker_drains(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.each("either_way")
 def test_who_is_done_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probing, "PROBE_SECONDS", 0.4)
-    with running(wsgi, "unix") as bridge:
+    with one_of_several(wsgi, "unix") as bridge:
         has_intakes = bridge.has_intakes()
         for token in (TOKEN, OTHER):
             assert arrived(bridge, token) == []
@@ -169,7 +177,7 @@ def test_who_is_done_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_there_are_bounds() -> None:
-    with running(wsgi, "unix") as bridge:
+    with one_of_several(wsgi, "unix") as bridge:
         tokens = [f"{it:032x}" for it in range(probing.MOST_TOKENS)]
         for token in tokens:
             assert arrived(bridge, token) == []

@@ -98,7 +98,9 @@ def test_an_answer_that_is_cut_does_not_end_like_one_that_is_whole(
         sealed(bridge.address, certificates.client()) as connection,
     ):
         connection.sendall(packet("/cut"))
-        with pytest.raises(ssl.SSLError, match=r"(?i)bad record mac|decryption failed|record layer failure"):
+        with pytest.raises(
+            ssl.SSLError, match=r"(?i)bad record mac|decryption failed|record layer failure"
+        ):
             read(connection)
 
 
