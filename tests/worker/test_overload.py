@@ -327,7 +327,9 @@ def test_the_place_is_free_when_the_request_has_ended(serve: Serve) -> None:
 
 
 def test_the_longest_prefix_counts_and_a_health_check_needs_no_place(serve: Serve) -> None:
-    with serve("/slow=1", "/=1", health_path=("/healthz",)) as (app, bridge, clients):
+    # The third thread is for the health check: it needs no place of its mount, but a thread.
+    limits, settings = ("/slow=1", "/=1"), {"health_path": ("/healthz",), "threads": 3}
+    with serve(*limits, **settings) as (app, bridge, clients):
         clients.send("/slow/1")
         assert app.has_begun()
         clients.send("/slowest")
