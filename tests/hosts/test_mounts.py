@@ -77,6 +77,39 @@ def test_a_prefix_goes_behind_the_script_name_of_the_frontend() -> None:
     assert (request.path, request.root_path) == ("/site/api/x", "/site/api")
 
 
+@pytest.mark.parametrize(
+    ("script_name", "path", "prefix", "script_name_there", "path_there"),
+    [
+        # nginx's own params leave the prefix in PATH_INFO.
+        ("/b", "/b/x", "/b", "/b", "/x"),
+        ("/b", "/b", "/b", "/b", ""),
+        ("/b/", "/b/x", "/b", "/b", "/x"),
+        ("/b/c", "/b/c/x", "/b", "/b", "/c/x"),
+        # The frontend has cut it off: by `rewrite`, or uwsgi_modifier1 30 has.
+        ("/b", "/x", "/b", "/b", "/x"),
+        ("/b", "/", "/b", "/b", "/"),
+        ("/b", "", "/b", "/b", ""),
+        ("/b", "/a/x", "/b", "/b", "/a/x"),
+        ("/b/c", "/x", "/b", "/b", "/c/x"),
+        # The mount is below the frontend's prefix.
+        ("/site", "/b/x", "/b", "/site/b", "/x"),
+        ("/long", "/long/b/x", "/long/b", "/long/b", "/x"),
+        ("/long", "/b/x", "/long/b", "/long/b", "/x"),
+        # It has nothing to do with a mount.
+        ("/bc", "/x", "", "/bc", "/x"),
+        ("/site", "/site/b/x", "", "/site", "/site/b/x"),
+    ],
+)
+def test_a_script_name_that_is_a_mounts_prefix_chooses_it_and_comes_once(
+    script_name: str, path: str, prefix: str, script_name_there: str, path_there: str
+) -> None:
+    """With manage-script-name, uWSGI gives the same for the prefix of a mount."""
+    request = request_of(path, script_name=script_name)
+    assert selected(mounts_at(["", "/a", "/b", "/long/b"]), request) == prefix
+    assert request.vars["SCRIPT_NAME"] == script_name_there
+    assert request.vars["PATH_INFO"] == path_there
+
+
 def test_nothing_is_mounted_there() -> None:
     for mounts in (mounts_at(["/api"]), mounts_at(["/api", "/admin"])):
         request = request_of("/other")

@@ -41,12 +41,23 @@ class Mounts:
     def select_application(self, request: Request) -> Entrance | None:
         """Find the host, and move its prefix from PATH_INFO to SCRIPT_NAME (PEP 3333).
 
+        A prefix that SCRIPT_NAME has already comes once. Where the frontend's prefix has nothing to do with a mount,
+        the mount's goes behind it.
+
         Returns:
             The host; None where no application is mounted at the path.
         """
         if self.only is not None:
             return self.only
         path = request.vars["PATH_INFO"]
+        if script_name := request.vars["SCRIPT_NAME"]:
+            # The stock params of nginx leave the prefix in PATH_INFO; `rewrite` and modifier1 30 cut it off.
+            whole = path if is_below(path, script_name) else script_name + path
+            for prefix, host in self._by_length:
+                if prefix and is_below(whole, prefix):
+                    request.vars["SCRIPT_NAME"] = prefix
+                    request.vars["PATH_INFO"] = whole[len(prefix) :]
+                    return host
         for prefix, host in self._by_length:
             if not prefix:
                 return host

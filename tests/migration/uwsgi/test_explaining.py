@@ -152,6 +152,16 @@ def test_a_slash_at_the_end_of_a_prefix_is_warned_of(plan: MakePlan) -> None:
     assert "the slash belongs to SCRIPT_NAME" in " ".join(describe_warnings(made))
 
 
+def test_a_mount_that_script_name_alone_chooses_is_warned_of(plan: MakePlan) -> None:
+    made = plan("socket = a.sock", "mount = /a=m:app", "mount = /b=n:app")
+    assert made.app == "m:app"
+    [_first, second] = describe_warnings(made)
+    assert "where Nginx sends SCRIPT_NAME /b" in second
+    assert "manage-script-name = true" in second
+    made = plan("socket = a.sock", "mount = /a=m:app", "mount = /=n:app")
+    assert "never this one" in describe_warnings(made)[-1]
+
+
 def test_hooks_before_chdir_have_the_start_directory(plan: MakePlan, tmp_path: Path) -> None:
     made = plan(
         "socket = a.sock",

@@ -253,16 +253,13 @@ def _script_name(case: Case, way: Way) -> Iterator[Found]:
     location = way.location.path
     if way.location.kind == "location" and not location.lstrip("^").startswith((value, "@")):
         return
-    is_mounted = any(
-        mount.partition("=")[0].rstrip("/") == value for mount in case.bridge.settings.mount
-    )
+    if any(mount.partition("=")[0].rstrip("/") == value for mount in case.bridge.settings.mount):
+        return  # --mount has it once
     yield Found(
         script,
-        f"--mount {value} makes SCRIPT_NAME of the path itself, and adds it to this one"
-        if is_mounted
-        else f"PATH_INFO begins with {value} as well, so that the application finds none of its paths; modifier 30 "
+        f"PATH_INFO begins with {value} as well, so that the application finds none of its paths; modifier 30 "
         "cuts it off",
-        REMOVE if is_mounted else "uwsgi_modifier1 30;",
+        "uwsgi_modifier1 30;",
     )
 
 

@@ -114,8 +114,8 @@ def _mount(translation: Translation, row: Row, settings: Sequence[Setting]) -> N
         if app is None:
             continue
         if prefix == "/" or not is_routed:
-            # Without manage-script-name, uWSGI asks the first application for everything.
-            _mount_first(translation, row, setting, app, is_root_prefix=prefix == "/")
+            # Without manage-script-name, uWSGI asks the first application, but where SCRIPT_NAME is another mount's prefix.
+            _mount_first(translation, row, setting, app, prefix)
             continue
         if (
             translation.plan.app is None
@@ -137,21 +137,27 @@ def _mount(translation: Translation, row: Row, settings: Sequence[Setting]) -> N
 
 
 def _mount_first(
-    translation: Translation, row: Row, setting: Setting, app: str, *, is_root_prefix: bool
+    translation: Translation, row: Row, setting: Setting, app: str, prefix: str
 ) -> None:
     if translation.plan.app is None and translation.last(*_MODULE, *_FILE) is None:
         _set_app(translation, setting, row, app)
-        if not is_root_prefix:
+        if prefix != "/":
             translation.warn(
                 setting,
                 "Without manage-script-name, uWSGI asks this application for every path, and so does this server.",
                 row.group,
             )
+    elif prefix == "/":
+        translation.warn(
+            setting,
+            "uWSGI asks the first application for every path that no mount has, and never this one.",
+            row.group,
+        )
     else:
         translation.warn(
             setting,
-            "uWSGI asks the first application for every path, and never this one; manage-script-name = true would "
-            "change that.",
+            f"uWSGI asks it where Nginx sends SCRIPT_NAME {prefix}, and the first application for all else; this server "
+            "asks the first one for every path. If Nginx sends that, write manage-script-name = true.",
             row.group,
         )
 
