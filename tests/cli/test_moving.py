@@ -42,6 +42,22 @@ def test_refusals_are_named_by_their_own_names(tmp_path: Path) -> None:
     assert text.splitlines()[-1] == "To start without: --ignore rem-header --ignore cache2"
 
 
+def test_convert_says_what_it_leaves_out_and_takes_what_it_names(tmp_path: Path) -> None:
+    (tmp_path / "a.ini").write_text(f"{HEAD}rem-header = X-A\ncache2 = name=a\n")
+    status, text = run_command("convert", "a.ini", directory=tmp_path)
+    assert status == 2
+    *_, last = text.splitlines()
+    assert "workers = 1  # by default: no processes line" in text
+    assert "2 lines have nothing like them here, and are left out:" in text
+    assert "nothing was started" not in text
+    assert last == "When that is settled: --ignore rem-header --ignore cache2"
+    status, text = run_command(
+        *("convert", "a.ini", "--ignore", "rem-header", "--ignore", "cache2"), directory=tmp_path
+    )
+    assert status == 0
+    assert "left out:" not in text
+
+
 @pytest.mark.parametrize(
     ("lines", "remedy"),
     [

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 _HELP = """Write a configuration of uWSGI or gunicorn as uwsgibridge.toml, to standard output.
 
 ARGUMENTS are those of the other server, as for run-uwsgi and run-gunicorn. Each option says in a comment
-which line it comes from; what is not carried over stands at the end, with what to do instead.
+which line it comes from; what is not carried over stands at the end, with what to do instead. The exit status is 2
+where a line would be refused.
 
 \b
 uwsgibridge convert app.ini > uwsgibridge.toml
@@ -42,8 +43,14 @@ _OF_BOTH: Final = "config"
     type=click.Choice(("uwsgi", "gunicorn")),
     help="The server that the configuration is for; by default a Python file means gunicorn.",
 )
+@click.option(
+    "--ignore",
+    multiple=True,
+    metavar="NAME",
+    help="Leave this option of the other server out, where it would be refused. Repeatable.",
+)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def command(arguments: tuple[str, ...], *, server: str | None) -> None:
+def command(arguments: tuple[str, ...], *, server: str | None, ignore: tuple[str, ...]) -> None:
     from uwsgibridge.migration import report
 
     refuse_missing_directory()
@@ -51,12 +58,12 @@ def command(arguments: tuple[str, ...], *, server: str | None) -> None:
         raise click.UsageError("name a configuration: uwsgibridge convert app.ini")
     is_gunicorn = server == "gunicorn" if server else _looks_like_gunicorn(arguments)
     try:
-        plan = _plan_of_gunicorn(arguments) if is_gunicorn else _plan_of_uwsgi(arguments)
+        plan = (_plan_of_gunicorn if is_gunicorn else _plan_of_uwsgi)(arguments, ignore)
     except ConfigurationError as error:
         raise click.UsageError(str(error)) from None
     click.echo("\n".join(report.toml_lines(plan, with_comments=True)))
-    if refusals := report.describe_refusals(plan):
-        click.echo(refusals, err=True)
+    if left_out := report.describe_left_out(plan):
+        click.echo(left_out, err=True)
         sys.exit(2)
 
 
@@ -71,13 +78,13 @@ def _looks_like_gunicorn(arguments: tuple[str, ...]) -> bool:
     return False
 
 
-def _plan_of_uwsgi(arguments: tuple[str, ...]) -> Plan:
+def _plan_of_uwsgi(arguments: tuple[str, ...], ignored: tuple[str, ...]) -> Plan:
     from uwsgibridge.cli.run_uwsgi import read_plan
 
-    return read_plan(arguments)
+    return read_plan(arguments, ignored=ignored)
 
 
-def _plan_of_gunicorn(arguments: tuple[str, ...]) -> Plan:
+def _plan_of_gunicorn(arguments: tuple[str, ...], ignored: tuple[str, ...]) -> Plan:
     from uwsgibridge.cli.run_gunicorn import read_plan
 
-    return read_plan(arguments)
+    return read_plan(arguments, ignored=ignored)

@@ -27,19 +27,32 @@ _MARKS: Final = {
 
 def describe_refusals(plan: Plan) -> str:
     """Name every line that is refused, each with its reason, in one message; empty where there is none."""
+    return _describe_refused(
+        plan,
+        one="one line stands in the way, and nothing was started:",
+        several="lines stand in the way, and nothing was started:",
+        remedy="To start without:",
+    )
+
+
+def describe_left_out(plan: Plan) -> str:
+    """Name every line that is refused, for who has written the others; empty where there is none."""
+    return _describe_refused(
+        plan,
+        one="one line has nothing like it here, and is left out:",
+        several="lines have nothing like them here, and are left out:",
+        remedy="When that is settled:",
+    )
+
+
+def _describe_refused(plan: Plan, *, one: str, several: str, remedy: str) -> str:
     found = plan.of(Verdict.REFUSED)
     if not found:
         return ""
-    lines = [f"{one.setting.place}: {one.setting}: {one.text}" for one in found]
-    names = " ".join(dict.fromkeys(f"--ignore {one.group}" for one in found))
-    count = "one line stands" if len(found) == 1 else f"{len(found)} lines stand"
-    return "\n".join(
-        [
-            f"{count} in the way, and nothing was started:",
-            *(f"  {line}" for line in lines),
-            f"To start without: {names}",
-        ]
-    )
+    lines = [f"  {it.setting.place}: {it.setting}: {it.text}" for it in found]
+    names = " ".join(dict.fromkeys(f"--ignore {it.group}" for it in found))
+    head = one if len(found) == 1 else f"{len(found)} {several}"
+    return "\n".join([head, *lines, f"{remedy} {names}"])
 
 
 def describe_warnings(plan: Plan) -> list[str]:
