@@ -138,6 +138,7 @@ def test_setting_becomes_options(text: str, values: dict[str, Any], plan: MakePl
         "dirty_apps = []\ndirty_workers = 0",
         "paste = None\nraw_env = []\nlogconfig_dict = {}",
         "chdir = '.'",
+        "capture_output = True",
         "wsgi_app = 'other:app'",
     ],
 )  # fmt: skip
@@ -195,6 +196,7 @@ def test_what_can_not_run_is_refused_with_what_to_do_instead(
         ("syslog = True\nsyslog_prefix = 'a b'", "syslog", "gunicorn alone"),
         ("loglevel = 'verbose'", "loglevel", "takes info"),
         ("logger_class = 'site.Log'", "logger_class", "--log-format"),
+        ("errorlog = 'a.log'\ncapture_output = True", "capture_output", "standard output"),
         ("worker_class = 'a.OwnUvicornWorker'", "worker_class", "CONFIG_KWARGS"),
         ("def on_exit(server): pass", "on_exit", "Nothing calls it"),
         ("def nworkers_changed(server, new, old): pass", "nworkers_changed", "Nothing calls it"),

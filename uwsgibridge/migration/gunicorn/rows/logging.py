@@ -14,6 +14,9 @@ from uwsgibridge.migration.gunicorn.given import Given
 from uwsgibridge.migration.gunicorn.known_settings import ACCESS_LOG_FORMAT
 from uwsgibridge.migration.gunicorn.paths import absolute
 from uwsgibridge.migration.gunicorn.translation import Row, Translation, mapped, passed_over, warned
+from uwsgibridge.migration.plan import Verdict
+
+_CAPTURED: Final = "--log-file takes standard error; what is printed goes to standard output."
 
 # Files that are the standard streams of a container.
 _STREAMS: Final = frozenset(
@@ -95,6 +98,14 @@ def _error_log(translation: Translation, row: Row, given: Given) -> None:
         translation.pass_over(given, "The log goes to standard error anyway.")
     else:
         translation.map(given, log_file=absolute(given.value, translation.reading.directory))
+
+
+def _capture(translation: Translation, row: Row, given: Given) -> None:
+    log = translation.value("errorlog")
+    if not given.value or not log or log in _STREAMS:
+        translation.pass_over(given, "Processes keep standard output and standard error.")
+    else:
+        translation.warn(given, row.text)
 
 
 def _level(translation: Translation, row: Row, given: Given) -> None:
@@ -230,7 +241,7 @@ ROWS: Final = (
     *mapped("logconfig", "`--on-load`, with `--access-log`: the application's loggers are configured by it", _configuration),
     *mapped("logconfig_dict", "`--on-load`, with `--access-log`: the application's loggers are configured by it", _configuration),
     *mapped("logconfig_json", "`--on-load`, with `--access-log`: the application's loggers are configured by it", _configuration),
-    *passed_over("capture_output", "With --log-file, all that goes to standard error is in that file."),
+    Row(name="capture_output", verdict=Verdict.WARNED, text=_CAPTURED, translate=_capture),
     *passed_over("enable_stdio_inheritance", "Processes keep standard output and standard error."),
     *warned("logger_class",
             "No class of gunicorn writes the log: --log-format and --access-log-format say what its lines are."),
