@@ -15,6 +15,7 @@ from uwsgibridge.cli.environment import check_environment, enter_directory
 from uwsgibridge.cli.slips import (
     closest,
     explain,
+    key_instead,
     refuse_missing_directory,
     refuse_variables,
 )
@@ -262,7 +263,9 @@ def _read_config(ctx: click.Context, _parameter: click.Parameter, path: Path | N
             f"--config {path}: it is not UTF-8 (from its byte {error.start} on)"
         ) from None
     except tomllib.TOMLDecodeError as error:
-        raise click.UsageError(f"--config {path}: {error}") from None
+        hint = "; all but plain numbers, true and false stands in quotes"
+        is_bare = str(error).startswith(("Invalid value", "Expected newline"))
+        raise click.UsageError(f"--config {path}: {error}{hint if is_bare else ''}") from None
     if path.name == "pyproject.toml":
         document = document.get("tool", {}).get("uwsgibridge", {})
     values = {key.replace("-", "_"): value for key, value in document.items()}
@@ -292,6 +295,8 @@ def _no_such_option(key: str, value: object, path: Path, options: Iterable[str])
     if isinstance(value, dict):
         place = "under [tool.uwsgibridge]" if path.name == "pyproject.toml" else "at its top"
         return f"there is no section [{key}]: options stand {place}, one a line"
+    if instead := key_instead(key):
+        return f"there is no option {key!r}: {instead}"
     meant = closest(key, options)
     return f"there is no option {key!r}" + (f": did you mean {meant!r}?" if meant else "")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Final
@@ -34,6 +34,11 @@ _OF_AN_ORCHESTRATOR: Final = re.compile(
 _UWSGI_FILES: Final = (".ini", ".xml", ".yaml", ".yml", ".json")
 
 _RUN_INSTEAD: Final = "a configuration of uWSGI runs as it is by uwsgibridge run-uwsgi"
+
+# What says how to name the application begins so.
+_NAME_THE: Final = "name the "
+
+_OPTION: Final = re.compile(r"--([a-z][a-z0-9-]*)")
 
 # Options of uWSGI, some of which gunicorn has as well, each with the option to use here.
 _ELSEWHERE: Final[Mapping[str, str]] = {
@@ -167,6 +172,24 @@ def explain(
     )
 
 
+def key_instead(key: str) -> str | None:
+    """Say which key of uwsgibridge.toml to use in place of another server's option, where that is known."""
+    return _written(key, lambda name: name)
+
+
+def _variable_instead(name: str, prefix: str) -> str | None:
+    return _written(name.lower(), lambda option: prefix + option.upper())
+
+
+def _written(key: str, write: Callable[[str], str]) -> str | None:
+    instead = _ELSEWHERE.get("--" + key.replace("_", "-"))
+    if instead is None:
+        return None
+    if instead.startswith(_NAME_THE):
+        return f"write {write('app')}"
+    return _OPTION.sub(lambda found: write(found[1].replace("-", "_")), instead)
+
+
 def refuse_file(app: str) -> None:
     """Refuse a configuration file in the place of an application.
 
@@ -207,6 +230,8 @@ def refuse_variables(prefix: str, options: Iterable[str], environ: Mapping[str, 
             continue
         meant = closest(name, known)
         hint = f": did you mean {prefix}{meant}?" if meant else "; remove it, or name it otherwise"
+        if instead := _variable_instead(name, prefix):
+            hint = f": {instead}"
         raise click.UsageError(f"the environment has {variable}, which is no option{hint}")
 
 
