@@ -32,6 +32,7 @@ from uwsgibridge.link.messages import (
 from uwsgibridge.supervisor.spare_template import SpareTemplate
 from uwsgibridge.system import held_secret, starting_place
 from uwsgibridge.system.process_group import signal_group
+from uwsgibridge.system.reasons import why_not_run
 from uwsgibridge.system.signals import SERVER_SIGNALS
 from uwsgibridge.telemetry.logs import Logger
 
@@ -135,6 +136,10 @@ class TemplateProcess:
                     # Ctrl-C reaches the supervisor alone, which then stops the workers.
                     start_new_session=True,
                 )
+            except PermissionError as error:
+                if error.filename != sys.executable:
+                    raise
+                raise OSError(why_not_run(sys.executable)) from error
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
             on_failure.pop_all()

@@ -1,8 +1,9 @@
-"""Says why a file or a socket can't be made: the system's words, and more where these do not help."""
+"""Says why a file or a socket can't be made, or a program not be run: the system's words, and more where these do not help."""
 
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 
@@ -31,3 +32,21 @@ def why_not_made(error: OSError, directory: Path, action: str) -> str:
             return f"{directory} is on a read-only file system"
         case _:
             return error.strerror or str(error)
+
+
+def why_not_run(program: str) -> str:
+    """Say why this user may not run the Python of the service, as a sentence without its end.
+
+    Args:
+        program: as it was started; it may be a link, as in a virtual environment.
+    """
+    leads_to = Path(os.path.realpath(program))
+    closed = next(
+        (it for it in reversed(leads_to.parents) if not os.access(it, os.X_OK, effective_ids=True)),
+        None,
+    )
+    why = f": {closed} is closed to it" if closed else ""
+    return (
+        f"the user of the service may not run {leads_to}{why}; have Python, its packages and the application where "
+        "that user may read them"
+    )
