@@ -196,9 +196,12 @@ def _give(place: Place, name: str, files: SocketFiles) -> tuple[int, int]:
             try:
                 give_held(held, *wanted)
             except OSError as error:
+                hint = (
+                    "; a container needs the capability CHOWN for it" if os.geteuid() == 0 else ""
+                )
                 raise UnsafePathError(
                     f"the socket can't be given to {name_user(wanted[0])} with group {wanted[1]} "
-                    f"(--socket-owner, --user, --group): {error.strerror}"
+                    f"(--socket-owner, --user, --group): {error.strerror}{hint}"
                 ) from None
     finally:
         os.close(held)

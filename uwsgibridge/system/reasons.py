@@ -6,6 +6,8 @@ import errno
 import os
 from pathlib import Path
 
+from uwsgibridge.system.safe_path import name_user
+
 
 def why_not_made(error: OSError, directory: Path, action: str) -> str:
     """Say why a file could not be made in a directory, as the end of a sentence.
@@ -26,8 +28,16 @@ def why_not_made(error: OSError, directory: Path, action: str) -> str:
             return "it is a FIFO that nobody reads, or a socket"
         case errno.ENOTDIR:
             return f"{directory} is no directory"
+        case errno.EPERM if os.geteuid() == 0:  # what permissions say does not concern root
+            return (
+                f"root may not {action} in {directory}: {error.strerror}; a container needs the capability CHOWN to give "
+                "a file to --user"
+            )
         case errno.EACCES | errno.EPERM:
-            return f"no permission to {action} in {directory}"
+            return (
+                f"no permission to {action} in {directory} as {name_user(os.geteuid())}; give it to that user, or take "
+                "another directory"
+            )
         case errno.EROFS:
             return f"{directory} is on a read-only file system"
         case _:
