@@ -378,7 +378,12 @@ def test_application_that_can_not_be_found_is_told_in_a_sentence(
 @pytest.mark.parametrize(
     ("source", "options", "error", "last_line"),
     [
-        ("import nosuchlibrary\n", [], "ModuleNotFoundError", "Error: importing site_app failed"),
+        (
+            "import nosuchlibrary\n",
+            [],
+            "ModuleNotFoundError",
+            "Error: importing site_app failed: nosuchlibrary is not installed in ",
+        ),
         ("def app(:\n", [], "SyntaxError", "Error: importing site_app failed"),
         ("raise SystemExit('no settings')\n", [], "SystemExit: no settings", "Error: importing"),
         (

@@ -177,6 +177,13 @@ def _failed(name: str, error: BaseException, hint: str = "") -> ApplicationError
     """Make the error of an import that the application is at fault for."""
     if isinstance(error, SystemExit) and not isinstance(error.code, str):  # a text is the reason
         hint = ': it calls sys.exit(); what a script does belongs under if __name__ == "__main__":'
+    elif (
+        not hint and isinstance(error, ModuleNotFoundError) and error.name and "." not in error.name
+    ):
+        hint = (
+            f": {error.name} is not installed in {sys.prefix}; install it there, or name the application's own "
+            "environment by --virtualenv"
+        )
     return ApplicationError(f"importing {name} failed{hint}", traceback_text=own_traceback(error))
 
 
