@@ -272,6 +272,62 @@ def test_an_application_that_leaves_something_open_does_not_end_the_worker():
     }
 
 
+async def leave_scope_that_is_cancelled() -> None:
+    scope = trio.CancelScope()
+    KEPT.append(scope)
+    scope.__enter__()
+    scope.cancel()
+    await trio.lowlevel.checkpoint()
+
+
+async def leave_nursery_whose_task_fails() -> None:
+    await leave_nursery()
+
+    async def fail() -> None:
+        raise ValueError("in the background")
+
+    trio.lowlevel.current_task().child_nurseries[0].start_soon(fail)
+    await trio.sleep_forever()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_application_that_is_cancelled_by_what_it_left_open_does_not_end_the_worker():
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        match scope["path"]:
+            case "/scope":
+                await leave_scope_that_is_cancelled()
+            case "/nursery":
+                await leave_nursery_whose_task_fails()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"served"})
+
+    with running(app, loop="trio", lifespan="off") as bridge:
+        for path in ("/scope", "/nursery", "/scope"):
+            assert bridge.ask(path).status == 500
+            assert bridge.ask().body == b"served"
+    events = [event["event"] for event in bridge.events.find(level="error")]
+    assert events == 3 * [
+        "application failed",
+        "application left a nursery or a cancel scope open: what runs in it is cancelled",
+    ]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("leave", [leave_scope, leave_nursery])
+def test_a_deadline_ends_an_application_that_has_left_something_open(leave: Any):
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/slow":
+            await leave()
+            await trio.sleep_forever()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"served"})
+
+    with running(app, loop="trio", lifespan="off", request_timeout_seconds=0.05) as bridge:
+        for _ in range(2):
+            assert bridge.ask("/slow").status == 504
+            assert bridge.ask().body == b"served"
+
+
 # Functions that have come at once.
 
 

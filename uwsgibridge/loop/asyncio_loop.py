@@ -114,6 +114,9 @@ class AsyncioLoop:
     def event(self) -> Event:
         return asyncio.Event()
 
+    def must_end(self, task: Task) -> bool:  # noqa: ARG002 - what ends a task of asyncio is an exception like others
+        return False
+
     def call_later(self, seconds: float, function: Callable[[], object]) -> Task:
         # In the loop's own context: a timer that was cancelled stays with the loop up to its time, and so does its context.
         return self._loop.call_later(seconds, function, context=self._context)

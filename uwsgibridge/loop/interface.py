@@ -102,6 +102,13 @@ class Loop(Protocol):
     def event(self) -> Event:
         """Make an event."""
 
+    def must_end(self, task: Task) -> bool:
+        """Say whether a cancellation that has reached the end of a task goes on in the loop.
+
+        With trio, that is the cancellation of the task or of all of them. Any other one has no scope that ends it,
+        and would end all tasks. With asyncio, a cancellation ends its task alone, and the answer is always False.
+        """
+
     def call_later(self, seconds: float, function: Callable[[], object]) -> Task:
         """Have `function` called in so many seconds, unless the result is cancelled."""
 

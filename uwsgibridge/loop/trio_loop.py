@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import trio
 
 from uwsgibridge.loop.interface import Event, HasFileno, Task, Ts, Watch, nothing
-from uwsgibridge.loop.trio_tasks import TrioTasks
+from uwsgibridge.loop.trio_tasks import Handle, TrioTasks
 
 
 class TrioLoop:
@@ -54,6 +54,9 @@ class TrioLoop:
 
     def event(self) -> Event:
         return trio.Event()
+
+    def must_end(self, task: Task) -> bool:
+        return isinstance(task, Handle) and task.must_end
 
     def call_later(self, seconds: float, function: Callable[[], object]) -> Task:
         async def wait_and_call() -> None:

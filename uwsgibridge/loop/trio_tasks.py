@@ -12,6 +12,9 @@ one waits, each of the others gets a task. A function must not meet anything of 
 - **Scopes.** A function may return with a nursery or a cancel scope open: an async generator that is dropped in the
   middle of one does that. The next function would run within it. So the task ends, with all that runs in that scope.
   Trio takes this for a failure of the task, and a failed task would end the worker.
+- **Cancellations of others.** A function may raise a `Cancelled` of a scope that it has left open, or one that it has
+  kept. No scope ends that one, and all tasks would end with the nursery. `Handle.must_end` tells such a function that
+  it has to end it.
 """
 
 from __future__ import annotations
@@ -125,6 +128,11 @@ class Handle:
         """The task of trio that runs the function; None where it does not run."""
         return self._task.lowlevel if self._task is not None else None
 
+    @property
+    def must_end(self) -> bool:
+        """Whether the function was cancelled by its handle, or by the nursery with all others."""
+        return self._task is not None and self._task.must_end
+
     def cancel(self) -> None:
         """Cancel the function, unless it has returned."""
         self.is_cancelled = True
@@ -149,6 +157,7 @@ class _Task:
     __slots__ = (
         "_handle",
         "_has_waited",
+        "_innermost",
         "_is_cancelled",
         "_is_runner",
         "_scope",
@@ -158,6 +167,8 @@ class _Task:
 
     _handle: Handle
     _has_waited: bool
+    # What trio knows of the cancellation of the task's own scope. A function may have left others open within it.
+    _innermost: Any
     _task: trio.lowlevel.Task
 
     def __init__(self, tasks: TrioTasks) -> None:
@@ -172,6 +183,10 @@ class _Task:
     @property
     def lowlevel(self) -> trio.lowlevel.Task:
         return self._task
+
+    @property
+    def must_end(self) -> bool:
+        return not _TELLS_WHAT_IS_OPEN or bool(self._innermost.effectively_cancelled)
 
     def wake(self) -> None:
         trio.lowlevel.reschedule(self._task)
@@ -198,7 +213,7 @@ class _Task:
         self._task = task = trio.lowlevel.current_task()
         tasks = self._tasks
         queue = tasks.queue
-        innermost = task._cancel_status if _TELLS_WHAT_IS_OPEN else None  # noqa: SLF001
+        self._innermost = task._cancel_status if _TELLS_WHAT_IS_OPEN else None  # noqa: SLF001
         while True:
             # What comes while these run is for a later step: else functions that run others would never end.
             left = len(queue) if self._is_runner else 0
@@ -210,6 +225,10 @@ class _Task:
                 self._has_waited = tasks.first_step is None
                 try:
                     await self._run(handle, task)
+                except trio.Cancelled:
+                    if self._ends_left_open(task):
+                        return True
+                    raise
                 finally:
                     handle.end()
                     del handle
@@ -217,10 +236,7 @@ class _Task:
                     return False
                 if not self._has_waited:
                     tasks.queues = True
-                if task._cancel_status is not innermost or task._child_nurseries:  # noqa: SLF001
-                    tasks.left_open()
-                    self._scope.cancel()
-                    task._child_nurseries.clear()  # noqa: SLF001 - else trio fails the task (Runner.task_exited)
+                if self._ends_left_open(task):
                     return True
                 if self._is_cancelled:
                     return False
@@ -236,6 +252,17 @@ class _Task:
             task.context = tasks.context.copy()
             tasks.idle.append(self)
             await trio.lowlevel.wait_task_rescheduled(self._abort)
+
+    def _ends_left_open(self, task: trio.lowlevel.Task) -> bool:
+        """End what the function has left open; False where there is nothing, or where that can't be seen."""
+        if not _TELLS_WHAT_IS_OPEN:
+            return False
+        if task._cancel_status is self._innermost and not task._child_nurseries:  # noqa: SLF001
+            return False
+        self._tasks.left_open()
+        self._scope.cancel()
+        task._child_nurseries.clear()  # noqa: SLF001 - else trio fails the task (Runner.task_exited)
+        return True
 
     def _run(self, handle: Handle, task: trio.lowlevel.Task) -> Awaitable[None]:
         """Begin a function; give what is to be awaited."""

@@ -19,6 +19,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 
+from integration.asgi.apps.cancellations import kept_cancellation
 from integration.asgi.apps.table import (
     BROKE_A_RULE,
     CUT,
@@ -684,6 +685,8 @@ raising("raises_keyboard_interrupt_midway", BROKEN, "KeyboardInterrupt", Keyboar
 raising("raises_generator_exit", 500, "GeneratorExit", GeneratorExit)
 raising("raises_asyncio_cancelled_error", 500, "CancelledError", asyncio.CancelledError)
 raising("raises_cancelled_error_midway", BROKEN, "CancelledError", asyncio.CancelledError)
+raising("raises_kept_cancellation", 500, "Cancelled", kept_cancellation)
+raising("raises_kept_cancellation_midway", BROKEN, "Cancelled", kept_cancellation)
 raising("raises_memory_error", 500, "MemoryError", MemoryError)
 raising("raises_stop_iteration", 500, "coroutine raised StopIteration", StopIteration)
 raising("raises_stop_async_iteration", 500, "StopAsyncIteration", StopAsyncIteration)
@@ -722,6 +725,18 @@ raising(
     500,
     "ExceptionGroup: several",
     lambda: BaseExceptionGroup("several", [ValueError(), asyncio.CancelledError()]),
+)
+raising(
+    "raises_a_group_with_a_kept_cancellation",
+    500,
+    "ExceptionGroup: several",
+    lambda: BaseExceptionGroup("several", [ValueError(), kept_cancellation()]),
+)
+raising(
+    "raises_a_group_of_a_kept_cancellation",
+    500,
+    "ExceptionGroup: several",
+    lambda: BaseExceptionGroup("several", [kept_cancellation()]),
 )
 raising("raises_a_lone_surrogate", 500, "ValueError", lambda: ValueError("\udcff"))
 raising(

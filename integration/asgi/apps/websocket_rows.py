@@ -8,6 +8,7 @@ from typing import Any
 
 import anyio
 
+from integration.asgi.apps.cancellations import kept_cancellation
 from integration.asgi.apps.table import (
     BROKE_A_RULE,
     DROP,
@@ -533,6 +534,7 @@ raising("an_os_error", "OSError: of its database", lambda: OSError("of its datab
 raising("system_exit", "SystemExit: 1", lambda: SystemExit(1))
 raising("keyboard_interrupt", "KeyboardInterrupt", KeyboardInterrupt)
 raising("cancelled_error", "CancelledError", asyncio.CancelledError)
+raising("kept_cancellation", "Cancelled", kept_cancellation)
 raising(
     "a_group",
     "ExceptionGroup: several",

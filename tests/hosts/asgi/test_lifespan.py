@@ -15,6 +15,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
+from integration.asgi.apps.cancellations import kept_cancellation
 from tests.asgi_messages import answer
 from tests.bridge import LOOPS, on_each_loop, running
 from tests.log_events import PATIENCE_SECONDS
@@ -186,6 +187,20 @@ def test_startup_that_awaits_something_cancelled_is_an_error(loop: str, mode: st
     error = startup_error(lifespan, loop, lifespan=mode)
 
     assert "CancelledError" in error.traceback_text
+
+
+@on_each_loop
+@pytest.mark.parametrize("mode", ["auto", "on"])
+def test_startup_that_raises_a_cancellation_of_another_scope_is_an_error(loop: str, mode: str):
+    kept = kept_cancellation()
+
+    async def lifespan(scope, receive, send):
+        await receive()
+        raise kept
+
+    error = startup_error(lifespan, loop, lifespan=mode)
+
+    assert "trio.Cancelled" in error.traceback_text
 
 
 @on_each_loop

@@ -148,17 +148,23 @@ class AsgiExchange(Exchange[AsgiContext]):
             if self._life is _RUNNING and not self._gone:
                 await self._after_return()
         except (asyncio.CancelledError, trio.Cancelled) as error:
-            if not self._was_cancelled(error):
-                # Nobody has cancelled this task: the application awaited something that was cancelled.
+            must_end = self._must_end()
+            if not self._was_cancelled(must_end=must_end):
+                # Nobody has cancelled this task: the application awaited something that was cancelled, or has left
+                # a scope open that was, or has kept a cancellation.
                 self._application_failed(error)
-            elif isinstance(error, trio.Cancelled) or self._context.stop is Stop.BREAK_OFF:
+            elif must_end or (
+                self._context.stop is Stop.BREAK_OFF and isinstance(error, asyncio.CancelledError)
+            ):
                 raise
         except BaseExceptionGroup as group:
             cancelled, failures = group.split(trio.Cancelled)
-            if failures is not None:
-                self._application_failed(failures)
-            if cancelled is not None:
-                self._was_cancelled(cancelled)
+            if cancelled is None or not self._must_end():
+                self._application_failed(failures or group)
+            else:
+                if failures is not None:
+                    self._application_failed(failures)
+                self._was_cancelled(must_end=True)
                 raise cancelled from None
         except BaseException as error:  # noqa: BLE001 - SystemExit of an application ends its request only
             exit_if_copy_raised(error)
@@ -190,8 +196,14 @@ class AsgiExchange(Exchange[AsgiContext]):
         """Report what the application raised, and tell the client."""
         raise NotImplementedError
 
-    def _was_cancelled(self, error: BaseException) -> bool:
+    def _must_end(self) -> bool:
+        return self._context.loop.must_end(self.connection.task)
+
+    def _was_cancelled(self, *, must_end: bool) -> bool:
         """Tell the client, if the bridge has cancelled the task.
+
+        Args:
+            must_end: what `Loop.must_end` says of the task.
 
         Returns:
             False where it has not.

@@ -8,8 +8,6 @@ from collections.abc import MutableMapping, Sequence
 from time import monotonic
 from typing import Any, Final
 
-import trio
-
 from uwsgibridge.connection.sending import PeerGone
 from uwsgibridge.hosts.asgi.answer import HttpAnswer
 from uwsgibridge.hosts.asgi.exchange import Call, Message, Stop
@@ -304,15 +302,11 @@ class HttpExchange(HttpFields, HttpAnswer):
             self._context.reporter.application_failed(self.request, self._response, error)
             self._fail(answers.application_failed)
 
-    def _was_cancelled(self, error: BaseException) -> bool:
+    def _was_cancelled(self, *, must_end: bool) -> bool:
         if self._call is not Call.RUNNING:
             # The body has stalled; in other cases the answer has begun or the exchange has ended, and no 408 is sent.
             self._fail(answers.body_stalled)
-        elif (
-            self._stream is _TOLD
-            or self._context.stop is Stop.BREAK_OFF
-            or isinstance(error, trio.Cancelled | BaseExceptionGroup)
-        ):
+        elif must_end or self._stream is _TOLD or self._context.stop is Stop.BREAK_OFF:
             self._fail(answers.stopping)
         else:
             return False

@@ -13,7 +13,7 @@ from typing import Any, Final
 import trio
 
 from uwsgibridge.errors import ApplicationError
-from uwsgibridge.loop.interface import Loop
+from uwsgibridge.loop.interface import Loop, Task
 from uwsgibridge.protocol.errors import InvalidResponse
 from uwsgibridge.telemetry.logs import Logger
 from uwsgibridge.telemetry.reporting import application_traceback
@@ -63,7 +63,7 @@ class Lifespan:
         self._mode = mode
         self._timeout_seconds = timeout_seconds
         self._log = logger
-        self._task: object = None
+        self._task: Task
         self._running = False
         self._stage = _Stage.STARTING
         self._startup_given = False
@@ -156,14 +156,14 @@ class Lifespan:
         }
         try:
             await self._app(scope, self._receive, self._send)
-        except trio.Cancelled:
-            raise
         except asyncio.CancelledError as error:
             # At the loop's end, this is the bridge's cancellation, and nobody looks at it. Earlier, it is the
             # application's own.
             self._error = error
             raise
-        except BaseException as error:  # noqa: BLE001 - SystemExit is an answer of the application, too
+        except BaseException as error:
+            if isinstance(error, trio.Cancelled) and self._loop.must_end(self._task):
+                raise
             self._error = error
             if self._stage is _Stage.STARTED:
                 self._log.error(

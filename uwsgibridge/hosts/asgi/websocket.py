@@ -6,8 +6,6 @@ from collections.abc import MutableMapping
 from time import monotonic
 from typing import Any, Final
 
-import trio
-
 from uwsgibridge.connection.connection import Connection
 from uwsgibridge.connection.sending import PeerGone
 from uwsgibridge.hosts.asgi.exchange import AsgiContext, Call, Message, Stop
@@ -339,12 +337,10 @@ class WebSocketExchange(WebSocketTunnel):
             return "closed with 1011"
         return "connection broken" if self._state is State.DENYING else "the WebSocket was closed"
 
-    def _was_cancelled(self, error: BaseException) -> bool:
+    def _was_cancelled(self, *, must_end: bool) -> bool:
         if self._call is not Call.RUNNING:
             return True
-        if self._context.stop is not Stop.BREAK_OFF and not isinstance(
-            error, trio.Cancelled | BaseExceptionGroup
-        ):
+        if not must_end and self._context.stop is not Stop.BREAK_OFF:
             return False
         if self._state is State.OPEN:
             self._begin_close(CLOSE_SERVICE_RESTART, "the server is restarting")
