@@ -401,7 +401,7 @@ def application_traceback(error: BaseException) -> str:
     try:
         _cut_at_rules(error)
         return own_traceback(error)
-    except Exception as why:  # noqa: BLE001 - formatting may run code of the application
+    except BaseException as why:  # noqa: BLE001 - formatting may run code of the application, which may exit
         return f"{_class_name(error)}, whose traceback can't be shown: {_class_name(why)}"
 
 
@@ -434,7 +434,7 @@ def describe_error(error: BaseException) -> str:
     """Give an exception's class and its message, which is cut to 500 characters; never raise."""
     try:
         message = str(error)
-    except Exception as why:  # noqa: BLE001 - str() may run code of the application
+    except BaseException as why:  # noqa: BLE001 - str() may run code of the application, which may exit
         return f"{_class_name(error)}, whose message can't be shown: {_class_name(why)}"
     if len(message) > _MESSAGE_CHARACTERS:
         message = f"{message[:_MESSAGE_CHARACTERS]}..."

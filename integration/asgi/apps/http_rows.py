@@ -776,6 +776,15 @@ async def raises_what_can_not_be_printed(scope: Scope, receive: Receive, send: S
     raise Unprintable
 
 
+@http(500, FAILED, "Unprintable")
+async def raises_what_exits_as_it_is_printed(scope: Scope, receive: Receive, send: Send) -> None:
+    class Unprintable(Exception):
+        def __str__(self) -> str:
+            raise SystemExit
+
+    raise Unprintable
+
+
 @http(500, FAILED, "ValueError: without a scope")
 async def raises_and_empties_its_scope(scope: Scope, receive: Receive, send: Send) -> None:
     scope.clear()

@@ -307,6 +307,15 @@ def raises_what_can_not_be_printed(environ, start_response):
     raise Unprintable
 
 
+@row(500, FAILED, "Unprintable")
+def raises_what_exits_as_it_is_printed(environ, start_response):
+    class Unprintable(Exception):
+        def __str__(self) -> str:
+            raise SystemExit
+
+    raise Unprintable
+
+
 @row(500, FAILED, "ValueError: \udcff")
 def raises_with_a_lone_surrogate(environ, start_response):
     raise ValueError("\udcff")
