@@ -594,6 +594,44 @@ def test_loop_auto_takes_uvloop(directory: Path):
         assert process.stop() == 0
 
 
+# Many applications do this as they are imported.
+INSTALLS_UVLOOP = """
+import asyncio
+import warnings
+
+import uvloop
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    uvloop.install()
+
+from apps import *
+
+
+async def starts_a_program(scope, receive, send):
+    assert scope["type"] == "http"
+    process = await asyncio.create_subprocess_exec("false")
+    status = await process.wait()
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"%d" % status})
+"""
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 16), reason="Python has no policies any more")
+def test_loop_asyncio_is_asyncio_whatever_the_application_has_installed(directory: Path):
+    pytest.importorskip("uvloop")
+    (directory / "installs_uvloop.py").write_text(INSTALLS_UVLOOP)
+    with running_process(
+        "serve", "installs_uvloop:asgi", "--loop", "asyncio", "--lifespan", "off",
+        "--mount", "/program=installs_uvloop:starts_a_program", *BINDS, directory=directory,
+    ) as process:  # fmt: skip
+        assert ask(process.address, "/loop").body == b"asyncio"
+        assert ask(process.address, "/program").body == b"1"
+        assert process.stop() == 0
+
+    assert "RuntimeWarning" not in process.events.other_text()
+
+
 def test_loop_uvloop_that_is_not_installed_is_wrong_usage(directory: Path):
     without_uvloop(directory)
     with running_process(

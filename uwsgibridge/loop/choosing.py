@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -49,4 +50,18 @@ def choose_loop(name: str, warn: Callable[[str], object]) -> tuple[Any, bool]:
                 warn(str(error))
         else:
             return uvloop.new_event_loop, True
-    return asyncio.new_event_loop, False
+    _leave_policy_without_programs()
+    # Not new_event_loop, which makes a loop of the policy that the application has set: mostly uvloop's.
+    return asyncio.SelectorEventLoop, False
+
+
+def _leave_policy_without_programs() -> None:
+    """Take asyncio's own policy where the application's has no watcher of child processes, as uvloop's has none.
+
+    Before Python 3.14, a loop of asyncio that starts a program asks the policy for one.
+    """
+    if sys.version_info >= (3, 14):
+        return
+    policy = type(asyncio.get_event_loop_policy())
+    if policy.get_child_watcher is asyncio.AbstractEventLoopPolicy.get_child_watcher:
+        asyncio.set_event_loop_policy(None)
