@@ -222,7 +222,7 @@ class Bridge:
 
             self._asyncio_loop = loop
             host_loop = AsyncioLoop(loop)
-            runner.run(host_loop.run_guest(self._serve, host_loop, has_wakeup_descriptor=True))
+            host_loop.run_guest(self._serve, host_loop, has_wakeup_descriptor=True)
 
     async def _serve(self, host_loop: AsyncioLoop | None) -> None:
         self._token = trio.lowlevel.current_trio_token()

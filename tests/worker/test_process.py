@@ -654,6 +654,46 @@ def test_loop_that_was_asked_for_with_wsgi_and_asgi_side_by_side(loop: str, dire
         assert process.stop() == 0
 
 
+CANCELS_ALL_TASKS = """
+import asyncio
+
+
+def cancel_others():  # as many applications do at their end
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    return asyncio.gather(*others, return_exceptions=True)
+
+
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await cancel_others()
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+    await cancel_others()
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"alone"})
+"""
+
+
+@pytest.mark.parametrize("loop", LOOPS[1:])
+def test_an_application_that_cancels_all_tasks_ends_no_worker(loop: str, directory: Path):
+    (directory / "cancels.py").write_text(CANCELS_ALL_TASKS)
+    with running_process(
+        "serve", "cancels:app", "--loop", loop, "--log-format", "json", *BINDS, directory=directory
+    ) as process:
+        for _ in range(2):
+            assert ask(process.address).body == b"alone"
+        assert process.stop() == 0
+
+    assert process.events.find()[-1]["event"] == "stopped"
+    assert process.events.find(level="error") == []
+    assert "Traceback" not in process.events.other_text()
+
+
 # What is taken over.
 
 

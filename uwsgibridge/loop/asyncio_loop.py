@@ -34,15 +34,16 @@ class AsyncioLoop:
         # From Python 3.12 on; before that, a task starts in a later turn of the loop.
         self._starts_at_once = True
 
-    async def run_guest(
+    def run_guest(
         self,
         function: Callable[[*Ts], Awaitable[None]],
         *args: *Ts,
         has_wakeup_descriptor: bool,
     ) -> None:
-        """Run a coroutine function under trio, as a guest of this loop, until it returns.
+        """Run this loop, and a coroutine function under trio as its guest, until the function returns.
 
-        Tasks that are spawned in a turn of trio begin in a later turn of this loop.
+        It is no task of this loop. Many applications cancel all other tasks at their end and await them, and would end
+        the worker, or wait for themselves. Tasks that are spawned in a turn of trio begin in a later turn of this loop.
 
         Args:
             function: the main function of the trio run.
@@ -54,15 +55,24 @@ class AsyncioLoop:
         """
         loop = self._loop
         done: asyncio.Future[outcome.Outcome[None]] = loop.create_future()
-        trio.lowlevel.start_guest_run(
-            function,
-            *args,
-            run_sync_soon_threadsafe=lambda turn: loop.call_soon_threadsafe(self._give_turn, turn),
-            run_sync_soon_not_threadsafe=lambda turn: loop.call_soon(self._give_turn, turn),
-            done_callback=done.set_result,
-            host_uses_signal_set_wakeup_fd=has_wakeup_descriptor,
-        )
-        (await done).unwrap()
+
+        def begin() -> None:
+            try:
+                trio.lowlevel.start_guest_run(
+                    function,
+                    *args,
+                    run_sync_soon_threadsafe=lambda turn: loop.call_soon_threadsafe(
+                        self._give_turn, turn
+                    ),
+                    run_sync_soon_not_threadsafe=lambda turn: loop.call_soon(self._give_turn, turn),
+                    done_callback=done.set_result,
+                    host_uses_signal_set_wakeup_fd=has_wakeup_descriptor,
+                )
+            except BaseException as error:  # noqa: BLE001 - the caller raises it
+                done.set_exception(error)
+
+        loop.call_soon(begin)
+        loop.run_until_complete(done).unwrap()
 
     def _give_turn(self, turn: Callable[[], object]) -> None:
         self._starts_at_once = False

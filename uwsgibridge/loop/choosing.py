@@ -14,7 +14,7 @@ from uwsgibridge.errors import SettingsError
 
 @contextlib.contextmanager
 def without_sigint_handling() -> Any:
-    # asyncio.Runner installs a handler only where the default one is in place (CPython, runners.py).
+    # Trio raises KeyboardInterrupt, until it receives signals, only where the default handler is in place.
     previous = signal.signal(signal.SIGINT, lambda _number, _frame: None)
     try:
         yield

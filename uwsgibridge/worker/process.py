@@ -401,17 +401,15 @@ def _run_as_guest(service: _Service, exit_now: Callable[[], None]) -> None:
             host_loop=loop,
             companion=service.companion,
         )
-        guest = loop.run_guest(
-            _run_until_signal,
-            worker,
-            service,
-            type(host_loop).__module__.partition(".")[0],
-            has_wakeup_descriptor=has_wakeup_descriptor,
-        )
-        # Runner.run() would handle SIGINT itself; here trio does.
         try:
             with without_sigint_handling():
-                runner.run(guest)
+                loop.run_guest(
+                    _run_until_signal,
+                    worker,
+                    service,
+                    type(host_loop).__module__.partition(".")[0],
+                    has_wakeup_descriptor=has_wakeup_descriptor,
+                )
         finally:
             # Only here, outside of the turns of both loops: the hook may run a loop of its own.
             if worker.has_unended_requests:
