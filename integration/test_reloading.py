@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import accumulate
@@ -247,6 +248,51 @@ def test_changed_code_reloads_and_excluded_code_does_not(tmp_path, control):
         ]
     assert "versioned.py" in reasons[-1]
     assert not any("generated" in it for it in reasons)
+
+
+# As applications do that know no other way to be told of a stop.
+TAKES_SIGNALS = """
+import os
+import signal
+
+
+def take(number, frame):
+    print("taken by the application", flush=True)
+
+
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        await receive()
+        signal.signal(signal.SIGTERM, take)
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"served by %d" % os.getpid()})
+"""
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop", "trio"])
+def test_workers_whose_application_takes_the_signal_are_replaced_and_stop(tmp_path, loop):
+    if loop == "uvloop":
+        pytest.importorskip("uvloop")
+    (tmp_path / "takes_signals.py").write_text(TAKES_SIGNALS)
+    with LocalStack(
+        "takes_signals:app", app_dir=tmp_path, loop=loop, serve_args=("--workers", "1")
+    ) as stack:
+        change = reload(stack)
+        change.wait_replaced()
+        change.wait(
+            event_with(
+                event="stopping: running requests may end",
+                reason="the application has taken SIGTERM",
+            )
+        )
+        with urllib.request.urlopen(stack.url, timeout=20) as answer:
+            assert answer.read().startswith(b"served by")
+        assert stack.stop() == 0
+    assert not [it for it in stack.log_events() if it.get("level") == "error"]
 
 
 # Each worker notes its beginning and its end.

@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 # SIGTERM. The starter of the process holds the other end, which the kernel closes however the starter ends.
 LIFELINE_VARIABLE: Final = "UWSGIBRIDGE_LIFELINE_FD"
 
+# How long a worker waits for the signal that follows the supervisor's word. An application may have taken that signal.
+_SIGNAL_SECONDS: Final = 1.0
+
 
 def run_process(
     app_name: str | None,
@@ -303,6 +306,19 @@ async def _run_until_signal(worker: Worker, service: _Service, loop_name: str) -
                     service.end.begin(drain_seconds)
                     serving.cancel()
 
+    async def stop_without_signal() -> None:
+        """Drain where the signal that follows the supervisor's word does not arrive."""
+        await worker.drain_wanted.wait()
+        with trio.move_on_after(_SIGNAL_SECONDS):
+            await stopping.wait()
+        if not stopping.is_set():
+            logger.info(
+                "stopping: running requests may end", reason="the application has taken SIGTERM"
+            )
+            stopping.set()
+            service.end.begin(drain_seconds)
+            serving.cancel()
+
     def ready() -> None:
         logger.info(
             "worker started",
@@ -321,6 +337,8 @@ async def _run_until_signal(worker: Worker, service: _Service, loop_name: str) -
     with single_error():
         async with trio.open_nursery() as nursery:
             await nursery.start(stop_on_signal)
+            if service.companion is not None:
+                nursery.start_soon(stop_without_signal)
             if service.lifeline is not None:
                 nursery.start_soon(_stop_without_starter, worker, service, serving)
             publishing = _make_publishing(worker, service, is_ready, stopping)

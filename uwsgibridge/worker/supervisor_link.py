@@ -90,6 +90,7 @@ class WorkerLink(Companion):
             self._worker.set_stop_kind(is_last=True)
         elif question == DRAIN:
             self._worker.set_stop_kind(is_last=False)
+            self._worker.drain_wanted.set()
         else:
             leave = Leave.decode(question)
             if leave is None:

@@ -149,6 +149,8 @@ class Worker:
         self._log = logger
         self._host_loop = host_loop
         self._hosts: list[Host] = []
+        # Set when the supervisor has told the worker to drain; a signal follows.
+        self.drain_wanted = trio.Event()
         self._changed = trio.Event()
         self._unfit = trio.Event()
         self._unfit_reason = ""
