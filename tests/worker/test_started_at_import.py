@@ -273,6 +273,19 @@ def test_threads_that_a_preload_starts_end_no_template_where_warnings_are_errors
     assert "DeprecationWarning" not in said
 
 
+def test_the_watchdog_that_a_preload_starts_keeps_no_worker_from_its_end(
+    tmp_path: Path, token: str
+) -> None:
+    """The thread of `dump_traceback_later` does not survive a fork, and the end of Python waits for it."""
+    code = "import faulthandler\nfaulthandler.dump_traceback_later(1000, repeat=True)\n" + THREAD
+    options = ("--preload", "--graceful-timeout-seconds", "1")
+    with service(tmp_path, token, *options, code=code) as process:
+        process.signal(signal.SIGHUP)
+        process.events.wait(event="generation has ended")
+        assert process.stop() == 0
+        assert process.events.find(level="error") == []
+
+
 def test_group_of_its_own_is_left_again() -> None:
     before = os.getpgrp()
     child = fork_process()

@@ -277,6 +277,9 @@ def _fork(
     Returns:
         In the worker, what it has got; in the template, None.
     """
+    # The thread of this watchdog, which a preloaded application may have started, is not in the worker. As Python ends
+    # there, faulthandler would wait for it for ever.
+    faulthandler.cancel_dump_traceback_later()
     # Signals wait until the worker has its own handlers.
     signal.pthread_sigmask(signal.SIG_BLOCK, SERVER_SIGNALS)
     try:
