@@ -50,12 +50,12 @@ def choose_loop(name: str, warn: Callable[[str], object]) -> tuple[Any, bool]:
                 warn(str(error))
         else:
             return uvloop.new_event_loop, True
-    _leave_policy_without_programs()
+    _replace_policy_without_programs()
     # Not new_event_loop, which makes a loop of the policy that the application has set: mostly uvloop's.
     return asyncio.SelectorEventLoop, False
 
 
-def _leave_policy_without_programs() -> None:
+def _replace_policy_without_programs() -> None:
     """Take asyncio's own policy where the application's has no watcher of child processes, as uvloop's has none.
 
     Before Python 3.14, a loop of asyncio that starts a program asks the policy for one.
