@@ -18,7 +18,7 @@ class _Asked(Admission[Any]):
         _seen.append(len(self.in_flight))
         return -1
 
-    _wake_at = property(_note)  # type: ignore[assignment] # nobody waits
+    _wake_at = property(_note)  # nobody waits
 
 
 @contextmanager
