@@ -284,6 +284,11 @@ async def _run_until_signal(worker: Worker, service: _Service, loop_name: str) -
         # systemd sends SIGTERM to all processes, so a worker may get it from systemd and from its supervisor.
         return number == signal.SIGINT
 
+    def drain(**why: str) -> None:
+        logger.info("stopping: running requests may end", **why)
+        service.end.begin(drain_seconds)
+        serving.cancel()
+
     async def stop_on_signal(task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         with trio.open_signal_receiver(*handled) as signals:
             task_status.started()
@@ -302,9 +307,7 @@ async def _run_until_signal(worker: Worker, service: _Service, loop_name: str) -
                     worker.hurry()
                     serving.cancel()
                 elif not serving.cancel_called:
-                    logger.info("stopping: running requests may end", signal=name)
-                    service.end.begin(drain_seconds)
-                    serving.cancel()
+                    drain(signal=name)
 
     async def stop_without_signal() -> None:
         """Drain where the signal that follows the supervisor's word does not arrive."""
@@ -312,12 +315,8 @@ async def _run_until_signal(worker: Worker, service: _Service, loop_name: str) -
         with trio.move_on_after(_SIGNAL_SECONDS):
             await stopping.wait()
         if not stopping.is_set():
-            logger.info(
-                "stopping: running requests may end", reason="the application has taken SIGTERM"
-            )
             stopping.set()
-            service.end.begin(drain_seconds)
-            serving.cancel()
+            drain(reason="no SIGTERM has come: the application may have taken it")
 
     def ready() -> None:
         logger.info(
