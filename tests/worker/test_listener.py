@@ -593,17 +593,23 @@ def test_connections_that_were_taken_before_their_packets_keep_to_the_limit(loop
     assert not running_too_much
 
 
-@on_each_socket
-def test_what_waits_in_the_kernel_is_taken_as_soon_as_there_is_room(family: str):
-    go_on = threading.Semaphore(0)
+def waits_for(go_on: threading.Semaphore) -> Any:
+    """Make an application whose answers wait to be let go, one by one."""
 
     def app(environ, start_response):
         assert go_on.acquire(timeout=PATIENCE_SECONDS)
         start_response("200 OK", [])
         return [b"served"]
 
+    return app
+
+
+@on_each_socket
+def test_what_waits_in_the_kernel_is_taken_as_soon_as_there_is_room(family: str):
+    go_on = threading.Semaphore(0)
+
     with (
-        running(app, family, threads=1, accept_margin=0) as bridge,
+        running(waits_for(go_on), family, threads=1, accept_margin=0) as bridge,
         ten_requests(bridge) as connections,
     ):
         # One by one: each answer makes room for the next, with nothing else to wake the listener.
@@ -627,13 +633,8 @@ def test_a_host_that_is_full_again_at_once_has_no_socket_watched(
 
     monkeypatch.setattr(Acceptor, "resume", note_and_resume)
 
-    def app(environ, start_response):
-        assert go_on.acquire(timeout=PATIENCE_SECONDS)
-        start_response("200 OK", [])
-        return [b"served"]
-
     with (
-        running(app, family, threads=1, accept_margin=0) as bridge,
+        running(waits_for(go_on), family, threads=1, accept_margin=0) as bridge,
         ten_requests(bridge) as connections,
     ):
         bridge.settle()
