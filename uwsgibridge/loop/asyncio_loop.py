@@ -124,7 +124,7 @@ class AsyncioLoop:
     def event(self) -> Event:
         return asyncio.Event()
 
-    def must_end(self, task: Task) -> bool:  # noqa: ARG002 - what ends a task of asyncio is an exception like others
+    def must_end(self, task: Task | None) -> bool:  # noqa: ARG002 - what ends a task of asyncio is an exception like others
         return False
 
     def call_later(self, seconds: float, function: Callable[[], object]) -> Task:

@@ -102,8 +102,8 @@ class Loop(Protocol):
     def event(self) -> Event:
         """Make an event."""
 
-    def must_end(self, task: Task) -> bool:
-        """Say whether a cancellation that has reached the end of a task goes on in the loop.
+    def must_end(self, task: Task | None) -> bool:
+        """Say whether a cancellation that has reached the end of a task, None for one in its first step, goes on in the loop.
 
         With trio, that is the cancellation of the task or of all of them. Any other one has no scope that ends it,
         and would end all tasks. With asyncio, a cancellation ends its task alone, and the answer is always False.

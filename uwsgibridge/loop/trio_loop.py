@@ -55,7 +55,7 @@ class TrioLoop:
     def event(self) -> Event:
         return trio.Event()
 
-    def must_end(self, task: Task) -> bool:
+    def must_end(self, task: Task | None) -> bool:
         return isinstance(task, Handle) and task.must_end
 
     def call_later(self, seconds: float, function: Callable[[], object]) -> Task:

@@ -197,7 +197,8 @@ class AsgiExchange(Exchange[AsgiContext]):
         raise NotImplementedError
 
     def _must_end(self) -> bool:
-        return self._context.loop.must_end(self.connection.task)
+        # From Python 3.12 on, asyncio runs the first step of a task before anybody has the task.
+        return self._context.loop.must_end(getattr(self.connection, "task", None))
 
     def _was_cancelled(self, *, must_end: bool) -> bool:
         """Tell the client, if the bridge has cancelled the task.

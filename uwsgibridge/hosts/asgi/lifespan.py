@@ -63,7 +63,7 @@ class Lifespan:
         self._mode = mode
         self._timeout_seconds = timeout_seconds
         self._log = logger
-        self._task: Task
+        self._task: Task | None = None
         self._running = False
         self._stage = _Stage.STARTING
         self._startup_given = False
