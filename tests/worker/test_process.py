@@ -932,9 +932,9 @@ sys.setswitchinterval(0.02)
 @pytest.mark.parametrize(
     ("app", "options", "interval"),
     [
-        pytest.param("apps:wsgi_interval", (), b"0.001", id="of WSGI, the bridge's"),
+        pytest.param("apps:wsgi_interval", (), b"0.0005", id="of WSGI, the bridge's"),
         pytest.param(
-            "apps:wsgi_interval", ("--preload", "--workers", "1"), b"0.001", id="preloaded"
+            "apps:wsgi_interval", ("--preload", "--workers", "1"), b"0.0005", id="preloaded"
         ),
         pytest.param(
             "apps:wsgi_interval",

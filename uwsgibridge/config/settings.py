@@ -394,7 +394,7 @@ class Settings:
         section="Running",
     )
     switch_interval_seconds: float = seconds(
-        0.001,
+        0.0005,
         may_be_zero=True,
         help="How many seconds a thread that computes may keep the interpreter while others wait for it, unless the "
         "application has called sys.setswitchinterval; 0 keeps Python's 0.005.",
