@@ -46,9 +46,8 @@ def comes_from(error: BaseException, kinds: _Kinds) -> bool:
         error: what was raised.
         kinds: a class, or several.
     """
-    with contextlib.suppress(
-        BaseException
-    ):  # attributes may run code of the application, which may exit
+    # Attributes may run code of the application, which may exit.
+    with contextlib.suppress(BaseException):
         return any(isinstance(one, kinds) for one in _chain(error))
     return False
 

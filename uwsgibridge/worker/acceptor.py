@@ -136,7 +136,7 @@ class Acceptor:
         # Whether to look, before accept(2), whose socket it is. An epoll watches the file that it was given, but trio
         # gives it the descriptor anew for each wait, and the other loops after each pause.
         self._looks = self._looks_always = loop.name == "trio"
-        watch = loop.watch(listening.socket, self._accept_batch, self._accept_again)
+        watch = loop.watch(listening.socket, self._accept_batch, self.accept_again)
         self.suspend, self._resume_watch, self._close_watch = (
             watch.suspend,
             watch.resume,
@@ -147,11 +147,6 @@ class Acceptor:
         """Watch the socket again."""
         self._looks = True
         self._resume_watch()
-
-    def accept_unwatched(self) -> None:
-        """Accept a batch while the socket is not watched."""
-        self._looks = True
-        self._accept_again()
 
     def share(self, sharing: Sharing) -> None:
         """Leave connections to threads that accept by themselves, as long as they get on."""
@@ -270,7 +265,7 @@ class Acceptor:
         self._full_batches = 0
         return False
 
-    def _accept_again(self) -> bool:
+    def accept_again(self) -> bool:
         """Accept a further batch, where nobody has looked whether a connection waits."""
         if self.is_replaced:
             # The number may be another server's socket by now. Where that one blocks, accept(2) would wait for ever.
@@ -281,13 +276,6 @@ class Acceptor:
             return False
         return self._accept_batch()
 
-    def _waits_now(self) -> int:
-        """Tell how often to wait for further connections: not where they come one by one, when each wait is in vain."""
-        return self._waits if not self._single_batches % _SINGLE_BATCHES else 0
-
-    def _note_taken(self, taken: int) -> None:
-        self._single_batches = self._single_batches + 1 if taken == 1 else 0
-
     def _accept(self, most: int) -> int:
         """Accept up to so many connections, and have them taken over; give their number.
 
@@ -296,8 +284,10 @@ class Acceptor:
                 place of a `BlockingIOError`.
         """
         if self._intake is not None:
-            taken = self._intake.accept(self._socket.fileno(), most, self._waits_now())
-            self._note_taken(taken)
+            # Where connections come one by one, nearly each wait for a further one would be in vain.
+            waits = 0 if self._single_batches % _SINGLE_BATCHES else self._waits
+            taken = self._intake.accept(self._socket.fileno(), most, waits)
+            self._single_batches = self._single_batches + 1 if taken == 1 else 0
         else:
             if self._looks and self._is_replaced_now():
                 # Another server's: accept(2) would take what is not ours, or, where that one blocks, wait for ever.

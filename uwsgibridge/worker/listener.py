@@ -274,7 +274,7 @@ class Listener:
             # Each time, another one is the first. Else a socket on which connections always wait would take all of the room.
             self._acceptors = [*self._acceptors[1:], *self._acceptors[:1]]
             for acceptor in list(self._acceptors):
-                acceptor.accept_unwatched()
+                acceptor.accept_again()
         self.resume()
 
     def resume(self) -> None:

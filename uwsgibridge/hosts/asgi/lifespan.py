@@ -161,7 +161,7 @@ class Lifespan:
             # application's own.
             self._error = error
             raise
-        except BaseException as error:
+        except BaseException as error:  # SystemExit is an answer of the application, too
             if isinstance(error, trio.Cancelled) and self._loop.must_end(self._task):
                 raise
             self._error = error
