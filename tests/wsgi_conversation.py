@@ -22,7 +22,8 @@ from uwsgibridge.hosts.turn import Turn
 from uwsgibridge.hosts.wsgi.context import ExchangeContext
 from uwsgibridge.hosts.wsgi.error_stream import ErrorStream
 from uwsgibridge.hosts.wsgi.exchange import WsgiExchange
-from uwsgibridge.hosts.wsgi.serving import Running, make_queue, make_thread
+from uwsgibridge.hosts.wsgi.running import Running
+from uwsgibridge.hosts.wsgi.serving import make_queue, make_thread
 from uwsgibridge.link.flights import FlightRecorder
 from uwsgibridge.protocol.packet import PacketLimits, encode_packet
 from uwsgibridge.telemetry.access import Access

@@ -75,7 +75,8 @@ may_share(shared_socket *shared)
 static inline void
 pass_lead_on(handover *self)
 {
-    if (ASK(&self->waiters) != NULL && !ASK(&self->shared.is_led)) {
+    /* One that is being woken waits at the socket by itself, or passes on what it gets: no need to take the guard for it. */
+    if (ASK(&self->waiters) != NULL && !ASK(&self->shared.is_led) && !ASK(&self->is_waking)) {
         HOLD(&self->guard);
         if (!self->shared.is_led && self->waiters != NULL) {
             wake_one(self);

@@ -58,10 +58,10 @@ def follow(step: Step, life: Life) -> Life:
     Raises:
         AssertionError: the step is not allowed in this state, which is a defect of the bridge.
     """
-    following = FOLLOWING[step].get(life)
-    if following is None:
+    following = FOLLOWING[step]
+    if life not in following:
         raise AssertionError(f"{step} is not allowed in {life}")
-    return following
+    return following[life]
 
 
 class Delivery(Enum):

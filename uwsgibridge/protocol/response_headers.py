@@ -115,9 +115,8 @@ def encode_head(status: int, line: bytes, headers: Iterable[tuple[bytes, bytes]]
     pairs = list_headers(headers)
     try:
         for name, value in pairs:
-            kind = kinds.get(name)
-            if kind is None:
-                kind = _classify(name)
+            # `kinds.get` would take a lock in a free-threaded Python (3.13).
+            kind = kinds[name] if name in kinds else _classify(name)
             if kind:
                 if kind == HOP_BY_HOP:
                     continue
@@ -135,8 +134,11 @@ def encode_head(status: int, line: bytes, headers: Iterable[tuple[bytes, bytes]]
                     if status == 204:
                         continue  # a 204 has no Content-Length (RFC 9110, section 8.6)
                 elif kind == CONTENT_TYPE:
-                    known = known_stream_kinds.get(bytes(value))
-                    stream_kind = _find_stream_kind(value) if known is None else known
+                    content_type = bytes(value)
+                    if content_type in known_stream_kinds:
+                        stream_kind = known_stream_kinds[content_type]
+                    else:
+                        stream_kind = _find_stream_kind(value)
                 elif kind == ACCEL_BUFFERING:
                     sets_buffering = True
                 else:
@@ -154,14 +156,21 @@ def remember_texts(headers: Iterable[tuple[str, str]]) -> None:
         headers: of a WSGI application, which `encode_head` has just encoded.
     """
     for name, value in headers:
-        kind = known_kinds.get(name.encode("latin-1"))
-        if kind is None or type(name) is not str:
+        if type(name) is not str:
             continue
-        known_text_kinds[name] = kind
-        if kind == CONTENT_TYPE and type(value) is str:
-            stream_kind = known_stream_kinds.get(value.encode("latin-1"))
-            if stream_kind is not None:
-                known_text_stream_kinds[value] = stream_kind
+        if name not in known_text_kinds:
+            encoded = name.encode("latin-1")
+            if encoded not in known_kinds:
+                continue
+            known_text_kinds[name] = known_kinds[encoded]
+        if (
+            known_text_kinds[name] == CONTENT_TYPE
+            and type(value) is str
+            and value not in known_text_stream_kinds
+        ):
+            content_type = value.encode("latin-1")
+            if content_type in known_stream_kinds:
+                known_text_stream_kinds[value] = known_stream_kinds[content_type]
 
 
 def encode_lines(line: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes:

@@ -32,9 +32,8 @@ def parse_status(text: str) -> tuple[int, bytes]:
     """
     if type(text) is not str:
         raise InvalidResponse(f"the status must be a str such as '200 OK', not {text!r}")
-    known = known_statuses.get(text)
-    if known is not None:
-        return known
+    if text in known_statuses:
+        return known_statuses[text]
     if not _STATUS.fullmatch(text):
         raise InvalidResponse(f"the status {text!r} is not of the form '200 OK'")
     try:
@@ -58,9 +57,8 @@ def status_line(status: int) -> bytes:
         if not isinstance(status, int):
             raise InvalidResponse(f"the status must be an integer, not {status!r}")
         status = int(status)
-    line = known_status_lines.get(status)
-    if line is not None:
-        return line
+    if status in known_status_lines:
+        return known_status_lines[status]
     if not 100 <= status <= 999:
         raise InvalidResponse(f"the status must be an integer from 100 to 999, not {status!r}")
     try:

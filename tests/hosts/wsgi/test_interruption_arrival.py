@@ -29,6 +29,7 @@ from uwsgibridge.hosts.wsgi import serving
 from uwsgibridge.hosts.wsgi.exchange import WsgiExchange
 from uwsgibridge.hosts.wsgi.host import WsgiHost
 from uwsgibridge.hosts.wsgi.interruption import Interruption
+from uwsgibridge.hosts.wsgi.running import Running, RunningRequests
 from uwsgibridge.hosts.wsgi.serving import PythonThread
 
 pytestmark = looks_at_frames
@@ -459,7 +460,9 @@ def test_what_leaves_as_it_is_interrupted_takes_nothing_along(monkeypatch: pytes
     monkeypatch.setattr(wsgi, "make_thread", make_plain_thread)
     told: list[object] = []
     host = WsgiHost.__new__(WsgiHost)
-    host._queue, host._running, host._given_up = queue.SimpleQueue(), {}, {}
+    running: Running = {}
+    host._queue, host._running, host._given_up = queue.SimpleQueue(), RunningRequests(), {}
+    host._running.add_table(running)
     host._unfit = lambda *_: told.append("unfit")
     host.admission = host._flights = None  # type: ignore[assignment]
     host._turn = SimpleNamespace(refuses=lambda _: False)  # type: ignore[assignment]
@@ -471,7 +474,7 @@ def test_what_leaves_as_it_is_interrupted_takes_nothing_along(monkeypatch: pytes
         recorders=SimpleNamespace(make=lambda: None),
     )
     interval = sys.getswitchinterval()
-    thread = threading.Thread(target=host._work)
+    thread = threading.Thread(target=host._work, args=(running,))
     thread.start()
     try:
         # The finer, the more places of both threads it is switched at.
@@ -498,4 +501,4 @@ def test_what_leaves_as_it_is_interrupted_takes_nothing_along(monkeypatch: pytes
     assert rounds.met["other"] == 0
     # What is missing arrived where it was waited for.
     assert 0 < rounds.met["interrupted"] + rounds.met["ours"] <= ROUNDS
-    assert (host._running, host._given_up) == ({}, {})
+    assert (host._running.items(), host._given_up) == ([], {})

@@ -20,7 +20,7 @@ from tests.raw_client import ask
 from tests.wsgi_conversation import Conversations, read_all
 from uwsgibridge.hosts.exchange_states import Life
 from uwsgibridge.hosts.wsgi import serving
-from uwsgibridge.protocol import response_headers
+from uwsgibridge.protocol import response_headers, status
 
 # Only with the accelerator is there such a way.
 pytestmark = pytest.mark.each("either_way")
@@ -123,16 +123,21 @@ OTHERS: dict[str, tuple[Any, dict[str, str], bytes, bool]] = {
 }
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def remembers_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have names of headers remembered: tests that generate them have filled what holds them."""
-    for name in list(response_headers.known_kinds):
-        monkeypatch.delitem(response_headers.known_kinds, name)
-    for text in list(response_headers.known_text_kinds):
-        monkeypatch.delitem(response_headers.known_text_kinds, text)
+    """Have the heads of these tests remembered: tests that generate heads have filled what holds them."""
+    tables: tuple[dict[Any, Any], ...] = (
+        response_headers.known_kinds,
+        response_headers.known_stream_kinds,
+        response_headers.known_text_kinds,
+        response_headers.known_text_stream_kinds,
+        status.known_statuses,
+    )
+    for table in tables:
+        for key in list(table):
+            monkeypatch.delitem(table, key)
 
 
-@pytest.mark.usefixtures("remembers_nothing")
 @pytest.mark.parametrize("name", OTHERS)
 def test_other_answers_are_those_of_python(name: str) -> None:
     app, variables, expected, is_straight = OTHERS[name]

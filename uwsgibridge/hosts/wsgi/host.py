@@ -10,6 +10,7 @@ import contextlib
 import queue
 import threading
 from collections.abc import Callable
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,6 +26,7 @@ from uwsgibridge.hosts.wsgi.context import ExchangeContext
 from uwsgibridge.hosts.wsgi.error_stream import ErrorStream
 from uwsgibridge.hosts.wsgi.exchange import WsgiExchange
 from uwsgibridge.hosts.wsgi.interruption import Interruption, RequestInterrupted
+from uwsgibridge.hosts.wsgi.running import Running, RunningRequests
 from uwsgibridge.hosts.wsgi.serving import make_queue, make_thread
 from uwsgibridge.protocol import answers
 from uwsgibridge.protocol.handshake import wants_websocket
@@ -98,9 +100,8 @@ class WsgiHost:
         self._turn = Turn(settings, context.overload, self._context)
         self._flights = context.flights
         self._unfit = context.unfit
-        # Who removes a request from `_running` ends it: its own thread, or the watch over deadlines.
-        # `_given_up` has the requests that were given up and whose thread has not come back.
-        self._running: dict[WsgiExchange, threading.Thread] = {}
+        self._running = RunningRequests()
+        # The requests that were given up and whose thread has not come back.
         self._given_up: dict[WsgiExchange, threading.Thread] = {}
         self._queue = make_queue()
         self.submit: Callable[[Connection], None] = self._queue.put
@@ -158,7 +159,7 @@ class WsgiHost:
 
     def queue_seconds(self, now: float) -> float:
         """Tell how long the oldest request waits for a thread."""
-        running = {exchange.connection for exchange in list(self._running)}
+        running = {exchange.connection for exchange in self._running}
         if self._tunnels is not None:
             running.update(self._tunnels.connections)
         waiting = [it.accepted_at for it in list(self.admission.in_flight) if it not in running]
@@ -210,7 +211,7 @@ class WsgiHost:
         self._refuse_what_waits()
         if self._tunnels is not None:
             self._tunnels.cut()
-        for exchange in list(self._running):
+        for exchange in self._running:
             if self._claim(exchange) is not None:
                 exchange.give_up(answers.stopping)
                 self._release(exchange.connection)
@@ -245,15 +246,18 @@ class WsgiHost:
 
     def _start_thread(self, name: str) -> None:
         # A daemon: an application that never returns must not keep the process from exiting.
-        threading.Thread(target=self._work, name=name, daemon=True).start()
+        running: Running = {}
+        thread = threading.Thread(target=self._work, args=(running,), name=name, daemon=True)
+        self._running.add_table(running)
+        thread.start()
 
-    def _work(self) -> None:
+    def _work(self, running: Running) -> None:
         context = self._context
         thread = make_thread(
             self._queue,
             context,
-            self._running,
-            self._conclude,
+            running,
+            partial(self._conclude, running),
             self._turn,
             admission=self.admission,
             flights=self._flights,
@@ -267,7 +271,7 @@ class WsgiHost:
                 while True:
                     try:
                         if failure is not None:
-                            self._recover(thread.exchange, failure)
+                            self._recover(running, thread.exchange, failure)
                             thread.exchange = failure = None
                         # With the accelerator, the application is called from here.
                         if not serve():
@@ -277,18 +281,20 @@ class WsgiHost:
             except BaseException as error:  # noqa: BLE001 - other threads may raise anything here
                 failure = error
 
-    def _conclude(self, exchange: WsgiExchange) -> None:
+    def _conclude(self, running: Running, exchange: WsgiExchange) -> None:
         """End what the host has of an exchange that has run."""
-        if self._running.pop(exchange, None) is None:
+        if running.pop(exchange, None) is None:
             self._finish(exchange)
         elif self._context.logs_access:
             exchange.log_access()
 
-    def _recover(self, exchange: WsgiExchange | None, error: BaseException) -> None:
+    def _recover(
+        self, running: Running, exchange: WsgiExchange | None, error: BaseException
+    ) -> None:
         """Go on after an exception from outside, which may have come at any point of the bridge's code."""
         was_running = is_given_up = False
         if exchange is not None:
-            was_running = self._running.pop(exchange, None) is not None
+            was_running = running.pop(exchange, None) is not None
             is_given_up = exchange.interruption is not None
             self._finish(exchange)  # first, so that no exception arrives later in this method
         if not (is_given_up and isinstance(error, RequestInterrupted)):
@@ -305,13 +311,13 @@ class WsgiHost:
         Returns:
             The interruption of its thread; None where the thread was faster, and has ended the request.
         """
-        thread = self._running.get(exchange)
+        thread = self._running.thread_of(exchange)
         if thread is None:
             return None
         # Set before the request is removed: its thread looks at this as soon as it is.
         exchange.interruption = interruption = Interruption(thread, CALLERS)
         self._given_up[exchange] = thread
-        if self._running.pop(exchange, None) is None:
+        if not self._running.take(exchange):
             exchange.interruption = None
             self._given_up.pop(exchange, None)
             return None
@@ -327,7 +333,7 @@ class WsgiHost:
         limit = self._context.settings.request_timeout_seconds
         while True:
             now = monotonic()
-            running = list(self._running.items())
+            running = self._running.items()
             for exchange, thread in running:
                 if exchange.used_seconds(now) >= limit:
                     self._give_up(thread, exchange, now, nursery)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from time import monotonic
 
 import trio
 
 from uwsgibridge.hosts.wsgi.exchange import WsgiExchange
 from uwsgibridge.hosts.wsgi.interruption import RequestInterrupted
+from uwsgibridge.hosts.wsgi.running import RunningRequests
 from uwsgibridge.loop.interface import Loop
 
 
@@ -25,7 +26,7 @@ class OwnLimits:
 
     def __init__(
         self,
-        running: Mapping[WsgiExchange, threading.Thread],
+        running: RunningRequests,
         loop: Loop,
         give_up: Callable[[threading.Thread, WsgiExchange, float, trio.Nursery], None],
     ) -> None:
@@ -36,7 +37,7 @@ class OwnLimits:
 
     def find_running(self, thread: threading.Thread) -> WsgiExchange | None:
         """Find the request that a thread runs."""
-        for exchange, its_thread in list(self._running.items()):
+        for exchange, its_thread in self._running.items():
             if its_thread is thread:
                 return exchange
         return None
@@ -81,7 +82,7 @@ class OwnLimits:
             self._changed = changed = trio.Event()
             now = monotonic()
             least = math.inf
-            for exchange, thread in list(self._running.items()):
+            for exchange, thread in self._running.items():
                 deadline = exchange.own_deadline
                 if deadline is None or exchange.given_up:
                     continue

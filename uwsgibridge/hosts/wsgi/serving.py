@@ -21,9 +21,8 @@ from uwsgibridge.hosts.wsgi.exchange import SERVER_SOFTWARE, WsgiExchange
 from uwsgibridge.protocol import response_headers, status
 
 if TYPE_CHECKING:
+    from uwsgibridge.hosts.wsgi.running import Running
     from uwsgibridge.link.flights import FlightRecorder
-
-Running = dict[WsgiExchange, threading.Thread]
 
 
 class Queue(Protocol):
@@ -61,7 +60,7 @@ class PythonThread:
     Args:
         queue: where connections come from.
         context: shared by the requests of the host.
-        running: has the exchange while it runs.
+        running: the table of this thread, which has the exchange while it runs.
         conclude: called when the exchange has run.
         turn: decides whether a request is run.
     """
@@ -123,7 +122,7 @@ def make_thread(
     Args:
         queue: from `make_queue`.
         context: shared by the requests of the host.
-        running: has each exchange while it runs.
+        running: the table of this thread, which has each exchange while it runs.
         conclude: called with an exchange that has run in Python, or a part of it.
         turn: decides whether a request is run.
         admission: where a request leaves its place, as `ExchangeContext.release` does.
@@ -135,7 +134,8 @@ def make_thread(
     made: ServingThread = accelerator.WsgiThread(
         queue=queue,
         app=context.app,
-        base_environ=context.base_environ,
+        # A copy for each thread: to copy a dict takes its lock in a free-threaded Python.
+        base_environ=dict(context.base_environ),
         begin=context.begin,
         server_software=SERVER_SOFTWARE,
         input_type=io.BytesIO,

@@ -12,11 +12,12 @@ from uwsgibridge.hosts.underway import Phase, Underway
 if TYPE_CHECKING:
     from uwsgibridge.connection.connection import Connection
     from uwsgibridge.hosts.wsgi.exchange import WsgiExchange
+    from uwsgibridge.hosts.wsgi.running import RunningRequests
 
 
 def list_underway(
     in_flight: Collection[Connection],
-    running: Mapping[WsgiExchange, threading.Thread],
+    running: RunningRequests,
     given_up: Mapping[WsgiExchange, threading.Thread],
     websockets: Mapping[Connection, threading.Thread],
 ) -> list[Underway]:
@@ -34,7 +35,7 @@ def list_underway(
         exchange.connection: Underway(
             exchange.connection, _phase_of(exchange), exchange.started_at, thread
         )
-        for exchange, thread in list(running.items())
+        for exchange, thread in running.items()
     }
     for exchange, thread in list(given_up.items()):
         found[exchange.connection] = Underway(
