@@ -37,7 +37,7 @@ def describe(
     apps = dict.fromkeys(workload.app for workload in workloads)
     packages.update(dict.fromkeys(app for app in apps if app in _FRAMEWORKS))
     return {
-        "machine": f"{_cpu_model()}, {os.cpu_count()} CPUs, Linux {platform.release()}",
+        "machine": machine(),
         "load before": " ".join(f"{load:.1f}" for load in os.getloadavg()),
         "Python": f"{platform.python_version()} ({platform.python_implementation()})",
         "accelerator": accelerator_state,
@@ -46,6 +46,11 @@ def describe(
         "wrk": _asked(wrk, "-v", pattern=r"^wrk (\S+)"),
         **{package: version(package) or "missing" for package in packages},
     }
+
+
+def machine() -> str:
+    """Name the processor, how many there are, and the kernel."""
+    return f"{_cpu_model()}, {os.cpu_count()} CPUs, Linux {platform.release()}"
 
 
 def listen_backlog(connections: int) -> int:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.apps import BODY
 from benchmarks.errors import BenchmarkError
-from uwsgibridge.protocol.packet import encode_packet
+from benchmarks.packet import make_packet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,25 +30,7 @@ _LOOKS = 3
 
 _LOOK_SECONDS = 0.001
 
-# The vars of Nginx's uwsgi_params, and one header.
-_PACKET = encode_packet(
-    {
-        "QUERY_STRING": "",
-        "REQUEST_METHOD": "GET",
-        "CONTENT_TYPE": "",
-        "CONTENT_LENGTH": "",
-        "REQUEST_URI": "/",
-        "PATH_INFO": "/",
-        "DOCUMENT_ROOT": "/usr/share/nginx/html",
-        "SERVER_PROTOCOL": "HTTP/1.1",
-        "REQUEST_SCHEME": "http",
-        "REMOTE_ADDR": "127.0.0.1",
-        "REMOTE_PORT": "40000",
-        "SERVER_PORT": "80",
-        "SERVER_NAME": "bench",
-        "HTTP_HOST": "bench",
-    }
-)
+_PACKET = make_packet("/")
 
 
 def send_burst(pid: int, path: str, requests: int) -> None:

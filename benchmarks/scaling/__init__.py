@@ -1,0 +1,1 @@
+"""How the throughput of one worker grows with its threads."""
