@@ -9,7 +9,7 @@ APPLICATIONS := $(VENV)-applications
 # rewrites all assertions in each of its processes.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-all test-pythons test-free-threaded test-applications check generated bump release changelog changelog-draft format fuzz fuzz-fast soak bench findings clean
+.PHONY: help demo test test-all test-pythons test-free-threaded bench-free-threaded test-applications check generated bump release changelog changelog-draft format fuzz fuzz-fast soak bench findings clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -84,6 +84,9 @@ soak: $(VENV)/.test ## the long runs: thousands of WebSockets, minutes of load
 
 bench: $(VENV)/.bench ## side by side with uWSGI, gunicorn and uvicorn behind one Nginx; needs wrk
 	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-free-threaded: $(FREE_THREADED)/.test ## how one worker's throughput grows with its threads, without the GIL; needs a C compiler
+	$(FREE_THREADED)/bin/python -m benchmarks.scaling $(ARGS)
 
 bench-instructions: $(VENV)/.bench ## instructions that a request costs, held against the last figures; needs valgrind
 	$(BIN)/python -m benchmarks.instructions $(ARGS)

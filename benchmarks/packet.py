@@ -5,12 +5,12 @@ from __future__ import annotations
 from uwsgibridge.protocol.packet import encode_packet
 
 
-def make_packet(path: str) -> bytes:
-    """Make the packet of a GET request: the vars of Nginx's uwsgi_params, and one header."""
+def make_packet(path: str, method: str = "GET") -> bytes:
+    """Make the packet of a request: the vars of Nginx's uwsgi_params, and one header."""
     return encode_packet(
         {
             "QUERY_STRING": "",
-            "REQUEST_METHOD": "GET",
+            "REQUEST_METHOD": method,
             "CONTENT_TYPE": "",
             "CONTENT_LENGTH": "",
             "REQUEST_URI": path,

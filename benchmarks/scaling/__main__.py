@@ -41,11 +41,13 @@ class Workload:
     title: str
     path: str
     connections: int
+    method: str = "GET"
 
 
 # Of the short ones, so many that the load, which is one thread, always finds answers.
 WORKLOADS: Final = (
     Workload("12 bytes", "/", 512),
+    Workload("to HEAD, which Python answers", "/", 512, "HEAD"),
     Workload("20 ms of computing", "/compute/20", 32),
 )
 
@@ -125,7 +127,7 @@ def measure(threads: Sequence[int], rounds: int, milliseconds: int) -> list[Line
         servers = {it: stack.enter_context(_server(it, _socket(directory, it))) for it in threads}
         for _ in range(rounds):
             for workload in WORKLOADS:
-                packet = make_packet(workload.path)
+                packet = make_packet(workload.path, workload.method)
                 load = Load(workload.connections, milliseconds)
                 for number, server in servers.items():
                     before = cpu_nanoseconds(server.session)
