@@ -23,6 +23,7 @@ from tests.log_events import PATIENCE_SECONDS
 from tests.raw_client import ask, connect, packet, read_answer, reset
 from uwsgibridge.protocol.packet import PING, PONG, encode_packet
 from uwsgibridge.worker.acceptor import Acceptor
+from uwsgibridge.worker.held_back import HeldBack
 
 # For a deadline that is meant to pass.
 SHORT_SECONDS = 0.1
@@ -616,6 +617,47 @@ def test_what_waits_in_the_kernel_is_taken_as_soon_as_there_is_room(family: str)
         for connection in connections:
             go_on.release()
             assert read_answer(connection).body == b"served"
+
+
+@on_each_socket
+def test_room_that_is_made_just_after_the_look_is_not_missed(
+    monkeypatch: pytest.MonkeyPatch, family: str
+):
+    """A thread may end its request before the listener has asked to be woken for that."""
+    go_on = threading.Semaphore(0)
+    resume = HeldBack.resume
+
+    def resume_and_end_what_began(held: HeldBack) -> None:
+        before = len(held.connections)
+        resume(held)
+        if held and len(held.connections) < before:
+            (admission,) = {host.admission for host, _ in held._waiting}
+            go_on.release()
+            deadline = monotonic() + PATIENCE_SECONDS
+            while admission.in_flight:
+                assert monotonic() < deadline
+                time.sleep(0)  # the thread of the request needs the interpreter
+
+    monkeypatch.setattr(HeldBack, "resume", resume_and_end_what_began)
+
+    with (
+        running(waits_for(go_on), family, threads=1, accept_margin=0) as bridge,
+        ExitStack() as stack,
+    ):
+        # What comes in pieces is accepted before it is known where it goes: so all but one are held back.
+        connections = [stack.enter_context(connect(bridge.address)) for _ in range(4)]
+        data = packet()
+        for connection in connections:
+            connection.sendall(data[:9])
+        bridge.settle()
+        for connection in connections:
+            connection.sendall(data[9:])
+        bridge.settle()
+        go_on.release()  # of the first
+        go_on.release()  # of the last
+        answers = [read_answer(connection).body for connection in connections]
+
+    assert answers == [b"served"] * 4
 
 
 @on_each_socket

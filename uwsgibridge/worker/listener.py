@@ -552,9 +552,15 @@ class Listener:
 
     def _ask_to_be_woken(self) -> bool:
         """Have each full host wake the listener; False where neither a host nor the listener itself is full."""
-        full = [
-            admission.wake_at(admission.resume_at)
-            for admission in self._admissions
-            if len(admission.in_flight) >= admission.limit
-        ]
-        return any(full) or bool(self._held_back) or len(self._waiting) >= self._max_waiting
+        while True:
+            full = [
+                admission.wake_at(admission.resume_at)
+                for admission in self._admissions
+                if len(admission.in_flight) >= admission.limit
+            ]
+            if any(full) or len(self._waiting) >= self._max_waiting:
+                return True
+            if not self._held_back:
+                return False
+            # Threads have made room since their requests were held back, before they were asked to tell of it.
+            self._held_back.resume()
