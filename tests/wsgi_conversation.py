@@ -148,6 +148,7 @@ class Conversations:
 
     def write(self, access: Access) -> None:
         """Record for the access log."""
+        assert self.in_flight  # a drain waits for no request that has left its place
         self.accesses.append((access.status, access.body_bytes, access.complete))
 
     def _conclude(self, exchange: WsgiExchange) -> None:
@@ -155,6 +156,7 @@ class Conversations:
         assert self.running.pop(exchange)
         if self.context.logs_access:
             exchange.log_access()
+        self._release(exchange.connection)
 
     def _close(self, connection: Connection) -> None:
         assert connection.close()

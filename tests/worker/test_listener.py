@@ -507,11 +507,18 @@ def test_wsgi_accepts_as_many_as_run_plus_the_margin(family: str, threads: int, 
         start_response("200 OK", [])
         return [b"served"]
 
-    with running(app, family, threads=threads, accept_margin=margin) as bridge:
+    with (
+        running(app, family, threads=threads, accept_margin=margin) as bridge,
+        ExitStack() as stack,
+    ):
         before = count_sockets()
-        with ten_requests(bridge) as connections:
-            for _ in range(threads):
-                assert started.acquire(timeout=PATIENCE_SECONDS)
+        # First, so that no thread is left that accepts by itself: it would not wait for the packet.
+        busy = [stack.enter_context(connect(bridge.address)) for _ in range(threads)]
+        for connection in busy:
+            connection.sendall(packet())
+            assert started.acquire(timeout=PATIENCE_SECONDS)
+        with ten_requests(bridge) as others:
+            connections = busy + others
             # Where threads accept by themselves, the loop sees a moment later that they don't get on.
             deadline = time.monotonic() + PATIENCE_SECONDS
             while count_sockets() - before - len(connections) < threads + margin:
@@ -525,7 +532,9 @@ def test_wsgi_accepts_as_many_as_run_plus_the_margin(family: str, threads: int, 
 
     assert accepted == threads + margin
     assert most == threads
-    assert [(answer.seen, answer.body) for answer in answers] == [(200, b"served")] * 10
+    assert [(answer.seen, answer.body) for answer in answers] == [(200, b"served")] * len(
+        connections
+    )
 
 
 @needs_proc

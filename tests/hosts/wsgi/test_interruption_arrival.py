@@ -465,6 +465,7 @@ def test_what_leaves_as_it_is_interrupted_takes_nothing_along(monkeypatch: pytes
     host._running.add_table(running)
     host._unfit = lambda *_: told.append("unfit")
     host.admission = host._flights = None  # type: ignore[assignment]
+    monkeypatch.setattr(host, "_release", lambda _: None)
     host._turn = SimpleNamespace(refuses=lambda _: False)  # type: ignore[assignment]
     host._context = SimpleNamespace(  # type: ignore[assignment]
         logs_access=False,

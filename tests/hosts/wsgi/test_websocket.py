@@ -24,6 +24,8 @@ from uwsgibridge.connection.connection import Connection
 from uwsgibridge.hosts.wsgi import websocket as wsgi_websocket
 from uwsgibridge.hosts.wsgi.websocket import TunnelSocket, WsgiWebSocket
 from uwsgibridge.protocol.request import Request
+from uwsgibridge.telemetry.access_log import AccessLog
+from uwsgibridge.telemetry.reporting import Reporter
 
 HEAD = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
 SHORT_SECONDS = 0.1
@@ -362,6 +364,32 @@ def test_a_system_without_threads_is_not_taken_for_too_many_websockets(
     (event,) = bridge.events.find(event="refused")
     assert (event["status"], "option" in event) == (503, False)
     assert "can't start new thread" in str(event["detail"])
+
+
+@pytest.mark.parametrize("kind", ["straight", "by-python", "websocket"])
+def test_a_line_of_the_access_log_is_written_before_the_place_is_free(
+    monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """A drain waits for no request that has left its place: the line could be lost."""
+    held: list[bool] = []
+
+    def note(*_: Any, **__: Any) -> None:
+        held.append(bool(bridge._worker.figures().in_flight))
+
+    monkeypatch.setattr(Reporter, "log_access", note)
+    monkeypatch.setattr(AccessLog, "sent_writer", None)
+    if kind == "websocket":
+        with serve(by_socket(until_closed), access_log=True) as bridge, opened(bridge):
+            pass
+    else:
+        with running(answers_plainly, access_log=True) as bridge:
+            bridge.ask(REQUEST_METHOD="GET" if kind == "straight" else "HEAD")
+    assert held == [True]
+
+
+def answers_plainly(environ: Any, start_response: Any) -> list[bytes]:
+    start_response("200 OK", [("Content-Length", "5")])
+    return [b"plain"]
 
 
 def test_one_too_many_is_in_the_access_log(capfd: pytest.CaptureFixture[str]) -> None:

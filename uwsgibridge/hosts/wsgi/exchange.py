@@ -122,6 +122,9 @@ class WsgiExchange(WsgiAnswer):
             context.errors.flush()
         self._return()
 
+    def _release(self) -> None:
+        """Leave that to who has called `run`, and writes the line of the access log before."""
+
     def log_access(self) -> None:
         """Write the request's line of the access log; called once, by who ends the request."""
         self._log_access(self._response, self.started_at)

@@ -283,10 +283,12 @@ class WsgiHost:
 
     def _conclude(self, running: Running, exchange: WsgiExchange) -> None:
         """End what the host has of an exchange that has run."""
+        # First it can't be given up any more; its place comes last, since a drain waits for no request without one.
         if running.pop(exchange, None) is None:
             self._finish(exchange)
         elif self._context.logs_access:
             exchange.log_access()
+        self._release(exchange.connection)
 
     def _recover(
         self, running: Running, exchange: WsgiExchange | None, error: BaseException
@@ -299,9 +301,9 @@ class WsgiHost:
             self._finish(exchange)  # first, so that no exception arrives later in this method
         if not (is_given_up and isinstance(error, RequestInterrupted)):
             self._context.reporter.thread_interrupted(error)
-        if exchange is not None and (was_running or is_given_up):
+        if exchange is not None:
             exchange.end_interrupted()
-        else:
+        if exchange is None or not (was_running or is_given_up):
             # A connection that was just taken out of the queue may be lost; a drain would notice that.
             self._unfit("a thread was interrupted", True)
 

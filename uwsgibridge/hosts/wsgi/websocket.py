@@ -223,11 +223,11 @@ class WsgiWebSocket(WsgiExchange):
         super().__init__(context, connection)
         self._stage_lock = threading.Lock()
 
-    def run(self) -> None:
-        """Call the application, and write the line of the access log, since nobody else ends this request."""
-        super().run()
+    def _release(self) -> None:
+        """Free the place, after the line of the access log: a drain waits for no request without one."""
         if self._context.logs_access:
             self.log_access()
+        self._context.release(self.connection)
 
     def restart(self) -> None:
         """Close with 1012: the server is stopping, and the client may connect again."""
