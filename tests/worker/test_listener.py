@@ -628,13 +628,25 @@ def test_what_waits_in_the_kernel_is_taken_as_soon_as_there_is_room(family: str)
             assert read_answer(connection).body == b"served"
 
 
+def settle_until(bridge: Bridge, condition: Callable[[], bool]) -> None:
+    deadline = monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert monotonic() < deadline
+        bridge.settle()
+
+
 @on_each_socket
 def test_room_that_is_made_just_after_the_look_is_not_missed(
     monkeypatch: pytest.MonkeyPatch, family: str
 ):
     """A thread may end its request before the listener has asked to be woken for that."""
-    go_on = threading.Semaphore(0)
-    resume = HeldBack.resume
+    go_on, ended = threading.Semaphore(0), threading.Semaphore(0)
+    resume, waits = HeldBack.resume, waits_for(go_on)
+
+    def app(environ, start_response):
+        answer = waits(environ, start_response)
+        ended.release()
+        return answer
 
     def resume_and_end_what_began(held: HeldBack) -> None:
         before = len(held.connections)
@@ -650,7 +662,7 @@ def test_room_that_is_made_just_after_the_look_is_not_missed(
     monkeypatch.setattr(HeldBack, "resume", resume_and_end_what_began)
 
     with (
-        running(waits_for(go_on), family, threads=1, accept_margin=0) as bridge,
+        running(app, family, threads=1, accept_margin=0) as bridge,
         ExitStack() as stack,
     ):
         # What comes in pieces is accepted before it is known where it goes: so all but one are held back.
@@ -658,11 +670,15 @@ def test_room_that_is_made_just_after_the_look_is_not_missed(
         data = packet()
         for connection in connections:
             connection.sendall(data[:9])
-        bridge.settle()
+        listener = bridge._worker._listener
+        settle_until(bridge, lambda: len(listener.connections) == 4)
         for connection in connections:
             connection.sendall(data[9:])
-        bridge.settle()
-        go_on.release()  # of the first
+        # All but the one that runs.
+        settle_until(bridge, lambda: len(listener._held_back.connections) == 3)
+        go_on.release()  # of the first; the next ones end above
+        for _ in connections[1:]:
+            assert ended.acquire(timeout=PATIENCE_SECONDS)
         go_on.release()  # of the last
         answers = [read_answer(connection).body for connection in connections]
 
