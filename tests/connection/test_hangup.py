@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import anyio
 import pytest
 import trio
 import trio.testing
@@ -18,6 +19,7 @@ from tests.asgi_messages import START
 from tests.bridge import on_each_loop, on_each_socket, running
 from tests.log_events import PATIENCE_SECONDS
 from tests.raw_client import connect, packet, read_answer, read_until, reset
+from tests.websocket_client import HANDSHAKE
 from uwsgibridge.connection.hangup import HangupWatcher
 from uwsgibridge.loop.trio_loop import TrioLoop
 
@@ -81,6 +83,59 @@ def test_disconnect_comes_during_a_silent_stream(
 
     assert bridge.counters.client_gone == 1
     assert bridge.events.find(level="error") == []
+
+
+@on_each_loop
+@on_each_socket
+@on_each_way_to_leave
+@pytest.mark.parametrize("kind", ["http", "websocket", "accepted"])
+def test_a_look_that_waits_for_nothing_sees_it(
+    family: str, loop: str, leave: Callable[[Any], None], kind: str
+):
+    """Starlette's `Request.is_disconnected` asks in a scope that is cancelled already, and each `Request` anew."""
+    seen: queue.SimpleQueue[bool] = queue.SimpleQueue()
+    begun, left = threading.Event(), threading.Event()
+
+    async def is_disconnected(receive: Any) -> bool:
+        message = {}
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            message = await receive()
+        return message.get("type") in {"http.disconnect", "websocket.disconnect"}
+
+    async def app(scope, receive, send):
+        await receive()
+        if kind == "accepted":
+            await send({"type": "websocket.accept"})
+        seen.put(await is_disconnected(receive))
+        begun.set()
+        while not (left.is_set() and await is_disconnected(receive)):  # noqa: ASYNC110 - as applications do
+            await anyio.sleep(0.001)
+        for _ in range(10):
+            seen.put(await is_disconnected(receive))
+
+    async def another_app(scope, receive, send):
+        """It has not asked before its client left."""
+        await receive()
+        begun.set()
+        left.wait(PATIENCE_SECONDS)
+        for _ in range(10):
+            seen.put(await is_disconnected(receive))
+
+    variables = {} if kind == "http" else HANDSHAKE
+    apps = [app] if kind == "accepted" else [app, another_app]
+    for each in apps:
+        begun.clear()
+        left.clear()
+        with running(each, family, loop=loop, lifespan="off") as bridge:
+            connection = connect(bridge.address)
+            connection.sendall(packet(**variables))
+            assert begun.wait(PATIENCE_SECONDS)
+            if each is app:
+                assert seen.get(timeout=PATIENCE_SECONDS) is False
+            leave(connection)
+            left.set()
+            assert [seen.get(timeout=PATIENCE_SECONDS) for _ in range(10)] == [True] * 10
 
 
 @on_each_loop

@@ -415,6 +415,10 @@ class HttpExchange(HttpFields, HttpAnswer):
                 self._set_deadline(max(0.0, self._remaining_seconds))
 
     async def _wait_for_hangup(self) -> None:
+        if self.connection.has_hung_up():
+            # Frameworks ask in a scope that is cancelled already, where nothing can be waited for.
+            self._mark_client_gone()
+            return
         if self._disconnected is None:
             self._disconnected = self._context.loop.event()
             self._context.hangups.add(self.connection, self._mark_client_gone)

@@ -86,7 +86,10 @@ class WebSocketExchange(WebSocketTunnel):
             return {"type": "websocket.connect"}
         if self._watch is None and not self._inbox and self._state is State.CONNECTING:
             # Before the handshake is answered, only the client's hang-up can be waited for.
-            self._context.hangups.add(self.connection, self._mark_client_gone)
+            if self.connection.has_hung_up():
+                self._mark_client_gone()
+            else:
+                self._context.hangups.add(self.connection, self._mark_client_gone)
         if self._reading is _SUSPENDED:
             # Inflating takes time, and keeps the queue from being empty. So other tasks get a turn here.
             await self._context.loop.checkpoint()
