@@ -63,7 +63,12 @@ class Reporter:
         self._warnings: dict[str, object] = {}
 
     def application_failed(
-        self, request: Request, response: Response, error: BaseException
+        self,
+        request: Request,
+        response: Response,
+        error: BaseException,
+        *,
+        is_cut: bool = False,
     ) -> None:
         """Log that the application failed, once, with its traceback but none of the bridge's frames.
 
@@ -71,9 +76,10 @@ class Reporter:
             request: what was asked.
             response: tells what the client has seen of the answer.
             error: what the application raised, or the rule that it broke.
+            is_cut: whether a part of the answer was given and could not be written.
         """
         self.counters.count_app_error()
-        if response.is_complete:
+        if response.is_complete and not is_cut:
             outcome = "the answer was complete"
         else:
             outcome = "connection broken" if response.is_head_sent else "answered 500"

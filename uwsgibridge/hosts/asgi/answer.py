@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from typing import Final
+
+import trio
 
 from uwsgibridge.connection.sending import PeerGone
 from uwsgibridge.hosts.asgi.exchange import AsgiExchange
@@ -21,6 +24,9 @@ class HttpAnswer(AsgiExchange):
 
     _response: Response  # made by `HttpExchange`: a constructor of this class would cost each request a call
     _file_instead: NamedFile | None = None  # sent in place of the application's body
+    _is_file_cut = (
+        False  # whether a `send` of a file was cancelled: nothing can follow that part of it
+    )
 
     def _send_head(self) -> None:
         """Send the head alone, without a wait.
@@ -47,6 +53,18 @@ class HttpAnswer(AsgiExchange):
         Returns:
             The offset in the file after the bytes that were sent.
         """
+        turn = self._take_turn()
+        try:
+            return await self._send_file_in_turn(descriptor, offset, count, last=last)
+        except (asyncio.CancelledError, trio.Cancelled):
+            self._is_file_cut = True
+            raise
+        finally:
+            self._pass_turn(turn)
+
+    async def _send_file_in_turn(
+        self, descriptor: int, offset: int, count: int | None, *, last: bool
+    ) -> int:
         file = begin_file(descriptor, offset)
         wanted = file.size_bytes if count is None else min(file.size_bytes, count)
         response = self._response

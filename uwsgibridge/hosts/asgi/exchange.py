@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, MutableMapping
 from enum import Enum, auto
 from time import monotonic
@@ -22,7 +23,7 @@ from uwsgibridge.hosts.exchange import Exchange
 from uwsgibridge.hosts.exchange_states import FOLLOWING, Life, Step
 from uwsgibridge.hosts.offload import Offload
 from uwsgibridge.hosts.streams import OpenStreams
-from uwsgibridge.loop.interface import Loop
+from uwsgibridge.loop.interface import Event, Loop
 from uwsgibridge.protocol.response import Buffer
 from uwsgibridge.quick_dataclass import dataclass
 from uwsgibridge.telemetry.reporting import Reporter
@@ -141,6 +142,11 @@ class AsgiExchange(Exchange[AsgiContext]):
     _is_lost = False  # a task that goes on after its cancellation may have been cancelled for either reason
     _call = Call.RUNNING
     _disconnects = 0  # how often the application was told of the disconnect
+    _turn: Event | None = (
+        None  # there while a task writes and waits for the client; set when it has ended
+    )
+    # What was left of a piece when the `send` that wrote it was cancelled. It comes before all that follows.
+    _unwritten: bytes = b""
 
     async def run(self) -> None:
         """Call the application and end the connection; raise nothing but cancellations."""
@@ -274,6 +280,29 @@ class AsgiExchange(Exchange[AsgiContext]):
         except PeerGone:
             self._record_unsent(buffers, data)
             raise
+        except (asyncio.CancelledError, trio.Cancelled):
+            self._keep_unwritten(buffers, data)
+            raise
+
+    def _keep_unwritten(self, buffers: tuple[Buffer, ...], cut: Buffer) -> None:
+        """Keep what a cancelled task has not written: the end of `cut`, and the buffers after it.
+
+        An application may go on after it has given up a `send`. What it sends then must not follow half a piece.
+        """
+        rest = [memoryview(cut)[len(cut) - self._unsent_bytes :]]
+        if cut is buffers[0]:
+            rest += map(memoryview, buffers[1:])
+        self._unwritten = b"".join(rest)
+        self._unsent_bytes = len(self._unwritten)
+
+    async def _write_earlier(self) -> None:
+        """Wait until no other task writes, and write what a cancelled one has left."""
+        while self._turn is not None:
+            await self._turn.wait()
+        if self._unwritten and not (self._gone or self._ended):
+            rest, self._unwritten, self._unsent_bytes = self._unwritten, b"", 0
+            with contextlib.suppress(PeerGone):  # `_gone` tells it
+                await self._write_all((rest,))
 
     def _send_some(self, data: Buffer) -> int:
         if not self._answer_began:
@@ -292,6 +321,8 @@ class AsgiExchange(Exchange[AsgiContext]):
         context = self._context
         context.recorder.unmark()
         left = len(rest)
+        # A file that is being sent has the turn already.
+        turn = self._take_turn() if self._turn is None else None
         try:
             for start in range(0, len(rest), _WRITE_PIECE_BYTES):
                 piece = rest[start : start + _WRITE_PIECE_BYTES]
@@ -306,9 +337,21 @@ class AsgiExchange(Exchange[AsgiContext]):
                     if self._ended:
                         raise PeerGone("the request was ended at its deadline")
                 left -= sent
-        except PeerGone:
+        except (PeerGone, asyncio.CancelledError, trio.Cancelled):
             self._unsent_bytes = left
             raise
+        finally:
+            if turn is not None:
+                self._pass_turn(turn)
+
+    def _take_turn(self) -> Event:
+        """Have other tasks that send wait, until `_pass_turn`."""
+        self._turn = turn = self._context.loop.event()
+        return turn
+
+    def _pass_turn(self, turn: Event) -> None:
+        self._turn = None
+        turn.set()
 
     def _mark_client_gone(self) -> None:
         """Record that the client is gone."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 from collections.abc import MutableMapping, Sequence
 from time import monotonic
 from typing import Any, Final
+
+import trio
 
 from uwsgibridge.connection.sending import PeerGone
 from uwsgibridge.hosts.asgi.answer import HttpAnswer
@@ -95,6 +98,8 @@ class HttpExchange(HttpFields, HttpAnswer):
 
     async def send(self, message: Message) -> None:
         """Send the head or a piece of the body; drop it after the client has left (see `Unheard`)."""
+        if self._turn is not None or self._unwritten or self._is_file_cut:
+            await self._write_earlier()
         if self._gone:
             await self._send_to_nobody(message)
             return
@@ -120,6 +125,9 @@ class HttpExchange(HttpFields, HttpAnswer):
                             await self._write_rest(memoryview(data)[sent:])
                 except PeerGone:
                     self._record_unsent(buffers, data)
+                    raise
+                except (asyncio.CancelledError, trio.Cancelled):
+                    self._keep_unwritten(buffers, data)
                     raise
                 if not buffers and response.is_full and not last and self.connection.has_hung_up():
                     # Nothing is written to a client that has the whole answer, so no write tells that it left.
@@ -151,11 +159,8 @@ class HttpExchange(HttpFields, HttpAnswer):
         response = self._response
         buffers = response.send(body, last=True)
         try:
-            try:
-                await self._write_rest(memoryview(b"".join(buffers))[sent:])
-            except PeerGone:
-                self._record_unsent(buffers, buffers[0])
-                raise
+            rest = b"".join(buffers)[sent:]
+            await self._write_all((rest,))
             self._end(complete=True)
             self._context.reporter.check_answer(self.request, response)
         except PeerGone:
@@ -272,7 +277,24 @@ class HttpExchange(HttpFields, HttpAnswer):
             extensions["tls"] = tls_extension(request.vars)
         return scope
 
+    async def _write_earlier(self) -> None:
+        await super()._write_earlier()
+        if self._is_file_cut:
+            raise InvalidResponse(
+                "the send of a file was cancelled, and this does not follow the rest of it"
+            )
+        if self._response.is_complete and not (self._ended or self._gone):
+            self._end(complete=True)
+            self._context.reporter.check_answer(self.request, self._response)
+
     async def _after_return(self) -> None:
+        response = self._response
+        is_writing = self._turn is not None and (response.is_complete or response.ends_here)
+        if is_writing or self._unwritten:
+            # The end of the answer waits for the client in another task, or in none since a `send` was cancelled.
+            await self._write_earlier()
+            if self._ended or self._gone:
+                return
         if self._input is _STALLED:
             self._fail(answers.body_stalled)
         elif self._stream is _TOLD:
@@ -295,11 +317,17 @@ class HttpExchange(HttpFields, HttpAnswer):
             if not self._ended:
                 self._end(complete=False)
         else:
-            if self._response.is_full and self._delivery is Delivery.OPEN and not self._ended:
+            if (
+                self._response.is_full
+                and self._delivery is Delivery.OPEN
+                and not (self._ended or self._unsent_bytes)
+            ):
                 # The client has the whole answer, whatever the application has raised.
                 self._response.finish()
                 self._end(complete=True)
-            self._context.reporter.application_failed(self.request, self._response, error)
+            self._context.reporter.application_failed(
+                self.request, self._response, error, is_cut=self._unsent_bytes > 0
+            )
             self._fail(answers.application_failed)
 
     def _was_cancelled(self, *, must_end: bool) -> bool:
@@ -437,8 +465,10 @@ class HttpExchange(HttpFields, HttpAnswer):
         if self._disconnected is not None:
             self._context.hangups.remove(self.connection)
             self._disconnected.set()
-        if self._body_wait is not None:
+        if self._body_wait is not None or self._turn is not None:
             self._context.loop.notify_closing(self.connection)
+        if self._unsent_bytes and self._delivery is Delivery.OPEN:
+            self._delivery = Delivery.CUT
         if self._stream is not _NO_STREAM:
             self._context.streams.remove(self)
         super()._end(complete=complete)

@@ -185,6 +185,8 @@ class WebSocketExchange(WebSocketTunnel):
         return headers if id_header is None else id_header.add_to(self.request, headers)
 
     async def _send_denial(self, message: Message) -> None:
+        if self._turn is not None or self._unwritten:
+            await self._write_earlier()
         last = not message.get("more_body", False)
         await self._write_all(self._denial.send(message.get("body", b""), last=last))
         if last:
@@ -306,11 +308,13 @@ class WebSocketExchange(WebSocketTunnel):
     async def _after_return(self) -> None:
         if self._state is State.OPEN:
             await self._close(CLOSE_NORMAL, "")
-        elif self._state is State.DENYING and self._denial.ends_here:
-            await self._write_all(self._denial.finish())
+        elif self._state is State.DENYING and (self._denial.is_complete or self._denial.ends_here):
+            await self._write_earlier()
+            if not self._denial.is_complete:
+                await self._write_all(self._denial.finish())
+                self._context.reporter.unfinished_answer()
             self._status = self._denial.status
             self._finish(Closed(CLOSE_ABNORMAL, ""), complete=True)
-            self._context.reporter.unfinished_answer()
         elif not self._state.is_closed:
             self._application_failed(InvalidResponse("it returned without accepting or closing"))
 
