@@ -322,6 +322,24 @@ class TestTheApplicationsMistakes:
         )
         self.check(error, file=file, ends_with="SystemExit: 0")
 
+    def test_the_loop_is_needed_too_early(self, write_module: WriteModule, tmp_path: Path) -> None:
+        file = write_module("\nimport asyncio\nasyncio.get_running_loop()\n")
+        error = refusal("bridged_app:app", tmp_path)
+        assert str(error) == (
+            "importing bridged_app failed: its event loop does not run yet; what needs the loop belongs into the "
+            "lifespan's startup"
+        )
+        self.check(error, file=file, ends_with="RuntimeError: no running event loop")
+
+    def test_a_factory_needs_the_loop_too_early(
+        self, write_module: WriteModule, tmp_path: Path
+    ) -> None:
+        write_module("import asyncio\ndef make():\n    asyncio.get_running_loop()\n")
+        error = refusal("bridged_app:make()", tmp_path)
+        assert str(error).endswith(
+            ": its event loop does not run yet; what needs the loop belongs into the lifespan's startup"
+        )
+
     def test_what_it_imports_fails(self, write_module: WriteModule, tmp_path: Path) -> None:
         write_module("", "bridged_site/__init__.py")
         write_module("import bridged_site.no_such_part", "bridged_site/urls.py")

@@ -41,6 +41,9 @@ _PATCHES: Final = (
     ),
 )
 
+# What asyncio says where no loop runs, and from Python 3.14 on where none is set.
+_WITHOUT_LOOP: Final = ("no running event loop", "There is no current event loop")
+
 
 def load_application(
     name: str, *, app_dir: str = ".", python_path: Sequence[str] = (), factory: bool = False
@@ -121,7 +124,7 @@ def _call_factory(factory: Any, name: str, call: Call) -> Any:
     try:
         app = factory(*call.positional, **call.named)
     except (Exception, SystemExit) as error:
-        sentence = f"the factory {name} failed"
+        sentence = f"the factory {name} failed{_hint_without_loop(error)}"
         misfit = _misfit(factory, call) if isinstance(error, TypeError) else ""
         if misfit and (call.positional or call.named):
             sentence = f"{name} can't be called with these arguments: {misfit}"
@@ -173,6 +176,13 @@ def _hint_beside(path: str, error: BaseException) -> str:
     )
 
 
+def _hint_without_loop(error: BaseException) -> str:
+    """Say where what needs the event loop belongs, if that was missing."""
+    if isinstance(error, RuntimeError) and str(error).startswith(_WITHOUT_LOOP):
+        return ": its event loop does not run yet; what needs the loop belongs into the lifespan's startup"
+    return ""
+
+
 def _failed(name: str, error: BaseException, hint: str = "") -> ApplicationError:
     """Make the error of an import that the application is at fault for."""
     if isinstance(error, SystemExit) and not isinstance(error.code, str):  # a text is the reason
@@ -184,6 +194,8 @@ def _failed(name: str, error: BaseException, hint: str = "") -> ApplicationError
             f": {error.name} is not installed in {sys.prefix}; install it there, or name the application's own "
             "environment by --virtualenv"
         )
+    elif not hint:
+        hint = _hint_without_loop(error)
     return ApplicationError(f"importing {name} failed{hint}", traceback_text=own_traceback(error))
 
 
