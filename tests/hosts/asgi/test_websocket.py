@@ -373,6 +373,48 @@ def test_a_send_that_is_cancelled_leaves_a_whole_frame(family: str, loop: str) -
 
 @on_each_loop
 @on_each_socket
+def test_a_send_that_is_cancelled_waits_for_no_other(family: str, loop: str) -> None:
+    gave_up = threading.Event()
+
+    async def app(scope, receive, send):
+        await accept(receive, send)
+        with anyio.move_on_after(0.01) as cancelled:
+            await send({"type": "websocket.send", "bytes": bytes(10 * MIB)})
+        assert cancelled.cancelled_caught
+        gave_up.set()
+        while (await receive())["type"] == "websocket.receive":
+            pass
+
+    with (
+        running(app, family, loop=loop, lifespan="off", websocket_ping_seconds=0) as bridge,
+        opened(bridge) as client,
+    ):
+        assert gave_up.wait(PATIENCE_SECONDS)
+        assert client.receive() == (BINARY, bytes(10 * MIB))
+
+
+@on_each_loop
+@on_each_socket
+def test_sends_that_are_cancelled_are_not_kept(family: str, loop: str) -> None:
+    """As a broadcast does that gives each client a second."""
+    gave_up = threading.Event()
+
+    async def app(scope, receive, send):
+        await accept(receive, send)
+        for number in range(20):
+            with anyio.move_on_after(0.005):
+                await send({"type": "websocket.send", "bytes": bytes([number]) * 10 * MIB})
+        gave_up.set()
+        await send({"type": "websocket.send", "text": "at last"})
+
+    with running(app, family, loop=loop, lifespan="off") as bridge, opened(bridge) as client:
+        assert gave_up.wait(PATIENCE_SECONDS)
+        assert client.receive() == (BINARY, bytes(10 * MIB))
+        assert client.receive() == (TEXT, b"at last")
+
+
+@on_each_loop
+@on_each_socket
 def test_a_client_that_pings_and_does_not_read_is_stopped(family: str, loop: str) -> None:
     pings = frame(PING, bytes(125)) * 500
     with running(echo, family, loop=loop, lifespan="off") as bridge, opened(bridge) as client:

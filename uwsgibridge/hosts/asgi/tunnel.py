@@ -6,8 +6,11 @@ be answered, and a close has to be noticed. While the queue is full, nothing is 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import Final
+
+import trio
 
 from uwsgibridge.connection.connection import CHUNK_BYTES, Connection
 from uwsgibridge.connection.sending import PeerGone
@@ -131,6 +134,11 @@ class WebSocketTunnel(AsgiExchange):
         except PeerGone:
             return  # it was recorded where it was noticed
 
+    async def _wait_for_room(self) -> None:
+        """Wait while much of what was sent before is not taken; who gives up here has added nothing to it."""
+        while len(self._outbox) >= _MAX_OUTBOX_BYTES and not self._ended:
+            await self._flush()
+
     async def _flush(self) -> None:
         while self._flushing is not None:
             await self._flushing.wait()
@@ -143,6 +151,10 @@ class WebSocketTunnel(AsgiExchange):
                 del self._outbox[:sent]
                 if sent != len(piece) and not await self._wait_writable():
                     raise PeerGone("the client does not take the answer")
+        except (asyncio.CancelledError, trio.Cancelled):
+            # The application may send nothing for long, and the client has half a message.
+            self.connection.closing_task = self._context.loop.spawn(self._flush_quietly)
+            raise
         finally:
             self._flushing.set()
             self._flushing = None

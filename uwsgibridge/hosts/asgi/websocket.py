@@ -217,7 +217,8 @@ class WebSocketExchange(WebSocketTunnel):
             data = bytes(data)
         else:
             raise InvalidResponse(f"the 'bytes' of websocket.send are a {type(data).__name__}")
-        if not self._websocket.is_open:
+        await self._wait_for_room()
+        if self._gone or not self._websocket.is_open:
             raise PeerGone("the WebSocket is closing")
         self._context.recorder.count_messages(0, 1)
         self._outbox += self._websocket.send(data)
