@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from time import monotonic
-from typing import Any, Self
+from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
 import pytest
@@ -877,3 +877,51 @@ def test_killed_template_is_followed_by_a_new_generation(start, latch, interface
     assert set(load.seen) == {"alive"}
     assert all(wait_gone(pid, 10) for pid in old)
     assert facts(stack)["template"] != template
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        ("asyncio.create_task(leave())", "SystemExit: 7"),
+        ("asyncio.get_running_loop().call_soon(sys.exit, 7)", "SystemExit: 7"),
+        ("asyncio.get_running_loop().stop()", "Event loop stopped before Future completed"),
+    ],
+    ids=["task", "callback", "stop"],
+)
+def test_who_ends_the_event_loop_is_told(
+    tmp_path: Path, loop: Literal["asyncio", "uvloop"], how: str, says: str
+) -> None:
+    """It ends a worker, and no request that is in flight is to blame."""
+    (tmp_path / "leaving.py").write_text(
+        f"""
+import asyncio
+import sys
+
+
+async def leave():
+    sys.exit(7)
+
+
+async def app(scope, receive, send):
+    if scope["path"] == "/leave":
+        {how}
+        await asyncio.sleep(600)
+    await send({{"type": "http.response.start", "status": 200, "headers": []}})
+    await send({{"type": "http.response.body", "body": b"served"}})
+"""
+    )
+    serve_args = ("--workers", "1", "--lifespan", "off")
+    with LocalStack("leaving:app", app_dir=tmp_path, loop=loop, serve_args=serve_args) as stack:
+        address = urlsplit(stack.url)
+        with closing(http.client.HTTPConnection(str(address.hostname), address.port)) as client:
+            client.request("GET", "/leave")
+            assert client.getresponse().status == 503
+        told = stack.wait_for_event(
+            event_with(event="the application has ended the event loop, and so this worker")
+        )
+        stack.wait_for_event(event_with(event="worker ended"))
+        with urllib.request.urlopen(stack.url) as answer:
+            assert answer.read() == b"served"
+    assert says in str(told["traceback"])
+    assert not [it for it in stack.log_events() if it["event"] == "application failed"]

@@ -39,6 +39,7 @@ class AsyncioLoop:
         function: Callable[[*Ts], Awaitable[None]],
         *args: *Ts,
         has_wakeup_descriptor: bool,
+        ended_early: Callable[[BaseException], object] = lambda _error: None,
     ) -> None:
         """Run this loop, and a coroutine function under trio as its guest, until the function returns.
 
@@ -49,9 +50,11 @@ class AsyncioLoop:
             function: the main function of the trio run.
             args: arguments of `function`.
             has_wakeup_descriptor: whether this loop sets the wake-up descriptor for signals itself.
+            ended_early: called where something ends this loop before the function returns: a task or a callback by
+                SystemExit or KeyboardInterrupt, or `loop.stop()`.
 
         Raises:
-            What the function raises.
+            What the function raises, or what has ended the loop.
         """
         loop = self._loop
         done: asyncio.Future[outcome.Outcome[None]] = loop.create_future()
@@ -72,7 +75,13 @@ class AsyncioLoop:
                 done.set_exception(error)
 
         loop.call_soon(begin)
-        loop.run_until_complete(done).unwrap()
+        try:
+            loop.run_until_complete(done)
+        except BaseException as error:
+            if not done.done():
+                ended_early(error)
+            raise
+        done.result().unwrap()
 
     def _give_turn(self, turn: Callable[[], object]) -> None:
         self._starts_at_once = False

@@ -213,6 +213,11 @@ class Listener:
             is_leaving = self.is_leaving(acceptor.listening)
             acceptor.close(self._max_waiting, is_last=is_last or is_leaving)
 
+    def accept_no_more(self) -> None:
+        """Leave what is in the backlog, and what comes, to the processes that share the sockets."""
+        self._pause()
+        self._closed = True
+
     def mark_leaving(self, descriptors: Collection[int]) -> None:
         """Mark some of the inherited sockets: all workers are about to leave them."""
         self._leaving |= set(descriptors)

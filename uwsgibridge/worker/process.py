@@ -30,6 +30,7 @@ from uwsgibridge.telemetry.capturing import capturing_logging
 from uwsgibridge.telemetry.failure import show_failure
 from uwsgibridge.telemetry.log_file import reopen_log_at_signal
 from uwsgibridge.telemetry.logs import Logger
+from uwsgibridge.telemetry.reporting import application_traceback
 from uwsgibridge.worker.kinds import import_in_advance
 from uwsgibridge.worker.process_end import ProcessEnd, status_after
 from uwsgibridge.worker.switch_interval import shorten_switch_interval
@@ -418,6 +419,14 @@ def _run_as_guest(service: _Service, exit_now: Callable[[], None]) -> None:
             host_loop=loop,
             companion=service.companion,
         )
+
+        def ended_early(error: BaseException) -> None:
+            service.logger.error(
+                "the application has ended the event loop, and so this worker",
+                traceback=application_traceback(error),
+            )
+            worker.break_off()
+
         try:
             with without_sigint_handling():
                 loop.run_guest(
@@ -426,6 +435,7 @@ def _run_as_guest(service: _Service, exit_now: Callable[[], None]) -> None:
                     service,
                     type(host_loop).__module__.partition(".")[0],
                     has_wakeup_descriptor=has_wakeup_descriptor,
+                    ended_early=ended_early,
                 )
         finally:
             # Only here, outside of the turns of both loops: the hook may run a loop of its own.

@@ -188,6 +188,12 @@ class Worker:
         self._hurry.cancel()
         self._changed.set()
 
+    def break_off(self) -> None:
+        """Accept no more and break off what runs: the application has ended the event loop, and the worker with it."""
+        self._listener.accept_no_more()
+        for host in self._hosts:
+            host.break_off()
+
     def figures(self) -> Figures:
         """Give the figures of this moment."""
         now = monotonic()
