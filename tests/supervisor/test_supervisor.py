@@ -185,3 +185,33 @@ def test_the_control_sockets_of_the_dead_are_removed_at_the_next_start(
         assert sockets() == {path_of(first), path_of(second)}
         assert (first.stop(), second.stop()) == (0, 0)
     assert list(temporary.iterdir()) == []
+
+
+# PYTHONINSPECT, which an image may set: Python is to go on with a prompt at its end.
+
+AT_EXIT = """
+import atexit, threading
+
+atexit.register(print, '{"event": "app: at exit"}')
+threading.Thread(target=threading.main_thread().join).start()
+
+def app(environ, start_response):
+    start_response("200 OK", [])
+    return [b""]
+"""
+
+
+@pytest.mark.parametrize("options", [(), ("--preload",)])
+def test_no_process_begins_a_prompt_in_place_of_its_end(
+    start: Start, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    (tmp_path / "site_app.py").write_text(AT_EXIT)
+    with start(*options, PYTHONINSPECT="1") as bridge:
+        bridge.wait_listening(1)
+        bridge.signal(signal.SIGHUP)
+        bridge.events.wait(event="generation has ended")
+        assert bridge.stop() == 0
+    assert not bridge.events.find(level="error")
+    assert not bridge.events.other_text()
+    # Of two workers, and of their templates where these have the application.
+    assert len(bridge.events.find(event="app: at exit")) == (4 if options else 2)

@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 from uwsgibridge.config.settings import Settings
 from uwsgibridge.system.collector import rare_collections
+from uwsgibridge.system.interpreter import end_interpreter
 
 
 def import_for_service() -> None:
@@ -81,4 +82,7 @@ def run_service(
                     from uwsgibridge.worker.process import run_process
 
                 run_process(app, settings, logger, after_bind=after_bind)
+    if settings.workers and os.environ.get("PYTHONINSPECT"):
+        # Whoever has set the variable where a service starts wants no prompt of the supervisor, which has no application.
+        end_interpreter(outcome.status)
     return outcome.status

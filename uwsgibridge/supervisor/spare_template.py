@@ -17,6 +17,7 @@ from dataclasses import replace
 
 from uwsgibridge.link.messages import MAX_BYTES, MAX_DESCRIPTORS, Blueprint
 from uwsgibridge.system.forking import fork_process
+from uwsgibridge.system.interpreter import end_interpreter
 from uwsgibridge.system.signals import SERVER_SIGNALS
 
 
@@ -41,7 +42,7 @@ class SpareTemplate:
 
     @staticmethod
     def fork(become_template: Callable[[socket.socket, int], int]) -> SpareTemplate | None:
-        """Fork a spare template; the child ends with `SystemExit`.
+        """Fork a spare template; the child ends.
 
         Args:
             become_template: run by the child with its end of the link, and with a descriptor whose end of file
@@ -78,7 +79,7 @@ class SpareTemplate:
             os.dup2(lifeline, lifeline_write_end, inheritable=False)
             theirs.close()
             os.close(lifeline)
-            sys.exit(become_template(socket.socket(fileno=own), lifeline_write_end))
+            end_interpreter(become_template(socket.socket(fileno=own), lifeline_write_end))
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
         os.close(lifeline)

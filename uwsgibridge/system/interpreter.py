@@ -1,10 +1,14 @@
-"""Tells whether Python runs without its global lock, the GIL (PEP 703)."""
+"""Tells whether Python runs without its global lock, the GIL (PEP 703), and ends the interpreter."""
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import os
 import platform
 import sys
+import threading
+from typing import NoReturn
 
 
 def is_free_threaded() -> bool:
@@ -35,3 +39,24 @@ def describe_python() -> str:
     if not is_free_threaded():
         return version
     return f"{version} (free-threaded, {'without' if runs_without_gil() else 'with'} the GIL)"
+
+
+def end_interpreter(status: int) -> NoReturn:
+    """End this process with a status, also where Python was told to go on with a prompt (``-i``, PYTHONINSPECT).
+
+    There, `sys.exit` writes a traceback, begins the prompt, and makes the status 1. In place of that, this function does what
+    the interpreter does first at its end (Py_FinalizeEx in CPython's Python/pylifecycle.c): it waits for threads, calls the
+    functions of `atexit`, and writes what was printed.
+
+    Args:
+        status: the exit status.
+    """
+    if not sys.flags.inspect:
+        sys.exit(status)
+    threading._shutdown()  # type: ignore[attr-defined] # noqa: SLF001 - there is no public way
+    atexit._run_exitfuncs()  # noqa: SLF001 - see above
+    for stream in (sys.stdout, sys.stderr):
+        # The reader may be gone, and the stream may be closed or None.
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    os._exit(status)

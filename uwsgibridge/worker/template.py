@@ -40,6 +40,7 @@ from uwsgibridge.link.messages import (
 )
 from uwsgibridge.quick_dataclass import dataclass
 from uwsgibridge.system.forking import fork_process
+from uwsgibridge.system.interpreter import end_interpreter
 from uwsgibridge.system.oom import raise_oom_score
 from uwsgibridge.system.process_group import group_of_its_own
 from uwsgibridge.system.process_title import set_title
@@ -415,4 +416,4 @@ def _work(
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1])))
+    end_interpreter(main(int(sys.argv[1])))

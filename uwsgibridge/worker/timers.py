@@ -17,6 +17,7 @@ from typing import Final, Self
 
 from uwsgibridge.application.loading import load_applications
 from uwsgibridge.link.messages import Blueprint
+from uwsgibridge.system.interpreter import end_interpreter
 from uwsgibridge.system.process_title import set_title
 from uwsgibridge.telemetry.failure import show_failure
 from uwsgibridge.telemetry.line_stream import say
@@ -131,4 +132,4 @@ def _run_safely(name: str, function: Callable[[], object]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end_interpreter(main())
