@@ -17,6 +17,9 @@ from uwsgibridge.client.route import Route
 
 _Reader: TypeAlias = "io.BufferedReader[Exchange]"
 
+# A crash, or a kill for its memory: what the log calls `worker ended`.
+_DIED: Final = "the worker that had the request died"
+
 # Defects by which the email package, which parses the head for http.client, reports a line that is no header. It
 # drops that line and all lines after it.
 _HEAD_DEFECTS: Final = (FirstHeaderLineIsContinuationDefect, MissingHeaderBodySeparatorDefect)
@@ -88,7 +91,7 @@ def read_head(
     if not head:
         raise RequestError(
             f"{route} closed the connection without an answer: it refused the request or was "
-            f"stopped; its log says which{route.hint}"
+            f"stopped, or {_DIED}; its log says which{route.hint}"
         ) from problem
     if words := route.explain_answer(head):
         raise RequestError(words) from problem
@@ -100,7 +103,7 @@ def read_head(
     if lines.ended or isinstance(problem, OSError):
         raise TruncatedAnswerError(
             f"{route}: the answer broke off inside its head, after {len(head)} bytes: "
-            "the server failed or was stopped; its log says which",
+            f"the server failed or was stopped, or {_DIED}; its log says which",
             received_bytes=0,
         ) from problem
     if problem is not None:
@@ -141,7 +144,8 @@ def read_body(
             of_length = "" if length_bytes is None else f" of {length_bytes}"
             raise TruncatedAnswerError(
                 f"{route}: the answer broke off after {received_bytes}{of_length} bytes of its "
-                "body: the application failed or the server was stopped; its log says which",
+                f"body: the application failed or the server was stopped, or {_DIED}; its log says "
+                "which",
                 received_bytes=received_bytes,
             ) from problem
         received_bytes += len(chunk)
