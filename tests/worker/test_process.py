@@ -28,6 +28,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 
 
 def wsgi(environ, start_response):
@@ -211,6 +212,12 @@ async def hangs_in_startup(scope, receive, send):
     await receive()
     print('{"event": "in startup"}', file=sys.stderr, flush=True)
     await receive()
+
+
+async def blocks_in_startup(scope, receive, send):
+    await receive()
+    print('{"event": "in startup"}', file=sys.stderr, flush=True)
+    time.sleep(600)
 '''
 
 # The application, and the options that put it on each of the loops.
@@ -548,6 +555,56 @@ def test_signal_during_startup_stops(loop: str, directory: Path):
     assert process.events.find(event="listening") == []
     assert process.events.other_text() == ""
     assert not (directory / "app.sock").exists()
+
+
+UNHEARD = "asked to stop while the event loop is blocked: the application computes or waits without awaiting"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("loop", LOOPS)
+def test_signal_that_a_blocked_startup_does_not_hear_is_told(
+    loop: str, number: signal.Signals, directory: Path
+):
+    with running_process(
+        "serve", "apps:blocks_in_startup", "--loop", loop, *BINDS, directory=directory
+    ) as process:
+        process.events.wait(event="in startup")
+        process.signal(number)
+        told = process.events.wait(event=UNHEARD)
+        # The second one ends it at once.
+        process.signal(number)
+        assert process.wait() == 0
+
+    assert told["signal"] == number.name
+    assert "time.sleep(600)" in told["stack"]
+    assert len(process.events.find(event=UNHEARD)) == 1
+    assert process.events.other_text() == ""
+
+
+def test_blocked_startup_ends_with_the_deadline_of_a_stop(directory: Path):
+    (directory / "sitecustomize.py").write_text(
+        "from uwsgibridge.worker import process_end\nprocess_end._END_SECONDS = 0.1\n"
+    )
+    seconds = ("--graceful-timeout-seconds", SHORT_SECONDS, "--lifespan-timeout-seconds", "0.1")
+    with running_process(
+        *("serve", "apps:blocks_in_startup", *seconds, *BINDS), directory=directory,
+        environment={"PYTHONPATH": str(directory)},
+    ) as process:  # fmt: skip
+        process.events.wait(event="in startup")
+        assert process.stop() == 0
+
+    name = "exiting without waiting for what the application does at the end"
+    [left] = process.events.find(event=name)
+    assert "time.sleep(600)" in left["stack"]
+
+
+def test_worker_whose_startup_is_blocked_tells_its_stack(directory: Path):
+    options = ("--graceful-timeout-seconds", "1", "--lifespan-timeout-seconds", "1")
+    with lasting(directory, "1", *options, app="apps:blocks_in_startup") as process:
+        process.events.wait(event="in startup")
+        process.signal(signal.SIGTERM)
+        told = process.events.wait(event=UNHEARD)
+        assert "time.sleep(600)" in told["stack"]
 
 
 def test_end_of_the_lifeline_stops(directory: Path):

@@ -34,6 +34,7 @@ from uwsgibridge.telemetry.reporting import application_traceback
 from uwsgibridge.worker.kinds import import_in_advance
 from uwsgibridge.worker.process_end import ProcessEnd, status_after
 from uwsgibridge.worker.switch_interval import shorten_switch_interval
+from uwsgibridge.worker.unheard_signals import UnheardSignals
 from uwsgibridge.worker.uwsgi_hooks import call_atexit, call_post_fork_hook
 from uwsgibridge.worker.worker import Companion, Worker
 
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 # A variable of the environment that has the number of a descriptor. At its end of file the process stops as at
 # SIGTERM. The starter of the process holds the other end, which the kernel closes however the starter ends.
 LIFELINE_VARIABLE: Final = "UWSGIBRIDGE_LIFELINE_FD"
+
+_STOP_SIGNALS: Final = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 
 # How long a worker waits for the signal that follows the supervisor's word. An application may have taken that signal.
 _SIGNAL_SECONDS: Final = 1.0
@@ -269,15 +272,18 @@ def _serve_between_hooks(service: _Service) -> None:
 
 async def _run_until_signal(worker: Worker, service: _Service, loop_name: str) -> None:
     logger = service.logger
-    handled = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
+    handled = {*_STOP_SIGNALS}
     if service.companion is None:
         # With a supervisor, that takes SIGQUIT, and asks its workers for their stacks.
-        handled.append(signal.SIGQUIT)
+        handled.add(signal.SIGQUIT)
     serving = trio.CancelScope()
     stopping = trio.Event()
     is_ready = trio.Event()
 
     drain_seconds = end_seconds(service.applications, service.settings)
+    unheard = UnheardSignals(
+        service.end, logger, drain_seconds=drain_seconds, hurries=service.companion is None
+    )
 
     def is_in_a_hurry(number: int) -> bool:
         if service.companion is None:
@@ -292,8 +298,11 @@ async def _run_until_signal(worker: Worker, service: _Service, loop_name: str) -
 
     async def stop_on_signal(task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         with trio.open_signal_receiver(*handled) as signals:
+            if any(it.interface == "asgi" for it in service.applications):
+                unheard.watch(set(handled) & _STOP_SIGNALS)
             task_status.started()
             async for number in signals:
+                unheard.hear()
                 name = signal.Signals(number).name
                 if number == signal.SIGQUIT:
                     logger.info("stacks", stack=worker.stacks())

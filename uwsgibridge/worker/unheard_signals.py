@@ -1,0 +1,84 @@
+"""Notices signals that a blocked event loop does not hear, and sees to it that the process ends all the same."""
+
+from __future__ import annotations
+
+import _thread
+import contextlib
+import signal
+import threading
+from collections.abc import Iterable
+from time import sleep
+from types import FrameType
+from typing import Final
+
+from uwsgibridge.telemetry.logs import Logger
+from uwsgibridge.telemetry.stacks import stack_of_thread
+from uwsgibridge.worker.process_end import ProcessEnd
+
+# How long a loop may take to hear a signal.
+_HEARING_SECONDS: Final = 1.0
+
+
+class UnheardSignals:
+    """Watches signals that ask a worker to stop, whose handlers only leave a note for the event loop.
+
+    An ASGI application that computes or waits without awaiting, in its lifespan or in a request, keeps its loop from
+    reading the note. Python's own part of a handler runs meanwhile, between two instructions of the application.
+
+    Args:
+        end: sees to the end of the process.
+        logger: where log events go.
+        drain_seconds: how long the worker may take for its end.
+        hurries: whether a second signal ends the process at once.
+    """
+
+    def __init__(
+        self, end: ProcessEnd, logger: Logger, *, drain_seconds: float, hurries: bool
+    ) -> None:
+        self._end = end
+        self._log = logger
+        self._drain_seconds = drain_seconds
+        self._hurries = hurries
+        self._is_told = False
+        # How many have come, and how many of them the loop had not heard when the last one came.
+        self._count = 0
+        self._unheard = 0
+
+    def watch(self, numbers: Iterable[signal.Signals]) -> None:
+        """Watch signals whose handlers are set already; whoever has set those handlers removes these as well."""
+        for number in numbers:
+            handler = signal.getsignal(number)
+
+            def note(number: int, frame: FrameType | None, /, handler: object = handler) -> None:
+                self._note(number)
+                if callable(handler):
+                    handler(number, frame)
+
+            signal.signal(number, note)
+
+    def hear(self) -> None:
+        """Record that the loop has heard what has come so far."""
+        self._unheard = 0
+
+    def _note(self, number: int) -> None:
+        self._count += 1
+        self._unheard += 1
+        # Not by `threading`: the handler may have interrupted that module while it held a lock.
+        with contextlib.suppress(RuntimeError):  # the system has no more threads
+            _thread.start_new_thread(self._look_later, (number,))
+
+    def _look_later(self, number: int) -> None:
+        sleep(_HEARING_SECONDS)
+        if not self._unheard:
+            return
+        if not self._is_told:
+            self._is_told = True
+            self._log.warning(
+                "asked to stop while the event loop is blocked: the application computes or waits without awaiting",
+                signal=signal.Signals(number).name,
+                option="--graceful-timeout-seconds",
+                stack=stack_of_thread(threading.main_thread().ident),
+            )
+        self._end.begin(self._drain_seconds)
+        if self._hurries and self._count > 1:
+            self._end.now(0)
