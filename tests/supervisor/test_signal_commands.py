@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterable
 from typing import Any
@@ -25,9 +26,18 @@ class FakeGeneration:
 
 
 def after(
-    signals: Iterable[signal.Signals], **options: Any
+    signals: Iterable[signal.Signals],
+    *,
+    at_template: Iterable[tuple[float, signal.Signals]] = (),
+    **options: Any,
 ) -> tuple[Fleet, list[str], list[dict[str, Any]]]:
-    """Give the fleet after these signals, what was asked of others, and the log."""
+    """Give the fleet after these signals, what was asked of others, and the log.
+
+    Args:
+        signals: to the supervisor.
+        at_template: signals to a template after these, each with the seconds since the one before.
+        options: of the service.
+    """
     asked: list[str] = []
 
     async def upgrade() -> None:
@@ -44,11 +54,19 @@ def after(
             for number in signals:
                 signal.raise_signal(number)
                 await trio.testing.wait_all_tasks_blocked()
+            for seconds, number in at_template:
+                clock.jump(seconds)
+                received.take_over(number)
+                await trio.testing.wait_all_tasks_blocked()
+            if at_template:
+                clock.jump(1000)
+                await trio.testing.wait_all_tasks_blocked()
             nursery.cancel_scope.cancel()
         return fleet
 
+    clock = trio.testing.MockClock()
     with structlog.testing.capture_logs() as log:
-        return trio.run(main), asked, [dict(event) for event in log]
+        return trio.run(main, clock=clock), asked, [dict(event) for event in log]
 
 
 @pytest.mark.parametrize(
@@ -64,6 +82,38 @@ def test_sighup_asks_for_a_reload() -> None:
     assert fleet.due_reload.reason == "SIGHUP"
 
 
+def test_sighup_to_a_template_asks_for_a_reload() -> None:
+    fleet, _, log = after([], at_template=[(0, signal.SIGHUP), (0.1, signal.SIGHUP)])
+    assert fleet.due_reload is not None
+    assert fleet.due_reload.reason == "SIGHUP to a template"
+    assert log == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTTIN])
+def test_a_signal_to_all_processes_counts_once(number: signal.Signals) -> None:
+    fleet, _, log = after([number], at_template=[(0.2, number)])
+    assert fleet.due_reload is None or fleet.due_reload.reason == "SIGHUP"
+    assert fleet.wanted == (3 if number == signal.SIGTTIN else 2)
+    assert "a template got a signal, which does nothing there" not in {it["event"] for it in log}
+
+
+def test_a_later_signal_to_a_template_is_another_one() -> None:
+    fleet, _, _ = after([signal.SIGHUP], at_template=[(5, signal.SIGHUP)])
+    assert fleet.due_reload is not None
+    assert fleet.due_reload.reason == "SIGHUP to a template"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2, signal.SIGTTIN])
+def test_other_signals_to_a_template_do_nothing_and_are_told(number: signal.Signals) -> None:
+    fleet, asked, [told] = after([], at_template=[(0, number)])
+    assert (asked, fleet.wanted) == ([], 2)
+    assert (told["event"], told["signal"]) == (
+        "a template got a signal, which does nothing there",
+        number.name,
+    )
+    assert str(os.getpid()) in told["hint"]
+
+
 @pytest.mark.parametrize(
     ("numbers", "options", "wanted"),
     [
@@ -75,7 +125,7 @@ def test_sighup_asks_for_a_reload() -> None:
     ],
 )
 def test_workers_are_added_and_taken_away_within_the_bounds(
-    numbers: list[signal.Signals], options: dict[str, int], wanted: int
+    numbers: list[signal.Signals], options: dict[str, Any], wanted: int
 ) -> None:
     fleet, _, log = after(numbers, **options)
     assert fleet.wanted == wanted

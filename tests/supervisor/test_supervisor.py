@@ -108,6 +108,27 @@ def test_without_a_shutdown_there_is_no_such_time(start: Start, tmp_path: Path) 
     assert ended["signal"] == "SIGKILL"
 
 
+# A reload that an application asks for as it does under gunicorn.
+
+ASKS = """
+import os, signal
+
+def app(environ, start_response):
+    os.kill(os.getppid(), signal.SIGHUP)
+    start_response("200 OK", [])
+    return [b""]
+"""
+
+
+def test_an_application_reloads_by_a_signal_to_its_parent(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "site_app.py").write_text(ASKS)
+    with start() as bridge:
+        for generation in (2, 3):  # the first template was forked, the next one started anew
+            assert request(bridge.address).status == 200
+            bridge.events.wait(event="reloaded", generation=generation)
+        assert bridge.stop() == 0
+
+
 # What went wrong.
 
 FAILS = """

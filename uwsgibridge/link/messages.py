@@ -184,6 +184,7 @@ class ReportEvent(StrEnum):
         EXITED: the worker has ended; the template sends this.
         CLOSED: the template has closed the listening sockets, as `CLOSE` asks.
         LEFT: the template has left the sockets that a `Leave` names.
+        SIGNALLED: the template has got a signal that is the supervisor's to handle.
     """
 
     FORKED = "forked"
@@ -191,18 +192,20 @@ class ReportEvent(StrEnum):
     EXITED = "exited"
     CLOSED = "closed"
     LEFT = "left"
+    SIGNALLED = "signalled"
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Reports what has happened to a worker, or to the sockets of a template.
+    """Reports what has happened to a worker, or to a template.
 
     Attributes:
         event: what has happened.
-        pid: of the worker; 0 where the fork failed, and with `ReportEvent.CLOSED` and `ReportEvent.LEFT`.
+        pid: of the worker; 0 where the fork failed, and with all that is about the template.
         status: for `ReportEvent.EXITED`, as from `os.waitstatus_to_exitcode`: a negative one is a signal.
         end_seconds: for `ReportEvent.READY`, how long the worker's end may take at the most.
-        number: for `ReportEvent.FORKED`, that of the request; 0 where an older template tells it.
+        number: for `ReportEvent.FORKED`, that of the request; 0 where an older template tells it. For
+            `ReportEvent.SIGNALLED`, that of the signal.
         has_schedule: for `ReportEvent.READY`, whether the application has registered timers or crons of uWSGI.
     """
 

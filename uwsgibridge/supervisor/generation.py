@@ -53,6 +53,7 @@ class GenerationContext:
         nursery: for tasks that listen to workers.
         is_rehearsal: whether workers are to accept nothing.
         spare: runs as the first template.
+        signalled: called with each signal that a template got in the supervisor's place.
     """
 
     policy: RecyclingPolicy
@@ -62,6 +63,7 @@ class GenerationContext:
     nursery: trio.Nursery
     is_rehearsal: bool = False
     spare: SpareTemplate | None = None
+    signalled: Callable[[int], None] = lambda _number: None
 
 
 class Generation:
@@ -335,6 +337,8 @@ class Generation:
             self.workers[report.pid].mark_ready(report.end_seconds)
             self.has_schedule |= report.has_schedule
             self._has_been_ready = True
+        elif report.event is ReportEvent.SIGNALLED:
+            self._context.signalled(report.number)
 
     def _add_forked(self, pid: int, descriptors: list[int], number: int) -> None:
         if len(descriptors) < FORK_DESCRIPTORS:

@@ -245,13 +245,15 @@ class _Supervisor:
         fleet = self._fleet
         async with trio.open_nursery() as nursery:
             policy = recycling_policy(fleet.settings)
-            context = GenerationContext(
-                policy, self._log, fleet.tally, fleet.wake_waiters, nursery, spare=self._spare
-            )
-            rollout = Rollout(self._app_name, fleet, self._lifeline, context, nursery)
             signals = SignalCommands(
                 fleet, self._commands, self._stop_or_hurry, self._upgrade.attempt, nursery
             )
+            context = GenerationContext(
+                *(policy, self._log, fleet.tally, fleet.wake_waiters, nursery),
+                spare=self._spare,
+                signalled=signals.take_over,
+            )
+            rollout = Rollout(self._app_name, fleet, self._lifeline, context, nursery)
             await nursery.start(signals.receive)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SERVER_SIGNALS)
             nursery.start_soon(self._feed_watchdog)

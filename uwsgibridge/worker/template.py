@@ -230,7 +230,7 @@ def _fork_on_demand(control: socket.socket, blueprint: Blueprint) -> _Place | No
             ready = {descriptor for descriptor, _ in poll.poll()}
             if wakeup.fileno() in ready:
                 with contextlib.suppress(BlockingIOError):
-                    wakeup.recv(4096)
+                    _report_signals(control, wakeup.recv(4096))
                 _reap(control, workers, loads_by_itself=not blueprint.settings.preload)
             if lifeline in ready:
                 return None
@@ -249,6 +249,13 @@ def _fork_on_demand(control: socket.socket, blueprint: Blueprint) -> _Place | No
                 worker = _fork(control, blueprint, fork, workers) if fork is not None else None
                 if worker is not None:
                     return replace(worker, listening=tuple(listening))
+
+
+def _report_signals(control: socket.socket, numbers: bytes) -> None:
+    """Tell the supervisor of signals that are for it: to an application, this process is the parent of its server."""
+    for number in SERVER_SIGNALS.intersection(numbers) - {signal.SIGUSR1}:
+        with contextlib.suppress(OSError):  # the supervisor is gone
+            control.send(Report(ReportEvent.SIGNALLED, 0, number=number).encode())
 
 
 def _close_sockets(control: socket.socket, listening: list[int]) -> None:
