@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from http import HTTPStatus
 from typing import Any
 
@@ -11,6 +12,11 @@ from tests.protocol.test_response import remembers_less_than
 from uwsgibridge.protocol import status as status_module
 from uwsgibridge.protocol.errors import InvalidResponse
 from uwsgibridge.protocol.status import parse_status, status_line
+
+
+class Texts(StrEnum):
+    FINE = "298 Fine"
+    BAD = "20"
 
 
 class TestParseStatus:
@@ -59,6 +65,13 @@ class TestParseStatus:
         assert repr(text) in str(caught.value)
         with pytest.raises(InvalidResponse):
             parse_status(text)
+
+    def test_a_member_of_an_enum_of_texts(self) -> None:
+        for _ in range(2):
+            assert parse_status(Texts.FINE) == (298, b"298 Fine")
+        assert {type(text) for text in status_module.known_statuses} == {str}
+        with pytest.raises(InvalidResponse, match="the status '20' is not of the form"):
+            parse_status(Texts.BAD)
 
     @pytest.mark.parametrize("value", [200, b"200 OK", None, 200.0, ["200 OK"], HTTPStatus.OK])
     def test_what_is_not_text(self, value: Any) -> None:

@@ -31,7 +31,9 @@ def parse_status(text: str) -> tuple[int, bytes]:
         InvalidResponse: the text is not of the form ``NNN Reason``.
     """
     if type(text) is not str:
-        raise InvalidResponse(f"the status must be a str such as '200 OK', not {text!r}")
+        if not isinstance(text, str):
+            raise InvalidResponse(f"the status must be a str such as '200 OK', not {text!r}")
+        text = str.__str__(text)  # a member of a StrEnum and the like
     if text in known_statuses:
         return known_statuses[text]
     if not _STATUS.fullmatch(text):
