@@ -13,6 +13,7 @@ import pytest
 import werkzeug
 from starlette.middleware.gzip import GZipMiddleware
 
+from uwsgibridge.application.application import describe
 from uwsgibridge.application.interface import check_interface, detect_interface
 from uwsgibridge.errors import ApplicationError
 
@@ -143,6 +144,27 @@ class WithoutSignature:
         return [b""]
 
 
+class RaisesWhenLookedAt:
+    """As a proxy does that has nothing to stand for yet."""
+
+    def __getattr__(self, name):
+        raise RuntimeError("outside of a context")
+
+    def __call__(self, environ, start_response):
+        return [b""]
+
+
+class RaisesWhenCompared:
+    def __eq__(self, other):
+        raise RuntimeError("not comparable")
+
+    def __hash__(self):
+        return 1
+
+    def __call__(self, environ, start_response):
+        return [b""]
+
+
 def create_app():
     return wsgi_function
 
@@ -207,6 +229,8 @@ def named(value: object) -> str:
         flask.Flask("application").wsgi_app,
         werkzeug_view,
         WithoutSignature(),
+        RaisesWhenLookedAt(),
+        RaisesWhenCompared(),
         cached,
         with_more,
         with_defaults,
@@ -317,3 +341,10 @@ def test_chosen_interface_that_it_can_not_take_is_refused_in_a_sentence(
     with pytest.raises(ApplicationError) as caught:
         check_interface(app, interface)
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize("interface", ["auto", "wsgi"])
+def test_an_object_that_raises_when_it_is_looked_at_has_the_name_of_its_class(
+    interface: str,
+) -> None:
+    assert describe(RaisesWhenLookedAt(), interface).name == f"{__name__}:RaisesWhenLookedAt"

@@ -63,8 +63,10 @@ def check_interface(app: Callable[..., Any], interface: str) -> None:
 
 def name_of(app: Callable[..., Any]) -> str:
     """Write a callable as ``module:name``; for an object, the name is that of its class."""
-    of = app if hasattr(app, "__qualname__") else type(app)
-    return f"{of.__module__}:{of.__qualname__}"
+    try:
+        return f"{app.__module__}:{app.__qualname__}"
+    except Exception:  # noqa: BLE001 - a proxy may raise what it likes
+        return f"{type(app).__module__}:{type(app).__qualname__}"
 
 
 def _own_signature(app: Callable[..., Any]) -> inspect.Signature | None:
@@ -81,7 +83,7 @@ def _own_signature(app: Callable[..., Any]) -> inspect.Signature | None:
 def _signature(app: Callable[..., Any], *, follow_wrapped: bool) -> inspect.Signature | None:
     try:
         return inspect.signature(app, follow_wrapped=follow_wrapped)
-    except (TypeError, ValueError, NameError):  # NameError: by an annotation, from Python 3.14 on
+    except Exception:  # noqa: BLE001 - by an annotation, or by what the object answers to a look at it
         return None
 
 
