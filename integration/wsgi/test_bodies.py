@@ -226,6 +226,24 @@ def test_body_that_stalls_during_the_answer_breaks_it(hasty: LocalStack):
         assert_free(hasty)
 
 
+def test_body_that_nginx_holds_back_from_an_answer_that_has_begun_is_told(
+    serve: Callable[..., LocalStack],
+):
+    """Nginx has all of it, and sends no more."""
+    stack = serve(
+        "bodies:application",
+        serve_args=("--threads", "1", "--body-timeout-seconds", str(SHORT_SECONDS)),
+        site=Site(response_buffering=False),
+    )
+    size_bytes = 1 << 24
+    url = f"{stack.url}/read-during-the-answer"
+    with RawHttp(url, method="POST", content_length=size_bytes) as client:
+        client.send(bytes(size_bytes))
+        event = stack.wait_for_event(event_with(event="request body did not arrive in time"))
+        assert_free(stack)
+    assert "read the body first" in str(event["hint"])
+
+
 def test_application_may_answer_a_stalled_body_itself(hasty: LocalStack):
     before = len(hasty.log_events())
     with RawHttp(f"{hasty.url}/read-carefully", method="POST", content_length=100_000) as stalled:

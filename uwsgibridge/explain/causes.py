@@ -51,8 +51,9 @@ CAUSES: Final[Mapping[str, Cause]] = {
     ),
     "request body did not arrive in time": Cause(
         "The upload stood still for --body-timeout-seconds.",
-        "Leave uwsgi_request_buffering on, so that Nginx waits for slow clients; or raise --body-timeout-seconds.",
-        ("outcome",),
+        "Leave uwsgi_request_buffering on, so that Nginx waits for slow clients; or raise --body-timeout-seconds. Where "
+        "the answer had begun, have the application read the body first: Nginx sends no more of it then.",
+        ("outcome", "hint"),
     ),
     "answer was not taken in time": Cause(
         "The reader of the answer stood still for --write-timeout-seconds.",

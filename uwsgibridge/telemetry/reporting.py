@@ -222,12 +222,21 @@ class Reporter:
             outcome = f"the application answered {response.status}"
         else:
             outcome = "connection broken"
+        # nginx's ngx_http_upstream_send_request_handler
+        hint = (
+            {
+                "hint": "Nginx sends no more of a body once it has the head of the answer: read the body first"
+            }
+            if response.is_head_sent and not response.is_complete
+            else {}
+        )
         self.counters.count_refusal("body_timeout")
         self.log.warning(
             "request body did not arrive in time",
             **_about(request),
             option="--body-timeout-seconds",
             outcome=outcome,
+            **hint,
         )
 
     def reader_stalled(self, request: Request) -> None:

@@ -486,7 +486,10 @@ def test_body_that_stalls_during_the_answer_breaks_it(family: str, loop: str):
     ):
         connection.sendall(packet(method="POST", content_length=10) + b"start")
         read_until(connection, b"start")
-        bridge.events.wait(event="request body did not arrive in time", outcome="connection broken")
+        told = bridge.events.wait(
+            event="request body did not arrive in time", outcome="connection broken"
+        )
+        assert "read the body first" in told["hint"]
         if family == "unix":
             # It can be broken only with input in hand; until then it stays open.
             connection.sendall(b"5")

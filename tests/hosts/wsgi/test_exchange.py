@@ -344,6 +344,7 @@ def test_body_that_stalls_is_answered_408(family: str):
     assert event["path"] == "/slow"
     assert event["option"] == "--body-timeout-seconds"
     assert event["outcome"] == "answered 408"
+    assert "hint" not in event
     assert bridge.events.find(level="error") == []
     assert bridge.counters.refused == {"body_timeout": 1}
 
@@ -356,7 +357,10 @@ def test_body_that_stalls_during_the_answer_breaks_it(family: str):
     ):
         connection.sendall(packet(method="POST", content_length=10) + b"line\n")
         read_until(connection, b"line\n")
-        bridge.events.wait(event="request body did not arrive in time", outcome="connection broken")
+        told = bridge.events.wait(
+            event="request body did not arrive in time", outcome="connection broken"
+        )
+        assert "read the body first" in told["hint"]
         if family == "unix":
             # It can be broken only with input in hand; until then it stays open.
             connection.sendall(b"5")
