@@ -899,6 +899,15 @@ def test_application_on_green_threads_is_refused(workers: str, directory: Path):
     assert "Traceback" not in text
 
 
+def test_queues_that_an_application_replaces_are_not_those_of_the_threads(directory: Path):
+    replaces = "from apps import wsgi\nimport queue\nqueue.SimpleQueue = None\n"
+    (directory / "green.py").write_text(replaces)
+    with running_process("serve", "green:wsgi", *BINDS, directory=directory) as process:
+        assert ask(process.address).body == b"0"
+        assert process.stop() == 0
+        assert process.events.find(level="error") == []
+
+
 # Memory: what streams is not gathered.
 
 

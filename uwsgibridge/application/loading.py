@@ -30,7 +30,8 @@ _PATCHES: Final = (
         "gevent.monkey",
         "is_module_patched",
         ("threading", "select"),
-        "monkey.patch_all(thread=False, select=False)",
+        # In a thread that gevent does not know, its subprocess raises, and its queues wake nobody.
+        "monkey.patch_all(thread=False, select=False, subprocess=False, queue=False)",
     ),
     (
         "eventlet",

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextvars
 import io
 import math
-import queue
 import threading
+
+# Not of `queue`: an application may have gevent replace that one by a queue that wakes no thread.
+from _queue import SimpleQueue
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
@@ -102,7 +104,7 @@ class PythonThread:
 def make_queue() -> Queue:
     """Make the queue of a host."""
     if accelerator is None:
-        return queue.SimpleQueue()
+        return SimpleQueue()
     made: Queue = accelerator.Handover()
     return made
 
