@@ -758,6 +758,18 @@ def has_a_head_larger_than_nginxs_buffer(environ, start_response):
     return [b"small"]
 
 
+@row(
+    200,
+    HEAD_TOO_LARGE,
+    nginx_status=502,
+    fields={"level": "warning", "largest_header": "X-Large", "largest_header_bytes": 40_009},
+)
+def goes_on_after_a_head_larger_than_nginxs_buffer(environ, start_response):
+    start_response("200 OK", [*TEXT, ("X-Large", "x" * 40_000)])
+    for _ in range(100):
+        yield bytes(100_000)  # until Nginx is gone
+
+
 @row(200, text=b"chunk marks are Nginx's affair")
 def sends_transfer_encoding(environ, start_response):
     start_response("200 OK", [("Transfer-Encoding", "chunked"), ("Connection", "keep-alive")])

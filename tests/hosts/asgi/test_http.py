@@ -477,6 +477,30 @@ def test_application_that_raises_for_a_stalled_body_is_not_blamed(family: str, l
 
 @on_each_loop
 @on_each_socket
+def test_head_that_is_too_large_is_told_where_nginx_leaves_during_the_answer(
+    family: str, loop: str
+):
+    async def app(scope, receive, send):
+        headers = [(b"x-large", b"x" * 5000)]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        while True:
+            await send({"type": "http.response.body", "body": bytes(100_000), "more_body": True})
+
+    with running(
+        *(app, family), loop=loop, lifespan="off", gone_client_send_seconds=SHORT_SECONDS
+    ) as bridge:
+        with connect(bridge.address) as connection:
+            connection.sendall(packet())
+            assert connection.recv(1) == b"H"
+        told = bridge.events.wait(
+            event="head of the answer is larger than Nginx's buffer: it answers 502"
+        )
+    assert told["largest_header"] == "x-large"
+    assert len(bridge.events.find(level="warning")) == 1
+
+
+@on_each_loop
+@on_each_socket
 def test_body_that_stalls_during_the_answer_breaks_it(family: str, loop: str):
     with (
         running(

@@ -350,6 +350,24 @@ def test_body_that_stalls_is_answered_408(family: str):
 
 
 @on_each_socket
+def test_head_that_is_too_large_is_told_where_nginx_leaves_during_the_answer(family: str):
+    def app(environ, start_response):
+        start_response("200 OK", [("X-Large", "x" * 5000)])
+        while True:
+            yield bytes(100_000)
+
+    with running(app, family) as bridge:
+        with connect(bridge.address) as connection:
+            connection.sendall(packet())
+            assert connection.recv(1) == b"H"
+        told = bridge.events.wait(
+            event="head of the answer is larger than Nginx's buffer: it answers 502"
+        )
+    assert told["largest_header"] == "X-Large"
+    assert len(bridge.events.find(level="warning")) == 1
+
+
+@on_each_socket
 def test_body_that_stalls_during_the_answer_breaks_it(family: str):
     with (
         running(echo_lines, family, body_timeout_seconds=SHORT_SECONDS) as bridge,

@@ -397,6 +397,9 @@ class HttpExchange(HttpFields, HttpAnswer):
         if self._end_timer is not None:
             self._end_timer.cancel()
         super()._end_call()
+        if self._gone and self._call is not Call.OVERDUE and self._response.is_head_sent:
+            # Nginx leaves where the head does not fit its buffer.
+            self._context.reporter.check_answer(self.request, self._response)
         if self._input is _STALLED:
             self._context.reporter.body_stalled(
                 self.request, self._response, failure_status=self._failure_status

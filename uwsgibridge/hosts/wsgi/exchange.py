@@ -209,6 +209,9 @@ class WsgiExchange(WsgiAnswer):
         elif self.connection.peer_gone:
             # An exception that the client's leaving caused is not logged.
             context.reporter.client_gone()
+            if self._response.is_head_sent and not self._ended:
+                # Nginx leaves where the head does not fit its buffer.
+                context.reporter.check_answer(self.request, self._response)
             context.reporter.ended_after_client(self.request, error)
             self._fail(answers.application_failed)
         else:
