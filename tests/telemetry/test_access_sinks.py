@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.log_events import LogEvents
 from tests.telemetry.test_access_log import access
 from uwsgibridge import Settings
 from uwsgibridge.telemetry.access import Access
@@ -73,3 +76,23 @@ def test_file_switches_it_on(tmp_path: Path) -> None:
     assert made is not None
     made.write(access())
     assert (tmp_path / "log").read_text() == "200\n"
+
+
+def test_log_tells_of_lines_that_the_file_did_not_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = str(tmp_path / "log")
+    events = LogEvents()
+    made = make_access_log(Settings(access_log_file=path), make_logger("json", stream=events))
+    assert made is not None
+
+    def full(_descriptor: int, _data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        made.write(access())
+    made.write(access())
+    event = events.wait(event="log lines are lost: they could not be written")
+    assert (event["path"], event["lines"]) == (path, 1)
+    assert event["reason"] == "No space left on device"

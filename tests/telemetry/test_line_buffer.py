@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import contextlib
 import errno
+import json
 import os
 import pty
 import select
@@ -304,6 +305,111 @@ def test_regular_file_that_cannot_grow_is_no_failure(
             buffer.write(b"lost\n")
         buffer.write(b"there\n")
     assert (tmp_path / "log").read_bytes() == b"there\n"
+
+
+class SmallDisk:
+    """Has room for so many bytes; what is over it does not fit."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.room = 0
+        self._write = os.write
+        monkeypatch.setattr(os, "write", self._take)
+
+    def _take(self, descriptor: int, data: bytes | memoryview) -> int:
+        if not self.room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        taken = self._write(descriptor, data[: self.room])
+        self.room -= taken
+        return taken
+
+
+def test_lines_for_which_the_disk_has_no_room_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    with (tmp_path / "log").open("ab") as file:
+        buffer = LineBuffer(Outlet(file.fileno()))
+        told = Told(buffer)
+        disk = SmallDisk(monkeypatch)
+        disk.room = len(b"whole\nha")
+        for line in (b"whole\n", b"half\n", b"lost\n", b"lost\n"):
+            buffer.write(line)
+        assert not told.gaps
+        disk.room = 1_000
+        buffer.write(b"there\n")
+        buffer.write(b"and there\n")
+    (gap,) = told.gaps
+    assert (gap.lines, gap.reason) == (3, "No space left on device")
+    assert gap.seconds > 0
+    # The next line begins with its own beginning, however many were lost after the half one.
+    assert (tmp_path / "log").read_bytes() == b"whole\nha\nthere\nand there\n"
+
+
+def test_line_end_alone_that_fits_is_not_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    with (tmp_path / "log").open("ab") as file:
+        buffer = LineBuffer(Outlet(file.fileno()))
+        disk = SmallDisk(monkeypatch)
+        disk.room = 2
+        buffer.write(b"half\n")
+        disk.room = 1
+        buffer.write(b"lost\n")
+        disk.room = 1_000
+        buffer.write(b"there\n")
+        buffer.finish(0)
+    assert (tmp_path / "log").read_bytes() == b"ha\nthere\n"
+
+
+def test_gap_is_told_again_where_there_was_no_room_to_tell_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    told: list[Gap] = []
+    with (tmp_path / "log").open("ab") as file:
+        buffer = LineBuffer(Outlet(file.fileno()))
+
+        def tell(gap: Gap) -> None:
+            told.append(gap)
+            buffer.write(b"%d lost\n" % gap.lines)
+
+        buffer.tell_gap = tell
+        disk = SmallDisk(monkeypatch)
+        buffer.write(b"lost\n")
+        buffer.write(b"lost\n")
+        disk.room = len(b"there\n")
+        buffer.write(b"there\n")
+        disk.room = 1_000
+        buffer.finish(0)
+    assert [it.lines for it in told] == [2, 2]
+    assert told[1].seconds >= told[0].seconds
+    assert (tmp_path / "log").read_bytes() == b"there\n2 lost\n"
+
+
+FULL = """
+import json, resource, sys
+from pathlib import Path
+from uwsgibridge.telemetry.line_stream import own_standard_error
+from uwsgibridge.telemetry.log_file import open_log_file
+from uwsgibridge.telemetry.logs import make_logger
+
+own_standard_error()
+open_log_file(Path(sys.argv[1]))
+log = make_logger("json")
+_, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, most))
+for number in range(100):
+    log.info("line", number=number)
+resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+"""
+
+
+def test_process_tells_at_its_end_what_it_has_lost(tmp_path: Path):
+    path = tmp_path / "log"
+    subprocess.run([sys.executable, "-c", FULL, path], check=True, timeout=PATIENCE_SECONDS)
+    written = [json.loads(it) for it in path.read_text().splitlines() if it.endswith("}")]
+    *lines, last = written
+    assert last["event"] == "log lines are lost: they could not be written"
+    assert last["reason"] == "File too large"
+    assert last["lines"] == 100 - len(lines)
 
 
 EXITING = """

@@ -12,7 +12,7 @@ from uwsgibridge.telemetry.access import Access, AccessSink
 from uwsgibridge.telemetry.access_file import open_access_file
 from uwsgibridge.telemetry.access_log import AccessEvents, AccessFields, AccessLog
 from uwsgibridge.telemetry.line_stream import LineStream, standard_error
-from uwsgibridge.telemetry.logs import EventLogger, Logger, is_json
+from uwsgibridge.telemetry.logs import EventLogger, Logger, is_json, tell_gap
 
 if TYPE_CHECKING:
     from uwsgibridge.telemetry.access_format import FormattedAccessLog
@@ -47,7 +47,9 @@ def _make_sink(settings: Settings, logger: Logger) -> AccessSink:
         return LoggedAccess(lines.line)
     if settings.access_log_file:
         path = Path(settings.access_log_file).absolute()
-        stream: LineStream = open_access_file(path, settings.log_buffer_bytes)
+        file = open_access_file(path, settings.log_buffer_bytes)
+        file.buffer.tell_gap = lambda gap: tell_gap(logger, gap, path=str(path))
+        stream: LineStream = file
     elif settings.log_to == ("stderr",):
         stream = standard_error()
     elif form == "auto" and isinstance(logger, EventLogger):

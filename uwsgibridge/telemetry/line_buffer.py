@@ -1,9 +1,9 @@
-"""Log lines are written at once where their reader keeps up; otherwise they are kept, or dropped.
+"""Log lines are written at once where their reader keeps up; otherwise they are kept, or dropped and counted.
 
 Lines that the reader does not take at once are kept, up to a number of bytes. A thread writes them, and ends
 when the reader has taken them. Lines over that number of bytes are dropped and counted. So a reader that
 stands still (a stopped pager, a log collector that hangs, Ctrl-S) stops neither an event loop nor the end of a
-process.
+process. Lines that can't be written at all, because the disk is full, are dropped and counted as well.
 """
 
 from __future__ import annotations
@@ -37,11 +37,13 @@ class Gap:
 
     Attributes:
         lines: how many lines were dropped.
-        seconds: how long their reader took nothing, or too little.
+        seconds: how long their reader took nothing, or too little; or how long ago the first of them could not be written.
+        reason: of the last failed write, such as a full disk; empty where the reader was slow.
     """
 
     lines: int
     seconds: float
+    reason: str = ""
 
 
 class LineOutlet(Protocol):
@@ -65,7 +67,7 @@ class LineBuffer:
 
     Attributes:
         buffer_bytes: how many bytes are kept for the reader at the most; one line is kept in any case.
-        tell_gap: called once when the reader takes lines again, where lines were dropped before.
+        tell_gap: called once when lines are taken again, where lines were dropped before.
     """
 
     def __init__(self, outlet: LineOutlet) -> None:
@@ -86,6 +88,7 @@ class LineBuffer:
         self._pending: deque[bytes | memoryview] = deque()
         self._pending_bytes = 0
         self._dropped = 0
+        self._failure = ""
         self._behind_since: float | None = None
         # A token of the thread that writes the kept lines; None where no thread does.
         self._flusher: object | None = None
@@ -93,7 +96,7 @@ class LineBuffer:
     def write(self, line: bytes) -> None:
         """Write a line that ends with a line end; keep or drop it otherwise. Safe in a signal handler."""
         with self._lock:
-            if self._pending or self._pushing or self._is_cut:
+            if self._pending or self._pushing or self._is_cut or self._dropped:
                 gap = self._write_behind(line)
             else:
                 # The usual case, which comes with each request: the line is written without the list of kept lines.
@@ -104,8 +107,8 @@ class LineBuffer:
                         # Before the lines that a signal handler has written meanwhile.
                         self._pending.appendleft(memoryview(line)[taken:] if taken else line)
                         self._pending_bytes += len(line) - taken
-                except OSError:  # the reader is gone, or the disk is full
-                    pass
+                except OSError as error:
+                    self._lose(1, error)
                 finally:
                     self._pushing = False
                 if not self._pending:
@@ -144,6 +147,10 @@ class LineBuffer:
             left = deadline - monotonic()
             if left <= 0 or not self.outlet.wait(left):
                 return
+        with self._lock:
+            gap = None if self._pending or self._pushing else self._close_gap()
+        # Nothing of this process comes after this.
+        self._tell(gap)
 
     def look_again(self) -> None:
         """Choose the way of writing again, because the outlet's descriptor leads to another file now."""
@@ -168,6 +175,8 @@ class LineBuffer:
                 if self._is_cut and taken:
                     self._is_cut = False
                     taken -= 1
+                    if not taken:
+                        continue
                 self._pending_bytes -= taken
                 if taken < len(line):
                     if taken:
@@ -176,19 +185,32 @@ class LineBuffer:
                     self._fall_behind()
                     return None
                 self._pending.popleft()
-        except OSError:
-            # The reader is gone, or the disk is full.
-            self._is_cut = isinstance(self._pending[0], memoryview)
+        except OSError as error:
+            self._is_cut |= isinstance(self._pending[0], memoryview)
+            self._lose(len(self._pending), error)
             self._pending.clear()
             self._pending_bytes = 0
+            return None
         finally:
             self._pushing = False
+        return self._close_gap()
+
+    def _close_gap(self) -> Gap | None:
+        """Begin to count anew; give what was counted, where lines were dropped."""
         if self._behind_since is None:
             return None
-        gap = Gap(self._dropped, monotonic() - self._behind_since)
+        gap = Gap(self._dropped, monotonic() - self._behind_since, self._failure)
         self._behind_since = None
         self._dropped = 0
+        self._failure = ""
         return gap if gap.lines else None
+
+    def _lose(self, lines: int, error: OSError) -> None:
+        """Count lines that could not be written: the reader is gone, or the disk is full."""
+        self._dropped += lines
+        self._failure = error.strerror or str(error)
+        if self._behind_since is None:
+            self._behind_since = monotonic()
 
     def _fall_behind(self) -> None:
         if self._behind_since is None:
@@ -217,8 +239,15 @@ class LineBuffer:
 
     def _tell(self, gap: Gap | None) -> None:
         # Without the lock, because this writes a line.
-        if gap is not None and self.tell_gap is not None:
-            self.tell_gap(gap)
+        if gap is None or self.tell_gap is None:
+            return
+        told_at = monotonic()
+        self.tell_gap(gap)
+        with self._lock:
+            if self._failure:
+                # There was room for a line, but not for the one that tells of the gap.
+                self._dropped += gap.lines - 1
+                self._behind_since = told_at - gap.seconds
 
 
 def keep_to_one_thread(only: bool) -> None:

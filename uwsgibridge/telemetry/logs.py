@@ -102,7 +102,7 @@ def make_logger(
     for it in targets:
         if it.buffer is not None:
             it.buffer.buffer_bytes = buffer_bytes
-            it.buffer.tell_gap = lambda gap: _tell_gap(logger, gap)
+            it.buffer.tell_gap = lambda gap: tell_gap(logger, gap)
     return logger
 
 
@@ -249,11 +249,28 @@ def as_json(event: Event) -> str:
     return json.dumps(event, default=repr)
 
 
-def _tell_gap(logger: Logger, gap: Gap) -> None:
+def tell_gap(logger: Logger, gap: Gap, **facts: object) -> None:
+    """Tell how many lines are missing, and since when.
+
+    Args:
+        logger: tells it.
+        gap: the missing lines.
+        facts: where the lines are missing, if that is not the log itself.
+    """
     # Level error, so that each --log-level shows it.
+    if gap.reason:
+        logger.error(
+            "log lines are lost: they could not be written",
+            lines=gap.lines,
+            seconds=round(gap.seconds, 3),
+            reason=gap.reason,
+            **facts,
+        )
+        return
     logger.error(
         "log lines were dropped: nobody read them",
         lines=gap.lines,
         seconds=round(gap.seconds, 3),
         option="--log-buffer-bytes",
+        **facts,
     )
