@@ -1,7 +1,8 @@
-"""Which server ``convert`` takes a command line for."""
+"""Which server ``convert`` takes a command line for, and what it does not write."""
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -47,3 +48,88 @@ def test_a_python_file_as_a_configuration_means_gunicorn(arguments: Sequence[str
     result = CliRunner().invoke(command, arguments)
     assert result.exit_code == 0, result.output
     assert "threads = 7" in result.stdout
+
+
+def test_a_value_out_of_bounds_is_left_out_with_its_bounds(tmp_path: Path) -> None:
+    lines = (
+        "socket = :3031",
+        "module = app",
+        "processes = 100000",
+        "listen = 9999999",
+        "threads = 2",
+    )
+    (tmp_path / "app.ini").write_text("\n".join(("[uwsgi]", *lines)))
+    result = CliRunner().invoke(command, ["app.ini"])
+    assert result.exit_code == 2
+    written = tomllib.loads(result.stdout)
+    assert written["threads"] == 2
+    assert not {"workers", "backlog"} & set(written)
+    for output in (" ".join(result.stdout.split()), result.stderr):
+        assert (
+            "app.ini:4: processes = 100000: --workers 100000 must be at most 1000; it takes 0 to 1000."
+            in output
+        )
+        assert "it takes 1 to 1000000." in output
+    assert "--ignore processes --ignore listen" in result.stderr
+
+
+def test_of_several_addresses_the_wrong_one_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "conf.py").write_text(
+        "bind = ['127.0.0.1:8000', '127.0.0.1:99999']\nworkers = 2000\n"
+    )
+    result = CliRunner().invoke(command, ["-c", "conf.py", "mysite.wsgi"])
+    assert result.exit_code == 2
+    written = tomllib.loads(result.stdout)
+    assert written["bind"] == ["127.0.0.1:8000"]
+    assert "workers" not in written
+    assert "a port is at most 65535" in result.stderr
+    assert "conf.py:2: workers = 2000: --workers 2000 must be at most 1000" in result.stderr
+
+
+PORTS = {
+    "directly": "import os\nbind = f\"0.0.0.0:{os.environ['PORT']}\"",
+    "by-get": "import os\nbind = '0.0.0.0:' + os.environ.get('PORT', '1')",
+    "by-getenv": "from os import getenv\nbind = ['0.0.0.0:%s' % getenv('PORT')]",
+    "by-another-name": "from os import environ as env\nport = env['PORT']\nbind = f'0.0.0.0:{port}'",
+    "by-a-function": "import os\ndef port():\n    return os.environ['PORT']\nbind = f'0.0.0.0:{port()}'",
+    "by-a-choice": "import os\nbind = '127.0.0.1:1'\nif 'PORT' and os.getenv('PORT'):\n    bind = '0.0.0.0:8123'",
+    "by-expandvars": "import os.path\nbind = os.path.expandvars('0.0.0.0:${PORT}')",
+}
+
+
+@pytest.mark.parametrize("text", PORTS.values(), ids=PORTS)
+def test_a_value_of_the_environment_is_named(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PORT", "8123")
+    (tmp_path / "conf.py").write_text(f"{text}\nthreads = 3\n")
+    result = CliRunner().invoke(command, ["-c", "conf.py", "mysite.wsgi"])
+    assert result.exit_code == 0, result.output
+    assert tomllib.loads(result.stdout)["bind"] == ["0.0.0.0:8123"]
+    said = " ".join(result.stdout.replace("#", "").split())
+    assert "It depends on the variable PORT of the environment" in said
+    assert "set UWSGIBRIDGE_BIND" in said
+    assert said.count("It depends on") == 1
+
+
+def test_a_placeholder_of_uwsgi_for_a_variable_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PORT", "8123")
+    lines = "place = 127.0.0.1:$(PORT)", "socket = %(place)", "module = app", "threads = 3"
+    (tmp_path / "app.ini").write_text("\n".join(("[uwsgi]", *lines)))
+    result = CliRunner().invoke(command, ["app.ini"])
+    assert result.exit_code == 0, result.output
+    said = " ".join(result.stdout.replace("#", "").split())
+    assert "app.ini:3: socket = 127.0.0.1:8123: It depends on the variable PORT" in said
+    assert said.count("It depends on") == 1
+
+
+@pytest.mark.parametrize("written", ["$PORT", "${PORT}"])
+def test_a_variable_that_nobody_replaces_is_named(written: str, tmp_path: Path) -> None:
+    (tmp_path / "conf.py").write_text(f"bind = '0.0.0.0:{written}'\n")
+    result = CliRunner().invoke(command, ["-c", "conf.py", "mysite.wsgi"])
+    assert result.exit_code == 2
+    assert "bind" not in tomllib.loads(result.stdout)
+    assert f"{written} stays as it is" in result.stderr
+    assert "{os.environ['PORT']} in an f-string" in result.stderr

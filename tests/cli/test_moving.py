@@ -25,8 +25,9 @@ def test_a_value_that_is_not_taken_is_said_with_its_line(
     (tmp_path / "a.ini").write_text(f"{HEAD}{line}\n")
     status, text = run_command("run-uwsgi", "a.ini", "--explain", directory=tmp_path)
     assert status == 2
-    *_, last = text.splitlines()
-    assert last.startswith(f"  a.ini:4: {line}: {option}")
+    *_, refused, remedy = text.splitlines()
+    assert refused.startswith(f"  a.ini:4: {line}: {option}")
+    assert remedy == f"To start without: --ignore {line.partition(' ')[0]}"
 
 
 def test_directories_of_another_machine_do_not_matter(tmp_path: Path) -> None:

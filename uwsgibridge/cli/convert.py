@@ -51,7 +51,9 @@ _OF_BOTH: Final = "config"
 )
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def command(arguments: tuple[str, ...], *, server: str | None, ignore: tuple[str, ...]) -> None:
+    from uwsgibridge.cli.moving import wrong_value
     from uwsgibridge.migration import report
+    from uwsgibridge.migration.written import warn_of_variables
 
     refuse_missing_directory()
     if not arguments:
@@ -61,9 +63,11 @@ def command(arguments: tuple[str, ...], *, server: str | None, ignore: tuple[str
         plan = (_plan_of_gunicorn if is_gunicorn else _plan_of_uwsgi)(arguments, ignore)
     except ConfigurationError as error:
         raise click.UsageError(str(error)) from None
+    warn_of_variables(plan)
     click.echo("\n".join(report.toml_lines(plan, with_comments=True)))
-    if left_out := report.describe_left_out(plan):
-        click.echo(left_out, err=True)
+    hindrances = [it for it in (report.describe_left_out(plan), wrong_value(plan)) if it]
+    if hindrances:
+        click.echo("\n".join(hindrances), err=True)
         sys.exit(2)
 
 

@@ -64,7 +64,7 @@ def finish_plan(plan: Plan, *, explain: bool) -> int:
         click.echo(report.explain(plan), nl=False)
         click.echo("\nIn Nginx:\n")
         click.echo("\n".join(f"  {line}" for line in nginx_lines(plan)))
-        hindrances = [it for it in (refusals, _wrong_value(plan)) if it]
+        hindrances = [it for it in (refusals, wrong_value(plan)) if it]
         click.echo("".join(f"\n{it}\n" for it in hindrances), nl=False)
         return 2 if hindrances else 0
     if refusals:
@@ -92,7 +92,7 @@ def finish_plan(plan: Plan, *, explain: bool) -> int:
     return run_service(app, settings, origins)
 
 
-def _wrong_value(plan: Plan) -> str:
+def wrong_value(plan: Plan) -> str:
     """Say which value is none that its option takes; empty where all are.
 
     What depends on the place of the start, such as whether a directory exists, is not looked at: a plan may be made for another

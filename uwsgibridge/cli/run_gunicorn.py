@@ -76,6 +76,7 @@ def read_plan(
             names_left_out,
             needs_configuration,
         )
+        from uwsgibridge.migration.written import refuse_values
 
         if is_started:
             import_for_service()
@@ -85,6 +86,7 @@ def read_plan(
         click.echo(error.traceback_text, nl=False, err=True)
         raise click.UsageError(str(error)) from None
     plan = make_plan(reading, ignored=ignored, has_inherited_sockets=_has_inherited_sockets())
+    refuse_values(plan)
     if needs_configuration(reading):
         plan.environment[VARIABLE] = write_variable(
             arguments,

@@ -66,6 +66,7 @@ def read_plan(
         from uwsgibridge.migration.uwsgi.passed_on import pass_on
         from uwsgibridge.migration.uwsgi.reading import read_configuration
         from uwsgibridge.migration.uwsgi.table import make_plan
+        from uwsgibridge.migration.written import refuse_values
 
         start = os.getcwd()  # noqa: PTH109 - its text goes on
         reading = read_configuration(arguments, os.environ, start)
@@ -76,5 +77,6 @@ def read_plan(
             ignored=ignored,
             findings=reading.findings,
         )
+        refuse_values(plan)
         pass_on(plan, reading.settings, is_started=is_started)
         return plan

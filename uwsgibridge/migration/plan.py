@@ -31,11 +31,15 @@ class Setting:
         name: as it was written.
         value: as the other server's option gets it; None where nothing but the name was written.
         place: where it stands.
+        is_named: whether another line's placeholder names it.
+        variables: the variables of the environment that its value is made of.
     """
 
     name: str
     value: str | None
     place: Place
+    is_named: bool = False
+    variables: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return self.name if self.value is None else f"{self.name} = {self.value}"

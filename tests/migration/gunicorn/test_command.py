@@ -51,7 +51,7 @@ def test_refusals_are_told_at_once_and_nothing_is_started(site: Path) -> None:
         ("import os\nos._exit(0)\n", "Error: the configuration file of gunicorn has ended its process"),
         ("import sys\nsys.exit('no')\n", "Error: gunicorn.conf.py:2: it ends the process (sys.exit)"),
         ("workers = 2.5\n", "Error: gunicorn.conf.py:1: workers = 2.5: gunicorn does not start with this"),
-        ("bind = ':99999'\n", "Error: gunicorn.conf.py:1: bind = :99999: --bind: ':99999': a port is at most 65535"),
+        ("bind = ':99999'\n", "  gunicorn.conf.py:1: bind = :99999: --bind: ':99999': a port is at most 65535"),
         ("user = 'nobody-of-this-name'\nbind = 'unix:a'\n", "nobody-of-this-name"),
     ],
 )  # fmt: skip

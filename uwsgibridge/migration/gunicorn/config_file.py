@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib
 import importlib.util
 import os
@@ -17,6 +18,7 @@ from types import CodeType, ModuleType, TracebackType
 from typing import Any, Final
 
 from uwsgibridge.migration.errors import ConfigurationError
+from uwsgibridge.migration.gunicorn.environment_reads import variables_of
 from uwsgibridge.migration.gunicorn.file_error import FileError
 from uwsgibridge.migration.gunicorn.paths import absolute
 
@@ -36,6 +38,7 @@ class ExecutedFile:
         names: all names of the module, with their values.
         lines: for each name that the file binds by itself, the last line that does.
         read: names that the file's own code reads.
+        variables: for each name that the file binds by itself, the variables of the environment that its code reads for it.
         environment: variables of the environment that it has changed; None for one that it has removed.
         python_path: directories that it has put on ``sys.path``.
     """
@@ -44,6 +47,7 @@ class ExecutedFile:
     names: Mapping[str, Any]
     lines: Mapping[str, int] = field(default_factory=dict)
     read: frozenset[str] = frozenset()
+    variables: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     environment: Mapping[str, str | None] = field(default_factory=dict)
     python_path: tuple[str, ...] = ()
 
@@ -80,12 +84,13 @@ def execute_file(location: str, start: str) -> ExecutedFile:
         module = importlib.import_module(rest) if is_module else _execute(path)
     except (Exception, SystemExit) as error:
         raise _failure(error, path or rest, source) from error
-    lines, read = _look_at(module)
+    tree = _parse(module)
     return ExecutedFile(
         source,
         vars(module),
-        lines,
-        read,
+        dict(_bindings(tree)),
+        _names_read(tree),
+        variables_of(tree),
         _changes(environment, os.environ),
         tuple(one for one in sys.path if one not in python_path),
     )
@@ -156,22 +161,22 @@ def _changes(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, s
     return changed | {name: None for name in before if name not in after}
 
 
-def _look_at(module: ModuleType) -> tuple[dict[str, int], frozenset[str]]:
-    """Find the lines that bind names, and the names that are read."""
+def _parse(module: ModuleType) -> ast.Module:
+    """Give the code of a module; of one without a file to read, no code."""
     path = getattr(module, "__file__", None)
-    if not path or path.endswith(_COMPILED):
-        return {}, frozenset()
-    try:
-        with Path(path).open("rb") as file:
-            tree = ast.parse(file.read(_MOST_BYTES))
-    except (OSError, SyntaxError, ValueError):  # the file has changed since it was executed
-        return {}, frozenset()
-    read = frozenset(
+    if path and not path.endswith(_COMPILED):
+        # The file may have changed since it was executed.
+        with contextlib.suppress(OSError, SyntaxError, ValueError), Path(path).open("rb") as file:
+            return ast.parse(file.read(_MOST_BYTES))
+    return ast.Module([], [])
+
+
+def _names_read(tree: ast.Module) -> frozenset[str]:
+    return frozenset(
         one.id
         for one in ast.walk(tree)
         if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Load)
     )
-    return dict(_bindings(tree)), read
 
 
 def _bindings(node: ast.AST) -> Iterator[tuple[str, int]]:

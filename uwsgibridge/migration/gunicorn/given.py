@@ -24,17 +24,20 @@ class Given:
         value: what gunicorn makes of it.
         place: where it stands.
         is_default: whether nobody has given it.
+        variables: the variables of the environment that its value is made of.
     """
 
     name: str
     value: Any
     place: Place
     is_default: bool = False
+    variables: tuple[str, ...] = ()
 
     @property
     def setting(self) -> Setting:
         """The setting as people read it."""
-        return Setting(self.name, _shown(self.name, self.value), self.place)
+        shown = _shown(self.name, self.value)
+        return Setting(self.name, shown, self.place, variables=self.variables)
 
 
 @dataclass(frozen=True, slots=True)

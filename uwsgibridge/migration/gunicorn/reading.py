@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -104,7 +105,8 @@ def _of_file(executed: ExecutedFile) -> Iterator[Given]:
     found = [name for name in executed.names if name in SETTINGS]
     for name in sorted(found, key=lambda it: executed.lines.get(it, 0)):
         place = Place(executed.source, executed.lines.get(name, 0))
-        yield _given(SETTINGS[name], executed.names[name], place)
+        given = _given(SETTINGS[name], executed.names[name], place)
+        yield replace(given, variables=executed.variables.get(name, ()))
 
 
 def _unknown(executed: ExecutedFile) -> Iterator[Given]:

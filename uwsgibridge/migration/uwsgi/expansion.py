@@ -70,8 +70,11 @@ def expand(items: Sequence[Item], environ: Mapping[str, str], files: Files, budg
     for item in items:
         first.setdefault(item.name, item)
 
-    def variable(name: str, _item: Item) -> str | None:
-        return environ.get(name)
+    def variable(name: str, item: Item) -> str | None:
+        found = environ.get(name)
+        if found is not None:
+            _note_variables(item, (name,))
+        return found
 
     def file(name: str, item: Item) -> str:
         text = files.read(name, item.place).decode("utf-8", "surrogateescape")
@@ -147,7 +150,7 @@ def _option(key: str, first: Mapping[str, Item], item: Item, budget: Budget) -> 
     if " " not in key:
         found = first.get(key)
         if found is not None:
-            found.is_named = True
+            _name(found, item)
         return None if found is None else found.value
     result: str | None = None
     operator = ""
@@ -167,7 +170,7 @@ def _option(key: str, first: Mapping[str, Item], item: Item, budget: Budget) -> 
             found = first.get(word)
             value = "" if found is None or found.value is None else found.value
             if found is not None:
-                found.is_named = True
+                _name(found, item)
         if operator:
             result = _checked(_calculate(_integer(result or ""), operator, _integer(value)), item)
         else:
@@ -175,6 +178,16 @@ def _option(key: str, first: Mapping[str, Item], item: Item, budget: Budget) -> 
             result = (result or "") + value
         operator = ""
     return result
+
+
+def _name(named: Item, item: Item) -> None:
+    """Note that the value of an item names another one."""
+    named.is_named = True
+    _note_variables(item, named.variables)
+
+
+def _note_variables(item: Item, names: tuple[str, ...]) -> None:
+    item.variables = tuple(dict.fromkeys((*item.variables, *names)))
 
 
 def _integer(text: str) -> int:

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
 
 from uwsgibridge.migration.plan import Place
 from uwsgibridge.migration.uwsgi.formats.entry import Note
-
-# What is said of a name that is no option, where the value of another one names it.
-NAMED: Final = "uWSGI has no such option: it is a placeholder, which other lines name."
 
 
 class Item:
@@ -25,6 +21,7 @@ class Item:
         is_done: whether uWSGI has applied it as soon as it was read, so that its placeholders stay.
         is_placeholder: whether it is a name for ``%( )`` alone, and no option.
         is_named: whether the value of another one names it by ``%( )``.
+        variables: the variables of the environment that its value is made of.
         notes: what is to be said of it.
     """
 
@@ -37,6 +34,7 @@ class Item:
         "notes",
         "place",
         "value",
+        "variables",
     )
 
     def __init__(
@@ -57,4 +55,5 @@ class Item:
         self.is_done = is_done
         self.is_placeholder = is_placeholder
         self.is_named = False
+        self.variables: tuple[str, ...] = ()
         self.notes = list(notes)

@@ -15,7 +15,7 @@ from uwsgibridge.migration.errors import ConfigurationError
 from uwsgibridge.migration.plan import Finding, Place, Setting, Verdict
 from uwsgibridge.migration.uwsgi.collector import Collector
 from uwsgibridge.migration.uwsgi.command_line import COMMAND_LINE, read_arguments
-from uwsgibridge.migration.uwsgi.item import NAMED, Item
+from uwsgibridge.migration.uwsgi.item import Item
 from uwsgibridge.migration.uwsgi.option_names import OPTION_NAMES
 
 _PREFIX: Final = "UWSGI_"
@@ -34,6 +34,7 @@ _WITH_PLACEHOLDERS: Final = (
     "log", "req-logger", "route", "final-route", "error-route", "response-route", "set", "declare-option", "for", "if",
     "cron", "attach-daemon", "smart-attach-daemon",
 )  # fmt: skip
+_NAMED: Final = "uWSGI has no such option: it is a placeholder, which other lines name."
 # Characters at the beginning and at the end of an error.
 _MOST_SHOWN: Final = 400
 
@@ -93,12 +94,18 @@ def _read(arguments: Sequence[str], environ: Mapping[str, str], start: str) -> R
     for item in items:
         if item.is_placeholder:
             continue
-        setting = Setting(item.name, None if item.is_bare else item.value, item.place)
+        setting = Setting(
+            item.name,
+            None if item.is_bare else item.value,
+            item.place,
+            item.is_named,
+            item.variables,
+        )
         _check_text(setting)
         settings.append(setting)
         notes = item.notes
         if item.is_named and item.name not in OPTION_NAMES:
-            notes = [*notes, (Verdict.PASSED_OVER, NAMED, item.name)]
+            notes = [*notes, (Verdict.PASSED_OVER, _NAMED, item.name)]
         if item.value is not None and ("$" in item.value or "%(" in item.value):
             notes = notes + _leftovers(item, environ)
         findings += [Finding(verdict, setting, text, group) for verdict, text, group in notes]

@@ -10,7 +10,6 @@ from typing import Final
 from uwsgibridge.migration.nginx_block import SUGGESTED_BIND
 from uwsgibridge.migration.plan import Finding, Place, Plan, Setting, Verdict
 from uwsgibridge.migration.uwsgi import meaning
-from uwsgibridge.migration.uwsgi.item import NAMED
 from uwsgibridge.migration.uwsgi.option_names import OPTION_NAMES
 from uwsgibridge.migration.uwsgi.rows import (
     application,
@@ -131,11 +130,10 @@ def make_plan(
         if _is_ignored(setting.name, ignored):
             translation.pass_over(setting, "--ignore leaves it out.", setting.name)
     by_row: dict[str, list[Setting]] = {}
-    named = {id(it.setting) for it in findings if it.text == NAMED}
     for setting in wanted:
         row = ROW_OF.get(setting.name)
         if row is None:
-            _judge_unknown(translation, setting, is_named=id(setting) in named)
+            _judge_unknown(translation, setting)
         else:
             by_row.setdefault(row.group, []).append(setting)
     for row in ROWS:
@@ -174,14 +172,14 @@ def _directory(settings: Sequence[Setting], start: str) -> str:
     return start if last is None else meaning.path(text_of(last), start)
 
 
-def _judge_unknown(translation: Translation, setting: Setting, *, is_named: bool) -> None:
+def _judge_unknown(translation: Translation, setting: Setting) -> None:
     name = setting.name
     if name in OPTION_NAMES:
         verdict, text = _family(name)
         translation.find(verdict, setting, text, name)
     elif translation.is_on("strict"):
         translation.refuse(setting, "uWSGI has no such option, and strict is on.", name)
-    elif is_named:
+    elif setting.is_named:
         pass  # the reading has said it
     elif meant := _meant(name):
         translation.warn(

@@ -21,6 +21,7 @@ from uwsgibridge.migration.gunicorn.translation import (
 
 _DEFAULT_PORT: Final = "8000"
 _UNIX: Final = re.compile(r"unix:(//)?(?P<path>.*)", re.DOTALL)
+_VARIABLE: Final = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 # gunicorn gives a unix socket all permissions but those of its umask.
 _ALL_PERMISSIONS: Final = 0o777
 _NGINX: Final = (
@@ -37,6 +38,14 @@ def _bind(translation: Translation, row: Row, given: Given) -> None:
             given, "gunicorn would listen nowhere: name an address, such as 127.0.0.1:8000."
         )
         return
+    for one in given.value:
+        if (variable := _VARIABLE.search(one)) and not one.startswith("unix:"):
+            translation.refuse(
+                given,
+                f"gunicorn does not start with it, since it replaces no variables: {variable[0]} stays as it is. In a file, write "
+                f"{{os.environ['{variable[1] or variable[2]}']}} in an f-string.",
+            )
+            return
     if translation.has_inherited_sockets:
         translation.pass_over(given, "systemd has opened the sockets, and gunicorn takes those.")
         if translation.value("protocol") != "uwsgi":
