@@ -30,8 +30,8 @@ def selected(mounts: Mounts, request: Request) -> str | None:
     return host.prefix if host else None
 
 
-def request_of(path: str, *, script_name: str = "") -> Request:
-    data = encode_packet({"PATH_INFO": path, "SCRIPT_NAME": script_name})
+def request_of(path: str, *, script_name: str = "", modifier1: int = 0) -> Request:
+    data = encode_packet({"PATH_INFO": path, "SCRIPT_NAME": script_name}, modifier1=modifier1)
     packet = parse_packet(memoryview(data), PacketLimits())
     assert packet is not None
     return Request(packet)
@@ -67,6 +67,26 @@ def test_the_longest_prefix_wins_at_path_boundaries(
     assert request.vars["SCRIPT_NAME"] == prefix
     assert request.vars["PATH_INFO"] == path_below
     assert request.vars["SCRIPT_NAME"] + request.vars["PATH_INFO"] == path
+
+
+@pytest.mark.parametrize(
+    ("prefixes", "path", "script_name", "path_below"),
+    [
+        (["", "/a", "/b"], "/b/b/x", "/b", "/b/x"),  # as uWSGI with manage-script-name
+        (["", "/a", "/b"], "/b/a/x", "/b", "/a/x"),
+        (["", "/a", "/b"], "/b/x", "/b", "/x"),
+        (["", "/a", "/b"], "/b/b", "/b", "/b"),
+        (["", "/a", "/b"], "/b", "/b", ""),
+        (["/b", "/b/b"], "/b/b/x", "/b/b", "/x"),
+        (["", "/a", "/b"], "/bx", "/b", "/bx"),
+    ],
+)
+def test_what_modifier_30_has_cut_off_is_cut_off_once(
+    prefixes: list[str], path: str, script_name: str, path_below: str
+) -> None:
+    request = request_of(path, script_name="/b", modifier1=30)
+    assert selected(mounts_at(prefixes), request) == script_name
+    assert (request.vars["SCRIPT_NAME"], request.vars["PATH_INFO"]) == (script_name, path_below)
 
 
 def test_a_prefix_goes_behind_the_script_name_of_the_frontend() -> None:

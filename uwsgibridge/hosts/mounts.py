@@ -51,8 +51,10 @@ class Mounts:
             return self.only
         path = request.vars["PATH_INFO"]
         if script_name := request.vars["SCRIPT_NAME"]:
-            # The stock params of nginx leave the prefix in PATH_INFO; `rewrite` and modifier1 30 cut it off.
-            whole = path if is_below(path, script_name) else script_name + path
+            # The stock params of nginx leave the prefix in PATH_INFO; `rewrite` and modifier1 30 cut it off. Of the latter it
+            # is known, and what is left may begin with the same text: /b/b/x below /b.
+            is_whole = is_below(path, script_name) and not hasattr(request, "cut")
+            whole = path if is_whole else script_name + path
             for prefix, host in self._by_length:
                 if prefix and is_below(whole, prefix):
                     request.vars["SCRIPT_NAME"] = prefix

@@ -75,11 +75,13 @@ class Request:
             ``SERVER_NAME``, ``SERVER_PORT`` and ``SERVER_PROTOCOL`` (PEP 3333, "environ
             Variables").
         content_length: bytes of body that follow the packet.
+        cut: the SCRIPT_NAME that modifier1 30 has cut off PATH_INFO; unset where nothing was cut off.
         trace: what `telemetry` keeps with the request; unset where nothing is kept.
     """
 
-    __slots__ = ("content_length", "trace", "vars")
+    __slots__ = ("content_length", "cut", "trace", "vars")
 
+    cut: str
     trace: object
 
     def __init__(self, packet: Packet, *, max_body_bytes: int = 0) -> None:
@@ -123,6 +125,7 @@ class Request:
                 path, script_name
             ):
                 variables["PATH_INFO"] = path[len(script_name) :]
+                self.cut = script_name
         if not variables.get("SERVER_NAME"):
             variables["SERVER_NAME"] = self._fallback_server_name()
         if not variables.get("SERVER_PORT"):
