@@ -166,3 +166,43 @@ def test_a_finding_in_a_file_that_two_servers_include_is_one(tmp_path: Path) -> 
     main.write_text("server { location / { include app.inc; } }\n" * 2)
     (finding,) = check(str(main)).findings
     assert (finding.file, finding.line) == (str(tmp_path / "app.inc"), 2)
+
+
+@pytest.mark.parametrize(
+    ("http", "elsewhere", "write"),
+    [
+        (
+            "uwsgi_cache_path /c keys_zone=pages:10m;",
+            "",
+            "uwsgi_cache pages;",
+        ),
+        (
+            "proxy_cache_path '/my c' levels=1:2 keys_zone=pages:10m;",
+            "",
+            (
+                'uwsgi_cache pages;  # with uwsgi_cache_path "/my c" levels=1:2 keys_zone=pages:10m; in the place of '
+                "proxy_cache_path"
+            ),
+        ),
+        (
+            "proxy_cache_path /c/ keys_zone=pages:10m;",
+            "location /b { proxy_cache pages; proxy_pass http://127.0.0.1:1; }",
+            "uwsgi_cache pages_uwsgi;  # with uwsgi_cache_path /c_uwsgi keys_zone=pages_uwsgi:10m; beside proxy_cache_path",
+        ),
+        (
+            "proxy_cache_path /c keys_zone=others:10m;",
+            "",
+            "uwsgi_cache pages;  # with uwsgi_cache_path ... keys_zone=pages:10m; in http",
+        ),
+    ],
+)
+def test_a_cache_of_proxy_pass_gets_a_zone_that_uwsgi_cache_may_use(
+    http: str, elsewhere: str, write: str
+) -> None:
+    # nginx does not start where both name one zone: "already declared for a different use".
+    location = "location / { include uwsgi_params; uwsgi_pass unix:/run/a.sock; proxy_cache pages; proxy_cache_lock on; }"
+    result = check(
+        "nginx.conf", f"events {{}} http {{ {http} server {{ {location} {elsewhere} }} }}"
+    )
+    found = [it.write for it in result.findings if it.rule == "other-protocol"]
+    assert found == [write, "uwsgi_cache_lock on;"]

@@ -8,7 +8,7 @@ from typing import Final
 
 from uwsgibridge.frontend.check.finding import REMOVE, Case, Found, Severity, for_way
 from uwsgibridge.frontend.check.reading import Directive
-from uwsgibridge.frontend.check.tree import Way
+from uwsgibridge.frontend.check.tree import VARIABLE, Way
 
 # The vars that each application needs, with the values that are right, the first of them the one to write.
 _NEEDED: Final = {
@@ -308,6 +308,8 @@ def _other_protocol(_case: Case, way: Way) -> Iterator[Found]:
                 write = _header_line(directive.value, directive.args[1:])
             else:
                 write = " ".join(["uwsgi_param", *map(_quoted, directive.args)]) + ";"
+        elif rest == "cache" and directive.value != "off":
+            write = _cache_line(way, directive, prefix)
         elif rest in _SHARED:
             write = " ".join([f"uwsgi_{rest}", *map(_quoted, directive.args)]) + ";"
         else:
@@ -319,10 +321,56 @@ def _other_protocol(_case: Case, way: Way) -> Iterator[Found]:
         )
 
 
+def _cache_line(way: Way, directive: Directive, prefix: str) -> str:
+    """Write ``uwsgi_cache``, which takes no zone of another protocol's: nginx would not start."""
+    zone = directive.value
+    write = f"uwsgi_cache {zone};"
+    if _declared(way, "uwsgi_cache_path", zone) or VARIABLE.search(zone):
+        return write
+    found = _declared(way, f"{prefix}_cache_path", zone)
+    if found is None:
+        return f"{write}  # with uwsgi_cache_path ... keys_zone={zone}:10m; in http"
+    words = [_quoted(it) for it in found.args]
+    if not _is_used_elsewhere(way, prefix, zone):
+        return f"{write}  # with uwsgi_cache_path {' '.join(words)}; in the place of {prefix}_cache_path"
+    own = f"{zone}_uwsgi"
+    words = [it.replace(f"{_ZONE}{zone}", f"{_ZONE}{own}") for it in words]
+    words[0] = _quoted(f"{found.value.rstrip('/')}_uwsgi")
+    return (
+        f"uwsgi_cache {own};  # with uwsgi_cache_path {' '.join(words)}; beside {prefix}_cache_path"
+    )
+
+
+def _declared(way: Way, name: str, zone: str) -> Directive | None:
+    """Find the line that declares a zone of a cache."""
+    return next(
+        (
+            it
+            for level in way.level.around()
+            for it in level.have(name)
+            if any(word.partition(":")[0] == f"{_ZONE}{zone}" for word in it.args)
+        ),
+        None,
+    )
+
+
+def _is_used_elsewhere(way: Way, prefix: str, zone: str) -> bool:
+    """Whether a location that asks by the other protocol keeps its pages in the zone."""
+    *_, top = way.level.around()
+    for level in top.within():
+        cache = level.one(f"{prefix}_cache")
+        if cache is not None and cache.value == zone and level.have(f"{prefix}_pass"):
+            return True
+    return False
+
+
+_ZONE: Final = "keys_zone="
 # What proxy_ and uwsgi_ have alike.
 _SHARED: Final = frozenset(
     {
-        "buffer_size", "buffering", "buffers", "busy_buffers_size", "cache", "cache_bypass", "cache_key", "cache_valid",
+        "buffer_size", "buffering", "buffers", "busy_buffers_size", "cache", "cache_background_update",
+        "cache_bypass", "cache_key", "cache_lock", "cache_lock_age", "cache_lock_timeout", "cache_max_range_offset",
+        "cache_methods", "cache_min_uses", "cache_revalidate", "cache_use_stale", "cache_valid",
         "connect_timeout", "hide_header", "ignore_client_abort", "ignore_headers", "intercept_errors", "max_temp_file_size",
         "next_upstream", "next_upstream_timeout", "next_upstream_tries", "no_cache", "pass_header", "pass_request_body",
         "pass_request_headers", "read_timeout", "request_buffering", "send_timeout", "store", "temp_file_write_size",
