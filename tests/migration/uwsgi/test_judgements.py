@@ -7,9 +7,9 @@ from typing import Final
 
 import pytest
 
-from uwsgibridge.migration.plan import Verdict
+from uwsgibridge.migration.plan import Place, Setting, Verdict
 from uwsgibridge.migration.uwsgi.option_names import OPTION_NAMES
-from uwsgibridge.migration.uwsgi.table import ROW_OF, ROWS
+from uwsgibridge.migration.uwsgi.table import ROW_OF, ROWS, make_plan
 from uwsgibridge.migration.uwsgi.translation import Row
 
 # What was decided when 137 public configurations had been read.
@@ -95,3 +95,38 @@ def test_options_are_judged_as_was_decided(verdict: Verdict) -> None:
 @pytest.mark.parametrize("verdict", SINCE)
 def test_others_are_judged_otherwise_for_a_reason(verdict: Verdict) -> None:
     assert [it for it in SINCE[verdict] if ROW_OF[it].verdict is not verdict] == []
+
+
+# What tunes a part of uWSGI that another option switches on. uWSGI starts with each of them alone, and answers.
+TUNING: Final = (
+    "mule-harakiri mule-msg-size mule-reload-mercy hook-as-mule touch-mules-reload spooler-processes spooler-freq "
+    "spooler-harakiri spooler-max-tasks spooler-import spooler-chdir spooler-quiet touch-spoolers-reload "
+    "cache-store cache-blocksize cache-expire-freq add-cache-item load-file-in-cache queue-blocksize queue-store "
+    "cheaper-step cheaper-overload cheaper-initial emperor-freq emperor-throttle emperor-stats emperor-pidfile "
+    "emperor-tyrant vassals-inherit vassal-set imperial-monitor-list hook-as-vassal hook-as-emperor exec-as-vassal "
+    "call-as-emperor4 fastrouter-timeout fastrouter-to rawrouter-timeout legion-freq legion-quorum legion-setup "
+    "subscribe-freq subscription-algo subscription-tolerance snmp-community ssl-verbose ssl-sessions-timeout "
+    "rpc-max signal-bufsize ugreen-stacksize logfile-chown logfile-chmod log-maxsize multicast-ttl pam-user"
+)
+
+
+@pytest.mark.parametrize("name", TUNING.split())
+def test_what_tunes_a_part_that_is_not_used_stops_no_move(name: str) -> None:
+    assert name in OPTION_NAMES
+    place = Place("app.ini", 1)
+    head = (Setting("module", "app", place), Setting("socket", ":3031", place))
+    plan = make_plan([*head, Setting(name, "10", place)], start="/srv", is_root=False)
+    assert not plan.of(Verdict.REFUSED)
+    assert any(it.setting.name == name for it in plan.findings)
+
+
+@pytest.mark.parametrize(
+    ("feature", "tuning"),
+    [("mules", "mule-reload-mercy"), ("spooler", "spooler-freq"), ("emperor", "vassals-inherit"), ("cache2", "cache-store")],
+)  # fmt: skip
+def test_the_part_itself_does(feature: str, tuning: str) -> None:
+    place = Place("app.ini", 1)
+    settings = [Setting("module", "app", place), Setting(feature, "1", place), Setting(tuning, "1", place)]  # fmt: skip
+    plan = make_plan(settings, start="/srv", is_root=False)
+    assert [it.setting.name for it in plan.of(Verdict.REFUSED)] == [feature]
+    assert not make_plan(settings, start="/srv", is_root=False, ignored=[feature]).of(Verdict.REFUSED)  # fmt: skip

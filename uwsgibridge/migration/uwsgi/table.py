@@ -64,6 +64,12 @@ _NAMES: Final = frozenset(
 _FAMILIES: Final[tuple[tuple[tuple[str, ...], Verdict, str], ...]] = (
     (("http-",), Verdict.PASSED_OVER, "It is about uWSGI's HTTP router; Nginx has that place."),
     (
+        ("fastrouter-", "rawrouter-", "sslrouter-", "forkptyrouter-", "snmp-", "multicast-", "glusterfs-timeout", "rados-timeout",
+         "geoip-use-disk", "pam-user"),
+        Verdict.WARNED,
+        "It is about a part of uWSGI that there is nothing like here; without that part it does nothing in uWSGI.",
+    ),
+    (
         ("fastrouter", "rawrouter", "sslrouter", "forkpty", "subscri", "legion", "zerg", "emperor", "vassal",
          "imperial", "tuntap", "snmp", "multicast"),
         Verdict.REFUSED,

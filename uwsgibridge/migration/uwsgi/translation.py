@@ -137,6 +137,14 @@ def refused(names: str, text: str, *, is_flag: bool = False) -> Row:
     return _row_of_verdict(names, Verdict.REFUSED, text, is_flag=is_flag)
 
 
+def tunes(feature: str, names: str) -> Row:
+    """Make the row of what means something with another option alone, which is judged by its own row."""
+    return warned(
+        names,
+        f"It is about {feature}, which there is nothing like here; without that it does nothing in uWSGI.",
+    )
+
+
 def _row_of_verdict(names: str, verdict: Verdict, text: str, *, is_flag: bool) -> Row:
     def translate(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
         for setting in settings:

@@ -16,6 +16,7 @@ from uwsgibridge.migration.uwsgi.translation import (
     passed_over,
     refused,
     text_of,
+    tunes,
     warned,
 )
 
@@ -157,16 +158,19 @@ ROWS: Final = (
     mapped("hook-master-start", "nothing for a gentle SIGTERM, else refused", _master_hook),
     refused("hook-post-fork",
             "--on-fork MODULE:FUNCTION calls a function in each worker."),
-    refused(" hook-touch hook-as-vassal hook-as-emperor hook-as-mule hook-as-gateway "
-            "hook-as-user-atexit exec-as-user-atexit hook-emperor-start hook-emperor-stop "
-            "hook-emperor-reload hook-emperor-lost",
+    refused("hook-touch hook-as-user-atexit exec-as-user-atexit",
             "--on-worker-exit MODULE:FUNCTION calls a function when a worker ends; ExecStopPost= of systemd runs a command."),
     refused("cron cron2 unique-cron legion-cron cron-curl curl-cron timer unique-legion-cron",
             "A timer of systemd, a cron job or a scheduler such as APScheduler does that; a --sidecar runs beside the workers."),
-    refused("cache cache2 cache-blocksize cache-store cache-store-sync cache-no-expire cache-expire-freq cache-report-freed-items "
-            "cache-udp-server cache-udp-node cache-sync cache-use-last-modified add-cache-item load-file-in-cache "
-            "load-file-in-cache-gzip queue queue-blocksize queue-store queue-store-sync sharedarea",
+    refused("cache cache2 queue sharedarea",
             "There is no cache of uWSGI here; Redis, memcached or the application's own do that."),
+    tunes("a cache of uWSGI", "cache-blocksize cache-store cache-store-sync cache-no-expire cache-expire-freq "
+          "cache-report-freed-items cache-udp-server cache-udp-node cache-sync cache-use-last-modified add-cache-item "
+          "load-file-in-cache load-file-in-cache-gzip"),
+    tunes("a queue of uWSGI", "queue-blocksize queue-store queue-store-sync"),
+    tunes("messages between processes of uWSGI", "rpc-max signal-bufsize signals-bufsize"),
+    tunes("green threads", "ugreen-stacksize"),
+    tunes("routers of uWSGI", "hook-as-gateway"),
     passed_over("locks lock-engine ftok", "A lock is made for each number that uwsgi.lock is called with."),
     *(
         Row(names=(name,), verdict=Verdict.REFUSED,
@@ -186,6 +190,15 @@ ROWS: Final = (
     refused("subscribe-to subscribe2 st subscribe subscriptions-sign-check fastrouter rawrouter sslrouter forkptyrouter "
             "http-subscription-server fastrouter-subscription-server legion legion-mcast legion-node",
             "Name each server in Nginx's upstream; with Docker, resolve follows a service's name."),
+    tunes("a legion", "legion-death-on-lord-error legion-freq legion-quorum legion-scroll legion-scroll-max-size "
+          "legion-scroll-list-max-size legion-skew-tolerance legion-tolerance legion-lord legion-unlord legion-setup "
+          "legion-death legion-join legion-node-joined legion-node-left"),
+    tunes("subscriptions", "subscribe-freq subscribe-with-modifier1 subscription-algo subscription-dotsplit "
+          "subscription-tolerance subscription-notify-socket subscriptions-credentials-check "
+          "subscriptions-sign-check-tolerance subscriptions-sign-skip-uid subscriptions-use-credentials"),
+    tunes("TLS of uWSGI", "ssl-enable-sslv3 ssl-enable-tlsv1 ssl-enable3 ssl-option ssl-session-timeout "
+          "ssl-session-use-cache ssl-sessions-timeout ssl-sessions-use-cache ssl-tmp-dir ssl-verbose ssl-verify-depth "
+          "https-session-context https-export-cert sni-dir-ciphers"),
     warned("websockets-ping-freq websockets-pong-tolerance websockets-max-size websocket-ping-freq websocket-pong-tolerance websocket-max-size",
            "WebSockets are ASGI's here: --websocket-ping-seconds, --websocket-max-message-bytes."),
     refused("chroot jail jidfile namespace ns unshare cap",

@@ -18,6 +18,7 @@ from uwsgibridge.migration.uwsgi.translation import (
     refused,
     text_of,
     texts,
+    tunes,
     warned,
 )
 
@@ -227,9 +228,23 @@ ROWS: Final = (
     warned("harakiri-graceful-timeout harakiri-graceful-signal harakiri-queue-threshold harakiri-no-arh",
            "A request that takes too long gets an exception first, and --request-interrupt-seconds later its thread is given up."),
     refused("mule mules farm", 'A process beside the workers is --sidecar "COMMAND" here; it has no messages of uWSGI.'),
-    refused("spooler spooler-external spooler-processes spooler-ordered spooler-python-import spooler-import spooler-py-import spooler-pyimport spooler-chdir spooler-freq spooler-frequency spooler-harakiri spooler-max-tasks spooler-quiet Q",
-            "There is no spooler here; a queue such as Celery or RQ does that, as a --sidecar."),
+    tunes("mules", "mule-harakiri mule-msg-size mule-reload-mercy touch-mules-reload hook-as-mule"),
+    refused("spooler spooler-external Q", "There is no spooler here; a queue such as Celery or RQ does that, as a --sidecar."),
+    tunes("a spooler", "spooler-processes spooler-ordered spooler-python-import spooler-import spooler-py-import spooler-pyimport "
+          "spooler-chdir spooler-freq spooler-frequency spooler-harakiri spooler-max-tasks spooler-quiet touch-spoolers-reload"),
     refused("emperor zerg zerg-server zerg-pool",
             "One service for each application does that here: systemd's template units, or a container each."),
+    tunes("an emperor",
+          "emperor-broodlord emperor-cap emperor-curse-tolerance emperor-extra-ext emperor-extra-extension emperor-freq "
+          "emperor-graceful-shutdown emperor-magic-exec emperor-max-throttle emperor-no-blacklist emperor-nofollow "
+          "emperor-on-demand-dir emperor-on-demand-directory emperor-on-demand-exec emperor-on-demand-ext "
+          "emperor-on-demand-extension emperor-pidfile emperor-procname emperor-proxy-socket emperor-required-heartbeat "
+          "emperor-stats emperor-stats-server emperor-throttle emperor-tyrant emperor-tyrant-nofollow emperor-use-clone "
+          "emperor-wrapper emperor-wrapper-fallback emperor-wrapper-override vassal-cap vassal-set vassals-cap "
+          "vassals-include vassals-include-before vassals-inherit vassals-inherit-before vassals-set vassals-start-hook "
+          "vassals-stop-hook imperial-monitor-list imperial-monitors-list hook-emperor-start hook-emperor-stop "
+          "hook-emperor-reload hook-emperor-lost hook-as-emperor hook-as-vassal exec-as-emperor exec-as-vassal "
+          "call-as-emperor call-as-emperor1 call-as-emperor2 call-as-emperor4 call-as-vassal call-as-vassal1 "
+          "call-as-vassal3 mount-as-emperor mount-as-vassal umount-as-emperor umount-as-vassal"),
     refused("re-fork refork re-fork-as-root refork-as-root re-fork-post-jail refork-post-jail map-socket shared-socket undeferred-shared-socket", "Workers are forked from a template, and all of them have all sockets."),
 )  # fmt: skip
