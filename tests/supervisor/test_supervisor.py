@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 from tests.bridge_process import BridgeProcess, running_process
 from tests.log_events import PATIENCE_SECONDS
 from uwsgibridge.client import request
-from uwsgibridge.control.client import ask
+from uwsgibridge.control.client import ControlConnection, ControlError, ask
 from uwsgibridge.control.path import default_control_path
 
 # Its shutdown takes longer than all that a worker otherwise has at its end.
@@ -169,6 +170,136 @@ def test_what_went_wrong_is_told_also_of_workers_that_have_ended(
         assert [told(it) for it in status["workers"]] == [(1, 0, reasons)]
         assert told(status) == (2, 0, {"not_mounted": 2, "invalid_content_length": 2})
         assert bridge.stop() == 0
+
+
+# A start that takes long.
+
+AT_IMPORT = """
+import pathlib, time
+
+while not pathlib.Path("go").exists():
+    time.sleep(0.01)
+
+def app(environ, start_response):
+    start_response("204 No Content", [])
+    return []
+"""
+AT_STARTUP = """
+import asyncio, pathlib
+
+async def app(scope, receive, send):
+    await receive()
+    while not pathlib.Path("go").exists():
+        await asyncio.sleep(0.01)
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    await send({"type": "lifespan.shutdown.complete"})
+"""
+EARLY = """
+from uwsgibridge.supervisor import slow_start
+slow_start.FIRST_SECONDS = 0.1
+"""
+
+
+@pytest.fixture
+def slow(tmp_path: Path) -> Callable[..., AbstractContextManager[BridgeProcess]]:
+    """Start an application that is not ready before there is a file."""
+    (tmp_path / "sitecustomize.py").write_text(EARLY)
+
+    def start(text: str, *arguments: str) -> AbstractContextManager[BridgeProcess]:
+        (tmp_path / "slow_app.py").write_text(text)
+        return running_process(
+            *(
+                "serve",
+                "slow_app:app",
+                "--bind",
+                "127.0.0.1:0",
+                "--log-format",
+                "json",
+                "--workers",
+                "2",
+            ),
+            *("--control-socket", str(tmp_path / "control.sock"), *arguments),
+            directory=tmp_path,
+            environment={"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(tmp_path)},
+        )
+
+    return start
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments"),
+    [(AT_IMPORT, ()), (AT_IMPORT, ("--preload",)), (AT_STARTUP, ())],
+    ids=["import", "preload", "startup"],
+)
+def test_a_start_that_takes_long_is_told(
+    text: str,
+    arguments: tuple[str, ...],
+    slow: Callable[..., AbstractContextManager[BridgeProcess]],
+    tmp_path: Path,
+) -> None:
+    with slow(text, *arguments) as bridge:
+        event = "still starting: workers are not ready yet"
+        first = bridge.events.wait(event=event)
+        assert (first["ready"], first["wanted"], first["generation"]) == (0, 2, 1)
+        bridge.events.wait_many(2, event=event)
+        if text == AT_IMPORT and not arguments:
+            assert "slow_app.py" in first["stack"]
+        status = ask(tmp_path / "control.sock", "status")
+        assert (status["state"], status["generation"]) == ("starting", 1)
+        (tmp_path / "go").touch()
+        bridge.wait_listening(1)
+        assert ask(tmp_path / "control.sock", "status")["state"] == "running"
+        told = len(bridge.events.find(event=event))
+        assert bridge.stop() == 0
+        assert len(bridge.events.find(event=event)) == told
+
+
+def test_a_command_that_needs_workers_waits_for_them(
+    slow: Callable[..., AbstractContextManager[BridgeProcess]], tmp_path: Path
+) -> None:
+    with slow(AT_IMPORT) as bridge:
+        bridge.events.wait(event="still starting: workers are not ready yet")
+        with (
+            ControlConnection(tmp_path / "control.sock") as connection,
+            ThreadPoolExecutor(1) as threads,
+        ):
+            asked = threads.submit(connection.ask, "reload", timeout_seconds=PATIENCE_SECONDS)
+            bridge.events.wait(event="control command")
+            (tmp_path / "go").touch()
+            assert asked.result(PATIENCE_SECONDS)["generation"] == 2
+        assert bridge.stop() == 0
+
+
+def test_a_command_that_needs_workers_is_refused_where_there_will_be_none(
+    slow: Callable[..., AbstractContextManager[BridgeProcess]], tmp_path: Path
+) -> None:
+    with slow(AT_IMPORT) as bridge:
+        bridge.events.wait(event="still starting: workers are not ready yet")
+        with (
+            ControlConnection(tmp_path / "control.sock") as connection,
+            ThreadPoolExecutor(1) as threads,
+        ):
+            asked = threads.submit(connection.ask, "reload", timeout_seconds=PATIENCE_SECONDS)
+            bridge.events.wait(event="control command")
+            assert ask(tmp_path / "control.sock", "stop") == {"ok": True, "stopping": True}
+            with pytest.raises(ControlError):
+                asked.result(PATIENCE_SECONDS)
+        assert bridge.wait() == 0
+    assert not (tmp_path / "control.sock").exists()
+
+
+def test_a_start_that_fails_leaves_no_directory_of_control_sockets(
+    temporary: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "fails_app.py").write_text("1 / 0")
+    with running_process(
+        *("serve", "fails_app:app", "--bind", "127.0.0.1:0", "--workers", "1"),
+        directory=tmp_path,
+        environment={"TMPDIR": str(temporary)},
+    ) as bridge:
+        assert bridge.wait() != 0
+    assert list(temporary.iterdir()) == []
 
 
 # What it leaves, and what it finds.

@@ -79,7 +79,8 @@ class ControlCommands:
             "started_seconds_ago": round(monotonic() - self._fleet.started_at, 3),
             "state": self._fleet.state,
             "drain_delay_seconds_left": self._drain_seconds_left(),
-            "generation": self._fleet.current.number,
+            # While the commands of `--on-start` run, there is none yet.
+            "generation": self._fleet.current.number if self._fleet.generations else None,
             "workers_wanted": self._fleet.wanted,
             "listening": [
                 {"address": str(it.address), "waiting": connections_waiting(it.socket)}

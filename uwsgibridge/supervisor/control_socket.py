@@ -10,6 +10,7 @@ import trio
 
 from uwsgibridge.config.settings import Settings
 from uwsgibridge.connection.sockets import ListeningSocket
+from uwsgibridge.control.commands import Commands
 from uwsgibridge.control.path import (
     default_control_path,
     directories_passed_over,
@@ -18,7 +19,6 @@ from uwsgibridge.control.path import (
 )
 from uwsgibridge.control.server import answer_control, open_control, serve_control
 from uwsgibridge.errors import BindError
-from uwsgibridge.supervisor.control_commands import ControlCommands
 from uwsgibridge.telemetry.logs import Logger
 
 
@@ -31,7 +31,7 @@ class ControlSocket:
         logger: where a missing socket, or an unusual place, is logged.
     """
 
-    def __init__(self, settings: Settings, commands: ControlCommands, logger: Logger) -> None:
+    def __init__(self, settings: Settings, commands: Commands, logger: Logger) -> None:
         self._place = settings.control_socket
         self._commands = commands
         self._log = logger

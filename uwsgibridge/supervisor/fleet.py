@@ -155,6 +155,8 @@ class Fleet:
             return "stopping"
         if self.phase is Phase.DRAIN_DELAY:
             return "draining"
+        if not self.has_served:
+            return "starting"
         return "reloading" if self.is_bringing_up else "running"
 
     @property

@@ -12,6 +12,7 @@ from uwsgibridge.figures.families import RELOAD
 from uwsgibridge.supervisor.fleet import END_MARGIN_SECONDS, Fleet
 from uwsgibridge.supervisor.generation import Generation, GenerationContext
 from uwsgibridge.supervisor.phase import Phase
+from uwsgibridge.supervisor.slow_start import tell_slow_start
 
 # How long to wait before code that does not come up is loaded again, where the template has ended.
 _BROKEN_TEMPLATE_SECONDS: Final = 10.0
@@ -214,6 +215,13 @@ class Rollout:
         return True
 
     async def _fork_until(self, generation: Generation, count: int) -> bool:
+        async with trio.open_nursery() as telling:
+            telling.start_soon(tell_slow_start, self._fleet, generation)
+            came_up = await self._fork_in_time(generation, count)
+            telling.cancel_scope.cancel()
+        return came_up
+
+    async def _fork_in_time(self, generation: Generation, count: int) -> bool:
         limit = self._fleet.settings.lifespan_timeout_seconds + END_MARGIN_SECONDS
         with trio.move_on_after(limit):
             while not generation.has_failed and not self._fleet.is_ending():

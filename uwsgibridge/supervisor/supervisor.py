@@ -7,7 +7,7 @@ import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import trio
 
@@ -26,6 +26,7 @@ from uwsgibridge.status.sockets import PublishedSockets, open_published
 from uwsgibridge.supervisor.addresses import open_or_take_over, with_inherited_addresses
 from uwsgibridge.supervisor.control_commands import ControlCommands
 from uwsgibridge.supervisor.control_socket import ControlSocket
+from uwsgibridge.supervisor.early_commands import EarlyCommands
 from uwsgibridge.supervisor.fleet import END_MARGIN_SECONDS, Fleet
 from uwsgibridge.supervisor.generation import Generation, GenerationContext
 from uwsgibridge.supervisor.health import HealthChecks
@@ -47,6 +48,7 @@ from uwsgibridge.telemetry.announcement import announce
 from uwsgibridge.telemetry.logs import Logger
 
 if TYPE_CHECKING:
+    from uwsgibridge.control.commands import Commands
     from uwsgibridge.status.publishing import Publishing
 
 
@@ -211,7 +213,8 @@ class _Supervisor:
         self._commands = ControlCommands(
             name, self._fleet, self._stop_or_hurry, self._sidecars.describe, origins
         )
-        self._control = ControlSocket(settings, self._commands, logger)
+        early = cast("Commands", EarlyCommands(self._commands, self._fleet))
+        self._control = ControlSocket(settings, early, logger)
         self._publishing = self._make_publishing(settings) if settings.publishes_figures else None
 
     def _make_publishing(self, settings: Settings) -> Publishing:
@@ -238,8 +241,12 @@ class _Supervisor:
         Returns:
             The heritage that an upgrade hands on; None after a stop.
         """
-        with contextlib.ExitStack() as stack:
-            return await self._run(stack)
+        try:
+            with contextlib.ExitStack() as stack:
+                return await self._run(stack)
+        except BaseException:
+            self._control.remove_default()
+            raise
 
     async def _run(self, stack: contextlib.ExitStack) -> Heritage | None:
         fleet = self._fleet
@@ -265,6 +272,9 @@ class _Supervisor:
             self._control.open_named(stack, must_open=self._heritage is None)
             if self._publishing is not None:
                 nursery.start_soon(self._publishing.run)
+            if self._heritage is None:
+                # An operator asks why a service does not come up.
+                await self._control.answer(nursery)
             await watch_files(fleet.settings, nursery, self._log, fleet.ask_for_reload)
             async with trio.open_nursery() as beginning:
                 beginning.start_soon(self._upgrade.preserve)
@@ -274,7 +284,8 @@ class _Supervisor:
                     self._take_over(self._heritage, rollout, context)
             if not fleet.is_ending():
                 self._started()
-                await self._control.answer(nursery)
+                if self._heritage is not None:
+                    await self._control.answer(nursery)
                 confirm_takeover()
                 self._published.close_unwanted()
                 # No worker starts or ends before this point: the old program may have to go on with them.
@@ -289,6 +300,7 @@ class _Supervisor:
                 for listening in fleet.sockets:
                     self._log.info("listening", address=str(listening.address))
                 fleet.has_served = True
+                fleet.wake_waiters()
                 fleet.notifier.ready(fleet.summary)
                 if self._heritage is None and fleet.settings.on_ready:
                     from uwsgibridge.commands.actions import run_when_ready  # few have any
