@@ -464,6 +464,16 @@ def test_startup_that_says_why_it_failed_is_told_in_a_sentence(tmp_path: Path):
     assert (status, output) == (3, "Error: the application's startup failed: no database")
 
 
+def test_a_file_of_options_may_begin_as_editors_of_windows_have_it(tmp_path: Path):
+    (tmp_path / "uwsgibridge.toml").write_bytes(
+        b'\xef\xbb\xbfapp = "missing_app:app"\r\nworkers = 0\r\n'
+    )
+    status, output = run_command("serve", directory=tmp_path)
+
+    assert status == 3
+    assert "there is no module 'missing_app'" in output
+
+
 def test_an_address_in_use_is_told(tmp_path: Path):
     (tmp_path / "site_app.py").write_text(GOOD_APP)
     with socket.create_server(("127.0.0.1", 0)) as taken:

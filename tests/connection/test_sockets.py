@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -75,6 +77,54 @@ def test_port_in_use_is_refused():
     assert reason.startswith(str(listening.address))
     assert "in use" in reason
     assert "--bind" in reason
+
+
+HOLDS = """
+import socket, sys
+with socket.create_server(("127.0.0.1", 0)) as taken:
+    print(taken.getsockname()[1], flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells it")
+def test_who_uses_a_port_is_named():
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        port = int(other.stdout.readline())
+        reason = refusal(f"127.0.0.1:{port}")
+        other.communicate("")
+    assert reason.startswith(f"127.0.0.1:{port}: the port is in use by ")
+    assert f"(pid {other.pid}); stop it" in reason
+
+
+def test_address_that_is_named_twice_is_told_as_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    with opened("127.0.0.1:0") as free:
+        port = free.socket.getsockname()[1]
+    monkeypatch.chdir(tmp_path)
+    for first, second in (
+        (f"127.0.0.1:{port}", f"127.0.0.1:{port}"),
+        (f":{port}", f"0.0.0.0:{port}"),
+        ("unix:a.sock", "unix:a.sock"),
+        ("unix:/tmp/a.sock", "unix:///tmp/a.sock"),
+    ):
+        assert refusal(first, second).endswith(": it is named twice; leave one of them out")
+
+
+def test_port_that_another_address_of_ours_has_is_told_as_that():
+    with opened("127.0.0.1:0") as free:
+        port = free.socket.getsockname()[1]
+    reason = refusal(f"0.0.0.0:{port}", f"127.0.0.1:{port}")
+    assert reason.startswith(f"127.0.0.1:{port}: the port is in use by this process itself")
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="there is no IPv6")
+def test_link_local_address_without_its_interface_is_told_as_that():
+    assert "[fe80::1%eth0]:0" in refusal("[fe80::1]:0")
 
 
 def test_port_that_was_in_use_can_be_had_at_once():

@@ -337,9 +337,11 @@ async def serve_alone(path: Path) -> None:
 
 
 @pytest.mark.trio
-async def test_a_live_one_of_another_process_is_refused(path, supervisor):
+async def test_a_live_one_is_refused(path, supervisor):
     async with serving(path, supervisor), connected(path) as client:
-        with pytest.raises(BindError, match=r"^--control-socket: .* another process listens there"):
+        with pytest.raises(
+            BindError, match=r"^--control-socket: .* this process itself listens there"
+        ):
             await serve_alone(path)
         assert (await client.ask(b'{"command": "status"}'))["ok"] is True
 

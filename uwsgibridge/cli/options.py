@@ -255,7 +255,7 @@ def _read_config(ctx: click.Context, _parameter: click.Parameter, path: Path | N
                 f"--config {path}: it has over {_MAX_CONFIG_BYTES} bytes, and can't be a file of options"
             )
         _warn_if_exposed("--config", path)
-        document = tomllib.loads(content.decode())
+        document = tomllib.loads(content.decode().removeprefix("\ufeff"))
     except OSError as error:
         raise click.UsageError(f"--config {path}: {error.strerror}") from None
     except UnicodeDecodeError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import ipaddress
 import os
 import select
 import socket
@@ -132,8 +133,14 @@ def open_sockets(
     files = SocketFiles(int(mode, 8)) if isinstance(mode, str) else mode
     with contextlib.ExitStack() as stack:
         opened: list[ListeningSocket] = []
+        named: set[Address] = set()
         for text in addresses:
-            for listening in _listen(parse_address(text), files, backlog):
+            address = parse_address(text)
+            if address in named:
+                raise BindError(f"{address}: it is named twice; leave one of them out")
+            if not (isinstance(address, TcpAddress) and address.port == 0):
+                named.add(address)
+            for listening in _listen(address, files, backlog):
                 stack.callback(listening.close)
                 opened.append(listening)
         yield opened
@@ -226,10 +233,32 @@ def _inherit(address: DescriptorAddress) -> ListeningSocket:
 def _why_tcp(address: TcpAddress, error: OSError) -> str:
     match error.errno:
         case errno.EADDRINUSE:
-            return f"{address}: the port is in use; stop what listens there, or use another --bind"
+            return f"{address}: {_who_listens(address.port)}"
         case errno.EACCES | errno.EPERM:
             return f"{address}: no permission for this port; ports below 1024 need a privilege"
         case errno.EADDRNOTAVAIL:
             return f"{address}: this machine has no such address"
+        case errno.EINVAL if _is_link_local(address.host):
+            return f"{address}: a link-local address needs its interface, such as [{address.host}%eth0]:{address.port}"
         case _:
             return f"{address}: {error.strerror}"
+
+
+def _who_listens(port: int) -> str:
+    # Imported here, since few starts fail.
+    from uwsgibridge.system.listeners import listeners_at, name_process
+
+    found = listeners_at(port)
+    if os.getpid() in found:
+        return (
+            "the port is in use by this process itself, for another --bind; leave one of them out"
+        )
+    if not found:
+        return "the port is in use; stop what listens there, or use another --bind"
+    return f"the port is in use by {name_process(found[0])}; stop it, or use another --bind"
+
+
+def _is_link_local(host: str) -> bool:
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_link_local
+    return False

@@ -8,6 +8,7 @@ import fcntl
 import os
 import socket
 import stat
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import monotonic, sleep
@@ -238,7 +239,28 @@ def _refuse_live_socket(path: str) -> None:
         errno.EINPROGRESS,
     }:  # EAGAIN: somebody listens, and the backlog is full
         raise BindError(_why_unix(UnixAddress(path), OSError(number, os.strerror(number))))
-    raise BindError(f"unix:{path}: another process listens there; stop it, or use another path")
+    who = _listener_of(path)
+    if who == os.getpid():
+        raise BindError(f"unix:{path}: this process itself listens there; leave one of them out")
+    # Imported here, since few starts fail.
+    from uwsgibridge.system.listeners import name_process
+
+    named = f", {name_process(who)}" if who else ""
+    raise BindError(
+        f"unix:{path}: another process listens there{named}; stop it, or use another path"
+    )
+
+
+def _listener_of(path: str) -> int:
+    """Give the process that has made a socket listen (SO_PEERCRED of unix(7)); 0 where that can't be told."""
+    if sys.platform != "linux":
+        return 0
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.setblocking(False)
+        client.connect(path)
+        credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+        return int.from_bytes(credentials[:4], sys.byteorder)
+    return 0
 
 
 def _try_to_connect(path: str) -> int:
