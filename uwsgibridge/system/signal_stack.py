@@ -24,9 +24,6 @@ class _Stack(ctypes.Structure):
     _fields_ = (("start", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
 
 
-_kept: list[object] = []
-
-
 def enlarge_signal_stack() -> None:
     """Give this thread a larger signal stack, after `faulthandler.enable`; does nothing where the system has none."""
     if sys.platform != "linux":
@@ -36,7 +33,8 @@ def enlarge_signal_stack() -> None:
         start = ctypes.c_char.from_buffer(memory)
         stack = _Stack(ctypes.addressof(start), 0, _STACK_BYTES)
         if ctypes.CDLL(None).sigaltstack(ctypes.byref(stack), None) == 0:
-            _kept.append(start)  # keeps the memory for as long as the process lives
+            # Never given back: Python's end would free it, and signals come after that as well.
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(start))
     except (
         OSError,
         ValueError,
