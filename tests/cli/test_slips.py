@@ -308,6 +308,20 @@ def test_too_few_descriptors_are_told(directory: Path, limit: int) -> None:
     assert finished.returncode == 2
 
 
+def test_a_limit_on_files_that_workers_can_not_count_in_is_told(directory: Path) -> None:
+    finished = subprocess.run(
+        [sys.executable, "-m", "uwsgibridge", *SERVE, "--bind", "unix:s", "--workers", "1"],
+        cwd=directory, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024)),
+    )  # fmt: skip
+    assert finished.stderr.startswith(
+        "Error: the limit on the size of files is 1024 bytes, and what a worker counts in has "
+    )
+    assert "raise it (ulimit -f" in finished.stderr
+    assert len(finished.stderr.splitlines()) == 1
+    assert finished.returncode == 2
+
+
 def test_just_enough_descriptors_serve(directory: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-m", "uwsgibridge", *SERVE, "--bind", "unix:s", "--workers", "2",
