@@ -474,6 +474,20 @@ def test_a_file_of_options_may_begin_as_editors_of_windows_have_it(tmp_path: Pat
     assert "there is no module 'missing_app'" in output
 
 
+@pytest.mark.parametrize("name", ["site:app", "site", "click:app"])
+def test_a_module_that_hides_the_file_that_is_meant_is_told(name: str, tmp_path: Path):
+    module = name.partition(":")[0]
+    (tmp_path / f"{module}.py").write_text(GOOD_APP)
+    status, output = run_command("serve", name, "--bind", "127.0.0.1:0", directory=tmp_path)
+
+    assert status == 3
+    assert output.startswith(f"Error: {module} has no attribute 'app")
+    assert (
+        f", which Python has imported before {tmp_path}/{module}.py; give yours another name"
+        in output
+    )
+
+
 def test_an_address_in_use_is_told(tmp_path: Path):
     (tmp_path / "site_app.py").write_text(GOOD_APP)
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -247,8 +247,8 @@ def _find_attribute(module: Any, module_name: str, attribute: str) -> Any:
             if hasattr(module, usual):
                 return getattr(module, usual)
         raise ApplicationError(
-            f"{module_name} has no attribute 'application' or 'app'; "
-            f"name the one to serve: {module_name}:NAME"
+            f"{module_name} has no attribute 'application' or 'app'"
+            + (_hidden_file(module, module_name) or f"; name the one to serve: {module_name}:NAME")
         )
     found = module
     for part in attribute.split("."):
@@ -257,13 +257,28 @@ def _find_attribute(module: Any, module_name: str, attribute: str) -> Any:
         except AttributeError:
             public = [name for name in dir(found) if not name.startswith("_")]
             close = get_close_matches(part, public, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
+            hint = _hidden_file(module, module_name) or (
+                f"; did you mean {close[0]!r}?" if close else ""
+            )
             raise ApplicationError(f"{module_name} has no attribute {part!r}{hint}") from None
         except Exception as error:
             raise ApplicationError(
                 f"looking {part!r} up in {module_name} failed", traceback_text=own_traceback(error)
             ) from error
     return found
+
+
+def _hidden_file(module: Any, module_name: str) -> str:
+    """Name the file that was meant where a module of the same name was imported before, such as Python's own ``site``."""
+    own = getattr(module, "__file__", None)
+    relative = module_name.replace(".", "/")
+    for directory in sys.path:
+        for path in (Path(directory, f"{relative}.py"), Path(directory, relative, "__init__.py")):
+            if path.is_file():
+                if own is None or not Path(own).exists() or path.samefile(own):
+                    return ""
+                return f": it is {own}, which Python has imported before {path}; give yours another name"
+    return ""
 
 
 def load_applications(app_name: str | None, settings: Settings) -> list[Application]:
