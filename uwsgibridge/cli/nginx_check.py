@@ -149,10 +149,11 @@ def find_socket() -> Path:
 
     found = find_control_sockets()
     if len(found) != 1:
-        there_are = ", ".join(map(str, found)) or "none"
+        there_are = (
+            f"there are {', '.join(map(str, found))}" if found else "none of this user's is found"
+        )
         raise click.UsageError(
-            f"--probe needs the control socket of the supervisor behind Nginx, and there are: {there_are}: name it with "
-            "--control-socket"
+            f"--probe needs the control socket of the supervisor behind Nginx, and {there_are}: name it with --control-socket"
         )
     return found[0]
 
