@@ -18,6 +18,7 @@ from uwsgibridge.supervisor.generation import Generation
 
 class EndedWorker:
     pid, is_ready, age_seconds = 17, True, 1.23456
+    is_being_killed = is_stopping = False
 
     def __init__(self, *requests: Flight, connections: int = 0) -> None:
         self._held = Held(list(requests), connections)
@@ -63,6 +64,15 @@ def test_what_it_did_not_hold_is_not_told() -> None:
         "age_seconds": 1.235,
         "exit_status": 1,
     }
+
+
+@pytest.mark.parametrize("attribute", ["", "is_being_killed", "is_stopping"])
+def test_who_may_have_killed_it_is_told_where_we_have_not(attribute: str) -> None:
+    worker = EndedWorker()
+    if attribute:
+        setattr(worker, attribute, True)
+    assert ("out of memory" in told_of(worker, -9).get("hint", "")) is (not attribute)
+    assert "hint" not in told_of(worker, -11)
 
 
 # The last one has no name in Python.

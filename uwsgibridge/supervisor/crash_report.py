@@ -11,6 +11,12 @@ from uwsgibridge.telemetry.logs import Logger
 # How many of the requests that a crashed worker held are named in the log.
 _NAMED_FLIGHTS: Final = 10
 
+# The supervisor has not killed it.
+_OUT_OF_MEMORY: Final = (
+    "SIGKILL that nobody has sent is the kernel's, out of memory (dmesg, or memory.events of the cgroup): give it more memory or fewer "
+    "workers; --max-rss-bytes replaces a worker before it gets that large"
+)
+
 
 def report_crash(logger: Logger, worker: WorkerProcess, status: int | None) -> None:
     """Log the end of a worker, with the requests that it held.
@@ -29,6 +35,8 @@ def report_crash(logger: Logger, worker: WorkerProcess, status: int | None) -> N
     if held.connections:
         # Accepted connections that have sent no request yet.
         how["held_connections"] = held.connections
+    if status == -signal.SIGKILL and not (worker.is_being_killed or worker.is_stopping):
+        how["hint"] = _OUT_OF_MEMORY
     logger.error(
         "worker ended",
         worker=worker.pid,
