@@ -38,8 +38,6 @@ def prepare_process(settings: Settings, *, upgraded: bool = False) -> Callable[[
         SettingsError, LogFileError: one of them can't be had.
     """
     _raise_descriptor_limit()
-    if settings.workers and not upgraded:
-        _require_file_size(settings)
     user = resolve_user(settings.user, settings.group)
     if settings.umask:
         os.umask(int(settings.umask, 8))
@@ -109,24 +107,6 @@ def fork_spare_template(settings: Settings) -> SpareTemplate | None:
         from uwsgibridge.worker.spare_template import become_template
 
     return SpareTemplate.fork(become_template)
-
-
-def _require_file_size(settings: Settings) -> None:
-    """Require that the memory files fit that workers count in, to which the limit of files applies (setrlimit(2))."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
-    if soft == resource.RLIM_INFINITY:
-        return
-    # Imported here, since few services have this limit.
-    from uwsgibridge.figures.planning import plan_figures, planned_prefixes
-    from uwsgibridge.link.flights import FIGURES_OFFSET
-
-    prefixes = planned_prefixes("app", settings)
-    needed = FIGURES_OFFSET + plan_figures(prefixes, settings).size_bytes
-    if soft < needed:
-        raise SettingsError(
-            f"the limit on the size of files is {soft} bytes, and what a worker counts in has {needed}: raise it "
-            "(ulimit -f, LimitFSIZE= of systemd, ulimits: of Compose)"
-        )
 
 
 def _raise_descriptor_limit() -> None:

@@ -27,6 +27,7 @@ from uwsgibridge.supervisor.addresses import open_or_take_over, with_inherited_a
 from uwsgibridge.supervisor.control_commands import ControlCommands
 from uwsgibridge.supervisor.control_socket import ControlSocket
 from uwsgibridge.supervisor.early_commands import EarlyCommands
+from uwsgibridge.supervisor.file_size import require_file_size
 from uwsgibridge.supervisor.fleet import END_MARGIN_SECONDS, Fleet
 from uwsgibridge.supervisor.generation import Generation, GenerationContext
 from uwsgibridge.supervisor.health import HealthChecks
@@ -91,6 +92,8 @@ def run_supervisor(
     notifier = Notifier.from_environment(os.environ)
     settings = with_inherited_addresses(settings, heritage)
     require_watchable(settings)
+    if heritage is None:
+        require_file_size(app_name, settings)
     with (
         open_or_take_over(settings, heritage, logger) as (sockets, handed_over),
         open_published(
