@@ -20,7 +20,7 @@ from benchmarks.launching import Bench, free_port
 from benchmarks.load import find_wrk
 from benchmarks.measuring import Pace, measure
 from benchmarks.nginx_config import READY_TEXT, Upstream, find_nginx, nginx_argv, render
-from benchmarks.options import parse_names
+from benchmarks.options import parse_names, parse_numbers
 from benchmarks.page import write_page
 from benchmarks.placement import choose_placement
 from benchmarks.processes import running
@@ -63,20 +63,6 @@ class Options:
     before: str | None
 
 
-def _parse_connections(
-    _context: click.Context, _parameter: click.Parameter, value: str
-) -> tuple[int, ...]:
-    if not value:
-        return ()
-    try:
-        counts = tuple(dict.fromkeys(int(part) for part in value.split(",")))
-    except ValueError:
-        counts = ()
-    if not counts or min(counts) < 1:
-        raise click.BadParameter(f"{value!r} is no list of numbers above 0, such as 1,8,64")
-    return counts
-
-
 @click.command(
     help="Run the bridge and its peers side by side behind one Nginx, and print what a request costs each."
 )
@@ -107,7 +93,7 @@ def _parse_connections(
     "--connections",
     metavar="N,...",
     default="",
-    callback=_parse_connections,
+    callback=parse_numbers,
     help="Concurrent connections, in place of what each workload of requests has: 64, and 1 and 512 for hello.",
 )
 @click.option(

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import click
+import click
 
 
 def parse_names(
@@ -13,3 +10,18 @@ def parse_names(
 ) -> tuple[str, ...]:
     """Split "a,b": a callback of click."""
     return tuple(name for part in value.split(",") if (name := part.strip()))
+
+
+def parse_numbers(
+    _context: click.Context, _parameter: click.Parameter, value: str
+) -> tuple[int, ...]:
+    """Split "1,8" into numbers above 0, each of them once: a callback of click; nothing gives none."""
+    if not value:
+        return ()
+    try:
+        numbers = tuple(dict.fromkeys(int(part) for part in value.split(",")))
+    except ValueError:
+        numbers = ()
+    if not numbers or min(numbers) < 1:
+        raise click.BadParameter(f"{value!r} is no list of numbers above 0, such as 1,8,64")
+    return numbers

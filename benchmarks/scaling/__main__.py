@@ -18,6 +18,7 @@ from benchmarks.environment import machine
 from benchmarks.errors import BenchmarkError
 from benchmarks.interrupting import signals_end_it
 from benchmarks.launching import server_environment
+from benchmarks.options import parse_numbers
 from benchmarks.packet import make_packet
 from benchmarks.processes import running
 from benchmarks.scaling.load import Load, compile_load, put_load
@@ -79,7 +80,7 @@ class Line:
     metavar="N,...",
     default="1,2,8",
     show_default=True,
-    callback=lambda _context, _parameter, value: _parse_threads(value),
+    callback=parse_numbers,
     help="Numbers of threads; ratios are to the first.",
 )
 @click.option("--rounds", type=click.IntRange(1), default=7, show_default=True)
@@ -97,16 +98,6 @@ def main(threads: tuple[int, ...], rounds: int, milliseconds: int, page: str | N
         file = _RESULTS / f"{page}.md"
         file.write_text(f"# Benchmark {page}\n\n{text}\n")
         click.echo(f"written: {file}")
-
-
-def _parse_threads(value: str) -> tuple[int, ...]:
-    try:
-        numbers = tuple(dict.fromkeys(int(part) for part in value.split(",")))
-    except ValueError:
-        numbers = ()
-    if not numbers or min(numbers) < 1:
-        raise click.BadParameter(f"{value!r} is no list of numbers above 0, such as 1,2,8")
-    return numbers
 
 
 def measure(threads: Sequence[int], rounds: int, milliseconds: int) -> list[Line]:

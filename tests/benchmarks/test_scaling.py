@@ -114,4 +114,4 @@ def test_the_table_has_a_line_for_each_number_of_threads() -> None:
 def test_a_wrong_list_of_threads_is_refused() -> None:
     done = CliRunner().invoke(main, ["--threads", "2,0"])
     assert done.exit_code == 2
-    assert "'2,0' is no list of numbers above 0, such as 1,2,8" in done.output
+    assert "'2,0' is no list of numbers above 0, such as 1,8,64" in done.output

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -255,17 +255,21 @@ def test_a_start_that_takes_long_is_told(
         assert len(bridge.events.find(event=event)) == told
 
 
+@contextmanager
+def reload_asked_early(bridge: BridgeProcess, control: Path) -> Iterator[Future[Any]]:
+    """Ask for a reload while the first workers start; give what the answer comes in."""
+    bridge.events.wait(event="still starting: workers are not ready yet")
+    with ControlConnection(control) as connection, ThreadPoolExecutor(1) as threads:
+        asked = threads.submit(connection.ask, "reload", timeout_seconds=PATIENCE_SECONDS)
+        bridge.events.wait(event="control command")
+        yield asked
+
+
 def test_a_command_that_needs_workers_waits_for_them(
     slow: Callable[..., AbstractContextManager[BridgeProcess]], tmp_path: Path
 ) -> None:
     with slow(AT_IMPORT) as bridge:
-        bridge.events.wait(event="still starting: workers are not ready yet")
-        with (
-            ControlConnection(tmp_path / "control.sock") as connection,
-            ThreadPoolExecutor(1) as threads,
-        ):
-            asked = threads.submit(connection.ask, "reload", timeout_seconds=PATIENCE_SECONDS)
-            bridge.events.wait(event="control command")
+        with reload_asked_early(bridge, tmp_path / "control.sock") as asked:
             (tmp_path / "go").touch()
             assert asked.result(PATIENCE_SECONDS)["generation"] == 2
         assert bridge.stop() == 0
@@ -275,13 +279,7 @@ def test_a_command_that_needs_workers_is_refused_where_there_will_be_none(
     slow: Callable[..., AbstractContextManager[BridgeProcess]], tmp_path: Path
 ) -> None:
     with slow(AT_IMPORT) as bridge:
-        bridge.events.wait(event="still starting: workers are not ready yet")
-        with (
-            ControlConnection(tmp_path / "control.sock") as connection,
-            ThreadPoolExecutor(1) as threads,
-        ):
-            asked = threads.submit(connection.ask, "reload", timeout_seconds=PATIENCE_SECONDS)
-            bridge.events.wait(event="control command")
+        with reload_asked_early(bridge, tmp_path / "control.sock") as asked:
             assert ask(tmp_path / "control.sock", "stop") == {"ok": True, "stopping": True}
             with pytest.raises(ControlError):
                 asked.result(PATIENCE_SECONDS)
