@@ -1,12 +1,14 @@
 """An accepted connection: reads its input, writes to it, and ends or breaks it.
 
-One connection carries one request, since nginx never reuses it. Three facts shape this file:
+One connection carries one request, since nginx never reuses it. Four facts shape this file:
 
 - After a head without Content-Length, a clean close tells nginx that the answer is complete. So an incomplete answer
   has to be *broken*: on TCP by a reset (SO_LINGER 0). On a unix socket, only a close with unread input resets the peer
   (the kernel's ``unix_release_sock``). So the last bytes of the input stay in the kernel there, read by MSG_PEEK alone,
   until the answer is complete. One byte is enough. A packet is peeked at as a whole, since it may have to be parsed
   again; of a longer body, only the last byte.
+- Where the process is killed, the kernel closes the connection: with unread input on a unix socket, so that the answer is
+  broken there. On TCP, an answer without Content-Length gets SO_LINGER 0 from its beginning until it is complete.
 - A normal close with unread input would be a reset, too, and lose the end of the answer. So the input is read, or
   discarded by `LingeringClose`, before a normal close.
 - A `socket.socket` for each connection costs more than the rest of accepting it. The plain C type below it, with
@@ -48,6 +50,7 @@ _PEEK: Final = socket.MSG_DONTWAIT | socket.MSG_PEEK
 # Without this flag, a socket would get the default timeout that an application has set for its own sockets.
 _NONBLOCK: Final = getattr(socket, "SOCK_NONBLOCK", 0)
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+_END_ON_CLOSE: Final = struct.pack("ii", 0, 0)
 
 # Only Linux is known to reset a unix socket that is closed with unread input.
 _UNIX_CLOSE_CAN_RESET: Final = sys.platform == "linux"
@@ -283,6 +286,10 @@ class Connection(Sending):
             False where input is outstanding, so that a close now might lose the end of the answer. The
             connection stays open then, and `LingeringClose` discards the rest of the input.
         """
+        if self._breaks_if_killed:
+            with contextlib.suppress(OSError):  # the peer is gone already
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _END_ON_CLOSE)
+            self._breaks_if_killed = False
         if (
             accelerator is not None
             and not self.body_unseen
@@ -332,6 +339,14 @@ class Connection(Sending):
         with contextlib.suppress(OSError):  # the peer has closed the connection already
             self._socket.shutdown(socket.SHUT_WR)
 
+    def break_if_killed(self) -> None:
+        """Have the kernel break the connection where this process is killed before `close`: its answer is incomplete."""
+        if not (self._breaks_if_killed or self._keeps_input_in_kernel):
+            with contextlib.suppress(OSError):  # the peer is gone already
+                if self._socket.family != socket.AF_UNIX:
+                    self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+                    self._breaks_if_killed = True
+
     def abort(self) -> bool:
         """Break the connection so that the peer sees that the answer is truncated.
 
@@ -379,6 +394,7 @@ class Connection(Sending):
         taken = Connection(accepted, is_unix=self._keeps_input_in_kernel)
         taken.request, taken.accepted_at = self.request, self.accepted_at
         taken.body_unseen, taken._peeked_bytes = self.body_unseen, self._peeked_bytes
+        taken._breaks_if_killed = self._breaks_if_killed
         self._peeked_bytes = self.body_unseen = 0
         return taken
 

@@ -23,7 +23,7 @@ from typing import Any, Final, Protocol, TypeVar, cast
 PURE_VARIABLE: Final = "UWSGIBRIDGE_PURE"
 
 # The version of the functions below. A module that was built from another state of the source may have others.
-INTERFACE: Final = 21
+INTERFACE: Final = 22
 
 _FALSE_WORDS: Final = frozenset({"", "0", "false", "no", "off"})
 

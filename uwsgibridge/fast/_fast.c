@@ -46,7 +46,7 @@
 #include <unistd.h>
 
 /* Of `uwsgibridge.fast`: another number there means that this was built from another state of the source. */
-#define INTERFACE 21
+#define INTERFACE 22
 
 /* Of the source that this was built from; given by who compiles. */
 #ifndef SOURCE_DIGEST

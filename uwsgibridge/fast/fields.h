@@ -20,6 +20,7 @@ typedef struct {
     char input_stalled;
     char is_nonblocking;
     char has_large_buffer;
+    char breaks_if_killed;
 } connection_fields;
 
 /* Make a connection of a class that is derived from the fields, with their defaults; NULL with an error. */
@@ -98,6 +99,7 @@ static PyMemberDef fields_members[] = {
     FIELD("input_stalled", T_BOOL, input_stalled, "Whether the wait for the body came to its deadline."),
     FIELD("_is_nonblocking", T_BOOL, is_nonblocking, "Whether the descriptor was made non-blocking."),
     FIELD("_has_large_buffer", T_BOOL, has_large_buffer, "Whether the send buffer was enlarged."),
+    FIELD("_breaks_if_killed", T_BOOL, breaks_if_killed, "Whether each close is a reset."),
     {NULL, 0, 0, 0, NULL},
 };
 

@@ -72,6 +72,8 @@ class HttpAnswer(AsgiExchange):
         if 0 < left < wanted:
             response.excess_bytes += wanted - left
         first = file.first_piece[:left]
+        if response.is_open_ended:
+            self.connection.break_if_killed()
         await self._write_all(response.send(first))
         offset, left = offset + len(first), left - len(first)
         while left and (sent := await self._send_piece(descriptor, offset, left)):

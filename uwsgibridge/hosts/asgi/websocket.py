@@ -188,7 +188,10 @@ class WebSocketExchange(WebSocketTunnel):
         if self._turn is not None or self._unwritten:
             await self._write_earlier()
         last = not message.get("more_body", False)
-        await self._write_all(self._denial.send(message.get("body", b""), last=last))
+        buffers = self._denial.send(message.get("body", b""), last=last)
+        if self._denial.is_open_ended:
+            self.connection.break_if_killed()
+        await self._write_all(buffers)
         if last:
             self._status = self._denial.status
             self._finish(Closed(CLOSE_ABNORMAL, ""), complete=True)

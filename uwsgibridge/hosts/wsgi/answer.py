@@ -91,9 +91,11 @@ class WsgiAnswer(WsgiFields, Exchange[ExchangeContext]):
                 if buffers:
                     self._record_unsent(buffers, buffers[0])
                 raise
+        response = self._response
         if not self._answer_began:
             self._answer_began = monotonic()
-        response = self._response
+            if response.is_open_ended:
+                self.connection.break_if_killed()
         if buffers and response.ends_here and sum(map(len, buffers)) <= _MARKED_BYTES:
             # After a send that fails, the mark is replaced by what is recorded then.
             self._expect_whole(self.recorder, response)
