@@ -68,6 +68,8 @@ class UnheardSignals:
             _thread.start_new_thread(self._look_later, (number,))
 
     def _look_later(self, number: int) -> None:
+        # A signal that this thread gets, or one that it starts, would not wake the main thread, whose code handles it.
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         sleep(_HEARING_SECONDS)
         if not self._unheard:
             return
