@@ -194,7 +194,13 @@ def test_a_request_has_variables_in_the_access_log(start: Start, directory: Path
 def test_json_has_the_variables_in_a_field(start: Start, directory: Path) -> None:
     long = "uwsgi.set_logvar('long', 'x' * 9000), uwsgi.set_logvar('user', 'ann')"
     with start(
-        "--workers", "1", "--access-log-file", "access.log", "--access-log-format", "json"
+        *(
+            "--workers",
+            "1",
+            "--threads",
+            "1",
+        ),  # so that the lines come in the order of the requests
+        *("--access-log-file", "access.log", "--access-log-format", "json"),
     ) as bridge:
         bridge.wait_listening(1)
         evaluate(bridge, "uwsgi.set_logvar('user', b'\\xff\"')")
