@@ -560,6 +560,7 @@ def test_signal_during_startup_stops(loop: str, directory: Path):
 UNHEARD = "asked to stop while the event loop is blocked: the application computes or waits without awaiting"
 
 
+@looks_at_frames
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 @pytest.mark.parametrize("loop", LOOPS)
 def test_signal_that_a_blocked_startup_does_not_hear_is_told(
@@ -581,6 +582,7 @@ def test_signal_that_a_blocked_startup_does_not_hear_is_told(
     assert process.events.other_text() == ""
 
 
+@looks_at_frames
 def test_blocked_startup_ends_with_the_deadline_of_a_stop(directory: Path):
     (directory / "sitecustomize.py").write_text(
         "from uwsgibridge.worker import process_end\nprocess_end._END_SECONDS = 0.1\n"
@@ -598,6 +600,7 @@ def test_blocked_startup_ends_with_the_deadline_of_a_stop(directory: Path):
     assert "time.sleep(600)" in left["stack"]
 
 
+@looks_at_frames
 def test_worker_whose_startup_is_blocked_tells_its_stack(directory: Path):
     options = ("--graceful-timeout-seconds", "1", "--lifespan-timeout-seconds", "1")
     with lasting(directory, "1", *options, app="apps:blocks_in_startup") as process:
