@@ -42,9 +42,8 @@ class PythonFields:
     _is_nonblocking = False
     _peeked_bytes = 0  # bytes that were peeked at and are still in the kernel
     _has_large_buffer = False
-    _breaks_if_killed = (
-        False  # each close is a reset now, also that of the kernel at the end of this process
-    )
+    # Whether each close is a reset, also that of the kernel at the end of this process.
+    _breaks_if_killed = False
     _pending = b""  # the start of a packet that came in pieces
     _seen_body = b""  # bytes of the body that came with the packet
 

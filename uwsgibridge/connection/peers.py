@@ -18,6 +18,20 @@ from uwsgibridge.config.settings import Settings
 _CREDENTIALS: Final = struct.Struct("iII")
 
 
+def credentials_of(connection: socket.SocketType) -> tuple[int, int, int]:
+    """Give the process, the user and the group at the other end of a unix socket, as the kernel knows them.
+
+    Args:
+        connection: one that was accepted: of who has connected; one that has connected: of who listens.
+
+    Raises:
+        OSError: nobody can tell.
+    """
+    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    pid, uid, gid = _CREDENTIALS.unpack(raw)
+    return pid, uid, gid
+
+
 class AllowedPeers:
     """The peers that the options allow.
 
@@ -50,8 +64,7 @@ class AllowedPeers:
         asked = socket.SocketType(family, socket.SOCK_STREAM, 0, descriptor)
         try:
             if family == socket.AF_UNIX:
-                raw = asked.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-                uid: int = _CREDENTIALS.unpack(raw)[1]
+                uid = credentials_of(asked)[1]
                 return None if uid in self._users else f"uid {uid}"
             host: str = asked.getpeername()[0]
         finally:

@@ -255,11 +255,13 @@ def _listener_of(path: str) -> int:
     """Give the process that has made a socket listen (SO_PEERCRED of unix(7)); 0 where that can't be told."""
     if sys.platform != "linux":
         return 0
+    # Imported here, since few starts fail.
+    from uwsgibridge.connection.peers import credentials_of
+
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
         client.setblocking(False)
         client.connect(path)
-        credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-        return int.from_bytes(credentials[:4], sys.byteorder)
+        return credentials_of(client)[0]
     return 0
 
 

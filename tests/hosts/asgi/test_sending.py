@@ -37,6 +37,12 @@ def ask_late(bridge: Bridge, may_read: threading.Event, **variables: Any) -> Ans
         return read_answer(connection)
 
 
+def answer_of(app: Any, family: str, loop: str, may_read: threading.Event) -> tuple[Answer, Bridge]:
+    """Serve an application, ask it once as `ask_late`, and stop."""
+    with running(app, family, loop=loop, lifespan="off") as bridge:
+        return ask_late(bridge, may_read), bridge
+
+
 @on_each_loop
 @on_each_socket
 def test_pieces_of_several_tasks_stay_whole(family: str, loop: str) -> None:
@@ -51,8 +57,7 @@ def test_pieces_of_several_tasks_stay_whole(family: str, loop: str) -> None:
             may_read.set()
         await send(body(b"end"))
 
-    with running(app, family, loop=loop, lifespan="off") as bridge:
-        answer = ask_late(bridge, may_read)
+    answer, bridge = answer_of(app, family, loop, may_read)
 
     # Trio starts tasks in any order.
     found = [answer.body[start : start + PIECE] for start in range(0, 4 * PIECE, PIECE)]
@@ -82,8 +87,7 @@ def test_a_piece_waits_for_a_file_of_another_task(family: str, loop: str) -> Non
                 may_read.set()
         await send(body(b"end"))
 
-    with running(app, family, loop=loop, lifespan="off") as bridge:
-        answer = ask_late(bridge, may_read)
+    answer, _ = answer_of(app, family, loop, may_read)
 
     parts = [answer.body[:PIECE], answer.body[PIECE : PIECE + 5], answer.body[PIECE + 5 :]]
     assert parts in (
@@ -103,8 +107,7 @@ def test_what_follows_a_cancelled_send_follows_the_whole_piece(family: str, loop
         may_read.set()
         await send(body(b"end"))
 
-    with running(app, family, loop=loop, lifespan="off") as bridge:
-        answer = ask_late(bridge, may_read)
+    answer, _ = answer_of(app, family, loop, may_read)
 
     assert answer.seen == 200
     assert answer.body == piece(1) + b"end"
@@ -122,8 +125,7 @@ def test_a_send_that_is_cancelled_before_its_turn_sends_nothing(family: str, loo
         may_read.set()
         await send(body(b"end"))
 
-    with running(app, family, loop=loop, lifespan="off") as bridge:
-        answer = ask_late(bridge, may_read)
+    answer, _ = answer_of(app, family, loop, may_read)
 
     assert answer.body == piece(0) + b"end"
 
@@ -144,8 +146,7 @@ def test_an_answer_whose_last_send_was_cancelled_is_whole(
         assert await give_up(send, body(piece(1), more=kind == "without the end"))
         may_read.set()
 
-    with running(app, family, loop=loop, lifespan="off") as bridge:
-        answer = ask_late(bridge, may_read)
+    answer, bridge = answer_of(app, family, loop, may_read)
 
     assert answer.seen == 200
     assert answer.body == piece(1)
@@ -223,8 +224,7 @@ def test_nothing_follows_a_file_whose_send_was_cancelled(family: str, loop: str)
         may_read.set()
         await send(body(b"end"))
 
-    with running(app, family, loop=loop, lifespan="off") as bridge:
-        answer = ask_late(bridge, may_read)
+    answer, bridge = answer_of(app, family, loop, may_read)
 
     assert answer.broken
     (event,) = bridge.events.find(level="error")

@@ -24,9 +24,11 @@ class HttpAnswer(AsgiExchange):
 
     _response: Response  # made by `HttpExchange`: a constructor of this class would cost each request a call
     _file_instead: NamedFile | None = None  # sent in place of the application's body
-    _is_file_cut = (
-        False  # whether a `send` of a file was cancelled: nothing can follow that part of it
-    )
+    # Whether a `send` of a file was cancelled: nothing can follow that part of it.
+    _is_file_cut = False
+
+    def _is_open_ended(self) -> bool:
+        return self._response.is_open_ended
 
     def _send_head(self) -> None:
         """Send the head alone, without a wait.
@@ -72,8 +74,6 @@ class HttpAnswer(AsgiExchange):
         if 0 < left < wanted:
             response.excess_bytes += wanted - left
         first = file.first_piece[:left]
-        if response.is_open_ended:
-            self.connection.break_if_killed()
         await self._write_all(response.send(first))
         offset, left = offset + len(first), left - len(first)
         while left and (sent := await self._send_piece(descriptor, offset, left)):

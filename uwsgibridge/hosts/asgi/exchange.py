@@ -142,9 +142,8 @@ class AsgiExchange(Exchange[AsgiContext]):
     _is_lost = False  # a task that goes on after its cancellation may have been cancelled for either reason
     _call = Call.RUNNING
     _disconnects = 0  # how often the application was told of the disconnect
-    _turn: Event | None = (
-        None  # there while a task writes and waits for the client; set when it has ended
-    )
+    # There while a task writes and waits for the client; set when it has ended.
+    _turn: Event | None = None
     # What was left of a piece when the `send` that wrote it was cancelled. It comes before all that follows.
     _unwritten: bytes = b""
 
@@ -304,9 +303,15 @@ class AsgiExchange(Exchange[AsgiContext]):
             with contextlib.suppress(PeerGone):  # `_gone` tells it
                 await self._write_all((rest,))
 
+    def _is_open_ended(self) -> bool:
+        """Whether the end of the connection alone will tell the frontend that the answer is complete."""
+        return False
+
     def _send_some(self, data: Buffer) -> int:
         if not self._answer_began:
             self._answer_began = monotonic()
+            if self._is_open_ended():
+                self.connection.break_if_killed()
         try:
             sent = self.connection.send(data)
         except BlockingIOError:

@@ -117,8 +117,6 @@ class HttpExchange(HttpFields, HttpAnswer):
                 buffers = response.send(body, last=last)
                 if last and len(buffers) == 1 and response.ends_here:
                     self._expect_whole(self._context.recorder, response)
-                elif self._stream is _NO_STREAM and response.is_open_ended:
-                    self.connection.break_if_killed()
                 try:
                     for data in buffers:
                         # What `_write_all` does, but without a coroutine for data that fits at once.

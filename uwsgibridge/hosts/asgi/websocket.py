@@ -184,14 +184,14 @@ class WebSocketExchange(WebSocketTunnel):
         id_header = self._context.reporter.id_header
         return headers if id_header is None else id_header.add_to(self.request, headers)
 
+    def _is_open_ended(self) -> bool:
+        return self._denial.is_open_ended
+
     async def _send_denial(self, message: Message) -> None:
         if self._turn is not None or self._unwritten:
             await self._write_earlier()
         last = not message.get("more_body", False)
-        buffers = self._denial.send(message.get("body", b""), last=last)
-        if self._denial.is_open_ended:
-            self.connection.break_if_killed()
-        await self._write_all(buffers)
+        await self._write_all(self._denial.send(message.get("body", b""), last=last))
         if last:
             self._status = self._denial.status
             self._finish(Closed(CLOSE_ABNORMAL, ""), complete=True)

@@ -27,7 +27,7 @@ class RunningRequests:
         return sum(map(len, self._tables))
 
     def __iter__(self) -> Iterator[WsgiExchange]:
-        return iter([exchange for table in self._tables for exchange in list(table)])
+        return iter([exchange for exchange, _ in self.items()])
 
     def add_table(self, table: Running) -> None:
         """Add the table of a thread, which puts each exchange there when it begins."""
@@ -39,7 +39,7 @@ class RunningRequests:
 
     def thread_of(self, exchange: WsgiExchange) -> threading.Thread | None:
         """Find the thread that runs an exchange."""
-        return next((thread for found, thread in self.items() if found is exchange), None)
+        return dict(self.items()).get(exchange)
 
     def take(self, exchange: WsgiExchange) -> bool:
         """Remove an exchange; tell whether it was there. Only one of several threads that do this gets True."""

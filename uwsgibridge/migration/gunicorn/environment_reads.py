@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 _READING: Final = frozenset({"get", "pop", "setdefault", "__getitem__"})
-_EXPANDED: Final = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
+# A variable as `os.path.expandvars` and shells have it; its name is in one of two groups.
+EXPANDED: Final = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 
 # What a name is made of: variables of the environment, and other names.
 _Parts = tuple[set[str], set[str]]
@@ -101,7 +102,7 @@ def _variables(node: ast.AST, environments: set[str]) -> Iterator[str]:
             yield from _text(node.args[0])
         elif called == "expandvars":
             for text in _text(node.args[0]):
-                yield from (match[1] or match[2] for match in _EXPANDED.finditer(text))
+                yield from (match[1] or match[2] for match in EXPANDED.finditer(text))
         elif (
             isinstance(node.func, ast.Attribute)
             and called in _READING

@@ -7,6 +7,7 @@ from typing import Final
 
 from uwsgibridge.config.peers import parse_network
 from uwsgibridge.errors import SettingsError
+from uwsgibridge.migration.gunicorn.environment_reads import EXPANDED
 from uwsgibridge.migration.gunicorn.given import Given
 from uwsgibridge.migration.gunicorn.paths import absolute
 from uwsgibridge.migration.gunicorn.translation import (
@@ -21,7 +22,6 @@ from uwsgibridge.migration.gunicorn.translation import (
 
 _DEFAULT_PORT: Final = "8000"
 _UNIX: Final = re.compile(r"unix:(//)?(?P<path>.*)", re.DOTALL)
-_VARIABLE: Final = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 # gunicorn gives a unix socket all permissions but those of its umask.
 _ALL_PERMISSIONS: Final = 0o777
 _NGINX: Final = (
@@ -39,7 +39,7 @@ def _bind(translation: Translation, row: Row, given: Given) -> None:
         )
         return
     for one in given.value:
-        if (variable := _VARIABLE.search(one)) and not one.startswith("unix:"):
+        if (variable := EXPANDED.search(one)) and not one.startswith("unix:"):
             translation.refuse(
                 given,
                 f"gunicorn does not start with it, since it replaces no variables: {variable[0]} stays as it is. In a file, write "
