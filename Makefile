@@ -73,14 +73,17 @@ format: $(VENV)/.check ## let ruff format and mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Instead of the deadline of a test in pyproject.toml.
+AN_HOUR := -o timeout=3600 -o faulthandler_timeout=3660
+
 fuzz: $(VENV)/.test ## many more generated packets than `make test` tries
-	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest tests/fuzz
+	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest $(AN_HOUR) tests/fuzz
 
 fuzz-fast: $(VENV)/.test ## the accelerator under AddressSanitizer, with millions of broken packets; takes minutes
 	$(BIN)/python -m tests.fuzz.fast_under_sanitizers $(ARGS)
 
 soak: $(VENV)/.test ## the long runs: thousands of WebSockets, minutes of load
-	$(BIN)/python -m pytest -m soak integration
+	$(BIN)/python -m pytest $(AN_HOUR) -m soak integration
 
 bench: $(VENV)/.bench ## side by side with uWSGI, gunicorn and uvicorn behind one Nginx; needs wrk
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -5,8 +5,31 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from uwsgibridge.protocol import response_headers, status
+
+# What is remembered of the heads of answers. There is room for some hundreds of them, and answers with others than these
+# never go straight.
+_REMEMBERED: tuple[dict[Any, Any], ...] = (
+    response_headers.known_kinds,
+    response_headers.known_stream_kinds,
+    response_headers.known_text_kinds,
+    response_headers.known_text_stream_kinds,
+    status.known_statuses,
+)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def forgets_heads() -> Iterator[None]:
+    """Have a module leave no heads behind: those of tests that generate them would leave no room for others."""
+    before = [dict(table) for table in _REMEMBERED]
+    yield
+    for table, content in zip(_REMEMBERED, before, strict=True):
+        table.clear()
+        table.update(content)
 
 
 @pytest.fixture

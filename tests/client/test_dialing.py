@@ -52,6 +52,23 @@ def test_a_socket_without_a_server_is_told(tmp_path: Path) -> None:
         ping(UnixAddress(str(path)))
 
 
+def test_a_socket_that_is_removed_meanwhile_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "app.sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+    stands = Path.stat
+
+    def removed_before(self: Path) -> os.stat_result:
+        path.unlink()
+        return stands(self)
+
+    monkeypatch.setattr(Path, "stat", removed_before)
+    with pytest.raises(PingError, match=r"no such socket: unix:.*app\.sock; start"):
+        ping(f"unix:{path}")
+
+
 def test_a_file_instead_of_a_socket_is_told(tmp_path: Path) -> None:
     path = tmp_path / "app.sock"
     path.write_text("")

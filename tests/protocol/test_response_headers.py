@@ -1,4 +1,4 @@
-"""Heads in which no header means anything to us."""
+"""Heads: which content types are remembered, and those in which no header means anything to us."""
 
 from __future__ import annotations
 
@@ -8,7 +8,25 @@ from typing import Any
 import pytest
 
 from uwsgibridge.protocol.errors import InvalidResponse
-from uwsgibridge.protocol.response_headers import encode_head, encode_lines
+from uwsgibridge.protocol.response_headers import (
+    LINES,
+    encode_head,
+    encode_lines,
+    known_stream_kinds,
+)
+
+
+class TestEncodeHead:
+    def test_boundaries_leave_room_for_other_content_types(self) -> None:
+        def head(content_type: bytes) -> Any:
+            return encode_head(200, b"200 OK", [(b"Content-Type", content_type)])
+
+        for number in range(1100):
+            head(b"multipart/byteranges; Boundary=%d" % number)
+        head(b"text/x-new")
+        assert b"text/x-new" in known_stream_kinds
+        # What is not remembered has its kind all the same.
+        assert head(b"multipart/x-mixed-replace; boundary=frame")[2] == LINES
 
 
 class TestEncodeLines:

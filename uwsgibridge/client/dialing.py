@@ -104,6 +104,10 @@ def _connect_unix(target: UnixAddress, deadline: Deadline) -> socket.socket:
     return connection
 
 
+def _no_such_socket(target: UnixAddress) -> str:
+    return f"There is no such socket: {target}; start the bridge with --bind {target}"
+
+
 def _why_unreachable(target: Target, error: OSError) -> str:
     if isinstance(target, TcpAddress):
         if isinstance(error, socket.gaierror):
@@ -112,14 +116,18 @@ def _why_unreachable(target: Target, error: OSError) -> str:
             return f"Nothing listens at {target}: start the bridge with --bind {target}"
         return f"{target} can't be reached: {describe(error)}"
     if error.errno in {errno.ENOENT, errno.ENOTDIR}:
-        return f"There is no such socket: {target}; start the bridge with --bind {target}"
+        return _no_such_socket(target)
     if error.errno in {errno.EACCES, errno.EPERM}:
         return (
             f"Permission denied on {target}: act as a user that may write to it, "
             "or start the bridge with another --socket-mode"
         )
     if error.errno == errno.ECONNREFUSED:
-        if not stat.S_ISSOCK(Path(target.path).stat().st_mode):
+        try:
+            mode = Path(target.path).stat().st_mode
+        except OSError:  # a bridge that ends has removed it meanwhile
+            return _no_such_socket(target)
+        if not stat.S_ISSOCK(mode):
             return f"{target} is a file and no socket: name the one given to --bind"
         return (
             f"Nothing listens at {target}, its server is gone: start the bridge with "

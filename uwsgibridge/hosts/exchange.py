@@ -175,7 +175,7 @@ class Exchange(Generic[_Context]):
             ),
         )
 
-    def _expect_whole(self, recorder: Recorder, response: Response) -> None:
+    def _expect_whole(self, recorder: Recorder, status: int) -> None:
         """Prepare for a call that sends the end of an answer, whose length the frontend knows.
 
         With the request read, the end of this process is no reset, which would take the answer away from the frontend
@@ -183,7 +183,7 @@ class Exchange(Generic[_Context]):
 
         Args:
             recorder: of this thread.
-            response: the answer.
+            status: of the answer.
         """
         connection = self.connection
         if connection.body_unseen:
@@ -192,10 +192,9 @@ class Exchange(Generic[_Context]):
             connection.take_request()
         except OSError:  # the peer is gone: the call tells it
             return
-        self._mark(recorder, response)
+        self._mark(recorder, status)
 
-    def _mark(self, recorder: Recorder, response: Response) -> None:
-        status = self._failure_status or response.status
+    def _mark(self, recorder: Recorder, status: int) -> None:
         recorder.mark(self.request.method, outcome_of(status, is_complete=True))
 
     def _hand_over(self, connection: Connection, *, complete: bool) -> None:

@@ -266,12 +266,19 @@ def _classify(name: bytes) -> int:
 
 
 def _find_stream_kind(content_type: bytes) -> int:
-    """Tell the kind of a content type, and remember it in `known_stream_kinds`."""
+    """Tell the kind of a content type, and remember it in `known_stream_kinds`.
+
+    One with a boundary is not remembered: it is another one in each answer, and would take the place of all others.
+    """
     media_type = content_type.partition(b";")[0].strip().lower()
     kind = _STREAMS.get(bytes(media_type), NO_STREAM)
     if media_type.endswith(_STREAM_SUFFIXES):
         kind = LINES
-    if len(content_type) <= _MAX_REMEMBERED_BYTES and len(known_stream_kinds) < _MAX_REMEMBERED:
+    if (
+        len(content_type) <= _MAX_REMEMBERED_BYTES
+        and len(known_stream_kinds) < _MAX_REMEMBERED
+        and b"boundary=" not in content_type.lower()
+    ):
         known_stream_kinds[bytes(content_type)] = kind
     return kind
 

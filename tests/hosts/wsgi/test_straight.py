@@ -20,7 +20,6 @@ from tests.raw_client import ask
 from tests.wsgi_conversation import Conversations, read_all
 from uwsgibridge.hosts.exchange_states import Life
 from uwsgibridge.hosts.wsgi import serving
-from uwsgibridge.protocol import response_headers, status
 
 # Only with the accelerator is there such a way.
 pytestmark = pytest.mark.each("either_way")
@@ -121,21 +120,6 @@ OTHERS: dict[str, tuple[Any, dict[str, str], bytes, bool]] = {
         False,
     ),
 }
-
-
-@pytest.fixture(autouse=True)
-def remembers_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the heads of these tests remembered: tests that generate heads have filled what holds them."""
-    tables: tuple[dict[Any, Any], ...] = (
-        response_headers.known_kinds,
-        response_headers.known_stream_kinds,
-        response_headers.known_text_kinds,
-        response_headers.known_text_stream_kinds,
-        status.known_statuses,
-    )
-    for table in tables:
-        for key in list(table):
-            monkeypatch.delitem(table, key)
 
 
 @pytest.mark.parametrize("name", OTHERS)

@@ -122,6 +122,7 @@ class HttpAnswer(AsgiExchange):
         answered = False
         if not self._response.is_head_sent and not self._gone:
             answer = self._context.reporter.with_id(self.request, make_answer(self.request.method))
+            self._expect_whole(self._context.recorder, answer.status)
             try:
                 # Nothing was sent before, so a short answer fits without a wait.
                 answered = self.connection.send(answer.data) == len(answer.data)

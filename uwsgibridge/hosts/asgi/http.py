@@ -116,7 +116,7 @@ class HttpExchange(HttpFields, HttpAnswer):
                     raise InvalidResponse(f"the body is of type {type(body).__name__}, not bytes")
                 buffers = response.send(body, last=last)
                 if last and len(buffers) == 1 and response.ends_here:
-                    self._expect_whole(self._context.recorder, response)
+                    self._expect_whole(self._context.recorder, response.status)
                 try:
                     for data in buffers:
                         # What `_write_all` does, but without a coroutine for data that fits at once.
@@ -409,7 +409,7 @@ class HttpExchange(HttpFields, HttpAnswer):
 
     def _expect_close(self) -> None:
         if not self._response.ends_here:
-            self._mark(self._context.recorder, self._response)
+            self._mark(self._context.recorder, self._failure_status or self._response.status)
 
     def _record_end(self, *, complete: bool) -> None:
         recorder = self._context.recorder

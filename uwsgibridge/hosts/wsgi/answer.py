@@ -98,7 +98,7 @@ class WsgiAnswer(WsgiFields, Exchange[ExchangeContext]):
                 self.connection.break_if_killed()
         if buffers and response.ends_here and sum(map(len, buffers)) <= _MARKED_BYTES:
             # After a send that fails, the mark is replaced by what is recorded then.
-            self._expect_whole(self.recorder, response)
+            self._expect_whole(self.recorder, response.status)
         try:
             if len(buffers) == 2:
                 data = buffers[0]

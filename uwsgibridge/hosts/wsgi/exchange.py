@@ -425,7 +425,7 @@ class WsgiExchange(WsgiAnswer):
             return
         if complete:
             if not self._response.ends_here:
-                self._mark(self.recorder, self._response)
+                self._mark(self.recorder, self._failure_status or self._response.status)
             # What `_hand_over` does, with one call less.
             self._context.lingering.close(self.connection)
         else:
@@ -449,6 +449,7 @@ class WsgiExchange(WsgiAnswer):
         answer = self._context.reporter.with_id(self.request, answer)
         self._life = follow(Step.REPLACE, self._life)
         answered = False
+        self._expect_whole(self.recorder, answer.status)
         with contextlib.suppress(OSError):  # the client is gone, or does not read
             self._write((answer.data,))
             answered = True
