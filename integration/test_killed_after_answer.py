@@ -55,7 +55,7 @@ on_each_way = pytest.mark.parametrize("way", ["accelerated", "pure"])
 
 @contextmanager
 def serving(
-    directory: Path, source: str, name: str, interface: str, way: str
+    directory: Path, source: str, name: str, interface: Literal["wsgi", "asgi"], way: str
 ) -> Iterator[LocalStack]:
     (directory / "killing.py").write_text(source)
     with LocalStack(
