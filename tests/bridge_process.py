@@ -8,10 +8,11 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.log_events import EVENT_SECONDS, LogEvents
+from tests.processes import descendants_of
 from uwsgibridge.fast import PURE_VARIABLE
 from uwsgibridge.system.lifeline import Lifeline
 
@@ -82,11 +83,18 @@ class BridgeProcess:
 
     def kill(self) -> None:
         """End it whatever it does."""
+        started: list[int] = []
         if self._process.poll() is None:
+            started = descendants_of(self.pid)
             self._process.kill()
         self._process.wait()
         self._lifeline.cut()
-        self._reader.join()
+        # A worker that does not hear of it would hold the log open.
+        for pid in started:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._reader.join(EVENT_SECONDS)
+        assert not self._reader.is_alive(), "a process that it has started goes on"
         assert self._process.stdout is not None
         self._process.stdout.close()
 

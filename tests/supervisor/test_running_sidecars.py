@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -18,6 +17,7 @@ import pytest
 from tests.bridge_process import BridgeProcess, run_to_its_end, running_process
 from tests.log_events import PATIENCE_SECONDS
 from tests.other_users import NOBODY, need_root
+from tests.processes import wait_gone
 from uwsgibridge.control.client import ask
 
 APPLICATION = """
@@ -98,17 +98,6 @@ def pid_of(event: dict[str, Any], place: int = 1) -> int:
     return int(str(event["text"]).split()[place])
 
 
-def wait_gone(pid: int) -> None:
-    try:
-        descriptor = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    try:
-        assert select.select([descriptor], [], [], PATIENCE_SECONDS)[0], f"{pid} is still there"
-    finally:
-        os.close(descriptor)
-
-
 def test_it_runs_beside_the_workers_and_ends_with_them(start: Start, place: Path) -> None:
     with start("--sidecar", python("beat.py")) as bridge:
         begins = bridge.events.wait(event="sidecar wrote")
@@ -127,7 +116,7 @@ def test_it_runs_beside_the_workers_and_ends_with_them(start: Start, place: Path
     assert steps.index("sidecar started") > steps.index("app: loaded")
     assert steps.index("sidecar stopped") < len(steps) - 1
     assert not bridge.events.find(level="error")
-    wait_gone(pid_of(begins))
+    assert wait_gone(pid_of(begins), PATIENCE_SECONDS)
 
 
 def test_one_that_ends_is_started_again(start: Start, place: Path) -> None:
@@ -190,7 +179,7 @@ def test_one_that_does_not_end_is_killed_with_all_that_it_has_started(
         assert killed["option"] == "--graceful-timeout-seconds"
         assert bridge.events.find(event="sidecar wrote", text="asked")
         for number in (1, 2):
-            wait_gone(pid_of(begins, number))
+            assert wait_gone(pid_of(begins, number), PATIENCE_SECONDS)
 
 
 def test_a_second_signal_kills_it_at_once(start: Start) -> None:
@@ -201,7 +190,7 @@ def test_a_second_signal_kills_it_at_once(start: Start) -> None:
         bridge.signal(signal.SIGTERM)
         assert bridge.wait() == 0
         for number in (1, 2):
-            wait_gone(pid_of(begins, number))
+            assert wait_gone(pid_of(begins, number), PATIENCE_SECONDS)
 
 
 @pytest.mark.parametrize("form", ["{}", "sh -c '{}; true'"], ids=["direct", "in-a-shell"])
@@ -210,7 +199,7 @@ def test_it_is_killed_with_its_supervisor(start: Start, form: str) -> None:
         begins = bridge.events.wait(event="sidecar wrote")
         bridge.signal(signal.SIGKILL)
         for number in (1, 2):
-            wait_gone(pid_of(begins, number))
+            assert wait_gone(pid_of(begins, number), PATIENCE_SECONDS)
 
 
 def test_an_upgrade_hands_it_on_and_then_restarts_it(start: Start, place: Path) -> None:
@@ -225,7 +214,7 @@ def test_an_upgrade_hands_it_on_and_then_restarts_it(start: Start, place: Path) 
         assert (told["state"], told["restarts"]) == ("running", 0)
         last = told["pid"]
         bridge.signal(signal.SIGKILL)  # the lifeline is handed on, too
-        wait_gone(last)
+        assert wait_gone(last, PATIENCE_SECONDS)
     assert not bridge.events.find(level="error")
     pids = [pid_of(it) for it in bridge.events.find(event="sidecar wrote")]
     assert pids[:4] == [pids[0], pids[0], pids[2], pids[2]]
@@ -246,7 +235,7 @@ def test_an_upgrade_takes_new_options_and_never_runs_two(place: Path) -> None:
         write(python("beat.py again"))
         bridge.signal(signal.SIGUSR2)
         assert beats(bridge, 3) == ["begins", "ends", "begins"]
-        wait_gone(sleeper)
+        assert wait_gone(sleeper, PATIENCE_SECONDS)
         told = {it["command"]: it["state"] for it in status(place)}
         assert told[python("beat.py again")] == "running"
         assert bridge.stop() == 0

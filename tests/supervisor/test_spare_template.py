@@ -19,6 +19,7 @@ import pytest
 from tests.bridge_process import BridgeProcess, run_to_its_end, running_process
 from tests.log_events import PATIENCE_SECONDS
 from tests.other_users import run_script
+from tests.processes import children_of
 from uwsgibridge.config.settings import Settings
 from uwsgibridge.link.messages import Blueprint
 from uwsgibridge.supervisor.spare_template import SpareTemplate
@@ -121,7 +122,7 @@ def test_the_first_template_is_like_the_next_one(
 
 def test_the_first_template_was_forked_and_is_a_child_of_the_supervisor(tmp_path: Path) -> None:
     with running(tmp_path) as bridge:
-        [template] = children(bridge.pid)
+        [template] = children_of(bridge.pid)
         started = Path(f"/proc/{template}/cmdline").read_bytes()
         assert started == Path(f"/proc/{bridge.pid}/cmdline").read_bytes()
         assert bridge.stop() == 0
@@ -195,11 +196,6 @@ def events(log: Path, name: str) -> list[dict[str, Any]]:
 
 def seen(log: Path, name: str, count: int) -> bool:
     return len(events(log, name)) >= count
-
-
-def children(pid: int) -> list[int]:
-    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    return [int(it) for it in text.split()]
 
 
 def processes_in(directory: Path) -> list[str]:

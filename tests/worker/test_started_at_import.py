@@ -14,6 +14,7 @@ from time import monotonic, sleep
 import pytest
 
 from tests.bridge_process import BridgeProcess, running_process
+from tests.processes import children_of
 from uwsgibridge.client import request
 from uwsgibridge.system.forking import fork_process
 from uwsgibridge.system.process_group import group_of_its_own, members_of
@@ -233,14 +234,6 @@ def test_they_hold_no_socket_of_the_server(
         assert inode in sockets_of(process.pid)
         assert [it for it in started if inode in sockets_of(it)] == []
         assert process.stop() == 0
-
-
-def children_of(pid: int) -> list[int]:
-    return [
-        int(it)
-        for task in Path(f"/proc/{pid}/task").iterdir()
-        for it in (task / "children").read_text().split()
-    ]
 
 
 def sockets_of(pid: int) -> set[str]:

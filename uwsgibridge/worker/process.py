@@ -208,8 +208,18 @@ class _Service:
 
 def end_seconds(applications: Sequence[Application], settings: Settings) -> float:
     """Tell how long a worker's end may take: for its requests, then for one lifespan shutdown after another, and for spans."""
-    has_shutdown = [it.interface == "asgi" and settings.lifespan != "off" for it in applications]
-    shutdown_seconds = sum(has_shutdown) * settings.lifespan_timeout_seconds
+    return _end_seconds(sum(it.interface == "asgi" for it in applications), settings)
+
+
+def most_end_seconds(settings: Settings) -> float:
+    """Tell how long a worker's end may take at the most, for who does not know its applications."""
+    return _end_seconds(1 + len(settings.mount), settings)
+
+
+def _end_seconds(lifespans: int, settings: Settings) -> float:
+    shutdown_seconds = (
+        lifespans * settings.lifespan_timeout_seconds if settings.lifespan != "off" else 0.0
+    )
     spans_seconds = settings.otel_flush_seconds if settings.otel else 0.0
     return settings.graceful_timeout_seconds + shutdown_seconds + spans_seconds
 

@@ -17,6 +17,8 @@ import socket
 import sys
 from dataclasses import replace
 from pathlib import Path
+from time import monotonic
+from typing import Final
 
 from uwsgibridge.application.application import Application
 from uwsgibridge.application.forked_child import kept_from_copies
@@ -53,7 +55,7 @@ from uwsgibridge.telemetry.line_stream import log_descriptor, own_standard_error
 from uwsgibridge.telemetry.log_file import reopen_log_at_signal
 from uwsgibridge.telemetry.service_log import make_service_logger
 from uwsgibridge.worker.kinds import import_in_advance
-from uwsgibridge.worker.process import WorkerDuty, end_seconds, run_worker
+from uwsgibridge.worker.process import WorkerDuty, end_seconds, most_end_seconds, run_worker
 from uwsgibridge.worker.process_end import ProcessEnd, flush_output
 from uwsgibridge.worker.started_at_import import (
     end_group_at_exit,
@@ -65,6 +67,9 @@ from uwsgibridge.worker.started_at_import import (
 )
 from uwsgibridge.worker.supervisor_link import WorkerLink
 from uwsgibridge.worker.uwsgi_hooks import become_worker, has_schedule
+
+# How long a worker may take beyond what the options give it, and how long the kernel may take for one that is killed.
+_END_MARGIN_SECONDS: Final = 5.0
 
 
 def main(control_descriptor: int) -> int:
@@ -233,6 +238,8 @@ def _fork_on_demand(control: socket.socket, blueprint: Blueprint) -> _Place | No
                     _report_signals(control, wakeup.recv(4096))
                 _reap(control, workers, loads_by_itself=not blueprint.settings.preload)
             if lifeline in ready:
+                _close_sockets(control, listening)
+                _see_to_the_end(control, wakeup, workers, blueprint.settings)
                 return None
             if control.fileno() in ready:
                 message = control.recv(MAX_BYTES)
@@ -249,6 +256,38 @@ def _fork_on_demand(control: socket.socket, blueprint: Blueprint) -> _Place | No
                 worker = _fork(control, blueprint, fork, workers) if fork is not None else None
                 if worker is not None:
                     return replace(worker, listening=tuple(listening))
+
+
+def _see_to_the_end(
+    control: socket.socket, wakeup: socket.socket, workers: set[int], settings: Settings
+) -> None:
+    """Kill the workers that do not end by themselves, in the place of a supervisor that is gone.
+
+    They have noticed it, and drain. But an application that keeps its worker for ever, in its import or by blocking the
+    event loop, would keep the addresses, too.
+    """
+    seconds = most_end_seconds(settings) + _END_MARGIN_SECONDS
+    _wait_for_end(control, wakeup, workers, seconds, settings)
+    for pid in workers:
+        say(
+            f"Error: the supervisor is gone, and worker {pid} has not ended in {seconds:g} s: it is killed"
+        )
+        os.kill(pid, signal.SIGKILL)
+    _wait_for_end(control, wakeup, workers, _END_MARGIN_SECONDS, settings)
+
+
+def _wait_for_end(
+    control: socket.socket,
+    wakeup: socket.socket,
+    workers: set[int],
+    seconds: float,
+    settings: Settings,
+) -> None:
+    end = monotonic() + seconds
+    while workers and (left := end - monotonic()) > 0:
+        if select.select([wakeup], [], [], left)[0]:
+            wakeup.recv(4096)
+        _reap(control, workers, loads_by_itself=not settings.preload)
 
 
 def _report_signals(control: socket.socket, numbers: bytes) -> None:
