@@ -9,7 +9,7 @@ import pickle
 from collections.abc import Callable
 from functools import cached_property
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -31,6 +31,7 @@ def _classes(decorator: Callable[..., Any]) -> SimpleNamespace:
     class Count:
         """A count, which changes."""
 
+        most: ClassVar[int] = 9
         number: int = 0
 
     @decorator(frozen=True, slots=True, kw_only=True)
@@ -100,6 +101,13 @@ STEPS: dict[str, Callable[[SimpleNamespace], object]] = {
     "no slots": lambda it: (it.Open(3).double, it.Open.size, vars(it.Open(4))),
     "match": lambda it: (it.Point.__match_args__, it.Checked.__match_args__),
     "fields": lambda it: [one.name for one in dataclasses.fields(it.Point)],
+    "types": lambda it: [one.type for one in dataclasses.fields(it.Checked)],
+    "annotations": lambda it: (
+        it.Point.__annotations__,
+        it.Count.__annotations__,
+        it.Open.__annotations__,
+    ),
+    "no field": lambda it: ([one.name for one in dataclasses.fields(it.Count)], it.Count.most),
     "replace": lambda it: repr(dataclasses.replace(it.Point(1), y=3)),
     "replace checks": lambda it: dataclasses.replace(it.Checked(size=1), size=-1),
     "asdict": lambda it: dataclasses.asdict(it.Checked(size=1, place=it.Point(1, names=["a"]))),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
-from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Final
 
@@ -26,7 +25,7 @@ _OTHER_VARIABLES: Final = (
 )  # fmt: skip
 
 # Kubernetes gives each container such variables for each service: for one that is called uwsgibridge, or uwsgibridge-admin.
-_OF_AN_ORCHESTRATOR: Final = re.compile(
+_OF_AN_ORCHESTRATOR: Final = (
     r"UWSGIBRIDGE_([A-Z0-9_]+_)?"
     r"(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
 )
@@ -38,7 +37,7 @@ _RUN_INSTEAD: Final = "a configuration of uWSGI runs as it is by uwsgibridge run
 # What says how to name the application begins so.
 _NAME_THE: Final = "name the "
 
-_OPTION: Final = re.compile(r"--([a-z][a-z0-9-]*)")
+_OPTION: Final = r"--([a-z][a-z0-9-]*)"
 
 # Options of uWSGI, some of which gunicorn has as well, each with the option to use here.
 _ELSEWHERE: Final[Mapping[str, str]] = {
@@ -149,6 +148,8 @@ def command_instead(name: str) -> str | None:
 
 def closest(name: str, names: Iterable[str]) -> str | None:
     """Find the name that was probably meant."""
+    from difflib import get_close_matches  # imported here: most names are right
+
     found = get_close_matches(name, list(names), n=1, cutoff=_CLOSE)
     return found[0] if found else None
 
@@ -187,7 +188,7 @@ def _written(key: str, write: Callable[[str], str]) -> str | None:
         return None
     if instead.startswith(_NAME_THE):
         return f"write {write('app')}"
-    return _OPTION.sub(lambda found: write(found[1].replace("-", "_")), instead)
+    return re.sub(_OPTION, lambda found: write(found[1].replace("-", "_")), instead)
 
 
 def refuse_file(app: str) -> None:
@@ -209,7 +210,7 @@ def refuse_file(app: str) -> None:
 
 def is_of_an_orchestrator(variable: str) -> bool:
     """Whether a variable is one that Kubernetes sets for a service of that name, and no slip."""
-    return _OF_AN_ORCHESTRATOR.fullmatch(variable) is not None
+    return re.fullmatch(_OF_AN_ORCHESTRATOR, variable) is not None
 
 
 def refuse_variables(prefix: str, options: Iterable[str], environ: Mapping[str, str]) -> None:

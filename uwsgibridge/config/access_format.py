@@ -71,8 +71,8 @@ LOG_VARIABLE: Final = "logvar."
 _MAX_LITERAL_BYTES: Final = 1000
 _MAX_VARIABLES: Final = 64
 
-_VARIABLE: Final = re.compile(r"%\(([^()]*)\)([sd]?)")
-_NAMED: Final = re.compile(r"\{([^{}]+)\}([ioe])")
+_VARIABLE: Final = r"%\(([^()]*)\)([sd]?)"
+_NAMED: Final = r"\{([^{}]+)\}([ioe])"
 
 
 class Variable(NamedTuple):
@@ -136,7 +136,7 @@ def _split(option: str, text: str) -> tuple[list[str], list[Variable], bool]:
     variables: list[Variable] = []
     is_gunicorns = False
     end = 0
-    for found in _VARIABLE.finditer(text):
+    for found in re.finditer(_VARIABLE, text):
         variable = _variable(option, found[1])
         literals.append(text[end : found.start()])
         variables.append(variable)
@@ -160,7 +160,7 @@ def _variable(option: str, name: str) -> Variable:
         return Variable("var", name.removeprefix(_VAR))
     if name.startswith(LOG_VARIABLE) and len(name) > len(LOG_VARIABLE):
         return Variable("logvar", name.removeprefix(LOG_VARIABLE))
-    if (named := _NAMED.fullmatch(name)) is not None:
+    if (named := re.fullmatch(_NAMED, name)) is not None:
         # gunicorn takes no notice of the case of these names.
         key = named[1].upper() if named[2] == "e" else named[1].lower()
         return Variable(named[2], key)

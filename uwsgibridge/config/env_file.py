@@ -17,7 +17,7 @@ from uwsgibridge.config.reading import read_start
 from uwsgibridge.errors import SettingsError
 
 # Docker takes names with dots and dashes as well, which systemd drops.
-_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_NAME: Final = r"[A-Za-z_][A-Za-z0-9_]*"
 
 # Docker refuses a longer line, and Linux a longer variable (MAX_ARG_STRLEN).
 _MAX_LINE: Final = 65_535
@@ -92,7 +92,7 @@ def _parse(line: str) -> tuple[str, str] | None:
         raise ValueError('this is no shell script: leave "export" out')
     if not equals:
         raise ValueError("it is not of the form NAME=VALUE")
-    if not _NAME.fullmatch(name):
+    if not re.fullmatch(_NAME, name):
         raise ValueError(
             "what stands before = is no name of a variable: letters, digits and _, without spaces around ="
         )

@@ -13,7 +13,7 @@ from uwsgibridge.errors import SettingsError
 # A number of requests: 1 or more, and no more than a process has descriptors for.
 _LIMIT: Final = re.compile(r"[1-9][0-9]{0,5}", re.ASCII)
 
-_QUERY_OR_FRAGMENT: Final = re.compile(r"[?#]")
+_QUERY_OR_FRAGMENT: Final = r"[?#]"
 
 
 def parse_mount(text: str) -> tuple[str, str]:
@@ -45,7 +45,7 @@ def parse_prefix(text: str, option: str = "--mount") -> str:
     if not text.startswith("/"):
         raise SettingsError(f"the prefix {text!r} does not begin with a slash ({option})")
     prefix = text.rstrip("/")
-    decoded = unquote(_QUERY_OR_FRAGMENT.split(prefix)[0])
+    decoded = unquote(re.split(_QUERY_OR_FRAGMENT, prefix)[0])
     meant = "/" + posixpath.normpath(decoded).lstrip("/") if prefix else ""
     if prefix != meant:
         raise SettingsError(

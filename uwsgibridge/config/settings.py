@@ -67,15 +67,16 @@ _MAX_KEPT_GAUGES: Final = 1000
 _MAX_OOM_SCORE: Final = 1000
 
 _MODE: Final = re.compile(r"0?[0-7]{3}")
+# These are compiled when they are first used: few services have their options, and each takes a start some tenths of a millisecond.
 # RFC 5424 has 48 characters for APP-NAME; a colon or a bracket ends the name where daemons read the older form.
-_IDENTIFIER: Final = re.compile(r"[!-9;-Z\\^-~]{1,48}")
+_IDENTIFIER: Final = r"[!-9;-Z\\^-~]{1,48}"
 # Names of a var, and of a header (RFC 9110, section 5.1) without the characters for which Nginx drops one.
-_VAR: Final = re.compile(r"[A-Z][A-Z0-9_]*")
-_HEADER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
-_STATUS: Final = re.compile(r"[1-5](xx|[0-9]{2})")
-_STATSD_PREFIX: Final = re.compile(r"[A-Za-z0-9._-]+")
+_VAR: Final = r"[A-Z][A-Z0-9_]*"
+_HEADER: Final = r"[A-Za-z0-9][A-Za-z0-9-]*"
+_STATUS: Final = r"[1-5](xx|[0-9]{2})"
+_STATSD_PREFIX: Final = r"[A-Za-z0-9._-]+"
 # Datadog's rules for tags. A text with `|`, `#` or a comma in it would end the tag.
-_STATSD_TAG: Final = re.compile(r"[A-Za-z0-9_./:-]+")
+_STATSD_TAG: Final = r"[A-Za-z0-9_./:-]+"
 
 
 def _check_address(name: str, value: str) -> None:
@@ -118,13 +119,13 @@ def _check_statsd_host(name: str, value: str) -> None:
 
 
 def _check_statsd_prefix(name: str, value: str) -> None:
-    if value and not _STATSD_PREFIX.fullmatch(value):
+    if value and not re.fullmatch(_STATSD_PREFIX, value):
         raise SettingsError(f"{name} {value!r} has more than letters, digits and . _ -")
 
 
 def _check_statsd_tags(name: str, value: str) -> None:
     for tag in value.split(",") if value else ():
-        if not _STATSD_TAG.fullmatch(tag):
+        if not re.fullmatch(_STATSD_TAG, tag):
             raise SettingsError(
                 f"{name}: {tag!r} is no tag such as env:production, of letters, digits and : . _ / -"
             )
@@ -173,19 +174,19 @@ def _check_log_target(name: str, value: str) -> None:
 
 
 def _check_identifier(name: str, value: str) -> None:
-    if not _IDENTIFIER.fullmatch(value):
+    if not re.fullmatch(_IDENTIFIER, value):
         raise SettingsError(
             f"{name} {value!r} is no name for syslog: up to 48 printable ASCII characters without a space, a colon or a bracket"
         )
 
 
 def _check_status(name: str, value: str) -> None:
-    if not _STATUS.fullmatch(value):
+    if not re.fullmatch(_STATUS, value):
         raise SettingsError(f"{name} {value!r} is no status such as 404, and no class such as 5xx")
 
 
 def _check_var(name: str, value: str) -> None:
-    if not _VAR.fullmatch(value):
+    if not re.fullmatch(_VAR, value):
         raise SettingsError(
             f"{name} {value!r} is no var such as REQUEST_ID, or HTTP_X_REQUEST_ID for a header of the client"
         )
@@ -201,7 +202,7 @@ _HEADERS_WITH_A_MEANING: Final = frozenset(
 def _check_id_header(name: str, value: str) -> None:
     if not value:
         return
-    if not _HEADER.fullmatch(value):
+    if not re.fullmatch(_HEADER, value):
         raise SettingsError(f"{name} {value!r} is no name of a header such as X-Request-ID")
     if value.lower() in _HEADERS_WITH_A_MEANING:
         raise SettingsError(f"{name} {value!r} has a meaning of its own: name another header")

@@ -16,7 +16,8 @@ _OBJECTS: Final = 200_000
 def rare_collections() -> Iterator[None]:
     """Collect garbage rarely for a while.
 
-    What an import makes is there to stay. Each collection looks at it anew, and frees next to nothing.
+    What an import makes is there to stay. Each collection looks at it anew, and frees next to nothing. So it belongs to the
+    oldest objects afterwards, unless some are frozen: those would be frozen no longer.
     A threshold that the imported code sets is left as it is.
     """
     before = gc.get_threshold()
@@ -28,4 +29,8 @@ def rare_collections() -> Iterator[None]:
         yield
     finally:
         if gc.get_threshold()[0] == _OBJECTS:
+            if not gc.get_freeze_count():
+                # Both only link lists of objects: none is looked at.
+                gc.freeze()
+                gc.unfreeze()
             gc.set_threshold(*before)

@@ -11,7 +11,7 @@ from typing import Final
 from uwsgibridge.quick_dataclass import dataclass
 
 # Characters that would end a field of mountinfo are written in octal (proc(5)).
-_ESCAPED: Final = re.compile(r"\\([0-7]{3})")
+_ESCAPED: Final = r"\\([0-7]{3})"
 
 
 def usable_cpus(*, root: Path = Path("/")) -> int:
@@ -125,4 +125,4 @@ def _text(file: Path) -> str:
 
 
 def _unescape(field: str) -> str:
-    return _ESCAPED.sub(lambda found: chr(int(found[1], 8)), field)
+    return re.sub(_ESCAPED, lambda found: chr(int(found[1], 8)), field)

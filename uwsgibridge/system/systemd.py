@@ -29,7 +29,7 @@ _FIRST_DESCRIPTOR: Final = 3
 _MAX_STATUS_CHARACTERS: Final = 1000
 
 # A number of this form is below 2**64, which for systemd means no limit.
-_WHOLE_NUMBER: Final = re.compile(r"[0-9]{1,19}")
+_WHOLE_NUMBER: Final = r"[0-9]{1,19}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -174,7 +174,7 @@ def _parse_watchdog(variables: Mapping[str, str]) -> float | None:
 
 def _parse_number(variables: Mapping[str, str], name: str) -> int:
     text = variables[name]
-    if not _WHOLE_NUMBER.fullmatch(text):
+    if not re.fullmatch(_WHOLE_NUMBER, text):
         raise SettingsError(
             f"{name}={text!r} is not a whole number; unset it, or let systemd set it"
         )
