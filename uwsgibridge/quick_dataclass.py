@@ -12,7 +12,7 @@ import dataclasses
 import inspect
 from collections.abc import Callable
 from dataclasses import MISSING, FrozenInstanceError
-from typing import Any, Final, NoReturn, TypeVar, dataclass_transform
+from typing import Any, Final, NoReturn, TypeVar, cast, dataclass_transform
 
 _T = TypeVar("_T")
 
@@ -38,11 +38,11 @@ def dataclass(
             cls.__doc__ = cls.__name__  # else the standard library makes one of the signature
         annotations = cls.__annotations__
         cls.__annotations__ = {name: _quick_type(it) for name, it in annotations.items()}
-        slotted: Any = dataclasses.dataclass(
+        slotted = dataclasses.dataclass(
             init=False, repr=False, eq=False, slots=slots, kw_only=kw_only
         )(cls)
         slotted.__annotations__ = annotations
-        for field in dataclasses.fields(slotted):
+        for field in dataclasses.fields(cast("Any", slotted)):
             field.type = annotations.get(field.name, field.type)
         functions: dict[str, object] = {
             "__init__": _make_init(slotted),
