@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from uwsgibridge.protocol import response_headers, status
+
+# A machine that is busy with other tests makes examples slowly, which is no fault of theirs.
+_BUSY: Final = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+# How long the generated tests search: briefly in `make test`, with the same examples each time, since that judges a change
+# and does not look for news; for minutes in `make fuzz`. A module that is imported before a profile is loaded does without.
+settings.register_profile("quick", _BUSY, max_examples=80, derandomize=True)
+settings.register_profile("fuzz", _BUSY, max_examples=3_000, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 # What is remembered of the heads of answers. There is room for some hundreds of them, and answers with others than these
 # never go straight.
