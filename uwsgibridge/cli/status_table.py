@@ -152,7 +152,9 @@ def _outcomes(status: Status) -> list[str]:
 
 
 def _listening(listening: Status) -> str:
-    return f"{_text(listening.get('address'))}: {_text(listening.get('waiting'))} waiting"
+    told = f"{_text(listening.get('address'))}: {_text(listening.get('waiting'))} waiting"
+    lost = listening.get("lost_file")
+    return told if lost is None else f"{told}; its file was {lost}: {listening.get('hint')}"
 
 
 def _table(columns: Sequence[_Column], status: Status) -> list[str]:

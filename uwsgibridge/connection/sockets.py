@@ -8,6 +8,7 @@ import ipaddress
 import os
 import select
 import socket
+import stat
 import sys
 from collections.abc import Iterable, Iterator
 from typing import Final
@@ -37,11 +38,13 @@ class ListeningSocket:
         socket: the socket.
         address: where it listens, with the real port.
         owned_file: device and inode of the socket file, if this service has made it.
+        handed_file: path, device and inode of the socket file, if the socket was handed over and the file was there.
     """
 
     socket: socket.socket
     address: Address
     owned_file: tuple[int, int] | None = None
+    handed_file: tuple[str, tuple[int, int]] | None = None
 
     @property
     def is_unix(self) -> bool:
@@ -67,6 +70,27 @@ class ListeningSocket:
         poll = select.poll()
         poll.register(self.socket, select.POLLRDHUP)
         return not poll.poll(0)
+
+    def lost_file(self) -> str | None:
+        """Tell what has become of the file by which clients find a unix socket.
+
+        Returns:
+            ``removed``, or ``replaced`` by another file; None where the file is there, was never there, or can't be
+            looked at.
+        """
+        file = self.handed_file
+        if self.owned_file is not None and isinstance(self.address, UnixAddress):
+            file = self.address.path, self.owned_file
+        if file is None:
+            return None
+        path, identity = file
+        try:
+            found = os.lstat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return "removed"
+        except OSError:
+            return None
+        return None if (found.st_dev, found.st_ino) == identity else "replaced"
 
     def listen_anew(self, files: SocketFiles, backlog: int) -> bool:
         """Listen again, after somebody has shut the socket down.
@@ -158,7 +182,7 @@ def adopt_socket(
     """
     listening = socket.socket(fileno=descriptor)
     listening.setblocking(False)
-    return ListeningSocket(listening, address, owned_file)
+    return ListeningSocket(listening, address, owned_file, _file_of(listening, address))
 
 
 def _listen(address: Address, files: SocketFiles, backlog: int) -> list[ListeningSocket]:
@@ -227,7 +251,22 @@ def _inherit(address: DescriptorAddress) -> ListeningSocket:
         listening.detach()  # the process that handed the socket over may still need it
         raise
     listening.setblocking(False)
-    return ListeningSocket(listening, address)
+    return ListeningSocket(listening, address, None, _file_of(listening, address))
+
+
+def _file_of(listening: socket.socket, address: Address) -> tuple[str, tuple[int, int]] | None:
+    """Give path, device and inode of the file of a unix socket that was handed over; None where it can't be seen."""
+    if listening.family != socket.AF_UNIX or not isinstance(address, DescriptorAddress):
+        return None
+    path = listening.getsockname()
+    # A name as bytes is an abstract address. What a relative path is relative to, is not known.
+    if not isinstance(path, str) or not path.startswith("/"):
+        return None
+    try:
+        found = os.lstat(path)
+    except OSError:  # it was made in another container, or its file is gone already
+        return None
+    return (path, (found.st_dev, found.st_ino)) if stat.S_ISSOCK(found.st_mode) else None
 
 
 def _why_tcp(address: TcpAddress, error: OSError) -> str:

@@ -12,11 +12,13 @@ import trio
 
 from uwsgibridge import fast
 from uwsgibridge._version import __version__
+from uwsgibridge.connection.sockets import ListeningSocket
 from uwsgibridge.control.commands import CommandFailed
 from uwsgibridge.errors import LogFileError
 from uwsgibridge.figures.totals import HistogramSum, Totals
 from uwsgibridge.supervisor.fleet import Fleet
 from uwsgibridge.supervisor.log_reopening import reopen_logs
+from uwsgibridge.supervisor.lost_files import remedy
 from uwsgibridge.supervisor.phase import Phase
 from uwsgibridge.supervisor.worker_process import WorkerProcess
 from uwsgibridge.system.backlog import connections_waiting
@@ -82,10 +84,7 @@ class ControlCommands:
             # While the commands of `--on-start` run, there is none yet.
             "generation": self._fleet.current.number if self._fleet.generations else None,
             "workers_wanted": self._fleet.wanted,
-            "listening": [
-                {"address": str(it.address), "waiting": connections_waiting(it.socket)}
-                for it in self._fleet.sockets
-            ],
+            "listening": [_describe_listening(it) for it in self._fleet.sockets],
             **totals.describe(),
             "latency": _latency(self._fleet.counted()),
             "workers": workers,
@@ -230,6 +229,16 @@ class ControlCommands:
                 for worker in list(generation.workers.values()):
                     nursery.start_soon(ask, worker)
         return {"processes": processes}
+
+
+def _describe_listening(listening: ListeningSocket) -> dict[str, Any]:
+    lost = listening.lost_file()
+    return {
+        "address": str(listening.address),
+        "waiting": connections_waiting(listening.socket),
+        "lost_file": lost,
+        **({"hint": remedy(listening, lost)} if lost is not None else {}),
+    }
 
 
 def _latency(totals: Totals) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import trio
 from uwsgibridge.commands.pids import PIDS_OF_PROGRAMS
 from uwsgibridge.supervisor.fleet import END_MARGIN_SECONDS, Fleet
 from uwsgibridge.supervisor.generation import Generation
+from uwsgibridge.supervisor.lost_files import LostFiles
 from uwsgibridge.supervisor.orphans import reap_orphans
 from uwsgibridge.supervisor.recycler import Recycler
 from uwsgibridge.supervisor.recycling import RecyclingPolicy
@@ -53,6 +54,7 @@ class HealthChecks:
         self._may_reap = may_reap
         self._recycler = Recycler(fleet, policy, nursery)
         self._scaler = Scaler(fleet)
+        self._lost_files = LostFiles(fleet)
 
     async def run(self) -> None:
         """Check the workers until cancelled."""
@@ -62,6 +64,7 @@ class HealthChecks:
                     self._look_at(worker)
             self._look_at_template(self._fleet.current)
             listen_where_shut_down(self._fleet)
+            self._lost_files.look()
             self._recycler.consider()
             self._scaler.consider()
             if os.getpid() == 1 and self._may_reap():

@@ -11,6 +11,7 @@ from uwsgibridge.connection.sockets import ListeningSocket
 from uwsgibridge.figures.families import RELOAD
 from uwsgibridge.supervisor.fleet import END_MARGIN_SECONDS, Fleet
 from uwsgibridge.supervisor.generation import Generation, GenerationContext
+from uwsgibridge.supervisor.lost_files import listen_where_lost
 from uwsgibridge.supervisor.phase import Phase
 from uwsgibridge.supervisor.slow_start import tell_slow_start
 
@@ -173,6 +174,7 @@ class Rollout:
         """Bring up a new generation and drain the old one; False where the new one does not come up."""
         with self._fleet.bringing_up():
             old = self._fleet.current
+            made = listen_where_lost(self._fleet)
             try:
                 if self._fleet.settings.speaks_tls:
                     # Imported here, since few services speak TLS.
@@ -182,6 +184,7 @@ class Rollout:
                 new = self.start()
             except OSError as error:
                 self._log.error("reload failed: no process can be started", reason=str(error))
+                _remove_files(made)
                 return False
             came_up = (
                 await self._chain(old, new)
@@ -191,6 +194,7 @@ class Rollout:
             if not came_up:
                 if not self._fleet.is_ending():
                     self._log.error("reload failed: the old code goes on")
+                    _remove_files(made)
                     self._nursery.start_soon(self.drain, [new])
                 return False
             self._fleet.put_in_service(new)
@@ -249,3 +253,9 @@ class Rollout:
             await self._fleet.wait_for(
                 lambda: self._fleet.is_ending() or self._fleet.current is not current
             )
+
+
+def _remove_files(made: Sequence[ListeningSocket]) -> None:
+    """Remove the files of new sockets which no worker has, so that Nginx is refused at once."""
+    for listening in made:
+        listening.remove_file()
