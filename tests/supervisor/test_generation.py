@@ -70,6 +70,48 @@ def test_a_worker_that_is_stopped_is_no_crash(nest: Nest) -> None:
     nest.run(whole)
 
 
+@pytest.mark.parametrize("preload", [False, True])
+def test_code_that_does_not_load_is_no_crash(nest: Nest, preload: bool, capfd: Any) -> None:
+    """It is a failed reload, which has a count of its own."""
+    nest.write("import there_is_no_such_module\n")
+
+    async def whole(generation: Generation) -> None:
+        assert generation.fork()
+        await nest.until(lambda: generation.has_failed and generation.is_over)
+        assert nest.tally.crashed == 0
+        assert not nest.tally.counted.named.get("restart/crashed")
+
+    nest.run(whole, preload=preload)
+    assert "there_is_no_such_module" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "ends", ["__import__('os').kill(__import__('os').getpid(), 9)", "__import__('os')._exit(1)"]
+)
+def test_a_crash_as_the_code_is_loaded_is_one(nest: Nest, ends: str) -> None:
+    nest.write(f"{ends}\n")
+
+    async def whole(generation: Generation) -> None:
+        assert generation.fork()
+        await nest.until(lambda: generation.has_failed and generation.is_over)
+        assert nest.tally.crashed == 1
+
+    nest.run(whole)
+
+
+def test_code_that_does_not_load_any_more_in_a_service_that_runs_counts(nest: Nest) -> None:
+    """A half of a deployment, which workers that are replaced load."""
+
+    async def whole(generation: Generation) -> None:
+        await nest.ready(generation)
+        nest.write("import there_is_no_such_module\n")
+        assert generation.fork()
+        await nest.until(lambda: generation.has_failed)
+        assert nest.tally.crashed == 1
+
+    nest.run(whole)
+
+
 def test_a_worker_that_never_was_ready_has_failed(nest: Nest, capfd: Any) -> None:
     nest.write("raise SystemExit(7)\n")
 

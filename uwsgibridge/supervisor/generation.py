@@ -147,6 +147,8 @@ class Generation:
             )
         generation._numbers.adopt(heritage.get("numbers", {}))
         generation.has_schedule = bool(heritage.get("has_schedule"))
+        # No upgrade begins while a generation comes up.
+        generation._has_been_ready = True
         return generation
 
     def bequeath(self) -> tuple[dict[str, Any], list[int]]:
@@ -436,13 +438,15 @@ class Generation:
             elif not worker.is_stopping:
                 others = [it.ready_seconds for it in self.ready]
                 self.backoff.record_crash(worker.ready_seconds, others, monotonic())
-            self._context.tally.crashed += 1
-            self._context.tally.counted.count(
-                RESTART + ("killed" if worker.is_being_killed else "crashed")
-            )
+            # The new code does not load: it was never in service, and the start or the reload is what has failed.
+            has_not_loaded = not self._has_been_ready and status in _EXPLAINED
+            if not has_not_loaded:
+                self._context.tally.crashed += 1
+                self._context.tally.counted.count(
+                    RESTART + ("killed" if worker.is_being_killed else "crashed")
+                )
             # At the very first start, the supervisor ends with the error that the worker has written.
-            is_first_start = self.number == 1 and not self._has_been_ready
-            if not (is_first_start and status in _EXPLAINED):
+            if not (has_not_loaded and self.number == 1):
                 report_crash(self._log, worker, status)
         self._close_ended(worker)
 

@@ -20,7 +20,7 @@ class Tally:
     """Counts since the start, which go on through upgrades.
 
     Attributes:
-        crashed: workers that ended without being asked to.
+        crashed: workers that ended without being asked to, but for those of code that does not load in a reload.
         recycled: workers that were replaced at a limit.
         requests, app_errors, client_gone, slow_requests, refused: of workers that have ended, as of `Figures`.
         counted: what these workers have counted in their memory, and what the supervisor counts itself.
