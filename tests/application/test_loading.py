@@ -6,10 +6,12 @@ import sys
 import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
-from uwsgibridge.application.loading import load_application, load_hook
+from uwsgibridge.application.loading import load_application, load_applications, load_hook
+from uwsgibridge.config.settings import Settings
 from uwsgibridge.errors import ApplicationError
 
 WriteModule = Callable[..., Path]
@@ -330,6 +332,17 @@ class TestTheApplicationsMistakes:
             "lifespan's startup"
         )
         self.check(error, file=file, ends_with="RuntimeError: no running event loop")
+
+    @pytest.mark.parametrize("loop", ["auto", "trio"])
+    def test_the_loop_will_never_run(
+        self, write_module: WriteModule, tmp_path: Path, loop: Literal["auto", "trio"]
+    ) -> None:
+        write_module("\nimport asyncio\nasyncio.get_running_loop()\n")
+        settings = Settings(app_dir=str(tmp_path), loop=loop)
+        with pytest.raises(ApplicationError) as caught:
+            load_applications("bridged_app:app", settings)
+        assert ("leave out --loop trio" in str(caught.value)) == (loop == "trio")
+        assert "no running event loop" in caught.value.traceback_text
 
     def test_a_factory_needs_the_loop_too_early(
         self, write_module: WriteModule, tmp_path: Path

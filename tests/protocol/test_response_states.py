@@ -13,7 +13,7 @@ from uwsgibridge.protocol.response import Response
 from uwsgibridge.protocol.response_states import FOLLOWING, State, Step, refusal
 
 HEAD_SENT: Final = "the head of this response was already sent"
-NO_HEAD: Final = "the body began before the head"
+NO_HEAD: Final = "the body began before the head: first call start_response (WSGI), or send http.response.start (ASGI)"
 COMPLETE: Final = "the response was already complete"
 
 # What each pair leads to: the following state, or the sentence of its refusal.

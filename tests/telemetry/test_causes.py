@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
+import trio
 
 from uwsgibridge.connection.sending import PeerGone
-from uwsgibridge.telemetry.causes import comes_from, is_due_to_disconnect
+from uwsgibridge.telemetry.causes import comes_from, is_due_to_disconnect, lacks_asyncio
 
 
 class WebSocketDisconnect(Exception):
@@ -130,3 +131,49 @@ def test_what_an_exception_comes_from():
     assert comes_from(PeerGone(), ConnectionError)
     assert comes_from(while_handling(PeerGone(), KeyError()), PeerGone)
     assert not comes_from(KeyError(), PeerGone)
+
+
+NO_LOOP = RuntimeError("no running event loop")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        NO_LOOP,
+        RuntimeError("There is no current event loop in thread 'MainThread'."),
+        raised_from(NO_LOOP, Wrapped()),
+        while_handling(NO_LOOP, Wrapped()),
+        ExceptionGroup("of tasks", [ValueError(), ExceptionGroup("more", [NO_LOOP])]),
+        raised_from(ExceptionGroup("of tasks", [NO_LOOP]), Wrapped()),
+    ],
+    ids=repr,
+)
+def test_what_lacks_a_loop_of_asyncio(error: BaseException):
+    assert lacks_asyncio(error)
+
+
+def test_what_trio_says_of_a_future():
+    async def whole() -> None:
+        loop = asyncio.new_event_loop()
+        try:
+            await loop.create_future()
+        finally:
+            loop.close()
+
+    with pytest.raises(TypeError) as caught:
+        trio.run(whole)
+    assert lacks_asyncio(caught.value)
+
+
+class Unspeakable(RuntimeError):
+    def __str__(self) -> str:
+        raise SystemExit
+
+
+@pytest.mark.parametrize(
+    "error",
+    [RuntimeError("no loop"), ValueError("no running event loop"), TypeError(), Unspeakable()],
+    ids=type,
+)
+def test_what_lacks_something_else(error: BaseException):
+    assert not lacks_asyncio(error)

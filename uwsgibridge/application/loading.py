@@ -42,9 +42,6 @@ _PATCHES: Final = (
     ),
 )
 
-# What asyncio says where no loop runs, and from Python 3.14 on where none is set.
-_WITHOUT_LOOP: Final = ("no running event loop", "There is no current event loop")
-
 
 def load_application(
     name: str, *, app_dir: str = ".", python_path: Sequence[str] = (), factory: bool = False
@@ -179,7 +176,10 @@ def _hint_beside(path: str, error: BaseException) -> str:
 
 def _hint_without_loop(error: BaseException) -> str:
     """Say where what needs the event loop belongs, if that was missing."""
-    if isinstance(error, RuntimeError) and str(error).startswith(_WITHOUT_LOOP):
+    # Imported here, since few starts fail.
+    from uwsgibridge.telemetry.causes import lacks_loop
+
+    if lacks_loop(error):
         return ": its event loop does not run yet; what needs the loop belongs into the lifespan's startup"
     return ""
 
@@ -319,12 +319,22 @@ def load_applications(app_name: str | None, settings: Settings) -> list[Applicat
 
 
 def load_one(prefix: str, name: str, settings: Settings) -> Application:
-    app = load_application(
-        name,
-        app_dir=settings.app_dir,
-        python_path=settings.python_path,
-        factory=settings.factory,
-    )
+    try:
+        app = load_application(
+            name,
+            app_dir=settings.app_dir,
+            python_path=settings.python_path,
+            factory=settings.factory,
+        )
+    except ApplicationError as error:
+        from uwsgibridge.telemetry.causes import WITHOUT_TRIO, lacks_loop  # few starts fail
+
+        cause = error.__cause__
+        if settings.loop == "trio" and cause is not None and lacks_loop(cause):
+            raise ApplicationError(
+                f"{error}; {WITHOUT_TRIO}", traceback_text=error.traceback_text
+            ) from cause
+        raise
     return describe(app, settings.interface, name=name, prefix=prefix)
 
 

@@ -67,6 +67,9 @@ FOLLOWING: Final[dict[Step, dict[State, State]]] = {
     Step.LAST: {State.HEAD: State.COMPLETE, State.BODY: State.COMPLETE},
 }
 
+# Applications of both interfaces get this text: an answer does not know which of them gives it.
+_NO_HEAD: Final = "the body began before the head: first call start_response (WSGI), or send http.response.start (ASGI)"
+
 # Why a step that is not in the table is refused.
 _REFUSALS: Final[dict[Step, dict[State, str]]] = {
     Step.START: {
@@ -74,11 +77,11 @@ _REFUSALS: Final[dict[Step, dict[State, str]]] = {
         State.COMPLETE: "the head of this response was already sent",
     },
     Step.PIECE: {
-        State.NO_HEAD: "the body began before the head",
+        State.NO_HEAD: _NO_HEAD,
         State.COMPLETE: "the response was already complete",
     },
     Step.LAST: {
-        State.NO_HEAD: "the body began before the head",
+        State.NO_HEAD: _NO_HEAD,
         State.COMPLETE: "the response was already complete",
     },
 }

@@ -14,6 +14,15 @@ from uwsgibridge.connection.sending import PeerGone
 
 _Kinds: TypeAlias = type[BaseException] | tuple[type[BaseException], ...]
 
+# What asyncio says where no loop of its runs, and from Python 3.14 on where none is set.
+_WITHOUT_LOOP: Final = ("no running event loop", "There is no current event loop")
+
+# What trio says where a task awaits a future of another loop (`Runner.run` in trio/_core/_run.py).
+_OF_ANOTHER_LOOP: Final = "written for some other framework like asyncio"
+
+# What an operator is to do about an application that lacks asyncio, and runs on trio.
+WITHOUT_TRIO: Final = "the application is written for asyncio: leave out --loop trio"
+
 # Exceptions to look at in one chain: a longer chain was made by mistake.
 _MAX_CHAIN: Final = 100
 
@@ -50,6 +59,34 @@ def comes_from(error: BaseException, kinds: _Kinds) -> bool:
     with contextlib.suppress(BaseException):
         return any(isinstance(one, kinds) for one in _chain(error))
     return False
+
+
+def lacks_loop(error: BaseException) -> bool:
+    """Whether this very exception says that no event loop of asyncio runs."""
+    return isinstance(error, RuntimeError) and str(error).startswith(_WITHOUT_LOOP)
+
+
+def lacks_asyncio(error: BaseException) -> bool:
+    """Whether an exception comes from code that needs asyncio where none runs.
+
+    The exceptions that it was raised from, or while they were handled, count as well, and so do those of groups.
+
+    Args:
+        error: what an application raised in a task of trio.
+    """
+    # Attributes and str() may run code of the application, which may exit.
+    with contextlib.suppress(BaseException):
+        return _lacks_asyncio(error, _MAX_DEPTH)
+    return False
+
+
+def _lacks_asyncio(error: BaseException, depth: int) -> bool:
+    return depth > 0 and any(
+        any(_lacks_asyncio(it, depth - 1) for it in one.exceptions)
+        if isinstance(one, BaseExceptionGroup)
+        else lacks_loop(one) or (isinstance(one, TypeError) and _OF_ANOTHER_LOOP in str(one))
+        for one in _chain(error)
+    )
 
 
 def is_due_to_disconnect(error: BaseException) -> bool:

@@ -6,13 +6,15 @@ from time import monotonic
 from types import TracebackType
 from typing import Final
 
+from trio.lowlevel import in_trio_task
+
 from uwsgibridge.protocol import answers
 from uwsgibridge.protocol.answers import OwnAnswer
 from uwsgibridge.protocol.errors import InvalidResponse, ProtocolError
 from uwsgibridge.protocol.request import Request
 from uwsgibridge.protocol.response import Response
 from uwsgibridge.telemetry.access import Access, AccessSink, Answered, SentWriter
-from uwsgibridge.telemetry.causes import is_due_to_disconnect
+from uwsgibridge.telemetry.causes import WITHOUT_TRIO, is_due_to_disconnect, lacks_asyncio
 from uwsgibridge.telemetry.counters import Counters
 from uwsgibridge.telemetry.logs import Logger
 from uwsgibridge.telemetry.request_ids import IdHeader, fields_of
@@ -397,6 +399,8 @@ class Reporter:
             outcome=outcome,
             detail=str(error) if broke_a_rule else describe_error(error),
             exception=traceback,
+            # Where trio is a guest of asyncio, no application runs in its tasks.
+            **({"hint": WITHOUT_TRIO} if in_trio_task() and lacks_asyncio(error) else {}),
         )
 
     def _warn_once(self, event: str, **facts: str) -> None:

@@ -41,6 +41,7 @@ from integration.asgi.apps.table import (
 from integration.wsgi.fetching import BROKEN
 
 MIB = 1024 * 1024
+NO_HEAD = "the body began before the head: first call start_response (WSGI), or send http.response.start (ASGI)"
 PATTERN = struct.pack(">750000I", *range(750_000))
 
 
@@ -307,7 +308,7 @@ async def sends_a_directory(scope: Scope, receive: Receive, send: Send) -> None:
     await path_send(send, "/")
 
 
-@http(500, BROKE_A_RULE, "the body began before the head")
+@http(500, BROKE_A_RULE, ", or send http.response.start (ASGI)")
 async def sends_a_path_without_a_start(scope: Scope, receive: Receive, send: Send) -> None:
     async with a_file() as file:
         await path_send(send, file.name)
@@ -877,7 +878,7 @@ async def returns_with_its_length_sent_and_more_to_come(
     await more(send, b"the first half")
 
 
-@http(500, BROKE_A_RULE, "the body began before the head")
+@http(500, BROKE_A_RULE, ", or send http.response.start (ASGI)")
 async def never_starts(scope: Scope, receive: Receive, send: Send) -> None:
     await end(send, b"no head")
 
@@ -886,8 +887,8 @@ async def never_starts(scope: Scope, receive: Receive, send: Send) -> None:
     200,
     text=b"after all",
     told=(
-        "RuntimeError: the body began before the head",
-        "RuntimeError: the body began before the head",
+        f"RuntimeError: {NO_HEAD}",
+        f"RuntimeError: {NO_HEAD}",
     ),
 )
 async def starts_after_a_refused_body(scope: Scope, receive: Receive, send: Send) -> None:

@@ -510,17 +510,17 @@ def has_bytes_that_lie_about_their_length(environ, start_response):
 # --- The head -------------------------------------------------------------------------------------
 
 
-@row(500, BROKE_A_RULE, "the body began before the head")
+@row(500, BROKE_A_RULE, "the body began before the head: first call start_response ")
 def never_starts(environ, start_response):
     return Closing([b"no head"])
 
 
-@row(500, BROKE_A_RULE, "the body began before the head")
+@row(500, BROKE_A_RULE, "the body began before the head: first call start_response ")
 def never_starts_and_is_a_list(environ, start_response):
     return [b"no head"]
 
 
-@row(500, BROKE_A_RULE, "the body began before the head")
+@row(500, BROKE_A_RULE, "the body began before the head: first call start_response ")
 def never_starts_and_is_empty(environ, start_response):
     return Closing([])
 
@@ -532,7 +532,7 @@ def starts_in_its_generator(environ, start_response):
     yield b"late, and still in time"
 
 
-@row(500, BROKE_A_RULE, "the body began before the head")
+@row(500, BROKE_A_RULE, "the body began before the head: first call start_response ")
 def starts_after_the_first_piece(environ, start_response):
     yield b"early"
     start_response("200 OK", TEXT)

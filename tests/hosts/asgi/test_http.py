@@ -8,7 +8,7 @@ import queue
 import socket
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import trio
 import trio.testing
 
 from tests.asgi_messages import START, Receive, Send, body, read_body, start
-from tests.bridge import on_each_loop, on_each_socket, running
+from tests.bridge import LOOPS, on_each_loop, on_each_socket, running
 from tests.log_events import PATIENCE_SECONDS
 from tests.raw_client import connect, packet, read_answer, read_until, reset
 
@@ -922,3 +922,37 @@ def test_hurry_breaks_off_at_once(loop: str):
         bridge.wait_stopped()
 
     assert bridge.events.find(level="error")[0]["requests"] == 1
+
+
+@pytest.mark.parametrize("needs", ["task", "future", "group"])
+def test_an_application_that_needs_asyncio_names_the_option_of_the_loop(needs: str):
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        if needs == "future":
+            loop = asyncio.new_event_loop()
+            with closing(loop):
+                await loop.create_future()
+        try:
+            await asyncio.sleep(1)
+        except RuntimeError as error:
+            if needs == "group":
+                raise ExceptionGroup("of a task group", [error]) from None
+            raise
+
+    with running(app, loop="trio", lifespan="off") as bridge:
+        assert bridge.ask().status == 500
+
+    (event,) = bridge.events.find(level="error")
+    assert "leave out --loop trio" in event["hint"]
+
+
+@pytest.mark.parametrize("loop", [it for it in LOOPS if it != "trio"])
+def test_a_loop_that_is_missing_in_a_thread_has_nothing_to_do_with_that_option(loop: str):
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await asyncio.to_thread(asyncio.get_running_loop)
+
+    with running(app, loop=loop, lifespan="off") as bridge:
+        assert bridge.ask().status == 500
+
+    (event,) = bridge.events.find(level="error")
+    assert event["detail"] == "RuntimeError: no running event loop"
+    assert "hint" not in event

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 import sys
 import threading
@@ -509,6 +510,104 @@ def test_lifespan_that_dies_while_serving_is_logged(loop: str):
 
     (event,) = bridge.events.find(level="error")
     assert "the background task died" in str(event)
+
+
+@pytest.mark.parametrize("loop", [it for it in LOOPS if it != "trio"])
+def test_a_lifespan_that_a_request_has_cancelled_is_told(loop: str):
+    """Handlers cancel all tasks, and forget that this one is among them."""
+
+    async def app(scope, receive, send):
+        if scope["type"] == "lifespan":
+            await well_behaved(scope, receive, send)
+            return
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        await answer(send)
+
+    with running(app, loop=loop) as bridge:
+        assert bridge.ask().body == b"served"
+        event = bridge.events.wait(level="error")
+        assert event["event"] == "application's lifespan ended while serving"
+        assert "CancelledError" in event["traceback"]
+        assert "well_behaved" in event["traceback"]
+        assert "cancel" in event["hint"]
+        assert bridge.ask().body == b"served"
+
+    assert len(bridge.events.find(level="error")) == 1
+
+
+@pytest.mark.parametrize("loop", [it for it in LOOPS if it != "trio"])
+def test_a_lifespan_that_is_cancelled_at_the_end_is_not_told(loop: str):
+    async def lifespan(scope, receive, send):
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await asyncio.sleep(PATIENCE_SECONDS * 10)
+
+    with running(
+        application(lifespan), loop=loop, lifespan_timeout_seconds=SHORT_SECONDS
+    ) as bridge:
+        assert bridge.ask().body == b"served"
+
+    (event,) = bridge.events.find(level="error")
+    assert event["event"] == "application's shutdown took too long"
+
+
+# Applications that are written for asyncio.
+
+WITHOUT_TRIO = "leave out --loop trio"
+
+
+@pytest.mark.parametrize("needs", ["task", "future"])
+def test_a_lifespan_that_needs_asyncio_names_the_option(needs: str):
+    async def lifespan(scope, receive, send):
+        await receive()
+        if needs == "future":
+            other = asyncio.new_event_loop()
+            with contextlib.closing(other):
+                await other.create_future()
+        await asyncio.sleep(1)
+
+    error = startup_error(lifespan, "trio")
+    assert WITHOUT_TRIO in str(error)
+    assert "--lifespan off" not in str(error)
+
+
+def test_a_lifespan_that_needs_asyncio_and_says_so_itself_names_the_option():
+    async def lifespan(scope, receive, send):
+        await receive()
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            await send({"type": "lifespan.startup.failed", "message": traceback.format_exc()})
+            raise
+
+    assert WITHOUT_TRIO in str(startup_error(lifespan, "trio"))
+
+
+def test_a_lifespan_that_needs_asyncio_before_its_event_names_the_option():
+    async def lifespan(scope, receive, send):
+        asyncio.get_running_loop()
+
+    assert WITHOUT_TRIO in str(startup_error(lifespan, "trio", lifespan="on"))
+    with running(application(lifespan), loop="trio") as bridge:
+        pass
+    (event,) = bridge.events.find(event="application has no lifespan events")
+    assert WITHOUT_TRIO in event["reason"]
+
+
+@on_each_loop
+def test_a_missing_loop_elsewhere_does_not_name_the_option(loop: str):
+    """As in a thread of the application's own."""
+
+    async def lifespan(scope, receive, send):
+        await receive()
+        if loop == "trio":
+            raise RuntimeError("another reason")
+        await asyncio.to_thread(asyncio.get_running_loop)
+
+    assert "trio" not in str(startup_error(lifespan, loop))
 
 
 @on_each_loop

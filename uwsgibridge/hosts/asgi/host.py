@@ -123,6 +123,7 @@ class AsgiHost:
     def break_off(self) -> None:
         """Cancel the tasks in flight; requests whose answer has not begun get 503."""
         self._context.stop = Stop.BREAK_OFF
+        self._lifespan.expect_end()
         for connection in [*self.admission.in_flight, *self.given_up]:
             connection.task.cancel()
         for exchange in list(self._websockets.values()):

@@ -15,6 +15,7 @@ import trio
 from uwsgibridge.errors import ApplicationError
 from uwsgibridge.loop.interface import Loop, Task
 from uwsgibridge.protocol.errors import InvalidResponse
+from uwsgibridge.telemetry.causes import WITHOUT_TRIO, lacks_asyncio
 from uwsgibridge.telemetry.logs import Logger
 from uwsgibridge.telemetry.reporting import application_traceback
 
@@ -67,6 +68,7 @@ class Lifespan:
         self._running = False
         self._stage = _Stage.STARTING
         self._startup_given = False
+        self._is_ending = False
         self._sent_something_else = False
         self._error: BaseException | None = None
         self._failure: str | None = None
@@ -103,22 +105,28 @@ class Lifespan:
             return
         if self._mode == "on":
             raise ApplicationError(
-                "the application's startup failed (--lifespan on)",
+                f"the application's startup failed (--lifespan on){self._remedy()}",
                 traceback_text=self._traceback(),
             )
         if self._error is not None and self._startup_given and not self._sent_something_else:
+            remedy = self._remedy() or "; for an application that has no lifespan: --lifespan off"
             raise ApplicationError(
                 "the application's startup failed: it raised when it had received "
-                "lifespan.startup; for an application that has no lifespan: --lifespan off",
+                f"lifespan.startup{remedy}",
                 traceback_text=self._traceback(),
             )
-        reason = repr(self._error) if self._error else "it returned at once"
+        reason = repr(self._error) + self._remedy() if self._error else "it returned at once"
         self._log.info("application has no lifespan events", reason=reason)
+
+    def expect_end(self) -> None:
+        """Expect that the task is cancelled, because the worker ends: nobody is told of that."""
+        self._is_ending = True
 
     async def shutdown(self) -> None:
         """Send ``lifespan.shutdown`` and wait for the answer; log failures."""
         if not self._running or self._stage is not _Stage.STARTED:
             return
+        self._is_ending = True
         self._shutdown_wanted.set()
         with trio.move_on_after(self._timeout_seconds) as scope:
             await self._shutdown_over.wait()
@@ -139,11 +147,18 @@ class Lifespan:
         if traceback_text and _BEGINS_A_TRACEBACK in message:
             # Starlette's message is the traceback of the exception that it raises next.
             return ApplicationError(
-                "the application's startup failed", traceback_text=traceback_text
+                f"the application's startup failed{self._remedy()}", traceback_text=traceback_text
             )
         return ApplicationError(
             f"the application's startup failed: {message}", traceback_text=traceback_text
         )
+
+    def _remedy(self) -> str:
+        """Say what helps an application that is written for asyncio and runs on trio, as the end of a sentence."""
+        is_lost = (
+            self._error is not None and self._loop.name == "trio" and lacks_asyncio(self._error)
+        )
+        return f"; {WITHOUT_TRIO}" if is_lost else ""
 
     def _traceback(self) -> str:
         return "" if self._error is None else application_traceback(self._error)
@@ -160,21 +175,30 @@ class Lifespan:
             # At the loop's end, this is the bridge's cancellation, and nobody looks at it. Earlier, it is the
             # application's own.
             self._error = error
+            if self._stage is _Stage.STARTED and not self._is_ending:
+                self._tell_end(
+                    error,
+                    hint="something has cancelled its task, such as a request that cancels all tasks of the event loop",
+                )
             raise
         except BaseException as error:  # SystemExit is an answer of the application, too
             if isinstance(error, trio.Cancelled) and self._loop.must_end(self._task):
                 raise
             self._error = error
             if self._stage is _Stage.STARTED:
-                self._log.error(
-                    "application's lifespan ended while serving",
-                    traceback=application_traceback(error),
-                )
+                self._tell_end(error)
         finally:
             self._running = False
             self._startup_over.set()
             self._shutdown_over.set()
             self._nothing_follows.set()
+
+    def _tell_end(self, error: BaseException, **facts: str) -> None:
+        self._log.error(
+            "application's lifespan ended while serving",
+            traceback=application_traceback(error),
+            **facts,
+        )
 
     async def _receive(self) -> dict[str, Any]:
         if not self._startup_given:
