@@ -161,3 +161,14 @@ def test_a_descriptor_is_a_number(text: str) -> None:
 def test_nothing_odd_gives_another_error(text: str) -> None:
     with pytest.raises(AddressError):
         parse_address(text)
+
+
+@pytest.mark.parametrize("text", ["@app", "unix:@app"])
+def test_an_abstract_address_is_none_that_nginx_could_connect_to(text: str) -> None:
+    with pytest.raises(AddressError, match="is an abstract address, to which Nginx can't connect"):
+        parse_address(text)
+
+
+def test_a_file_may_have_such_a_name_all_the_same() -> None:
+    assert parse_address("unix:./@app") == UnixAddress("./@app")
+    assert parse_address("unix:/run/@app") == UnixAddress("/run/@app")

@@ -290,3 +290,18 @@ def test_who_holds_the_directory_keeps_nobody_from_listening(
             pass
     finally:
         os.close(held)
+
+
+@pytest.mark.parametrize("is_link", ["file", "directory"])
+def test_a_link_into_a_directory_that_is_missing_names_that_directory(
+    directory: Path, is_link: str
+) -> None:
+    missing = directory / "missing"
+    path = directory / "link"
+    path.symlink_to(missing / "app.sock" if is_link == "file" else missing)
+    if is_link == "directory":
+        path /= "app.sock"
+    elif os.geteuid() != 0:
+        pytest.skip("only root looks where the link of a socket leads")
+    error = refusal(f"unix:{path}")
+    assert f"unix:{path}: there is no directory {missing}; create it first" in error

@@ -233,5 +233,6 @@ def _touch(path: str) -> None:
     except UnsafePathError as error:
         raise _Failed(str(error)) from None
     except OSError as error:
-        reason = why_not_made(error, Path(path).absolute().parent, "make or change it")
+        whole = Path(path).absolute()
+        reason = why_not_made(error, whole.parent, "make or change it", whole.name)
         raise _Failed(reason) from None

@@ -24,6 +24,13 @@ FORMS: Final = "unix:/run/app.sock, 127.0.0.1:3031, [::1]:3031 or fd://3"
 FORMS_TO_CONNECT: Final = "unix:/run/app.sock, 127.0.0.1:3031 or [::1]:3031"
 
 
+# `ngx_parse_unix_domain_url` of Nginx takes what stands behind unix: for a path.
+_ABSTRACT: Final = (
+    " is an abstract address, to which Nginx can't connect; write a path, for example unix:/run/app.sock "
+    "(for a file whose name begins with @: unix:./@...)"
+)
+
+
 class AddressError(ValueError):
     """The text is no address; the message says what an address looks like."""
 
@@ -79,6 +86,8 @@ def parse_address(text: str, *, forms: str = FORMS) -> Address:
         # unix:///path names the same file as unix:/path, which is Nginx's form.
         if path.startswith("//"):
             path = "/" + path.lstrip("/")
+        if path.startswith("@"):
+            raise AddressError(f"{text!r}{_ABSTRACT}")
         if path.endswith("/") or not path or "\0" in path:
             raise AddressError(f"{text!r} names no file; write for example unix:/run/app.sock")
         try:
@@ -96,6 +105,8 @@ def parse_address(text: str, *, forms: str = FORMS) -> Address:
         if not (number.isascii() and number.isdecimal() and len(number) <= _MAX_FD_DIGITS):
             raise AddressError(f"{text!r} names no descriptor; write for example fd://3")
         return DescriptorAddress(int(number))
+    if text.startswith("@"):
+        raise AddressError(f"{text!r}{_ABSTRACT}")
     match = _TCP.fullmatch(text)
     if match is None:
         raise AddressError(f"{text!r} is not an address; write {forms}{_hint(text)}")

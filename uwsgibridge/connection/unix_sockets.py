@@ -286,4 +286,5 @@ def _is_socket(name: str, place: Place) -> bool:
 
 
 def _why_unix(address: UnixAddress, error: OSError) -> str:
-    return f"{address}: {why_not_made(error, Path(address.path).parent, 'create a socket')}"
+    path = Path(address.path)
+    return f"{address}: {why_not_made(error, path.parent, 'create a socket', path.name)}"

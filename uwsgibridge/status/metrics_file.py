@@ -42,7 +42,7 @@ def require_writable(settings: Settings) -> None:
     except UnsafePathError as error:
         raise SettingsError(f"{option}: {error}") from None
     except OSError as error:
-        why = why_not_made(error, path.parent, "write the file")
+        why = why_not_made(error, path.parent, "write the file", path.name)
         raise SettingsError(f"{option}: {why}") from None
     except ValueError:
         raise SettingsError(

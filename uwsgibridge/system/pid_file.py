@@ -63,7 +63,7 @@ class PidFile:
         except UnsafePathError as error:
             raise PidFileError(f"--pid-file {self._path}: {error}") from None
         except OSError as error:
-            why = why_not_made(error, self._path.parent, "create or replace it")
+            why = why_not_made(error, self._path.parent, "create or replace it", self._path.name)
             raise PidFileError(f"--pid-file {self._path}: {why}") from None
         except ValueError:
             raise PidFileError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from pathlib import Path
@@ -9,14 +10,17 @@ from pathlib import Path
 from uwsgibridge.system.safe_path import name_user
 
 
-def why_not_made(error: OSError, directory: Path, action: str) -> str:
+def why_not_made(error: OSError, directory: Path, action: str, name: str = "") -> str:
     """Say why a file could not be made in a directory, as the end of a sentence.
 
     Args:
         error: the system's error.
         directory: as the operator has named it.
         action: what was tried, such as ``create a socket``.
+        name: of the file in the directory, where a link of that name is followed.
     """
+    if error.errno == errno.ENOENT:
+        directory = _missing_behind(directory, name)
     match error.errno:
         case errno.ENOENT if directory.is_dir():  # /proc has this error for each new file
             return f"nothing can be made in {directory}"
@@ -42,6 +46,16 @@ def why_not_made(error: OSError, directory: Path, action: str) -> str:
             return f"{directory} is on a read-only file system"
         case _:
             return error.strerror or str(error)
+
+
+def _missing_behind(directory: Path, name: str) -> Path:
+    """Give the directory that is missing where a link leads into it; else the one that the operator has named."""
+    for path in (directory, directory / name):
+        if path.is_symlink() and not path.exists():
+            with contextlib.suppress(OSError, RuntimeError):  # links in a circle
+                target = path.resolve()
+                return target if path == directory else target.parent
+    return directory
 
 
 def why_not_run(program: str) -> str:

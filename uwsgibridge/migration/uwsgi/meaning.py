@@ -81,7 +81,7 @@ def address(value: str, directory: str) -> str:
             f"uWSGI does not know unix:, and would listen on a TCP port by chance; write socket = "
             f"{value.removeprefix('unix:')}"
         )
-    if value.startswith("@"):
+    if value.startswith(("@", "\\0")):
         raise MeaninglessError(
             "an abstract socket belongs to a network namespace and has no permissions; name a file"
         )
