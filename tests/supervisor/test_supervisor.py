@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -94,6 +95,7 @@ def test_a_worker_whose_loop_stands_still_does_not_have_that_time(
         assert bridge.stop() == 0
     [killed] = bridge.events.find(event="killing worker: it does not end")
     assert killed["option"] == "--graceful-timeout-seconds"
+    assert re.search(r'site_app\.py", line [0-9]+ in app', killed["stack"])
 
 
 def test_without_a_shutdown_there_is_no_such_time(start: Start, tmp_path: Path) -> None:

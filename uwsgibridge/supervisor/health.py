@@ -82,11 +82,8 @@ class HealthChecks:
         if reason is not None:
             self._kill(worker, "killing worker: it has too much memory", reason=reason)
         elif worker.stopping_seconds > self._patience_seconds(worker):
-            self._kill(
-                worker,
-                "killing worker: it does not end",
-                option="--graceful-timeout-seconds",
-            )
+            worker.is_being_killed = True
+            self._nursery.start_soon(self._kill_lingering, worker)
         elif not worker.is_ready and worker.age_seconds > start_seconds:
             self._kill(
                 worker,
@@ -112,6 +109,17 @@ class HealthChecks:
         self._log.error(event, worker=worker.pid, **why)
         worker.is_being_killed = True
         worker.signal(signal.SIGKILL)
+
+    async def _kill_lingering(self, worker: WorkerProcess) -> None:
+        stack = await worker.dump()
+        if worker.has_ended:
+            return
+        self._kill(
+            worker,
+            "killing worker: it does not end",
+            option="--graceful-timeout-seconds",
+            stack=stack,
+        )
 
     async def _kill_stuck(self, worker: WorkerProcess) -> None:
         seconds = worker.silent_seconds
