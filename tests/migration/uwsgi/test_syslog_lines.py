@@ -43,3 +43,27 @@ def test_what_syslog_does_not_take_is_warned_of(tmp_path: Path, line: str) -> No
     assert found.verdict is Verdict.WARNED
     assert "standard error alone" in found.text
     assert "log_to" not in plan.values
+
+
+def test_the_same_place_twice_has_each_line_once(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, APP, "logger = syslog:shop,local0", "req-logger = syslog:shop,local0")
+    assert plan.values["log_to"] == ("syslog",)
+    assert plan.values["access_log"] is True
+    found = findings(plan, "req-logger")
+    assert [it.verdict for it in found] == [Verdict.WARNED, Verdict.MAPPED]
+    assert "those of the access log as well" in found[0].text
+
+
+@pytest.mark.parametrize("second", ["syslog:requests,local1", "rsyslog:192.0.2.1:514,requests"])
+def test_two_loggers_with_two_names_have_the_first_one(tmp_path: Path, second: str) -> None:
+    plan = plan_of(tmp_path, APP, "logger = syslog:shop,local0", f"req-logger = {second}")
+    assert (plan.values["log_identifier"], plan.values["syslog_facility"]) == ("shop", "local0")
+    _, told, _ = findings(plan, "req-logger")
+    assert told.verdict is Verdict.WARNED
+    assert "--log-identifier shop --syslog-facility local0" in told.text
+
+
+def test_two_loggers_with_one_name_are_no_difference(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, APP, "logger = syslog:shop", "logger = rsyslog:192.0.2.1:514,shop")
+    assert plan.values["log_to"] == ("syslog", "syslog:192.0.2.1:514")
+    assert {it.verdict for it in findings(plan, "logger")} == {Verdict.MAPPED}

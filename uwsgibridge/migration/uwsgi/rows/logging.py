@@ -11,6 +11,7 @@ from uwsgibridge.config.log_target import parse_log_target
 from uwsgibridge.config.options import option_name
 from uwsgibridge.config.settings import OPTIONS
 from uwsgibridge.errors import SettingsError
+from uwsgibridge.migration.argument import as_argument
 from uwsgibridge.migration.plan import Setting
 from uwsgibridge.migration.uwsgi import meaning
 from uwsgibridge.migration.uwsgi.translation import (
@@ -124,7 +125,23 @@ def _syslog(
     except SettingsError as error:
         translation.warn(setting, f"The log goes to standard error alone: {error}.", row.group)
         return
-    translation.map(setting, row.group, log_to=(*beside, place), **values, **more)
+    known = translation.plan.values
+    if first_ones := {it: known[it] for it in values if it in known}:
+        if first_ones != values:
+            told = " ".join(as_argument(it, value) for it, value in first_ones.items())
+            translation.warn(
+                setting,
+                f"All lines have one name and one facility here, those of the first logger: {told}.",
+                row.group,
+            )
+        values = {}
+    places = tuple(it for it in (*beside, place) if it not in known.get("log_to", ()))
+    if places:
+        more["log_to"] = places
+    if values or more:
+        translation.map(setting, row.group, **values, **more)
+    else:
+        translation.pass_over(setting, "Another line has the log there already.", row.group)
 
 
 def _log_syslog(translation: Translation, row: Row, settings: Sequence[Setting]) -> None:
@@ -145,6 +162,12 @@ def _request_logger(translation: Translation, row: Row, settings: Sequence[Setti
         elif kind in {"stdio", "fd"}:
             translation.map(setting, row.group, access_log=True)
         elif kind in _SYSLOG:
+            translation.warn(
+                setting,
+                "All lines go to each place of the log here, those of the access log as well; req-logger = file:PATH has "
+                "these alone.",
+                row.group,
+            )
             _syslog(
                 translation,
                 row,
