@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import pytest
 
+from tests.bridge_process import running_process
 from tests.forked_command import run_command
+from uwsgibridge.control.client import ask
 
 HEAD = "[uwsgi]\nmodule = app\nsocket = 127.0.0.1:3031\n"
 
@@ -76,3 +79,31 @@ def test_what_to_do_about_http_is_said_as_the_file_has_it(
     _, text = run_command("run-uwsgi", "a.ini", directory=tmp_path)
     assert "http-socket = :80: Nothing here speaks HTTP but Nginx" in text
     assert remedy in text
+
+
+def test_where_each_option_came_from_is_known_of_a_running_service(tmp_path: Path) -> None:
+    """Also of those that the other server has no name for, which stand in the environment or in our file."""
+    (tmp_path / "a.ini").write_text(
+        "[uwsgi]\nmodule = site_app:app\nsocket = 127.0.0.1:0\nprocesses = 2\n"
+    )
+    (tmp_path / "site_app.py").write_text("def app(environ, start_response): ...\n")
+    (tmp_path / "uwsgibridge.toml").write_text("max_vars = 90\n")
+    with tempfile.TemporaryDirectory() as place:
+        control = Path(place, "c")
+        with running_process(
+            *("run-uwsgi", "a.ini"),
+            directory=tmp_path,
+            environment={
+                "UWSGIBRIDGE_LOG_FORMAT": "json",
+                "UWSGIBRIDGE_CONTROL_SOCKET": str(control),
+            },
+        ) as bridge:
+            bridge.wait_listening(1)
+            options = {it["option"]: it["origin"] for it in ask(control, "config")["options"]}
+            assert bridge.stop() == 0
+    assert options["--workers"] == "a.ini:4"
+    assert options["--preload"] == "by default"
+    assert options["--uwsgi-module"] == "by default"
+    assert options["--log-format"] == "environment (UWSGIBRIDGE_LOG_FORMAT)"
+    assert options["--max-vars"] == f"file ({tmp_path}/uwsgibridge.toml)"
+    assert options["--backlog"] == "default"

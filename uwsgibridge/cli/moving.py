@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from uwsgibridge.cli import serve
-from uwsgibridge.cli.options import make_settings
+from uwsgibridge.cli.options import make_settings, origins_of_values
 from uwsgibridge.cli.service import run_service
 from uwsgibridge.config.options import option_name
 from uwsgibridge.config.settings import Settings
@@ -85,10 +85,12 @@ def finish_plan(plan: Plan, *, explain: bool) -> int:
             values = dict(context.params)
             app = values.pop("app")
             settings = make_settings(values)
+            # What the plan does not have stands in the environment, or in uwsgibridge.toml.
+            origins = {**origins_of_values(), **dict.fromkeys(plan.values, "by default")}
     except click.UsageError as error:
         raise click.UsageError(_with_origin(plan, error.format_message())) from None
     # Without the line itself, which may have a secret.
-    origins = {name: str(setting.place) for name, setting in plan.origins.items()}
+    origins |= {name: str(setting.place) for name, setting in plan.origins.items()}
     return run_service(app, settings, origins)
 
 
