@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -184,6 +185,30 @@ def test_another_location_is_seen_as_it_is(site: Site) -> None:
     (one,) = [it for it in done.stdout.splitlines() if it.endswith("[probe]")]
     assert "an answer whose head has 32768 bytes (--frontend-buffer-bytes) is a 502" in one
     assert done.returncode == 1
+
+
+@on_one
+@pytest.mark.parametrize("how", ["variable", "file"])
+def test_the_supervisor_is_the_one_that_ctl_asks(site: Site, tmp_path: Path, how: str) -> None:
+    environment = {**os.environ}
+    if how == "variable":
+        environment["UWSGIBRIDGE_CONTROL_SOCKET"] = str(site.control)
+    else:
+        (tmp_path / "uwsgibridge.toml").write_text(f'control_socket = "{site.control}"\n')
+    done = subprocess.run(
+        (
+            *(sys.executable, "-m", "uwsgibridge", "nginx", "--check", str(site.file)),
+            *("--probe", f"{site.stack.url}/other/"),
+        ),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        cwd=tmp_path,
+        env=environment,
+    )
+    assert "    REQUEST_METHOD=GET\n" in done.stdout
+    assert not done.stderr
 
 
 @on_one

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from uwsgibridge.cli.control_choice import CONTROL_VARIABLE, choose_socket
 from uwsgibridge.cli.units import seconds
 from uwsgibridge.control.client import CommandRefusedError, ControlError, ask
-from uwsgibridge.control.path import directories_passed_over, find_control_sockets
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -51,11 +50,6 @@ _OLDER: Final = "; the supervisor is of an older version: SIGUSR2 upgrades it in
 
 # How long a person may wait for the completion of a pid.
 _COMPLETION_SECONDS: Final = 1.0
-
-_CONFIG_FILE: Final = Path("uwsgibridge.toml")
-
-# The value by which `serve` makes no control socket.
-_SWITCHED_OFF: Final = "none"
 
 
 def _socket_option(envvar: str | None) -> Callable[[Any], Any]:
@@ -94,7 +88,7 @@ def _complete_pid(
     if named is None and ctx.parent is not None:
         named = ctx.parent.params.get("control_socket")
     try:
-        status = ask(_choose_socket(named), "status", timeout_seconds=_COMPLETION_SECONDS)
+        status = ask(choose_socket(named), "status", timeout_seconds=_COMPLETION_SECONDS)
     except (ControlError, click.ClickException):
         return []
     return [
@@ -143,7 +137,7 @@ class _Commands(click.Group):
 
 
 @click.group(cls=_Commands, help=_HELP, short_help="Look at a running supervisor and steer it.")
-@_socket_option("UWSGIBRIDGE_CONTROL_SOCKET")
+@_socket_option(CONTROL_VARIABLE)
 @_json_option
 def command(control_socket: str | None, *, as_json: bool) -> None:
     del control_socket, as_json  # the subcommand takes them from the context
@@ -165,7 +159,7 @@ def subcommand(name: str) -> Callable[[Callable[..., None]], click.Command]:
             named = control_socket or ctx.parent.params["control_socket"]
             as_json = as_json or ctx.parent.params["as_json"]
             try:
-                function(Asked(_choose_socket(named), as_json), **values)
+                function(Asked(choose_socket(named), as_json), **values)
             except CommandRefusedError as error:
                 if as_json:
                     click.echo(json.dumps(error.answer))
@@ -177,53 +171,3 @@ def subcommand(name: str) -> Callable[[Callable[..., None]], click.Command]:
         return run
 
     return decorate
-
-
-def _choose_socket(named: str | None) -> Path:
-    named = named or _configured_socket()
-    if named == _SWITCHED_OFF:
-        raise click.UsageError(
-            f"The control socket is switched off: it is set to {_SWITCHED_OFF!r} "
-            "(--control-socket, UWSGIBRIDGE_CONTROL_SOCKET or control_socket)."
-        )
-    if named is not None:
-        return Path(named)
-    found = find_control_sockets()
-    if not found:
-        passed_over = "".join(f"\nNot looked into: {it}." for it in directories_passed_over())
-        raise click.ClickException(
-            "No supervisor with a control socket runs as this user: name the socket with "
-            f"--control-socket PATH.{passed_over}"
-        )
-    if len(found) > 1:
-        lines = "".join(f"\n  {path}  {_describe(path)}".rstrip() for path in found)
-        raise click.ClickException(
-            f"Several supervisors run: choose one with --control-socket{lines}"
-        )
-    return found[0]
-
-
-def _describe(path: Path) -> str:
-    try:
-        status = ask(path, "status")
-    except ControlError as error:
-        return f"({error})"
-    return f"(pid {status.get('pid')}, {status.get('name')})"
-
-
-def _configured_socket() -> str | None:
-    try:
-        document = tomllib.loads(_CONFIG_FILE.read_text("utf-8"))
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise click.UsageError(f"{_CONFIG_FILE}: {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise click.UsageError(f"{_CONFIG_FILE}: {error}.") from error
-    # A key may be written as its option is.
-    path = document.get("control_socket", document.get("control-socket"))
-    if path is None or isinstance(path, str):
-        return path
-    raise click.UsageError(
-        f"{_CONFIG_FILE}: --control-socket takes a text in quotes, not {path!r}."
-    )

@@ -99,8 +99,8 @@ _WITH_CHECK: Final = frozenset({*_FOR_CHECK, "check", "files", "nginx_version", 
     metavar="URL",
     default="",
     help="With --check, send requests to this URL through the running Nginx, and say what arrives at the workers and where "
-    "that differs from FILE. They answer in the place of the applications. Needs a supervisor: --control-socket, or the only "
-    "one that runs as this user.",
+    "that differs from FILE. They answer in the place of the applications. Needs a supervisor: --control-socket, else "
+    "the one that ctl asks.",
 )
 @click.argument("files", nargs=-1, metavar="[FILE]...")
 @click.pass_context

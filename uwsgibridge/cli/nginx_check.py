@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -59,7 +60,10 @@ def check_files(
     from uwsgibridge.frontend.options import OptionError, parse_version
 
     if probe and control_socket is None:
-        control_socket = find_socket()
+        # Imported here: few checks send requests.
+        from uwsgibridge.cli.control_choice import CONTROL_VARIABLE, choose_socket
+
+        control_socket = choose_socket(os.environ.get(CONTROL_VARIABLE))
     asked = control_socket if config is None else None
     bridge = read_bridge(config) if asked is None else ask_bridge(asked)
     try:
@@ -137,25 +141,6 @@ def _ask_probe(control_socket: Path, token: str, *, ends: bool = False) -> dict[
     from uwsgibridge.control.client import ask
 
     return ask(control_socket, "probe", token=token, ends=ends)
-
-
-def find_socket() -> Path:
-    """Find the control socket of the only supervisor that runs as this user.
-
-    Raises:
-        click.UsageError: there is none, or there are several.
-    """
-    from uwsgibridge.control.path import find_control_sockets
-
-    found = find_control_sockets()
-    if len(found) != 1:
-        there_are = (
-            f"there are {', '.join(map(str, found))}" if found else "none of this user's is found"
-        )
-        raise click.UsageError(
-            f"--probe needs the control socket of the supervisor behind Nginx, and {there_are}: name it with --control-socket"
-        )
-    return found[0]
 
 
 def read_bridge(config: Path | None) -> Bridge:
