@@ -10,7 +10,9 @@ from uwsgibridge.migration.uwsgi.reading import read_configuration
 from uwsgibridge.migration.uwsgi.table import make_plan
 
 
-def plan_of(directory: Path, *lines: str, ignored: Sequence[str] = ()) -> Plan:
+def plan_of(
+    directory: Path, *lines: str, ignored: Sequence[str] = (), is_root: bool = False
+) -> Plan:
     """Make the plan of ``[uwsgi]`` with a socket, a module and these lines."""
     text = ["[uwsgi]", "socket = 127.0.0.1:3031", "module = app", *lines]
     (directory / "a.ini").write_text("\n".join(text) + "\n")
@@ -18,7 +20,7 @@ def plan_of(directory: Path, *lines: str, ignored: Sequence[str] = ()) -> Plan:
     return make_plan(
         reading.settings,
         start=str(directory),
-        is_root=False,
+        is_root=is_root,
         ignored=ignored,
         findings=reading.findings,
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.migration.uwsgi.planning import plan_of
 from uwsgibridge.cli.run_uwsgi import read_plan
 from uwsgibridge.migration.nginx_block import nginx_lines
 from uwsgibridge.migration.plan import Plan
@@ -176,6 +177,20 @@ def test_hooks_before_chdir_have_the_start_directory(plan: MakePlan, tmp_path: P
         "exec:touch c",
         f"touch:{tmp_path}/b",
         "touch:d",
+    )
+
+
+@pytest.mark.parametrize("uid", ["uid = www-data", ""])
+def test_what_uwsgi_runs_as_root_is_warned_of_where_there_is_another_user(
+    tmp_path: Path, uid: str
+) -> None:
+    lines = (
+        *("exec-as-root = a", "hook-post-jail = touch:b", "exec-asap = c"),
+        *("exec-as-user = d", "exec-pre-app = e", *filter(None, [uid])),
+    )
+    text = words(explain(plan_of(tmp_path, *lines, is_root=True)))
+    assert text.count("!! It runs as the user of uid here, and as root under uWSGI") == 3 * bool(
+        uid
     )
 
 

@@ -23,6 +23,9 @@ from uwsgibridge.migration.uwsgi.translation import (
 # Moments of uWSGI's start that come before chdir.
 _BEFORE_CHDIR: Final = ("-asap", "-pre-jail", "-post-jail", "-in-jail", "-as-root", "-as-user")
 
+# Moments that come before uWSGI becomes the user of uid.
+_AS_ROOT: Final = ("-asap", "-pre-jail", "-post-jail", "-in-jail", "-as-root")
+
 # The master's way to end gently, which SIGTERM always is here.
 _GENTLE_STOP: Final = "unix_signal:15 gracefully_kill_them_all"
 
@@ -56,7 +59,17 @@ def _daemon_of_keys(translation: Translation, row: Row, settings: Sequence[Setti
 
 
 def _warn_of_order(translation: Translation, row: Row, setting: Setting) -> None:
-    """Say of what uWSGI runs before it opens its sockets that it comes later here."""
+    """Say of what uWSGI runs before it opens its sockets, or becomes another user, that it comes later here."""
+    if (
+        setting.name.endswith(_AS_ROOT)
+        and translation.is_root
+        and (translation.last("uid", "gid") is not None)
+    ):
+        translation.warn(
+            setting,
+            "It runs as the user of uid here, and as root under uWSGI: ExecStartPre=+COMMAND of systemd runs it as root.",
+            row.group,
+        )
     if setting.name in {"exec-asap", "hook-asap"}:
         translation.warn(
             setting,
