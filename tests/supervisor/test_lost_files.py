@@ -147,6 +147,18 @@ def test_an_upgrade_makes_it_anew_as_well(start: Start, place: Path) -> None:
         assert bridge.stop() == 0
 
 
+def test_ctl_says_what_makes_its_own_socket_anew(start: Start, place: Path) -> None:
+    with start() as bridge:
+        bridge.wait_listening(1)
+        (place / "c").unlink()
+        with pytest.raises(ControlError, match="somebody has removed its file, which SIGUSR2 "):
+            ask(place / "c", "status")
+        bridge.signal(signal.SIGUSR2)
+        bridge.events.wait(event="reloaded", generation=2)
+        assert ask(place / "c", "status")["generation"] == 2
+        assert bridge.stop() == 0
+
+
 def test_the_file_of_a_socket_that_was_handed_over(start: Start, place: Path) -> None:
     """Only whoever has made it can make it anew, such as systemd."""
     with socket.socket(socket.AF_UNIX) as handed:

@@ -200,7 +200,10 @@ def _remaining_seconds(deadline: float) -> float:
 def _why_unreachable(path: Path, error: OSError) -> str:
     match error:
         case FileNotFoundError() | NotADirectoryError():
-            return f"There is no control socket {path}: no supervisor runs with it"
+            return (
+                f"There is no control socket {path}: no supervisor runs with it, or somebody has removed its file, which "
+                "SIGUSR2 to the supervisor makes anew"
+            )
         case PermissionError():
             return f"No permission for {path}: run this as the supervisor's user, or as root"
         case ConnectionRefusedError() if not path.is_socket():
