@@ -7,6 +7,7 @@ import errno
 import fcntl
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -18,7 +19,14 @@ import pytest
 
 from tests.bridge_process import BridgeProcess, run_to_its_end, running_process
 from tests.other_users import NOBODY, as_nobody, names_in, need_root, run_script
-from uwsgibridge.errors import PidFileError
+from uwsgibridge.errors import (
+    BindError,
+    BridgeError,
+    PidFileError,
+    SettingsError,
+    StartFailed,
+    WorkerUnfit,
+)
 from uwsgibridge.system import pid_file
 from uwsgibridge.system.pid_file import PidFile
 
@@ -318,6 +326,32 @@ def test_stale_pid_file_is_replaced(tmp_path: Path, content: str | None):
         assert path.read_text() == f"{os.getpid()}\n"
 
 
+@pytest.mark.parametrize(
+    "error", [BindError("another process listens there"), StartFailed(3), SettingsError("no")]
+)
+def test_a_start_that_fails_leaves_the_file_of_another_server_as_it_was(
+    tmp_path: Path, error: BridgeError
+):
+    """Other servers do not lock theirs. The operator who tries this one beside them needs theirs."""
+    path = tmp_path / "pid"
+    with another_process() as other:
+        path.write_text(f"{other}\n")
+        with pytest.raises(type(error)), PidFile(str(path)):
+            raise error
+        assert path.read_text() == f"{other}\n"
+
+
+@pytest.mark.parametrize("lives", [True, False])
+def test_what_ends_later_or_was_stale_leaves_none(tmp_path: Path, lives: bool):
+    path = tmp_path / "pid"
+    with another_process() as other:
+        path.write_text(f"{other if lives else pid_of_nobody()}\n")
+        ends = WorkerUnfit("a thread is lost") if lives else BindError("not here")
+        with pytest.raises(BridgeError), PidFile(str(path)):
+            raise ends
+        assert not path.exists()
+
+
 def test_own_pid_is_fine_as_after_an_exec_in_place(tmp_path: Path):
     path = tmp_path / "pid"
     path.write_text(str(os.getpid()))
@@ -489,3 +523,18 @@ def test_upgrade_in_place_keeps_it(tmp_path: Path):
             assert f"process {process.pid} of that file is running" in refusal(path)
         assert process.stop() == 0
     assert not path.exists()
+
+
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_a_start_where_another_server_listens_leaves_its_pid_file(tmp_path: Path, workers: str):
+    path = tmp_path / "pid"
+    with socket.create_server(("127.0.0.1", 0)) as taken, another_process() as other:
+        path.write_text(f"{other}\n")
+        status, text = run_to_its_end(
+            *("serve", "nothing:app", "--bind", f"127.0.0.1:{taken.getsockname()[1]}"),
+            *("--pid-file", str(path), "--workers", workers),
+            directory=tmp_path,
+        )
+        assert status == 1
+        assert "the port is in use by" in text
+        assert path.read_text() == f"{other}\n"

@@ -13,9 +13,10 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from types import TracebackType
 from typing import Final
 
-from uwsgibridge.errors import PidFileError
+from uwsgibridge.errors import BridgeError, PidFileError, WorkerUnfit
 from uwsgibridge.system.reasons import why_not_made
 from uwsgibridge.system.safe_path import Place, UnsafePathError, open_place
 
@@ -42,6 +43,9 @@ class PidFile:
     so the user of ``--user`` must not write it. A process that can't remove the file, since it has dropped its
     privileges, empties it.
 
+    Other servers do not lock theirs. Where a file had the number of a running process, and the start fails, that number
+    is put back: somebody has tried this server beside another one.
+
     Args:
         path: of the pid file.
 
@@ -54,6 +58,7 @@ class PidFile:
         self._path = Path(path).absolute()
         self._descriptor = -1
         self._pid = -1
+        self._found = b""  # the number of a running process, which this one has replaced
 
     def __enter__(self) -> None:
         try:
@@ -72,13 +77,27 @@ class PidFile:
         self._pid = os.getpid()
         _held.add(self._descriptor)
 
-    def __exit__(self, *_exception: object) -> None:
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None = None,
+        error: BaseException | None = None,
+        _traceback: TracebackType | None = None,
+    ) -> None:
         if self._pid != os.getpid():  # a forked child, which has closed the file already
             return
+        has_not_started = isinstance(error, BridgeError) and not isinstance(error, WorkerUnfit)
         with contextlib.suppress(OSError, UnsafePathError, PidFileError):
-            self._remove()
+            if self._found and has_not_started:
+                self._put_back()
+            else:
+                self._remove()
         _held.discard(self._descriptor)
         os.close(self._descriptor)
+
+    def _put_back(self) -> None:
+        if _read(self._descriptor) == b"%d" % self._pid:
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, b"%b\n" % self._found, 0)
 
     def _remove(self) -> None:
         if _read(self._descriptor) != b"%d" % self._pid:
@@ -117,8 +136,12 @@ class PidFile:
                     # A program before this one in the same process has written the file, maybe with
                     # privileges that this one has not.
                     return os.dup(stale)
+                found = b"" if stale is None else _read(stale)
                 with contextlib.suppress(FileExistsError):
-                    return _make(place, replace=stale is not None)
+                    made = _make(place, replace=stale is not None)
+                    if int(found or b"0") and _is_alive(int(found)):
+                        self._found = found
+                    return made
         raise PidFileError(f"--pid-file {self._path}: others make and remove it all the time")
 
     @contextlib.contextmanager
