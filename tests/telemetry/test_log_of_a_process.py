@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import select
 import signal
+import socket
+import subprocess
+import sys
 from pathlib import Path
 from time import monotonic, sleep
 
 import pytest
 
-from tests.bridge_process import running_process
-from tests.log_events import PATIENCE_SECONDS
+from tests.bridge_process import run_to_its_end, running_process
+from tests.log_events import EVENT_SECONDS, PATIENCE_SECONDS
 from uwsgibridge import __version__, fast
 from uwsgibridge.client import request
 from uwsgibridge.fast import PURE_VARIABLE
@@ -238,3 +243,70 @@ def test_upgrade_that_is_asked_for_twice_says_so(tmp_path: Path):
         process.events.wait(event="upgraded")
         assert process.stop() == 0
     assert {it["level"] for it in said} == {"info"}
+
+
+# What whoever has started a service gets of a start that fails, where its log goes to a file.
+
+FAILING = {
+    "the application": ("apps:nothing", 3),
+    "the address": ("apps:wsgi", 1),
+}
+
+
+@pytest.mark.parametrize("workers", ["0", "1"])
+@pytest.mark.parametrize("why", FAILING)
+def test_a_start_that_fails_says_which_file_says_why(directory: Path, workers: str, why: str):
+    app, status = FAILING[why]
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = 0 if why == "the application" else taken.getsockname()[1]
+        ended, text = run_to_its_end(
+            *("serve", app, "--bind", f"127.0.0.1:{port}", "--workers", workers),
+            *("--control-socket", "none", "--log-file", "bridge.log"),
+            directory=directory,
+        )
+    assert ended == status
+    assert text == (
+        f"Error: the start has failed with exit status {status}: bridge.log (--log-file) says why"
+    )
+    assert "Error: " in (directory / "bridge.log").read_text()
+
+
+def test_a_log_file_that_can_not_be_opened_is_all_that_is_said(directory: Path):
+    status, text = run_to_its_end(
+        *("serve", "apps:wsgi", "--bind", "127.0.0.1:0", "--log-file", "missing/bridge.log"),
+        directory=directory,
+    )
+    assert status == 1
+    assert text.count("Error: ") == 1
+    assert "there is no directory" in text
+
+
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_a_service_that_has_started_keeps_nothing_of_its_starter_open(
+    directory: Path, workers: str
+):
+    """Else ssh would not return before the service ends."""
+    control = ("--control-socket", "none") if workers == "0" else ()
+    with (directory / "bridge.log").open("w+") as log, contextlib.ExitStack() as stack:
+        reader, writer = os.pipe()
+        stack.callback(os.close, reader)
+        process = stack.enter_context(
+            subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "uwsgibridge", "serve", "apps:wsgi", *control),
+                    *("--bind", "127.0.0.1:0", "--workers", workers, "--log-file", "bridge.log"),
+                ],
+                cwd=directory,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=writer,
+                env={**os.environ, "UWSGIBRIDGE_LOG_FORMAT": "json"},
+            )
+        )
+        stack.callback(process.wait, PATIENCE_SECONDS)
+        stack.callback(process.terminate)
+        os.close(writer)
+        ready, _, _ = select.select([reader], [], [], EVENT_SECONDS)
+        assert ready, log.read()
+        assert os.read(reader, 100) == b""
+        assert process.poll() is None

@@ -82,6 +82,12 @@ def run_service(
                     from uwsgibridge.worker.process import run_process
 
                 run_process(app, settings, logger, after_bind=after_bind)
+    if settings.log_file and outcome.status:
+        from uwsgibridge.telemetry.starter import tell_starter
+
+        tell_starter(
+            f"Error: the start has failed with exit status {outcome.status}: {settings.log_file} (--log-file) says why"
+        )
     if settings.workers and os.environ.get("PYTHONINSPECT"):
         # Whoever has set the variable where a service starts wants no prompt of the supervisor, which has no application.
         end_interpreter(outcome.status)

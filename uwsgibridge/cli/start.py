@@ -19,6 +19,7 @@ from uwsgibridge.system.process_title import set_title
 from uwsgibridge.telemetry.appending import open_to_append
 from uwsgibridge.telemetry.line_stream import say
 from uwsgibridge.telemetry.log_file import open_log_file
+from uwsgibridge.telemetry.starter import keeping_starter
 
 # Descriptors for sockets, event loops, and three for each of some workers. An application needs more of its own.
 _LEAST_DESCRIPTORS: Final = 64
@@ -43,7 +44,8 @@ def prepare_process(settings: Settings, *, upgraded: bool = False) -> Callable[[
         os.umask(int(settings.umask, 8))
     try:
         if settings.log_file:
-            open_log_file(Path(settings.log_file).absolute(), user)
+            with contextlib.nullcontext() if upgraded else keeping_starter():
+                open_log_file(Path(settings.log_file).absolute(), user)
         if settings.access_log_file:
             # Workers write to it, and open it by themselves: here it is made for their user.
             path = Path(settings.access_log_file).absolute()

@@ -47,6 +47,7 @@ from uwsgibridge.system.signals import SERVER_SIGNALS
 from uwsgibridge.system.systemd import Notifier
 from uwsgibridge.telemetry.announcement import announce
 from uwsgibridge.telemetry.logs import Logger
+from uwsgibridge.telemetry.starter import forget_starter
 
 if TYPE_CHECKING:
     from uwsgibridge.control.commands import Commands
@@ -302,6 +303,7 @@ class _Supervisor:
                 announce(self._app_name, fleet.settings, self._log, fleet.sockets)
                 for listening in fleet.sockets:
                     self._log.info("listening", address=str(listening.address))
+                forget_starter()
                 fleet.has_served = True
                 fleet.wake_waiters()
                 fleet.notifier.ready(fleet.summary)

@@ -31,6 +31,7 @@ from uwsgibridge.telemetry.failure import show_failure
 from uwsgibridge.telemetry.log_file import reopen_log_at_signal
 from uwsgibridge.telemetry.logs import Logger
 from uwsgibridge.telemetry.reporting import application_traceback
+from uwsgibridge.telemetry.starter import forget_starter
 from uwsgibridge.worker.kinds import import_in_advance
 from uwsgibridge.worker.process_end import ProcessEnd, status_after
 from uwsgibridge.worker.switch_interval import shorten_switch_interval
@@ -118,6 +119,7 @@ def run_process(
 
         def ready() -> None:
             started()
+            forget_starter()
             announce(app_name, settings, logger, sockets)
             for listening in sockets:
                 logger.info("listening", address=str(listening.address))
