@@ -110,6 +110,23 @@ TUNING: Final = (
 )
 
 
+# What an application or its start may need, and what Debian's configuration of uWSGI begins with.
+LATER: Final = {
+    Verdict.PASSED_OVER: "autoload max-vars",
+    Verdict.WARNED: "unenv add-gid reload-on-exception wait-for-socket wait-for-interface wait-for-fs-timeout",
+    Verdict.REFUSED: "envdir early-envdir smart-attach-daemon2",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "verdict"), [(it, verdict) for verdict, names in LATER.items() for it in names.split()]
+)
+def test_what_a_start_may_need_says_what_to_do_instead(name: str, verdict: Verdict) -> None:
+    row = ROW_OF[name]
+    assert row.verdict is verdict
+    assert "nothing like it" not in row.text
+
+
 @pytest.mark.parametrize("name", TUNING.split())
 def test_what_tunes_a_part_that_is_not_used_stops_no_move(name: str) -> None:
     assert name in OPTION_NAMES

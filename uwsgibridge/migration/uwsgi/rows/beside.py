@@ -163,6 +163,12 @@ def _route(translation: Translation, row: Row, settings: Sequence[Setting]) -> N
 ROWS: Final = (
     mapped("attach-daemon attach-control-daemon", "`--sidecar`", _daemon),
     mapped("smart-attach-daemon", "`--sidecar`, with a warning", _smart_daemon),
+    refused("smart-attach-daemon2", "It puts itself into the background: have it stay in the foreground, and write "
+            "attach-daemon = COMMAND."),
+    warned("wait-for-interface wait-for-iface wait-interface wait-iface wait-for-interface-timeout wait-for-iface-timeout "
+           "wait-interface-timeout wait-iface-timeout wait-for-fs wait-for-file wait-for-dir wait-for-mountpoint "
+           "wait-for-fs-timeout wait-for-socket wait-for-socket-timeout",
+           "Nothing is waited for: After= and Requires= of systemd order the starts, and a command of --on-start may wait."),
     mapped("attach-daemon2", "`--sidecar`", _daemon_of_keys),
     _exec("on_start"),
     _exec("on_ready"),

@@ -216,6 +216,8 @@ ROWS: Final = (
     ),
     warned("reload-on-as evil-reload-on-as", "Address space says little of memory; --max-rss-bytes limits what is used."),
     warned("limit-as", "Address space says little of memory; limit it by MemoryMax= of systemd or by the container."),
+    warned("add-gid", "A process has all groups of the user of --user; SupplementaryGroups= of systemd gives it others."),
+    passed_over("max-vars", "A request may have as many vars as --max-vars says."),
     warned("limit-nproc", "Limit it by TasksMax= of systemd or by the container."),
     warned(
         "cheaper-step cheaper-algo cheaper-overload cheaper-list cheaper-algo-list cheaper-rss-limit-soft "
