@@ -166,6 +166,8 @@ def lasting(environ, start_response):
     elif what == "/own":
         wait = threading.Event().wait
         threading.Thread(target=wait, name="of the application", daemon=False).start()
+    elif what == "/mail":
+        threading.Thread(target=send_mail, name="of a request").start()
     elif what == "/argv":
         tell("argv", argv=sys.argv)
     elif what == "/hangs":
@@ -173,6 +175,13 @@ def lasting(environ, start_response):
         threading.Event().wait()
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [b"done"]
+
+
+def send_mail():
+    """Do what an answer does not wait for, and be at it when Python ends."""
+    threading.main_thread().join()
+    time.sleep(0.1)  # a daemon is no more by then
+    tell("sent")
 
 
 def tell_ignored_at_exit():
@@ -364,6 +373,17 @@ def test_thread_that_python_waits_for_does_not_keep_the_process(workers: str, di
     assert waiting["threads"] == exiting["threads"] == ["slow_0"]
     assert process.events.find(level="error") == []
     assert process.events.other_text() == ""
+
+
+@EVERY_COUNT
+def test_thread_that_a_request_starts_is_waited_for(workers: str, directory: Path):
+    """As one that the import starts: no word says that it is a daemon."""
+    with lasting(directory, workers) as process:
+        assert ask(addresses(process, directory)[0], "/mail").status == 200
+        assert process.stop() == 0
+
+    assert process.events.find(event="sent")
+    assert process.events.find(level="error") == []
 
 
 @EVERY_COUNT

@@ -28,6 +28,7 @@ from uwsgibridge.hosts.wsgi.exchange import WsgiExchange
 from uwsgibridge.hosts.wsgi.interruption import Interruption, RequestInterrupted
 from uwsgibridge.hosts.wsgi.running import Running, RunningRequests
 from uwsgibridge.hosts.wsgi.serving import make_queue, make_thread
+from uwsgibridge.hosts.wsgi.thread import ApplicationThread
 from uwsgibridge.protocol import answers
 from uwsgibridge.protocol.handshake import wants_websocket
 from uwsgibridge.telemetry.stacks import stack_of_thread
@@ -245,9 +246,8 @@ class WsgiHost:
         answer_instead(context, connection, context.reporter.not_run(connection.request))
 
     def _start_thread(self, name: str) -> None:
-        # A daemon: an application that never returns must not keep the process from exiting.
         running: Running = {}
-        thread = threading.Thread(target=self._work, args=(running,), name=name, daemon=True)
+        thread = ApplicationThread(target=self._work, args=(running,), name=name)
         self._running.add_table(running)
         thread.start()
 

@@ -15,6 +15,7 @@ from uwsgibridge.hosts.admission import Admission
 from uwsgibridge.hosts.exchange import answer_instead
 from uwsgibridge.hosts.wsgi.context import ExchangeContext
 from uwsgibridge.hosts.wsgi.refusals import OPTION, NoThread, TooManyWebSockets
+from uwsgibridge.hosts.wsgi.thread import ApplicationThread
 from uwsgibridge.hosts.wsgi.websocket import WsgiWebSocket
 from uwsgibridge.protocol.errors import ProtocolError
 
@@ -69,7 +70,7 @@ class WsgiTunnels:
         # A new and empty context, as each request has.
         run = contextvars.Context().run
         name = f"wsgi-websocket-{self._count}"
-        thread = threading.Thread(target=run, args=(exchange.run,), name=name, daemon=True)
+        thread = ApplicationThread(target=run, args=(exchange.run,), name=name)
         self._threads[connection] = thread
         try:
             thread.start()
