@@ -264,10 +264,34 @@ class Reporter:
         )
 
     def request_overdue(
-        self, request: Request, *, seconds: float, thread: str, stack: str, outcome: str
+        self,
+        request: Request,
+        *,
+        seconds: float,
+        thread: str,
+        stack: str,
+        outcome: str,
+        waits_to_write: bool,
     ) -> None:
-        """Log that a request took too long, where its thread or task is, and what its client sees."""
+        """Log that a request took too long, where its thread or task is, and what its client sees.
+
+        Args:
+            request: what was asked.
+            seconds: how long the application has taken.
+            thread: what runs it.
+            stack: where that is.
+            outcome: what the client sees.
+            waits_to_write: whether it waits for its client to take the answer.
+        """
         self.counters.count_refusal("request_timeout")
+        hint = (
+            {
+                "hint": "the client takes the answer slowly, and that counts: leave files to Nginx (--offload), "
+                "or have Nginx take the answer (uwsgi_buffering, uwsgi_max_temp_file_size)"
+            }
+            if waits_to_write
+            else {}
+        )
         self.log.error(
             "request took too long",
             **_about(request),
@@ -276,6 +300,7 @@ class Reporter:
             outcome=outcome,
             thread=thread,
             stack=stack,
+            **hint,
         )
 
     def thread_freed(self, request: Request, *, seconds: float, thread: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from pathlib import Path
 
 import anyio
 import pytest
@@ -166,6 +167,47 @@ def test_deadline_amid_a_write_that_nobody_takes(family: str, loop: str):
 
     (event,) = bridge.events.find(level="error")
     assert event["outcome"] == "connection broken"
+
+
+@on_each_loop
+@pytest.mark.parametrize("way", ["write", "file"])
+def test_deadline_amid_an_answer_that_is_taken_slowly_says_so(
+    way: str, loop: str, tmp_path: Path
+) -> None:
+    """The application has nothing to answer for: its answer is there, and leaves no faster."""
+    file = tmp_path / "file"
+    file.write_bytes(bytes(10_000_000))
+
+    async def app(scope, receive, send):
+        await send(START)
+        if way == "file":
+            await send({"type": "http.response.pathsend", "path": str(file)})
+        else:
+            await send(body(file.read_bytes()))
+
+    with (
+        running(app, loop=loop, lifespan="off", request_timeout_seconds=LIMIT_SECONDS) as bridge,
+        connect(bridge.address) as connection,
+    ):
+        connection.sendall(packet())
+        event = bridge.events.wait(event="request took too long")
+        assert read_answer(connection).broken
+
+    assert "--offload" in event["hint"]
+
+
+@on_each_loop
+def test_deadline_of_an_application_that_is_slow_itself_has_no_such_hint(loop: str) -> None:
+    async def app(scope, receive, send):
+        await send(START)
+        await send(body(b"begun", more=True))
+        await anyio.sleep(600)
+
+    with running(app, loop=loop, lifespan="off", request_timeout_seconds=LIMIT_SECONDS) as bridge:
+        assert bridge.ask().broken
+        event = bridge.events.wait(event="request took too long")
+
+    assert "hint" not in event
 
 
 @on_each_loop

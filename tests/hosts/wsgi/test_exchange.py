@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 from wsgiref.validate import validator
 
@@ -623,6 +624,45 @@ def test_time_in_which_the_client_sends_its_body_does_not_count(family: str):
 
     assert (answer.seen, answer.body) == (200, b"xxxx")
     assert bridge.events.find() == []
+
+
+@pytest.mark.parametrize("way", ["write", "pieces", "file"])
+def test_deadline_amid_an_answer_that_is_taken_slowly_says_so(way: str, tmp_path: Path):
+    """The application has nothing to answer for: its answer is there, and leaves no faster."""
+    file = tmp_path / "file"
+    file.write_bytes(bytes(10_000_000))
+
+    def app(environ, start_response):
+        start_response("200 OK", TEXT)
+        if way == "file":
+            return environ["wsgi.file_wrapper"](file.open("rb"))
+        return [file.read_bytes()] if way == "write" else [b"x", file.read_bytes()]
+
+    with (
+        running(app, request_timeout_seconds=SHORT_SECONDS) as bridge,
+        connect(bridge.address) as connection,
+    ):
+        connection.sendall(packet())
+        event = bridge.events.wait(event="request took too long")
+        assert read_answer(connection).broken
+
+    assert "--offload" in event["hint"]
+
+
+def test_deadline_of_an_application_that_is_slow_itself_has_no_such_hint():
+    ended = threading.Event()
+
+    def app(environ, start_response):
+        start_response("200 OK", TEXT)
+        yield b"begun"
+        ended.wait()
+
+    with running(app, request_timeout_seconds=SHORT_SECONDS) as bridge:
+        assert bridge.ask().broken
+        event = bridge.events.wait(event="request took too long")
+        ended.set()
+
+    assert "hint" not in event
 
 
 # Clients that go away.

@@ -364,6 +364,7 @@ class HttpExchange(HttpFields, HttpAnswer):
             self._set_deadline(remaining_seconds)
             return
         stack = await_stack(self.connection.task)
+        waits_to_write = self._turn is not None
         was_gone, self._gone = self._gone, True
         if was_gone:
             self._end(complete=False)
@@ -375,6 +376,7 @@ class HttpExchange(HttpFields, HttpAnswer):
             thread="event loop",
             stack=stack,
             outcome=self._outcome(was_gone=was_gone),
+            waits_to_write=waits_to_write,
         )
         self._cancel(Call.OVERDUE)
 

@@ -45,6 +45,8 @@ class WsgiAnswer(WsgiFields, Exchange[ExchangeContext]):
     # When the thread's present wait for the client's body began.
     body_wait_began: float | None = None
     _body_wait_seconds = 0.0  # of earlier waits
+    # Whether the thread waits for the client to take the answer. That time counts as the application's.
+    waits_to_write = False
     # The end of the time that the application has set for this request; see `OwnLimits`.
     own_deadline: float | None = None
 
@@ -181,9 +183,13 @@ class WsgiAnswer(WsgiFields, Exchange[ExchangeContext]):
             raise
 
     def _wait_to_write(self, deadline: float) -> None:
-        if not self._wait(select.POLLOUT, deadline):
-            self._delivery = Delivery.STALLED
-            raise ReaderStalled
+        self.waits_to_write = True
+        try:
+            if not self._wait(select.POLLOUT, deadline):
+                self._delivery = Delivery.STALLED
+                raise ReaderStalled
+        finally:
+            self.waits_to_write = False
 
     def _send_file_instead(self, named: NamedFile) -> None:
         with named.open() as file:

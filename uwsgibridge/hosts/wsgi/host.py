@@ -351,7 +351,7 @@ class WsgiHost:
     def _give_up(
         self, thread: threading.Thread, exchange: WsgiExchange, now: float, nursery: trio.Nursery
     ) -> None:
-        stack = stack_of_thread(thread.ident)
+        stack, waits_to_write = stack_of_thread(thread.ident), exchange.waits_to_write
         interruption = self._claim(exchange)
         if interruption is None:
             return
@@ -362,6 +362,7 @@ class WsgiHost:
             thread=thread.name,
             stack=stack,
             outcome=outcome,
+            waits_to_write=waits_to_write,
         )
         self._release(exchange.connection)
         if self._interrupt_seconds:
