@@ -12,7 +12,8 @@ import signal
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Final
+from types import FrameType
+from typing import Any, Final, TypeAlias
 
 from uwsgibridge.config.settings import Settings
 from uwsgibridge.errors import LogFileError
@@ -21,24 +22,52 @@ from uwsgibridge.telemetry.access_file import reopen_access_file
 from uwsgibridge.telemetry.appending import open_to_append
 from uwsgibridge.telemetry.line_stream import follow_standard_error, say
 
+_Handler: TypeAlias = Callable[[int, FrameType | None], Any]
 
-def reopen_log_at_signal(settings: Settings) -> None:
-    """Open the log file and the access log's file anew at each SIGUSR1; without them, the signal does nothing."""
-    steps: list[Callable[[], None]] = []
-    if settings.log_file:
-        steps.append(partial(open_log_file, Path(settings.log_file).absolute()))
-    if settings.access_log_file:
-        steps.append(reopen_access_file)
 
-    def reopen(_number: int, _frame: object) -> None:
-        for step in steps:
+class _Reopening:
+    """Handles SIGUSR1.
+
+    Args:
+        steps: what opens the files anew.
+        then: the application's own handler, which is called afterwards.
+    """
+
+    def __init__(self, steps: list[Callable[[], None]], then: _Handler | None) -> None:
+        self._steps = steps
+        self.then = then
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        for step in self._steps:
             try:
                 step()
             except LogFileError as error:
                 # The old file stays open.
                 say(f"Error: {error}")
+        if self.then is not None:
+            self.then(number, frame)
 
-    signal.signal(signal.SIGUSR1, reopen if steps else empty_handler)
+
+def reopen_log_at_signal(settings: Settings) -> None:
+    """Open the log file and the access log's file anew at each SIGUSR1; without them, the signal does nothing.
+
+    Call it again when the application was imported, which may have taken the signal. A handler of its own is then called as
+    well, after the files are open; it is left alone where there is no file. What `faulthandler.register` has taken is
+    taken back: nobody can tell that it was.
+    """
+    steps: list[Callable[[], None]] = []
+    if settings.log_file:
+        steps.append(partial(open_log_file, Path(settings.log_file).absolute()))
+    if settings.access_log_file:
+        steps.append(reopen_access_file)
+    present = signal.getsignal(signal.SIGUSR1)
+    if isinstance(present, _Reopening):
+        present = present.then
+    then = present if callable(present) and present is not empty_handler else None
+    if steps:
+        signal.signal(signal.SIGUSR1, _Reopening(steps, then))
+    elif then is None:
+        signal.signal(signal.SIGUSR1, empty_handler)
 
 
 _STANDARD_ERROR: Final = 2

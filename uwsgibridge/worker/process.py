@@ -245,6 +245,7 @@ def _serve_between_hooks(service: _Service) -> None:
     on_fork()
     call_post_fork_hook(settings, service.logger)
     exit_if_copy()
+    reopen_log_at_signal(settings)  # again: the application may have taken the signal
     if gil_was_brought_back():
         service.logger.warning(
             "an extension module has brought the GIL back: threads do not run at the same time",

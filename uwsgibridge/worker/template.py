@@ -223,7 +223,9 @@ def _fork_on_demand(control: socket.socket, blueprint: Blueprint) -> _Place | No
     wakeup.setblocking(False)
     written.setblocking(False)
     signal.signal(signal.SIGCHLD, empty_handler)
-    _install_empty_handlers()  # again: the application may have set handlers of its own
+    # Again: the application may have set handlers of its own.
+    _install_empty_handlers()
+    reopen_log_at_signal(blueprint.settings)
     signal.set_wakeup_fd(written.fileno(), warn_on_full_buffer=False)
     workers: set[int] = set()
     poll = select.poll()
