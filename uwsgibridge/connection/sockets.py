@@ -11,6 +11,8 @@ import socket
 import stat
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import field
+from pathlib import Path
 from typing import Final
 
 from uwsgibridge.config.address import (
@@ -30,6 +32,13 @@ from uwsgibridge.quick_dataclass import dataclass
 _DEFER_ACCEPT_SECONDS: Final = 1
 
 
+def _working_directory() -> Path:
+    try:
+        return Path.cwd()
+    except FileNotFoundError:  # it was removed
+        return Path()
+
+
 @dataclass(slots=True, eq=False)
 class ListeningSocket:
     """A bound and listening socket, non-blocking.
@@ -39,12 +48,14 @@ class ListeningSocket:
         address: where it listens, with the real port.
         owned_file: device and inode of the socket file, if this service has made it.
         handed_file: path, device and inode of the socket file, if the socket was handed over and the file was there.
+        directory: where the path of the socket file begins, if it is relative: the application may go elsewhere.
     """
 
     socket: socket.socket
     address: Address
     owned_file: tuple[int, int] | None = None
     handed_file: tuple[str, tuple[int, int]] | None = None
+    directory: Path = field(default_factory=_working_directory)
 
     @property
     def is_unix(self) -> bool:
@@ -78,9 +89,8 @@ class ListeningSocket:
             ``removed``, or ``replaced`` by another file; None where the file is there, was never there, or can't be
             looked at.
         """
-        file = self.handed_file
-        if self.owned_file is not None and isinstance(self.address, UnixAddress):
-            file = self.address.path, self.owned_file
+        own = self._own_file()
+        file = self.handed_file if own is None else (own.path, self.owned_file)
         if file is None:
             return None
         path, identity = file
@@ -136,8 +146,15 @@ class ListeningSocket:
 
     def remove_file(self) -> None:
         """Remove the socket file if it is still the one that this service has made."""
-        if self.owned_file is not None and isinstance(self.address, UnixAddress):
-            remove_socket_file(self.address, self.owned_file)
+        own = self._own_file()
+        if own is not None and self.owned_file is not None:
+            remove_socket_file(own, self.owned_file)
+
+    def _own_file(self) -> UnixAddress | None:
+        """Tell where the socket file is that this service has made."""
+        if self.owned_file is None or not isinstance(self.address, UnixAddress):
+            return None
+        return UnixAddress(str(self.directory / self.address.path))
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import field
+from dataclasses import field, replace
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -16,6 +16,7 @@ import trio
 from uwsgibridge.application.application import Application
 from uwsgibridge.application.forked_child import exit_if_copy, kept_from_copies
 from uwsgibridge.application.loading import load_applications, load_hook
+from uwsgibridge.config.rooting import rooted
 from uwsgibridge.config.settings import Settings
 from uwsgibridge.connection.failed_start import removing_files_unless_started
 from uwsgibridge.connection.socket_files import socket_files
@@ -113,6 +114,7 @@ def run_process(
             if not run_at_start_alone(settings, logger):
                 logger.info("stopped")
                 return
+        given, settings = settings, rooted(settings)
         with capturing_logging(settings, logger):
             applications = load_applications(app_name, settings)
         lifeline = os.environ.get(LIFELINE_VARIABLE, "")
@@ -120,7 +122,7 @@ def run_process(
         def ready() -> None:
             started()
             forget_starter()
-            announce(app_name, settings, logger, sockets)
+            announce(app_name, replace(settings, app_dir=given.app_dir), logger, sockets)
             for listening in sockets:
                 logger.info("listening", address=str(listening.address))
 

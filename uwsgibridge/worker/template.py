@@ -24,6 +24,7 @@ from uwsgibridge.application.application import Application
 from uwsgibridge.application.forked_child import kept_from_copies
 from uwsgibridge.application.loading import load_applications
 from uwsgibridge.config.address import DescriptorAddress, parse_address
+from uwsgibridge.config.rooting import rooted
 from uwsgibridge.config.settings import Settings
 from uwsgibridge.errors import EXIT_FAILURE, SettingsError
 from uwsgibridge.figures.memory import FiguresMemory
@@ -106,7 +107,8 @@ def run(control: socket.socket, blueprint: Blueprint) -> int:
         The exit status of the template, or of the worker that this process has become.
     """
     with show_failure() as outcome:
-        settings = blueprint.settings
+        settings = rooted(blueprint.settings)
+        blueprint = replace(blueprint, settings=settings)
         if blueprint.arguments:
             sys.argv[:] = blueprint.arguments
         _keep_from_programs(control, blueprint)
