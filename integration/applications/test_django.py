@@ -43,6 +43,10 @@ class OfDjango(Checks):
                     with in_background(wait):
                         assert browser.get(f"{site.url}/tell/hello", timeout=20).text == "told"
                 assert json.loads(peer.recv(timeout=20)) == {"told": "hello"}
+            with connect(f"{site.websocket_url}/room", proxy=None) as peer:
+                peer.send(json.dumps("wait"))
+            # The consumer answers one who has left. Its `disconnect` is called all the same.
+            assert browser.get(f"{site.url}/go-on", timeout=20).text == "ended"
 
     def ask(self, site: Site, browser: requests.Session) -> None:
         answer = browser.post(f"{site.url}/api/add", json={"a": 1, "b": 2}, timeout=20)

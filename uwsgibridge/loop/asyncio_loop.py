@@ -133,6 +133,9 @@ class AsyncioLoop:
     def event(self) -> Event:
         return asyncio.Event()
 
+    def current_task(self) -> object | None:
+        return asyncio.current_task(self._loop)
+
     def must_end(self, task: Task | None) -> bool:  # noqa: ARG002 - what ends a task of asyncio is an exception like others
         return False
 

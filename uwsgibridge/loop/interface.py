@@ -102,6 +102,9 @@ class Loop(Protocol):
     def event(self) -> Event:
         """Make an event."""
 
+    def current_task(self) -> object | None:
+        """Give the task of the application or of the bridge that runs now; None in a callback."""
+
     def must_end(self, task: Task | None) -> bool:
         """Say whether a cancellation that has reached the end of a task, None for one in its first step, goes on in the loop.
 

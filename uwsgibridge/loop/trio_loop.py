@@ -55,6 +55,9 @@ class TrioLoop:
     def event(self) -> Event:
         return trio.Event()
 
+    def current_task(self) -> object | None:
+        return trio.lowlevel.current_task()
+
     def must_end(self, task: Task | None) -> bool:
         return isinstance(task, Handle) and task.must_end
 

@@ -64,8 +64,20 @@ async def events(request: HttpRequest) -> StreamingHttpResponse:
     return StreamingHttpResponse(endless(), content_type="text/event-stream")
 
 
+# Set when a member of the room that waits may go on, and when it has ended.
+may_go_on, has_ended = asyncio.Event(), asyncio.Event()
+
+
+async def go_on(request: HttpRequest) -> HttpResponse:
+    """Let a member of the room go on that waits, and wait for its end."""
+    may_go_on.set()
+    await asyncio.wait_for(has_ended.wait(), POLL_SECONDS)
+    return HttpResponse("ended")
+
+
 urlpatterns = [
     path("api/", api.urls),
+    path("go-on", go_on),
     path("tell/<text>", tell),
     path("events", events),
 ]
@@ -99,8 +111,17 @@ class Room(AsyncJsonWebsocketConsumer):
 
     groups = ("room",)
 
+    waits = False
+
     async def receive_json(self, content: Any) -> None:
+        if content == "wait":
+            self.waits = True
+            await may_go_on.wait()
         await self.send_json({"you said": content})
+
+    async def disconnect(self, code: int) -> None:
+        if self.waits:
+            has_ended.set()
 
     async def told(self, message: dict[str, str]) -> None:
         await self.send_json({"told": message["text"]})

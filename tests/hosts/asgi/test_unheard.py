@@ -6,8 +6,10 @@ import asyncio
 import queue
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -17,7 +19,8 @@ from tests.asgi_messages import START, body, wait_for_disconnect
 from tests.bridge import on_each_loop, on_each_socket, running
 from tests.log_events import PATIENCE_SECONDS
 from tests.raw_client import connect, packet, read_until, reset
-from tests.websocket_client import HANDSHAKE
+from tests.websocket_client import HANDSHAKE, Client, accept, opened, said
+from tests.websocket_frames import CLOSE, TEXT, close_payload
 
 QUIET_SECONDS = 0.2
 
@@ -206,6 +209,177 @@ def test_a_websocket_that_sends_to_nobody_blocks_nobody(family: str, loop: str) 
         reset(connection)
         assert bridge.ask("/quick").body == b"quick"
         stop.set()
+
+
+def closes(client: Client) -> None:
+    client.send(CLOSE, close_payload(1001))
+    assert client.receive() == said(CLOSE, 1001)
+
+
+def vanishes(client: Client) -> None:
+    reset(client.connection)
+
+
+@on_each_loop
+@on_each_socket
+@pytest.mark.parametrize(
+    ("leave", "code"),
+    [(closes, 1001), (vanishes, 1006), (None, 1012)],
+    ids=["closes", "vanishes", "stop"],
+)
+def test_a_websocket_that_receives_is_told_there_and_not_by_send(
+    family: str, loop: str, leave: Callable[[Client], None] | None, code: int
+) -> None:
+    """As Channels needs it, whose consumer would never have its `disconnect` called after an exception."""
+    asked, left = threading.Event(), threading.Event()
+    messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    async def app(scope, receive, send):
+        await accept(receive, send)
+        assert (await receive())["text"] == "work"
+        asked.set()
+        await anyio.to_thread.run_sync(left.wait, PATIENCE_SECONDS)
+        for _ in range(100):
+            await send({"type": "websocket.send", "text": "to nobody"})
+        await send({"type": "websocket.close"})
+        messages.put(await receive())
+
+    with (
+        running(app, family, loop=loop, lifespan="off", gone_client_send_seconds=60) as bridge,
+        opened(bridge) as client,
+    ):
+        client.send(TEXT, b"work")
+        assert asked.wait(PATIENCE_SECONDS)
+        if leave is not None:
+            leave(client)
+        else:
+            bridge.begin_stop()
+            assert client.receive() == said(CLOSE, 1012, "the server is restarting")
+        left.set()
+        assert messages.get(timeout=PATIENCE_SECONDS)["code"] == code
+
+    assert bridge.counters.app_errors == 0
+    assert bridge.events.find(level="error") == bridge.events.find(level="warning") == []
+
+
+@on_each_loop
+@on_each_socket
+def test_what_one_task_of_a_websocket_was_told_does_not_make_send_raise_in_another(
+    family: str, loop: str
+) -> None:
+    """Channels receives in a task of its own, and handles the message of a group meanwhile."""
+    told: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    async def app(scope, receive, send):
+        await accept(receive, send)
+        is_told = anyio.Event()
+
+        async def handle() -> None:
+            await is_told.wait()
+            await send({"type": "websocket.send", "text": "to nobody"})
+            told.put("handled")
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(handle)
+            await wait_for_disconnect(receive)
+            is_told.set()
+        try:
+            await send({"type": "websocket.send", "text": "to nobody"})
+        except OSError:
+            told.put("OSError")
+
+    with (
+        running(app, family, loop=loop, lifespan="off", gone_client_send_seconds=60) as bridge,
+        opened(bridge) as client,
+    ):
+        closes(client)
+        assert told.get(timeout=PATIENCE_SECONDS) == "handled"
+        assert told.get(timeout=PATIENCE_SECONDS) == "OSError"
+
+
+@on_each_loop
+@on_each_socket
+def test_a_websocket_whose_client_leaves_before_it_is_accepted_is_told_by_receive(
+    family: str, loop: str
+) -> None:
+    called, left = threading.Event(), threading.Event()
+    messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    async def app(scope, receive, send):
+        assert (await receive())["type"] == "websocket.connect"
+        called.set()
+        await anyio.to_thread.run_sync(left.wait, PATIENCE_SECONDS)
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.send", "text": "to nobody"})
+        messages.put(await receive())
+
+    with running(app, family, loop=loop, lifespan="off", gone_client_send_seconds=60) as bridge:
+        with connect(bridge.address) as connection:
+            connection.sendall(packet(**HANDSHAKE))
+            assert called.wait(PATIENCE_SECONDS)
+            reset(connection)
+        left.set()
+        assert messages.get(timeout=PATIENCE_SECONDS)["code"] == 1006
+
+    assert bridge.counters.client_gone == 1
+    assert bridge.counters.app_errors == 0
+    assert bridge.events.find(level="error") == bridge.events.find(level="warning") == []
+
+
+@on_each_loop
+@on_each_socket
+def test_a_websocket_that_only_sends_gets_an_oserror_at_once(family: str, loop: str) -> None:
+    opened_by_app, left = threading.Event(), threading.Event()
+    errors: queue.SimpleQueue[OSError] = queue.SimpleQueue()
+
+    async def app(scope, receive, send):
+        await accept(receive, send)
+        opened_by_app.set()
+        await anyio.to_thread.run_sync(left.wait, PATIENCE_SECONDS)
+        try:
+            await send({"type": "websocket.send", "text": "to nobody"})
+        except OSError as error:
+            errors.put(error)
+
+    with (
+        running(app, family, loop=loop, lifespan="off", gone_client_send_seconds=60) as bridge,
+        opened(bridge) as client,
+    ):
+        assert opened_by_app.wait(PATIENCE_SECONDS)
+        closes(client)
+        left.set()
+        errors.get(timeout=PATIENCE_SECONDS)
+
+
+@on_each_loop
+@on_each_socket
+def test_a_websocket_that_has_stopped_to_receive_gets_an_oserror_after_a_while(
+    family: str, loop: str
+) -> None:
+    asked, errors = threading.Event(), queue.SimpleQueue[OSError]()
+
+    async def app(scope, receive, send):
+        await accept(receive, send)
+        await receive()
+        asked.set()
+        try:
+            while True:
+                await send({"type": "websocket.send", "text": "more"})
+        except OSError as error:
+            errors.put(error)
+
+    with running(
+        app, family, loop=loop, lifespan="off", gone_client_send_seconds=QUIET_SECONDS
+    ) as bridge:
+        with opened(bridge) as client:
+            client.send(TEXT, b"begin")
+            assert asked.wait(PATIENCE_SECONDS)
+            left_at = time.monotonic()
+            reset(client.connection)
+            errors.get(timeout=PATIENCE_SECONDS)
+        assert time.monotonic() - left_at >= QUIET_SECONDS
+
+    assert bridge.events.find(level="error") == []
 
 
 @on_each_loop

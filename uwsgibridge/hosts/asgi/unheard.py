@@ -7,6 +7,8 @@ before HTTP 2.4: an exception from `send` would come first, and Django, for one,
 An application that does not wait for the disconnect would send for ever. So messages are dropped silently for a
 while only. Then `send` raises an `OSError` (HTTP 2.4, "Disconnected Client"), and finally the task is cancelled.
 Other tasks run meanwhile, so that an application that only sends blocks nobody.
+
+A WebSocket has the same where its application asks `receive`, which tells the end. Its task is not cancelled.
 """
 
 from __future__ import annotations

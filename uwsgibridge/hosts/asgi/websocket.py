@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from time import monotonic
 from typing import Any, Final
+from weakref import ref
 
 from uwsgibridge.connection.connection import Connection
 from uwsgibridge.connection.sending import PeerGone
@@ -15,10 +16,11 @@ from uwsgibridge.hosts.asgi.signs_of_life import Step as SignStep
 from uwsgibridge.hosts.asgi.signs_of_life import seconds_to_ping
 from uwsgibridge.hosts.asgi.tls import tls_extension
 from uwsgibridge.hosts.asgi.tunnel import WebSocketTunnel
+from uwsgibridge.hosts.asgi.unheard import Unheard
 from uwsgibridge.hosts.asgi.websocket_states import AFTER_END, FOLLOWING, Reading, State, refusal
 from uwsgibridge.hosts.exchange import record_own_answer
 from uwsgibridge.hosts.exchange_states import Life, Step, follow
-from uwsgibridge.loop.interface import Task
+from uwsgibridge.loop.interface import Task, nothing
 from uwsgibridge.protocol import answers
 from uwsgibridge.protocol.answers import AnswerMaker
 from uwsgibridge.protocol.errors import InvalidResponse
@@ -41,7 +43,6 @@ _CLOSE_SECONDS: Final = 5.0
 _RESTART_SECONDS: Final = 1.0
 
 _NO_PONG: Final = "no pong"
-
 
 # A module name for a member of an enum: to look the member up in its class costs more.
 _SUSPENDED: Final = Reading.SUSPENDED
@@ -70,9 +71,13 @@ class WebSocketExchange(WebSocketTunnel):
 
     # A flag beside the states: an application may accept, or deny, before it receives the connect.
     _is_connect_given = False
+    _listens = False  # whether the application has asked for more than the connect
     _status = 0  # of the answer to the handshake
     _ping_timer: Task | None = None
     _close_timer: Task | None = None
+    _unheard: Unheard | None = None
+    # Gives the task that was told of the end, unless that is over. A strong reference would make a cycle.
+    _told_task: Callable[[], object | None] | None = None
 
     def __init__(self, context: AsgiContext, connection: Connection) -> None:
         super().__init__(context, connection)
@@ -84,6 +89,7 @@ class WebSocketExchange(WebSocketTunnel):
         if not self._is_connect_given:
             self._is_connect_given = True
             return {"type": "websocket.connect"}
+        self._listens = True
         if self._watch is None and not self._inbox and self._state is State.CONNECTING:
             # Before the handshake is answered, only the client's hang-up can be waited for.
             if self.connection.has_hung_up():
@@ -99,6 +105,8 @@ class WebSocketExchange(WebSocketTunnel):
             self._disconnects += 1
             if self._disconnects > 1:
                 await self._tell_disconnect_again()
+            task = self._context.loop.current_task()
+            self._told_task = nothing if task is None else ref(task)
             return {"type": "websocket.disconnect", "code": item.code, "reason": item.reason}
         self._read_on()
         self._context.recorder.count_messages(1, 0)
@@ -107,30 +115,58 @@ class WebSocketExchange(WebSocketTunnel):
 
     async def send(self, message: Message) -> None:
         """Send ``accept``, a message, ``close``, or an HTTP answer that denies the handshake."""
-        if self._gone:
-            # An application that swallows the error must not block other tasks.
-            await self._context.loop.checkpoint()
-            raise PeerGone("the client has gone away")
         kind = kind_of(message)
-        following = FOLLOWING[self._state].get(kind)
-        if following is None:
-            if self._state.is_closed:
+        try:
+            if self._gone:
+                raise PeerGone("the client has gone away")
+            following = FOLLOWING[self._state].get(kind)
+            if following is None:
+                raise refusal(self._state, kind)
+            match kind:
+                case "websocket.send":
+                    await self._send_message(message)
+                case "websocket.accept":
+                    await self._accept(message)
+                case "websocket.close" if following is State.CLOSED_BY_APPLICATION:
+                    code = message.get("code", CLOSE_NORMAL)
+                    await self._close(code, message.get("reason") or "")
+                case "websocket.close":
+                    self._deny(answers.handshake_denied)
+                case "websocket.http.response.start":
+                    self._begin_denial(message)
+                    self._state = following
+                case "websocket.http.response.body":
+                    await self._send_denial(message)
+        except (PeerGone, InvalidResponse) as error:
+            if isinstance(error, PeerGone) and self._learns_by_receive(kind):
+                await self._drop()
+                return
+            if self._gone or self._state.is_closed:
+                # An application that swallows the error must not block other tasks.
                 await self._context.loop.checkpoint()
-            raise refusal(self._state, kind)
-        match kind:
-            case "websocket.send":
-                await self._send_message(message)
-            case "websocket.accept":
-                await self._accept(message)
-            case "websocket.close" if following is State.CLOSED_BY_APPLICATION:
-                await self._close(message.get("code", CLOSE_NORMAL), message.get("reason") or "")
-            case "websocket.close":
-                self._deny(answers.handshake_denied)
-            case "websocket.http.response.start":
-                self._begin_denial(message)
-                self._state = following
-            case "websocket.http.response.body":
-                await self._send_denial(message)
+            raise
+
+    def _learns_by_receive(self, kind: str) -> bool:
+        """Whether the application is told of the end by `receive`, so that `send` need not raise.
+
+        An exception of `send` would come first, and Channels, for one, would then skip a consumer's work at the end. What
+        another task has received may not be known to this one yet. An application that has asked for no message may be
+        one that only sends, and is told in no other way.
+        """
+        if self._told_task is not None and self._told_task() is self._context.loop.current_task():
+            return False
+        if self._state is State.CLOSED_BY_APPLICATION or self._status not in {0, 101}:
+            return False  # it has ended the WebSocket itself, or denied it
+        if kind == "websocket.send":
+            return self._listens or self._unheard is not None
+        return kind in {"websocket.accept", "websocket.close"}
+
+    async def _drop(self) -> None:
+        """Drop a message that nobody hears; raise after a while, for who does not call `receive` any more."""
+        if self._unheard is None:
+            context = self._context
+            self._unheard = Unheard(context.loop, context.settings.gone_client_send_seconds)
+        await self._unheard.drop(nothing)
 
     def restart(self) -> None:
         """Close with 1012: the server is stopping, and the client may connect again."""
