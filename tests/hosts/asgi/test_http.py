@@ -192,6 +192,39 @@ def test_starlettes_gzip_passes_a_file_as_it_is(tmp_path: Path):
         )
 
 
+def test_middleware_of_starlette_that_reads_a_file_needs_the_extension_out_of_the_scope(
+    tmp_path: Path,
+):
+    """As docs/asgi.md has it."""
+    from starlette.middleware.base import BaseHTTPMiddleware
+    from starlette.responses import FileResponse, Response
+
+    (tmp_path / "page").write_bytes(b"the page")
+
+    async def app(scope, receive, send):
+        await FileResponse(tmp_path / "page")(scope, receive, send)
+
+    async def read(request, call_next):
+        response = await call_next(request)
+        pieces = [piece async for piece in response.body_iterator]
+        return Response(b", ".join(pieces))
+
+    reader = BaseHTTPMiddleware(app, dispatch=read)
+
+    async def around(scope, receive, send):
+        if scope["path"] == "/bytes":
+            del scope["extensions"]["http.response.pathsend"]
+        await reader(scope, receive, send)
+
+    with running(around, loop="asyncio", lifespan="off") as bridge:
+        assert bridge.ask("/bytes").body == b"the page"
+        assert bridge.ask("/file").seen == 500
+
+    (event,) = bridge.events.find(level="error")
+    assert "TypeError" in event["detail"]
+    assert "dict" in event["detail"]
+
+
 @on_each_loop
 @pytest.mark.parametrize("pieces", [[b""], [b"not", b" this", b""]])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
