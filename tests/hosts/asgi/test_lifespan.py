@@ -39,6 +39,11 @@ def application(lifespan: Callable[..., Any]) -> Callable[..., Any]:
     return app
 
 
+class Unspeakable:
+    def __repr__(self) -> str:
+        raise ValueError("no word")
+
+
 async def well_behaved(scope: Any, receive: Any, send: Any) -> None:
     assert (await receive())["type"] == "lifespan.startup"
     await send({"type": "lifespan.startup.complete"})
@@ -273,6 +278,62 @@ def test_what_is_raised_after_the_word_of_failure_is_told(loop: str, is_late: bo
 
 
 @on_each_loop
+def test_exception_without_words_is_no_lifespan_as_well(loop: str):
+    class Wordless(Unspeakable, Exception):
+        __str__ = Unspeakable.__repr__
+
+    async def lifespan(scope, receive, send):
+        raise Wordless
+
+    with running(application(lifespan), loop=loop) as bridge:
+        assert bridge.ask().body == b"served"
+
+    (event,) = bridge.events.find(event="application has no lifespan events")
+    assert event["reason"] == "Wordless, whose message can't be shown: ValueError"
+
+
+@on_each_loop
+@pytest.mark.parametrize("raises", [False, True], ids=["returns", "raises"])
+def test_exception_that_is_the_word_of_failure_is_told(loop: str, raises: bool):
+    """Applications that write their lifespan themselves give what they have caught."""
+
+    async def lifespan(scope, receive, send):
+        await receive()
+        failure = ConnectionRefusedError("at 127.0.0.1:5432")
+        await send({"type": "lifespan.startup.failed", "message": failure})
+        if raises:
+            raise failure
+
+    error = startup_error(lifespan, loop)
+
+    assert str(error) == (
+        "the application's startup failed: ConnectionRefusedError: at 127.0.0.1:5432"
+    )
+    assert bool(error.traceback_text) is raises
+
+
+@on_each_loop
+@pytest.mark.parametrize(
+    ("message", "says"),
+    [
+        (None, "a message is a dict, not None"),
+        ({"typ": "lifespan.startup.complete"}, "a message has a 'type' that is a str"),
+        (
+            {"type": "lifespan.startup.failed", "message": Unspeakable()},
+            "the 'message' of lifespan.startup.failed is of type Unspeakable",
+        ),
+    ],
+    ids=["none", "typeless", "unspeakable"],
+)
+def test_message_that_is_none_is_told_in_words(loop: str, message: Any, says: str):
+    async def lifespan(scope, receive, send):
+        await receive()
+        await send(message)
+
+    assert says in startup_error(lifespan, loop).traceback_text
+
+
+@on_each_loop
 def test_traceback_that_is_a_message_is_told_once(loop: str):
     """As Starlette has it."""
 
@@ -455,6 +516,30 @@ def test_shutdown_that_failed_is_logged(loop: str):
     (event,) = bridge.events.find(level="error")
     assert event["event"] == "application's shutdown failed"
     assert event["detail"] == "still connected"
+
+
+@on_each_loop
+@pytest.mark.parametrize(
+    ("word", "detail"),
+    [(ValueError("still connected"), "ValueError: still connected"), (Unspeakable(), None)],
+    ids=["exception", "unspeakable"],
+)
+def test_word_of_a_failed_shutdown_that_is_no_text_is_told_as_well(
+    loop: str, word: object, detail: str | None
+):
+    async def lifespan(scope, receive, send):
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await send({"type": "lifespan.shutdown.failed", "message": word})
+
+    with running(application(lifespan), loop=loop) as bridge:
+        pass
+
+    (event,) = bridge.events.find(level="error")
+    assert event["event"] == "application's shutdown failed"
+    assert event.get("detail") == detail
+    assert detail or "is of type Unspeakable" in event["traceback"]
 
 
 @on_each_loop

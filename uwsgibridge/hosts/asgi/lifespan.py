@@ -13,11 +13,12 @@ from typing import Any, Final
 import trio
 
 from uwsgibridge.errors import ApplicationError
+from uwsgibridge.hosts.asgi.messages import Message, kind_of, value_of
 from uwsgibridge.loop.interface import Loop, Task
 from uwsgibridge.protocol.errors import InvalidResponse
 from uwsgibridge.telemetry.causes import WITHOUT_TRIO, lacks_asyncio
 from uwsgibridge.telemetry.logs import Logger
-from uwsgibridge.telemetry.reporting import application_traceback
+from uwsgibridge.telemetry.reporting import application_traceback, describe_error
 
 _BEGINS_A_TRACEBACK: Final = "Traceback (most recent call last):"
 
@@ -115,7 +116,9 @@ class Lifespan:
                 f"lifespan.startup{remedy}",
                 traceback_text=self._traceback(),
             )
-        reason = repr(self._error) + self._remedy() if self._error else "it returned at once"
+        reason = "it returned at once"
+        if self._error is not None:
+            reason = describe_error(self._error) + self._remedy()
         self._log.info("application has no lifespan events", reason=reason)
 
     def expect_end(self) -> None:
@@ -215,22 +218,30 @@ class Lifespan:
         self._stage = _Stage.STOPPING
         return {"type": "lifespan.shutdown"}
 
-    async def _send(self, message: dict[str, Any]) -> None:
-        kind = message["type"]
+    async def _send(self, message: Message) -> None:
+        kind = kind_of(message)
         match kind, self._stage:
             case "lifespan.startup.complete", _Stage.STARTING:
                 self._stage = _Stage.STARTED
                 self._startup_over.set()
             case "lifespan.startup.failed", _Stage.STARTING:
+                self._failure = _words_of(message)
                 self._stage = _Stage.FAILED
-                self._failure = message.get("message", "") or "it gave no message"
                 self._startup_over.set()
             case "lifespan.shutdown.complete", _Stage.STOPPING:
                 self._shutdown_over.set()
             case "lifespan.shutdown.failed", _Stage.STOPPING:
-                self._failure = message.get("message", "") or "it gave no message"
+                self._failure = _words_of(message)
                 self._shutdown_over.set()
             case _:
-                if not str(kind).startswith("lifespan."):
+                if not kind.startswith("lifespan."):
                     self._sent_something_else = True
                 raise InvalidResponse(f"{kind!r} is not expected here")
+
+
+def _words_of(message: Message) -> str:
+    """Give what an application says of its failure. It should be a text, and some give the exception."""
+    said = value_of(message, "message", (str, BaseException), default=None)
+    if isinstance(said, BaseException):
+        return describe_error(said)
+    return said or "it gave no message"
