@@ -577,6 +577,68 @@ def test_signal_during_startup_stops(loop: str, directory: Path):
     assert not (directory / "app.sock").exists()
 
 
+TAKES_SIGNALS = """
+import signal
+
+
+def take(number, frame=None):
+    print("taken by the application", flush=True)
+
+
+def by_signal():
+    signal.signal(signal.SIGTERM, take)
+
+
+def by_asyncio():
+    import asyncio
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, take, signal.SIGTERM)
+
+
+def and_hands_on():
+    former = signal.getsignal(signal.SIGTERM)
+
+    def take_and_hand_on(number, frame):
+        take(number)
+        former(number, frame)
+
+    signal.signal(signal.SIGTERM, take_and_hand_on)
+
+
+def taking(take_signals):
+    async def app(scope, receive, send):
+        await receive()
+        take_signals()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    return app
+"""
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("way", ["by_signal", "and_hands_on", "by_asyncio"])
+def test_signal_that_the_application_takes_in_its_startup_stops_as_well(
+    way: str, loop: str, directory: Path
+):
+    """Without a supervisor, nobody else would stop the process."""
+    if (way, loop) == ("by_asyncio", "trio"):
+        pytest.skip("trio has no such method")
+    (directory / "takes_signals.py").write_text(TAKES_SIGNALS + f"\n\napp = taking({way})\n")
+    with running_process(
+        "serve", "takes_signals:app", "--loop", loop, "--workers", "0", *BINDS, directory=directory
+    ) as process:
+        process.wait_listening(2)
+        assert process.stop() == 0
+
+    events = process.events.find()
+    assert events[-1]["event"] == "stopped"
+    # Handed on by the application, it is no second one, which would break off.
+    assert process.events.find(event="stopping at once") == []
+    assert process.events.other_text().strip() == "taken by the application"
+
+
 UNHEARD = "asked to stop while the event loop is blocked: the application computes or waits without awaiting"
 
 

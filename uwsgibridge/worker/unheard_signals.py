@@ -6,14 +6,17 @@ import _thread
 import contextlib
 import signal
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from time import sleep
 from types import FrameType
-from typing import Final
+from typing import Final, TypeAlias
 
 from uwsgibridge.telemetry.logs import Logger
 from uwsgibridge.telemetry.stacks import stack_of_thread
 from uwsgibridge.worker.process_end import ProcessEnd
+
+_Handler: TypeAlias = Callable[[int, FrameType | None], object]
 
 # How long a loop may take to hear a signal.
 _HEARING_SECONDS: Final = 1.0
@@ -40,6 +43,7 @@ class UnheardSignals:
         self._drain_seconds = drain_seconds
         self._hurries = hurries
         self._is_told = False
+        self._handlers: dict[signal.Signals, _Handler] = {}
         # How many have come, and how many of them the loop had not heard when the last one came.
         self._count = 0
         self._unheard = 0
@@ -55,6 +59,28 @@ class UnheardSignals:
                     handler(number, frame)
 
             signal.signal(number, note)
+            self._handlers[number] = note
+
+    def share(self) -> None:
+        """Get the signals whose handlers the application has replaced since `watch`, after its own handlers.
+
+        A process without a supervisor would not stop otherwise.
+        """
+        for number, ours in self._handlers.items():
+            theirs = signal.getsignal(number)
+            if theirs is not ours and callable(theirs):
+                signal.signal(number, partial(self._share, theirs, ours))
+
+    def _share(
+        self, theirs: _Handler, ours: _Handler, number: int, frame: FrameType | None
+    ) -> None:
+        count = self._count
+        try:
+            theirs(number, frame)
+        finally:
+            # The application's handler may have called the one that it has replaced.
+            if self._count == count:
+                ours(number, frame)
 
     def hear(self) -> None:
         """Record that the loop has heard what has come so far."""
