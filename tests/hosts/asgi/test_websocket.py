@@ -939,6 +939,33 @@ def test_the_access_log_has_them(loop: str, capfd: pytest.CaptureFixture[str]) -
     assert found == {"/opened": "101", "/denied": "401", "/refused": "403"}
 
 
+@on_each_loop
+@on_each_socket
+@pytest.mark.parametrize("kind", ["websocket.accept", "websocket.close"])
+def test_an_answer_to_a_handshake_that_nobody_hears_is_none_in_the_access_log(
+    kind: str, family: str, loop: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    called, left = threading.Event(), threading.Event()
+
+    async def app(scope, receive, send):
+        await receive()
+        called.set()
+        await anyio.to_thread.run_sync(left.wait, PATIENCE_SECONDS)
+        await send({"type": kind})
+
+    with running(
+        app, family, loop=loop, lifespan="off", access_log=True, access_log_format="json"
+    ) as bridge:
+        with connect(bridge.address) as connection:
+            connection.sendall(packet(**HANDSHAKE))
+            assert called.wait(PATIENCE_SECONDS)
+            reset(connection)
+        left.set()
+
+    (line,) = map(json.loads, capfd.readouterr().err.splitlines())
+    assert (line["status"], line["complete"]) == (499, False)
+
+
 @on_each_socket
 def test_the_access_log_has_what_is_no_valid_handshake(
     family: str, capfd: pytest.CaptureFixture[str]

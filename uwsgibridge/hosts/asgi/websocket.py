@@ -236,10 +236,10 @@ class WebSocketExchange(WebSocketTunnel):
         headers = self._with_id(message.get("headers", ()))
         head = self._websocket.accept(message.get("subprotocol"), headers)
         self._state = State.OPEN
-        self._status = 101
         self._context.hangups.remove(self.connection)
         self.connection.begin_tunnel()
         await self._write(head)
+        self._status = 101
         record_own_answer(self._context.recorder, self.connection, 101)
         self._watch = self._context.loop.watch(self.connection, self._read)
         self._schedule_ping()
@@ -331,11 +331,12 @@ class WebSocketExchange(WebSocketTunnel):
 
     def _deny(self, make_answer: AnswerMaker) -> None:
         answer = self._context.reporter.with_id(self.request, make_answer(self.request.method))
-        self._status = answer.status
         try:
             answered = self.connection.send(answer.data) == len(answer.data)
         except OSError:
             self._gone, answered = True, False
+        if answered:
+            self._status = answer.status
         self._finish(Closed(CLOSE_ABNORMAL, ""), complete=answered)
 
     def _finish(self, closed: Closed, *, complete: bool) -> None:
