@@ -263,11 +263,11 @@ def take(number, frame):
 async def app(scope, receive, send):
     if scope["type"] == "lifespan":
         await receive()
-        signal.signal(signal.SIGTERM, take)
         await send({"type": "lifespan.startup.complete"})
         await receive()
         await send({"type": "lifespan.shutdown.complete"})
         return
+    signal.signal(signal.SIGTERM, take)  # a library may do so at its first use
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": b"served by %d" % os.getpid()})
 """
@@ -281,6 +281,8 @@ def test_workers_whose_application_takes_the_signal_are_replaced_and_stop(tmp_pa
     with LocalStack(
         "takes_signals:app", app_dir=tmp_path, loop=loop, serve_args=("--workers", "1")
     ) as stack:
+        with urllib.request.urlopen(stack.url, timeout=20) as answer:
+            assert answer.read().startswith(b"served by")
         change = reload(stack)
         change.wait_replaced()
         change.wait(

@@ -579,6 +579,7 @@ def test_signal_during_startup_stops(loop: str, directory: Path):
 
 TAKES_SIGNALS = """
 import signal
+import sys
 
 
 def take(number, frame=None):
@@ -605,8 +606,22 @@ def and_hands_on():
     signal.signal(signal.SIGTERM, take_and_hand_on)
 
 
+def and_exits():
+    def take_and_exit(number, frame):
+        take(number)
+        sys.exit(1)
+
+    signal.signal(signal.SIGTERM, take_and_exit)
+
+
 def taking(take_signals):
     async def app(scope, receive, send):
+        if scope["type"] == "http":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"begun ", "more_body": True})
+            await receive()
+            await send({"type": "http.response.body", "body": b"and ended"})
+            return
         await receive()
         take_signals()
         await send({"type": "lifespan.startup.complete"})
@@ -618,22 +633,32 @@ def taking(take_signals):
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-@pytest.mark.parametrize("way", ["by_signal", "and_hands_on", "by_asyncio"])
-def test_signal_that_the_application_takes_in_its_startup_stops_as_well(
-    way: str, loop: str, directory: Path
+@pytest.mark.parametrize("workers", ["0", "1"])
+@pytest.mark.parametrize("way", ["by_signal", "and_hands_on", "and_exits", "by_asyncio"])
+def test_signal_that_the_application_takes_in_its_startup_lets_running_requests_end(
+    way: str, workers: str, loop: str, directory: Path
 ):
     """Without a supervisor, nobody else would stop the process."""
     if (way, loop) == ("by_asyncio", "trio"):
         pytest.skip("trio has no such method")
     (directory / "takes_signals.py").write_text(TAKES_SIGNALS + f"\n\napp = taking({way})\n")
-    with running_process(
-        "serve", "takes_signals:app", "--loop", loop, "--workers", "0", *BINDS, directory=directory
-    ) as process:
-        process.wait_listening(2)
-        assert process.stop() == 0
+    options = ("--loop", loop, "--workers", workers)
+    with (
+        running_process(
+            "serve", "takes_signals:app", *options, *BINDS, directory=directory
+        ) as process,
+        connect(addresses(process, directory)[0]) as connection,
+    ):
+        connection.sendall(packet(method="POST", content_length=1))
+        read_until(connection, b"begun ")
+        process.signal(signal.SIGTERM)
+        process.events.wait(event="stopping: running requests may end", signal="SIGTERM")
+        connection.sendall(b"x")
+        assert read_until(connection, b"and ended") == b"and ended"
+        assert process.wait() == 0
 
-    events = process.events.find()
-    assert events[-1]["event"] == "stopped"
+    assert process.events.find()[-1]["event"] == "stopped"
+    assert process.events.find(level="error") == []
     # Handed on by the application, it is no second one, which would break off.
     assert process.events.find(event="stopping at once") == []
     assert process.events.other_text().strip() == "taken by the application"

@@ -350,8 +350,7 @@ async def _run_until_signal(worker: Worker, service: _Service, loop_name: str) -
             apps=[_name_application(it) for it in service.applications],
             loop=loop_name,
         )
-        if service.companion is None:
-            unheard.share()
+        unheard.share()
         service.ready()
         is_ready.set()
         if service.settings.on_ready and service.companion is None:  # else the supervisor does it

@@ -64,7 +64,7 @@ class UnheardSignals:
     def share(self) -> None:
         """Get the signals whose handlers the application has replaced since `watch`, after its own handlers.
 
-        A process without a supervisor would not stop otherwise.
+        A process without a supervisor would not stop otherwise, and one of a supervisor later than it should.
         """
         for number, ours in self._handlers.items():
             theirs = signal.getsignal(number)
@@ -76,7 +76,9 @@ class UnheardSignals:
     ) -> None:
         count = self._count
         try:
-            theirs(number, frame)
+            # The end that such a handler asks for comes in order. Its exception would end the loop, and all that runs on it.
+            with contextlib.suppress(SystemExit, KeyboardInterrupt):
+                theirs(number, frame)
         finally:
             # The application's handler may have called the one that it has replaced.
             if self._count == count:
