@@ -664,6 +664,48 @@ def test_signal_that_the_application_takes_in_its_startup_lets_running_requests_
     assert process.events.other_text().strip() == "taken by the application"
 
 
+TAKES_SIGNALS_LATER = """
+import signal
+
+import anyio
+
+
+def take(number, frame):
+    print("taken by the application", flush=True)
+
+
+async def watch():
+    await anyio.sleep(0.1)  # so that the startup is over
+    signal.signal(signal.SIGTERM, take)
+    while signal.getsignal(signal.SIGTERM) is take:
+        await anyio.sleep(0.01)
+    print('{"event": "shared"}', flush=True)
+
+
+async def app(scope, receive, send):
+    async with anyio.create_task_group() as group:
+        group.start_soon(watch)
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+"""
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_signal_that_a_task_of_the_startup_takes_stops_as_well(loop: str, directory: Path):
+    """As `open_signal_receiver` of anyio and trio is used."""
+    (directory / "takes_later.py").write_text(TAKES_SIGNALS_LATER)
+    with running_process(
+        "serve", "takes_later:app", "--loop", loop, "--workers", "0", *BINDS, directory=directory
+    ) as process:
+        process.events.wait(event="shared")
+        assert process.stop() == 0
+
+    assert process.events.find()[-1]["event"] == "stopped"
+    assert process.events.other_text().strip() == "taken by the application"
+
+
 UNHEARD = "asked to stop while the event loop is blocked: the application computes or waits without awaiting"
 
 

@@ -49,6 +49,9 @@ LIFELINE_VARIABLE: Final = "UWSGIBRIDGE_LIFELINE_FD"
 
 _STOP_SIGNALS: Final = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 
+# When to look once more, after the startup, for signal handlers that the application has set.
+_SHARING_SECONDS: Final = 1.0
+
 # How long a worker waits for the signal that follows the supervisor's word. An application may have taken that signal.
 _SIGNAL_SECONDS: Final = 1.0
 
@@ -343,6 +346,11 @@ async def _run_until_signal(worker: Worker, service: _Service, loop_name: str) -
             stopping.set()
             drain(reason="no SIGTERM has come: the application may have taken it")
 
+    async def share_later() -> None:
+        """Share signals with tasks as well that the application has started in its startup."""
+        await trio.sleep(_SHARING_SECONDS)
+        unheard.share()
+
     def ready() -> None:
         logger.info(
             "worker started",
@@ -351,6 +359,7 @@ async def _run_until_signal(worker: Worker, service: _Service, loop_name: str) -
             loop=loop_name,
         )
         unheard.share()
+        nursery.start_soon(share_later)
         service.ready()
         is_ready.set()
         if service.settings.on_ready and service.companion is None:  # else the supervisor does it

@@ -44,6 +44,7 @@ class UnheardSignals:
         self._hurries = hurries
         self._is_told = False
         self._handlers: dict[signal.Signals, _Handler] = {}
+        self._shared: dict[signal.Signals, _Handler] = {}
         # How many have come, and how many of them the loop had not heard when the last one came.
         self._count = 0
         self._unheard = 0
@@ -64,12 +65,15 @@ class UnheardSignals:
     def share(self) -> None:
         """Get the signals whose handlers the application has replaced since `watch`, after its own handlers.
 
-        A process without a supervisor would not stop otherwise, and one of a supervisor later than it should.
+        A process without a supervisor would not stop otherwise, and one of a supervisor later than it should. It may be
+        called again, for handlers that have come since.
         """
         for number, ours in self._handlers.items():
             theirs = signal.getsignal(number)
-            if theirs is not ours and callable(theirs):
-                signal.signal(number, partial(self._share, theirs, ours))
+            is_known = theirs is ours or theirs is self._shared.get(number)
+            if callable(theirs) and not is_known:
+                self._shared[number] = partial(self._share, theirs, ours)
+                signal.signal(number, self._shared[number])
 
     def _share(
         self, theirs: _Handler, ours: _Handler, number: int, frame: FrameType | None
