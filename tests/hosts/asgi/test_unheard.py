@@ -264,6 +264,35 @@ def test_a_websocket_that_receives_is_told_there_and_not_by_send(
 
 @on_each_loop
 @on_each_socket
+def test_a_websocket_that_receives_is_told_of_a_close_of_its_own_as_well(
+    family: str, loop: str
+) -> None:
+    """As Channels needs it where a consumer sends after its `close`."""
+    messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    async def app(scope, receive, send):
+        await accept(receive, send)
+        assert (await receive())["text"] == "leave"
+        await send({"type": "websocket.close", "code": 4001})
+        await send({"type": "websocket.send", "text": "late"})
+        await send({"type": "websocket.close"})
+        messages.put(await receive())
+
+    with (
+        running(app, family, loop=loop, lifespan="off", gone_client_send_seconds=60) as bridge,
+        opened(bridge) as client,
+    ):
+        client.send(TEXT, b"leave")
+        assert client.receive() == said(CLOSE, 4001)
+        assert messages.get(timeout=PATIENCE_SECONDS)["code"] == 4001
+        client.send(CLOSE, close_payload(4001))
+        assert client.ends()
+
+    assert bridge.counters.app_errors == 0
+
+
+@on_each_loop
+@on_each_socket
 def test_what_one_task_of_a_websocket_was_told_does_not_make_send_raise_in_another(
     family: str, loop: str
 ) -> None:

@@ -155,9 +155,9 @@ class WebSocketExchange(WebSocketTunnel):
         """
         if self._told_task is not None and self._told_task() is self._context.loop.current_task():
             return False
-        if self._state is State.CLOSED_BY_APPLICATION or self._status not in {0, 101}:
-            return False  # it has ended the WebSocket itself, or denied it
-        if kind == "websocket.send":
+        if self._status not in {0, 101}:
+            return False  # the application has denied it
+        if kind == "websocket.send" or self._state is State.CLOSED_BY_APPLICATION:
             return self._listens or self._unheard is not None
         return kind in {"websocket.accept", "websocket.close"}
 
