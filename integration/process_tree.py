@@ -9,12 +9,13 @@ from pathlib import Path
 from time import monotonic, sleep
 
 from integration.workers import PATIENCE_SECONDS
+from tests.processes import children_of
 from uwsgibridge.control.client import ControlConnection
 
 
 def family(supervisor: int) -> dict[int, set[int]]:
     """List the workers of each template."""
-    return {template: _children(template) for template in _children(supervisor)}
+    return {it: set(children_of(it)) for it in children_of(supervisor)}
 
 
 def everybody(supervisor: int) -> set[int]:
@@ -59,11 +60,3 @@ def settle(
             # Asking without a pause takes the CPU from the processes that are waited for.
             sleep(0.02)
     raise AssertionError(f"not {workers} workers of one template and {files}, but {found}")
-
-
-def _children(pid: int) -> set[int]:
-    found: set[int] = set()
-    for entry in Path(f"/proc/{pid}/task").glob("*/children"):
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended
-            found |= {int(it) for it in entry.read_text().split()}
-    return found

@@ -20,10 +20,10 @@ from integration.workers import (
     PATIENCE_SECONDS,
     Load,
     fetch,
-    wait_gone,
     workers,
     write,
 )
+from tests.processes import wait_gone
 from uwsgibridge.control.client import ask
 from uwsgibridge.testing import LocalStack, event_with
 

@@ -17,7 +17,8 @@ import pytest
 from integration.connecting import connect
 from integration.gate import Gate
 from integration.process_tree import family
-from integration.workers import EVERY_INTERFACE, EVERY_SOCKET, PATIENCE_SECONDS, wait_gone, write
+from integration.workers import EVERY_INTERFACE, EVERY_SOCKET, PATIENCE_SECONDS, write
+from tests.processes import wait_gone
 from uwsgibridge.protocol.packet import encode_packet
 from uwsgibridge.testing import event_with
 from uwsgibridge.testing.bridge_process import BridgeProcess

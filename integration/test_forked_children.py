@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from integration.connecting import connect
-from integration.workers import wait_gone
+from tests.processes import wait_gone
 from uwsgibridge.client import request
 from uwsgibridge.protocol.packet import encode_packet
 from uwsgibridge.testing import BridgeProcess, event_with

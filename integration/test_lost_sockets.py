@@ -15,10 +15,10 @@ from integration.workers import (
     PATIENCE_SECONDS,
     Load,
     fetch,
-    wait_gone,
     workers,
     write,
 )
+from tests.processes import wait_gone
 from uwsgibridge.frontend.options import Site
 from uwsgibridge.frontend.private import PrivateNginx
 from uwsgibridge.testing import event_with

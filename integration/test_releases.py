@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from integration.process_tree import everybody
-from integration.workers import EVERY_SOCKET, PATIENCE_SECONDS, Load, wait_gone
+from integration.workers import EVERY_SOCKET, PATIENCE_SECONDS, Load
+from tests.processes import wait_gone
 from uwsgibridge.testing import LocalStack, event_with
 
 # Answers with its version, that of a package of its environment, and the variable of its file, in one word.

@@ -25,10 +25,10 @@ from integration.workers import (
     Load,
     distinct_workers,
     fetch,
-    wait_gone,
     workers,
     write,
 )
+from tests.processes import wait_gone
 from uwsgibridge.control.client import ControlConnection, ask
 from uwsgibridge.testing import LocalStack, LogEvent, event_with
 

@@ -9,7 +9,8 @@ from time import monotonic
 import pytest
 
 from integration.process_tree import family
-from integration.workers import PATIENCE_SECONDS, fetch, wait_gone, workers
+from integration.workers import PATIENCE_SECONDS, fetch, workers
+from tests.processes import wait_gone
 from uwsgibridge.control.client import ask
 from uwsgibridge.testing import event_with
 

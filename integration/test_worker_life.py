@@ -32,10 +32,10 @@ from integration.workers import (
     distinct_workers,
     fetch,
     one_round,
-    wait_gone,
     workers,
     write,
 )
+from tests.processes import wait_gone
 from uwsgibridge.client import ping, request
 from uwsgibridge.control.client import ControlConnection
 from uwsgibridge.protocol.packet import encode_packet

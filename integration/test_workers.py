@@ -13,9 +13,9 @@ from integration.workers import (
     distinct_workers,
     fetch,
     one_round,
-    wait_gone,
     workers,
 )
+from tests.processes import wait_gone
 from uwsgibridge.testing import BridgeProcess, StackError, event_with
 
 

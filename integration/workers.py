@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import os
-import select
 import threading
 import urllib.request
 from collections import Counter
@@ -192,17 +190,6 @@ def distinct_workers(stack, count: int) -> set[int]:
             thread.start()
             stack_of_loads.callback(thread.join)
     return pids
-
-
-def wait_gone(pid: int, seconds: float) -> bool:
-    try:
-        descriptor = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return True
-    try:
-        return bool(select.select([descriptor], [], [], seconds)[0])
-    finally:
-        os.close(descriptor)
 
 
 def one_round(url: str) -> Counter[str]:

@@ -25,7 +25,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection
 
 from integration.applications.site import ON_ASYNCIO, PATIENCE_SECONDS, Kind, Site
-from integration.workers import wait_gone
+from tests.processes import wait_gone
 from uwsgibridge.control.client import ask
 from uwsgibridge.testing import Site as NginxSite
 

@@ -39,7 +39,7 @@ from integration.applications.checks import Checks, asking
 from integration.applications.conftest import serving
 from integration.applications.sink import Sink
 from integration.applications.site import PATIENCE_SECONDS, Site
-from integration.workers import wait_gone
+from tests.processes import wait_gone
 from uwsgibridge.control.client import ask
 
 WARNING = "threads that the application has started as it was imported do not run in the workers"

@@ -24,7 +24,7 @@ from integration.applications.checks import Checks, new_browser, streaming
 from integration.applications.conftest import serving
 from integration.applications.sink import Sink
 from integration.applications.site import ON_ASYNCIO, PATIENCE_SECONDS, Site
-from integration.workers import wait_gone
+from tests.processes import wait_gone
 from uwsgibridge.control.client import ask
 
 ON_LOOP, _ = ON_ASYNCIO

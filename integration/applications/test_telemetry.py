@@ -24,7 +24,7 @@ from integration.applications.checks import (
 )
 from integration.applications.sink import Sink
 from integration.applications.site import ON_EVERY_LOOP, ON_THREADS, PATIENCE_SECONDS, Kind, Site
-from integration.workers import wait_gone
+from tests.processes import wait_gone
 from uwsgibridge.control.client import ask
 
 REQUESTS = 20

@@ -17,10 +17,10 @@ from integration.workers import (
     PATIENCE_SECONDS,
     Load,
     one_round,
-    wait_gone,
     workers,
     write,
 )
+from tests.processes import wait_gone
 from uwsgibridge.testing import event_with
 
 CONNECTIONS = 32
