@@ -19,18 +19,19 @@ LOOKED_AT_BEFORE = {
 
 def test_relative_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "files").mkdir()
+    for name in ("files", "code", "lib"):
+        (tmp_path / name).mkdir()
     settings = rooted(
         Settings(
             app_dir="code",
-            python_path=("lib", "/usr/lib"),
+            python_path=("lib", "missing", "/usr/lib"),
             log_file="log",
             static=("/static=files=of=old", "/robots.txt=/srv/robots.txt"),
             offload=("/protected=files",),
         )
     )
     assert settings.app_dir == f"{tmp_path}/code"
-    assert settings.python_path == (f"{tmp_path}/lib", "/usr/lib")
+    assert settings.python_path == (f"{tmp_path}/lib", "missing", "/usr/lib")
     assert settings.log_file == f"{tmp_path}/log"
     assert settings.static == (
         f"/static={tmp_path}/files=of=old",
@@ -53,5 +54,5 @@ def test_without_a_working_directory_paths_stay(
 
 def test_no_path_is_forgotten() -> None:
     paths = {name for name, it in OPTIONS.items() if it.metavar in {"DIR", "FILE", "URL=DIR"}}
-    made_absolute = {*rooting._PATHS, *rooting._LISTS_OF_PATHS, *rooting._PATHS_OF_URLS}
+    made_absolute = {"app_dir", "python_path", *rooting._FILES, *rooting._PATHS_OF_URLS}
     assert paths == made_absolute | LOOKED_AT_BEFORE
