@@ -125,6 +125,19 @@ def test_a_placeholder_of_uwsgi_for_a_variable_is_named(
     assert said.count("It depends on") == 1
 
 
+def test_all_lines_of_a_list_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SITE", "a.sock")
+    lines = "socket = $(SITE)", "socket = b.sock", "env = A=1", "env = B=2", "module = app"
+    (tmp_path / "app.ini").write_text("\n".join(("[uwsgi]", *lines)))
+    result = CliRunner().invoke(command, ["app.ini"])
+    assert result.exit_code == 0, result.output
+    written = result.stdout.splitlines()
+    (comment,) = [it.partition("#")[2] for it in written if it.startswith("env = ")]
+    assert comment == " app.ini:4: env = A=1; app.ini:5: env = B=2"
+    said = " ".join(result.stdout.replace("#", "").split())
+    assert "app.ini:2: socket = a.sock: It depends on the variable SITE" in said
+
+
 @pytest.mark.parametrize("written", ["$PORT", "${PORT}"])
 def test_a_variable_that_nobody_replaces_is_named(written: str, tmp_path: Path) -> None:
     (tmp_path / "conf.py").write_text(f"bind = '0.0.0.0:{written}'\n")

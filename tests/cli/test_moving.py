@@ -84,7 +84,7 @@ def test_what_to_do_about_http_is_said_as_the_file_has_it(
 def test_where_each_option_came_from_is_known_of_a_running_service(tmp_path: Path) -> None:
     """Also of those that the other server has no name for, which stand in the environment or in our file."""
     (tmp_path / "a.ini").write_text(
-        "[uwsgi]\nmodule = site_app:app\nsocket = 127.0.0.1:0\nprocesses = 2\n"
+        "[uwsgi]\nmodule = site_app:app\nsocket = 127.0.0.1:0\nprocesses = 2\nenv = A=1\nenv = B=2\n"
     )
     (tmp_path / "site_app.py").write_text("def app(environ, start_response): ...\n")
     (tmp_path / "uwsgibridge.toml").write_text("max_vars = 90\n")
@@ -102,6 +102,7 @@ def test_where_each_option_came_from_is_known_of_a_running_service(tmp_path: Pat
             options = {it["option"]: it["origin"] for it in ask(control, "config")["options"]}
             assert bridge.stop() == 0
     assert options["--workers"] == "a.ini:4"
+    assert options["--env"] == "a.ini:5, a.ini:6"
     assert options["--preload"] == "by default"
     assert options["--uwsgi-module"] == "by default"
     assert options["--log-format"] == "environment (UWSGIBRIDGE_LOG_FORMAT)"

@@ -90,7 +90,9 @@ def finish_plan(plan: Plan, *, explain: bool) -> int:
     except click.UsageError as error:
         raise click.UsageError(_with_origin(plan, error.format_message())) from None
     # Without the line itself, which may have a secret.
-    origins |= {name: str(setting.place) for name, setting in plan.origins.items()}
+    for name in plan.origins:
+        places = dict.fromkeys(str(it.place) for it in plan.origins_of(name))
+        origins[name] = ", ".join(places)
     return run_service(app, settings, origins)
 
 

@@ -90,6 +90,25 @@ class Plan:
     findings: list[Finding] = field(default_factory=list)
     http: list[str] = field(default_factory=list)
     environment: dict[str, str | None] = field(default_factory=dict)
+    # Of a list: the lines before the last one.
+    _earlier: dict[str, list[Setting]] = field(default_factory=dict, repr=False)
+
+    def note_origin(self, name: str, setting: Setting, *, adds: bool = False) -> None:
+        """Note which line has set a field.
+
+        Args:
+            name: of the field.
+            setting: the line.
+            adds: whether it has added items to a list, so that earlier lines count as well.
+        """
+        before = self.origins_of(name) if adds else []
+        self.origins[name] = setting
+        self._earlier[name] = [it for it in before if it != setting]
+
+    def origins_of(self, name: str) -> list[Setting]:
+        """Give all lines that a field's value comes from, in their order; none where it has another reason."""
+        last = self.origins.get(name)
+        return [] if last is None else [*self._earlier.get(name, ()), last]
 
     def of(self, verdict: Verdict) -> list[Finding]:
         """Give the findings of one kind, in their order."""

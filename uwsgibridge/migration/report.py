@@ -189,10 +189,11 @@ def toml_lines(plan: Plan, *, with_comments: bool = False) -> list[str]:
 
 
 def _with_origin(plan: Plan, name: str, line: str, wanted: bool) -> str:
-    origin = plan.origins.get(name)
-    if not wanted or origin is None:
+    origins = plan.origins_of(name)
+    if not wanted or not origins:
         return line
-    return f"{line}  # {origin.place}: {' '.join(str(origin).split())}"
+    told = "; ".join(f"{it.place}: {' '.join(str(it).split())}" for it in origins)
+    return f"{line}  # {told}"
 
 
 def _in_order(plan: Plan) -> Iterable[tuple[str, Any]]:

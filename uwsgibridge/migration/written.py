@@ -64,10 +64,11 @@ def _bounds(name: str) -> str:
 def warn_of_variables(plan: Plan) -> None:
     """Warn of values that are made of variables of the environment, since a file keeps what they are now."""
     by_line: dict[Setting, list[str]] = {}
-    for name, setting in plan.origins.items():
+    for name in plan.origins:
         is_written = name in plan.values or (name == "app" and plan.app is not None)
-        if setting.variables and is_written:
-            by_line.setdefault(setting, []).append(name)
+        for setting in plan.origins_of(name) if is_written else ():
+            if setting.variables:
+                by_line.setdefault(setting, []).append(name)
     for setting, names in by_line.items():
         variables = (
             f"variable{'s' if len(setting.variables) > 1 else ''} {_listed(setting.variables)}"

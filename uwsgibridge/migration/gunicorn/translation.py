@@ -51,10 +51,11 @@ class Translation:
     def set(self, given: Given, text: str, **values: Any) -> None:
         """Do the same, with a finding that says so in words."""
         for name, value in values.items():
-            if OPTIONS[name].kind is Kind.TEXTS:
+            is_list = OPTIONS[name].kind is Kind.TEXTS
+            if is_list:
                 value = (*self.plan.values.get(name, ()), *value)  # noqa: PLW2901 - it takes its place
             self.plan.values[name] = value
-            self.plan.origins[name] = given.setting
+            self.plan.note_origin(name, given.setting, adds=is_list)
         self.find(Verdict.MAPPED, given, text)
 
     def find(self, verdict: Verdict, given: Given, text: str) -> None:

@@ -53,7 +53,7 @@ class Translation:
             else:
                 self.plan.values[name] = value
                 shown.append(as_argument(name, value))
-            self.plan.origins[name] = setting
+            self.plan.note_origin(name, setting, adds=OPTIONS[name].kind is Kind.TEXTS)
         self.find(Verdict.MAPPED, setting, " ".join(shown), group)
 
     def find(self, verdict: Verdict, setting: Setting, text: str, group: str) -> None:

@@ -206,7 +206,7 @@ def _python_path(translation: Translation, row: Row, settings: Sequence[Setting]
         found += places
         shown = " ".join(as_argument("python_path", it) for it in reversed(places))
         translation.find_mapped(setting, row.group, shown)
-        translation.plan.origins["python_path"] = setting
+        translation.plan.note_origin("python_path", setting, adds=True)
     if found:
         translation.plan.values["python_path"] = tuple(reversed(found))
 
