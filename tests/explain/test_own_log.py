@@ -124,6 +124,15 @@ def test_a_stop_lasts_until_the_bridge_listens(listening: str, found: list[Any])
     assert look_up(case_of(REFUSED), *log) == found
 
 
+@pytest.mark.parametrize("is_mended", [False, True])
+def test_a_lost_socket_file_lasts_until_a_reload(is_mended: bool) -> None:
+    lost = "nobody can connect any more: the socket file is lost"
+    log = [event("listening", "15:00:00"), event(lost, "16:00:00", file="removed")]
+    if is_mended:
+        log.append(event("listening", "16:30:00"))
+    assert look_up(case_of(REFUSED), *log) == ([] if is_mended else [(lost, 1)])
+
+
 def test_lines_are_counted_and_not_events() -> None:
     log = [event("application failed", method="GET", path="/a")] * 7
     assert look_up(case_of(RESET, lines=3), *log) == [("application failed", 3)]

@@ -86,6 +86,7 @@ def test_a_removed_file_is_told_and_a_reload_makes_it_anew(start: Start, place: 
         reload(place)
         assert request(address).status == 204
         assert listening(place)["lost_file"] is None
+        assert len(bridge.wait_listening(2)) == 2  # which ends the cause for `explain`
         assert bridge.stop() == 0
     assert not (place / "s").exists()
     assert len(bridge.events.find(**REMOVED)) == 1  # in some ten looks

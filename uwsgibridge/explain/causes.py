@@ -108,6 +108,12 @@ CAUSES: Final[Mapping[str, Cause]] = {
     "stopped": Cause(
         "The bridge had been stopped.", "Start it again; a reload (SIGHUP) refuses no connection.", (), lasts=True
     ),
+    "nobody can connect any more: the socket file is lost": Cause(
+        "Somebody had removed or replaced the socket's file, while the bridge went on.",
+        "Do what `hint` says: a reload makes the file anew. Have nothing clean up in that directory.",
+        ("file", "hint"),
+        lasts=True,
+    ),
     "access": Cause(
         "The bridge's access log has the request.",
         "`application_seconds` is the application's own time, and `queue_seconds` the wait for a thread.",

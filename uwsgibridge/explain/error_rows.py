@@ -47,6 +47,7 @@ _DOWN: Final = (
     "stopping: running requests may end",
     "stopped",
     "next worker starts later",
+    "nobody can connect any more: the socket file is lost",
 )
 # Nginx waits for an answer for uwsgi_read_timeout, by default for a minute, and the application fails or warns meanwhile.
 _MINUTE: Final = 60.0
@@ -78,7 +79,8 @@ ERROR_ROWS: Final = (
     _row("socket-missing", r"connect\(\) to unix:.* failed \(2: ",
          "connect() to unix:... failed (2: No such file or directory) while connecting to upstream", "502",
          "The unix socket that `uwsgi_pass` names does not exist.",
-         "The bridge does not run, has another path in `--bind`, or is in another container or with systemd's PrivateTmp.",
+         "The bridge does not run, has another path in `--bind`, or is in another container or with systemd's PrivateTmp; or "
+         "somebody has removed the file, which `uwsgibridge ctl status` says.",
          "Compare `uwsgi_pass` and `--bind`. Put the socket into a directory that both see, such as `/run/app/`, not `/tmp`.", _DOWN),
     _row("socket-forbidden", r"connect\(\) to unix:.* failed \(13: ",
          "connect() to unix:... failed (13: Permission denied) while connecting to upstream", "502",

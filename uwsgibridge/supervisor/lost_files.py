@@ -83,5 +83,6 @@ def listen_where_lost(fleet: Fleet) -> Sequence[ListeningSocket]:
                 hint="mend that and reload, or restart",
             )
         else:
+            fleet.log.info("listening", address=str(listening.address))
             made.append(listening)
     return made
