@@ -159,12 +159,21 @@ def test_what_another_user_may_write_is_refused(
 
 def test_a_log_file_in_the_users_own_volume(deployment: ComposeStack) -> None:
     """Whose owner opens it; the start is refused for something else, which is told there."""
+    log = "/srv/theirs/log"
     assert run(deployment, "chown", WWW_DATA, "/srv/theirs")[0] == 0
-    options = ("--user", "www-data", "--log-file", "/srv/theirs/log", "--bind", "fd://99")
+    options = ("--user", "www-data", "--log-file", log, "--bind", "fd://99")
     status, said = serve(deployment, *options)
-    assert (status not in {0, 124}, said) == (True, "")
-    assert run(deployment, "stat", "--format", "%U", "/srv/theirs/log") == (0, "www-data\n")
-    assert run(deployment, "rm", "/srv/theirs/log", user="www-data")[0] == 0
+    owner, why = (
+        run(deployment, *it, log, user="www-data") for it in (("stat", "--format", "%U"), ("cat",))
+    )
+    # First, for other tests need it to be gone.
+    assert run(deployment, "rm", log, user="www-data")[0] == 0
+    assert status not in {0, 124}
+    assert said == (
+        f"Error: the start has failed with exit status {status}: {log} (--log-file) says why\n"
+    )
+    assert owner == (0, "www-data\n")
+    assert "descriptor 99 is not an inherited socket" in why[1]
 
 
 @pytest.mark.parametrize(
