@@ -92,8 +92,9 @@ def test_all_goes_on_until_a_second_signal(directory):
             assert (begun["reason"], begun["seconds"]) == ("SIGTERM", LONG_SECONDS)
             told = health(directory)
             assert (told.status, told.body[:8]) == (503, b"draining")
-            # The delay, and the 30 s and 15 s that the stop may take by its bounds.
-            assert systemd.recv(4096) == b"STOPPING=1\nEXTEND_TIMEOUT_USEC=645000000"
+            # The delay, and what the stop may take by its bounds: the time for running requests, and 15 s.
+            seconds = LONG_SECONDS + int(PATIENCE_SECONDS) + 15
+            assert systemd.recv(4096) == b"STOPPING=1\nEXTEND_TIMEOUT_USEC=%d000000" % seconds
             status = ask(directory / "control", "status")
             assert status["state"] == "draining"
             assert 0 < status["drain_delay_seconds_left"] <= LONG_SECONDS

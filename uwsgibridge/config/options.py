@@ -7,11 +7,12 @@ reference page know an option by its row alone.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum, auto
 from typing import Any, Final, Literal, Required, TypeAlias, TypedDict, Unpack, get_args
 
 from uwsgibridge.errors import SettingsError
+from uwsgibridge.quick_dataclass import dataclass
 
 # A further check of one text or one number. It gets the option's name and the value, and raises SettingsError.
 Rule: TypeAlias = Callable[[str, Any], object]
@@ -51,8 +52,7 @@ class Kind(Enum):
         return self in {Kind.WHOLE, Kind.BYTES, Kind.SECONDS}
 
 
-# Of the standard library: there are more than a hundred of them, and each is made quicker than by our decorator.
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Option:
     """A row of the table.
 
