@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 # How long a bridge may take beyond its grace period, to end the application and the interpreter.
 _STOP_MARGIN_SECONDS: Final = 10.0
 
+# How long its last lines may take to be read once it has ended.
+_LAST_LINES_SECONDS: Final = 1.0
+
 
 class BridgeProcess:
     """Run ``uwsgibridge serve`` for as long as a `with` block lasts.
@@ -99,7 +102,9 @@ class BridgeProcess:
         self._started().send_signal(number)
 
     def wait_ended(self, timeout_seconds: float) -> int:
-        """Wait until the bridge has ended by itself or by a signal.
+        """Wait until the bridge has ended by itself or by a signal, and its log was read.
+
+        A process that it has started may hold the log open; that is waited for briefly.
 
         Returns:
             Its exit status; the negative number of the signal that ended it.
@@ -108,11 +113,13 @@ class BridgeProcess:
             StackError: it has not ended in time.
         """
         try:
-            return self._started().wait(timeout_seconds)
+            status = self._started().wait(timeout_seconds)
         except subprocess.TimeoutExpired:
             raise StackError(
                 f"the bridge did not end within {timeout_seconds:g} s", log=self.log.text()
             ) from None
+        self.log.wait_ended(_LAST_LINES_SECONDS)
+        return status
 
     def stop(self) -> int:
         """Stop the bridge, which lets running requests end; do nothing where it has ended.
