@@ -83,7 +83,7 @@ def test_eight_threads_serve_75_requests_a_second_and_pings_meanwhile(eight: Loc
     """Each request sleeps for 100 ms, so 80 is the most that eight threads can do."""
     seen = []
     # Others may use this machine at the same time: what it can do is what counts.
-    for _ in range(3):
+    for _ in range(10):
         seen.append(measure(eight))
         if seen[-1][0] >= 75 and seen[-1][1] < 0.01:
             return
