@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.processes import descendants_of
+
 pytestmark = pytest.mark.only(place="local")
 
 GIBIBYTE = 1024 * 1024 * 1024
@@ -21,7 +23,7 @@ class Memory:
     """The memory of a process and of all that it has started."""
 
     def __init__(self, pid: int) -> None:
-        self._processes = [Path(f"/proc/{number}") for number in tree(pid)]
+        self._processes = [Path(f"/proc/{number}") for number in [pid, *descendants_of(pid)]]
         for process in self._processes:
             # Forgets the peak so far (proc(5), /proc/PID/clear_refs).
             (process / "clear_refs").write_text("5")
@@ -39,13 +41,6 @@ class Memory:
         ]
         assert len(lines) == len(self._processes)
         return sum(int(line.split()[1]) * 1024 for line in lines)
-
-
-def tree(pid):
-    yield pid
-    for children in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in children.read_text().split():
-            yield from tree(int(child))
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ import pytest
 
 from tests.bridge_process import run_to_its_end, running_process
 from tests.other_users import the_user_can_run_python
+from tests.processes import descendants_of
 from uwsgibridge.client import PingError, ping
 from uwsgibridge.config.address import UnixAddress
 from uwsgibridge.connection.socket_files import SocketFiles
@@ -466,17 +467,14 @@ def test_a_start_that_succeeds_keeps_its_socket_and_nobody_stays_root(
         process.events.wait(event="listening")
         ping(UnixAddress(f"{directory}/s"), timeout_seconds=PATIENCE_SECONDS)
         if not closes:
-            assert {owner_of(pid) for pid in descendants(process.pid)} == {NOBODY}
+            assert {owner_of(pid) for pid in [process.pid, *descendants_of(process.pid)]} == {
+                NOBODY
+            }
         assert process.stop() == 0
 
 
 def owner_of(pid: int) -> int:
     return Path(f"/proc/{pid}").stat().st_uid
-
-
-def descendants(pid: int) -> list[int]:
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [pid, *(it for child in children for it in descendants(int(child)))]
 
 
 # What root reads.
